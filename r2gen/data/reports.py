@@ -1,0 +1,30 @@
+"""What a data set gives: studies with their full reference reports, and the films they name. Imports no torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One examination: the films taken, and the report written about them."""
+
+    id: str
+    views: tuple[str, ...]  # names that ReportData.film understands; order is the data set's own
+    report: str  # the full cleaned reference; nothing in R2Gen ever cuts it
+    context: str | None = None  # indication or prior report, where the data set has one
+    findings: frozenset[str] | None = None  # what was drawn ("effusion:left"); None where nobody knows
+
+
+class ReportData(Protocol):
+    """A data set of chest films with reports. `conf/data/*.yaml` names a class that does this."""
+
+    def studies(self, split: str) -> Sequence[Study]:
+        """The studies of train, val or test, always in the same order; empty where the split is."""
+
+    def film(self, view: str) -> Image.Image:
+        """The film named in Study.views, 8-bit gray (mode L), at its own size in pixels."""
