@@ -1,0 +1,98 @@
+"""BLEU, ROUGE-L and CIDEr as R2Gen reports them: pycocoevalcap's scorers on the cleaned text, without a tokenizer.
+
+The text goes in as it stands. Two spaces in a row are then an empty word to ROUGE-L (it splits at each single space),
+as they are in published scores; BLEU and CIDEr split at any white space. Imports no torch and starts no Java.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+
+import numpy as np
+from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+from pycocoevalcap.cider.cider import Cider as CocoCider
+from pycocoevalcap.rouge.rouge import Rouge as CocoRouge
+
+from r2gen.evaluate.scores import Scores
+from r2gen.evaluate.scoring import check_texts, signature
+
+IMPLEMENTATION = f"pycocoevalcap-{version('pycocoevalcap')}"
+
+# References of every study and its report -> corpus values, and values a report; in both, one item a score name.
+_Scorer = Callable[[list[Sequence[str]], list[str]], tuple[list[float], list[Sequence[float]]]]
+
+
+class Bleu:
+    """BLEU-1 to BLEU-4 over the corpus: n-gram counts and lengths are summed over studies, nothing is smoothed."""
+
+    name = "bleu"
+    higher_is_better = True
+
+    def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+        names = ["bleu_1", "bleu_2", "bleu_3", "bleu_4"]
+        return _scores(self.name, names, bleu_of_references, references, reports)
+
+
+class RougeL:
+    """ROUGE-L: F-measure (beta 1.2) of the longest common subsequence, mean over reports; 0 for an empty report."""
+
+    name = "rouge_l"
+    higher_is_better = True
+
+    def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+        return _scores(self.name, [self.name], rouge_l_of_references, references, reports)
+
+
+class Cider:
+    """CIDEr-D, between 0 and 10. Its weights come from the references given, so one study alone scores 0."""
+
+    name = "cider"
+    higher_is_better = True
+
+    def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+        return _scores(self.name, [self.name], cider_of_references, references, reports)
+
+
+def bleu_of_references(
+    references: list[Sequence[str]], reports: list[str]
+) -> tuple[list[float], list[Sequence[float]]]:
+    """BLEU-1 to BLEU-4 of reports that may have several references each; the closest length counts."""
+    scorer = BleuScorer(n=4)
+    for several, report in zip(references, reports, strict=True):
+        scorer += (report, several)
+    corpus, per_report = scorer.compute_score(option="closest")
+    return corpus, per_report
+
+
+def rouge_l_of_references(
+    references: list[Sequence[str]], reports: list[str]
+) -> tuple[list[float], list[Sequence[float]]]:
+    """ROUGE-L of reports that may have several references each; best precision and best recall count."""
+    scorer = CocoRouge()
+    values = [
+        # The empty word of an empty report would match the empty word between two spaces of a reference.
+        scorer.calc_score([report], several) if report.strip() else 0.0
+        for several, report in zip(references, reports, strict=True)
+    ]
+    return [float(np.mean(values))], [values]
+
+
+def cider_of_references(
+    references: list[Sequence[str]], reports: list[str]
+) -> tuple[list[float], list[Sequence[float]]]:
+    """CIDEr-D of reports that may have several references each."""
+    every_reference = {index: list(several) for index, several in enumerate(references)}
+    corpus, per_report = CocoCider().compute_score(every_reference, {i: [r] for i, r in enumerate(reports)})
+    return [float(corpus)], [per_report.tolist()]
+
+
+def _scores(
+    metric: str, names: list[str], scorer: _Scorer, references: Mapping[str, str], reports: Mapping[str, str]
+) -> Scores:
+    check_texts(metric, references, reports)
+    ids = list(references)
+    corpus, per_report = scorer([[references[id]] for id in ids], [reports[id] for id in ids])
+    return Scores(
+        corpus=dict(zip(names, corpus, strict=True)),
+        per_report={name: dict(zip(ids, values, strict=True)) for name, values in zip(names, per_report, strict=True)},
+        signature=signature(metric, implementation=IMPLEMENTATION),
+    )

@@ -1,0 +1,54 @@
+"""Several metrics over one set of reports, and what all metrics check and sign alike."""
+
+from collections.abc import Iterable, Mapping
+
+from r2gen.errors import UserError
+from r2gen.evaluate.scores import Metric, Scores
+
+_NAMED_IN_MESSAGE = 5
+
+
+def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+    """All metrics' values in one Scores; its signature is theirs, one after the other ("; " between).
+
+    Raises UserError where the ids of the two sides differ, or two metrics give a score of one name.
+    """
+    check_texts("scores", references, reports)
+    corpus: dict[str, float] = {}
+    per_report: dict[str, dict[str, float]] = {}
+    signatures = []
+    for key, metric in metrics.items():
+        scores = metric(references, reports)
+        twice = corpus.keys() & scores.corpus.keys()
+        if twice:
+            raise UserError(f"metrics: {key} gives {_named(twice)}, which another metric has given: select one of them")
+        corpus |= scores.corpus
+        per_report |= scores.per_report
+        signatures.append(scores.signature)
+    return Scores(corpus=corpus, per_report=per_report, signature="; ".join(signatures))
+
+
+def check_texts(metric: str, references: Mapping[str, str], reports: Mapping[str, str]) -> None:
+    """Refuse what cannot be scored: ids that one side lacks, no study at all, a reference without a word."""
+    if references.keys() != reports.keys():
+        raise UserError(
+            f"{metric}: the ids of references and reports differ."
+            f" Without a report: {_named(references.keys() - reports.keys())}."
+            f" Without a reference: {_named(reports.keys() - references.keys())}."
+        )
+    if not references:
+        raise UserError(f"{metric}: there is no study to score")
+    empty = [id for id, reference in references.items() if not reference.strip()]
+    if empty:
+        raise UserError(f"{metric}: these studies have a reference without a word: {_named(empty)}")
+
+
+def signature(metric: str, *, implementation: str, tokenizer: str = "space") -> str:
+    """How a score came about, as far as the metric knows; two scores compare only where it is the same."""
+    return f"{metric}|tok:{tokenizer}|case:kept|refs:1|impl:{implementation}"
+
+
+def _named(ids: Iterable[str]) -> str:
+    in_order = sorted(ids)
+    more = len(in_order) - _NAMED_IN_MESSAGE
+    return ", ".join(in_order[:_NAMED_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "") if in_order else "none"
