@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -24,7 +24,12 @@ class AnnotatedReports:
     """
 
     def __init__(
-        self, *, root: str, cleaner: Cleaner, annotation: str = "annotation.json", images: str = "images"
+        self,
+        *,
+        root: str,
+        cleaner: Literal["iu_xray", "mimic_cxr", "none"],  # spelt out: run.py reads it from this source
+        annotation: str = "annotation.json",
+        images: str = "images",
     ) -> None:
         folder = Path(root).expanduser()
         if not folder.is_dir():

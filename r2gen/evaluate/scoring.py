@@ -43,9 +43,9 @@ def check_texts(metric: str, references: Mapping[str, str], reports: Mapping[str
         raise UserError(f"{metric}: these studies have a reference without a word: {_named(empty)}")
 
 
-def signature(metric: str, *, implementation: str, tokenizer: str = "space") -> str:
+def signature(metric: str, *, implementation: str, tokenizer: str = "space", case: str = "kept") -> str:
     """How a score came about, as far as the metric knows; two scores compare only where it is the same."""
-    return f"{metric}|tok:{tokenizer}|case:kept|refs:1|impl:{implementation}"
+    return f"{metric}|tok:{tokenizer}|case:{case}|refs:1|impl:{implementation}"
 
 
 def _named(ids: Iterable[str]) -> str:

