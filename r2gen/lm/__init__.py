@@ -1,0 +1,30 @@
+"""Language models: `load_lm` reads a checkpoint, `random_lm` draws one, `train_tokenizer` makes the latter's tokenizer.
+
+The names are fetched when first used, since run.py reads `r2gen.lm.decoding_profile` and must not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from r2gen.lm.load import load_lm, random_lm
+    from r2gen.lm.prompt import Prompt
+    from r2gen.lm.protocol import Generated, LanguageModel
+    from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
+
+__all__ = [
+    "Generated", "LanguageModel", "Prompt", "ReportTokenizer", "load_lm", "random_lm", "read_tokenizer",
+    "save_tokenizer", "train_tokenizer",
+]  # fmt: skip
+
+_MODULES = {
+    "Generated": "protocol", "LanguageModel": "protocol", "Prompt": "prompt", "ReportTokenizer": "tokenizer",
+    "load_lm": "load", "random_lm": "load", "read_tokenizer": "tokenizer", "save_tokenizer": "tokenizer",
+    "train_tokenizer": "tokenizer",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
