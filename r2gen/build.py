@@ -1,0 +1,154 @@
+"""From config.yaml to objects: the only place that instantiates, and where the configuration stops."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from r2gen import compat, dist, targets
+from r2gen.data.dataset import FilmCache, StudyDataset
+from r2gen.data.reports import SPLITS, ReportData
+from r2gen.errors import UserError
+from r2gen.evaluate.evaluation import Evaluation
+from r2gen.evaluate.scores import Metric
+from r2gen.lm.decoding_profile import Decoding
+from r2gen.lm.load import load_lm, random_lm
+from r2gen.lm.prompt import Prompt
+from r2gen.lm.protocol import LanguageModel
+from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
+from r2gen.model.report_generator import ReportGenerator
+from r2gen.model.tune import Lora, choose_trainable
+from r2gen.stop import StopRequest
+from r2gen.train.fit import LoopSettings
+from r2gen.train.loggers import Logger
+from r2gen.vision.encoder import TimmEncoder
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a task works with."""
+
+    data: ReportData
+    datasets: dict[str, StudyDataset]  # split to studies
+    model: ReportGenerator
+    decoding: Decoding
+    device: torch.device
+    bf16: bool
+
+
+def instantiate(node: Config, **supplied: Any) -> Any:
+    """The object a `_target_` names, from its YAML keys and what is supplied here.
+
+    Not Hydra's: that one imports any name at all, and wraps our one-line errors into its own.
+    """
+    targets.parameters(node["_target_"])  # refuses what is not in r2gen, also in a config.yaml edited by hand
+    module, _, name = node["_target_"].rpartition(".")
+    arguments = {key: value for key, value in node.items() if key != "_target_"}
+    return getattr(importlib.import_module(module), name)(**arguments, **supplied)
+
+
+def pick_device(device: str) -> torch.device:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("trainer.device=cuda: torch sees no GPU here; use trainer.device=cpu, or a torch built for CUDA")
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if dist.local_rank() >= torch.cuda.device_count():
+        raise UserError(f"trainer.devices asks for more GPUs than the {torch.cuda.device_count()} of this machine")
+    torch.cuda.set_device(dist.local_rank())
+    return torch.device("cuda", dist.local_rank())
+
+
+def build_job(config: Config, device: torch.device) -> Job:
+    """Data, model and decoding of a run, the model with its weights but without any checkpoint, on the device."""
+    bf16 = config["trainer"]["precision"] == "bf16" or (config["trainer"]["precision"] == "auto" and device.type == "cuda")
+    data: ReportData = instantiate(config["data"])
+    run_dir = Path(config["run_dir"])
+    tokenizer = None if config["lm"]["path"] else run_tokenizer(config["lm"], data, run_dir)
+    model = build_model(config, tokenizer=tokenizer, bf16=bf16).to(device)
+    encode = model.lm.tokenizer.encode
+    end = model.lm.tokenizer.end_id
+    film = FilmCache(lambda view: model.vision.transform(data.film(view)), budget_mib=config["trainer"]["film_cache_mib"])
+    datasets = {split: StudyDataset(data.studies(split), film=film, encode=lambda report: [*encode(report), end])
+                for split in SPLITS}  # fmt: skip
+    return Job(data=data, datasets=datasets, model=model, decoding=build_decoding(config), device=device, bf16=bf16)
+
+
+def build_model(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool) -> ReportGenerator:
+    """The model on the CPU; every weight drawn here comes from the seed, whatever was drawn before.
+
+    `tokenizer` is the run's own where the language model is random, else None.
+    """
+    torch.manual_seed(config["seed"])
+    vision: TimmEncoder = instantiate(config["vision"])
+    lm = build_lm(config["lm"], tokenizer=tokenizer, seed=config["seed"], bf16=bf16)
+    torch.manual_seed(config["seed"] + 1)
+    projector = instantiate(config["projector"], in_dim=vision.dim, out_dim=lm.dim)
+    before, after = Prompt(**config["lm"]["prompt"]).ids(lm.tokenizer)
+    model = ReportGenerator(vision=vision, projector=projector, lm=lm, before=before, after=after)
+    tune = config["tune"]
+    choose_trainable(
+        model, vision=tune["vision"], vision_lora=build_lora(tune["lora"]), lm=tune["lm"]["mode"],
+        lm_lora=build_lora(tune["lm"]["lora"]), lm_lora_targets=config["lm"]["lora_targets"],
+        lm_is_random=config["lm"]["path"] is None,
+    )  # fmt: skip
+    return model.to(torch.bfloat16) if bf16 else model
+
+
+def build_lm(lm: Config, *, tokenizer: ReportTokenizer | None, seed: int, bf16: bool) -> LanguageModel:
+    dtype = lm["dtype"] if lm["dtype"] != "auto" else "bfloat16" if bf16 else "float32"
+    if tokenizer is not None:
+        return random_lm(tokenizer=tokenizer, seed=seed, **lm["architecture"], dtype=dtype, attention=lm["attention"],
+                         gradient_checkpointing=lm["gradient_checkpointing"])  # fmt: skip
+    return load_lm(lm["path"], revision=lm["revision"], dtype=dtype, attention=lm["attention"], stop=lm["stop"],
+                   gradient_checkpointing=lm["gradient_checkpointing"])  # fmt: skip
+
+
+def run_tokenizer(lm: Config, data: ReportData, run_dir: Path) -> ReportTokenizer:
+    """The tokenizer of a random language model: trained once on the training reports, kept in the run folder."""
+    folder = run_dir / "tokenizer"
+    if dist.is_first() and not folder.is_dir():
+        reports = [study.report for study in data.studies("train")]
+        if not reports:
+            raise UserError("lm.path=null trains its tokenizer on the training reports, and there are none")
+        partial = run_dir / ".tokenizer"
+        save_tokenizer(train_tokenizer(reports, lm["vocabulary_size"]), partial)
+        partial.rename(folder)
+    dist.barrier()
+    return read_tokenizer(folder)
+
+
+def build_lora(lora: Config | None) -> Lora | None:
+    return None if lora is None else Lora(**lora)
+
+
+def build_decoding(config: Config) -> Decoding:
+    return Decoding(**compat.drop_nulls(config))
+
+
+def build_metrics(config: Config) -> dict[str, Metric]:
+    return {name: instantiate(metric) for name, metric in config["metrics"].items()}
+
+
+def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluation:
+    settings = config["evaluate"]
+    return Evaluation(
+        run_dir=Path(config["run_dir"]), data=job.data, datasets=job.datasets, metrics=build_metrics(config),
+        decoding=job.decoding, profile=config["choices"]["generation"], batch_size=settings["batch_size"],
+        workers=config["trainer"]["workers"], best=settings["best"], page_studies=settings["page_studies"],
+        device=job.device, stop=stop,
+    )  # fmt: skip
+
+
+def build_logger(config: Config) -> Logger:
+    logger: Logger = instantiate(config["logger"])
+    return logger
+
+
+def loop_settings(config: Config) -> LoopSettings:
+    names = ("batch_size", "micro_batch_size", "learning_rate", "min_learning_rate", "warmup_steps", "schedule",
+             "patience", "workers", "save_every_steps", "log_every_steps", "shuffle")  # fmt: skip
+    return LoopSettings(**{name: config["trainer"][name] for name in names}, seed=config["seed"])

@@ -1,0 +1,128 @@
+"""Which choices go together: one sentence a row, checked on the composed configuration before any weight is read.
+
+A row is a sentence that tells the user what is wrong and what to type instead, and a test on the plain configuration
+that is true where the choices do not go together. Imports no torch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from r2gen.errors import UserError
+
+Config = dict[str, Any]
+SCORES_OF = {
+    "bleu": ("bleu_1", "bleu_2", "bleu_3", "bleu_4"),
+    "rouge_l": ("rouge_l",),
+    "meteor": ("meteor",),
+    "cider": ("cider",),
+    "phantom_findings": ("findings_f1", "findings_precision", "findings_recall"),
+}
+RULES: list[tuple[str, Callable[[Config], bool]]] = [
+    (
+        "lm.path and lm.architecture are both null: give a checkpoint folder, or the shape of random weights",
+        lambda c: c["lm"]["path"] is None and c["lm"]["architecture"] is None,
+    ),
+    (
+        "lm.architecture draws random weights, lm.path reads a checkpoint: set one of them to null",
+        lambda c: c["lm"]["path"] is not None and c["lm"]["architecture"] is not None,
+    ),
+    (
+        "a tokenizer is trained only for random weights, so lm.vocabulary_size stands with lm.architecture and not "
+        "with lm.path",
+        lambda c: (c["lm"]["vocabulary_size"] is None) != (c["lm"]["architecture"] is None),
+    ),
+    (
+        "a quantised language model cannot be trained in full: use tune/lm=lora, tune/lm=frozen or quant=none",
+        lambda c: c["quant"]["mode"] != "none" and c["tune"]["lm"]["mode"] == "full",
+    ),
+    (
+        "tune/lm=lora needs lm.lora_targets, the names of the layers it adapts",
+        lambda c: c["tune"]["lm"]["mode"] == "lora" and not c["lm"]["lora_targets"],
+    ),
+    (
+        "tune=delta needs vision.lora_targets, the names of the layers it adapts: use tune=shallow or tune=deep",
+        lambda c: c["tune"]["vision"] == "lora" and not c["vision"].get("lora_targets"),
+    ),
+    (
+        "metrics.phantom_findings reads the phantom's own wording: with another data set use ~metrics.phantom_findings",
+        lambda c: "phantom_findings" in c["metrics"] and c["data"]["_target_"] != "r2gen.data.phantom.Phantom",
+    ),
+    (
+        "trainer.batch_size must be a multiple of trainer.micro_batch_size times trainer.devices (accumulation is "
+        "derived and must be whole)",
+        lambda c: c["trainer"]["batch_size"] % (c["trainer"]["micro_batch_size"] * c["trainer"]["devices"]) != 0,
+    ),
+    (
+        "trainer.deepspeed.zero_optimization.stage=3 shards the weights, and generation needs them whole: "
+        "use trainer=zero2",
+        lambda c: c["trainer"]["deepspeed"].get("zero_optimization", {}).get("stage", 0) == 3,
+    ),
+    (
+        "task=generate needs films: images=[frontal.png,lateral.png]",
+        lambda c: c["task"] == "generate" and not c["images"],
+    ),
+    (
+        "images=[...] is for task=generate",
+        lambda c: c["task"] != "generate" and bool(c["images"]),
+    ),
+    (
+        "task=evaluate and task=generate work on a trained run: give its folder with run_dir=DIR",
+        lambda c: c["task"] != "train" and c["run_dir"] is None,
+    ),
+    (
+        "evaluate.splits may name train, val and test, each once",
+        lambda c: len(set(c["evaluate"]["splits"])) != len(c["evaluate"]["splits"])
+        or not set(c["evaluate"]["splits"]) <= {"train", "val", "test"},
+    ),
+    (
+        "evaluate.best is empty: name at least one score and its weight, such as evaluate.best={bleu_4: 1}",
+        lambda c: not c["evaluate"]["best"],
+    ),
+    (
+        "evaluate.every must be more than 0 epochs",
+        lambda c: c["evaluate"]["every"] <= 0,
+    ),
+]
+POSITIVE = {
+    "trainer": ("epochs", "batch_size", "micro_batch_size", "learning_rate", "devices", "keep", "log_every_steps",
+                "timeout_s", "max_steps", "patience", "save_every_steps"),
+    "evaluate": ("batch_size", "max_studies"),
+}  # fmt: skip
+NOT_NEGATIVE = {
+    "trainer": ("warmup_steps", "weight_decay", "gradient_clipping", "min_learning_rate", "workers", "film_cache_mib"),
+    "evaluate": ("page_studies",),
+}
+
+
+def refuse(config: Config) -> None:
+    """Raise UserError with the sentence of the first rule that the configuration breaks."""
+    for group, names in POSITIVE.items():
+        for name in names:
+            value = config[group][name]
+            if value is not None and value <= 0:
+                raise UserError(f"{group}.{name}={value} must be more than 0")
+    for group, names in NOT_NEGATIVE.items():
+        for name in names:
+            if config[group][name] < 0:
+                raise UserError(f"{group}.{name}={config[group][name]} must not be negative")
+    if len(config["trainer"]["betas"]) != 2 or not all(0 <= beta < 1 for beta in config["trainer"]["betas"]):
+        raise UserError(f"trainer.betas={config['trainer']['betas']}: give two numbers of at least 0 and below 1")
+    for sentence, broken in RULES:
+        if broken(config):
+            raise UserError(sentence)
+    _refuse_best(config)
+
+
+def _refuse_best(config: Config) -> None:
+    known = {score for metric in config["metrics"] for score in SCORES_OF.get(metric, (metric,))}
+    for name in config["evaluate"]["best"]:
+        if name not in known:
+            raise UserError(
+                f"evaluate.best names {name}, which none of metrics=[{', '.join(config['metrics'])}] gives: "
+                f"choose among {', '.join(sorted(known))}"
+            )
+
+
+def drop_nulls(config: Config) -> dict[str, Any]:
+    """The decoding profile without the keys this language model cannot do (nulls in lm.generation)."""
+    return {key: value for key, value in config["generation"].items() if key not in config["lm"]["generation"]}

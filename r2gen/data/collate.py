@@ -1,0 +1,45 @@
+"""Examples -> Batch: views and reports padded to the longest, with masks that say what is real."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from r2gen.data.dataset import Example
+
+# B batch, V views, H height, W width, T tokens
+NO_TARGET = -100
+
+
+@dataclass(frozen=True)
+class Batch:
+    ids: tuple[str, ...]
+    films_BVHW: torch.Tensor  # uint8; absent views are zeros
+    views_BV: torch.Tensor  # bool, which views are there
+    report_BT: torch.Tensor  # int64 ids, right-padded with NO_TARGET
+
+    @property
+    def target_tokens(self) -> int:
+        """Tokens the loss counts: every report token and the end signs."""
+        return int((self.report_BT != NO_TARGET).sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        return replace(
+            self,
+            films_BVHW=self.films_BVHW.to(device, non_blocking=True),
+            views_BV=self.views_BV.to(device, non_blocking=True),
+            report_BT=self.report_BT.to(device, non_blocking=True),
+        )
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    views = [torch.ones(len(example.films_VHW), dtype=torch.bool) for example in examples]
+    return Batch(
+        ids=tuple(example.id for example in examples),
+        films_BVHW=pad_sequence([example.films_VHW for example in examples], batch_first=True),
+        views_BV=pad_sequence(views, batch_first=True),
+        report_BT=pad_sequence(
+            [example.report_T for example in examples], batch_first=True, padding_value=float(NO_TARGET)
+        ),
+    )

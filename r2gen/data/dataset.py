@@ -1,0 +1,70 @@
+"""Study -> Example: films decoded and resized, the report as token ids."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import Dataset
+
+from r2gen.data.reports import Study
+
+# V views, H height, W width, T tokens
+
+
+@dataclass(frozen=True)
+class Example:
+    id: str
+    films_VHW: torch.Tensor  # uint8 gray, every view at the encoder's size
+    report_T: torch.Tensor  # int64 ids of the report and its end sign
+    context: str | None
+
+
+class FilmCache:
+    """Keeps resized films while they fit into a budget, since drawing or decoding one costs a millisecond and more."""
+
+    def __init__(self, load: Callable[[str], torch.Tensor], *, budget_mib: int) -> None:
+        self.load = load
+        self.room = budget_mib * 2**20
+        self.films: dict[str, torch.Tensor] = {}
+
+    def __call__(self, view: str) -> torch.Tensor:
+        film_HW = self.films.get(view)
+        if film_HW is None:
+            film_HW = self.load(view)
+            if self.room >= film_HW.nbytes:
+                self.films[view] = film_HW
+                self.room -= film_HW.nbytes
+        return film_HW
+
+
+class StudyDataset(Dataset[Example]):
+    """The studies of one split, as examples in the data set's own order.
+
+    `film` gives a view at the encoder's size, `encode` the token ids of a report with its end sign.
+    """
+
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        *,
+        film: Callable[[str], torch.Tensor],
+        encode: Callable[[str], list[int]],
+    ) -> None:
+        self.studies = studies
+        self.film = film
+        self.encode = encode
+
+    def first(self, count: int) -> "StudyDataset":
+        return StudyDataset(self.studies[:count], film=self.film, encode=self.encode)
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def __getitem__(self, index: int) -> Example:
+        study = self.studies[index]
+        return Example(
+            id=study.id,
+            films_VHW=torch.stack([self.film(view) for view in study.views]),
+            report_T=torch.tensor(self.encode(study.report)),
+            context=study.context,
+        )

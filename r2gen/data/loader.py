@@ -1,0 +1,73 @@
+"""Which studies an optimiser step sees, on which rank, and the processes that read them.
+
+Training walks one endless row of studies: the data set shuffled by (seed, 0), then by (seed, 1), and so on. Step s
+takes positions [s * batch_size, (s + 1) * batch_size) of it. A step is thus always full, an epoch needs no length that
+divides, and where a run stands is one number: resuming, raising the epochs or another rank count change no order.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from r2gen.data.collate import Batch, collate
+from r2gen.data.dataset import StudyDataset
+
+
+def steps_for(*, studies: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
+    """Optimiser steps of a run: every study `epochs` times, the last step rounded up."""
+    steps = math.ceil(round(epochs * studies / batch_size, 6))
+    return min(steps, max_steps) if max_steps is not None else steps
+
+
+class TrainingOrder:
+    """The endless row: study number at any position of it."""
+
+    def __init__(self, studies: int, *, seed: int, shuffle: bool) -> None:
+        self.studies, self.seed, self.shuffle = studies, seed, shuffle
+        self._epoch, self._row = -1, np.arange(studies)
+
+    def __call__(self, position: int) -> int:
+        epoch, place = divmod(position, self.studies)
+        if self.shuffle and epoch != self._epoch:
+            self._epoch, self._row = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.studies)
+        return int(self._row[place])
+
+
+class MicroBatches(Sampler[list[int]]):
+    """The micro-batches of one rank from step `first` to `last`; step s takes positions rank::world of its batch."""
+
+    def __init__(
+        self, order: TrainingOrder, *, first: int, last: int, batch_size: int, micro_batch_size: int, rank: int,
+        world: int,
+    ) -> None:  # fmt: skip
+        self.order, self.steps = order, range(first, last)
+        self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
+        self.rank, self.world = rank, world
+
+    def __len__(self) -> int:
+        return len(self.steps) * (self.batch_size // (self.micro_batch_size * self.world))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            positions = range(step * self.batch_size, (step + 1) * self.batch_size)[self.rank :: self.world]
+            for start in range(0, len(positions), self.micro_batch_size):
+                yield [self.order(position) for position in positions[start : start + self.micro_batch_size]]
+
+
+def training_loader(dataset: StudyDataset, batches: MicroBatches, *, workers: int, pin: bool) -> DataLoader[Batch]:
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=pin,
+                      worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None)  # fmt: skip
+
+
+def evaluation_loader(dataset: StudyDataset, indices: list[int], *, batch_size: int, workers: int, pin: bool) -> DataLoader[Batch]:
+    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=pin,
+                      worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None)  # fmt: skip
+
+
+def _quiet_worker(_: int) -> None:
+    """A data process uses one core."""
+    torch.set_num_threads(1)

@@ -1,0 +1,157 @@
+"""The scores of a run: predictions of each split, the model's and the null rows' scores, metrics.json, the page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from r2gen import dist
+from r2gen.compat import SCORES_OF
+from r2gen.data.dataset import StudyDataset
+from r2gen.data.reports import ReportData
+from r2gen.evaluate.baselines import constant_report, shuffled_reports
+from r2gen.evaluate.generate import Generator, predict
+from r2gen.evaluate.html import chosen_studies, write_page
+from r2gen.evaluate.predictions import Prediction, predictions_file, read_predictions, write_predictions
+from r2gen.evaluate.scores import Metric, Scores
+from r2gen.evaluate.scoring import score_reports
+from r2gen.lm.decoding_profile import Decoding
+from r2gen.run_folder import write_whole
+from r2gen.stop import StopRequest
+
+FORMAT = 1
+NULL_SEED = 0  # of the shuffled row
+
+
+class Evaluation:
+    """Scores splits of one data set with one decoding profile, and keeps metrics.json and report.html up to date.
+
+    `profile` is the profile's name, in file names and in the header; `best` the weights of the scores that pick the
+    best checkpoint. On ranks other than 0 it generates its share and writes nothing.
+    """
+
+    def __init__(
+        self, *, run_dir: Path, data: ReportData, datasets: Mapping[str, StudyDataset], metrics: Mapping[str, Metric],
+        decoding: Decoding, profile: str, batch_size: int, workers: int, best: Mapping[str, float], page_studies: int,
+        device: torch.device, stop: StopRequest,
+    ) -> None:  # fmt: skip
+        self.run_dir, self.data, self.datasets, self.metrics = run_dir, data, datasets, metrics
+        self.decoding, self.profile = decoding, profile
+        self.batch_size, self.workers, self.device, self.stop = batch_size, workers, device, stop
+        self.best, self.page_studies = best, page_studies
+
+    def selection(self, scores: Mapping[str, float]) -> float:
+        """The number that picks the best checkpoint: the weighted sum of `best`."""
+        return sum(weight * scores[name] for name, weight in self.best.items())
+
+    def validate(self, model: Generator, dataset: StudyDataset, *, checkpoint: str) -> dict[str, float]:
+        """Scores on the validation studies during training; the page shows their reports until the run ends."""
+        predictions = self._generate(model, dataset, "val")
+        scores = [dict[str, float]()]
+        if dist.is_first():
+            write_predictions(self._file("val"), self._header(f"{checkpoint}, in training"), predictions)
+            found = self._score(predictions)
+            scores = [found.corpus]
+            self._write_metrics({"val": self._entry(len(predictions), {"model": found})}, checkpoint=checkpoint,
+                                signature=found.signature, constant=None, skipped={})  # fmt: skip
+        return dist.first_of(scores)
+
+    def evaluate(self, model: Generator, splits: Sequence[str], *, checkpoint: str) -> dict[str, Any]:
+        """Scores of each split in full, with null rows. Predictions under the same header are not made again."""
+        entries, skipped, signature = {}, {}, ""
+        constant = self._constant() if dist.is_first() else None
+        for split in splits:
+            dataset = self.datasets[split]
+            if not len(dataset):
+                skipped[split] = "the split is empty"
+                continue
+            predictions = self._predictions(model, split, checkpoint=checkpoint)
+            if dist.is_first():
+                systems = self._systems(predictions, constant)
+                entries[split] = self._entry(len(predictions), systems)
+                signature = systems["model"].signature
+        if not dist.is_first():
+            return {}
+        return self._write_metrics(entries, checkpoint=checkpoint, signature=signature, constant=constant,
+                                   skipped=skipped)  # fmt: skip
+
+    def refresh_page(self) -> None:
+        if dist.is_first():
+            split = "test" if self._file("test").is_file() else "val"
+            studies = {study.id: study for study in self.datasets[split].studies}
+            shown = chosen_studies(list(studies), count=self.page_studies)
+            write_page(self.run_dir, films={id: [self.data.film(view) for view in studies[id].views] for id in shown})
+
+    def _predictions(self, model: Generator, split: str, *, checkpoint: str) -> list[Prediction]:
+        dataset, header = self.datasets[split], self._header(checkpoint)
+        known = None
+        if dist.is_first():
+            known = read_predictions(self._file(split), header, [study.id for study in dataset.studies])
+        known = dist.first_of([known])
+        if known is not None:
+            return known
+        predictions = self._generate(model, dataset, split)
+        if dist.is_first():
+            write_predictions(self._file(split), header, predictions)
+        return predictions
+
+    def _generate(self, model: Generator, dataset: StudyDataset, title: str) -> list[Prediction]:
+        return predict(model, dataset, self.decoding, batch_size=self.batch_size, workers=self.workers,
+                       device=self.device, stop=self.stop, title=title)  # fmt: skip
+
+    def _systems(self, predictions: Sequence[Prediction], constant: str | None) -> dict[str, Scores]:
+        reports = {one.id: one.report for one in predictions}
+        references = {one.id: one.reference for one in predictions}
+        systems = {"model": self._score(predictions)}
+        if constant is not None:
+            systems["constant"] = score_reports(self.metrics, references, dict.fromkeys(references, constant))
+        if len(reports) > 1:
+            systems["shuffled"] = score_reports(self.metrics, references, shuffled_reports(reports, seed=NULL_SEED))
+        return systems
+
+    def _score(self, predictions: Sequence[Prediction]) -> Scores:
+        return score_reports(self.metrics, {one.id: one.reference for one in predictions},
+                             {one.id: one.report for one in predictions})  # fmt: skip
+
+    def _constant(self) -> str | None:
+        """The training report that scores best when given to every validation study; None without validation."""
+        train, val = self.datasets["train"].studies, self.datasets["val"].studies
+        if not train or not val:
+            return None
+        metrics = {name: metric for name, metric in self.metrics.items()
+                   if any(score in self.best for score in SCORES_OF.get(name, (name,)))}  # fmt: skip
+
+        def score(references: Mapping[str, str], reports: Mapping[str, str]) -> float:
+            return self.selection(score_reports(metrics, references, reports).corpus)
+
+        return constant_report([study.report for study in train], {study.id: study.report for study in val}, score)
+
+    def _entry(self, studies: int, systems: Mapping[str, Scores]) -> dict[str, Any]:
+        return {
+            "studies": studies,
+            "systems": {name: scores.corpus for name, scores in systems.items()},
+            "per_report": systems["model"].per_report,
+        }
+
+    def _write_metrics(self, entries: Mapping[str, Any], *, checkpoint: str, signature: str, constant: str | None,
+                       skipped: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
+        metrics = {
+            "format": FORMAT, "generation": self.profile, "checkpoint": checkpoint,
+            "splits": {split: {key: value for key, value in entry.items() if key != "per_report"}
+                       for split, entry in entries.items()},
+            "signatures": dict(part.split("|", 1) for part in signature.split("; ") if part),
+            "constant_report": constant, "skipped": dict(skipped),
+            "per_report": {split: entry["per_report"] for split, entry in entries.items()},
+        }  # fmt: skip
+        write_whole(self.run_dir / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+        return metrics
+
+    def _file(self, split: str) -> Path:
+        return predictions_file(self.run_dir, split, self.profile)
+
+    def _header(self, checkpoint: str) -> dict[str, Any]:
+        return {"checkpoint": checkpoint, "profile": self.profile, "generation": asdict(self.decoding),
+                "batch_size": self.batch_size}  # fmt: skip

@@ -1,0 +1,201 @@
+"""From a composed configuration to fresh processes: run folder, config.yaml, one worker a rank. Imports no torch."""
+
+import datetime
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from r2gen import provenance
+from r2gen.errors import UserError
+from r2gen.evaluate.tables import table_of_run
+from r2gen.run_folder import EXTENSIBLE, PROCESS_ONLY, RunFolder, differences, identity, write_whole
+
+DONE, DEFECT, FIXABLE, STOPPED = 0, 1, 2, 3  # the exit statuses of every R2Gen command
+
+
+def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
+    """Run one job to its end and give its exit status.
+
+    `config["choices"]` says which option each group has, `overrides` what the user typed. Raises UserError before any
+    process starts.
+    """
+    config = with_absolute_paths(config)
+    if config["task"] == "train":
+        return _train(config, overrides=overrides)
+    folder = RunFolder(Path(config["run_dir"]))
+    job_file = folder.path / f"{config['task']}.yaml"
+    lock = folder.lock()
+    try:
+        write_whole(job_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        return _run_ranks(config, job_file, lock)
+    finally:
+        folder.unlock()
+
+
+def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """Paths are relative to where the user stands; in config.yaml they are absolute."""
+    config = {**config, "data": dict(config["data"]), "images": [os.path.abspath(image) for image in config["images"]]}
+    if config["run_dir"] is not None:
+        config["run_dir"] = os.path.abspath(config["run_dir"])
+    if "root" in config["data"]:
+        config["data"]["root"] = os.path.abspath(os.path.expanduser(config["data"]["root"]))
+    for part in ("lm", "vision"):  # a hub id stays as it is
+        path = config[part].get("path")
+        if path and Path(path).expanduser().exists():
+            config[part] = {**config[part], "path": os.path.abspath(os.path.expanduser(path))}
+    return config
+
+
+def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
+    data_hash = provenance.data_hash(config["data"])
+    mark = identity(config, data_hash)
+    choices = config["choices"]
+    name = (choices.get("experiment") or f"{choices['lm']}-{choices['data']}").replace("/", "-")
+    if config["run_dir"] is None:
+        config["run_dir"] = os.path.abspath(f"outputs/train-{name}-{mark[:8]}")
+    folder = RunFolder(Path(config["run_dir"]))
+    folder.create()
+    lock = folder.lock()
+    try:
+        if folder.exists() and config["fresh"]:
+            folder.clear()
+        if folder.exists():
+            _refuse_another(folder, config, data_hash)
+            if _is_finished(folder, config):
+                print(f"{folder.path} is finished (fresh=true starts over)\n\n{table_of_run(folder.path)}")
+                return DONE
+        _describe(folder, config, name=name, overrides=overrides, data_hash=data_hash, mark=mark)
+        status = _run_ranks(config, folder.config_file, lock)
+        _record_end(folder, status)
+        return status
+    finally:
+        folder.unlock()
+
+
+def _refuse_another(folder: RunFolder, config: dict[str, Any], data_hash: str) -> None:
+    changed = differences(folder.config(), config, PROCESS_ONLY + EXTENSIBLE)
+    stored = folder.facts()["data_hash"]
+    if stored != data_hash:
+        changed.append(f"data: the files have changed (hash {stored} -> {data_hash})")
+    if changed:
+        listed = "\n  ".join(changed)
+        raise UserError(f"run_dir={folder.path} belongs to another configuration (stored -> asked):\n  {listed}\n"
+                        "give another run_dir, or fresh=true to remove what it holds")  # fmt: skip
+
+
+def _is_finished(folder: RunFolder, config: dict[str, Any]) -> bool:
+    return folder.facts()["status"] == "finished" and not differences(folder.config(), config, PROCESS_ONLY)
+
+
+def _describe(folder: RunFolder, config: dict[str, Any], *, name: str, overrides: list[str], data_hash: str,
+              mark: str) -> None:  # fmt: skip
+    write_whole(folder.config_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    folder.record(
+        status="running", reason=None, name=name, task=config["task"], overrides=overrides,
+        command=shlex.join(["python", "run.py", *overrides]), git=provenance.git_revision(),
+        versions=provenance.versions(), hardware=provenance.machine(), data_hash=data_hash, identity=mark,
+        started=_now(), finished=None, seconds=folder.facts()["seconds"] if folder.exists() else {},
+    )  # fmt: skip
+
+
+def _record_end(folder: RunFolder, status: int) -> None:
+    """Say how it ended; a rank that knew why has said so already."""
+    facts = folder.facts()
+    word = {DONE: "finished", STOPPED: "stopped"}.get(status, "failed")
+    reason = facts["reason"]
+    if word != "finished" and not reason:
+        reason = "stopped by a signal" if status == STOPPED else f"a rank ended with status {status}"
+    folder.record(status=word, reason=reason, finished=_now())
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def rank_environment(config: dict[str, Any]) -> dict[str, str]:
+    """What every rank finds in its environment besides the user's."""
+    devices = config["trainer"]["devices"]
+    return {
+        "HF_HUB_OFFLINE": "0" if config["hub"] == "online" else "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices))),
+    }
+
+
+def _run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> int:
+    """Start one process a rank, pass signals on, and give the worst exit status."""
+    settings, devices = rank_environment(config), config["trainer"]["devices"]
+    command = [sys.executable, "-m", "r2gen.worker", str(job_file)]
+    shown = ["python", *command[1:]] if devices == 1 else ["torchrun", f"--nproc-per-node={devices}", *command[1:]]
+    print(f"$ {' '.join(f'{key}={value}' for key, value in settings.items())} {shlex.join(shown)}", flush=True)
+    python_path = os.pathsep.join(filter(None, [str(provenance.ROOT), os.environ.get("PYTHONPATH")]))
+    ranks: list[subprocess.Popen[bytes]] = []
+    port = free_port()
+    forward = _Forward(ranks)
+    with forward:
+        for rank in range(devices):
+            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": devices, "LOCAL_WORLD_SIZE": devices,
+                      "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
+            environment = {**os.environ, **settings, "PYTHONPATH": python_path,
+                           **{key: str(value) for key, value in places.items()}}  # fmt: skip
+            ranks.append(subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True))
+        return _wait(ranks)
+
+
+def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
+    """Wait for all ranks; once one has failed, the others get ten seconds."""
+    deadline = None
+    while any(rank.poll() is None for rank in ranks):
+        failed = any(rank.returncode not in (None, DONE, STOPPED) for rank in ranks)
+        if failed and deadline is None:
+            deadline = time.monotonic() + 10
+        if deadline and time.monotonic() > deadline:
+            for rank in ranks:
+                rank.kill()
+        time.sleep(0.05)
+    # A rank that named the fix comes first. One that a signal we passed on ended was still starting: nothing to save.
+    codes = {_status(rank.returncode) for rank in ranks}
+    return next(code for code in (FIXABLE, DEFECT, STOPPED, DONE) if code in codes)
+
+
+def _status(returncode: int) -> int:
+    if returncode in (-signal.SIGTERM, -signal.SIGUSR1):
+        return STOPPED
+    return returncode if returncode in (DONE, FIXABLE, STOPPED) else DEFECT
+
+
+class _Forward:
+    """While open, SIGINT, SIGTERM and SIGUSR1 go to the ranks, each as often as it came."""
+
+    def __init__(self, ranks: list[subprocess.Popen[bytes]]) -> None:
+        self.ranks = ranks
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            self.before[number] = signal.signal(number, self._pass_on)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _pass_on(self, number: int, _: FrameType | None) -> None:
+        for rank in self.ranks:
+            if rank.poll() is None:
+                rank.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

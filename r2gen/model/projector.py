@@ -1,0 +1,33 @@
+"""From the encoder's width to the language model's."""
+
+import torch
+from torch import nn
+
+# Q image features, D encoder width, E language-model width
+
+
+class LinearProjector(nn.Module):
+    """Linear and LayerNorm, as R2GenGPT (its `llama_proj` and `layer_norm`)."""
+
+    def __init__(self, *, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_dim, out_dim)
+        self.norm = nn.LayerNorm(out_dim)
+
+    def forward(self, features_BQD: torch.Tensor) -> torch.Tensor:
+        projected_BQE: torch.Tensor = self.norm(self.linear(features_BQD))
+        return projected_BQE
+
+
+class MlpProjector(nn.Module):
+    """Linear, GELU, linear and LayerNorm (the projector of LLaVA 1.5, normalised)."""
+
+    def __init__(self, *, in_dim: int, out_dim: int, hidden_dim: int | None = None) -> None:
+        super().__init__()
+        hidden_dim = hidden_dim or out_dim
+        self.layers = nn.Sequential(nn.Linear(in_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, out_dim))
+        self.norm = nn.LayerNorm(out_dim)
+
+    def forward(self, features_BQD: torch.Tensor) -> torch.Tensor:
+        projected_BQE: torch.Tensor = self.norm(self.layers(features_BQD))
+        return projected_BQE

@@ -1,0 +1,66 @@
+"""The method: films -> features -> projector -> spliced into the prompt -> language model (R2GenGPT)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from r2gen.data.collate import NO_TARGET, Batch
+from r2gen.lm.decoding_profile import Decoding
+from r2gen.lm.protocol import Generated, LanguageModel
+from r2gen.vision.encoder import TimmEncoder
+
+# B batch, Q image features of a study, D encoder width, E language-model width, T tokens, S the whole sequence
+
+
+class ReportGenerator(nn.Module):
+    """An encoder, a projector and a language model; forward gives the loss, generate the reports.
+
+    `before` and `after` are the prompt's token ids before and after the image.
+    """
+
+    def __init__(self, *, vision: TimmEncoder, projector: Callable[[torch.Tensor], torch.Tensor], lm: LanguageModel,
+                 before: list[int], after: list[int]) -> None:  # fmt: skip
+        super().__init__()
+        self.vision = vision
+        self.projector = projector
+        self.lm = lm
+        self.register_buffer("before_T", torch.tensor(before, dtype=torch.long), persistent=False)
+        self.register_buffer("after_T", torch.tensor(after, dtype=torch.long), persistent=False)
+
+    def train(self, mode: bool = True) -> "ReportGenerator":
+        """As nn.Module.train, but a part of which nothing trains stays in eval()."""
+        super().train(mode)
+        for part in (self.vision.backbone, self.lm.model):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The sum of the cross-entropy over all report tokens of the batch, fp32.
+
+        The sum, not the mean: the loop divides by the target tokens of the whole optimiser step, over all
+        micro-batches and ranks.
+        """
+        prompt_BTE, prompt_BT = self.wrap(batch)
+        real_BT = batch.report_BT != NO_TARGET
+        report_BTE = self.lm.embed(batch.report_BT.where(real_BT, 0))
+        embeds_BSE = torch.cat([prompt_BTE, report_BTE], dim=1)
+        mask_BS = torch.cat([prompt_BT, real_BT], dim=1)
+        return self.lm.loss(embeds_BSE, mask_BS, batch.report_BT)
+
+    def wrap(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The prompt with the image in it, as embeddings [B, T, E], and a mask [B, T] of what is real."""
+        features_BQD, real_BQ = self.vision(batch.films_BVHW, batch.views_BV)
+        image_BQE = self.projector(features_BQD)
+        size = len(batch.ids)
+        before_BTE = self.lm.embed(self.before_T.expand(size, -1))
+        after_BTE = self.lm.embed(self.after_T.expand(size, -1))
+        embeds_BTE = torch.cat([before_BTE, image_BQE.to(before_BTE.dtype), after_BTE], dim=1)
+        ones_BT = [real_BQ.new_ones(part.shape[:2]) for part in (before_BTE, after_BTE)]
+        return embeds_BTE, torch.cat([ones_BT[0], real_BQ, ones_BT[1]], dim=1)
+
+    @torch.inference_mode()
+    def generate(self, batch: Batch, decoding: Decoding) -> list[Generated]:
+        """One report a study, in the batch's order."""
+        return self.lm.generate(*self.wrap(batch), decoding)

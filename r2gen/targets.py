@@ -1,0 +1,91 @@
+"""What a `_target_` of the configuration accepts, read from its source with `ast`: nothing is imported, torch least."""
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from r2gen.errors import UserError
+
+PACKAGE = Path(__file__).parent
+SCALARS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    annotation: ast.expr | None
+    required: bool
+
+
+@cache
+def parameters(target: str, option: str = "_target_") -> dict[str, Parameter]:
+    """The keyword parameters of a class or function `r2gen.module.name`.
+
+    Raises UserError where the name lies outside r2gen or does not exist.
+    """
+    module, _, name = target.rpartition(".")
+    if target.split(".")[0] != "r2gen" or not module:
+        raise UserError(f"{option}: _target_={target} is not in r2gen: a configuration may build nothing else")
+    source = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    if not source.is_file():
+        raise UserError(f"{option}: _target_={target}: there is no module {module}")
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return _of_class(node)
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return _of_function(node.args)
+    raise UserError(f"{option}: _target_={target}: {module} has no class or function {name}")
+
+
+def _of_class(node: ast.ClassDef) -> dict[str, Parameter]:
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return _of_function(item.args)
+    return {  # a dataclass
+        item.target.id: Parameter(item.annotation, item.value is None)
+        for item in node.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    }
+
+
+def _of_function(args: ast.arguments) -> dict[str, Parameter]:
+    positional = args.posonlyargs + args.args
+    known = {
+        arg.arg: Parameter(arg.annotation, i < len(positional) - len(args.defaults))
+        for i, arg in enumerate(positional)
+        if arg.arg != "self"
+    }
+    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        known[arg.arg] = Parameter(arg.annotation, default is None)
+    return known
+
+
+def accepts(value: Any, annotation: ast.expr | None) -> bool:
+    """Whether a plain YAML value fits an annotation; annotations of other kinds than plain data accept anything."""
+    match annotation:
+        case ast.Constant(value=None):
+            return value is None
+        case ast.Name(id=name) if name in SCALARS:
+            return isinstance(value, SCALARS[name]) and (name == "bool") == isinstance(value, bool)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return accepts(value, left) or accepts(value, right)
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
+            return value in _literals(choices)
+        case ast.Subscript(value=ast.Name(id="list" | "Sequence"), slice=item):
+            return isinstance(value, list) and all(accepts(each, item) for each in value)
+        case ast.Subscript(value=ast.Name(id="dict" | "Mapping")):
+            return isinstance(value, dict)
+    return True
+
+
+def describe(annotation: ast.expr | None) -> str:
+    match annotation:
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
+            return "one of " + ", ".join(str(choice) for choice in _literals(choices))
+    return ast.unparse(annotation) if annotation else "another value"
+
+
+def _literals(choices: ast.expr) -> list[Any]:
+    items = choices.elts if isinstance(choices, ast.Tuple) else [choices]
+    return [item.value for item in items if isinstance(item, ast.Constant)]

@@ -1,0 +1,152 @@
+"""What a job does once its ranks run: train, evaluate, generate. Each is a recipe over build.py's parts."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from r2gen import dist
+from r2gen.build import Job, build_evaluation, build_job, build_logger, loop_settings
+from r2gen.data.dataset import StudyDataset
+from r2gen.data.loader import steps_for
+from r2gen.errors import UserError
+from r2gen.evaluate.evaluation import Evaluation
+from r2gen.evaluate.tables import table_of_run
+from r2gen.model.tune import size_table, sizes
+from r2gen.run_folder import RunFolder
+from r2gen.stop import StopRequest
+from r2gen.train.checkpoint import BEST, Checkpoints, checkpoint_bytes, load_trainable
+from r2gen.train.engine import start_engine
+from r2gen.train.fit import fit, validation_steps
+from r2gen.train.loggers import TrainLog
+from r2gen.train.optim import adamw
+from r2gen.trained import TrainedRun
+
+Config = dict[str, Any]
+
+
+def train(config: Config, device: torch.device, stop: StopRequest) -> None:
+    """Train what is left to train, score the best checkpoint on every split, write the page, print the table."""
+    folder, began = RunFolder(Path(config["run_dir"])), time.monotonic()
+    job = build_job(config, device)
+    evaluation = build_evaluation(config, job, stop=stop)
+    if dist.is_first():
+        describe(folder, job)
+        evaluation.refresh_page()
+    trained_s = train_model(config, job, evaluation, folder, stop)
+    score(config, job, evaluation)
+    if dist.is_first():
+        earlier = folder.facts()["seconds"]
+        total_s = time.monotonic() - began
+        folder.record(status="finished", seconds={"train": round(earlier.get("train", 0) + trained_s, 1),
+                                                  "evaluate": round(total_s - trained_s, 1)})  # fmt: skip
+        evaluation.refresh_page()
+        print(f"\n{table_of_run(folder.path)}\n\npage: {folder.path / 'report.html'}", flush=True)
+    dist.barrier()
+
+
+def evaluate(config: Config, device: torch.device, stop: StopRequest) -> None:
+    """Score the best checkpoint of a run that exists, with the splits, decoding and metrics asked for now."""
+    folder = RunFolder(Path(config["run_dir"]))
+    job = build_job(config, device)
+    evaluation = build_evaluation(config, job, stop=stop)
+    score(config, job, evaluation)
+    if dist.is_first():
+        evaluation.refresh_page()
+        print(f"\n{table_of_run(folder.path)}\n\npage: {folder.path / 'report.html'}", flush=True)
+    dist.barrier()
+
+
+def generate(config: Config, device: torch.device, stop: StopRequest) -> None:
+    """Print the report of one study's films."""
+    if dist.is_first():
+        run = TrainedRun(Path(config["run_dir"]), config=config, device=device)
+        print(run.generate(config["images"]), flush=True)
+    dist.barrier()
+
+
+def score(config: Config, job: Job, evaluation: Evaluation) -> None:
+    """Put the best checkpoint into the model and score it on every split asked for."""
+    checkpoints = Checkpoints(Path(config["run_dir"]), keep=config["trainer"]["keep"])
+    load_trainable(job.model, checkpoints.best())
+    evaluation.evaluate(job.model, config["evaluate"]["splits"], checkpoint=checkpoints.best_digest())
+
+
+def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFolder, stop: StopRequest) -> float:
+    """The training part of `train`; gives the seconds it took now."""
+    settings, trainer, began = loop_settings(config), config["trainer"], time.monotonic()
+    studies = len(job.datasets["train"])
+    if not studies:
+        raise UserError("the training split is empty: there is nothing to train on")
+    total = steps_for(studies=studies, batch_size=settings.batch_size, epochs=trainer["epochs"],
+                      max_steps=trainer["max_steps"])  # fmt: skip
+    checkpoints = Checkpoints(folder.path, keep=trainer["keep"])
+    check_length(checkpoints, total)
+    check_disk(folder.path, job, keep=trainer["keep"])
+    engine = start_engine(
+        job.model, adamw(job.model, learning_rate=settings.learning_rate, betas=tuple(trainer["betas"]),
+                         weight_decay=trainer["weight_decay"]),
+        batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size,
+        gradient_clipping=trainer["gradient_clipping"], bf16=job.bf16, options=trainer["deepspeed"],
+    )  # fmt: skip
+    state = checkpoints.resume(engine, zero_stage=trainer["deepspeed"]["zero_optimization"]["stage"],
+                               weights_only=trainer["resume"] == "weights")  # fmt: skip
+    if state.step and dist.is_first():
+        print(f"going on from step {state.step} of {total}", flush=True)
+    val = limited(job.datasets["val"], config["evaluate"]["max_studies"])
+    logger = build_logger(config)
+    if dist.is_first():
+        logger.start(run_dir=folder.path, run=folder.facts(), config=config)
+    log = TrainLog(folder.path, total_steps=total, first_step=state.step, logger=logger)
+    status = "failed"
+    try:
+        fit(
+            engine, job.datasets["train"], settings=settings, total_steps=total,
+            validation_steps=validation_steps(studies=studies, batch_size=settings.batch_size,
+                                              every_epochs=config["evaluate"]["every"], total_steps=total),
+            validate=(lambda: evaluation.validate(job.model, val, checkpoint=f"step-{state.step:08d}")) if len(val) else None,
+            selection=evaluation.selection, checkpoints=checkpoints, state=state, log=log,
+            refresh_page=evaluation.refresh_page, stop=stop,
+        )  # fmt: skip
+        status = "finished"
+    finally:
+        log.close()
+        if dist.is_first():
+            logger.close(status, {} if state.best_score is None else {"best_score": state.best_score})
+        engine.destroy()
+    return time.monotonic() - began
+
+
+def describe(folder: RunFolder, job: Job) -> None:
+    """Print and record what trains, and on what."""
+    parts = sizes(job.model)
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if job.bf16 else []
+    folder.record(parameters=[vars(part) for part in parts], hardware={**folder.facts()["hardware"], "gpus": gpus})
+    counts = ", ".join(f"{len(dataset):,} {split}" for split, dataset in job.datasets.items())
+    print(f"studies: {counts}\n{size_table(parts)}", flush=True)
+
+
+def limited(dataset: StudyDataset, studies: int | None) -> StudyDataset:
+    """The first studies of a split, for quick validations; the films read so far are shared."""
+    return dataset if studies is None else dataset.first(studies)
+
+
+def check_length(checkpoints: Checkpoints, total_steps: int) -> None:
+    done = checkpoints.state("last")
+    if done is not None and done.step > total_steps:
+        raise UserError(f"{checkpoints.folder.parent} is at step {done.step}, trainer.epochs and trainer.max_steps ask "
+                        f"for {total_steps}: raise them, or use task=evaluate")  # fmt: skip
+
+
+def check_disk(run_dir: Path, job: Job, *, keep: int) -> None:
+    """Say what the checkpoints will take, and refuse where the disk has less."""
+    one = checkpoint_bytes(sum(part.trainable for part in sizes(job.model)[:-1]))
+    need, free = one * (keep + 2), shutil.disk_usage(run_dir).free  # the kept ones, the best, and one being written
+    if dist.is_first():
+        print(f"disk: {one / 2**20:,.0f} MiB a checkpoint, {need / 2**20:,.0f} MiB at most; {free / 2**30:,.1f} GiB free",
+              flush=True)  # fmt: skip
+    if need > free:
+        raise UserError(f"run_dir={run_dir}: checkpoints need {need / 2**30:.1f} GiB, the disk has {free / 2**30:.1f} "
+                        "free: free some, lower trainer.keep, or give a run_dir on another disk")  # fmt: skip

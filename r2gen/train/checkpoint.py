@@ -1,0 +1,189 @@
+"""Checkpoints of a run: whole or not there, only what trains, and enough to go on bit for bit.
+
+    checkpoints/step-00000400/trainable.safetensors   fp32 masters of what trains
+                              state.json              step, epoch, best so far, ranks and ZeRO stage
+                              engine/                 DeepSpeed's own files (moments), needed only to resume
+    checkpoints/last, best                            relative links
+
+Randomness needs no state: every step is seeded by (seed, step, rank), see fit.py.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from r2gen import dist
+from r2gen.errors import UserError
+from r2gen.train.engine import trainable_tensors
+
+FORMAT = 1
+LAST, BEST = "last", "best"
+
+
+@dataclass
+class TrainState:
+    """Where a run stands."""
+
+    step: int = 0  # optimiser steps done
+    epoch: float = 0.0
+    best_score: float | None = None
+    best_step: int | None = None
+    stale: int = 0  # validations since the best one
+    world: int = 1
+    zero_stage: int = 0
+    seconds: float = 0.0  # spent in training steps, over all starts
+    format: int = FORMAT
+
+
+class Checkpoints:
+    """The checkpoints/ folder of a run."""
+
+    def __init__(self, run_dir: Path, *, keep: int) -> None:
+        self.folder = run_dir / "checkpoints"
+        self.keep = keep
+
+    def path(self, name: str) -> Path | None:
+        """The checkpoint that `last` or `best` points at, None where there is none yet."""
+        link = self.folder / name
+        return link.resolve() if link.is_dir() else None
+
+    def best(self) -> Path:
+        """The best checkpoint. Raises UserError where none has been written yet."""
+        best = self.path(BEST)
+        if best is None:
+            raise UserError(f"{self.folder.parent} has no checkpoint yet: train it first")
+        return best
+
+    def best_digest(self) -> str:
+        """Its name and a hash of its weights, for the header of predictions."""
+        best = self.best()
+        with (best / "trainable.safetensors").open("rb") as weights:
+            return f"{best.name} {hashlib.file_digest(weights, 'sha256').hexdigest()[:16]}"
+
+    def state(self, name: str) -> TrainState | None:
+        path = self.path(name)
+        if path is None:
+            return None
+        stored = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        if stored["format"] != FORMAT:
+            raise UserError(f"{path} has checkpoint format {stored['format']}, this version reads {FORMAT}")
+        return TrainState(**stored)
+
+    def save(self, engine: Any, state: TrainState, *, is_best: bool) -> None:
+        """Write the checkpoint of state.step on all ranks; afterwards `last` (and `best`) point at it."""
+        target = self.folder / f"step-{state.step:08d}"
+        partial = self.folder / f".partial-{target.name}"
+        if dist.is_first():
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            for leftover in self.folder.glob(".partial-*"):
+                shutil.rmtree(leftover)
+            partial.mkdir()
+        dist.barrier()
+        engine.save_checkpoint(str(partial), tag="engine", save_latest=False, exclude_frozen_parameters=True)
+        tensors = trainable_tensors(engine.module)
+        if dist.is_first():
+            save_file(tensors, partial / "trainable.safetensors")
+            (partial / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+        dist.barrier()
+        if dist.is_first():
+            sync_tree(partial)
+            if target.exists():
+                shutil.rmtree(target)
+            partial.rename(target)
+            point(self.folder / LAST, target.name)
+            if is_best:
+                point(self.folder / BEST, target.name)
+            sync(self.folder)
+            self._prune()
+        dist.barrier()
+
+    def _prune(self) -> None:
+        best = self.path(BEST)
+        others = [path for path in sorted(self.folder.glob("step-*")) if path != best]
+        for path in others[: -self.keep]:
+            shutil.rmtree(path)
+
+    def resume(self, engine: Any, *, zero_stage: int, weights_only: bool) -> TrainState:
+        """Bring the engine to `last`; a fresh state where there is none."""
+        path, state = self.path(LAST), self.state(LAST)
+        if path is None or state is None:
+            return TrainState(world=dist.world(), zero_stage=zero_stage)
+        if weights_only:
+            load_trainable(engine.module, path)
+            refresh_masters(engine)
+        elif (state.world, state.zero_stage) != (dist.world(), zero_stage):
+            raise UserError(
+                f"{path} was written by {state.world} rank(s) under ZeRO {state.zero_stage}, this run has "
+                f"{dist.world()} under ZeRO {zero_stage}: use the same again, or trainer.resume=weights to go on with "
+                "the weights and fresh optimiser moments"
+            )
+        else:
+            loaded, _ = engine.load_checkpoint(str(path), tag="engine", load_module_strict=False)
+            if loaded is None:
+                raise UserError(f"{path}/engine cannot be read: trainer.resume=weights goes on without it")
+        state.world, state.zero_stage = dist.world(), zero_stage
+        return state
+
+
+def refresh_masters(engine: Any) -> None:
+    """After weights were put into the module, let the optimiser's fp32 masters follow them."""
+    optimizer = engine.optimizer
+    if hasattr(optimizer, "refresh_fp32_params"):
+        optimizer.refresh_fp32_params()
+    elif hasattr(optimizer, "_restore_from_bit16_weights"):
+        optimizer._restore_from_bit16_weights()
+
+
+def load_trainable(model: nn.Module, checkpoint: Path) -> None:
+    """Put a checkpoint's weights into the model: exactly what trains, nothing missing, nothing left over."""
+    file = checkpoint / "trainable.safetensors"
+    try:
+        tensors: Mapping[str, torch.Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    expected = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or unexpected:
+        raise UserError(f"{file} is of another model: missing {missing[:5]}, unexpected {unexpected[:5]}")
+    for name, parameter in expected.items():
+        if parameter.shape != tensors[name].shape:
+            raise UserError(f"{file} is of another model: {name} is {list(tensors[name].shape)} there, "
+                            f"{list(parameter.shape)} here")  # fmt: skip
+        with torch.no_grad():
+            parameter.copy_(tensors[name])
+
+
+def checkpoint_bytes(trainable: int) -> int:
+    """What one checkpoint takes: fp32 masters, the weights once more, two moments, all of 4 bytes at most."""
+    return trainable * 4 * 4
+
+
+def point(link: Path, name: str) -> None:
+    """Let a relative link name something else, in one step."""
+    temporary = link.with_name(f".{link.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(name)
+    temporary.replace(link)
+
+
+def sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)

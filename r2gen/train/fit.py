@@ -1,0 +1,190 @@
+"""The training loop: steps, validations, checkpoints. Read it top to bottom."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from r2gen import dist
+from r2gen.data.collate import Batch
+from r2gen.data.dataset import StudyDataset
+from r2gen.data.loader import MicroBatches, TrainingOrder, training_loader
+from r2gen.errors import UserError
+from r2gen.stop import Stopped, StopRequest
+from r2gen.train.checkpoint import Checkpoints, TrainState
+from r2gen.train.engine import backward
+from r2gen.train.loggers import TrainLog
+from r2gen.train.optim import rate_at, set_rate
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """The trainer group, without what the optimiser and the engine take."""
+
+    batch_size: int
+    micro_batch_size: int
+    learning_rate: float
+    min_learning_rate: float
+    warmup_steps: int
+    schedule: str
+    patience: int | None
+    workers: int
+    save_every_steps: int | None
+    log_every_steps: int
+    shuffle: bool
+    seed: int
+
+
+def fit(
+    engine: Any, dataset: StudyDataset, *, settings: LoopSettings, total_steps: int, validation_steps: set[int],
+    validate: Callable[[], dict[str, float]] | None, selection: Callable[[dict[str, float]], float],
+    checkpoints: Checkpoints, state: TrainState, log: TrainLog, refresh_page: Callable[[], None], stop: StopRequest,
+) -> TrainState:  # fmt: skip
+    """Train from `state` to `total_steps`.
+
+    `validate` scores the validation split, None where it is empty (then the last checkpoint counts as best);
+    `selection` turns scores into the one number that picks the best. Raises Stopped after a checkpoint when a signal
+    asked for it, UserError on a loss that is not finite.
+    """
+    order = TrainingOrder(len(dataset), seed=settings.seed, shuffle=settings.shuffle)
+    batches = MicroBatches(order, first=state.step, last=total_steps, batch_size=settings.batch_size,
+                           micro_batch_size=settings.micro_batch_size, rank=dist.rank(), world=dist.world())  # fmt: skip
+    on_gpu = engine.device.type == "cuda"
+    micro_batches = iter(training_loader(dataset, batches, workers=settings.workers, pin=on_gpu))
+    accumulation = len(batches) // max(1, total_steps - state.step)
+    watch = LossWatch(engine.device)
+    engine.train()
+    began, seen_before, seconds_before = time.monotonic(), state.step, state.seconds
+
+    while state.step < total_steps and not ended_early(state, settings.patience):
+        seed_step(settings.seed, state.step)
+        set_rate(engine.optimizer, rate_at(state.step, total=total_steps, peak=settings.learning_rate,
+                                           floor=settings.min_learning_rate, warmup=settings.warmup_steps,
+                                           schedule=settings.schedule))  # fmt: skip
+        # Counted before the first backward: the loss is the mean over all target tokens of the step, on all ranks.
+        window = take(micro_batches, accumulation)
+        tokens = torch.tensor(float(sum(batch.target_tokens for batch in window)), device=engine.device)
+        tokens = dist.sum_over_ranks(tokens)
+        for index, batch in enumerate(window):
+            engine.set_gradient_accumulation_boundary(index == accumulation - 1)
+            loss_sum = engine(batch.to(engine.device))
+            watch.add(batch.ids, loss_sum)
+            backward(engine, loss_sum, tokens)
+        if not on_gpu:
+            watch.refuse_not_finite()
+        engine.step()
+        state.step += 1
+        state.epoch = state.step * settings.batch_size / len(dataset)
+        state.seconds = seconds_before + time.monotonic() - began
+
+        if state.step % settings.log_every_steps == 0 or state.step == total_steps:
+            watch.refuse_not_finite()
+            log.step({
+                "step": state.step, "epoch": round(state.epoch, 4), "loss": watch.mean_loss(tokens),
+                "lr": engine.optimizer.param_groups[0]["lr"], "grad_norm": grad_norm(engine),
+                "samples_per_s": (state.step - seen_before) * settings.batch_size / (time.monotonic() - began),
+                "seconds": round(state.seconds, 2),
+            })  # fmt: skip
+        watch.forget_step()
+        wanted = agreed_stop(stop, state.step, settings.log_every_steps, engine.device)
+        if state.step in validation_steps and not wanted:
+            watch.refuse_not_finite()
+            paused = time.monotonic()
+            is_best = validated(engine, validate, selection, state, log)
+            checkpoints.save(engine, state, is_best=is_best)
+            refresh_page()
+            engine.train()
+            began += time.monotonic() - paused  # samples/s counts training alone
+        elif wanted or (settings.save_every_steps and state.step % settings.save_every_steps == 0):
+            watch.refuse_not_finite()
+            checkpoints.save(engine, state, is_best=False)
+        if wanted:
+            raise Stopped
+    return state
+
+
+def validated(engine: Any, validate: Callable[[], dict[str, float]] | None,
+              selection: Callable[[dict[str, float]], float], state: TrainState, log: TrainLog) -> bool:  # fmt: skip
+    """Score the validation split, note it in `state`, and say whether it is the best so far."""
+    if validate is None:
+        return True
+    engine.eval()
+    scores = validate()
+    score = selection(scores)
+    is_best = state.best_score is None or score > state.best_score
+    if is_best:
+        state.best_score, state.best_step, state.stale = score, state.step, 0
+    else:
+        state.stale += 1
+    log.validation({"step": state.step, "epoch": round(state.epoch, 4), "split": "val", "scores": scores,
+                    "selection": score, "best": is_best})  # fmt: skip
+    return is_best
+
+
+def ended_early(state: TrainState, patience: int | None) -> bool:
+    return patience is not None and state.stale >= patience
+
+
+def validation_steps(*, studies: int, batch_size: int, every_epochs: float, total_steps: int) -> set[int]:
+    """The steps after which the validation split is scored: every so many epochs, and the last."""
+    count = math.floor(total_steps * batch_size / studies / every_epochs)
+    steps = {math.ceil(round(k * every_epochs * studies / batch_size, 6)) for k in range(1, count + 1)}
+    return {step for step in steps if step <= total_steps} | {total_steps}
+
+
+def take(micro_batches: Iterator[Batch], count: int) -> list[Batch]:
+    return [next(micro_batches) for _ in range(count)]
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Every step draws its dropout from (seed, step, rank) alone, so that a resumed run needs no stored state."""
+    state = np.random.SeedSequence([seed, step, dist.rank()]).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(state) >> 1)
+
+
+def grad_norm(engine: Any) -> float | None:
+    norm = engine.get_global_grad_norm()
+    return None if norm is None else float(norm)
+
+
+def agreed_stop(stop: StopRequest, step: int, every: int, device: torch.device) -> bool:
+    """Whether all ranks leave after this step; several ranks ask each other only now and then."""
+    if dist.world() == 1:
+        return stop.asked
+    return step % every == 0 and dist.any_rank(stop.asked, device)
+
+
+class LossWatch:
+    """Keeps the losses of steps not yet looked at, so that a GPU need not wait for each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.unseen: list[tuple[tuple[str, ...], torch.Tensor]] = []
+        self.step_losses: list[torch.Tensor] = []
+
+    def add(self, ids: tuple[str, ...], loss_sum: torch.Tensor) -> None:
+        self.unseen.append((ids, loss_sum.detach()))
+        self.step_losses.append(loss_sum.detach())
+
+    def forget_step(self) -> None:
+        self.step_losses = []
+
+    def mean_loss(self, tokens: torch.Tensor) -> float:
+        """The loss of this step: nats a target token, over all ranks."""
+        return float(dist.sum_over_ranks(torch.stack(self.step_losses).sum()) / tokens)
+
+    def refuse_not_finite(self) -> None:
+        """Raise UserError naming the studies of a micro-batch whose loss is NaN or infinite."""
+        if self.unseen:
+            finite = torch.isfinite(torch.stack([loss for _, loss in self.unseen])).tolist()
+            bad = [study for (ids, _), good in zip(self.unseen, finite, strict=True) if not good for study in ids]
+            self.unseen = []
+            if bad:
+                raise UserError(
+                    f"the loss is not finite on the studies {', '.join(bad)}: look at their films and reports, or "
+                    "lower trainer.learning_rate; earlier checkpoints are intact"
+                )

@@ -1,0 +1,51 @@
+"""A trained run as a Python object: `load_run(DIR).generate(["frontal.png", "lateral.png"])`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from r2gen.build import build_decoding, build_model, pick_device
+from r2gen.data.collate import Batch
+from r2gen.data.images import read_film
+from r2gen.errors import UserError
+from r2gen.lm.tokenizer import read_tokenizer
+from r2gen.run_folder import RunFolder
+from r2gen.train.checkpoint import Checkpoints, load_trainable
+
+
+class TrainedRun:
+    """The best checkpoint of a run folder, ready to write reports."""
+
+    def __init__(self, run_dir: Path, *, config: dict[str, Any], device: torch.device) -> None:
+        tokenizer = None if config["lm"]["path"] else read_tokenizer(run_dir / "tokenizer")
+        self.model = build_model(config, tokenizer=tokenizer, bf16=device.type == "cuda").to(device).eval()
+        load_trainable(self.model, Checkpoints(run_dir, keep=1).best())
+        self.decoding = build_decoding(config)
+        self.device = device
+
+    def generate(self, images: Sequence[str | Path | Image.Image]) -> str:
+        """The report of one study from its films: files, or PIL images of any mode and size.
+
+        Raises UserError naming a film that cannot be read.
+        """
+        if not images:
+            raise UserError("a study needs at least one film")
+        films = [image if isinstance(image, Image.Image) else read_film(Path(image)) for image in images]
+        films_BVHW = torch.stack([self.model.vision.transform(film) for film in films])[None]
+        batch = Batch(ids=("study",), films_BVHW=films_BVHW, views_BV=torch.ones(1, len(films), dtype=torch.bool),
+                      report_BT=torch.zeros(1, 0, dtype=torch.long))  # fmt: skip
+        return self.model.generate(batch.to(self.device), self.decoding)[0].text
+
+
+def load_run(run_dir: str | Path, *, device: str = "auto") -> TrainedRun:
+    """The run in a folder, with its best checkpoint, on `auto`, `cpu` or `cuda`.
+
+    Raises UserError where the folder is no run, or has no checkpoint yet.
+    """
+    folder = RunFolder(Path(run_dir))
+    if not folder.exists():
+        raise UserError(f"{run_dir} is not a run folder: there is no run.json in it")
+    return TrainedRun(folder.path, config=folder.config(), device=pick_device(device))

@@ -1,0 +1,87 @@
+"""Compose a run from conf/, check it, launch it:  python run.py [GROUP=OPTION] [GROUP.KEY=VALUE] [-m]
+
+    python run.py --help      groups, options and examples
+    python run.py --cfg job   the composed configuration
+
+Imports no torch, so that every mistake in a command is answered at once.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from r2gen import compat, config, launch, manual, stored_run
+from r2gen.errors import UserError
+
+ROOT = Path(__file__).resolve().parent
+statuses: list[int] = []  # one a job: a sweep has several
+
+
+class SweepFiles(SearchPathPlugin):
+    """Finds `+sweeps=NAME` from whatever folder the command is typed in."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append("r2gen-sweeps", f"file://{ROOT}")
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def job(composed: DictConfig) -> None:
+    try:
+        statuses.append(run_job(composed))
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        statuses.append(refuse(error))
+
+
+def run_job(composed: DictConfig) -> int:
+    overrides = list(HydraConfig.get().overrides.task)
+    if OmegaConf.select(composed, "task") in ("evaluate", "generate"):
+        return launch.launch(stored_run.configuration(composed, overrides), overrides=overrides)
+    choices = {group: choice for group, choice in HydraConfig.get().runtime.choices.items()
+               if group.partition("/")[0] != "hydra"}  # fmt: skip
+    return launch.launch(checked(composed) | {"choices": choices}, overrides=overrides)
+
+
+def checked(composed: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(plain, dict)
+    config.check(plain)  # type: ignore[arg-type]
+    compat.refuse(plain)  # type: ignore[arg-type]
+    return plain  # type: ignore[return-value]
+
+
+def refuse(error: Exception) -> int:
+    """Print what is wrong as one message, without a traceback."""
+    text = str(error).strip()
+    if error.__cause__ is not None and isinstance(error, HydraException):
+        text = f"{text}\n{str(error.__cause__).strip()}"
+    print(f"error: {text}", file=sys.stderr)
+    return launch.FIXABLE
+
+
+def main() -> int:
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(manual.text(ROOT / "conf", ROOT / "sweeps"))
+        return launch.DONE
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that its errors leave with 2 and one message
+    ConfigStore.instance().store(name="schema", node=config.Config)
+    Plugins.instance().register(SweepFiles)
+    try:
+        job()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        return refuse(error)
+    return max(statuses, default=launch.DONE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
