@@ -21,7 +21,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r2gen import compat, config, launch, manual, stored_run
+from r2gen import compat, config, launch, manual, messages, stored_run
 from r2gen.errors import UserError
 
 ROOT = Path(__file__).resolve().parent
@@ -44,7 +44,7 @@ def job(composed: DictConfig) -> None:
 
 
 def run_job(composed: DictConfig) -> int:
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides = messages.as_typed(HydraConfig.get().overrides.task)
     if OmegaConf.select(composed, "task") in ("evaluate", "generate"):
         return launch.launch(stored_run.configuration(composed, overrides), overrides=overrides)
     choices = {group: choice for group, choice in HydraConfig.get().runtime.choices.items()
@@ -62,10 +62,7 @@ def checked(composed: DictConfig) -> dict[str, Any]:
 
 def refuse(error: Exception) -> int:
     """Print what is wrong as one message, without a traceback."""
-    text = str(error).strip()
-    if error.__cause__ is not None and isinstance(error, HydraException):
-        text = f"{text}\n{str(error.__cause__).strip()}"
-    print(f"error: {text}", file=sys.stderr)
+    print(f"error: {messages.plain(error)}", file=sys.stderr)
     return launch.FIXABLE
 
 
@@ -74,6 +71,7 @@ def main() -> int:
         print(manual.text(ROOT / "conf", ROOT / "sweeps"))
         return launch.DONE
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that its errors leave with 2 and one message
+    sys.argv[1:] = messages.for_hydra(sys.argv[1:])
     ConfigStore.instance().store(name="schema", node=config.Config)
     Plugins.instance().register(SweepFiles)
     try:

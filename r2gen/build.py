@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from r2gen import compat, dist, targets
+from r2gen.config import weighted_scores
 from r2gen.data.dataset import FilmCache, StudyDataset
 from r2gen.data.reports import SPLITS, ReportData
 from r2gen.errors import UserError
@@ -138,7 +139,7 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
     return Evaluation(
         run_dir=Path(config["run_dir"]), data=job.data, datasets=job.datasets, metrics=build_metrics(config),
         decoding=job.decoding, profile=config["choices"]["generation"], batch_size=settings["batch_size"],
-        workers=config["trainer"]["workers"], best=settings["best"], page_studies=settings["page_studies"],
+        workers=config["trainer"]["workers"], best=weighted_scores(settings["best"]), page_studies=settings["page_studies"],
         device=job.device, stop=stop,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ that is true where the choices do not go together. Imports no torch.
 from collections.abc import Callable
 from typing import Any
 
+from r2gen.config import weighted_scores
 from r2gen.errors import UserError
 
 Config = dict[str, Any]
@@ -75,10 +76,6 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         or not set(c["evaluate"]["splits"]) <= {"train", "val", "test"},
     ),
     (
-        "evaluate.best is empty: name at least one score and its weight, such as evaluate.best={bleu_4: 1}",
-        lambda c: not c["evaluate"]["best"],
-    ),
-    (
         "evaluate.every must be more than 0 epochs",
         lambda c: c["evaluate"]["every"] <= 0,
     ),
@@ -115,7 +112,7 @@ def refuse(config: Config) -> None:
 
 def _refuse_best(config: Config) -> None:
     known = {score for metric in config["metrics"] for score in SCORES_OF.get(metric, (metric,))}
-    for name in config["evaluate"]["best"]:
+    for name in weighted_scores(config["evaluate"]["best"]):
         if name not in known:
             raise UserError(
                 f"evaluate.best names {name}, which none of metrics=[{', '.join(config['metrics'])}] gives: "

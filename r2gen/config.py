@@ -130,7 +130,7 @@ class EvaluateConfig:
     every: float = MISSING  # epochs between validations
     max_studies: int | None = MISSING  # of val, for the validations during training
     batch_size: int = MISSING
-    best: dict[str, float] = MISSING  # score name to weight; the best checkpoint has the largest sum on val
+    best: str = MISSING  # weighted scores, such as 0.5*bleu_4 + 0.5*cider; the best checkpoint has the largest on val
     page_studies: int = MISSING  # studies shown in report.html
 
 
@@ -227,6 +227,20 @@ def _check_deepspeed(node: dict[str, Any]) -> None:
         if key in DEEPSPEED_OURS:
             raise UserError(f"trainer.deepspeed.{key}: R2Gen sets this itself, from {DEEPSPEED_OURS[key]}")
     _check_names(node, DEEPSPEED_KEYS, "trainer.deepspeed")
+
+
+def weighted_scores(text: str) -> dict[str, float]:
+    """`0.5*bleu_4 + 0.5*cider` as score name to weight; a bare name weighs 1. Raises UserError where it is neither."""
+    weights = {}
+    for term in text.split("+"):
+        weight, _, name = term.strip().rpartition("*")
+        try:
+            weights[name.strip()] = float(weight) if weight else 1.0
+        except ValueError:
+            weights[""] = 0.0
+    if "" in weights:
+        raise UserError(f"evaluate.best={text}: write scores and weights like 0.5*bleu_4 + 0.5*cider")
+    return weights
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

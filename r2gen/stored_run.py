@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from r2gen import compat, config
 from r2gen.errors import UserError
+from r2gen.messages import for_hydra
 from r2gen.run_folder import RunFolder
 
 ALLOWED = ("task", "run_dir", "images", "hub", "data.root", "generation", "metrics", "trainer.devices",
@@ -30,7 +31,7 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
             raise UserError(f"{override}: the run in {composed.run_dir} has this fixed; with task={composed.task} only "
                             f"{', '.join(ALLOWED)} may be typed")  # fmt: skip
     stored = folder.config()
-    recomposed = hydra.compose("config", overrides=[*folder.facts()["overrides"], *overrides], return_hydra_config=True)
+    recomposed = hydra.compose("config", overrides=for_hydra([*folder.facts()["overrides"], *overrides]), return_hydra_config=True)
     choices = recomposed.hydra.runtime.choices
     with open_dict(recomposed):
         del recomposed["hydra"]

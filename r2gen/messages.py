@@ -1,0 +1,58 @@
+"""Between what users type and what Hydra wants: overrides for it, and its errors as one plain message. No torch."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import is_dataclass
+from typing import get_args, get_type_hints
+
+from hydra.errors import HydraException
+
+from r2gen import config
+
+# Groups whose keys are a target's parameters. Hydra knows only those in the YAML and wants `+` before the others; here
+# every parameter is typed alike, and config.check refuses what the target does not know.
+OPEN_GROUPS = ("vision.", "projector.", "data.", "generation.", "logger.", "metrics.", "trainer.deepspeed.",
+               "lm.generation.", "lm.architecture.")  # fmt: skip
+
+
+def for_hydra(overrides: Iterable[str]) -> list[str]:
+    """Overrides as Hydra takes them: `vision.path=X` becomes `++vision.path=X`."""
+    return [f"++{text}" if text.startswith(OPEN_GROUPS) and "=" in text else text for text in overrides]
+
+
+def as_typed(overrides: Iterable[str]) -> list[str]:
+    """The inverse of for_hydra."""
+    return [text.removeprefix("++") if text.removeprefix("++").startswith(OPEN_GROUPS) else text for text in overrides]
+
+
+def plain(error: Exception) -> str:
+    """What is wrong, in the words of this project where Hydra's point to something else."""
+    text = str(error).strip()
+    unknown = re.match(r"Could not override '([\w.@/]+)'\.", text)
+    if unknown:
+        return _unknown_option(unknown[1])
+    text = text.partition("Config search path:")[0].strip()
+    missing = re.match(r"(?:In '[^']*': )?Could not find '([^']+)/([^'/]+)'", text)
+    if missing:
+        options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+        if not options:
+            return f"unknown option {missing[1]}={missing[2]}"
+        hint = config.suggest(missing[2], options)
+        return f"{missing[1]}={missing[2]} does not exist{hint}\nthere are {', '.join(options)}"
+    if error.__cause__ is not None and isinstance(error, HydraException):
+        text = f"{text}: {str(error.__cause__).strip()}"
+    return re.sub(r"\n\s+(full_key|reference_type|object_type|subtype).*", "", text)
+
+
+def _unknown_option(name: str) -> str:
+    """`unknown option a.b, did you mean a.c?`, from the schema."""
+    schema: type = config.Config
+    *groups, key = name.split(".")
+    for group in groups:
+        hint = get_type_hints(schema).get(group)
+        nested = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
+        if not nested:
+            return f"unknown option {name}"
+        schema = nested[0]  # type: ignore[assignment]
+    known = list(get_type_hints(schema))
+    return f"unknown option {name}" + (config.suggest(key, known) or f": known here are {', '.join(sorted(known))}")
