@@ -17,50 +17,58 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+import yaml
 from PIL import Image
-from yaml import YAMLError
 
 from r2gen.errors import UserError
 
 Row = dict[str, Any]  # one JSON object of a run file
 
 TEMPLATE = Path(__file__).with_name("page.html")
-GROUPS = ("lm", "vision", "projector", "tune", "tune/lm", "quant", "data", "generation")
-PARTS_OF_A_CHOICE = ("name", "path", "arch", "mode", "_target_")  # what names a group's file once it is resolved
+STUDIES = 24
+SHOWN_SPLITS = ("test", "val")
+DATA = '<script type="application/json" id="data">'
 CURVE_POINTS = 1600
 FILM_SIZES_PX = (320, 224, 160, 96)  # the first with which all films together fit
 FILM_BYTES = 2_000_000
 JPEG_QUALITY = 80
 
 
-def write_page(run_dir: Path, *, films: Mapping[str, Sequence[Image.Image]]) -> Path:
+def write_page(run_dir: Path, *, films: Mapping[str, Sequence[Image.Image]] | None = None) -> Path:
     """(Re)write run_dir/report.html from the run's own files, atomically (temporary name, then rename).
 
-    `films` maps a study's id to its films (mode L); only those of the studies on the page are embedded. Returns the
-    page's path. Only run.json and config.yaml must be there. Raises UserError naming a broken file (and line).
+    `films` maps the ids of `shown_studies` to their films (mode L); as many studies are shown, or 24 where it is empty.
+    None keeps the films of the page that is there, so that a launcher can say how a run ended. Gives the page's path.
+    Only run.json and config.yaml must be there. Raises UserError naming a broken file (and line).
     """
-    metrics = _optional_object(run_dir / "metrics.json")
+    page = run_dir / "report.html"
+    run, metrics = _object(run_dir / "run.json"), _optional_object(run_dir / "metrics.json")
     config_text, choices = _config(run_dir / "config.yaml")
-    run = _object(run_dir / "run.json")
-    page = _fill(
-        title=str(run.get("name") or run_dir.name),
-        content={
-            "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "folder": run_dir.name,
-            "run": run,
-            "config": config_text,
-            "choices": _typed_choices(choices, run.get("overrides") or []),
-            "curves": _curves(run_dir / "train.jsonl"),
-            "metrics": {key: value for key, value in metrics.items() if key != "per_report"} or None,
-            "studies": _studies(run_dir / "predictions", metrics=metrics, films=films),
-        },
-    )
-    return _replace(run_dir / "report.html", page)
+    embedded = _embedded(films) if films is not None else _embedded_before(page)
+    content = {
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "folder": run_dir.name,
+        "run": run,
+        "config": config_text,
+        "choices": choices,
+        "curves": _curves(run_dir / "train.jsonl"),
+        "metrics": {key: value for key, value in metrics.items() if key != "per_report"} or None,
+        "studies": _studies(run_dir / "predictions", metrics=metrics, films=embedded),
+    }
+    _replace(page, _fill(title=str(run.get("name") or run_dir.name), content=content))
+    return page
 
 
-def chosen_studies(ids: Sequence[str], *, count: int = 24) -> list[str]:
+def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str]] | None:
+    """The split and the ids that the page will show, for handing over their films; None before the first prediction."""
+    found = _predictions(run_dir / "predictions", metrics=_optional_object(run_dir / "metrics.json"))
+    if found is None:
+        return None
+    name, _, rows = found
+    return name.split(".", 1)[0], chosen_studies([str(row["id"]) for row in rows], count=count)
+
+
+def chosen_studies(ids: Sequence[str], *, count: int = STUDIES) -> list[str]:
     """The studies on the page: evenly spread over the sorted ids, the same at every refresh and in any order of ids."""
     ordered = sorted(set(ids))
     if len(ordered) <= count:
@@ -108,40 +116,17 @@ def _lines(path: Path) -> list[Row]:
 
 
 def _config(path: Path) -> tuple[str, Row]:
-    """The resolved configuration as text, and the name of what each group chose."""
+    """The resolved configuration as text, and the option each group has in it."""
     try:
         text = path.read_text(encoding="utf-8")
-        config = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        config = yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {path.parent} is no run folder") from None
-    except (ValueError, YAMLError, OmegaConfBaseException) as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not readable as YAML: {error}") from None
-    chosen = {group: _choice(config, group.split("/")) for group in GROUPS}
-    return text, {group: name for group, name in chosen.items() if name is not None}
-
-
-def _choice(config: Any, keys: Sequence[str]) -> str | None:
-    """What names a group's choice: its own word, or the name, path or class inside; None where nothing does."""
-    for key in keys:
-        if not isinstance(config, dict) or key not in config:
-            return None
-        config = config[key]
-    if config is None:
-        return "none"
     if not isinstance(config, dict):
-        return str(config)
-    for part in PARTS_OF_A_CHOICE:
-        if isinstance(config.get(part), str):
-            name: str = config[part]
-            return name.rpartition(".")[2] if part == "_target_" else name.rstrip("/").rpartition("/")[2]
-    return None
-
-
-def _typed_choices(choices: Row, overrides: Sequence[str]) -> Row:
-    """A group typed on the command line has its name there."""
-    typed = dict(override.split("=", 1) for override in overrides if "=" in override)
-    named = {group: typed.get(group, choices.get(group)) for group in GROUPS}
-    return {group: name for group, name in named.items() if name is not None}
+        raise UserError(f"{path} holds {type(config).__name__} where a configuration is expected")
+    return text, config.get("choices") or {}
 
 
 # ------------------------------------------------------------------------------------------------------ what is shown
@@ -180,49 +165,48 @@ def _loss(row: Row) -> float:
     return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else math.inf
 
 
-def _studies(folder: Path, *, metrics: Row, films: Mapping[str, Sequence[Image.Image]]) -> Row | None:
-    """The chosen studies of the test split, or of val while there is no test; None before the first prediction."""
-    path = _predictions_file(folder, generation=metrics.get("generation"))
-    if path is None:
+def _studies(folder: Path, *, metrics: Row, films: Mapping[str, list[str]]) -> Row | None:
+    """The chosen studies with their films and scores; None before the first prediction."""
+    found = _predictions(folder, metrics=metrics)
+    if found is None:
         return None
-    lines = _lines(path)
-    if not lines:
-        return None  # killed before its first line was whole
-    header, *rows = lines
-    if "header" not in header:
-        raise UserError(f"{path}, line 1 is no header: delete the file and evaluate again")
-    split, generation = path.name.removesuffix(".jsonl").split(".", 1)
+    name, header, rows = found
+    split, generation = name.split(".", 1)
     by_id = {str(row["id"]): row for row in rows}
-    chosen = chosen_studies(list(by_id))
-    embedded = _embedded({study: films[study] for study in chosen if study in films})
     per_report: dict[str, dict[str, float]] = (metrics.get("per_report") or {}).get(split) or {}
     return {
         "split": split,
         "generation": generation,
-        "header": header["header"],
+        "header": header,
         "total": len(by_id),
         "distinct": len({row["report"] for row in rows}),
         "cut": sum(row.get("finish") == "length" for row in rows),
         "rows": [
             {
                 **by_id[study],
-                "films": embedded.get(study, []),
-                "scores": {name: values[study] for name, values in per_report.items() if study in values},
+                "films": films.get(study, []),
+                "scores": {score: values[study] for score, values in per_report.items() if study in values},
             }
-            for study in chosen
+            for study in chosen_studies(list(by_id), count=len(films) or STUDIES)
         ],
     }
 
 
-def _predictions_file(folder: Path, *, generation: str | None) -> Path | None:
-    """The file to show: test before val; in it the generation that was scored, otherwise the newest."""
-    for split in ("test", "val"):
-        scored = folder / f"{split}.{generation}.jsonl"
-        if scored.exists():
-            return scored
-        found = sorted(folder.glob(f"{split}.*.jsonl"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-        if found:
-            return found[-1]
+def _predictions(folder: Path, *, metrics: Row) -> tuple[str, Row, list[Row]] | None:
+    """`<split>.<generation>`, header and studies of the file to show; None before the first prediction.
+
+    Test before val, but only splits that are scored once there are scores: test reports of an older checkpoint stay out
+    while training goes on. In a split the generation that was scored, otherwise the newest.
+    """
+    for split in [name for name in SHOWN_SPLITS if name in (metrics.get("splits") or ())] or SHOWN_SPLITS:
+        files = sorted(folder.glob(f"{split}.*.jsonl"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        scored = [path for path in files if path.name == f"{split}.{metrics.get('generation')}.jsonl"]
+        for path in scored or files[-1:]:
+            lines = _lines(path)
+            if lines and "header" not in lines[0]:
+                raise UserError(f"{path}, line 1 is no header: delete the file and evaluate again")
+            if lines:
+                return path.name.removesuffix(".jsonl"), lines[0]["header"], lines[1:]
     return None
 
 
@@ -234,6 +218,14 @@ def _embedded(films: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[str]
         if sum(len(uri) for uris in embedded.values() for uri in uris) <= FILM_BYTES:
             break
     return embedded
+
+
+def _embedded_before(page: Path) -> dict[str, list[str]]:
+    """The films, by study, of the page that is there; none where there is no page."""
+    if not page.exists():
+        return {}
+    studies = json.loads(page.read_text(encoding="utf-8").partition(DATA)[2].partition("</script>")[0])["studies"]
+    return {row["id"]: row["films"] for row in studies["rows"]} if studies else {}
 
 
 def _data_uri(film: Image.Image, *, size_px: int) -> str:

@@ -1,9 +1,12 @@
-"""report.html is one inert, self-contained file at every stage of a run. `python -m tests.evaluate.test_html DIR` makes a
-fake finished run in DIR to look at."""
+"""report.html is one inert, self-contained file at every stage of a run.
+
+`python tests/evaluate/test_html.py DIR` makes a fake finished run in DIR to look at.
+"""
 
 import base64
 import hashlib
 import io
+import itertools
 import json
 import math
 import random
@@ -14,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image, ImageDraw
 
 from r2gen.errors import UserError
-from r2gen.evaluate.html import TEMPLATE, chosen_studies, write_page
+from r2gen.evaluate.html import TEMPLATE, chosen_studies, shown_studies, write_page
 
 HOSTILE = (
     "</script><script>alert(1)</script> \"quoted\" 'it' & <img src=x onerror=alert(2)> \u2028\u2029 @@TITLE@@ <!--"
@@ -56,12 +60,10 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 def started_run(folder: Path, *, status: str = "running", reason: str | None = None) -> Path:
     """A run folder with run.json and config.yaml only."""
     folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(
-        "lm:\n  path: /models/llama2-7b\nquant: null\nvision:\n  name: swin_base\nprojector:\n"
-        "  _target_: r2gen.model.projector.Linear\ndata:\n  _target_: r2gen.data.iu.IUXRay\n  root: /data/iu_xray\n"
-        "tune:\n  vision: shallow\n  lm: frozen\nseed: 1\n",
-        encoding="utf-8",
-    )
+    choices = {"lm": "llama2", "vision": "swin_base", "data": "iu_xray", "tune": "shallow", "tune/lm": "frozen"}
+    choices |= {"quant": "none", "projector": "linear", "generation": "greedy"}
+    config = {"lm": {"path": "/models/llama2-7b"}, "data": {"root": "/data/iu_xray"}, "seed": 1, "choices": choices}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     parts = (("vision", 87_768_224, 0), ("projector", 4_198_400, 4_198_400), ("lm", 6_738_415_616, 0))
     versions = {"python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0", "deepspeed": "0.19.2"}
     write_json(folder / "run.json", {
@@ -215,10 +217,25 @@ def test_every_stage_has_a_page(tmp_path: Path, status: str) -> None:
     assert all("bleu_4" in row["scores"] for row in content["studies"]["rows"])
 
 
-def test_choices_are_named_as_typed_or_as_configured(tmp_path: Path) -> None:
-    choices = shown(write_page(started_run(tmp_path / "run"), films={}))["choices"]
-    assert choices == {"lm": "llama2", "vision": "swin_base", "projector": "Linear", "tune": "shallow", "tune/lm": "frozen",
-                       "quant": "none", "data": "iu_xray"}  # fmt: skip
+def test_test_reports_of_an_older_checkpoint_stay_out_while_training_goes_on(tmp_path: Path) -> None:
+    run = with_predictions(finished_run(tmp_path / "run"), split="val", count=9)
+    write_json(run / "metrics.json", {"generation": "greedy", "splits": {"val": {"studies": 9, "systems": {}}}})
+    assert shown(write_page(run, films={}))["studies"]["split"] == "val"
+    assert shown_studies(run) == ("val", chosen_studies(study_ids(run, split="val")))
+
+
+def test_a_launcher_can_say_how_a_run_ended_and_keep_the_films(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    split_and_ids = shown_studies(run, count=5)
+    assert split_and_ids is not None
+    before = shown(write_page(run, films={study: [film(1)] for study in split_and_ids[1]}))["studies"]["rows"]
+    description = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", {**description, "status": "stopped", "reason": "stopped by a signal"})
+    after = shown(write_page(run))
+    assert after["run"]["status"] == "stopped"
+    assert after["studies"]["rows"] == before
+    assert [len(row["films"]) for row in before] == [1] * 5
+    assert shown(write_page(started_run(tmp_path / "new")))["studies"] is None
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.yaml"])
@@ -288,7 +305,7 @@ def test_a_reader_never_meets_half_a_page(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_films_are_small_gray_jpegs_of_the_studies_shown(tmp_path: Path) -> None:
     run = with_predictions(started_run(tmp_path / "run"), count=30)
-    films = {study: [film(1), film(2, size_px=200)] for study in study_ids(run)}
+    films = {study: [film(1), film(2, size_px=200)] for study in chosen_studies(study_ids(run))}
     rows = shown(write_page(run, films=films))["studies"]["rows"]
     assert [row["id"] for row in rows] == chosen_studies(study_ids(run))
     for row in rows:
@@ -311,7 +328,7 @@ def test_studies_are_chosen_evenly_and_always_the_same() -> None:
     chosen = chosen_studies(ids)
     assert len(chosen) == len(set(chosen)) == 24
     assert chosen == chosen_studies(ids[::-1])
-    gaps = {int(after[1:]) - int(before[1:]) for before, after in zip(chosen, chosen[1:], strict=False)}
+    gaps = {int(after[1:]) - int(before[1:]) for before, after in itertools.pairwise(chosen)}
     assert gaps == {4, 5}
     assert chosen_studies(["b", "a"]) == ["a", "b"]
     assert chosen_studies([]) == []
