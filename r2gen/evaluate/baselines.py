@@ -1,0 +1,141 @@
+"""Null rows: what a table of scores is worth is seen beside one constant report and beside reports of the wrong study.
+
+The constant report is chosen on the validation split. BLEU-4 and CIDEr of every training report, given to all
+validation studies at once, are computed from postings (which reference holds an n-gram, and how often).
+"""
+
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2gen.errors import UserError
+
+# (references, reports) -> the number to be highest
+Selection = Callable[[Mapping[str, str], Mapping[str, str]], float]
+
+_MOST_CANDIDATES = 4000
+_SHORTLIST = 3
+_ORDER = 4  # the longest n-gram of BLEU-4 and CIDEr
+_CIDER_SIGMA = 6.0
+
+_Ngram = tuple[str, ...]
+
+
+def constant_report(train: Sequence[str], val: Mapping[str, str], score: Selection) -> str:
+    """The training report that scores best when every validation study is given it.
+
+    All distinct training reports (of more than 4,000 the most central ones by words) are ranked by .5 BLEU-4 +
+    .5 CIDEr, exactly as the metrics compute them; `score` decides among the first three. With R2GenGPT's selection,
+    which is that sum, the choice is therefore exact.
+    """
+    candidates = _most_central(sorted({report for report in train if report.strip()}), list(val.values()))
+    if not candidates or not val:
+        raise UserError("a constant report needs at least one training report and one validation study")
+    constant = ConstantScores(list(val.values()))
+    ranked = sorted(
+        candidates, key=lambda report: -sum(constant.bleu_4_and_cider(report))
+    )  # ties: first in the alphabet
+    return max(ranked[:_SHORTLIST], key=lambda report: score(val, {id: report for id in val}))  # noqa: C420 - for mypy
+
+
+def shuffled_reports(reports: Mapping[str, str], seed: int) -> dict[str, str]:
+    """Every study with the report of another one; a single study keeps its own.
+
+    What a model still scores here it owes to writing like a radiologist, not to the films.
+    """
+    ids = sorted(reports)
+    random.Random(seed).shuffle(ids)
+    giver = dict(zip(ids, ids[1:] + ids[:1], strict=True))  # one cycle through all studies: nobody is its own giver
+    return {id: reports[giver[id]] for id in reports}
+
+
+@dataclass(frozen=True)
+class _Postings:
+    """Where an n-gram stands in the references, and what one mention of it in the report is worth there."""
+
+    cells: NDArray[np.int64]  # (n - 1) * studies + study, for every study that holds it
+    times: NDArray[np.float64]  # how often each holds it
+    weight: float  # CIDEr's idf
+    worth: NDArray[np.float64]  # times * weight^2
+
+
+class ConstantScores:
+    """Corpus BLEU-4 and CIDEr-D of one report given to every study, equal to the metrics' own values."""
+
+    def __init__(self, references: Sequence[str]) -> None:
+        self._studies = len(references)
+        texts = [reference.split() for reference in references]
+        self._words = sum(map(len, texts))
+        # pycocoevalcap's CIDEr takes the number of a text's bigrams as its length.
+        self._pairs = np.array([max(len(words) - 1, 0) for words in texts])
+        held: dict[_Ngram, list[tuple[int, int]]] = defaultdict(list)
+        for study, words in enumerate(texts):
+            for ngram, times in _ngrams(words).items():
+                held[ngram].append((study, times))
+        self._postings = {ngram: self._post(ngram, np.array(found)) for ngram, found in held.items()}
+        squares = np.zeros(_ORDER * self._studies)
+        for posted in self._postings.values():
+            squares[posted.cells] += posted.times * posted.worth
+        self._norms = np.sqrt(squares).reshape(_ORDER, self._studies)
+
+    def bleu_4_and_cider(self, report: str) -> tuple[float, float]:
+        words = report.split()
+        right, own_squares = [0.0] * _ORDER, [0.0] * _ORDER
+        cells, worth = [np.zeros(0, np.int64)], [np.zeros(0)]
+        for ngram, times in _ngrams(words).items():
+            posted = self._postings.get(ngram)
+            if posted is None:
+                own_squares[len(ngram) - 1] += (times * math.log(self._studies)) ** 2
+                continue
+            own_squares[len(ngram) - 1] += (times * posted.weight) ** 2
+            clipped = 1.0 if times == 1 else np.minimum(times, posted.times)
+            right[len(ngram) - 1] += len(posted.cells) if times == 1 else float(np.sum(clipped))
+            cells.append(posted.cells)
+            worth.append(posted.worth * clipped)
+        dots = np.bincount(np.concatenate(cells), np.concatenate(worth), minlength=_ORDER * self._studies).astype(float)
+        own_norms = np.sqrt(np.array(own_squares))[:, None]
+        return self._bleu_4(len(words), right), self._cider(len(words), dots.reshape(_ORDER, -1), own_norms)
+
+    def _post(self, ngram: _Ngram, found: NDArray[np.int64]) -> _Postings:
+        weight, times = math.log(self._studies / len(found)), found[:, 1].astype(float)
+        return _Postings((len(ngram) - 1) * self._studies + found[:, 0], times, weight, times * weight**2)
+
+    def _bleu_4(self, words: int, right: Sequence[float]) -> float:
+        if words < _ORDER:
+            return 0.0
+        precisions = [found / (self._studies * (words - shorter)) for shorter, found in enumerate(right)]
+        brevity = min(0.0, 1 - self._words / (words * self._studies))
+        return float(math.prod(precisions) ** (1 / _ORDER) * math.exp(brevity))
+
+    def _cider(self, words: int, dots: NDArray[np.float64], own_norms: NDArray[np.float64]) -> float:
+        norms = own_norms * self._norms
+        cosines = np.divide(dots, norms, out=np.zeros_like(dots), where=norms != 0)
+        penalty = np.exp(-((max(words - 1, 0) - self._pairs) ** 2) / (2 * _CIDER_SIGMA**2))
+        return float(10 * (cosines.mean(axis=0) * penalty).mean())
+
+
+def _ngrams(words: Sequence[str]) -> Counter[_Ngram]:
+    return Counter(
+        tuple(words[start : start + length])
+        for length in range(1, _ORDER + 1)
+        for start in range(len(words) - length + 1)
+    )
+
+
+def _most_central(candidates: list[str], references: Sequence[str]) -> list[str]:
+    """At most 4,000 candidates: those whose words the references expect, by F1 of the expected overlap."""
+    if len(candidates) <= _MOST_CANDIDATES:
+        return candidates
+    held = Counter(word for reference in references for word in set(reference.split()))
+    mean_words = sum(held.values()) / len(references)
+
+    def overlap(report: str) -> float:
+        words = set(report.split())
+        return 2 * sum(held[word] for word in words) / len(references) / (len(words) + mean_words)
+
+    return sorted(candidates, key=overlap, reverse=True)[:_MOST_CANDIDATES]

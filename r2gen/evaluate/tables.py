@@ -1,0 +1,76 @@
+"""Scores as a plain-text table: systems as rows, scores as columns, and no two recipes of one score side by side."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from r2gen.errors import UserError
+
+# The order of the columns; scores of other names follow in the order in which they come.
+COLUMNS = (
+    "bleu_1",
+    "bleu_2",
+    "bleu_3",
+    "bleu_4",
+    "meteor",
+    "rouge_l",
+    "cider",
+    "findings_precision",
+    "findings_recall",
+    "findings_f1",
+)
+
+
+def terminal_table(
+    rows: Mapping[str, Mapping[str, float]], *, signatures: Mapping[str, Mapping[str, str]] | None = None
+) -> str:
+    """The table of systems (rows, in the order given) and scores to three decimals; "-" where a row lacks one.
+
+    `signatures` names for each row how each of its metrics came about. Raises UserError where two rows differ in one:
+    such numbers do not compare.
+    """
+    _refuse_other_recipes(signatures or {})
+    given = list(dict.fromkeys(score for scores in rows.values() for score in scores))
+    columns = [score for score in COLUMNS if score in given] + [score for score in given if score not in COLUMNS]
+    cells = [["", *columns]] + [
+        [name, *(f"{scores[column]:.3f}" if column in scores else "-" for column in columns)]
+        for name, scores in rows.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    )
+
+
+def table_of_run(run_dir: Path) -> str:
+    """The scores of a run folder: one table a split, the model's row first, then the null rows."""
+    file = run_dir / "metrics.json"
+    if not file.is_file():
+        return f"no scores yet: {file} is missing"
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        splits = {name: (int(split["studies"]), dict(split["systems"])) for name, split in metrics["splits"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} holds no scores of a run ({error!r}): remove it and run task=evaluate") from error
+    tables = [
+        f"{name}: {studies} {'study' if studies == 1 else 'studies'}\n{terminal_table(systems)}"
+        for name, (studies, systems) in splits.items()
+    ]
+    skipped = [f"{name}: skipped, {reason}" for name, reason in metrics.get("skipped", {}).items()]
+    return "\n\n".join(tables + skipped)
+
+
+def _refuse_other_recipes(signatures: Mapping[str, Mapping[str, str]]) -> None:
+    first: dict[str, tuple[str, str]] = {}  # metric -> the first row that has it, and its signature
+    for row, of_row in signatures.items():
+        for metric, signature in of_row.items():
+            other, expected = first.setdefault(metric, (row, signature))
+            if signature != expected:
+                raise UserError(
+                    f"{metric} of {other} and of {row} came about in two ways and do not compare:"
+                    f" {expected} against {signature}. Score both again with one R2Gen (task=evaluate)"
+                )
