@@ -1,0 +1,49 @@
+"""R2Gen's cleaners give R2Gen's strings."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from r2gen.data.cleaning import clean_report, is_empty
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def shared() -> Path:
+    return Path(os.environ.get("R2GEN_SHARED", REPOSITORY.parent / "shared"))
+
+
+@pytest.mark.parametrize(
+    "pair", json.loads((REPOSITORY / "tests/golden/cleaner.json").read_text(encoding="utf-8")), ids=str
+)
+def test_our_own_texts_come_out_as_r2gen_cleans_them(pair: dict[str, str]) -> None:
+    assert clean_report(pair["raw"], pair["cleaner"]) == pair["cleaned"]
+
+
+def test_every_golden_pair_comes_out_as_r2gen_cleans_it(shared: Path) -> None:
+    golden = shared / "data/cleaner_golden.json"
+    if not golden.is_file():
+        pytest.skip("needs $R2GEN_SHARED")
+    pairs = json.loads(golden.read_text(encoding="utf-8"))
+    assert len(pairs) == 42
+    for pair in pairs:
+        assert clean_report(pair["raw"], pair["cleaner"]) == pair["cleaned"]
+
+
+def test_without_a_cleaner_only_the_ends_are_stripped() -> None:
+    assert clean_report(" No  Effusion.\n", "none") == "No  Effusion."
+
+
+def test_iu_xray_removes_the_signs_of_r2gens_accidental_range_and_mimic_cxr_keeps_them() -> None:
+    assert clean_report("left > right <3 a=b @ home", "iu_xray") == "left  right 3 ab  home ."
+    assert clean_report("left > right <3 a=b @ home", "mimic_cxr") == "left > right <3 a=b @ home ."
+
+
+@pytest.mark.parametrize(
+    ("report", "empty"), [("", True), (" .", True), (" . _ .", True), ("é .", False), ("2", False)]
+)
+def test_a_report_of_signs_alone_is_empty(report: str, empty: bool) -> None:
+    assert is_empty(report) is empty
