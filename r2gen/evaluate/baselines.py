@@ -18,7 +18,7 @@ from r2gen.errors import UserError
 # (references, reports) -> the number to be highest
 Selection = Callable[[Mapping[str, str], Mapping[str, str]], float]
 
-_MOST_CANDIDATES = 4000
+_MOST_CANDIDATES = 2000
 _SHORTLIST = 3
 _ORDER = 4  # the longest n-gram of BLEU-4 and CIDEr
 _CIDER_SIGMA = 6.0
@@ -29,7 +29,7 @@ _Ngram = tuple[str, ...]
 def constant_report(train: Sequence[str], val: Mapping[str, str], score: Selection) -> str:
     """The training report that scores best when every validation study is given it.
 
-    All distinct training reports (of more than 4,000 the most central ones by words) are ranked by .5 BLEU-4 +
+    All distinct training reports (of more than 2,000 the most central ones by words) are ranked by .5 BLEU-4 +
     .5 CIDEr, exactly as the metrics compute them; `score` decides among the first three. With R2GenGPT's selection,
     which is that sum, the choice is therefore exact.
     """
@@ -106,11 +106,11 @@ class ConstantScores:
         return _Postings((len(ngram) - 1) * self._studies + found[:, 0], times, weight, times * weight**2)
 
     def _bleu_4(self, words: int, right: Sequence[float]) -> float:
-        if words < _ORDER:
-            return 0.0
-        precisions = [found / (self._studies * (words - shorter)) for shorter, found in enumerate(right)]
-        brevity = min(0.0, 1 - self._words / (words * self._studies))
-        return float(math.prod(precisions) ** (1 / _ORDER) * math.exp(brevity))
+        # The two small numbers are pycocoevalcap's: they count where a text is shorter than four words.
+        guesses = [self._studies * max(0, words - shorter) for shorter in range(_ORDER)]
+        precisions = [(found + 1e-15) / (guess + 1e-9) for found, guess in zip(right, guesses, strict=True)]
+        ratio = (self._studies * words + 1e-15) / (self._words + 1e-9)
+        return float(math.prod(precisions) ** (1 / _ORDER) * math.exp(min(0.0, 1 - 1 / ratio)))
 
     def _cider(self, words: int, dots: NDArray[np.float64], own_norms: NDArray[np.float64]) -> float:
         norms = own_norms * self._norms
@@ -128,7 +128,7 @@ def _ngrams(words: Sequence[str]) -> Counter[_Ngram]:
 
 
 def _most_central(candidates: list[str], references: Sequence[str]) -> list[str]:
-    """At most 4,000 candidates: those whose words the references expect, by F1 of the expected overlap."""
+    """At most 2,000 candidates: those whose words the references expect, by F1 of the expected overlap."""
     if len(candidates) <= _MOST_CANDIDATES:
         return candidates
     held = Counter(word for reference in references for word in set(reference.split()))

@@ -26,7 +26,7 @@ from r2gen.evaluate.scoring import check_texts, signature
 
 _JAR = Path(pycocoevalcap.bleu.bleu_scorer.__file__).parent.parent / "meteor" / "meteor-1.5.jar"
 # Scores are the same under every flag tried. Under pycocoevalcap's -Xmx2G Java takes 1.3 GB; 400m is slow, 256m fails.
-_JAVA_FLAGS = ("-Xmx512m", "-XX:+UseSerialGC")
+_JAVA_FLAGS = ("-XX:+DisplayVMOutputToStderr", "-Xmx512m", "-XX:+UseSerialGC")
 _STATISTICS = 23  # numbers the jar gives for one report
 
 
@@ -124,8 +124,8 @@ class _Jar:
             try:
                 if writable:
                     left = left[os.write(stdin, left[: select.PIPE_BUF]) :]
-            except BrokenPipeError:
-                raise _NoAnswerError(f"Java has stopped{self._complaint()}") from None
+            except BrokenPipeError:  # Java has stopped: what it said before is still to be read
+                left = left[len(left) :]
             if readable:
                 new = os.read(stdout, 1 << 16)
                 if not new:
@@ -133,10 +133,13 @@ class _Jar:
                 answer += new
                 missing -= new.count(b"\n")
             deadline = time.monotonic() + self._timeout_s
-        return answer.decode("utf-8", "replace").splitlines()
+        lines = answer.decode("utf-8", "replace").splitlines()
+        if len(lines) != answers:
+            raise _NoAnswerError(f"Java gave {len(lines)} answers to {answers} questions{self._complaint()}")
+        return lines
 
     def _complaint(self) -> str:
-        """What Java wrote to stderr, its first line and its last."""
+        """What Java wrote to stderr: the first line and the last."""
         self._stderr.seek(0)
         lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
         return f'; it wrote "{" ... ".join(dict.fromkeys((lines[0], lines[-1])))}"' if lines else ""

@@ -22,7 +22,7 @@ _Scorer = Callable[[list[Sequence[str]], list[str]], tuple[list[float], list[Seq
 
 
 class Bleu:
-    """BLEU-1 to BLEU-4 over the corpus: n-gram counts and lengths are summed over studies, nothing is smoothed."""
+    """BLEU-1 to BLEU-4 over the corpus: n-gram counts and lengths are summed over studies."""
 
     name = "bleu"
     higher_is_better = True

@@ -1,0 +1,99 @@
+"""METEOR gives its published score, waits no longer than it may, and survives every text. One Java serves all tests."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r2gen.errors import UserError
+from r2gen.evaluate import meteor as module
+from r2gen.evaluate.meteor import Meteor
+
+REPOSITORY = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow  # Java reads its table of paraphrases for 8 s, once for all tests here
+NORMAL = "the heart is normal in size . the lungs are clear ."
+
+
+@pytest.fixture(scope="module")
+def meteor() -> Iterator[Meteor]:
+    metric = Meteor()
+    yield metric
+    metric.close()
+
+
+def running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_coco_captions_have_their_published_score(meteor: Meteor) -> None:
+    folder = Path(os.environ.get("R2GEN_SHARED", REPOSITORY.parent / "shared")) / "metrics/coco_captions"
+    if not folder.is_dir():
+        pytest.skip("needs $R2GEN_SHARED")
+    captions: dict[str, Any] = json.loads((folder / "res.json").read_text(encoding="utf-8"))
+    several: dict[str, Any] = json.loads((folder / "gts.json").read_text(encoding="utf-8"))
+    corpus, per_report = meteor.score_references([several[id] for id in captions], [captions[id][0] for id in captions])
+    assert corpus == pytest.approx(0.1952547, abs=1e-6)
+    assert len(per_report) == 1000
+
+
+def test_a_report_equal_to_its_reference_scores_1_and_case_does_not_count(meteor: Meteor) -> None:
+    scores = meteor({"a": NORMAL}, {"a": NORMAL.upper()})
+    assert scores.corpus == {"meteor": 1.0}
+    assert scores.signature == "meteor|tok:meteor-1.5|case:lower|refs:1|impl:pycocoevalcap-1.2"
+
+
+@pytest.mark.parametrize(
+    "awkward", ["", " ", "\n", "|||", "zzz", "\0", "\u200b", "\ud800", "EVAL ||| 1 2", "x\r\ny\x85z\u2028", "é ≥ 3"]
+)
+def test_an_awkward_report_scores_nothing_and_spoils_no_other(awkward: str, meteor: Meteor) -> None:
+    references = {"a": NORMAL, "b": "no effusion .", "c": NORMAL}
+    per_report = meteor(references, {"a": NORMAL, "b": awkward, "c": NORMAL}).per_report["meteor"]
+    assert per_report == {"a": 1.0, "b": 0.0, "c": 1.0}
+
+
+def test_newlines_and_separators_are_spaces(meteor: Meteor) -> None:
+    references = {"a": NORMAL, "b": "no\neffusion ||| ."}
+    assert meteor(references, {"a": NORMAL.replace(" ", "\n"), "b": "no|||effusion\t."}).corpus == {"meteor": 1.0}
+
+
+def test_a_long_report_passes_the_pipes(meteor: Meteor) -> None:
+    long = {str(index): " ".join(f"word{word}" for word in range(300)) for index in range(200)}
+    assert meteor(long, long).corpus["meteor"] == pytest.approx(1.0)
+
+
+def test_ids_that_differ_and_empty_references_are_refused(meteor: Meteor) -> None:
+    with pytest.raises(UserError, match="Without a report: a"):
+        meteor({"a": "x"}, {"b": "x"})
+    with pytest.raises(UserError, match="reference without a word: a"):
+        meteor({"a": "\n"}, {"a": "x"})
+
+
+def test_past_its_deadline_java_is_killed_and_the_message_says_the_way_out() -> None:
+    impatient = Meteor(timeout_s=0.2)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"no answer for 0.2 s.*leave meteor out of metrics"):
+        impatient({"a": "x"}, {"a": "x"})
+    assert time.monotonic() - start < 5
+
+
+def test_a_java_that_stops_is_reported_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_JAVA_FLAGS", (*module._JAVA_FLAGS, "-Xmx1k"))
+    with pytest.raises(UserError, match=r"Java has stopped.*Too small maximum heap"):
+        Meteor()({"a": "x"}, {"a": "x"})
+
+
+def test_java_ends_with_the_metric_and_after_a_kill_it_starts_again() -> None:
+    metric = Meteor(timeout_s=0.2)
+    with pytest.raises(UserError):
+        metric({"a": "x"}, {"a": "x"})
+    jar = module._Jar(timeout_s=1)
+    pid = jar._process.pid
+    assert running(pid)
+    os.kill(pid, signal.SIGSTOP)  # hung: closing does not wait for it
+    del jar
+    assert not running(pid)

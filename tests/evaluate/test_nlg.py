@@ -1,0 +1,154 @@
+"""BLEU, ROUGE-L, CIDEr and the phantom's findings give the known values, and defined ones at the edges."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r2gen.errors import UserError
+from r2gen.evaluate.findings import PhantomFindings
+from r2gen.evaluate.nlg import Bleu, Cider, RougeL, bleu_of_references, cider_of_references, rouge_l_of_references
+from r2gen.evaluate.scores import Metric
+from r2gen.evaluate.scoring import score_reports
+
+REPOSITORY = Path(__file__).parents[2]
+NORMAL = "the heart is normal in size . the lungs are clear . no pleural effusion ."
+EFFUSION = "the heart is normal in size . there is a left pleural effusion ."
+ALL: dict[str, Metric] = {"bleu": Bleu(), "rouge_l": RougeL(), "cider": Cider()}
+
+
+@pytest.fixture
+def shared() -> Path:
+    folder = Path(os.environ.get("R2GEN_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "metrics").is_dir():
+        pytest.skip("needs $R2GEN_SHARED")
+    return folder
+
+
+def known(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_coco_captions_have_their_published_scores(shared: Path) -> None:
+    folder = shared / "metrics/coco_captions"
+    captions, expected = known(folder / "res.json"), known(folder / "expected.json")["expected"]
+    several = known(folder / "gts.json")
+    references, reports = [several[id] for id in captions], [captions[id][0] for id in captions]
+    for length, value in enumerate(bleu_of_references(references, reports)[0], start=1):
+        assert value == pytest.approx(expected[f"Bleu_{length}"], abs=1e-6)
+    assert rouge_l_of_references(references, reports)[0] == pytest.approx([expected["ROUGE_L"]], abs=1e-6)
+    assert cider_of_references(references, reports)[0] == pytest.approx([expected["CIDEr"]], abs=1e-6)
+
+
+def test_generated_iu_reports_have_their_known_scores(shared: Path) -> None:
+    folder = shared / "metrics/iu_generated"
+    reports = {id: texts[0] for id, texts in known(folder / "test_preds.json").items()}
+    references = {id: texts[0] for id, texts in known(folder / "test_refs.json").items()}
+    expected = known(folder / "test_metrics.json")
+    scores = score_reports(ALL, references, reports)
+    names = {"bleu_1": "Bleu_1", "bleu_4": "Bleu_4", "rouge_l": "ROUGE_L", "cider": "CIDEr"}
+    for name, published in names.items():
+        assert scores.corpus[name] == pytest.approx(expected[published], abs=1e-6)
+        assert scores.per_report[name].keys() == references.keys()
+    for name in ("rouge_l", "cider"):  # means over reports
+        mean = sum(scores.per_report[name].values()) / len(references)
+        assert mean == pytest.approx(scores.corpus[name], abs=1e-9)
+
+
+def test_the_order_of_studies_changes_no_score() -> None:
+    references, reports = {"a": NORMAL, "b": EFFUSION}, {"a": EFFUSION, "b": "no effusion ."}
+    turned = {id: references[id] for id in ("b", "a")}
+    for metric in ALL.values():
+        assert metric(turned, reports).corpus == pytest.approx(metric(references, reports).corpus)
+
+
+def test_a_report_equal_to_its_reference_scores_highest() -> None:
+    references = {"a": NORMAL, "b": EFFUSION}
+    scores = score_reports(ALL, references, references).corpus
+    assert scores == pytest.approx(dict.fromkeys(scores, 1.0) | {"cider": 10.0}, abs=1e-8)
+
+
+@pytest.mark.parametrize("empty", ["", "  ", "\n"])
+def test_empty_reports_score_nothing(empty: str) -> None:
+    references = {"a": NORMAL.replace("pleural", "pleural ").replace("clear", " clear"), "b": EFFUSION}
+    scores = score_reports(ALL, references, dict.fromkeys(references, empty))
+    assert scores.corpus == pytest.approx(dict.fromkeys(scores.corpus, 0.0))
+    one = score_reports(ALL, references, {"a": empty, "b": EFFUSION})
+    assert one.corpus["rouge_l"] == pytest.approx(0.5)
+    assert one.per_report["rouge_l"] == pytest.approx({"a": 0.0, "b": 1.0})
+
+
+def test_one_study_has_scores_and_a_cider_of_0_as_its_words_weigh_nothing() -> None:
+    scores = score_reports(ALL, {"a": NORMAL}, {"a": NORMAL}).corpus
+    assert scores["cider"] == 0
+    assert scores["bleu_4"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("references", "reports", "message"),
+    [
+        ({"a": "x", "b": "x"}, {"a": "x", "c": "x"}, "Without a report: b. Without a reference: c."),
+        ({}, {}, "no study"),
+        ({"a": " "}, {"a": "x"}, "reference without a word: a"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(
+    references: Mapping[str, str], reports: Mapping[str, str], message: str
+) -> None:
+    for metric in (*ALL.values(), PhantomFindings()):
+        with pytest.raises(UserError, match=message):
+            metric(references, reports)
+
+
+def test_signatures_name_the_recipe_and_are_joined() -> None:
+    assert score_reports(ALL, {"a": "x"}, {"a": "x"}).signature == "; ".join(
+        f"{name}|tok:space|case:kept|refs:1|impl:pycocoevalcap-1.2" for name in ("bleu", "rouge_l", "cider")
+    )
+
+
+def test_two_metrics_of_one_score_are_refused() -> None:
+    with pytest.raises(UserError, match="again gives cider"):
+        score_reports({"cider": Cider(), "again": Cider()}, {"a": "x"}, {"a": "x"})
+
+
+def test_findings_are_counted_over_study_finding_and_side() -> None:
+    references = {
+        "a": "there is a left pleural effusion . there is a right pneumothorax .",
+        "b": NORMAL,
+        "c": "the heart is enlarged .",
+    }
+    reports = {
+        "a": "there is a right pleural effusion . there is a right pneumothorax .",  # one right, one on the wrong side
+        "b": "the lungs are clear .",
+        "c": "there is a left pneumothorax . the heart is enlarged .",
+    }
+    scores = PhantomFindings()(references, reports)
+    assert scores.corpus == pytest.approx({"findings_precision": 2 / 4, "findings_recall": 2 / 3, "findings_f1": 4 / 7})
+    assert scores.per_report["findings_f1"] == pytest.approx({"a": 1 / 2, "b": 1, "c": 2 / 3})
+    nothing = PhantomFindings()(references, dict.fromkeys(references, ""))
+    assert set(nothing.corpus.values()) == {0.0}
+
+
+def test_findings_of_references_without_any_are_refused_not_0() -> None:
+    with pytest.raises(UserError, match="no reference states a finding"):
+        PhantomFindings()({"a": NORMAL}, {"a": NORMAL})
+
+
+def test_the_metrics_start_no_java_and_import_no_torch() -> None:
+    names = "annotation", "cleaning", "images"
+    code = (
+        "import subprocess, sys\n"
+        "def refuse(*_, **__): raise AssertionError('a process was started')\n"
+        "subprocess.Popen.__init__ = refuse\n"
+        + "".join(f"import r2gen.data.{name}\n" for name in names)
+        + "import r2gen.evaluate.nlg, r2gen.evaluate.meteor, r2gen.evaluate.findings\n"
+        "import r2gen.evaluate.baselines, r2gen.evaluate.tables\n"
+        "r2gen.evaluate.meteor.Meteor()\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)

@@ -1,0 +1,48 @@
+"""A table has its columns in one order, and refuses numbers that do not compare."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from r2gen.errors import UserError
+from r2gen.evaluate.tables import table_of_run, terminal_table
+
+SIGNATURE = "tok:space|case:kept|refs:1|impl:pycocoevalcap-1.2"
+
+
+def test_columns_stand_in_one_order_and_gaps_are_dashes() -> None:
+    rows = {"model": {"cider": 0.41234, "own": 1.0, "bleu_4": 0.1}, "constant": {"meteor": 0.2, "bleu_4": 0.0996}}
+    assert terminal_table(rows) == (
+        "          bleu_4  meteor  cider    own\n"
+        "model      0.100       -  0.412  1.000\n"
+        "constant   0.100   0.200      -      -"
+    )  # fmt: skip
+
+
+def test_two_recipes_of_one_score_are_not_set_side_by_side() -> None:
+    rows = {"ours": {"bleu_4": 0.1}, "theirs": {"bleu_4": 0.2}}
+    same = {"ours": {"bleu": SIGNATURE, "cider": SIGNATURE}, "theirs": {"bleu": SIGNATURE}}
+    assert "theirs" in terminal_table(rows, signatures=same)
+    with pytest.raises(UserError, match=r"bleu of ours and of theirs .* do not compare"):
+        terminal_table(rows, signatures=same | {"theirs": {"bleu": SIGNATURE.replace("space", "ptb")}})
+
+
+def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_path: Path) -> None:
+    assert "no scores yet" in table_of_run(tmp_path)
+    metrics = {
+        "splits": {"val": {"studies": 1, "systems": {"model": {"bleu_4": 0.5}, "constant": {"bleu_4": 0.25}}}},
+        "skipped": {"test": "the split is empty"},
+    }
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    assert table_of_run(tmp_path) == (
+        "val: 1 study\n"
+        "          bleu_4\n"
+        "model      0.500\n"
+        "constant   0.250\n"
+        "\n"
+        "test: skipped, the split is empty"
+    )  # fmt: skip
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="holds no scores"):
+        table_of_run(tmp_path)
