@@ -87,13 +87,10 @@ def test_a_java_that_stops_is_reported_with_its_own_words(monkeypatch: pytest.Mo
         Meteor()({"a": "x"}, {"a": "x"})
 
 
-def test_java_ends_with_the_metric_and_after_a_kill_it_starts_again() -> None:
-    metric = Meteor(timeout_s=0.2)
-    with pytest.raises(UserError):
-        metric({"a": "x"}, {"a": "x"})
+def test_java_ends_with_the_metric_even_where_it_hangs() -> None:
     jar = module._Jar(timeout_s=1)
     pid = jar._process.pid
     assert running(pid)
-    os.kill(pid, signal.SIGSTOP)  # hung: closing does not wait for it
+    os.kill(pid, signal.SIGSTOP)
     del jar
     assert not running(pid)
