@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -12,6 +13,7 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+from transformers.utils import logging
 
 from r2gen.errors import UserError
 from r2gen.lm.causal import CausalLM
@@ -116,15 +118,31 @@ def _read_model(folder: Path, *, dtype: str, attention: str) -> PreTrainedModel:
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise UserError(f"lm.path: {folder} has no weights (*.safetensors or pytorch_model*.bin)")
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto" if dtype == "auto" else DTYPES[dtype], attn_implementation=attention,
-            trust_remote_code=False, local_files_only=True, weights_only=True, output_loading_info=True,
-        )  # fmt: skip
+        with _quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype="auto" if dtype == "auto" else DTYPES[dtype], attn_implementation=attention,
+                trust_remote_code=False, local_files_only=True, weights_only=True, output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )  # fmt: skip
     except (OSError, SafetensorError, UnpicklingError) as error:
         raise UserError(f"lm.path: the weights in {folder} cannot be read: {error}") from error
     model, report = loaded
     _check_complete(folder, report)
     return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar and its table of tensors, of which _check_complete says what matters."""
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _check_complete(folder: Path, report: dict[str, Any]) -> None:

@@ -1,0 +1,57 @@
+"""Tiny language models for these tests: random weights made large, so that texts differ and end signs are written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from r2gen.lm import LanguageModel, ReportTokenizer, load_lm, random_lm, train_tokenizer
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "lm"
+REPORTS = ["The heart is normal in size.", "The heart is large. The lungs are clear.", "No pneumothorax is seen."] * 3
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices this small are slower on several threads, much slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> ReportTokenizer:
+    return train_tokenizer(REPORTS, 300)
+
+
+def lively(tokenizer: ReportTokenizer, *, seed: int, attention: str = "sdpa") -> LanguageModel:
+    lm = random_lm(tokenizer=tokenizer, seed=seed, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                   intermediate_size=48, attention=attention)  # fmt: skip
+    with torch.no_grad():
+        for parameter in lm.model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(10)
+        lm.model.get_output_embeddings().weight[tokenizer.end_id].mul_(1.5)
+    return lm
+
+
+@pytest.fixture(scope="session", params=["sdpa", "eager"])
+def lm(request: pytest.FixtureRequest, tokenizer: ReportTokenizer) -> LanguageModel:
+    return lively(tokenizer, seed=1, attention=request.param)
+
+
+@pytest.fixture(scope="session")
+def sdpa_lm(tokenizer: ReportTokenizer) -> LanguageModel:
+    return lively(tokenizer, seed=1)
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def llama2_spm() -> LanguageModel:
+    return load_lm(GOLDEN / "llama2_spm")

@@ -1,0 +1,162 @@
+"""A report does not depend on its batch, and a decoding profile says what it cannot do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from r2gen.errors import UserError
+from r2gen.lm import Generated, LanguageModel, ReportTokenizer
+from r2gen.lm.decoding_profile import Decoding
+
+# B batch, T tokens, E width
+STUDIES, WIDTH = 8, 14
+PROFILES = {
+    "greedy": Decoding(max_new_tokens=12),
+    "greedy penalty": Decoding(max_new_tokens=12, repetition_penalty=2.0),
+    "beam3": Decoding(max_new_tokens=12, num_beams=3),
+    "beam3 penalty": Decoding(
+        max_new_tokens=12, min_new_tokens=5, num_beams=3, repetition_penalty=2.0, length_penalty=2.0
+    ),
+    "beam3 early": Decoding(max_new_tokens=12, num_beams=3, early_stopping=True),
+}
+
+
+@pytest.fixture(scope="module")
+def prompts() -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts of different lengths, their padding anywhere."""
+    source = torch.Generator().manual_seed(5)
+    embeds_BTE = torch.randn(STUDIES, WIDTH, 32, generator=source)
+    mask_BT = torch.zeros(STUDIES, WIDTH, dtype=torch.bool)
+    for row, length in enumerate([3, 14, 6, 9, 4, 12, 8, 5]):
+        mask_BT[row, torch.randperm(WIDTH, generator=source)[:length]] = True
+    return embeds_BTE, mask_BT
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_report_does_not_depend_on_its_batch(
+    lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor], profile: str
+) -> None:
+    embeds_BTE, mask_BT = prompts
+    decoding = PROFILES[profile]
+    alone = [
+        lm.generate(embeds_BTE[i : i + 1, mask_BT[i]], torch.ones(1, int(mask_BT[i].sum())), decoding)[0]
+        for i in range(STUDIES)
+    ]
+    assert len({report.text for report in alone}) == STUDIES
+    assert all(decoding.min_new_tokens <= len(report.ids) <= decoding.max_new_tokens for report in alone)
+    assert lm.generate(embeds_BTE, mask_BT, decoding) == alone
+    assert lm.generate(embeds_BTE[:3], mask_BT[:3], decoding) == alone[:3]
+    shuffled = [5, 2, 7, 0, 6, 1, 4, 3]
+    assert lm.generate(embeds_BTE[shuffled], mask_BT[shuffled].long(), decoding) == [alone[i] for i in shuffled]
+    wide_BTE = torch.cat([torch.zeros(STUDIES, 9, 32), embeds_BTE], dim=1)
+    wide_BT = torch.cat([torch.zeros(STUDIES, 9, dtype=torch.bool), mask_BT], dim=1)
+    assert lm.generate(wide_BTE, wide_BT, decoding) == alone
+
+
+def test_both_ways_of_ending_are_tested(sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor]) -> None:
+    reports = [report for profile in PROFILES.values() for report in sdpa_lm.generate(*prompts, profile)]
+    assert {report.finish for report in reports} == {"stop", "length"}
+    for report in reports:
+        assert sdpa_lm.tokenizer.end_id not in report.ids
+        assert (len(report.ids) == 12) or report.finish == "stop"
+        assert report.text == sdpa_lm.tokenizer.decode(report.ids).strip()
+
+
+@torch.no_grad()
+def by_hand(lm: LanguageModel, embeds_TE: torch.Tensor, *, new: int, penalty: float) -> list[int]:
+    """Greedy decoding without a cache, padding or transformers' generate()."""
+    ids: list[int] = []
+    for _ in range(new):
+        input_BTE = torch.cat([embeds_TE[None], lm.embed(torch.tensor([ids], dtype=torch.long))], dim=1)
+        scores_V = lm.model(inputs_embeds=input_BTE).logits[0, -1]
+        for i in set(ids):
+            scores_V[i] = scores_V[i] * penalty if scores_V[i] < 0 else scores_V[i] / penalty
+        ids.append(int(scores_V.argmax()))
+        if ids[-1] == lm.tokenizer.end_id:
+            return ids[:-1]
+    return ids
+
+
+@pytest.mark.parametrize("penalty", [1.0, 2.0, 0.5])
+def test_the_penalty_counts_every_generated_token_and_no_other(
+    sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor], penalty: float
+) -> None:
+    """With transformers' own penalty the padded rows differ: it leaves out a generated token for each pad."""
+    embeds_BTE, mask_BT = prompts
+    reports = sdpa_lm.generate(embeds_BTE, mask_BT, Decoding(max_new_tokens=12, repetition_penalty=penalty))
+    for row, report in enumerate(reports):
+        assert list(report.ids) == by_hand(sdpa_lm, embeds_BTE[row, mask_BT[row]], new=12, penalty=penalty)
+
+
+def test_nothing_of_the_checkpoints_own_decoding_is_inherited(
+    sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sdpa_lm.generate(*prompts, PROFILES["greedy"])
+    defaults = {key: value for key, value in sdpa_lm.model.generation_config.to_dict().items() if key.endswith("_id")}
+    assert not any(defaults.values())
+    shipped = GenerationConfig(do_sample=True, temperature=0.3, top_k=3, repetition_penalty=1.9, num_beams=4,
+                               no_repeat_ngram_size=2, min_new_tokens=9, num_return_sequences=2)  # fmt: skip
+    monkeypatch.setattr(sdpa_lm.model, "generation_config", shipped)
+    assert sdpa_lm.generate(*prompts, PROFILES["greedy"]) == before
+
+
+def test_generating_leaves_train_and_eval_as_they_were(
+    sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    frozen = sdpa_lm.model.get_input_embeddings()
+    try:
+        sdpa_lm.model.train()
+        frozen.eval()
+        sdpa_lm.generate(*prompts, Decoding(max_new_tokens=2))
+        assert sdpa_lm.model.training
+        assert not frozen.training
+    finally:
+        sdpa_lm.model.eval()
+
+
+def test_a_report_that_may_leave_the_positions_is_refused(sdpa_lm: LanguageModel) -> None:
+    with pytest.raises(UserError, match=r"generation\.max_new_tokens=2045.*give at most 2044"):
+        sdpa_lm.generate(torch.zeros(1, 4, 32), torch.ones(1, 4), Decoding(max_new_tokens=2045))
+
+
+def test_an_empty_prompt_is_refused(sdpa_lm: LanguageModel) -> None:
+    with pytest.raises(ValueError, match="without a single real position"):
+        sdpa_lm.generate(torch.zeros(2, 4, 32), torch.tensor([[0, 1, 1, 1], [0, 0, 0, 0]]), Decoding(max_new_tokens=3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_new_tokens": 0}, "generation.max_new_tokens=0"),
+        ({"max_new_tokens": 10.5}, "generation.max_new_tokens=10.5"),
+        ({"num_beams": 0}, "generation.num_beams=0"),
+        ({"num_beams": True}, "generation.num_beams=True"),
+        ({"min_new_tokens": 11}, "generation.min_new_tokens=11 is more than generation.max_new_tokens=10"),
+        ({"min_new_tokens": -1}, "generation.min_new_tokens=-1"),
+        ({"repetition_penalty": 0}, "generation.repetition_penalty=0"),
+        ({"length_penalty": float("nan")}, "generation.length_penalty=nan"),
+        ({"length_penalty": "long"}, "generation.length_penalty=long"),
+        ({"no_repeat_ngram_size": -2}, "generation.no_repeat_ngram_size=-2"),
+        ({"early_stopping": "always"}, "generation.early_stopping=always"),
+        ({"early_stopping": 1}, "generation.early_stopping=1"),
+    ],
+)
+def test_a_profile_that_cannot_be_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        Decoding(**({"max_new_tokens": 10} | settings))  # type: ignore[arg-type]
+    assert message in str(refusal.value)
+
+
+def test_a_profile_is_checked_without_torch() -> None:
+    check = "import sys, r2gen.lm.decoding_profile as d; d.Decoding(max_new_tokens=3); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_generated_report_is_frozen(tokenizer: ReportTokenizer) -> None:
+    report = Generated((5,), tokenizer.decode([5]), "stop")
+    with pytest.raises(AttributeError):
+        report.text = ""  # type: ignore[misc]

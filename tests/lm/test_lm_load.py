@@ -1,0 +1,164 @@
+"""A checkpoint is what its family's own code computes, or it is refused with the fix."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+from r2gen.errors import UserError
+from r2gen.lm import LanguageModel, Prompt, ReportTokenizer, load_lm, random_lm
+from r2gen.lm.decoding_profile import Decoding
+
+CONF = Path(__file__).parents[2] / "conf"
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", ["llama2_spm", "llama2_json"])
+def test_logits_and_greedy_tokens_are_the_references(golden_folder: Path, family: str, attention: str) -> None:
+    lm = load_lm(golden_folder / family, attention=attention)
+    assert lm.model.config._attn_implementation == attention
+    assert not lm.model.training
+    golden = load_file(golden_folder / family / "golden.safetensors")
+    with torch.no_grad():
+        soft = lm.model(inputs_embeds=golden["embeds.inputs_embeds"]).logits
+        mask_BT = golden["right.attention_mask"]
+        right = lm.model(inputs_embeds=lm.embed(golden["right.input_ids"]), attention_mask=mask_BT).logits
+    assert (soft - golden["embeds.logits"]).abs().max() < 1e-4
+    assert (right - golden["right.logits"])[mask_BT.bool()].abs().max() < 1e-4
+    profile = Decoding(max_new_tokens=16, min_new_tokens=16)
+    for kind in ("left", "soft"):
+        embeds_BTE = lm.embed(golden["left.input_ids"]) if kind == "left" else golden["soft.inputs_embeds"]
+        reports = lm.generate(embeds_BTE, golden[f"{kind}.attention_mask"], profile)
+        assert [list(report.ids) for report in reports] == golden[f"{kind}.generated"].tolist()
+
+
+def test_random_weights_follow_the_seed_and_leave_the_callers_randomness(tokenizer: ReportTokenizer) -> None:
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    first, again, other = (random_lm(tokenizer=tokenizer, seed=seed, **SHAPE) for seed in (4, 4, 5))
+    assert torch.equal(torch.rand(3), expected)
+    weights = [torch.cat([p.flatten() for p in lm.model.parameters()]) for lm in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert first.dim == 32
+    assert first.embed(torch.tensor([[0, 5]])).shape == (1, 2, 32)
+
+
+def test_half_precision_keeps_the_draw_and_the_rotary_frequencies(tokenizer: ReportTokenizer) -> None:
+    full = random_lm(tokenizer=tokenizer, seed=4, **SHAPE)
+    half = random_lm(tokenizer=tokenizer, seed=4, dtype="bfloat16", **SHAPE)
+    for (name, wide), narrow in zip(full.model.named_parameters(), half.model.parameters(), strict=True):
+        assert torch.equal(wide.bfloat16(), narrow), name
+    assert {buffer.dtype for buffer in half.model.buffers()} == {torch.float32}
+
+
+def test_a_width_that_the_heads_do_not_divide_is_refused(tokenizer: ReportTokenizer) -> None:
+    with pytest.raises(UserError, match=r"lm\.architecture\.hidden_size=36"):
+        random_lm(tokenizer=tokenizer, seed=0, **(SHAPE | {"hidden_size": 36}))
+
+
+def drop(folder: Path, pattern: str) -> None:
+    for file in folder.glob(pattern):
+        file.unlink()
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def claim(folder: Path, **fields: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+LOST, EXTRA = "model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.q_proj.bias"
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda folder: drop(folder, "config.json"), "has no config.json"),
+    "damaged config": (lambda folder: (folder / "config.json").write_text("{"), r"config\.json is not a JSON"),
+    "list as config": (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json is not a JSON"),
+    "no weights": (lambda folder: drop(folder, "*.safetensors"), "has no weights"),
+    "no tokenizer": (lambda folder: drop(folder, "tokenizer.*"), "neither tokenizer.model nor tokenizer.json"),
+    "other family": (lambda folder: claim(folder, model_type="gpt2"), "model_type=gpt2; supported: llama"),
+    "missing tensor": (lambda folder: rewrite(folder, lambda t: t.pop(LOST)), f"1 missing tensors: {LOST}"),
+    "unexpected tensor": (
+        lambda folder: rewrite(folder, lambda t: t.update({EXTRA: torch.zeros(64)})), f"1 unexpected tensors: {EXTRA}"
+    ),
+    "other shape": (lambda folder: claim(folder, intermediate_size=96), "6 mismatched tensors: .*mlp"),
+    "cut weights": (
+        lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:9999]),
+        "cannot be read",
+    ),
+    "too few rows": (
+        lambda folder: (
+            claim(folder, vocab_size=400),
+            rewrite(folder, lambda t: t.update({k: v[:400].clone() for k, v in t.items() if v.shape[0] == 420})),
+        ),
+        "ids up to 419, the weights 400 rows",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_checkpoint_is_refused(golden_folder: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(golden_folder / "llama2_spm", tmp_path / "checkpoint")
+    breaking, message = BROKEN[name]
+    breaking(folder)
+    with pytest.raises(UserError, match=message) as refusal:
+        load_lm(folder)
+    assert "lm.path" in str(refusal.value)
+
+
+def test_derived_rotary_tensors_of_old_files_are_no_error(golden_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(golden_folder / "llama2_spm", tmp_path / "old")
+    rewrite(folder, lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}))
+    load_lm(folder)
+
+
+def test_pickled_weights_are_read_but_never_run(
+    golden_folder: Path, tmp_path: Path, llama2_spm: LanguageModel
+) -> None:
+    folder = shutil.copytree(golden_folder / "llama2_spm", tmp_path / "pickled")
+    tensors = load_file(folder / "model.safetensors")
+    drop(folder, "*.safetensors")
+    torch.save(tensors, folder / "pytorch_model.bin")
+    for ours, theirs in zip(load_lm(folder).model.parameters(), llama2_spm.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    torch.save(tensors | {"run": Path("anything but a tensor")}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_lm(folder)
+
+
+@pytest.mark.parametrize("path", ["/nowhere/llama", "./llama", "a/b/c", "llama"])
+def test_a_folder_that_is_not_there_is_refused(path: str) -> None:
+    with pytest.raises(UserError, match=r"lm\.path=.* there is no such folder"):
+        load_lm(path)
+
+
+def test_a_hub_id_that_was_never_fetched_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"lm\.path=nobody/nothing .*hub=online"):
+        load_lm("nobody/nothing")
+
+
+def test_the_yaml_prompts_are_r2gengpts_and_a_bare_image(llama2_spm: LanguageModel, tokenizer: ReportTokenizer) -> None:
+    prompts = {name: Prompt(**OmegaConf.load(CONF / f"lm/{name}.yaml").prompt) for name in ("llama2", "tiny")}
+    before, after = prompts["llama2"].ids(llama2_spm.tokenizer)
+    assert (before[0], len(before), len(after)) == (1, 13, 70)
+    assert prompts["tiny"].ids(tokenizer) == ([1], [])
+
+
+def test_every_decoding_profile_stands() -> None:
+    files = sorted((CONF / "generation").glob("*.yaml"))
+    assert len(files) >= 4
+    for file in files:
+        Decoding(**OmegaConf.to_container(OmegaConf.load(file)))  # type: ignore[arg-type]

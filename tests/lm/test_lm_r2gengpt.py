@@ -1,0 +1,61 @@
+"""What R2GenGPT's own program wrote for its prompt embeddings, from $R2GEN_SHARED (default ../shared)."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from r2gen.lm import LanguageModel, Prompt
+from r2gen.lm.decoding_profile import Decoding
+from r2gen.lm.protocol import NO_TARGET
+
+# B batch, T tokens of prompt and report, L those of the report, E width
+ROOT = Path(__file__).parents[2]
+FOLDER = Path(os.environ.get("R2GEN_SHARED", ROOT.parent / "shared")) / "r2gengpt"
+MODES = ("shallow", "delta", "deep")
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"needs {FOLDER}")
+
+
+def golden(lm: LanguageModel, mode: str) -> tuple[dict[str, Any], torch.Tensor]:
+    """What golden.json says, and the prompts with the beginning sign, which the original puts in front last."""
+    wrapped_BTE = load_file(FOLDER / mode / "golden.safetensors")["wrapped"]
+    bos_BTE = lm.embed(torch.full((len(wrapped_BTE), 1), lm.tokenizer.bos_id or 0))
+    return json.loads((FOLDER / mode / "golden.json").read_text()), torch.cat([bos_BTE, wrapped_BTE], dim=1).detach()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_reports_are_the_same_strings(llama2_spm: LanguageModel, mode: str) -> None:
+    facts, prompt_BTE = golden(llama2_spm, mode)
+    profile = {key: value for key, value in facts["generation"].items() if key != "do_sample"}
+    assert len(facts["reports"]) == 4
+    for name, expected in facts["reports"].items():
+        beams, penalty = name.removeprefix("beam").split("_rep")
+        decoding = Decoding(**profile, num_beams=int(beams), repetition_penalty=float(penalty))
+        reports = llama2_spm.generate(prompt_BTE, torch.ones(prompt_BTE.shape[:2]), decoding)
+        assert [report.text for report in reports] == expected, name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_loss_is_the_originals(llama2_spm: LanguageModel, mode: str) -> None:
+    """The mean over target tokens; reports with their end sign cut at max_length tokens."""
+    facts, prompt_BTE = golden(llama2_spm, mode)
+    reports = [torch.tensor(ids[: facts["max_length"]]) for ids in facts["text_ids"]]
+    targets_BL = torch.nn.utils.rnn.pad_sequence(reports, batch_first=True, padding_value=NO_TARGET)
+    embeds_BTE = torch.cat([prompt_BTE, llama2_spm.embed(targets_BL.clamp(min=0))], dim=1)
+    mask_BT = torch.cat([torch.ones(prompt_BTE.shape[:2], dtype=torch.bool), targets_BL != NO_TARGET], dim=1)
+    loss = llama2_spm.loss(embeds_BTE, mask_BT, targets_BL).detach() / (targets_BL != NO_TARGET).sum()
+    assert float(loss) == pytest.approx(facts["loss"], rel=1e-6)
+
+
+def test_prompt_and_texts_have_the_originals_ids(llama2_spm: LanguageModel) -> None:
+    facts, _ = golden(llama2_spm, "shallow")
+    before, after = Prompt(**OmegaConf.load(ROOT / "conf/lm/llama2.yaml").prompt).ids(llama2_spm.tokenizer)
+    assert before == [1, *facts["prompt_before_ids"]]
+    assert after == facts["prompt_after_ids"]
+    ends = [*llama2_spm.tokenizer.eos_ids]
+    assert [llama2_spm.tokenizer.encode(text) + ends for text in facts["texts"]] == facts["text_ids"]

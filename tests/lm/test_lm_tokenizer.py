@@ -1,0 +1,120 @@
+"""Every text comes back from a tokenizer trained here; published tokenizers give their own ids."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r2gen.errors import UserError
+from r2gen.lm import LanguageModel, Prompt, ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
+
+LITERAL = "<s>literal</s> <unk>"
+TRAINED = train_tokenizer(["The heart is normal </s>.", "No pneumothorax <s> is seen.\n"] * 20, 320)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text() | st.lists(st.sampled_from(["<s>", "</s>", "<pad>", " ", "\n", "heart", "\ufffd", "é"])).map("".join))
+def test_every_text_round_trips_without_special_ids(text: str) -> None:
+    ids = TRAINED.encode(text)
+    assert TRAINED.decode(ids) == text
+    assert not {0, 1, 2} & set(ids)
+
+
+def test_special_ids_come_first_and_are_dropped_from_text() -> None:
+    assert (TRAINED.pad_id, TRAINED.bos_id, TRAINED.eos_ids, TRAINED.end_id) == (0, 1, (2,), 2)
+    assert TRAINED.decode([1, *TRAINED.encode("The heart"), 2, 0, 0]) == "The heart"
+
+
+def test_frequent_words_become_one_token() -> None:
+    assert len(TRAINED.encode("The heart is normal")) == 4
+
+
+def test_a_saved_tokenizer_is_read_back_the_same(tmp_path: Path) -> None:
+    save_tokenizer(TRAINED, tmp_path / "tokenizer")
+    read = read_tokenizer(tmp_path / "tokenizer")
+    assert (read.bos_id, read.eos_ids, read.pad_id, read.vocabulary_size) == (1, (2,), 0, TRAINED.vocabulary_size)
+    text = "No </s> pneumothorax. \U0001f600"
+    assert read.encode(text) == TRAINED.encode(text)
+    assert read.decode(read.encode(text)) == text
+
+
+def test_the_same_reports_give_the_same_file_in_another_process(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from r2gen.lm.tokenizer import *;"
+        "save_tokenizer(train_tokenizer([f'word{i % 7} of {i % 5} apples' for i in range(99)], 400), Path(sys.argv[1]))"
+    )
+    for name in ("a", "b"):
+        subprocess.run([sys.executable, "-c", program, tmp_path / name], check=True, cwd=Path(__file__).parents[2])
+    assert (tmp_path / "a/tokenizer.json").read_bytes() == (tmp_path / "b/tokenizer.json").read_bytes()
+
+
+def test_a_vocabulary_without_room_for_the_bytes_is_refused() -> None:
+    with pytest.raises(UserError, match=r"lm\.vocabulary_size=258: give at least 259"):
+        train_tokenizer([], 258)
+    assert train_tokenizer([], 259).vocabulary_size == 259
+
+
+@pytest.mark.parametrize("family", ["llama2_spm", "llama2_json"])
+def test_ids_and_texts_are_the_published_tokenizers(golden_folder: Path, family: str) -> None:
+    tokenizer = read_tokenizer(golden_folder / family)
+    golden = json.loads((golden_folder / family / "golden.json").read_text())
+    texts = [entry for entry in golden["tokenizer"]["texts"] if entry["text"] != LITERAL]
+    assert len(texts) == 13
+    for entry in texts:
+        assert tokenizer.encode(entry["text"]) == entry["ids"]
+        assert tokenizer.decode(entry["ids"]) == entry["decoded"]
+    assert (tokenizer.bos_id, tokenizer.eos_ids, tokenizer.pad_id, tokenizer.vocabulary_size) == (1, (2,), 0, 420)
+
+
+@pytest.mark.parametrize("family", ["llama2_spm", "llama2_json"])
+def test_special_tokens_written_in_a_report_are_text(golden_folder: Path, family: str) -> None:
+    tokenizer = read_tokenizer(golden_folder / family)
+    ids = tokenizer.encode(LITERAL)
+    assert not {0, 1, 2} & set(ids)
+    assert tokenizer.decode(ids) == LITERAL
+
+
+def test_sentencepiece_text_is_joined_without_a_space_at_special_ids(llama2_spm: LanguageModel) -> None:
+    tokenizer = llama2_spm.tokenizer
+    heart, lungs = tokenizer.encode("The heart"), tokenizer.encode("the lungs")
+    assert tokenizer.decode([1, *heart, 0, *lungs, 2]) == "The heartthe lungs"
+    assert tokenizer.decode([*heart, 5000]) == "The heart"  # a padded row of the weights
+
+
+def test_r2gengpts_prompt_has_its_beginning_sign_first(tokenizer: ReportTokenizer) -> None:
+    assert Prompt("heart", "", True).ids(tokenizer) == ([1, *tokenizer.encode("heart")], [])
+    assert Prompt("", "a", False).ids(tokenizer) == ([], tokenizer.encode("a"))
+    nameless = ReportTokenizer(tokenizer.codec, bos_id=None, eos_ids=(2,), pad_id=0)
+    with pytest.raises(UserError, match=r"lm\.prompt\.bos=true"):
+        Prompt("", "", True).ids(nameless)
+
+
+def test_further_stop_tokens_end_a_report(golden_folder: Path) -> None:
+    assert read_tokenizer(golden_folder / "llama2_spm", stop=["<unk>", "</s>"]).eos_ids == (2, 0)
+    with pytest.raises(UserError, match=r"lm\.stop: '<eoa>' is not one token"):
+        read_tokenizer(golden_folder / "llama2_spm", stop=["<eoa>"])
+
+
+def test_files_that_disagree_are_refused(golden_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(golden_folder / "llama2_spm", tmp_path / "mixed")
+    shutil.copy(golden_folder / "llama2_json/tokenizer.json", folder)
+    with pytest.raises(UserError, match=r"tokenizer\.model and tokenizer\.json .* differently"):
+        read_tokenizer(folder)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match=name):
+        read_tokenizer(tmp_path)
+
+
+def test_a_checkpoint_without_an_end_sign_is_refused(golden_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(golden_folder / "llama2_spm/tokenizer.model", tmp_path)
+    with pytest.raises(UserError, match="names no end sign"):
+        read_tokenizer(tmp_path)
