@@ -16,6 +16,7 @@ import yaml
 
 from r2gen import provenance
 from r2gen.errors import UserError
+from r2gen.evaluate.html import write_page
 from r2gen.evaluate.tables import table_of_run
 from r2gen.run_folder import EXTENSIBLE, PROCESS_ONLY, RunFolder, differences, identity, write_whole
 
@@ -115,6 +116,7 @@ def _record_end(folder: RunFolder, status: int) -> None:
     if word != "finished" and not reason:
         reason = "stopped by a signal" if status == STOPPED else f"a rank ended with status {status}"
     folder.record(status=word, reason=reason, finished=_now())
+    write_page(folder.path)  # its badge is the status; the films on it stay
 
 
 def _now() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import is_dataclass
 from typing import get_args, get_type_hints
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 
 from r2gen import config
 
@@ -28,6 +28,8 @@ def as_typed(overrides: Iterable[str]) -> list[str]:
 def plain(error: Exception) -> str:
     """What is wrong, in the words of this project where Hydra's point to something else."""
     text = str(error).strip()
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {text.partition(chr(10))[0]}: write KEY=VALUE, and quote what the shell or Hydra splits"
     unknown = re.match(r"Could not override '([\w.@/]+)'\.", text)
     if unknown:
         return _unknown_option(unknown[1])

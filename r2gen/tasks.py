@@ -40,7 +40,7 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
     if dist.is_first():
         earlier = folder.facts()["seconds"]
         total_s = time.monotonic() - began
-        folder.record(status="finished", seconds={"train": round(earlier.get("train", 0) + trained_s, 1),
+        folder.record(seconds={"train": round(earlier.get("train", 0) + trained_s, 1),
                                                   "evaluate": round(total_s - trained_s, 1)})  # fmt: skip
         evaluation.refresh_page()
         print(f"\n{table_of_run(folder.path)}\n\npage: {folder.path / 'report.html'}", flush=True)

@@ -14,7 +14,7 @@ from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.evaluate.baselines import constant_report, shuffled_reports
 from r2gen.evaluate.generate import Generator, predict
-from r2gen.evaluate.html import chosen_studies, write_page
+from r2gen.evaluate.html import shown_studies, write_page
 from r2gen.evaluate.predictions import Prediction, predictions_file, read_predictions, write_predictions
 from r2gen.evaluate.scores import Metric, Scores
 from r2gen.evaluate.scoring import score_reports
@@ -80,10 +80,13 @@ class Evaluation:
 
     def refresh_page(self) -> None:
         if dist.is_first():
-            split = "test" if self._file("test").is_file() else "val"
-            studies = {study.id: study for study in self.datasets[split].studies}
-            shown = chosen_studies(list(studies), count=self.page_studies)
-            write_page(self.run_dir, films={id: [self.data.film(view) for view in studies[id].views] for id in shown})
+            shown = shown_studies(self.run_dir, count=self.page_studies)
+            films = {}
+            if shown is not None:
+                split, ids = shown
+                views = {study.id: study.views for study in self.datasets[split].studies}
+                films = {id: [self.data.film(view) for view in views[id]] for id in ids}
+            write_page(self.run_dir, films=films)
 
     def _predictions(self, model: Generator, split: str, *, checkpoint: str) -> list[Prediction]:
         dataset, header = self.datasets[split], self._header(checkpoint)

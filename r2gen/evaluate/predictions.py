@@ -28,7 +28,7 @@ def predictions_file(run_dir: Path, split: str, profile: str) -> Path:
 
 def write_predictions(file: Path, header: Header, predictions: Iterable[Prediction]) -> None:
     file.parent.mkdir(mode=0o700, exist_ok=True)
-    lines = [json.dumps({"header": header}), *(json.dumps(asdict(one), ensure_ascii=False) for one in predictions)]
+    lines = [json.dumps({"header": header}), *(json.dumps(asdict(one)) for one in predictions)]
     write_whole(file, "\n".join(lines) + "\n")
 
 

@@ -1,0 +1,146 @@
+"""What a command answers before anything is started: composition, messages, statuses, and no torch."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from r2gen import compat, config, manual, messages
+from r2gen.errors import UserError
+
+GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation", "trainer")
+
+
+@pytest.fixture(scope="module")
+def hydra():
+    ConfigStore.instance().store(name="schema", node=config.Config)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> dict:
+    plain = OmegaConf.to_container(compose("config", overrides=messages.for_hydra(overrides)), resolve=True)
+    config.check(plain)
+    compat.refuse(plain)
+    return plain
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+@pytest.mark.usefixtures("hydra")
+def test_every_option_of_every_group_composes_with_every_language_model():
+    found = 0
+    for lm in options("lm"):
+        for group in GROUPS[1:]:
+            for option in options(group):
+                if (group, option) == ("tune", "delta"):
+                    composed(f"lm={lm}", "tune=delta", "vision=swin_base")
+                else:
+                    composed(f"lm={lm}", f"{group}={option}")
+                found += 1
+    assert found == len(options("lm")) * sum(len(options(group)) for group in GROUPS[1:])
+    assert found >= 40
+
+
+@pytest.mark.usefixtures("hydra")
+def test_vision_tune_and_projector_compose_in_every_combination():
+    combinations = list(itertools.product(options("vision"), options("tune"), options("tune/lm"), options("projector")))
+    for vision, tune, tune_lm, projector in combinations:
+        if tune != "delta" or vision != "tiny":
+            composed(f"vision={vision}", f"tune={tune}", f"tune/lm={tune_lm}", f"projector={projector}")
+    assert len(combinations) >= 72
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_composes(experiment: str):
+    composed(f"experiment={experiment}", "data.root=/data")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_yaml_is_short_and_says_what_it_is(file: Path):
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert file.name == "config.yaml" or len(lines) <= 30
+    assert manual._headline(file)
+
+
+def test_what_run_py_imports_holds_no_torch():
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import run, r2gen.config, r2gen.compat, r2gen.launch; "
+        "heavy = {'torch', 'transformers', 'timm', 'peft', 'deepspeed', 'wandb'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True)
+
+
+def test_cfg_job_prints_the_configuration_and_starts_nothing(tmp_path: Path):
+    done = run("--cfg", "job", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "micro_batch_size: 4" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_lists_every_option_and_five_examples(tmp_path: Path):
+    text = run("--help", cwd=tmp_path).stdout
+    for group in (*GROUPS, "data", "metrics", "logger", "experiment"):
+        assert f"  {group}=\n" in text
+        for option in options(group):
+            assert f"\n    {option} " in text
+    assert text.partition("examples")[2].count("  python run.py") == 5
+
+
+REFUSED = [
+    (["lm=lama2"], "did you mean llama2?"),
+    (["lmm=3"], "unknown option lmm: did you mean lm?"),
+    (["+lmm=3"], "unknown option lmm: did you mean lm?"),
+    (["++lm.dtipe=3"], "unknown option lm.dtipe"),
+    (["trainer.epoch=3"], "unknown option trainer.epoch"),
+    (["trainer.epochs=abc"], "trainer.epochs=abc"),
+    (["trainer.epochs=0"], "trainer.epochs=0"),
+    (["trainer.precision=fp8"], "choose one of auto, fp32, bf16"),
+    (["vision.nam=x"], "unknown option vision.nam: did you mean"),
+    (["vision.image_size_px=big"], "vision.image_size_px=big"),
+    (["vision._target_=os.system"], "not in r2gen"),
+    (["vision._target_=r2gen.vision.encoder.Nothing"], "has no class or function Nothing"),
+    (["generation.num_beam=3"], "did you mean num_beams?"),
+    (["trainer.deepspeed.gradient_clipping=1"], "trainer.gradient_clipping"),
+    (["trainer.deepspeed.zero_optimisation={stage: 1}"], "did you mean zero_optimization?"),
+    (["trainer.batch_size=30"], "must be a multiple"),
+    (["evaluate.best=bleu_5"], "evaluate.best names bleu_5"),
+    (["evaluate.splits=[dev]"], "train, val and test"),
+    (["data=iu_xray", "~metrics.phantom_findings"], ""),
+    (["data=iu_xray"], "data.root"),
+    (["data=iu_xray", "data.root=/nope"], "data.root=/nope"),
+    (["task=evaluate"], "run_dir=DIR"),
+    (["task=generate", "run_dir=/nope", "images=[a.png]"], "not a run folder"),
+    (["images=[a.png]"], "task=generate"),
+    (["lm.path=/nope"], "set one of them to null"),
+    (["tune/lm=lora", "lm.lora_targets=[]"], "lm.lora_targets"),
+    (["experiment=nothing"], "experiment=nothing"),
+    (["trainer.epochs=[1"], "trainer.epochs=[1: "),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_a_wrong_command_is_answered_in_words_with_status_2(overrides: list[str], words: str, tmp_path: Path):
+    done = run(*overrides, cwd=tmp_path, smallest=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir()), "nothing was made"
+
+
+def test_a_target_outside_r2gen_is_refused_also_in_python():
+    with pytest.raises(UserError, match="not in r2gen"):
+        config.targets.parameters("torch.hub.load")

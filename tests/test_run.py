@@ -1,0 +1,182 @@
+"""The whole path as a user runs it: resume, refusal, kills, signals. Each run is a real process tree with DeepSpeed."""
+
+import json
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import command, run
+from safetensors.numpy import load_file
+
+EPOCHS = 4
+UNBROKEN = ("trainer.epochs=4", "evaluate.every=1", "trainer.save_every_steps=1", "run_dir=run")
+STEPS = 48 * EPOCHS // 8
+
+
+def weights(run_dir: Path, name: str) -> dict[str, bytes]:
+    tensors = load_file(run_dir / "checkpoints" / name / "trainable.safetensors")
+    return {key: tensor.tobytes() for key, tensor in tensors.items()}
+
+
+def same_result(one: Path, other: Path) -> bool:
+    """Whether two runs ended with the same weights, the same reports and the same scores, bit for bit."""
+    scores = [json.loads((run_dir / "metrics.json").read_text())["splits"] for run_dir in (one, other)]
+    texts = [[json.loads(line)["report"] for line in (run_dir / "predictions/test.greedy.jsonl").read_text().splitlines()[1:]]
+             for run_dir in (one, other)]  # fmt: skip
+    return all(weights(one, name) == weights(other, name) for name in ("last", "best")) and scores[0] == scores[1] and texts[0] == texts[1]
+
+
+def facts(run_dir: Path) -> dict:
+    return json.loads((run_dir / "run.json").read_text())
+
+
+def end_when(process: subprocess.Popen[bytes], number: int, seen: Callable[[], bool]) -> int:
+    """Send a signal to the whole process tree's head once something is seen; gives the exit status."""
+    deadline = time.monotonic() + 120
+    while not seen():
+        assert process.poll() is None, "the run ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(number)
+    return process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four epochs that nothing interrupted; METEOR's Java scores it too."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    done = run(*UNBROKEN, "metrics=[bleu,cider,meteor]", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "stdout").write_text(done.stdout)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plain")
+    assert run(*UNBROKEN, cwd=folder).returncode == 0
+    return folder / "run"
+
+
+def test_a_run_leaves_all_its_files_to_its_owner_alone(unbroken: Path):
+    for name in ("config.yaml", "run.json", "train.jsonl", "metrics.json", "report.html", "checkpoints/best/state.json",
+                 "predictions/test.greedy.jsonl", "predictions/val.greedy.jsonl"):  # fmt: skip
+        assert (unbroken / name).is_file(), name
+    assert stat.S_IMODE(unbroken.stat().st_mode) == 0o700
+    assert facts(unbroken)["status"] == "finished"
+    steps = [json.loads(line) for line in (unbroken / "train.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if line["event"] == "step"] == list(range(1, STEPS + 1))
+    kept = {path.name for path in (unbroken / "checkpoints").glob("step-*")}
+    assert len(kept) <= 3
+
+
+def test_the_table_has_null_rows_and_meteor(unbroken: Path):
+    systems = json.loads((unbroken / "metrics.json").read_text())["splits"]["test"]["systems"]
+    assert set(systems) == {"model", "constant", "shuffled"}
+    assert set(systems["model"]) >= {"bleu_1", "bleu_4", "cider", "meteor", "findings_f1"}
+    table = (unbroken.parent / "stdout").read_text()
+    assert all(word in table for word in ("model", "constant", "shuffled", "bleu_4", "report.html"))
+
+
+def test_the_same_command_again_shows_the_table_and_trains_nothing(plain: Path):
+    before = weights(plain, "last")
+    done = run(*UNBROKEN, cwd=plain.parent)
+    assert done.returncode == 0
+    assert "is finished" in done.stdout
+    assert "constant" in done.stdout
+    assert "step " not in done.stdout
+    assert weights(plain, "last") == before
+
+
+def test_another_configuration_in_the_folder_is_refused_with_the_difference(plain: Path):
+    done = run(*UNBROKEN, "trainer.learning_rate=0.5", cwd=plain.parent)
+    assert done.returncode == 2
+    assert "trainer.learning_rate: 0.001 -> 0.5" in done.stderr
+    assert facts(plain)["status"] == "finished"
+
+
+def test_fewer_epochs_than_trained_are_refused(plain: Path):
+    done = run(*UNBROKEN, "trainer.epochs=1", cwd=plain.parent)
+    assert done.returncode == 2
+    assert "trainer.epochs" in done.stderr
+
+
+def test_fresh_gives_the_same_result_again(plain: Path, tmp_path: Path):
+    subprocess.run(["cp", "-a", str(plain), str(tmp_path / "run")], check=True)
+    (tmp_path / "run" / "leftover").write_text("of the first run")
+    done = run(*UNBROKEN, "fresh=true", cwd=tmp_path)
+    assert done.returncode == 0
+    assert not (tmp_path / "run" / "leftover").exists()
+    assert same_result(plain, tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_a_checkpoint_and_status_3_and_the_run_goes_on(number: int, plain: Path, tmp_path: Path):
+    process = subprocess.Popen(command(*UNBROKEN), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    log = tmp_path / "run" / "train.jsonl"
+    status = end_when(process, number, lambda: log.is_file() and log.read_text().count('"step"') > 5)
+    assert status == 3
+    assert facts(tmp_path / "run")["status"] == "stopped"
+    assert (tmp_path / "run" / "checkpoints" / "last" / "state.json").is_file()
+    assert run(*UNBROKEN, cwd=tmp_path).returncode == 0
+    assert same_result(plain, tmp_path / "run")
+
+
+def test_kill_9_while_training_loses_nothing_but_time(plain: Path, tmp_path: Path):
+    process = subprocess.Popen(command(*UNBROKEN), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    log = tmp_path / "run" / "train.jsonl"
+    end_when(process, signal.SIGKILL, lambda: log.is_file() and log.read_text().count('"step"') > 9)
+    assert run(*UNBROKEN, cwd=tmp_path).returncode == 0
+    assert same_result(plain, tmp_path / "run")
+
+
+def test_kill_9_while_a_checkpoint_is_written_leaves_the_earlier_ones(plain: Path, tmp_path: Path):
+    process = subprocess.Popen(command(*UNBROKEN), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    end_when(process, signal.SIGKILL, lambda: any(checkpoints.glob(".partial-step-0000001*")))
+    assert run(*UNBROKEN, cwd=tmp_path).returncode == 0
+    assert same_result(plain, tmp_path / "run")
+    assert not list(checkpoints.glob(".partial*"))
+
+
+def test_two_epochs_and_two_more_are_four(tmp_path: Path):
+    """With a constant rate: a cosine over two epochs is another schedule than one over four."""
+    steady = ("trainer.schedule=constant", "evaluate.every=1")
+    assert run(*steady, "trainer.epochs=4", "run_dir=once", cwd=tmp_path).returncode == 0
+    assert run(*steady, "trainer.epochs=2", "run_dir=twice", cwd=tmp_path).returncode == 0
+    done = run(*steady, "trainer.epochs=4", "run_dir=twice", cwd=tmp_path)
+    assert "going on from step 12 of 24" in done.stdout
+    assert same_result(tmp_path / "once", tmp_path / "twice")
+
+
+def test_a_finished_run_is_evaluated_again_and_writes_reports(plain: Path, tmp_path: Path):
+    done = run("task=evaluate", "run_dir=run", "generation=beam3", "generation.max_new_tokens=8", cwd=plain.parent, smallest=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (plain / "predictions" / "test.beam3.jsonl").is_file()
+    from PIL import Image
+
+    films = [tmp_path / name for name in ("a.png", "b.png")]
+    for film in films:
+        Image.new("L", (50, 40), 90).save(film)
+    done = run("task=generate", "run_dir=run", f"images=[{films[0]},{films[1]}]", cwd=plain.parent, smallest=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    from r2gen import load_run
+
+    assert done.stdout.splitlines()[-1].strip() == load_run(plain).generate(films)
+
+
+def test_a_second_command_on_a_busy_folder_is_refused(tmp_path: Path):
+    process = subprocess.Popen(command(*UNBROKEN), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "run" / "run.json").is_file():
+            time.sleep(0.01)
+        done = run(*UNBROKEN, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "in use" in done.stderr
+    finally:
+        process.kill()
+        process.wait()
