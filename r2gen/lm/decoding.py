@@ -1,5 +1,6 @@
 """Decoding through transformers' generate(), with what makes a report depend on its batch put right."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -52,12 +53,15 @@ def decode(
     if decoding.repetition_penalty != 1:
         processors.append(RepetitionPenalty(decoding.repetition_penalty))
     generate: Any = model.generate  # mixed into the model's class, unknown to PreTrainedModel's type
-    ids_BG = generate(
-        inputs_embeds=embeds_BTE,
-        attention_mask=mask_BT,
-        generation_config=generation_config(decoding, tokenizer),
-        logits_processor=processors,
-    )
+    with warnings.catch_warnings():
+        # that is what we mean: the rule counts generated tokens
+        warnings.filterwarnings("ignore", message="Passing `no_repeat_ngram_size` with `inputs_embeds`")
+        ids_BG = generate(
+            inputs_embeds=embeds_BTE,
+            attention_mask=mask_BT,
+            generation_config=generation_config(decoding, tokenizer),
+            logits_processor=processors,
+        )
     return [_report(row, tokenizer, decoding) for row in ids_BG.tolist()]
 
 

@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    StrictDataclassError,
+)
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from transformers.utils import logging
@@ -124,8 +130,14 @@ def _read_model(folder: Path, *, dtype: str, attention: str) -> PreTrainedModel:
                 trust_remote_code=False, local_files_only=True, weights_only=True, output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )  # fmt: skip
-    except (OSError, SafetensorError, UnpicklingError) as error:
+    except (UnpicklingError, EOFError) as error:  # torch's text advises to run what the file holds
+        raise UserError(f"lm.path: the weights in {folder} cannot be read: a *.bin file is damaged, not fetched "
+                        "through git lfs, or holds more than tensors") from error  # fmt: skip
+    except (OSError, SafetensorError) as error:
         raise UserError(f"lm.path: the weights in {folder} cannot be read: {error}") from error
+    except (KeyError, ValueError, ImportError, StrictDataclassError) as error:
+        file = folder / "config.json"
+        raise UserError(f"lm.path: transformers cannot build what {file} describes: {error}") from error
     model, report = loaded
     _check_complete(folder, report)
     return model.eval()

@@ -104,7 +104,7 @@ def test_recomputed_activations_change_no_bit(
     embeds_BTE, mask_BT, targets_BL = batch(sdpa_lm, rows, left=2, middle=0, right=1)
     layer = sdpa_lm.model.get_decoder().layers[0]
     for wanted in (False, True):
-        calls = []
+        calls: list[int] = []
         hook = layer.self_attn.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         lm = CausalLM(sdpa_lm.model, sdpa_lm.tokenizer, gradient_checkpointing=wanted)
         lm.model.train(training)
@@ -117,5 +117,7 @@ def test_recomputed_activations_change_no_bit(
         results.append((loss.detach(), leaf_BTE.grad, len(calls)))
     (plain, plain_BTE, once), (recomputed, recomputed_BTE, twice) = results
     assert torch.equal(plain, recomputed)
+    assert plain_BTE is not None
+    assert recomputed_BTE is not None
     assert torch.equal(plain_BTE, recomputed_BTE)
     assert (once, twice) == (1, 2)

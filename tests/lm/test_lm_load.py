@@ -80,6 +80,14 @@ def claim(folder: Path, **fields: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
+def index_a_lost_shard(folder: Path) -> None:
+    first, lost = (f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
+    names = list(load_file(folder / "model.safetensors"))
+    (folder / "model.safetensors").rename(folder / first)
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, first) | {names[-1]: lost}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 LOST, EXTRA = "model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.q_proj.bias"
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda folder: drop(folder, "config.json"), "has no config.json"),
@@ -96,6 +104,13 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut weights": (
         lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:9999]),
         "cannot be read",
+    ),
+    "odd heads": (lambda folder: claim(folder, num_attention_heads=5), r"cannot build what .*config\.json describes"),
+    "odd activation": (lambda folder: claim(folder, hidden_act="nope"), r"cannot build what .*config\.json describes"),
+    "lost shard": (lambda folder: index_a_lost_shard(folder), "cannot be read: .*model-00002-of-00002.safetensors"),
+    "damaged pickle": (
+        lambda folder: (drop(folder, "*.safetensors"), (folder / "pytorch_model.bin").write_bytes(b"version git-lfs")),
+        r"a \*\.bin file is damaged",
     ),
     "too few rows": (
         lambda folder: (
