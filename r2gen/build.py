@@ -54,7 +54,9 @@ def instantiate(node: Config, **supplied: Any) -> Any:
 
 def pick_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("trainer.device=cuda: torch sees no GPU here; use trainer.device=cpu, or a torch built for CUDA")
+        raise UserError(
+            "trainer.device=cuda: torch sees no GPU here; use trainer.device=cpu, or a torch built for CUDA"
+        )
     if device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     if dist.local_rank() >= torch.cuda.device_count():
@@ -63,16 +65,23 @@ def pick_device(device: str) -> torch.device:
     return torch.device("cuda", dist.local_rank())
 
 
+def uses_bf16(config: Config, device: torch.device) -> bool:
+    precision = config["trainer"]["precision"]
+    return bool(precision == "bf16" or (precision == "auto" and device.type == "cuda"))
+
+
 def build_job(config: Config, device: torch.device) -> Job:
     """Data, model and decoding of a run, the model with its weights but without any checkpoint, on the device."""
-    bf16 = config["trainer"]["precision"] == "bf16" or (config["trainer"]["precision"] == "auto" and device.type == "cuda")
+    bf16 = uses_bf16(config, device)
     data: ReportData = instantiate(config["data"])
     run_dir = Path(config["run_dir"])
     tokenizer = None if config["lm"]["path"] else run_tokenizer(config["lm"], data, run_dir)
     model = build_model(config, tokenizer=tokenizer, bf16=bf16).to(device)
     encode = model.lm.tokenizer.encode
     end = model.lm.tokenizer.end_id
-    film = FilmCache(lambda view: model.vision.transform(data.film(view)), budget_mib=config["trainer"]["film_cache_mib"])
+    film = FilmCache(
+        lambda view: model.vision.transform(data.film(view)), budget_mib=config["trainer"]["film_cache_mib"]
+    )
     datasets = {split: StudyDataset(data.studies(split), film=film, encode=lambda report: [*encode(report), end])
                 for split in SPLITS}  # fmt: skip
     return Job(data=data, datasets=datasets, model=model, decoding=build_decoding(config), device=device, bf16=bf16)
@@ -96,7 +105,17 @@ def build_model(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool
         lm_lora=build_lora(tune["lm"]["lora"]), lm_lora_targets=config["lm"]["lora_targets"],
         lm_is_random=config["lm"]["path"] is None,
     )  # fmt: skip
-    return model.to(torch.bfloat16) if bf16 else model
+    return in_bf16(model) if bf16 else model
+
+
+def in_bf16(model: ReportGenerator) -> ReportGenerator:
+    """Of the language model only parameters: rotary frequencies are buffers, and rounding them moves every position."""
+    model.vision.to(torch.bfloat16)
+    model.projector.to(torch.bfloat16)  # type: ignore[attr-defined]
+    for parameter in model.lm.model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(torch.bfloat16)
+    return model
 
 
 def build_lm(lm: Config, *, tokenizer: ReportTokenizer | None, seed: int, bf16: bool) -> LanguageModel:
@@ -139,8 +158,8 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
     return Evaluation(
         run_dir=Path(config["run_dir"]), data=job.data, datasets=job.datasets, metrics=build_metrics(config),
         decoding=job.decoding, profile=config["choices"]["generation"], batch_size=settings["batch_size"],
-        workers=config["trainer"]["workers"], best=weighted_scores(settings["best"]), page_studies=settings["page_studies"],
-        device=job.device, stop=stop,
+        workers=config["trainer"]["workers"], best=weighted_scores(settings["best"]),
+        page_studies=settings["page_studies"], device=job.device, stop=stop,
     )  # fmt: skip
 
 

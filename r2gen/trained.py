@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from r2gen.build import build_decoding, build_model, pick_device
+from r2gen.build import build_decoding, build_model, pick_device, uses_bf16
 from r2gen.data.collate import Batch
 from r2gen.data.images import read_film
 from r2gen.errors import UserError
@@ -21,7 +21,7 @@ class TrainedRun:
 
     def __init__(self, run_dir: Path, *, config: dict[str, Any], device: torch.device) -> None:
         tokenizer = None if config["lm"]["path"] else read_tokenizer(run_dir / "tokenizer")
-        self.model = build_model(config, tokenizer=tokenizer, bf16=device.type == "cuda").to(device).eval()
+        self.model = build_model(config, tokenizer=tokenizer, bf16=uses_bf16(config, device)).to(device).eval()
         load_trainable(self.model, Checkpoints(run_dir, keep=1).best())
         self.decoding = build_decoding(config)
         self.device = device

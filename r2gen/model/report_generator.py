@@ -19,6 +19,9 @@ class ReportGenerator(nn.Module):
     `before` and `after` are the prompt's token ids before and after the image.
     """
 
+    before_T: torch.Tensor
+    after_T: torch.Tensor
+
     def __init__(self, *, vision: TimmEncoder, projector: Callable[[torch.Tensor], torch.Tensor], lm: LanguageModel,
                  before: list[int], after: list[int]) -> None:  # fmt: skip
         super().__init__()

@@ -50,6 +50,10 @@ def _free(part: nn.Module, mode: str, lora: Lora | None, targets: list[str], nam
     elif mode == "lora":
         if lora is None:
             raise UserError(f"tune.{name} is lora without its rank: choose the option that brings it")
+        layers = [layer for layer, _ in part.named_modules()]
+        unknown = [target for target in targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]
+        if unknown:  # peft says so only where it finds none of them
+            raise UserError(f"{name}.lora_targets={targets}: no layer is called {' or '.join(unknown)}")
         settings = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
         try:
             inject_adapter_in_model(settings, part)
@@ -62,9 +66,9 @@ def _free(part: nn.Module, mode: str, lora: Lora | None, targets: list[str], nam
 def sizes(model: ReportGenerator) -> list[PartSize]:
     """Total and trainable parameters of each part and of the whole."""
     parts = []
-    for name, part in (("vision", model.vision), ("projector", model.projector), ("lm", model.lm), ("model", model)):
-        parameters = list(part.parameters())  # type: ignore[attr-defined]
-        parts.append(PartSize(name, sum(p.numel() for p in parameters),
+    for part, prefix in (("vision", "vision."), ("projector", "projector."), ("lm", "lm."), ("model", "")):
+        parameters = [parameter for name, parameter in model.named_parameters() if name.startswith(prefix)]
+        parts.append(PartSize(part, sum(p.numel() for p in parameters),
                               sum(p.numel() for p in parameters if p.requires_grad)))  # fmt: skip
     return parts
 

@@ -9,6 +9,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import load_state_dict_from_hf
 from torch import nn
 
 from r2gen.errors import UserError
@@ -17,6 +18,7 @@ from r2gen.vision.views import ConcatViews, MeanViews
 
 # B batch, V views, N films, H height, W width, P patches of a film, Q features of a study, D encoder width
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_BROKEN = (OSError, EOFError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError)  # on bad bytes
 
 
 class TimmEncoder(nn.Module):
@@ -25,6 +27,10 @@ class TimmEncoder(nn.Module):
     path: a folder with model.safetensors or pytorch_model.bin in timm's layout, one such file, or a hub id; null draws
     random weights. `dim` is the width D, `num_tokens` the patches P of one film.
     """
+
+    backbone: Any  # a timm model: nn.Module's type does not know its verbs
+    mean_C: torch.Tensor
+    std_C: torch.Tensor
 
     def __init__(
         self,
@@ -49,8 +55,13 @@ class TimmEncoder(nn.Module):
         self.register_buffer("mean_C", torch.tensor(mean), persistent=False)
         self.register_buffer("std_C", torch.tensor(std), persistent=False)
         self.dim: int = self.backbone.num_features
-        with torch.no_grad():
-            self.num_tokens = self.eval().encode(torch.zeros(1, 3, image_size_px, image_size_px)).shape[1]
+        try:
+            with torch.no_grad():
+                self.num_tokens = self.eval().encode(torch.zeros(1, 3, image_size_px, image_size_px)).shape[1]
+        except (AssertionError, RuntimeError, ValueError) as error:  # a transformer knows one size only
+            raise UserError(
+                f"vision.image_size_px={image_size_px} does not suit vision.name={name}: {error}"
+            ) from error
         self.train()
         self.join = MeanViews() if views == "mean" else ConcatViews(max_views, self.dim)
 
@@ -64,7 +75,8 @@ class TimmEncoder(nn.Module):
         features_NPD = self.encode(self.normalise(films_NHW))
         features_BVPD = features_NPD.new_zeros(batch, views, *features_NPD.shape[1:])
         features_BVPD[views_BV] = features_NPD
-        return self.join(features_BVPD, views_BV)
+        joined: tuple[torch.Tensor, torch.Tensor] = self.join(features_BVPD, views_BV)
+        return joined
 
     def normalise(self, films_NHW: torch.Tensor) -> torch.Tensor:
         """[N, 3, H, W]: gray on three channels, with the mean and deviation the backbone was trained with."""
@@ -73,7 +85,7 @@ class TimmEncoder(nn.Module):
 
     def encode(self, films_N3HW: torch.Tensor) -> torch.Tensor:
         """[N, P, D] from normalised films; timm backbones give [N, D, h, w], [N, h, w, D] or [N, P, D]."""
-        features = self.backbone.forward_features(films_N3HW)
+        features: torch.Tensor = self.backbone.forward_features(films_N3HW)
         if features.ndim == 4:
             features = features.flatten(2).transpose(1, 2) if features.shape[1] == self.dim else features.flatten(1, 2)
         return features
@@ -88,23 +100,43 @@ class TimmEncoder(nn.Module):
 
 
 def create_backbone(name: str, path: str | None, model_args: Mapping[str, Any]) -> nn.Module:
-    """timm's model without its head, weights read strictly by timm's own loader (old layouts converted by it)."""
+    """timm's model without its head, its weights read strictly (timm converts older layouts of its own)."""
     if name not in timm.list_models():
         raise UserError(f"vision.name={name} is no timm model: timm.list_models() lists them")
-    weights = {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weight_source(path)}
+    source: dict[str, Any] = {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path)}
     try:
-        return timm.create_model(name, num_classes=0, **model_args, **weights)
+        return timm.create_model(name, num_classes=0, **model_args, **source)
     except Exception as error:  # whatever timm's loader or constructor meets
         if path is None:
             raise UserError(f"vision.name={name} with vision.model_args={dict(model_args)}: {error}") from error
         raise UserError(
             f"vision.path={path} cannot be read into {name}: {error}\ngive a folder with weights in timm's layout, "
-            "hub=online to fetch them, or vision.path=null for random weights"
+            "or vision.path=null for random weights"
         ) from error
 
 
-def weight_source(path: str) -> dict[str, Any]:
-    """What timm reads: the tensors of a file or of a folder's file (safetensors, or weights_only), or a hub id."""
+def weights(name: str, path: str) -> dict[str, Any]:
+    """What timm is told to read: the tensors at `path` without a classifier.
+
+    Where the classes of weights and model differ, timm reads loosely and leaves what is missing at random. So both have
+    none.
+    """
+    tensors = tensors_at(path)
+    for wrapping in ("state_dict", "model"):
+        tensors = tensors.get(wrapping, tensors)
+    config = timm.get_pretrained_cfg(name)
+    classifier = config.classifier if config else None
+    heads = {"head", "fc", *([classifier] if isinstance(classifier, str) else classifier or [])}
+    kept = {
+        key: tensor for key, tensor in tensors.items() if key.removesuffix(".weight").removesuffix(".bias") not in heads
+    }
+    if not kept:
+        raise UserError(f"vision.path={path} holds no weights")
+    return {"state_dict": kept, "num_classes": 0, "label_offset": 0}
+
+
+def tensors_at(path: str) -> dict[str, Any]:
+    """The tensors of a file, of a folder's file, or of a hub id."""
     place = Path(path)
     if place.is_dir():
         found = [place / name for name in WEIGHT_FILES if (place / name).is_file()]
@@ -112,19 +144,26 @@ def weight_source(path: str) -> dict[str, Any]:
             raise UserError(f"vision.path={path} holds none of {', '.join(WEIGHT_FILES)}")
         place = found[0]
     if place.is_file():
-        return {"state_dict": read_tensors(place)}
+        return read_tensors(place)
     if place.is_absolute() or path.count("/") != 1:
         raise UserError(f"vision.path={path} does not exist: give a folder, a file or a hub id such as "
                         "timm/resnet50.a1_in1k")  # fmt: skip
-    return {"hf_hub_id": path, "source": "hf-hub"}
+    try:
+        fetched: dict[str, Any] = load_state_dict_from_hf(path, weights_only=True)
+    except _BROKEN as error:
+        raise UserError(f"vision.path={path} is no folder here, and cannot be fetched: {error}\nhub=online fetches a "
+                        "hub id, vision.path=null draws random weights") from error  # fmt: skip
+    return fetched
 
 
-def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+def read_tensors(file: Path) -> dict[str, Any]:
     """The tensors of a .safetensors or .bin/.pth file; of a pickle only tensors are read."""
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        tensors: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise UserError(f"{file} cannot be read as weights: {error}") from error
+        tensors: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except _BROKEN as error:
+        raise UserError(f"vision.path: {file} cannot be read as weights: {error}") from error
+    if not isinstance(tensors, dict):
+        raise UserError(f"vision.path: {file} holds a {type(tensors).__name__}, not tensors by name")
     return tensors

@@ -1,0 +1,207 @@
+"""Encoders: what they promise to the projector, whatever the backbone, and how their weights are read."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import yaml
+from conftest import ROOT
+from PIL import Image
+from safetensors.torch import save_file
+
+from r2gen.errors import UserError
+from r2gen.vision.encoder import TimmEncoder
+from r2gen.vision.transforms import FilmTransform
+
+CONFIGS = sorted((ROOT / "conf" / "vision").glob("*.yaml"))
+# Smaller than the YAML's own, where the backbone takes any size or can be told.
+SMALLER = {
+    "resnet50": {"image_size_px": 64},
+    "swin_base": {"image_size_px": 64, "model_args": {"img_size": 64, "window_size": 2}},
+}
+SMALL_CONVNEXT = {"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]}
+
+
+def convnext(**options: Any) -> TimmEncoder:
+    torch.manual_seed(0)
+    return TimmEncoder(**{"name": "convnext_atto", "image_size_px": 32, "model_args": SMALL_CONVNEXT, **options})
+
+
+def films(*views: int, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random films of studies with these numbers of views, padded to the largest, and the mask of what is there."""
+    drawn = torch.Generator().manual_seed(0)
+    there_BV = torch.arange(max(views)) < torch.tensor(views)[:, None]
+    films_BVHW = torch.randint(256, (*there_BV.shape, size, size), dtype=torch.uint8, generator=drawn)
+    return films_BVHW * there_BV[:, :, None, None], there_BV
+
+
+def test_there_are_configurations():
+    assert len(CONFIGS) >= 3
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("views", ["mean", "concat"])
+def test_every_encoder_gives_features_of_the_width_and_number_it_declares(file: Path, views: str):
+    options = {**yaml.safe_load(file.read_text()), "path": None, "views": views, **SMALLER.get(file.stem, {})}
+    assert options.pop("_target_") == "r2gen.vision.encoder.TimmEncoder"
+    encoder = TimmEncoder(**options).eval()
+    with torch.no_grad():
+        features_BQD, real_BQ = encoder(*films(2, 1, size=options["image_size_px"]))
+    row = encoder.num_tokens * (2 if views == "concat" else 1)
+    assert features_BQD.shape == (2, row, encoder.dim)
+    assert features_BQD.isfinite().all()
+    assert real_BQ.sum(dim=1).tolist() == [row, encoder.num_tokens]
+    names = [name for name, _ in encoder.backbone.named_modules()]
+    assert all(any(name.endswith(f".{target}") for name in names) for target in options["lora_targets"])
+
+
+@pytest.mark.parametrize("views", ["mean", "concat"])
+def test_absent_views_change_nothing(views: str):
+    encoder = convnext(views=views).eval()
+    films_BVHW, there_BV = films(1, 3, 2)
+    films_BVHW[~there_BV] = 255  # what stands in an absent view may not matter
+    with torch.no_grad():
+        features_BQD, real_BQ = encoder(films_BVHW, there_BV)
+        for study, count in enumerate((1, 3, 2)):
+            alone_BQD, alone_BQ = encoder(films_BVHW[study : study + 1, :count], there_BV[study : study + 1, :count])
+            torch.testing.assert_close(features_BQD[study][real_BQ[study]], alone_BQD[0][alone_BQ[0]])
+
+
+def test_the_mean_is_over_the_views_that_are_there_and_concat_tells_them_apart():
+    films_BVHW, there_BV = films(2)
+    with torch.no_grad():
+        mean, concat = convnext(views="mean").eval(), convnext(views="concat").eval()
+        each_VPD = torch.stack([mean(films_BVHW[:, [v]], there_BV[:, [v]])[0][0] for v in (0, 1)])
+        torch.testing.assert_close(mean(films_BVHW, there_BV)[0][0], each_VPD.mean(dim=0))
+        twice_BQD, _ = concat(films_BVHW[:, [0, 0]], there_BV)
+        assert not torch.allclose(*twice_BQD[0].chunk(2))
+
+
+def test_more_films_than_places_are_refused_by_name():
+    with pytest.raises(UserError, match=r"vision\.max_views=2"):
+        convnext(views="concat", max_views=2)(*films(3))
+
+
+def test_batch_norm_statistics_never_move():
+    encoder = TimmEncoder(name="resnet18", image_size_px=32, model_args={"channels": [8, 8, 8, 8]}).train()
+    before = {name: tensor.clone() for name, tensor in encoder.backbone.named_buffers()}
+    assert any("running_mean" in name for name in before)
+    encoder(*films(2, 2))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.backbone.named_buffers())
+
+
+def test_checkpointed_layers_give_the_same_gradients():
+    def gradients(checkpointing: bool) -> dict[str, torch.Tensor]:
+        encoder = convnext(gradient_checkpointing=checkpointing).train()
+        torch.manual_seed(1)
+        encoder(*films(2, 1))[0].square().sum().backward()
+        return {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
+
+    plain, again = gradients(False), gradients(True)
+    assert plain.keys() == again.keys()
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+
+
+# Weights
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, torch.Tensor]:
+    """A published checkpoint: timm's layout, with the classifier that we leave out."""
+    torch.manual_seed(5)
+    return timm.create_model("convnext_atto", num_classes=10, **SMALL_CONVNEXT).state_dict()
+
+
+@pytest.mark.parametrize("place", ["model.safetensors", "pytorch_model.bin", "file.pth"])
+def test_weights_of_a_folder_or_file_are_read(place: str, tensors: dict[str, torch.Tensor], tmp_path: Path):
+    file = tmp_path / place
+    save_file(tensors, file) if file.suffix == ".safetensors" else torch.save(tensors, file)
+    encoder = convnext(path=str(file if place == "file.pth" else tmp_path))
+    for name, tensor in encoder.backbone.state_dict().items():
+        assert torch.equal(tensor, tensors[name]), name
+
+
+@pytest.mark.parametrize("harm", ["missing", "unexpected", "other shape", "only a classifier"])
+def test_weights_that_do_not_fit_exactly_are_refused(harm: str, tensors: dict[str, torch.Tensor], tmp_path: Path):
+    tensors, name = dict(tensors), "stages.1.blocks.0.mlp.fc1.weight"
+    if harm == "missing":
+        del tensors[name]
+    elif harm == "unexpected":
+        tensors["stages.1.blocks.7.mlp.fc1.weight"] = tensors[name].clone()
+    elif harm == "other shape":
+        tensors[name] = torch.zeros(3, 3)
+    else:
+        tensors = {key: tensor for key, tensor in tensors.items() if key.startswith("head.fc")}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"vision\.path"):
+        convnext(path=str(tmp_path))
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("harm_was_done"),)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("written", [pickle.dump, torch.save])
+def test_a_pickle_that_runs_code_is_refused_unrun(written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with Path("pytorch_model.bin").open("wb") as out:
+        written({"stem.0.weight": Malicious()}, out)
+    with pytest.raises(UserError, match=r"vision\.path"):
+        convnext(path=str(tmp_path))
+    assert not Path("harm_was_done").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights at all", b"\x10\0\0\0\0\0\0\0{"])
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_broken_file_is_refused(content: bytes, name: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"vision\.path"):
+        convnext(path=str(tmp_path))
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "no_such_folder", "a/b/c"])
+def test_a_path_that_is_not_there_is_refused(path: str):
+    with pytest.raises(UserError, match=r"vision\.path"):
+        convnext(path=path)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"vision\.path"):
+        convnext(path=str(tmp_path))
+
+
+def test_a_hub_id_without_the_hub_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"vision\.path=timm/no_such_model.*\n.*hub=online"):
+        convnext(path="timm/no_such_model")
+
+
+def test_an_unknown_backbone_argument_or_size_is_refused():
+    with pytest.raises(UserError, match=r"vision\.name=convnext_nano_atto"):
+        convnext(name="convnext_nano_atto")
+    with pytest.raises(UserError, match=r"vision\.model_args"):
+        convnext(model_args={"dephts": [1]})
+    with pytest.raises(UserError, match=r"vision\.image_size_px=48"):
+        TimmEncoder(name="vit_tiny_patch16_224", image_size_px=48, model_args={"depth": 1})
+
+
+# The transform
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1", "P", "LA"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 50), (64, 64), (300, 20)])
+def test_a_film_of_any_size_and_mode_becomes_a_gray_square(mode: str, size: tuple[int, int]):
+    square = FilmTransform(64)(Image.new(mode, size, 1))
+    assert square.shape == (64, 64)
+    assert square.dtype == torch.uint8
+
+
+def test_a_film_of_the_right_size_stays_as_it_is():
+    pixels_HW, _ = films(1, size=16)
+    film = Image.fromarray(pixels_HW[0, 0].numpy())
+    assert torch.equal(FilmTransform(16)(film), pixels_HW[0, 0])
