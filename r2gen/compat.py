@@ -72,8 +72,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     ),
     (
         "evaluate.splits may name train, val and test, each once",
-        lambda c: len(set(c["evaluate"]["splits"])) != len(c["evaluate"]["splits"])
-        or not set(c["evaluate"]["splits"]) <= {"train", "val", "test"},
+        lambda c: (
+            len(set(c["evaluate"]["splits"])) != len(c["evaluate"]["splits"])
+            or not set(c["evaluate"]["splits"]) <= {"train", "val", "test"}
+        ),
     ),
     (
         "evaluate.every must be more than 0 epochs",

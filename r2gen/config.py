@@ -18,7 +18,7 @@ DECODING = "r2gen.lm.decoding_profile.Decoding"
 # What build.py hands to a target besides its YAML.
 SUPPLIED = {"vision": frozenset[str](), "projector": frozenset({"in_dim", "out_dim"}), "data": frozenset[str](),
             "metrics": frozenset[str](), "logger": frozenset[str]()}  # fmt: skip
-# Keys of trainer.deepspeed: DeepSpeed ignores unknown top-level keys silently. Those that R2Gen sets are refused by name.
+# Keys of trainer.deepspeed: DeepSpeed ignores unknown top-level keys silently. R2Gen's own are refused by name.
 DEEPSPEED_KEYS = frozenset({"zero_optimization", "communication_data_type", "prescale_gradients", "steps_per_print",
                             "gradient_predivide_factor", "sparse_gradients", "wall_clock_breakdown", "comms_logger",
                             "flops_profiler", "dump_state", "memory_breakdown", "zero_allow_untested_optimizer",

@@ -44,16 +44,21 @@ def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
 
 def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     """Paths are relative to where the user stands; in config.yaml they are absolute."""
-    config = {**config, "data": dict(config["data"]), "images": [os.path.abspath(image) for image in config["images"]]}
+    config = {**config, "data": dict(config["data"]), "images": [absolute(image) for image in config["images"]]}
     if config["run_dir"] is not None:
-        config["run_dir"] = os.path.abspath(config["run_dir"])
+        config["run_dir"] = absolute(config["run_dir"])
     if "root" in config["data"]:
-        config["data"]["root"] = os.path.abspath(os.path.expanduser(config["data"]["root"]))
+        config["data"]["root"] = absolute(config["data"]["root"])
     for part in ("lm", "vision"):  # a hub id stays as it is
         path = config[part].get("path")
         if path and Path(path).expanduser().exists():
-            config[part] = {**config[part], "path": os.path.abspath(os.path.expanduser(path))}
+            config[part] = {**config[part], "path": absolute(path)}
     return config
+
+
+def absolute(path: str) -> str:
+    """From where the user stands, without `..` and `~`; links stay links, as Path.resolve would not leave them."""
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
 def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
@@ -62,7 +67,7 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
     choices = config["choices"]
     name = (choices.get("experiment") or f"{choices['lm']}-{choices['data']}").replace("/", "-")
     if config["run_dir"] is None:
-        config["run_dir"] = os.path.abspath(f"outputs/train-{name}-{mark[:8]}")
+        config["run_dir"] = absolute(f"outputs/train-{name}-{mark[:8]}")
     folder = RunFolder(Path(config["run_dir"]))
     folder.create()
     lock = folder.lock()

@@ -23,7 +23,7 @@ examples
       the whole job on phantoms drawn here: nothing to download, about two minutes on two cores
   python run.py experiment=iu_smoke data.root=/data/iu_xray
       a short run on IU X-Ray, on the CPU
-  python run.py data=iu_xray data.root=/data/iu_xray lm=llama2 lm.path=/weights/llama-2-7b-chat vision=swin_base tune=delta
+  python run.py data=iu_xray data.root=/data/iu_xray lm=llama2 lm.path=/weights/llama2 vision=swin_base tune=delta
       R2GenGPT's delta on a GPU
   python run.py task=generate run_dir=outputs/train-tiny-phantom-0123abcd images=[frontal.png,lateral.png]
       the report of two films

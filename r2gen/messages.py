@@ -29,7 +29,9 @@ def plain(error: Exception) -> str:
     """What is wrong, in the words of this project where Hydra's point to something else."""
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: {text.partition(chr(10))[0]}: write KEY=VALUE, and quote what the shell or Hydra splits"
+        return (
+            f"{error.override}: {text.partition(chr(10))[0]}: write KEY=VALUE, and quote what the shell or Hydra splits"
+        )
     unknown = re.match(r"Could not override '([\w.@/]+)'\.", text)
     if unknown:
         return _unknown_option(unknown[1])

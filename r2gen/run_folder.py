@@ -1,8 +1,8 @@
 """The folder of a run: its identity, its state, and who may write in it. Imports no torch.
 
-    config.yaml   resolved and frozen        run.json        status, overrides, revision, versions, machine
-    train.jsonl   steps and validations      checkpoints/    step-00000400/, best, last
-    predictions/  <split>.<generation>.jsonl metrics.json    report.html
+config.yaml   resolved and frozen        run.json        status, overrides, revision, versions, machine
+train.jsonl   steps and validations      checkpoints/    step-00000400/, best, last
+predictions/  <split>.<generation>.jsonl metrics.json    report.html
 """
 
 import fcntl

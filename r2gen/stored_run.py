@@ -31,7 +31,9 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
             raise UserError(f"{override}: the run in {composed.run_dir} has this fixed; with task={composed.task} only "
                             f"{', '.join(ALLOWED)} may be typed")  # fmt: skip
     stored = folder.config()
-    recomposed = hydra.compose("config", overrides=for_hydra([*folder.facts()["overrides"], *overrides]), return_hydra_config=True)
+    recomposed = hydra.compose(
+        "config", overrides=for_hydra([*folder.facts()["overrides"], *overrides]), return_hydra_config=True
+    )
     choices = recomposed.hydra.runtime.choices
     with open_dict(recomposed):
         del recomposed["hydra"]

@@ -17,7 +17,7 @@ from r2gen.evaluate.tables import table_of_run
 from r2gen.model.tune import size_table, sizes
 from r2gen.run_folder import RunFolder
 from r2gen.stop import StopRequest
-from r2gen.train.checkpoint import BEST, Checkpoints, checkpoint_bytes, load_trainable
+from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes, load_trainable
 from r2gen.train.engine import start_engine
 from r2gen.train.fit import fit, validation_steps
 from r2gen.train.loggers import TrainLog
@@ -101,12 +101,16 @@ def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFol
         logger.start(run_dir=folder.path, run=folder.facts(), config=config)
     log = TrainLog(folder.path, total_steps=total, first_step=state.step, logger=logger)
     status = "failed"
+
+    def validate() -> dict[str, float]:
+        return evaluation.validate(job.model, val, checkpoint=f"step-{state.step:08d}")
+
     try:
         fit(
             engine, job.datasets["train"], settings=settings, total_steps=total,
             validation_steps=validation_steps(studies=studies, batch_size=settings.batch_size,
                                               every_epochs=config["evaluate"]["every"], total_steps=total),
-            validate=(lambda: evaluation.validate(job.model, val, checkpoint=f"step-{state.step:08d}")) if len(val) else None,
+            validate=validate if len(val) else None,
             selection=evaluation.selection, checkpoints=checkpoints, state=state, log=log,
             refresh_page=evaluation.refresh_page, stop=stop,
         )  # fmt: skip
@@ -145,8 +149,8 @@ def check_disk(run_dir: Path, job: Job, *, keep: int) -> None:
     one = checkpoint_bytes(sum(part.trainable for part in sizes(job.model)[:-1]))
     need, free = one * (keep + 2), shutil.disk_usage(run_dir).free  # the kept ones, the best, and one being written
     if dist.is_first():
-        print(f"disk: {one / 2**20:,.0f} MiB a checkpoint, {need / 2**20:,.0f} MiB at most; {free / 2**30:,.1f} GiB free",
-              flush=True)  # fmt: skip
+        print(f"disk: {one / 2**20:,.0f} MiB a checkpoint, {need / 2**20:,.0f} MiB at most; "
+              f"{free / 2**30:,.1f} GiB free", flush=True)  # fmt: skip
     if need > free:
         raise UserError(f"run_dir={run_dir}: checkpoints need {need / 2**30:.1f} GiB, the disk has {free / 2**30:.1f} "
                         "free: free some, lower trainer.keep, or give a run_dir on another disk")  # fmt: skip

@@ -131,7 +131,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("overrides", "words"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    ("overrides", "words"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
 def test_a_wrong_command_is_answered_in_words_with_status_2(overrides: list[str], words: str, tmp_path: Path):
     done = run(*overrides, cwd=tmp_path, smallest=False)
     assert done.returncode == 2, done.stdout + done.stderr

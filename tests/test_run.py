@@ -25,9 +25,13 @@ def weights(run_dir: Path, name: str) -> dict[str, bytes]:
 def same_result(one: Path, other: Path) -> bool:
     """Whether two runs ended with the same weights, the same reports and the same scores, bit for bit."""
     scores = [json.loads((run_dir / "metrics.json").read_text())["splits"] for run_dir in (one, other)]
-    texts = [[json.loads(line)["report"] for line in (run_dir / "predictions/test.greedy.jsonl").read_text().splitlines()[1:]]
-             for run_dir in (one, other)]  # fmt: skip
-    return all(weights(one, name) == weights(other, name) for name in ("last", "best")) and scores[0] == scores[1] and texts[0] == texts[1]
+    files = [run_dir / "predictions" / "test.greedy.jsonl" for run_dir in (one, other)]
+    texts = [[json.loads(line)["report"] for line in file.read_text().splitlines()[1:]] for file in files]
+    return (
+        all(weights(one, name) == weights(other, name) for name in ("last", "best"))
+        and scores[0] == scores[1]
+        and texts[0] == texts[1]
+    )
 
 
 def facts(run_dir: Path) -> dict:
@@ -154,7 +158,14 @@ def test_two_epochs_and_two_more_are_four(tmp_path: Path):
 
 
 def test_a_finished_run_is_evaluated_again_and_writes_reports(plain: Path, tmp_path: Path):
-    done = run("task=evaluate", "run_dir=run", "generation=beam3", "generation.max_new_tokens=8", cwd=plain.parent, smallest=False)
+    done = run(
+        "task=evaluate",
+        "run_dir=run",
+        "generation=beam3",
+        "generation.max_new_tokens=8",
+        cwd=plain.parent,
+        smallest=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (plain / "predictions" / "test.beam3.jsonl").is_file()
     from PIL import Image

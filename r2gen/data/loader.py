@@ -58,13 +58,16 @@ class MicroBatches(Sampler[list[int]]):
 
 
 def training_loader(dataset: StudyDataset, batches: MicroBatches, *, workers: int, pin: bool) -> DataLoader[Batch]:
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=pin,
+    # torch types a loader by its data set, not by what collate_fn makes
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=pin,  # type: ignore[arg-type]
                       worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None)  # fmt: skip
 
 
-def evaluation_loader(dataset: StudyDataset, indices: list[int], *, batch_size: int, workers: int, pin: bool) -> DataLoader[Batch]:
+def evaluation_loader(
+    dataset: StudyDataset, indices: list[int], *, batch_size: int, workers: int, pin: bool
+) -> DataLoader[Batch]:
     batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=pin,
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=pin,  # type: ignore[arg-type]
                       worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None)  # fmt: skip
 
 

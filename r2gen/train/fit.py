@@ -51,8 +51,8 @@ def fit(
     asked for it, UserError on a loss that is not finite.
     """
     order = TrainingOrder(len(dataset), seed=settings.seed, shuffle=settings.shuffle)
-    batches = MicroBatches(order, first=state.step, last=total_steps, batch_size=settings.batch_size,
-                           micro_batch_size=settings.micro_batch_size, rank=dist.rank(), world=dist.world())  # fmt: skip
+    batches = MicroBatches(order, first=state.step, last=total_steps, batch_size=settings.batch_size, rank=dist.rank(),
+                           micro_batch_size=settings.micro_batch_size, world=dist.world())  # fmt: skip
     on_gpu = engine.device.type == "cuda"
     micro_batches = iter(training_loader(dataset, batches, workers=settings.workers, pin=on_gpu))
     accumulation = len(batches) // max(1, total_steps - state.step)
