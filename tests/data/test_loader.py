@@ -1,0 +1,143 @@
+"""The endless row of studies, and batches: what a step sees depends on the seed and the step alone."""
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from small_model import STUDIES, TOKENIZER, dataset, film
+
+from r2gen.data.collate import NO_TARGET, collate
+from r2gen.data.dataset import Example, FilmCache
+from r2gen.data.loader import MicroBatches, TrainingOrder, evaluation_loader, steps_for, training_loader
+
+
+def micro_batches(
+    *, first: int = 0, last: int = 7, batch_size: int = 12, micro: int = 12, rank: int = 0, world: int = 1
+) -> list[list[int]]:
+    """Of ten studies, so that a step goes over the end of an epoch."""
+    order = TrainingOrder(10, seed=3, shuffle=True)
+    return list(MicroBatches(order, first=first, last=last, batch_size=batch_size, micro_batch_size=micro, rank=rank,
+                             world=world))  # fmt: skip
+
+
+@given(studies=st.integers(1, 40), epochs=st.integers(1, 4), seed=st.integers(0, 5), shuffle=st.booleans())
+def test_every_study_once_an_epoch(studies: int, epochs: int, seed: int, shuffle: bool):
+    order = TrainingOrder(studies, seed=seed, shuffle=shuffle)
+    for epoch in range(epochs):
+        assert sorted(order(epoch * studies + place) for place in range(studies)) == list(range(studies))
+
+
+def test_epochs_and_seeds_are_shuffled_differently_and_without_shuffle_not_at_all():
+    rows = [[TrainingOrder(30, seed=seed, shuffle=True)(30 * epoch + place) for place in range(30)]
+            for seed in (0, 1) for epoch in (0, 1)]  # fmt: skip
+    assert len({tuple(row) for row in rows}) == 4
+    plain = TrainingOrder(3, seed=0, shuffle=False)
+    assert [plain(position) for position in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_the_row_can_be_asked_in_any_order():
+    order, again = TrainingOrder(5, seed=0, shuffle=True), TrainingOrder(5, seed=0, shuffle=True)
+    forward = [order(position) for position in range(20)]
+    assert [again(position) for position in reversed(range(20))] == forward[::-1]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("micro", [1, 2, 4])
+def test_a_step_sees_the_same_studies_whatever_micro_batch_and_ranks(micro: int, world: int):
+    whole = micro_batches(batch_size=24, micro=24)
+    ranks = [micro_batches(batch_size=24, micro=micro, rank=rank, world=world) for rank in range(world)]
+    parts = 24 // (micro * world)
+    for step, studies in enumerate(whole):
+        seen = [study for rank in ranks for part in rank[step * parts : (step + 1) * parts] for study in part]
+        assert Counter(seen) == Counter(studies)
+    assert all(len(part) == micro for rank in ranks for part in rank)
+    assert all(len(rank) == parts * len(whole) for rank in ranks)
+
+
+@pytest.mark.parametrize("first", [0, 1, 3, 7])
+def test_resuming_goes_on_with_the_unbroken_order(first: int):
+    assert micro_batches(first=first, micro=3) == micro_batches(micro=3)[4 * first :]
+    longer = micro_batches(last=9, micro=3)
+    assert longer[: 4 * 7] == micro_batches(micro=3)
+
+
+def test_the_length_of_a_sampler_is_what_it_yields():
+    order = TrainingOrder(10, seed=0, shuffle=True)
+    sampler = MicroBatches(order, first=2, last=5, batch_size=12, micro_batch_size=3, rank=1, world=2)
+    assert len(sampler) == len(list(sampler)) == 6
+
+
+@pytest.mark.parametrize(
+    ("studies", "batch_size", "epochs", "max_steps", "steps"),
+    [(48, 8, 2, None, 12), (49, 8, 1, None, 7), (10, 4, 0.1, None, 1), (10, 4, 2, 3, 3), (10, 4, 2, 99, 5),
+     (3, 12, 1, None, 1), (100, 10, 0.3, None, 3), (10, 3, 0.9, None, 3)],
+)  # fmt: skip
+def test_steps_are_rounded_up_once(studies: int, batch_size: int, epochs: float, max_steps: int | None, steps: int):
+    assert steps_for(studies=studies, batch_size=batch_size, epochs=epochs, max_steps=max_steps) == steps
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loaders_read_what_they_are_told(workers: int):
+    sampler = MicroBatches(TrainingOrder(24, seed=1, shuffle=True), first=1, last=3, batch_size=8, micro_batch_size=4,
+                           rank=0, world=1)  # fmt: skip
+    ids = [batch.ids for batch in training_loader(dataset(), sampler, workers=workers, pin=False)]
+    assert ids == [tuple(STUDIES[i].id for i in part) for part in sampler]
+    batches = evaluation_loader(dataset(), [5, 2, 9, 0, 7], batch_size=2, workers=workers, pin=False)
+    assert [batch.ids for batch in batches] == [("study-5", "study-2"), ("study-9", "study-0"), ("study-7",)]
+
+
+def test_an_example_holds_the_films_and_the_whole_report_with_its_end():
+    for example, study in zip(dataset(), STUDIES, strict=False):
+        assert example.id == study.id
+        assert torch.equal(example.films_VHW, torch.stack([film(view) for view in study.views]))
+        *words, end = example.report_T.tolist()
+        assert end == TOKENIZER.end_id
+        assert TOKENIZER.decode(words) == study.report
+    assert len(dataset().first(3)) == 3
+    assert [example.id for example in (dataset().first(3)[i] for i in range(3))] == ["study-0", "study-1", "study-2"]
+
+
+def test_collate_pads_views_and_reports_and_says_what_is_real():
+    examples = [dataset()[i] for i in (1, 0, 5, 7)]  # 2, 1, 3 and 2 views
+    batch = collate(examples)
+    assert batch.ids == ("study-1", "study-0", "study-5", "study-7")
+    assert batch.films_BVHW.dtype == torch.uint8
+    assert batch.report_BT.dtype == torch.int64
+    assert batch.views_BV.tolist() == [[True, True, False], [True, False, False], [True] * 3, [True, True, False]]
+    for row, example in enumerate(examples):
+        views, tokens = len(example.films_VHW), len(example.report_T)
+        assert torch.equal(batch.films_BVHW[row, :views], example.films_VHW)
+        assert not batch.films_BVHW[row, views:].any()
+        assert torch.equal(batch.report_BT[row, :tokens], example.report_T)
+        assert (batch.report_BT[row, tokens:] == NO_TARGET).all()
+    assert batch.target_tokens == sum(len(example.report_T) for example in examples)
+    moved = batch.to(torch.device("meta"))
+    assert {moved.films_BVHW.device.type, moved.views_BV.device.type, moved.report_BT.device.type} == {"meta"}
+
+
+def test_a_batch_is_as_wide_as_its_longest_and_no_wider():
+    short = Example(
+        id="a", films_VHW=torch.zeros(1, 4, 4, dtype=torch.uint8), report_T=torch.tensor([5, 2]), context=None
+    )
+    assert collate([short, short]).report_BT.shape == (2, 2)
+    assert collate([short]).films_BVHW.shape == (1, 1, 4, 4)
+
+
+@pytest.mark.parametrize(("budget_mib", "kept"), [(0, 0), (1, 16), (2, 24)])
+def test_the_film_cache_keeps_to_its_budget_and_changes_no_film(budget_mib: int, kept: int):
+    read: Counter[str] = Counter()
+
+    def load(view: str) -> torch.Tensor:  # 64 KiB
+        read[view] += 1
+        return film(view).repeat(8, 8)
+
+    cache = FilmCache(load, budget_mib=budget_mib)
+    views = [f"{number}/0" for number in range(24)]
+    for _ in range(3):
+        for view in views:
+            assert torch.equal(cache(view), film(view).repeat(8, 8))
+    assert sum(film_HW.nbytes for film_HW in cache.films.values()) <= budget_mib * 2**20
+    assert len(cache.films) == kept
+    assert sorted(read.values()) == [1] * kept + [3] * (24 - kept)

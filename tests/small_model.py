@@ -1,0 +1,71 @@
+"""The smallest whole report generator there is, and studies for it: shared by the tests of model/ and train/."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+
+from r2gen.data.collate import Batch, collate
+from r2gen.data.dataset import StudyDataset
+from r2gen.data.reports import Study
+from r2gen.lm import random_lm, train_tokenizer
+from r2gen.model.projector import LinearProjector
+from r2gen.model.report_generator import ReportGenerator
+from r2gen.model.tune import Lora, choose_trainable
+from r2gen.vision.encoder import TimmEncoder
+
+SIZE_PX = 32
+SENTENCES = ["The heart is normal in size.", "The heart is large.", "The lungs are clear.", "No pneumothorax is seen.",
+             "There is a small left effusion.", "Degenerative changes of the spine."]  # fmt: skip
+# Reports of very different lengths, from one sentence to eight, and 1, 2 or 3 views.
+STUDIES = [
+    Study(id=f"study-{i}", views=tuple(f"{i}/{view}" for view in range(1 + i % 3)),
+          report=" ".join(SENTENCES[(i * 5 + k) % len(SENTENCES)] for k in range(1 + (i * i) % 8)))
+    for i in range(24)
+]  # fmt: skip
+TOKENIZER = train_tokenizer([study.report for study in STUDIES], 300)
+
+
+def film(view: str) -> torch.Tensor:
+    """A square of noise that depends on the view's name alone."""
+    drawn = torch.Generator().manual_seed(int.from_bytes(view.encode(), "little") % 2**31)
+    return torch.randint(256, (SIZE_PX, SIZE_PX), dtype=torch.uint8, generator=drawn)
+
+
+def dataset(*, film: Callable[[str], torch.Tensor] = film) -> StudyDataset:
+    return StudyDataset(STUDIES, film=film, encode=lambda report: [*TOKENIZER.encode(report), TOKENIZER.end_id])
+
+
+def batch(*indices: int) -> Batch:
+    studies = dataset()
+    return collate([studies[index] for index in indices])
+
+
+def report_generator(
+    *, views: Literal["mean", "concat"] = "mean", vision: str = "full", lm: str = "auto", lm_is_random: bool = True,
+    vision_checkpointing: bool = False, lm_checkpointing: bool = False, dropout: float = 0.0, lively: bool = False,
+    lm_targets: tuple[str, ...] = ("q_proj", "v_proj"), vision_targets: tuple[str, ...] = ("fc1", "fc2"),
+) -> ReportGenerator:  # fmt: skip
+    """A ConvNeXt and a LLaMA of a few thousand weights, always the same ones; without dropout where none is asked for.
+
+    `lively` makes the language model's weights large, so that reports differ and end by themselves.
+    """
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]}
+    encoder = TimmEncoder(name="convnext_atto", image_size_px=SIZE_PX, model_args=shape, views=views,
+                          lora_targets=list(vision_targets), gradient_checkpointing=vision_checkpointing)  # fmt: skip
+    llama: Any = random_lm(tokenizer=TOKENIZER, seed=1, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                           intermediate_size=48, gradient_checkpointing=lm_checkpointing)  # fmt: skip
+    projector = LinearProjector(in_dim=encoder.dim, out_dim=llama.dim)
+    if lively:
+        with torch.no_grad():
+            for parameter in llama.model.parameters():
+                if parameter.ndim == 2:
+                    parameter.mul_(10)
+            llama.model.get_output_embeddings().weight[TOKENIZER.end_id].mul_(1.5)
+            projector.linear.weight.mul_(10)
+    model = ReportGenerator(vision=encoder, projector=projector, lm=llama, before=[1, 5, 6], after=[7])
+    lora = Lora(r=2, alpha=4, dropout=dropout)
+    choose_trainable(model, vision=vision, vision_lora=lora, lm=lm, lm_lora=lora, lm_lora_targets=list(lm_targets),
+                     lm_is_random=lm_is_random)  # fmt: skip
+    return model.train()
