@@ -24,7 +24,7 @@ from torch import nn
 
 from r2gen import dist
 from r2gen.errors import UserError
-from r2gen.train.engine import trainable_tensors
+from r2gen.train.engine import set_masters, trainable_tensors
 
 FORMAT = 1
 LAST, BEST = "last", "best"
@@ -90,7 +90,7 @@ class Checkpoints:
             partial.mkdir()
         dist.barrier()
         engine.save_checkpoint(str(partial), tag="engine", save_latest=False, exclude_frozen_parameters=True)
-        tensors = trainable_tensors(engine.module)
+        tensors = trainable_tensors(engine)
         if dist.is_first():
             save_file(tensors, partial / "trainable.safetensors")
             (partial / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
@@ -119,8 +119,7 @@ class Checkpoints:
         if path is None or state is None:
             return TrainState(world=dist.world(), zero_stage=zero_stage)
         if weights_only:
-            load_trainable(engine.module, path)
-            refresh_masters(engine)
+            set_masters(engine, load_trainable(engine.module, path))
         elif (state.world, state.zero_stage) != (dist.world(), zero_stage):
             raise UserError(
                 f"{path} was written by {state.world} rank(s) under ZeRO {state.zero_stage}, this run has "
@@ -135,17 +134,11 @@ class Checkpoints:
         return state
 
 
-def refresh_masters(engine: Any) -> None:
-    """After weights were put into the module, let the optimiser's fp32 masters follow them."""
-    optimizer = engine.optimizer
-    if hasattr(optimizer, "refresh_fp32_params"):
-        optimizer.refresh_fp32_params()
-    elif hasattr(optimizer, "_restore_from_bit16_weights"):
-        optimizer._restore_from_bit16_weights()
+def load_trainable(model: nn.Module, checkpoint: Path) -> Mapping[str, torch.Tensor]:
+    """Put a checkpoint's weights into the model: exactly what trains, nothing missing, nothing left over.
 
-
-def load_trainable(model: nn.Module, checkpoint: Path) -> None:
-    """Put a checkpoint's weights into the model: exactly what trains, nothing missing, nothing left over."""
+    Gives them as stored, in fp32. Raises UserError naming the file where they do not fit or cannot be read.
+    """
     file = checkpoint / "trainable.safetensors"
     try:
         tensors: Mapping[str, torch.Tensor] = load_file(file)
@@ -161,6 +154,7 @@ def load_trainable(model: nn.Module, checkpoint: Path) -> None:
                             f"{list(parameter.shape)} here")  # fmt: skip
         with torch.no_grad():
             parameter.copy_(tensors[name])
+    return tensors
 
 
 def checkpoint_bytes(trainable: int) -> int:

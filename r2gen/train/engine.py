@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ if not torch.cuda.is_available():
 
 import deepspeed
 from deepspeed.ops import __compatible_ops__
-from deepspeed.utils import safe_get_full_fp32_param
+from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
+from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param
 from deepspeed.utils.logging import logger as deepspeed_log
 from torch import nn
 
@@ -41,6 +43,10 @@ def start_engine(
         "zero_allow_untested_optimizer": True,
     }
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)
+    if isinstance(engine.optimizer, FP16_UnfusedOptimizer):  # bf16 under ZeRO 0
+        # To allocate the moments it stepped on gradients of zero: weights decayed, and a step was counted, for nothing.
+        engine.optimizer.optimizer.state.clear()
+        engine.optimizer.refresh_fp32_params()
     return engine
 
 
@@ -53,11 +59,34 @@ def backward(engine: deepspeed.DeepSpeedEngine, loss_sum: torch.Tensor, target_t
     engine.backward(loss_sum * (dist.world() / target_tokens), scale_wrt_gas=False)
 
 
-def trainable_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+def trainable_tensors(engine: deepspeed.DeepSpeedEngine) -> dict[str, torch.Tensor]:
     """The fp32 masters of what trains, whole, on the CPU. Every rank must call it: sharded ones are gathered."""
-    tensors = {}
-    for name, parameter in model.named_parameters():
+    own, tensors = _own_masters(engine), {}
+    for name, parameter in engine.module.named_parameters():
         if parameter.requires_grad:
-            master = safe_get_full_fp32_param(parameter) if hasattr(parameter, "_hp_mapping") else parameter
+            master = (
+                safe_get_full_fp32_param(parameter)
+                if hasattr(parameter, "_hp_mapping")
+                else own.get(parameter, parameter)
+            )
             tensors[name] = master.detach().to("cpu", torch.float32).contiguous().clone()
     return tensors
+
+
+def set_masters(engine: deepspeed.DeepSpeedEngine, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give the fp32 masters these values, where there are masters beside the module's own weights."""
+    own = _own_masters(engine)
+    for name, parameter in engine.module.named_parameters():
+        if parameter in own:
+            own[parameter].data.copy_(tensors[name])
+        elif parameter.requires_grad and hasattr(parameter, "_hp_mapping"):
+            safe_set_full_fp32_param(parameter, tensors[name])
+
+
+def _own_masters(engine: deepspeed.DeepSpeedEngine) -> dict[nn.Parameter, torch.Tensor]:
+    """The masters of bf16 under ZeRO 0, which DeepSpeed's safe_get_full_fp32_param knows nothing of."""
+    optimizer = engine.optimizer
+    if not isinstance(optimizer, FP16_UnfusedOptimizer):
+        return {}
+    groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+    return {weight: master for weights, masters in groups for weight, master in zip(weights, masters, strict=True)}

@@ -1,0 +1,145 @@
+"""What the engine promises, with a real DeepSpeed: a step is the same however it is cut, sharded or recomputed."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from small_model import STUDIES, batch, report_generator
+
+from r2gen.model.report_generator import ReportGenerator
+from r2gen.train.engine import backward, start_engine, trainable_tensors
+from r2gen.train.optim import adamw
+
+pytestmark = pytest.mark.usefixtures("world")
+STEPS = [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12, 13, 14, 15], [3, 18, 5, 20, 7, 22, 1, 16]]
+Start = Callable[..., Any]
+Weights = dict[str, torch.Tensor]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts engines, and ends them after the test."""
+    engines = []
+
+    def started(model: ReportGenerator, *, micro: int = 8, zero: int = 0, clipping: float = 0.0, bf16: bool = False,
+                sgd: float | None = None) -> Any:  # fmt: skip
+        free = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = (
+            torch.optim.SGD(free, lr=sgd)
+            if sgd
+            else adamw(model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01)
+        )
+        engines.append(start_engine(model, optimizer, batch_size=8, micro_batch_size=micro, gradient_clipping=clipping,
+                                    bf16=bf16, options={"zero_optimization": {"stage": zero}}))  # fmt: skip
+        return engines[-1]
+
+    yield started
+    for engine in engines:
+        engine.destroy()
+
+
+def train(engine: Any, steps: list[list[int]] = STEPS, *, micro: int = 8) -> Weights:
+    """The weights after these optimiser steps, as fit() takes them."""
+    engine.train()
+    for studies in steps:
+        window = [batch(*studies[first : first + micro]) for first in range(0, len(studies), micro)]
+        tokens = torch.tensor(float(sum(part.target_tokens for part in window)))
+        for index, part in enumerate(window):
+            engine.set_gradient_accumulation_boundary(index == len(window) - 1)
+            backward(engine, engine(part), tokens)
+        engine.step()
+    return trainable_tensors(engine)
+
+
+def distance(one: Weights, other: Weights) -> float:
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def test_reports_of_these_steps_differ_much_in_length():
+    lengths = [len(STUDIES[study].report) for study in STEPS[0]]
+    assert max(lengths) > 5 * min(lengths)
+
+
+def test_the_engine_takes_the_step_that_torch_takes(start: Start):
+    model = report_generator()
+    optimizer = adamw(model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01)
+    for studies in STEPS:
+        optimizer.zero_grad()
+        whole = batch(*studies)
+        (model(whole) / whole.target_tokens).backward()
+        optimizer.step()
+    plain = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert distance(train(start(report_generator())), plain) < 1e-6
+    assert distance(plain, dict(report_generator().named_parameters())) > 1e-4
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2])
+@pytest.mark.parametrize("micro", [1, 2])
+def test_accumulation_and_zero_stages_take_the_step_of_one_large_batch(start: Start, micro: int, zero: int):
+    """With SGD: Adam hides a wrong scale, and makes much of rounding where a gradient is nearly zero."""
+    large = train(start(report_generator(), sgd=0.1))
+    cut = train(start(report_generator(), micro=micro, zero=zero, sgd=0.1), micro=micro)
+    assert distance(large, cut) < 1e-6
+    assert distance(large, dict(report_generator().named_parameters())) > 1e-2
+
+
+@pytest.mark.parametrize("zero", [1, 2])
+def test_adam_takes_the_same_steps_under_every_zero_stage(start: Start, zero: int):
+    assert distance(train(start(report_generator(), zero=zero, micro=2), micro=2),
+                    train(start(report_generator(), micro=2), micro=2)) < 1e-6  # fmt: skip
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_an_engine_that_has_not_stepped_has_moved_nothing(start: Start, zero: int):
+    for bf16 in (False, True):
+        model = report_generator().to(torch.bfloat16 if bf16 else torch.float32)
+        before = {name: parameter.detach().float() for name, parameter in model.named_parameters()}
+        engine = start(model, bf16=bf16, zero=zero)
+        assert distance(trainable_tensors(engine), before) == 0
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_bf16_keeps_fp32_masters_near_the_fp32_run(start: Start, zero: int):
+    model = report_generator().to(torch.bfloat16)
+    masters = train(start(model, bf16=True, zero=zero, micro=4), micro=4)
+    assert all(tensor.dtype == torch.float32 for tensor in masters.values())
+    assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in masters.values())  # finer than bf16
+    assert 0 < distance(masters, train(start(report_generator()))) < 1e-2
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2])
+@pytest.mark.parametrize("clipping", [0.0, 0.05, 1e6])
+def test_gradients_are_clipped_as_configured_and_0_means_not(start: Start, clipping: float, zero: int):
+    before = {name: p.detach().clone() for name, p in report_generator().named_parameters()}
+    engine = start(report_generator(), clipping=clipping, zero=zero, sgd=0.01, micro=4)
+    after = train(engine, STEPS[:1], micro=4)
+    moved = torch.cat([(after[name] - before[name]).flatten() for name in after]).double().norm() / 0.01
+    plain = report_generator()
+    whole = batch(*STEPS[0])
+    (plain(whole) / whole.target_tokens).backward()
+    norm = torch.cat([p.grad.flatten() for p in plain.parameters() if p.grad is not None]).double().norm()
+    assert norm > 0.1
+    assert moved.item() == pytest.approx(0.05 if clipping == 0.05 else norm.item(), rel=1e-3)
+    assert engine.get_global_grad_norm() is None or float(engine.get_global_grad_norm()) == pytest.approx(
+        norm.item(), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize(("vision", "lm"), [("full", "full"), ("full", "frozen"), ("frozen", "full"), ("lora", "lora")])
+def test_gradient_checkpointing_changes_no_weight(start: Start, vision: str, lm: str):
+    plain = train(start(report_generator(vision=vision, lm=lm)), STEPS[:2])
+    engine = start(report_generator(vision=vision, lm=lm, vision_checkpointing=True, lm_checkpointing=True))
+    assert distance(plain, train(engine, STEPS[:2])) == 0
+
+
+def test_gradient_checkpointing_keeps_dropout_as_it_was_drawn(start: Start):
+    def trained(checkpointing: bool) -> Weights:
+        model = report_generator(vision="lora", lm="lora", dropout=0.3, vision_checkpointing=checkpointing,
+                                 lm_checkpointing=checkpointing)  # fmt: skip
+        engine = start(model)
+        torch.manual_seed(7)
+        return train(engine, STEPS[:2])
+
+    assert distance(trained(False), trained(True)) == 0

@@ -1,0 +1,57 @@
+"""The learning rate of each step, and which parameters are decayed."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from r2gen.train.optim import adamw, rate_at, set_rate
+
+
+def rates(
+    *, total: int = 10, warmup: int = 4, schedule: str = "cosine", peak: float = 1.0, floor: float = 0.1
+) -> list[float]:
+    return [
+        rate_at(step, total=total, peak=peak, floor=floor, warmup=warmup, schedule=schedule) for step in range(total)
+    ]
+
+
+def test_warm_up_is_linear_and_its_last_step_is_the_peak():
+    assert rates()[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates(schedule="constant")[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+def test_cosine_falls_from_the_peak_to_the_floor():
+    values = rates(total=1004)
+    assert values[504] == pytest.approx((1.0 + 0.1) / 2)
+    assert values[4:] == sorted(values[4:], reverse=True)
+    assert 0.1 <= values[-1] < 0.1001
+    assert rates(warmup=0, total=4) == pytest.approx(
+        [0.1 + 0.9 * (1 + math.cos(math.pi * k / 4)) / 2 for k in range(4)]
+    )
+
+
+def test_constant_stays():
+    assert set(rates(schedule="constant", warmup=0)) == {1.0}
+    assert set(rates(schedule="constant")[4:]) == {1.0}
+
+
+def test_a_run_shorter_than_its_warm_up_only_warms_up():
+    assert rates(total=3) == pytest.approx([0.25, 0.5, 0.75])
+
+
+def test_matrices_are_decayed_vectors_are_not_and_frozen_ones_are_left_out():
+    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 3))
+    model[2].requires_grad_(False)
+    optimizer = adamw(model, learning_rate=0.5, betas=(0.8, 0.9), weight_decay=0.3)
+    decay = {parameter: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert decay == {model[0].weight: 0.3, model[0].bias: 0.0, model[1].weight: 0.0, model[1].bias: 0.0}
+    assert optimizer.defaults["betas"] == (0.8, 0.9)
+    set_rate(optimizer, 0.125)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.125}
+
+
+def test_a_model_of_vectors_alone_has_one_group():
+    only = nn.ParameterList([nn.Parameter(torch.zeros(3))])
+    assert len(adamw(only, learning_rate=0.1, betas=(0.9, 0.999), weight_decay=0.1).param_groups) == 1
