@@ -11,6 +11,7 @@ Randomness needs no state: every step is seeded by (seed, step, rank), see fit.p
 import hashlib
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -127,9 +128,21 @@ class Checkpoints:
                 "the weights and fresh optimiser moments"
             )
         else:
-            loaded, _ = engine.load_checkpoint(str(path), tag="engine", load_module_strict=False)
+            way_out = "trainer.resume=weights goes on without it"
+            try:
+                loaded, _ = engine.load_checkpoint(str(path), tag="engine", load_module_strict=False)
+            except (
+                OSError,
+                EOFError,
+                RuntimeError,
+                ValueError,
+                KeyError,
+                AssertionError,
+                pickle.UnpicklingError,
+            ) as error:
+                raise UserError(f"{path}/engine cannot be read: {error}\n{way_out}") from error
             if loaded is None:
-                raise UserError(f"{path}/engine cannot be read: trainer.resume=weights goes on without it")
+                raise UserError(f"{path}/engine cannot be read: {way_out}")
         state.world, state.zero_stage = dist.world(), zero_stage
         return state
 
@@ -152,7 +165,8 @@ def load_trainable(model: nn.Module, checkpoint: Path) -> Mapping[str, torch.Ten
         if parameter.shape != tensors[name].shape:
             raise UserError(f"{file} is of another model: {name} is {list(tensors[name].shape)} there, "
                             f"{list(parameter.shape)} here")  # fmt: skip
-        with torch.no_grad():
+    with torch.no_grad():
+        for name, parameter in expected.items():
             parameter.copy_(tensors[name])
     return tensors
 

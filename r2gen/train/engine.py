@@ -59,6 +59,20 @@ def backward(engine: deepspeed.DeepSpeedEngine, loss_sum: torch.Tensor, target_t
     engine.backward(loss_sum * (dist.world() / target_tokens), scale_wrt_gas=False)
 
 
+def step(engine: deepspeed.DeepSpeedEngine) -> torch.Tensor:
+    """Take the optimiser step; gives the norm of its gradient before clipping, over all ranks.
+
+    Where a gradient is not finite, DeepSpeed leaves some steps out without a word: the norm is then not finite either.
+    """
+    # In fp32 under ZeRO 0 DeepSpeed keeps no norm, but the gradients are whole, and averaged in the last backward pass.
+    gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
+    plain = isinstance(engine.optimizer, torch.optim.Optimizer)
+    own_norm = torch.nn.utils.get_total_norm(gradients) if plain else None
+    engine.step()
+    norm = torch.as_tensor(engine.get_global_grad_norm() if own_norm is None else own_norm, device=engine.device)
+    return norm.where(norm >= 0, torch.nan)  # DeepSpeed's -1 is an overflow
+
+
 def trainable_tensors(engine: deepspeed.DeepSpeedEngine) -> dict[str, torch.Tensor]:
     """The fp32 masters of what trains, whole, on the CPU. Every rank must call it: sharded ones are gathered."""
     own, tensors = _own_masters(engine), {}

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from r2gen.data.loader import MicroBatches, TrainingOrder, training_loader
 from r2gen.errors import UserError
 from r2gen.stop import Stopped, StopRequest
 from r2gen.train.checkpoint import Checkpoints, TrainState
-from r2gen.train.engine import backward
+from r2gen.train.engine import backward, step
 from r2gen.train.loggers import TrainLog
 from r2gen.train.optim import rate_at, set_rate
 
@@ -76,7 +76,8 @@ def fit(
             backward(engine, loss_sum, tokens)
         if not on_gpu:
             watch.refuse_not_finite()
-        engine.step()
+        norm = step(engine)
+        watch.add_gradient([study for batch in window for study in batch.ids], norm)
         state.step += 1
         state.epoch = state.step * settings.batch_size / len(dataset)
         state.seconds = seconds_before + time.monotonic() - began
@@ -85,7 +86,7 @@ def fit(
             watch.refuse_not_finite()
             log.step({
                 "step": state.step, "epoch": round(state.epoch, 4), "loss": watch.mean_loss(tokens),
-                "lr": engine.optimizer.param_groups[0]["lr"], "grad_norm": grad_norm(engine),
+                "lr": engine.optimizer.param_groups[0]["lr"], "grad_norm": norm.item(),
                 "samples_per_s": (state.step - seen_before) * settings.batch_size / (time.monotonic() - began),
                 "seconds": round(state.seconds, 2),
             })  # fmt: skip
@@ -146,11 +147,6 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed(int(state) >> 1)
 
 
-def grad_norm(engine: Any) -> float | None:
-    norm = engine.get_global_grad_norm()
-    return None if norm is None else float(norm)
-
-
 def agreed_stop(stop: StopRequest, step: int, every: int, device: torch.device) -> bool:
     """Whether all ranks leave after this step; several ranks ask each other only now and then."""
     if dist.world() == 1:
@@ -159,16 +155,20 @@ def agreed_stop(stop: StopRequest, step: int, every: int, device: torch.device) 
 
 
 class LossWatch:
-    """Keeps the losses of steps not yet looked at, so that a GPU need not wait for each."""
+    """Keeps losses and gradient norms of steps not yet looked at, so that a GPU need not wait for each."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.unseen: list[tuple[tuple[str, ...], torch.Tensor]] = []
+        self.losses: list[tuple[Sequence[str], torch.Tensor]] = []
+        self.gradients: list[tuple[Sequence[str], torch.Tensor]] = []
         self.step_losses: list[torch.Tensor] = []
 
-    def add(self, ids: tuple[str, ...], loss_sum: torch.Tensor) -> None:
-        self.unseen.append((ids, loss_sum.detach()))
+    def add(self, ids: Sequence[str], loss_sum: torch.Tensor) -> None:
+        self.losses.append((ids, loss_sum.detach()))
         self.step_losses.append(loss_sum.detach())
+
+    def add_gradient(self, ids: Sequence[str], norm: torch.Tensor) -> None:
+        self.gradients.append((ids, norm))
 
     def forget_step(self) -> None:
         self.step_losses = []
@@ -178,13 +178,13 @@ class LossWatch:
         return float(dist.sum_over_ranks(torch.stack(self.step_losses).sum()) / tokens)
 
     def refuse_not_finite(self) -> None:
-        """Raise UserError naming the studies of a micro-batch whose loss is NaN or infinite."""
-        if self.unseen:
-            finite = torch.isfinite(torch.stack([loss for _, loss in self.unseen])).tolist()
-            bad = [study for (ids, _), good in zip(self.unseen, finite, strict=True) if not good for study in ids]
-            self.unseen = []
+        """Raise UserError naming the studies of a micro-batch whose loss, or a step whose gradient, is not finite."""
+        losses, gradients, self.losses, self.gradients = self.losses, self.gradients, [], []
+        for what, values in (("loss", losses), ("gradient", gradients)):
+            finite = torch.isfinite(torch.stack([value for _, value in values])).tolist() if values else []
+            bad = [study for (ids, _), good in zip(values, finite, strict=True) if not good for study in ids]
             if bad:
                 raise UserError(
-                    f"the loss is not finite on the studies {', '.join(bad)}: look at their films and reports, or "
+                    f"the {what} is not finite on the studies {', '.join(bad)}: look at their films and reports, or "
                     "lower trainer.learning_rate; earlier checkpoints are intact"
                 )

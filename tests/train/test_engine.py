@@ -1,5 +1,6 @@
 """What the engine promises, with a real DeepSpeed: a step is the same however it is cut, sharded or recomputed."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from small_model import STUDIES, batch, report_generator
 
 from r2gen.model.report_generator import ReportGenerator
-from r2gen.train.engine import backward, start_engine, trainable_tensors
+from r2gen.train.engine import backward, start_engine, step, trainable_tensors
 from r2gen.train.optim import adamw
 
 pytestmark = pytest.mark.usefixtures("world")
@@ -48,7 +49,8 @@ def train(engine: Any, steps: list[list[int]] = STEPS, *, micro: int = 8) -> Wei
         for index, part in enumerate(window):
             engine.set_gradient_accumulation_boundary(index == len(window) - 1)
             backward(engine, engine(part), tokens)
-        engine.step()
+        norm = step(engine)
+        engine.last_norm = norm.item()
     return trainable_tensors(engine)
 
 
@@ -122,9 +124,17 @@ def test_gradients_are_clipped_as_configured_and_0_means_not(start: Start, clipp
     norm = torch.cat([p.grad.flatten() for p in plain.parameters() if p.grad is not None]).double().norm()
     assert norm > 0.1
     assert moved.item() == pytest.approx(0.05 if clipping == 0.05 else norm.item(), rel=1e-3)
-    assert engine.get_global_grad_norm() is None or float(engine.get_global_grad_norm()) == pytest.approx(
-        norm.item(), rel=1e-3
-    )
+    assert engine.last_norm == pytest.approx(norm.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_a_gradient_that_is_not_finite_shows_in_the_norm(start: Start, zero: int, bf16: bool):
+    model = report_generator().to(torch.bfloat16 if bf16 else torch.float32)
+    engine = start(model, zero=zero, bf16=bf16)
+    model.projector.linear.weight.register_hook(lambda gradient: gradient * float("nan"))
+    train(engine, STEPS[:1])
+    assert not math.isfinite(engine.last_norm)
 
 
 @pytest.mark.parametrize(("vision", "lm"), [("full", "full"), ("full", "frozen"), ("frozen", "full"), ("lora", "lora")])

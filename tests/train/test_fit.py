@@ -1,0 +1,215 @@
+"""The loop: when it validates, stops early, refuses a loss that is not finite, and goes on where it stood."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_model import STUDIES, dataset, report_generator
+from small_model import film as noise
+
+from r2gen.errors import UserError
+from r2gen.stop import Stopped, StopRequest
+from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState
+from r2gen.train.engine import start_engine, trainable_tensors
+from r2gen.train.fit import LoopSettings, fit, validation_steps
+from r2gen.train.loggers import NoLogger, TrainLog, read_records
+from r2gen.train.optim import adamw
+
+pytestmark = pytest.mark.usefixtures("world")
+Loop = Callable[..., TrainState]
+
+
+class NoStop(StopRequest):
+    """As where no signal comes; leaves pytest's own handling of Ctrl-C alone."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+
+class Run:
+    """A run folder, its engine, and fit() on them; 24 studies, 8 a step, so that three steps are an epoch."""
+
+    def __init__(self, folder: Path, *, data: Any = None, resume: bool = False) -> None:
+        self.folder, self.data, self.stop = folder, data or dataset(), NoStop()
+        folder.mkdir(exist_ok=True)
+        model = report_generator()
+        self.engine = start_engine(model, adamw(model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01),
+                                   batch_size=8, micro_batch_size=4, gradient_clipping=1.0, bf16=False,
+                                   options={"zero_optimization": {"stage": 0}})  # fmt: skip
+        self.checkpoints = Checkpoints(folder, keep=2)
+        self.state = self.checkpoints.resume(self.engine, zero_stage=0, weights_only=False) if resume else TrainState()
+        self.validated: list[int] = []
+
+    def fit(self, total: int, *, scores: list[float] | None = None, at: set[int] | None = None,
+            validate: Callable[[], dict[str, float]] | None = None, **changes: Any) -> TrainState:  # fmt: skip
+        plain: dict[str, Any] = {
+            "batch_size": 8, "micro_batch_size": 4, "learning_rate": 1e-3, "min_learning_rate": 0.0, "warmup_steps": 2,
+            "schedule": "constant", "patience": None, "workers": 0, "save_every_steps": None, "log_every_steps": 1,
+            "shuffle": True, "seed": 0,
+        }  # fmt: skip
+        values = iter(scores or [])
+
+        def scored() -> dict[str, float]:
+            assert not self.engine.module.training
+            self.validated.append(self.state.step)
+            return {"quality": next(values)}
+
+        return fit(
+            self.engine, self.data, settings=LoopSettings(**(plain | changes)), total_steps=total,
+            validation_steps=at or {total}, validate=validate or (scored if scores else None),
+            selection=lambda scores: scores["quality"], checkpoints=self.checkpoints, state=self.state,
+            log=TrainLog(self.folder, total_steps=total, first_step=self.state.step, logger=NoLogger()),
+            refresh_page=lambda: None, stop=self.stop,
+        )  # fmt: skip
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return trainable_tensors(self.engine)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    runs = []
+
+    def started(name: str = "run", **options: Any) -> Run:
+        runs.append(Run(tmp_path / name, **options))
+        return runs[-1]
+
+    yield started
+    for run in runs:
+        run.engine.destroy()
+
+
+@pytest.mark.parametrize(
+    ("studies", "batch_size", "every", "total", "steps"),
+    [(24, 8, 1, 9, {3, 6, 9}), (25, 8, 1, 7, {4, 7}), (24, 8, 0.5, 6, {2, 3, 5, 6}), (24, 8, 5, 6, {6}),
+     (24, 8, 1, 7, {3, 6, 7}), (10, 4, 2, 5, {5}), (100, 10, 0.3, 9, {3, 6, 9}), (3, 12, 1, 2, {1, 2}),
+     (10, 1, 0.1, 10, set(range(1, 11)))],
+)  # fmt: skip
+def test_validation_comes_every_so_many_epochs_and_at_the_end(
+    studies: int, batch_size: int, every: float, total: int, steps: set[int]
+):
+    assert validation_steps(studies=studies, batch_size=batch_size, every_epochs=every, total_steps=total) == steps
+
+
+def test_the_best_is_chosen_by_the_validation_score_and_last_is_the_last(start: Callable[..., Run]):
+    run = start()
+    state = run.fit(4, at={1, 2, 3, 4}, scores=[0.1, 0.4, 0.4, 0.3])
+    assert run.validated == [1, 2, 3, 4]
+    assert (state.best_step, state.best_score, state.stale) == (2, 0.4, 2)  # the first of equals
+    assert run.checkpoints.state(BEST).step == 2
+    assert run.checkpoints.state(LAST).step == 4
+    records = read_records(run.folder / "train.jsonl")
+    assert [(r["step"], r["best"]) for r in records if r["event"] == "validation"] == [
+        (1, True),
+        (2, True),
+        (3, False),
+        (4, False),
+    ]
+
+
+def test_without_a_validation_split_the_last_counts_as_best(start: Callable[..., Run]):
+    run = start()
+    run.fit(2, at={1, 2})
+    assert run.checkpoints.state(BEST).step == 2
+
+
+def test_patience_counts_validations_without_a_better_score(start: Callable[..., Run]):
+    run = start()
+    state = run.fit(9, at=set(range(1, 10)), scores=[0.3, 0.2, 0.5, 0.4, 0.5, 0.6], patience=2)
+    assert run.validated == [1, 2, 3, 4, 5]
+    assert (state.step, state.best_step) == (5, 3)
+    again = start(resume=True)
+    assert again.fit(9, at={9}, scores=[0.9], patience=2).step == 5  # the same command trains nothing more
+
+
+def test_steps_are_logged_with_the_rate_and_loss_of_the_step(start: Callable[..., Run]):
+    run = start()
+    run.fit(4, save_every_steps=2)
+    records = read_records(run.folder / "train.jsonl")
+    assert [r["step"] for r in records] == [1, 2, 3, 4]
+    assert [r["lr"] for r in records] == pytest.approx([0.5e-3, 1e-3, 1e-3, 1e-3])
+    assert records[2]["epoch"] == 1
+    assert records[0]["loss"] == pytest.approx(torch.tensor(300.0).log().item(), rel=0.1)  # nats of a random model
+    assert records[3]["loss"] < records[0]["loss"]
+    assert all(r["grad_norm"] > 0 for r in records)
+    assert run.checkpoints.state(LAST).step == 4
+
+
+def test_a_logged_loss_is_the_mean_over_the_tokens_of_its_own_step(start: Callable[..., Run]):
+    often, seldom = start("often"), start("seldom")
+    often.fit(4)
+    seldom.fit(4, log_every_steps=2)
+    last = [read_records(run.folder / "train.jsonl")[-1] for run in (often, seldom)]
+    assert last[0]["loss"] == last[1]["loss"]
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_loss_that_is_not_finite_is_refused_with_the_studies_and_nothing_is_saved(
+    start: Callable[..., Run], step: int
+):
+    run = start()
+    run.fit(step - 1) if step > 1 else None
+    run.engine.module.projector.linear.weight.data.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"not finite on the studies study-\d+(, study-\d+){7}: "):
+        run.fit(5, save_every_steps=1, at={1, 2, 3, 4, 5})
+    assert run.state.step == step - 1
+    saved = run.checkpoints.state(LAST)
+    assert (saved.step if saved else 0) == step - 1
+
+
+def test_a_gradient_that_is_not_finite_leaves_no_checkpoint_of_it(start: Callable[..., Run]):
+    run = start()
+    run.engine.module.projector.linear.weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(UserError, match="not finite"):
+        run.fit(1)
+    assert run.checkpoints.state(LAST) is None
+
+
+def test_one_bad_micro_batch_is_told_from_the_good_ones(start: Callable[..., Run]):
+    """Only the studies of the micro-batch that is at fault are named."""
+    run = start()
+    first = run.engine.module.vision.register_forward_pre_hook(spoil_second())
+    with pytest.raises(UserError, match=r"on the studies study-\d+(, study-\d+){3}: "):
+        run.fit(2)
+    first.remove()
+    assert run.checkpoints.state(LAST) is None
+
+
+def spoil_second() -> Callable[..., Any]:
+    calls = iter(range(100))
+
+    def hook(encoder: Any, arguments: Any) -> None:
+        encoder.mean_C.fill_(float("nan") if next(calls) == 1 else 0.5)
+
+    return hook
+
+
+def test_a_stopped_run_goes_on_to_the_weights_of_an_unbroken_one(start: Callable[..., Run]):
+    unbroken, broken = start("unbroken"), start("broken")
+    unbroken.fit(5, at={3, 5}, scores=[0.1, 0.2])
+
+    def asks_to_stop() -> dict[str, float]:
+        broken.stop.asked = True
+        return {"quality": 0.1}
+
+    with pytest.raises(Stopped):
+        broken.fit(5, at={3, 5}, validate=asks_to_stop)
+    assert broken.checkpoints.state(LAST).step == 4  # the step under way is finished and saved
+    resumed = start("broken", resume=True)
+    state = resumed.fit(5, at={3, 5}, scores=[0.2])
+    assert (state.step, state.best_step, state.best_score) == (5, 5, 0.2)
+    one, other = unbroken.weights(), resumed.weights()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    logs = [[(r["step"], r["loss"]) for r in map(json.loads, (run.folder / "train.jsonl").read_text().splitlines())
+             if r["event"] == "step"] for run in (unbroken, resumed)]  # fmt: skip
+    assert logs[0] == logs[1]
+
+
+def test_each_epoch_reads_every_film_once(start: Callable[..., Run]):
+    seen: list[str] = []
+    run = start(data=dataset(film=lambda view: (seen.append(view), noise(view))[1]))
+    run.fit(3)
+    assert sorted(seen) == sorted(view for study in STUDIES for view in study.views)
