@@ -11,9 +11,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from r2gen.data.collate import NO_TARGET
 from r2gen.lm.decoding import decode, left_pad
 from r2gen.lm.decoding_profile import Decoding
-from r2gen.lm.protocol import NO_TARGET, Generated
+from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer
 
 # B batch, T tokens of prompt and report, L the last of them, E width of the language model, V vocabulary

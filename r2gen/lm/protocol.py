@@ -10,7 +10,6 @@ from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.tokenizer import ReportTokenizer
 
 # B batch, T tokens of prompt and report, L the last of them, E width of the language model
-NO_TARGET = -100
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from r2gen.data.collate import NO_TARGET
 from r2gen.lm import LanguageModel
 from r2gen.lm.causal import CausalLM
-from r2gen.lm.protocol import NO_TARGET
 
 # B batch, T tokens of prompt and report, L those of the report, E width, V vocabulary
 PROMPTS, REPORTS = (5, 3, 7), (4, 6, 2)
