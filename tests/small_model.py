@@ -14,6 +14,7 @@ from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
 from r2gen.vision.encoder import TimmEncoder
 
+torch.set_num_threads(1)  # matrices this small are slower on several threads, much slower on a busy machine
 SIZE_PX = 32
 SENTENCES = ["The heart is normal in size.", "The heart is large.", "The lungs are clear.", "No pneumothorax is seen.",
              "There is a small left effusion.", "Degenerative changes of the spine."]  # fmt: skip

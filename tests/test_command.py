@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from smallest_run import ROOT, run
 
 from r2gen import compat, config, manual, messages
 from r2gen.errors import UserError

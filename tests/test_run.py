@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import command, run
 from safetensors.numpy import load_file
+from smallest_run import command, run
 
 EPOCHS = 4
 UNBROKEN = ("trainer.epochs=4", "evaluate.every=1", "trainer.save_every_steps=1", "run_dir=run")

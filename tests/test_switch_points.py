@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from smallest_run import ROOT
 
 SOURCES = sorted((ROOT / "r2gen").rglob("*.py"))
 ONLY_IN = {

@@ -1,7 +1,5 @@
 """The method's promises: a study's loss and report do not depend on its neighbours, its batch or its padding."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from small_model import STUDIES, TOKENIZER, batch, report_generator
@@ -11,15 +9,6 @@ from r2gen.lm.decoding_profile import Decoding
 from r2gen.model.report_generator import ReportGenerator
 
 EIGHT = list(range(8))  # 1, 2, 3, 1, 2, 3, 1, 2 views
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Matrices this small are slower on several threads, much slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=["mean", "concat"])

@@ -8,14 +8,15 @@ import pytest
 import timm
 import torch
 import yaml
-from conftest import ROOT
 from PIL import Image
 from safetensors.torch import save_file
+from smallest_run import ROOT
 
 from r2gen.errors import UserError
 from r2gen.vision.encoder import TimmEncoder
 from r2gen.vision.transforms import FilmTransform
 
+torch.set_num_threads(1)  # matrices this small are slower on several threads, much slower on a busy machine
 CONFIGS = sorted((ROOT / "conf" / "vision").glob("*.yaml"))
 # Smaller than the YAML's own, where the backbone takes any size or can be told.
 SMALLER = {

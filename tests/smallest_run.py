@@ -1,0 +1,28 @@
+"""`python run.py` as a user would type it, on the smallest run there is.
+
+Not in conftest.py: there is one in several folders, and `import conftest` gives whichever pytest read last.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Seconds instead of minutes: few small films, a language model of a few thousand weights, no Java.
+SMALLEST = [
+    "data.train_studies=48", "data.val_studies=8", "data.test_studies=8", "data.size_px=32",
+    "vision.name=convnext_atto", "vision.image_size_px=32",
+    "vision.model_args={depths: [1, 1, 1, 1], dims: [8, 16, 16, 16], drop_path_rate: 0.2}",
+    "lm.architecture={hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64}",
+    "lm.vocabulary_size=300", "trainer.batch_size=8", "trainer.micro_batch_size=4", "trainer.warmup_steps=2",
+    "trainer.epochs=2", "trainer.log_every_steps=1", "metrics=[bleu,cider]", "generation.max_new_tokens=8",
+]  # fmt: skip
+
+
+def command(*overrides: str, smallest: bool = True) -> list[str]:
+    return [sys.executable, str(ROOT / "run.py"), *(SMALLEST if smallest else []), *overrides]
+
+
+def run(*overrides: str, cwd: Path, smallest: bool = True) -> subprocess.CompletedProcess[str]:
+    """`python run.py ...` as a user would type it in the folder `cwd`."""
+    return subprocess.run(command(*overrides, smallest=smallest), cwd=cwd, capture_output=True, text=True, timeout=300)
