@@ -135,6 +135,9 @@ def rank_environment(config: dict[str, Any]) -> dict[str, str]:
         "HF_HUB_OFFLINE": "0" if config["hub"] == "online" else "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices))),
+        # Waiting threads yield soon: by default they spin, and on a core that others use too every step takes 20 times
+        # as long (benchmarks/threads.py).
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "2000"),
     }
 
 

@@ -38,15 +38,15 @@ def draw_body(rng: np.random.Generator) -> Body:
     place = rng.random((len(FINDINGS), 3))
     shape: list[float] = rng.uniform(-1.0, 1.0, 9).tolist()  # plain floats keep the planes float32
     return Body(
-        shift_x=0.06 * shape[0],
-        shift_y=0.05 * shape[1],
-        tilt=0.06 * shape[2],
-        zoom=1.0 + 0.07 * shape[3],
+        shift_x=0.04 * shape[0],
+        shift_y=0.04 * shape[1],
+        tilt=0.04 * shape[2],
+        zoom=1.0 + 0.05 * shape[3],
         chest=0.76 + 0.05 * shape[4],
         base=0.45 + 0.07 * shape[5],
         heart=0.5 + 0.5 * shape[6],
-        exposure=1.0 + 0.12 * shape[7],
-        gamma=1.0 + 0.15 * shape[8],
+        exposure=1.0 + 0.06 * shape[7],
+        gamma=1.0 + 0.08 * shape[8],
         spots={name: (row[0], row[1], row[2]) for name, row in zip(FINDINGS, place.tolist(), strict=True)},
     )
 
@@ -74,7 +74,7 @@ def draw_frontal(findings: frozenset[str], rng: np.random.Generator, size_px: in
             _frontal_pacemaker(film, x, y, towards=_TOWARDS[side], spot=body.spots[f"pacemaker:{side}"])
     if "tube:trachea" in findings:
         length = body.spots["tube:trachea"][1]
-        film += 0.36 * _inside(np.abs(x) - 0.025, 0.025) * _inside(y + 0.34 - 0.12 * length, 0.03)
+        film += 0.50 * _inside(np.abs(x) - 0.045, 0.025) * _inside(y + 0.34 - 0.12 * length, 0.03)
     return _expose(film, rng, body)
 
 
@@ -88,28 +88,28 @@ def _frontal_lung(
     base = body.base - (0.06 if side == "right" else 0.0)  # the liver lifts the right dome
     floor = y - (base - 0.06 + 0.20 * np.square(across + 0.15))
     if f"effusion:{side}" in findings:
-        height = 0.20 + 0.16 * body.spots[f"effusion:{side}"][2]
+        height = 0.28 + 0.16 * body.spots[f"effusion:{side}"][2]
         floor = np.maximum(floor, y - (base + 0.10 - height - 0.16 * np.clip(across, -0.4, 1)))  # meniscus
     lung = _inside(_ellipse(out - middle, y - 0.06, half, 0.86), 0.04) * _inside(floor, 0.04)
     air: Plane | float = 0.36
     if f"pneumothorax:{side}" in findings:
-        shrink = 0.70 + 0.12 * (1 - body.spots[f"pneumothorax:{side}"][2])
+        shrink = 0.64 + 0.10 * (1 - body.spots[f"pneumothorax:{side}"][2])
         pleura = _ellipse(out - middle * 0.68, y - 0.22, half * shrink, 0.86 * shrink)
         collapsed = _inside(pleura, 0.03)
-        air = 0.50 - 0.22 * collapsed
+        air = 0.54 - 0.30 * collapsed
         marks = marks * collapsed + _inside(np.abs(pleura) - 0.012, 0.025) * 0.16
     ribs = 0.04 * np.cos(26 * (y - 0.22 * np.square(across - 0.5)))
     film += lung * (ribs + marks - air)
     film += 0.09 * _inside(_ellipse(out - 0.20, y + 0.03, 0.10, 0.16), 0.10) * lung  # hilum
     if f"consolidation:{side}" in findings:
         u, v, size = body.spots[f"consolidation:{side}"]
-        radius = 0.19 + 0.06 * size
+        radius = 0.23 + 0.06 * size
         blob = _inside(_ellipse(out - 0.39 - 0.14 * u, y - 0.12 + 0.38 * v, radius, 0.9 * radius), 0.14)
-        film += blob * lung * (0.30 + 1.2 * marks)
+        film += blob * lung * (0.38 + 1.2 * marks)
     if f"nodule:{side}" in findings:
         u, v, size = body.spots[f"nodule:{side}"]
-        disc = _ellipse(out - 0.32 - 0.22 * u, y + 0.42 - 0.40 * v, 0.075 + 0.02 * size, 0.075 + 0.02 * size)
-        film += 0.34 * _inside(disc, 0.03)
+        disc = _ellipse(out - 0.32 - 0.18 * u, y + 0.38 - 0.30 * v, 0.13 + 0.02 * size, 0.13 + 0.02 * size)
+        film += 0.55 * _inside(disc, 0.03)
 
 
 def _frontal_pacemaker(film: Plane, x: Plane, y: Plane, *, towards: float, spot: tuple[float, float, float]) -> None:
@@ -145,7 +145,7 @@ def draw_lateral(findings: frozenset[str], rng: np.random.Generator, size_px: in
     film -= 0.12 * _inside(np.abs(x - 0.02 - 0.1 * y) - 0.04, 0.03) * _inside(y + 0.30, 0.06)  # trachea
     if "tube:trachea" in findings:
         length = body.spots["tube:trachea"][1]
-        film += 0.36 * _inside(np.abs(x - 0.02 - 0.1 * y) - 0.02, 0.025) * _inside(y + 0.34 - 0.12 * length, 0.03)
+        film += 0.50 * _inside(np.abs(x - 0.02 - 0.1 * y) - 0.04, 0.025) * _inside(y + 0.34 - 0.12 * length, 0.03)
     return _expose(film, rng, body)
 
 
@@ -153,7 +153,7 @@ def _lateral_floor(floor: Plane, x: Plane, y: Plane, *, side: str, body: Body, f
     """The lower edge of the air on one side: its dome, or the fluid that fills the gutter behind it."""
     if f"effusion:{side}" not in findings:
         return floor
-    height = 0.14 + 0.16 * body.spots[f"effusion:{side}"][2]
+    height = 0.22 + 0.16 * body.spots[f"effusion:{side}"][2]
     fluid: Plane = np.maximum(floor, y - (body.base + 0.04 - height - 0.25 * np.clip(x - 0.1, -0.2, 0.5)))
     return fluid
 
@@ -164,12 +164,12 @@ def _lateral_findings(
     """Puts the findings of one side into the shadow of the chest."""
     if f"consolidation:{side}" in findings:
         u, v, size = body.spots[f"consolidation:{side}"]
-        radius = 0.19 + 0.06 * size
-        film += 0.24 * part * _inside(_ellipse(x - 0.28 * u, y - 0.12 + 0.38 * v, radius, 0.9 * radius), 0.14)
+        radius = 0.23 + 0.06 * size
+        film += 0.30 * part * _inside(_ellipse(x - 0.28 * u, y - 0.12 + 0.38 * v, radius, 0.9 * radius), 0.14)
     if f"nodule:{side}" in findings:
         u, v, size = body.spots[f"nodule:{side}"]
-        disc = _ellipse(x - 0.38 * u + 0.05, y + 0.42 - 0.40 * v, 0.075 + 0.02 * size, 0.075 + 0.02 * size)
-        film += 0.28 * _inside(disc, 0.03)
+        disc = _ellipse(x - 0.30 * u + 0.05, y + 0.38 - 0.30 * v, 0.13 + 0.02 * size, 0.13 + 0.02 * size)
+        film += 0.48 * _inside(disc, 0.03)
     if f"pneumothorax:{side}" in findings:
         rim = 0.84 + 0.06 * (1 - body.spots[f"pneumothorax:{side}"][2])
         pleura = _ellipse(x - 0.08, y - 0.20, 0.62 * rim, 0.92 * rim)
@@ -213,13 +213,13 @@ def _ellipse(x: Plane, y: Plane, half_width: float, half_height: float) -> Plane
 
 def _marks(rng: np.random.Generator, size_px: int) -> Plane:
     """Lung markings: soft irregular texture around zero."""
-    coarse = Image.fromarray(rng.normal(0, 0.045, (18, 18)).astype(np.float32))
+    coarse = Image.fromarray(rng.normal(0, 0.03, (18, 18)).astype(np.float32))
     return np.asarray(coarse.resize((size_px, size_px), Image.Resampling.BICUBIC))
 
 
 def _expose(film: Plane, rng: np.random.Generator, body: Body) -> NDArray[np.uint8]:
     """Takes the film: exposure, the film's curve, and quantum noise."""
     seen = np.clip(film * np.float32(body.exposure), 0.01, 1.2) ** np.float32(body.gamma)
-    seen = 0.04 + 0.88 * seen + rng.standard_normal(film.shape, dtype=np.float32) * np.float32(0.022)
+    seen = 0.04 + 0.88 * seen + rng.standard_normal(film.shape, dtype=np.float32) * np.float32(0.018)
     gray: NDArray[np.uint8] = (np.clip(seen, 0, 1) * 255).astype(np.uint8)
     return gray

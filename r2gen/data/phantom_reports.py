@@ -1,7 +1,6 @@
 """The phantom's language: writes a report for a set of findings, in many wordings, and reads the findings back."""
 
 import re
-from collections.abc import Callable
 
 import numpy as np
 
@@ -10,162 +9,79 @@ MIDLINE = {"cardiomegaly": "cardiomegaly:heart", "tube": "tube:trachea"}
 SIDES = ("left", "right")  # the patient's
 FINDINGS = tuple(sorted([f"{kind}:{side}" for kind in SIDED for side in SIDES] + list(MIDLINE.values())))
 
-Pick = Callable[[tuple[str, ...]], str]
-
 OPENINGS = (
     "frontal and lateral views of the chest",
     "two views of the chest were obtained",
     "pa and lateral chest films",
     "chest two views",
 )
-CLOSINGS = (
-    "the bony structures are intact",
-    "no acute bony abnormality",
-    "the osseous structures are unremarkable",
-    "visualized bones are normal",
-)
-
-# What is there, on one side. {side} is left or right, {seen} a verb that says nothing.
+# What is there. {side} is left or right, {seen} a verb that says nothing.
 ONE_SIDE = {
-    "pacemaker": (
-        "a {side} sided pacemaker is {seen}",
-        "pacemaker generator over the {side} chest wall",
-        "a pacemaker {seen} on the {side} with its lead in the heart",
-    ),
-    "consolidation": (
-        "there is consolidation in the {side} lung",
-        "{side} lung consolidation is {seen}",
-        "airspace opacity in the {side} lung compatible with consolidation",
-        "consolidation is {seen} on the {side}",
-    ),
-    "nodule": (
-        "there is a nodule in the {side} lung",
-        "a {side} lung nodule is {seen}",
-        "nodular density {seen} in the {side} lung",
-        "a round nodule projects over the {side} lung",
-    ),
-    "effusion": (
-        "there is a {side} pleural effusion",
-        "{side} pleural effusion is {seen}",
-        "blunting of the {side} costophrenic angle due to effusion",
-        "pleural effusion is {seen} on the {side}",
-    ),
-    "pneumothorax": (
-        "there is a {side} pneumothorax",
-        "a {side} sided pneumothorax is {seen}",
-        "pneumothorax is {seen} on the {side}",
-        "a pleural line on the {side} indicates pneumothorax",
-    ),
+    "pacemaker": ("pacemaker {seen} on the {side}", "pacemaker generator over the {side} chest wall"),
+    "consolidation": ("consolidation {seen} in the {side} lung", "airspace consolidation in the {side} lung"),
+    "nodule": ("nodule {seen} in the {side} lung", "round nodule in the {side} lung"),
+    "effusion": ("pleural effusion {seen} on the {side}", "effusion blunts the {side} costophrenic angle"),
+    "pneumothorax": ("pneumothorax {seen} on the {side}", "collapse of the {side} lung due to pneumothorax"),
 }
-# What is there, on both sides.
 BOTH_SIDES = {
-    "pacemaker": ("bilateral pacemaker generators are {seen}", "pacemaker generators over both sides of the chest"),
-    "consolidation": ("consolidation is {seen} in both lungs", "there are bilateral areas of consolidation"),
-    "nodule": ("nodules are {seen} in both lungs", "there are bilateral lung nodules"),
-    "effusion": ("there are bilateral pleural effusions", "pleural effusions are {seen} on both sides"),
-    "pneumothorax": ("there are bilateral pneumothoraces", "pneumothoraces are {seen} on both sides"),
+    "pacemaker": ("pacemaker {seen} on both sides", "pacemaker generator over both sides of the chest"),
+    "consolidation": ("consolidation {seen} in both lungs", "airspace consolidation in both lungs"),
+    "nodule": ("nodule {seen} in both lungs", "round nodule in both lungs"),
+    "effusion": ("pleural effusion {seen} on both sides", "effusion blunts both costophrenic angles"),
+    "pneumothorax": ("pneumothorax {seen} on both sides", "collapse of both lungs due to pneumothorax"),
 }
-SEEN = ("seen", "noted", "present", "identified")
-HEART_ENLARGED = (
-    "the heart is enlarged",
-    "cardiomegaly is {seen}",
-    "the cardiac silhouette is enlarged",
-    "heart size is enlarged",
-)
-HEART_NORMAL = (
-    "the heart is normal in size",
-    "no cardiomegaly",
-    "the cardiac silhouette is within normal limits",
-    "heart size is normal",
-)
-TUBE = (
-    "an endotracheal tube is {seen}",
-    "endotracheal tube in the trachea",
-    "the tip of an endotracheal tube is {seen} above the carina",
-)
-LUNGS_CLEAR = (
-    "the lungs are clear",
-    "both lungs are clear without consolidation",
-    "no focal consolidation or nodule",
-    "the lungs are free of consolidation",
-)
-ABSENT = {  # sentences for one absent kind; said about half the time
-    "consolidation": ("no focal consolidation", "there is no airspace consolidation"),
-    "nodule": ("no lung nodule", "there is no suspicious nodule"),
-    "effusion": ("no pleural effusion", "there is no effusion", "the costophrenic angles are sharp"),
-    "pneumothorax": ("no pneumothorax", "there is no pneumothorax"),
+SEEN = ("seen", "noted", "present")
+ABSENT = {
+    "consolidation": ("no consolidation", "lungs free of consolidation"),
+    "nodule": ("no nodule", "no lung nodule"),
+    "effusion": ("no effusion", "no pleural effusion", "sharp costophrenic angles"),
+    "pneumothorax": ("no pneumothorax", "expanded lungs without pneumothorax"),
+    "pacemaker": ("no pacemaker", "no cardiac device"),
 }
-PLEURA_CLEAR = (
-    "no pleural effusion or pneumothorax",
-    "there is no effusion or pneumothorax",
-    "no pneumothorax or pleural effusion is {seen}",
-    "there is no evidence of pneumothorax or effusion",
-)
+HEART_ENLARGED = ("the heart is enlarged", "cardiomegaly is {seen}")
+HEART_NORMAL = ("the heart is normal in size", "no cardiomegaly")
+TUBE = ("endotracheal tube {seen}", "endotracheal tube in the trachea")
+NO_TUBE = ("no endotracheal tube", "no tube in the trachea")
+ORDER = ("consolidation", "nodule", "effusion", "pneumothorax", "pacemaker")
 
 
 def write_report(findings: frozenset[str], rng: np.random.Generator) -> str:
     """A lower-case report in R2Gen's cleaned form that states every finding; the wording is drawn from rng.
 
-    The order is a radiologist's: devices, heart, lungs, pleura. What is absent may or may not be mentioned.
+    The order is a radiologist's: heart, lungs, pleura, devices; what is absent is denied in its place.
     """
 
     def pick(choices: tuple[str, ...]) -> str:
         return choices[int(rng.integers(len(choices)))]
 
-    sentences: list[str] = []
-    if rng.random() < 0.5:
-        sentences.append(pick(OPENINGS))
-    if MIDLINE["tube"] in findings:
-        sentences.append(pick(TUBE))
-    sentences += _present("pacemaker", findings, pick)
-    sentences.append(pick(HEART_ENLARGED if MIDLINE["cardiomegaly"] in findings else HEART_NORMAL))
-    sentences += _pair("consolidation", "nodule", LUNGS_CLEAR, findings=findings, pick=pick, rng=rng)
-    sentences += _pair("effusion", "pneumothorax", PLEURA_CLEAR, findings=findings, pick=pick, rng=rng)
-    if rng.random() < 0.5 or len(sentences) < 4:
-        sentences.append(pick(CLOSINGS))
-    return " . ".join(sentence.replace("{seen}", pick(SEEN)) for sentence in sentences) + " ."
+    def present(kind: str) -> tuple[str, ...]:
+        sides = [side for side in SIDES if f"{kind}:{side}" in findings]
+        if len(sides) == 2:
+            return BOTH_SIDES[kind]
+        return tuple(phrase.replace("{side}", side) for side in sides for phrase in ONE_SIDE[kind])
+
+    said = [
+        OPENINGS,
+        HEART_ENLARGED if MIDLINE["cardiomegaly"] in findings else HEART_NORMAL,
+        *(present(kind) or ABSENT[kind] for kind in ORDER),
+        TUBE if MIDLINE["tube"] in findings else NO_TUBE,
+    ]
+    return " . ".join(pick(phrases).replace("{seen}", pick(SEEN)) for phrases in said) + " ."
 
 
-def _present(kind: str, findings: frozenset[str], pick: Pick) -> list[str]:
-    """The sentence on a kind that is there on one or both sides; none where it is absent."""
-    sides = [side for side in SIDES if f"{kind}:{side}" in findings]
-    if not sides:
-        return []
-    return [pick(BOTH_SIDES[kind]) if len(sides) == 2 else pick(ONE_SIDE[kind]).replace("{side}", sides[0])]
-
-
-def _pair(
-    first: str,
-    second: str,
-    neither: tuple[str, ...],
-    *,
-    findings: frozenset[str],
-    pick: Pick,
-    rng: np.random.Generator,
-) -> list[str]:
-    """The sentences on two kinds that reports treat together, with one sentence where neither is there."""
-    said = {kind: _present(kind, findings, pick) for kind in (first, second)}
-    if not said[first] and not said[second]:
-        return [pick(neither)]
-    for kind in said:
-        if not said[kind] and rng.random() < 0.5:
-            said[kind] = [pick(ABSENT[kind])]
-    return said[first] + said[second]
-
-
-# The reader. A clause that opens with one of these words denies what it names.
-_DENIAL = re.compile(r"\b(?=(?:no|not|without|free)\b)")
-_DENIES = re.compile(r"(?:no|not|without|free)\b")
+# The reader. Some words deny what follows them, some the whole sentence.
+_DENIES_REST = re.compile(r"\b(?:no|without|free)\b.*")
+_DENIES_ALL = re.compile(r"\b(?:not|absent)\b")
 _KINDS = {
     "cardiomegaly": re.compile(r"\bcardiomegaly\b|\b(?:heart|cardiac)\b.*\benlarged\b"),
     "tube": re.compile(r"\bendotracheal\b"),
     "pacemaker": re.compile(r"\bpacemakers?\b"),
     "consolidation": re.compile(r"\bconsolidations?\b"),
-    "nodule": re.compile(r"\bnodules?\b|\bnodular\b"),
+    "nodule": re.compile(r"\bnodules?\b"),
     "effusion": re.compile(r"\beffusions?\b"),
     "pneumothorax": re.compile(r"\bpneumothora(?:x|ces)\b"),
 }
-_SIDE = {side: re.compile(rf"\b(?:{side}|bilateral|both)\b") for side in SIDES}
+_SIDE = {side: re.compile(rf"\b(?:{side}|bilateral|bilaterally|both)\b") for side in SIDES}
 
 
 def read_findings(report: str) -> frozenset[str]:
@@ -173,14 +89,14 @@ def read_findings(report: str) -> frozenset[str]:
     a side, is no finding."""
     found: set[str] = set()
     for sentence in report.lower().split("."):
-        for clause in _DENIAL.split(sentence):
-            if _DENIES.match(clause):
+        if _DENIES_ALL.search(sentence):
+            continue
+        stated = _DENIES_REST.sub("", sentence)
+        for kind, pattern in _KINDS.items():
+            if not pattern.search(stated):
                 continue
-            for kind, pattern in _KINDS.items():
-                if not pattern.search(clause):
-                    continue
-                if kind in MIDLINE:
-                    found.add(MIDLINE[kind])
-                else:
-                    found |= {f"{kind}:{side}" for side in SIDES if _SIDE[side].search(clause)}
+            if kind in MIDLINE:
+                found.add(MIDLINE[kind])
+            else:
+                found |= {f"{kind}:{side}" for side in SIDES if _SIDE[side].search(stated)}
     return frozenset(found)
