@@ -9,12 +9,6 @@ MIDLINE = {"cardiomegaly": "cardiomegaly:heart", "tube": "tube:trachea"}
 SIDES = ("left", "right")  # the patient's
 FINDINGS = tuple(sorted([f"{kind}:{side}" for kind in SIDED for side in SIDES] + list(MIDLINE.values())))
 
-OPENINGS = (
-    "frontal and lateral views of the chest",
-    "two views of the chest were obtained",
-    "pa and lateral chest films",
-    "chest two views",
-)
 # What is there. {side} is left or right, {seen} a verb that says nothing.
 ONE_SIDE = {
     "pacemaker": ("pacemaker {seen} on the {side}", "pacemaker generator over the {side} chest wall"),
@@ -61,7 +55,6 @@ def write_report(findings: frozenset[str], rng: np.random.Generator) -> str:
         return tuple(phrase.replace("{side}", side) for side in sides for phrase in ONE_SIDE[kind])
 
     said = [
-        OPENINGS,
         HEART_ENLARGED if MIDLINE["cardiomegaly"] in findings else HEART_NORMAL,
         *(present(kind) or ABSENT[kind] for kind in ORDER),
         TUBE if MIDLINE["tube"] in findings else NO_TUBE,

@@ -138,9 +138,7 @@ def test_derived_rotary_tensors_of_old_files_are_no_error(golden_folder: Path, t
     load_lm(folder)
 
 
-def test_pickled_weights_are_read_but_never_run(
-    golden_folder: Path, tmp_path: Path, llama2_spm: LanguageModel
-) -> None:
+def test_pickled_weights_are_read_but_never_run(golden_folder: Path, tmp_path: Path, llama2_spm: LanguageModel) -> None:
     folder = shutil.copytree(golden_folder / "llama2_spm", tmp_path / "pickled")
     tensors = load_file(folder / "model.safetensors")
     drop(folder, "*.safetensors")
