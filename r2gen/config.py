@@ -218,8 +218,7 @@ def _check_names(node: dict[str, Any], known: Iterable[str], path: str) -> None:
     for key in node:
         if key not in known:
             name = f"{path}.{key}" if path else str(key)
-            hint = suggest(str(key), known) or f": known here are {', '.join(sorted(known))}"
-            raise UserError(f"unknown option {name}{hint}")
+            raise UserError(unknown_option(name, known))
 
 
 def _check_deepspeed(node: dict[str, Any]) -> None:
@@ -241,6 +240,15 @@ def weighted_scores(text: str) -> dict[str, float]:
     if "" in weights:
         raise UserError(f"evaluate.best={text}: write scores and weights like 0.5*bleu_4 + 0.5*cider")
     return weights
+
+
+def unknown_option(name: str, known: Iterable[str]) -> str:
+    """The message for a dotted option whose last word is none of `known`."""
+    word = name.rpartition(".")[2]
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    if near:
+        return f"unknown option {name}: did you mean {name.removesuffix(word)}{near[0]}?"
+    return f"unknown option {name}: known here are {', '.join(sorted(known))}"
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

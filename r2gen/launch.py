@@ -21,6 +21,9 @@ from r2gen.evaluate.tables import table_of_run
 from r2gen.run_folder import EXTENSIBLE, PROCESS_ONLY, RunFolder, differences, identity, write_whole
 
 DONE, DEFECT, FIXABLE, STOPPED = 0, 1, 2, 3  # the exit statuses of every R2Gen command
+# Waiting threads soon yield: libgomp lets them spin, and beside another busy process a step then takes many times as
+# long (benchmarks/threads.py).
+SPIN_COUNT = "2000"
 
 
 def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
@@ -135,9 +138,7 @@ def rank_environment(config: dict[str, Any]) -> dict[str, str]:
         "HF_HUB_OFFLINE": "0" if config["hub"] == "online" else "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices))),
-        # Waiting threads yield soon: by default they spin, and on a core that others use too every step takes 20 times
-        # as long (benchmarks/threads.py).
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "2000"),
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
     }
 
 

@@ -51,12 +51,10 @@ def plain(error: Exception) -> str:
 def _unknown_option(name: str) -> str:
     """`unknown option a.b, did you mean a.c?`, from the schema."""
     schema: type = config.Config
-    *groups, key = name.split(".")
-    for group in groups:
+    for group in name.split(".")[:-1]:
         hint = get_type_hints(schema).get(group)
         nested = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
         if not nested:
             return f"unknown option {name}"
         schema = nested[0]  # type: ignore[assignment]
-    known = list(get_type_hints(schema))
-    return f"unknown option {name}" + (config.suggest(key, known) or f": known here are {', '.join(sorted(known))}")
+    return config.unknown_option(name, get_type_hints(schema))
