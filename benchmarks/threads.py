@@ -1,8 +1,8 @@
 """What waiting threads cost on a shared machine:  python benchmarks/threads.py
 
-Times the same training steps of a model like the default job's with libgomp's own waiting (threads spin) and with the one
-R2Gen sets for its ranks (launch.SPIN_COUNT), each on a machine left alone and beside one busy process. Prints seconds a
-step and the ratio; all four are measured in one run, one after another, three rounds.
+Times the same training steps of a model like the default job's with the waiting of libgomp (threads spin) and with the
+one that R2Gen sets for its ranks (launch.SPIN_COUNT), on a machine left alone and beside one busy process. Prints
+seconds a step and the ratio; all four are measured in one run, one after another, three rounds.
 """
 
 import os
