@@ -127,7 +127,7 @@ def describe(folder: RunFolder, job: Job) -> None:
     """Print and record what trains, and on what."""
     parts = sizes(job.model)
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if job.bf16 else []
-    folder.record(parameters=[vars(part) for part in parts], hardware={**folder.facts()["hardware"], "gpus": gpus})
+    folder.record(parameters=[vars(part) for part in parts[:-1]], hardware={**folder.facts()["hardware"], "gpus": gpus})
     counts = ", ".join(f"{len(dataset):,} {split}" for split, dataset in job.datasets.items())
     print(f"studies: {counts}\n{size_table(parts)}", flush=True)
 
