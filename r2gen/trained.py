@@ -1,15 +1,17 @@
 """A trained run as a Python object: `load_run(DIR).generate(["frontal.png", "lateral.png"])`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants
 from PIL import Image
 
 from r2gen.build import build_decoding, build_model, pick_device, uses_bf16
 from r2gen.data.collate import Batch
-from r2gen.data.images import read_film
+from r2gen.data.images import read_film, to_gray
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import read_tokenizer
 from r2gen.run_folder import RunFolder
@@ -27,13 +29,15 @@ class TrainedRun:
         self.device = device
 
     def generate(self, images: Sequence[str | Path | Image.Image]) -> str:
-        """The report of one study from its films: files, or PIL images of any mode and size.
+        """The report of one study from its films: files, or PIL images, which are taken as their files would be.
 
         Raises UserError naming a film that cannot be read.
         """
+        if isinstance(images, str | Path | Image.Image):
+            raise UserError("give a list of films, such as generate([frontal, lateral])")
         if not images:
             raise UserError("a study needs at least one film")
-        films = [image if isinstance(image, Image.Image) else read_film(Path(image)) for image in images]
+        films = [_film(image) for image in images]
         films_BVHW = torch.stack([self.model.vision.transform(film) for film in films])[None]
         batch = Batch(ids=("study",), films_BVHW=films_BVHW, views_BV=torch.ones(1, len(films), dtype=torch.bool),
                       report_BT=torch.zeros(1, 0, dtype=torch.long))  # fmt: skip
@@ -48,4 +52,16 @@ def load_run(run_dir: str | Path, *, device: str = "auto") -> TrainedRun:
     folder = RunFolder(Path(run_dir))
     if not folder.exists():
         raise UserError(f"{run_dir} is not a run folder: there is no run.json in it")
-    return TrainedRun(folder.path, config=folder.config(), device=pick_device(device))
+    config = folder.config()
+    if "HF_HUB_OFFLINE" not in os.environ:  # the hub's library has read it by now, so its own value is set
+        constants.HF_HUB_OFFLINE = config["hub"] != "online"
+    return TrainedRun(folder.path, config=config, device=pick_device(device))
+
+
+def _film(image: str | Path | Image.Image) -> Image.Image:
+    if not isinstance(image, Image.Image):
+        return read_film(Path(image))
+    try:
+        return to_gray(image)
+    except (OSError, ValueError) as error:
+        raise UserError(f"a film given as a PIL image cannot be used: {error}") from error

@@ -18,16 +18,17 @@ def read_film(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore", UserWarning)  # Pillow on a palette's transparency: handled in _gray
+            warnings.simplefilter("ignore", UserWarning)  # Pillow on a palette's transparency: handled in to_gray
             image.load()
-            return _gray(image)
+            return to_gray(image)
     except FileNotFoundError as error:
         raise UserError(f"film {path} does not exist") from error
     except _BROKEN as error:
         raise UserError(f"film {path} cannot be read ({error}): it is broken, or no PNG or JPEG") from error
 
 
-def _gray(image: Image.Image) -> Image.Image:
+def to_gray(image: Image.Image) -> Image.Image:
+    """An image of any mode as read_film gives it. Raises ValueError where its white is unknown."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _gray_from_16_bit(image.convert("I"))
     if image.mode == "F":

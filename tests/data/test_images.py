@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from r2gen.data.images import read_film
+from r2gen.data.images import read_film, to_gray
 from r2gen.errors import UserError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -33,6 +33,19 @@ def test_a_gray_ramp_survives_every_png(image: Image.Image, tmp_path: Path) -> N
     film = read_film(saved(image, tmp_path / "film.png"))
     assert film.mode == "L"
     np.testing.assert_array_equal(np.asarray(film), RAMP)
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16", "I", "RGB", "RGBA", "LA", "P"])
+def test_an_image_in_memory_is_gray_as_its_file_is(mode: str) -> None:
+    image = Image.fromarray(RAMP.astype(np.uint16) * 257) if mode.startswith("I") else Image.fromarray(RAMP)
+    film = to_gray(image if image.mode == mode else image.convert(mode))
+    assert film.mode == "L"
+    np.testing.assert_array_equal(np.asarray(film), RAMP)
+
+
+def test_floating_point_pixels_are_refused() -> None:
+    with pytest.raises(ValueError, match="white is unknown"):
+        to_gray(Image.fromarray(RAMP.astype(np.float32)))
 
 
 def test_16_bit_gray_is_rounded_over_its_whole_range_not_clipped(tmp_path: Path) -> None:
