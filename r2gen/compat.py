@@ -4,7 +4,8 @@ A row is a sentence that tells the user what is wrong and what to type instead, 
 that is true where the choices do not go together. Imports no torch.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from r2gen.config import weighted_scores
@@ -71,6 +72,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c["task"] != "train" and c["run_dir"] is None,
     ),
     (
+        "evaluate.splits is empty: name val, test or both",
+        lambda c: not c["evaluate"]["splits"],
+    ),
+    (
         "evaluate.splits may name train, val and test, each once",
         lambda c: (
             len(set(c["evaluate"]["splits"])) != len(c["evaluate"]["splits"])
@@ -95,6 +100,14 @@ NOT_NEGATIVE = {
 
 def refuse(config: Config) -> None:
     """Raise UserError with the sentence of the first rule that the configuration breaks."""
+    for name, number in _floats(config):
+        if not math.isfinite(number):
+            raise UserError(f"{name}={number}: give a finite number")
+    _refuse_seed("seed", config["seed"])
+    _refuse_seed("data.seed", config["data"].get("seed", 0))
+    for name, size in (config["lm"]["architecture"] or {}).items():
+        if size <= 0:
+            raise UserError(f"lm.architecture.{name}={size} must be more than 0")
     for group, names in POSITIVE.items():
         for name in names:
             value = config[group][name]
@@ -112,9 +125,28 @@ def refuse(config: Config) -> None:
     _refuse_best(config)
 
 
+def _floats(node: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Every floating-point number of the configuration, with its dotted name; that of a list names its elements."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _floats(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _floats(value, name)
+    elif isinstance(node, float):
+        yield name, node
+
+
+def _refuse_seed(name: str, seed: Any) -> None:
+    if isinstance(seed, int) and seed < 0:
+        raise UserError(f"{name}={seed} must not be negative")
+
+
 def _refuse_best(config: Config) -> None:
     known = {score for metric in config["metrics"] for score in SCORES_OF.get(metric, (metric,))}
-    for name in weighted_scores(config["evaluate"]["best"]):
+    for name, weight in weighted_scores(config["evaluate"]["best"]).items():
+        if not math.isfinite(weight):
+            raise UserError(f"evaluate.best={config['evaluate']['best']}: {name} weighs {weight}, give a finite number")
         if name not in known:
             raise UserError(
                 f"evaluate.best names {name}, which none of metrics=[{', '.join(config['metrics'])}] gives: "

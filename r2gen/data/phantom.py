@@ -29,6 +29,12 @@ class Phantom:
             raise UserError(f"data.version={version}: this code draws version {VERSION}; set data.version={VERSION}")
         if size_px < 32:
             raise UserError(f"data.size_px={size_px}: a phantom film needs at least 32 pixels")
+        if train_studies == 0:
+            raise UserError("data.train_studies=0: there is nothing to learn from; give at least 1")
+        for name, number in (("seed", seed), ("train_studies", train_studies), ("val_studies", val_studies),
+                             ("test_studies", test_studies)):  # fmt: skip
+            if number < 0:
+                raise UserError(f"data.{name}={number} must not be negative")
         self.seed = seed
         self.size_px = size_px
         self._counts = dict(zip(SPLITS, (train_studies, val_studies, test_studies), strict=True))

@@ -32,6 +32,15 @@ def pixels(findings: set[str], view: str, *, seed: int = 5) -> np.ndarray:
     return DRAW[view](frozenset(findings), np.random.default_rng(seed), 64).astype(float)
 
 
+@pytest.mark.parametrize(
+    ("name", "number"), [("seed", -1), ("train_studies", 0), ("train_studies", -1), ("test_studies", -1)]
+)
+def test_a_number_that_no_set_has_is_refused_by_name(name: str, number: int) -> None:
+    counts = {"seed": 0, "train_studies": 1, "val_studies": 0, "test_studies": 0, name: number}
+    with pytest.raises(UserError, match=f"data.{name}={number}"):
+        Phantom(**counts, size_px=64, version=VERSION)
+
+
 def test_the_reader_undoes_the_grammar() -> None:
     rng = np.random.default_rng(7)
     for _ in range(10_000):
