@@ -25,6 +25,7 @@ from torch import nn
 
 from r2gen import dist
 from r2gen.errors import UserError
+from r2gen.run_folder import write_whole
 from r2gen.train.engine import set_masters, trainable_tensors
 
 FORMAT = 1
@@ -40,6 +41,7 @@ class TrainState:
     best_score: float | None = None
     best_step: int | None = None
     stale: int = 0  # validations since the best one
+    validated_step: int = 0  # the step of the last validation
     world: int = 1
     zero_stage: int = 0
     seconds: float = 0.0  # spent in training steps, over all starts
@@ -52,10 +54,14 @@ class Checkpoints:
     def __init__(self, run_dir: Path, *, keep: int) -> None:
         self.folder = run_dir / "checkpoints"
         self.keep = keep
+        self.saved_step: int | None = None  # what `last` points at, where this object wrote or read it
 
     def path(self, name: str) -> Path | None:
         """The checkpoint that `last` or `best` points at, None where there is none yet."""
         link = self.folder / name
+        if link.is_symlink() and not link.exists():
+            raise UserError(f"{link} points at {link.readlink()}, which is gone: let it point at a checkpoint that is "
+                            "there, or remove it to start over")  # fmt: skip
         return link.resolve() if link.is_dir() else None
 
     def best(self) -> Path:
@@ -75,13 +81,33 @@ class Checkpoints:
         path = self.path(name)
         if path is None:
             return None
-        stored = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        if stored["format"] != FORMAT:
-            raise UserError(f"{path} has checkpoint format {stored['format']}, this version reads {FORMAT}")
-        return TrainState(**stored)
+        try:
+            stored = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            if stored["format"] != FORMAT:
+                raise UserError(f"{path} has checkpoint format {stored['format']}, this version reads {FORMAT}")
+            return TrainState(**stored)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}/state.json cannot be read: {error!r}; point {self.folder / name} at an earlier "
+                            "checkpoint") from error  # fmt: skip
 
-    def save(self, engine: Any, state: TrainState, *, is_best: bool) -> None:
-        """Write the checkpoint of state.step on all ranks; afterwards `last` (and `best`) point at it."""
+    def record(self, state: TrainState, *, is_best: bool) -> None:
+        """After the validation of the checkpoint just saved: let `best` point at it where it is, and keep its score.
+
+        In this order, so that a kill between the two only repeats the validation.
+        """
+        if dist.is_first():
+            target = self.folder / f"step-{state.step:08d}"
+            if is_best:
+                point(self.folder / BEST, target.name)
+                sync(self.folder)
+            write_whole(target / "state.json", state_text(state))
+            self._prune()
+        dist.barrier()
+
+    def save(self, engine: Any, state: TrainState) -> None:
+        """Write the checkpoint of state.step on all ranks, unless it was; afterwards `last` points at it."""
+        if self.saved_step == state.step:
+            return
         target = self.folder / f"step-{state.step:08d}"
         partial = self.folder / f".partial-{target.name}"
         if dist.is_first():
@@ -94,7 +120,7 @@ class Checkpoints:
         tensors = trainable_tensors(engine)
         if dist.is_first():
             save_file(tensors, partial / "trainable.safetensors")
-            (partial / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+            (partial / "state.json").write_text(state_text(state), encoding="utf-8")
         dist.barrier()
         if dist.is_first():
             sync_tree(partial)
@@ -102,10 +128,9 @@ class Checkpoints:
                 shutil.rmtree(target)
             partial.rename(target)
             point(self.folder / LAST, target.name)
-            if is_best:
-                point(self.folder / BEST, target.name)
             sync(self.folder)
             self._prune()
+        self.saved_step = state.step
         dist.barrier()
 
     def _prune(self) -> None:
@@ -143,8 +168,12 @@ class Checkpoints:
                 raise UserError(f"{path}/engine cannot be read: {error}\n{way_out}") from error
             if loaded is None:
                 raise UserError(f"{path}/engine cannot be read: {way_out}")
-        state.world, state.zero_stage = dist.world(), zero_stage
+        state.world, state.zero_stage, self.saved_step = dist.world(), zero_stage, state.step
         return state
+
+
+def state_text(state: TrainState) -> str:
+    return json.dumps(asdict(state), indent=2) + "\n"
 
 
 def load_trainable(model: nn.Module, checkpoint: Path) -> Mapping[str, torch.Tensor]:

@@ -60,7 +60,21 @@ def fit(
     engine.train()
     began, seen_before, seconds_before = time.monotonic(), state.step, state.seconds
 
-    while state.step < total_steps and not ended_early(state, settings.patience):
+    while True:
+        # First in the loop, so that a run stopped or killed before its validation begins with it when it goes on.
+        if state.step in validation_steps and state.validated_step != state.step:
+            paused = time.monotonic()
+            checkpoints.save(engine, state)  # before it is scored: what goes wrong in scoring costs no training
+            checkpoints.record(state, is_best=validated(engine, validate, selection, state, log))
+            refresh_page()
+            engine.train()
+            began += time.monotonic() - paused  # samples/s counts training alone
+        if ended_early(state, settings.patience):
+            log.say(f"{state.stale} validations without a better score: training ends at step {state.step}")
+            return state
+        if state.step >= total_steps:
+            return state
+
         seed_step(settings.seed, state.step)
         set_rate(engine.optimizer, rate_at(state.step, total=total_steps, peak=settings.learning_rate,
                                            floor=settings.min_learning_rate, warmup=settings.warmup_steps,
@@ -92,30 +106,26 @@ def fit(
             })  # fmt: skip
         watch.forget_step()
         wanted = agreed_stop(stop, state.step, settings.log_every_steps, engine.device)
-        if state.step in validation_steps and not wanted:
+        if wanted or (settings.save_every_steps and state.step % settings.save_every_steps == 0):
             watch.refuse_not_finite()
             paused = time.monotonic()
-            is_best = validated(engine, validate, selection, state, log)
-            checkpoints.save(engine, state, is_best=is_best)
-            refresh_page()
-            engine.train()
-            began += time.monotonic() - paused  # samples/s counts training alone
-        elif wanted or (settings.save_every_steps and state.step % settings.save_every_steps == 0):
-            watch.refuse_not_finite()
-            checkpoints.save(engine, state, is_best=False)
+            checkpoints.save(engine, state)
+            began += time.monotonic() - paused
         if wanted:
             raise Stopped
-    return state
+        if state.step in validation_steps:
+            watch.refuse_not_finite()
 
 
 def validated(engine: Any, validate: Callable[[], dict[str, float]] | None,
               selection: Callable[[dict[str, float]], float], state: TrainState, log: TrainLog) -> bool:  # fmt: skip
     """Score the validation split, note it in `state`, and say whether it is the best so far."""
     if validate is None:
+        state.validated_step = state.step
         return True
     engine.eval()
     scores = validate()
-    score = selection(scores)
+    score, state.validated_step = selection(scores), state.step
     is_best = state.best_score is None or score > state.best_score
     if is_best:
         state.best_score, state.best_step, state.stale = score, state.step, 0

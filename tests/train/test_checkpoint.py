@@ -49,7 +49,7 @@ def test_going_on_is_bit_for_bit_and_with_weights_alone_they_are_exact(zero: int
     step(unbroken, 0, 1)
     step(unbroken, 2, 3)
     checkpoints = Checkpoints(tmp_path, keep=2)
-    checkpoints.save(unbroken, TrainState(step=2, best_score=0.5, world=1, zero_stage=zero), is_best=True)
+    save(checkpoints, unbroken, TrainState(step=2, best_score=0.5, world=1, zero_stage=zero), is_best=True)
     stored = trainable_tensors(unbroken)
     assert same(load_file(tmp_path / "checkpoints" / "last" / "trainable.safetensors"), stored)
     step(unbroken, 4, 5)
@@ -70,9 +70,14 @@ def test_going_on_is_bit_for_bit_and_with_weights_alone_they_are_exact(zero: int
         engine.destroy()
 
 
+def save(checkpoints: Checkpoints, engine: Any, state: TrainState, *, is_best: bool) -> None:
+    checkpoints.save(engine, state)
+    checkpoints.record(state, is_best=is_best)
+
+
 def test_another_zero_stage_or_rank_count_is_refused_with_the_way_out(engine: Any, tmp_path: Path):
     checkpoints = Checkpoints(tmp_path, keep=2)
-    checkpoints.save(engine, TrainState(step=1, world=2, zero_stage=1), is_best=False)
+    save(checkpoints, engine, TrainState(step=1, world=2, zero_stage=1), is_best=False)
     with pytest.raises(UserError, match=r"2 rank\(s\) under ZeRO 1.*trainer\.resume=weights"):
         checkpoints.resume(engine, zero_stage=0, weights_only=False)
     state = checkpoints.resume(engine, zero_stage=0, weights_only=True)
@@ -91,12 +96,12 @@ def test_links_are_relative_and_all_but_the_last_and_the_best_are_pruned(engine:
     checkpoints = Checkpoints(tmp_path, keep=2)
     (tmp_path / "checkpoints" / ".partial-step-00000009").mkdir(parents=True)  # a kill left it
     for number in range(1, 6):
-        checkpoints.save(engine, TrainState(step=number), is_best=number == 2)
+        save(checkpoints, engine, TrainState(step=number), is_best=number == 2)
     kept = {path.name: path for path in (tmp_path / "checkpoints").iterdir()}
     assert set(kept) == {"step-00000002", "step-00000004", "step-00000005", LAST, BEST}
     assert (str(kept[LAST].readlink()), str(kept[BEST].readlink())) == ("step-00000005", "step-00000002")
-    checkpoints.save(engine, TrainState(step=6), is_best=True)
-    assert {path.name for path in (tmp_path / "checkpoints").glob("step-*")} == {f"step-0000000{n}" for n in (4, 5, 6)}
+    save(checkpoints, engine, TrainState(step=6), is_best=True)
+    assert {path.name for path in (tmp_path / "checkpoints").glob("step-*")} == {f"step-0000000{n}" for n in (2, 5, 6)}
     assert checkpoints.best() == (tmp_path / "checkpoints" / "step-00000006").resolve()
     moved = tmp_path / "elsewhere"
     moved.mkdir()
@@ -106,7 +111,7 @@ def test_links_are_relative_and_all_but_the_last_and_the_best_are_pruned(engine:
 
 def test_only_what_trains_is_written_and_the_digest_follows_it(engine: Any, tmp_path: Path):
     checkpoints = Checkpoints(tmp_path, keep=2)
-    checkpoints.save(engine, TrainState(step=1), is_best=True)
+    save(checkpoints, engine, TrainState(step=1), is_best=True)
     first = checkpoints.best_digest()
     tensors = load_file(checkpoints.best() / "trainable.safetensors")
     assert set(tensors) == {name for name, p in engine.module.named_parameters() if p.requires_grad}
@@ -117,13 +122,13 @@ def test_only_what_trains_is_written_and_the_digest_follows_it(engine: Any, tmp_
     assert stored
     assert not any(tensor.shape == frozen.shape and torch.equal(tensor, frozen) for tensor in stored)
     step(engine, 0, 1)
-    checkpoints.save(engine, TrainState(step=1), is_best=True)  # the same step again replaces it
+    save(checkpoints, engine, TrainState(step=2), is_best=True)
     assert checkpoints.best_digest() != first
 
 
 def test_another_format_is_refused(engine: Any, tmp_path: Path):
     checkpoints = Checkpoints(tmp_path, keep=2)
-    checkpoints.save(engine, TrainState(step=1), is_best=True)
+    save(checkpoints, engine, TrainState(step=1), is_best=True)
     file = checkpoints.best() / "state.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "format": 7}))
     with pytest.raises(UserError, match="format 7"):
@@ -132,7 +137,7 @@ def test_another_format_is_refused(engine: Any, tmp_path: Path):
 
 def test_broken_engine_files_are_refused_with_the_way_out(engine: Any, tmp_path: Path):
     checkpoints = Checkpoints(tmp_path, keep=2)
-    checkpoints.save(engine, TrainState(step=1), is_best=True)
+    save(checkpoints, engine, TrainState(step=1), is_best=True)
     for file in checkpoints.best().glob("engine/*"):
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match=r"trainer\.resume=weights"):

@@ -208,6 +208,29 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_unbroken_one(start: Callable
     assert logs[0] == logs[1]
 
 
+def test_a_stop_within_a_validation_costs_no_training_and_the_validation_is_made_up_for(start: Callable[..., Run]):
+    run = start("stopped")
+
+    def stopped() -> dict[str, float]:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        run.fit(3, at={3}, validate=stopped)
+    assert run.checkpoints.state(LAST).step == 3
+    state = start("stopped", resume=True).fit(3, at={3}, scores=[0.7])
+    assert (state.step, state.best_step, state.best_score, state.validated_step) == (3, 3, 0.7, 3)
+
+
+def test_a_stop_in_the_last_step_leaves_the_last_validation_to_the_next_start(start: Callable[..., Run]):
+    run = start("last")
+    run.stop.asked = True
+    with pytest.raises(Stopped):
+        run.fit(1, at={1})
+    resumed = start("last", resume=True)
+    resumed.fit(1, at={1}, scores=[0.7])
+    assert resumed.checkpoints.best().name == "step-00000001"
+
+
 def test_each_epoch_reads_every_film_once(start: Callable[..., Run]):
     seen: list[str] = []
     run = start(data=dataset(film=lambda view: (seen.append(view), noise(view))[1]))
