@@ -37,8 +37,9 @@ JPEG_QUALITY = 80
 def write_page(run_dir: Path, *, films: Mapping[str, Sequence[Image.Image]] | None = None) -> Path:
     """(Re)write run_dir/report.html from the run's own files, atomically (temporary name, then rename).
 
-    `films` maps the ids of `shown_studies` to their films (mode L); as many studies are shown, or 24 where it is empty.
-    None keeps the films of the page that is there, so that a launcher can say how a run ended. Gives the page's path.
+    `films` maps the ids of `shown_studies` to their films (mode L); as many studies are shown, none where it
+    is empty. None keeps the studies and films of the page that is there (24 studies without films where there is none),
+    so that a launcher can say how a run ended. Gives the page's path.
     Only run.json and config.yaml must be there. Raises UserError naming a broken file (and line).
     """
     page = run_dir / "report.html"
@@ -165,8 +166,8 @@ def _loss(row: Row) -> float:
     return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else math.inf
 
 
-def _studies(folder: Path, *, metrics: Row, films: Mapping[str, list[str]]) -> Row | None:
-    """The chosen studies with their films and scores; None before the first prediction."""
+def _studies(folder: Path, *, metrics: Row, films: Mapping[str, list[str]] | None) -> Row | None:
+    """As many studies as there are films for, with films and scores; None before the first prediction."""
     found = _predictions(folder, metrics=metrics)
     if found is None:
         return None
@@ -184,10 +185,10 @@ def _studies(folder: Path, *, metrics: Row, films: Mapping[str, list[str]]) -> R
         "rows": [
             {
                 **by_id[study],
-                "films": films.get(study, []),
+                "films": (films or {}).get(study, []),
                 "scores": {score: values[study] for score, values in per_report.items() if study in values},
             }
-            for study in chosen_studies(list(by_id), count=len(films) or STUDIES)
+            for study in chosen_studies(list(by_id), count=STUDIES if films is None else len(films))
         ],
     }
 
@@ -220,12 +221,12 @@ def _embedded(films: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[str]
     return embedded
 
 
-def _embedded_before(page: Path) -> dict[str, list[str]]:
-    """The films, by study, of the page that is there; none where there is no page."""
+def _embedded_before(page: Path) -> dict[str, list[str]] | None:
+    """The films, by study, of the page that is there; None where there is no page, or none with studies."""
     if not page.exists():
-        return {}
+        return None
     studies = json.loads(page.read_text(encoding="utf-8").partition(DATA)[2].partition("</script>")[0])["studies"]
-    return {row["id"]: row["films"] for row in studies["rows"]} if studies else {}
+    return {row["id"]: row["films"] for row in studies["rows"]} if studies else None
 
 
 def _data_uri(film: Image.Image, *, size_px: int) -> str:

@@ -183,7 +183,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     run = with_predictions(started_run(tmp_path / "run"), count=3, text=HOSTILE)
     description = json.loads((run / "run.json").read_text())
     write_json(run / "run.json", {**description, "name": HOSTILE, "reason": HOSTILE})
-    page = write_page(run, films={})
+    page = write_page(run)
     text = page.read_text(encoding="utf-8")
     assert text.count("<script") == TEMPLATE.read_text().count("<script")
     assert text.count("</script") == TEMPLATE.read_text().count("</script")
@@ -208,13 +208,20 @@ def test_every_stage_has_a_page(tmp_path: Path, status: str) -> None:
     assert (content["studies"], content["metrics"], content["curves"]["steps"]) == (None, None, [])
     content = shown(write_page(with_training(run), films={}))
     assert len(content["curves"]["steps"]) == 200
-    content = shown(write_page(with_predictions(run, split="val"), films={}))
+    content = shown(write_page(with_predictions(run, split="val")))
     assert content["studies"]["split"] == "val"
-    content = shown(write_page(with_metrics(with_predictions(run)), films={}))
+    content = shown(write_page(with_metrics(with_predictions(run))))
     assert content["studies"]["split"] == "test"
     assert "per_report" not in content["metrics"]
     assert len(content["studies"]["rows"]) == 24
     assert all("bleu_4" in row["scores"] for row in content["studies"]["rows"])
+
+
+def test_a_page_of_no_studies_stays_without_them(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    assert shown_studies(run, count=0) == ("test", [])
+    assert shown(write_page(run, films={}))["studies"]["rows"] == []
+    assert shown(write_page(run))["studies"]["rows"] == []
 
 
 def test_test_reports_of_an_older_checkpoint_stay_out_while_training_goes_on(tmp_path: Path) -> None:
