@@ -1,4 +1,4 @@
-"""Scores as a plain-text table: systems as rows, scores as columns, and no two recipes of one score side by side."""
+"""Scores as a plain-text table: systems as rows, scores as columns."""
 
 import json
 from collections.abc import Mapping
@@ -21,15 +21,8 @@ COLUMNS = (
 )
 
 
-def terminal_table(
-    rows: Mapping[str, Mapping[str, float]], *, signatures: Mapping[str, Mapping[str, str]] | None = None
-) -> str:
-    """The table of systems (rows, in the order given) and scores to three decimals; "-" where a row lacks one.
-
-    `signatures` names for each row how each of its metrics came about. Raises UserError where two rows differ in one:
-    such numbers do not compare.
-    """
-    _refuse_other_recipes(signatures or {})
+def terminal_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """The table of systems (rows, in the order given) and scores to three decimals; "-" where a row lacks one."""
     given = list(dict.fromkeys(score for scores in rows.values() for score in scores))
     columns = [score for score in COLUMNS if score in given] + [score for score in given if score not in COLUMNS]
     cells = [["", *columns]] + [
@@ -62,15 +55,3 @@ def table_of_run(run_dir: Path) -> str:
     ]
     skipped = [f"{name}: skipped, {reason}" for name, reason in metrics.get("skipped", {}).items()]
     return "\n\n".join(tables + skipped)
-
-
-def _refuse_other_recipes(signatures: Mapping[str, Mapping[str, str]]) -> None:
-    first: dict[str, tuple[str, str]] = {}  # metric -> the first row that has it, and its signature
-    for row, of_row in signatures.items():
-        for metric, signature in of_row.items():
-            other, expected = first.setdefault(metric, (row, signature))
-            if signature != expected:
-                raise UserError(
-                    f"{metric} of {other} and of {row} came about in two ways and do not compare:"
-                    f" {expected} against {signature}. Score both again with one R2Gen (task=evaluate)"
-                )

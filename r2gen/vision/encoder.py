@@ -46,7 +46,6 @@ class TimmEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = create_backbone(name, path, model_args or {})
-        self.has_weights = path is not None
         self.lora_targets = lora_targets or []
         self.transform = FilmTransform(image_size_px)
         if gradient_checkpointing:

@@ -1,4 +1,4 @@
-"""A table has its columns in one order, and refuses numbers that do not compare."""
+"""A table has its columns in one order, and a run's table has a part a split."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,6 @@ import pytest
 from r2gen.errors import UserError
 from r2gen.evaluate.tables import table_of_run, terminal_table
 
-SIGNATURE = "tok:space|case:kept|refs:1|impl:pycocoevalcap-1.2"
-
 
 def test_columns_stand_in_one_order_and_gaps_are_dashes() -> None:
     rows = {"model": {"cider": 0.41234, "own": 1.0, "bleu_4": 0.1}, "constant": {"meteor": 0.2, "bleu_4": 0.0996}}
@@ -18,14 +16,6 @@ def test_columns_stand_in_one_order_and_gaps_are_dashes() -> None:
         "model      0.100       -  0.412  1.000\n"
         "constant   0.100   0.200      -      -"
     )  # fmt: skip
-
-
-def test_two_recipes_of_one_score_are_not_set_side_by_side() -> None:
-    rows = {"ours": {"bleu_4": 0.1}, "theirs": {"bleu_4": 0.2}}
-    same = {"ours": {"bleu": SIGNATURE, "cider": SIGNATURE}, "theirs": {"bleu": SIGNATURE}}
-    assert "theirs" in terminal_table(rows, signatures=same)
-    with pytest.raises(UserError, match=r"bleu of ours and of theirs .* do not compare"):
-        terminal_table(rows, signatures=same | {"theirs": {"bleu": SIGNATURE.replace("space", "ptb")}})
 
 
 def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_path: Path) -> None:
