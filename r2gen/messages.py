@@ -16,13 +16,32 @@ OPEN_GROUPS = ("vision.", "projector.", "data.", "generation.", "logger.", "metr
 
 
 def for_hydra(overrides: Iterable[str]) -> list[str]:
-    """Overrides as Hydra takes them: `vision.path=X` becomes `++vision.path=X`."""
-    return [f"++{text}" if text.startswith(OPEN_GROUPS) and "=" in text else text for text in overrides]
+    """Overrides as Hydra takes them: `vision.path=X` becomes `++vision.path=X`.
+
+    Hydra merges a dictionary into the one of the YAML. Here it replaces that, so the key is first set to null.
+    """
+    given = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not (equals and key.startswith(OPEN_GROUPS)):
+            given.append(text)
+            continue
+        if value.lstrip().startswith("{"):
+            given.append(f"++{key}=null")
+        given.append(f"++{text}")
+    return given
 
 
 def as_typed(overrides: Iterable[str]) -> list[str]:
     """The inverse of for_hydra."""
-    return [text.removeprefix("++") if text.removeprefix("++").startswith(OPEN_GROUPS) else text for text in overrides]
+    typed: list[str] = []
+    for text in overrides:
+        bare = text.removeprefix("++")
+        key, _, value = bare.partition("=")
+        if value.lstrip().startswith("{") and typed and typed[-1] == f"{key}=null":
+            typed.pop()
+        typed.append(bare if bare.startswith(OPEN_GROUPS) else text)
+    return typed
 
 
 def plain(error: Exception) -> str:
@@ -42,7 +61,7 @@ def plain(error: Exception) -> str:
         if not options:
             return f"unknown option {missing[1]}={missing[2]}"
         hint = config.suggest(missing[2], options)
-        return f"{missing[1]}={missing[2]} does not exist{hint}\nthere are {', '.join(options)}"
+        return f"{missing[1]}={missing[2]} does not exist{hint}\noptions of {missing[1]}: {', '.join(options)}"
     if error.__cause__ is not None and isinstance(error, HydraException):
         text = f"{text}: {str(error.__cause__).strip()}"
     return re.sub(r"\n\s+(full_key|reference_type|object_type|subtype).*", "", text)

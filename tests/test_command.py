@@ -62,6 +62,15 @@ def test_vision_tune_and_projector_compose_in_every_combination():
 
 
 @pytest.mark.usefixtures("hydra")
+def test_a_typed_dictionary_replaces_the_one_of_the_yaml():
+    typed = ["vision.name=resnet18", "vision.model_args={}", "lm=tiny"]
+    assert composed(*typed)["vision"]["model_args"] == {}
+    assert composed("vision.model_args={stem_width: 8}")["vision"]["model_args"] == {"stem_width": 8}
+    assert composed("vision=resnet50", "vision.model_args={stem_width: 8}")["vision"]["model_args"]["stem_width"] == 8
+    assert messages.as_typed(messages.for_hydra(typed)) == typed
+
+
+@pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize("experiment", options("experiment"))
 def test_every_experiment_composes(experiment: str):
     composed(f"experiment={experiment}", "data.root=/data")
@@ -101,6 +110,7 @@ def test_help_lists_every_option_and_five_examples(tmp_path: Path):
 
 REFUSED = [
     (["lm=lama2"], "did you mean llama2?"),
+    (["quant=int8"], "options of quant: none"),
     (["lmm=3"], "unknown option lmm: did you mean lm?"),
     (["+lmm=3"], "unknown option lmm: did you mean lm?"),
     (["++lm.dtipe=3"], "unknown option lm.dtipe"),
