@@ -41,6 +41,8 @@ def job(composed: DictConfig) -> None:
         statuses.append(run_job(composed))
     except (UserError, HydraException, OmegaConfBaseException) as error:
         statuses.append(refuse(error))
+    if statuses[-1] == launch.STOPPED:
+        raise SystemExit(launch.STOPPED)  # also the jobs of a sweep that would follow
 
 
 def run_job(composed: DictConfig) -> int:
@@ -67,6 +69,7 @@ def refuse(error: Exception) -> int:
 
 
 def main() -> int:
+    launch.leave_on_signals()
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(manual.text(ROOT / "conf", ROOT / "sweeps"))
         return launch.DONE
@@ -78,7 +81,7 @@ def main() -> int:
         job()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         return refuse(error)
-    return max(statuses, default=launch.DONE)
+    return next(status for status in (launch.DEFECT, launch.FIXABLE, launch.DONE) if status in [*statuses, launch.DONE])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """From config.yaml to objects: the only place that instantiates, and where the configuration stops."""
 
+import hashlib
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import torch
 
-from r2gen import compat, dist, targets
+from r2gen import compat, dist, provenance, targets
 from r2gen.config import weighted_scores
 from r2gen.data.dataset import FilmCache, StudyDataset
 from r2gen.data.reports import SPLITS, ReportData
@@ -21,6 +22,7 @@ from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
+from r2gen.run_folder import RunFolder
 from r2gen.stop import StopRequest
 from r2gen.train.fit import LoopSettings
 from r2gen.train.loggers import Logger
@@ -154,13 +156,30 @@ def build_metrics(config: Config) -> dict[str, Metric]:
 
 
 def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluation:
-    settings = config["evaluate"]
+    settings, profile = config["evaluate"], decoding_name(config)
+    run_dir = Path(config["run_dir"])
     return Evaluation(
-        run_dir=Path(config["run_dir"]), data=job.data, datasets=job.datasets, metrics=build_metrics(config),
-        decoding=job.decoding, profile=config["choices"]["generation"], batch_size=settings["batch_size"],
+        run_dir=run_dir, data=job.data, datasets=job.datasets, metrics=build_metrics(config), decoding=job.decoding,
+        profile=profile, metrics_file=metrics_file(config), data_hash=provenance.data_hash(config["data"]),
+        code=provenance.git_revision()["revision"], batch_size=settings["batch_size"],
         workers=config["trainer"]["workers"], best=weighted_scores(settings["best"]),
         page_studies=settings["page_studies"], device=job.device, stop=stop,
     )  # fmt: skip
+
+
+def decoding_name(config: Config) -> str:
+    """The name of the decoding profile; with a mark where its values are not those the run was trained with."""
+    stored, name = RunFolder(Path(config["run_dir"])).config(), str(config["choices"]["generation"])
+    if name != stored["choices"]["generation"] or config["generation"] == stored["generation"]:
+        return name
+    return f"{name}-{hashlib.sha256(provenance.canonical(config['generation']).encode()).hexdigest()[:4]}"
+
+
+def metrics_file(config: Config) -> Path:
+    """metrics.json holds the run's own decoding; another one has a file of its own beside it."""
+    run_dir, name = Path(config["run_dir"]), decoding_name(config)
+    own = name == RunFolder(run_dir).config()["choices"]["generation"]
+    return run_dir / ("metrics.json" if own else f"metrics.{name}.json")
 
 
 def build_logger(config: Config) -> Logger:

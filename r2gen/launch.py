@@ -17,7 +17,7 @@ import yaml
 from r2gen import provenance
 from r2gen.errors import UserError
 from r2gen.evaluate.html import write_page
-from r2gen.evaluate.tables import table_of_run
+from r2gen.evaluate.tables import table_of
 from r2gen.run_folder import EXTENSIBLE, PROCESS_ONLY, RunFolder, differences, identity, write_whole
 
 DONE, DEFECT, FIXABLE, STOPPED = 0, 1, 2, 3  # the exit statuses of every R2Gen command
@@ -75,12 +75,13 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
     folder.create()
     lock = folder.lock()
     try:
-        if folder.exists() and config["fresh"]:
-            folder.clear()
+        trained = (folder.path / "checkpoints").is_dir()
+        if folder.exists() and (config["fresh"] or not trained):
+            folder.clear()  # also what a start that trained nothing has left: it may have had a mistake in it
         if folder.exists():
             _refuse_another(folder, config, data_hash)
             if _is_finished(folder, config):
-                print(f"{folder.path} is finished (fresh=true starts over)\n\n{table_of_run(folder.path)}")
+                print(f"{folder.path} is finished (fresh=true starts over)\n\n{table_of(folder.path / 'metrics.json')}")
                 return DONE
         _describe(folder, config, name=name, overrides=overrides, data_hash=data_hash, mark=mark)
         status = _run_ranks(config, folder.config_file, lock)
@@ -182,6 +183,16 @@ def _status(returncode: int) -> int:
     if returncode in (-signal.SIGTERM, -signal.SIGUSR1):
         return STOPPED
     return returncode if returncode in (DONE, FIXABLE, STOPPED) else DEFECT
+
+
+def leave_on_signals() -> None:
+    """Before any rank runs there is nothing to save: a signal ends the command at once, with STOPPED."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(STOPPED)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, leave)
 
 
 class _Forward:

@@ -20,6 +20,7 @@ from r2gen.errors import UserError
 from r2gen.provenance import canonical
 
 FORMAT = 1
+OURS = {".lock", "config.yaml", "run.json"}  # what may lie in a folder whose first start was killed
 # What changes neither weights nor scores: where, how fast, how loud.
 PROCESS_ONLY = ("choices", "run_dir", "fresh", "task", "hub", "images", "logger", "data.root", "trainer.devices",
                 "trainer.workers", "trainer.micro_batch_size", "trainer.film_cache_mib", "trainer.timeout_s",
@@ -80,7 +81,7 @@ class RunFolder:
         """Make the folder, readable by its owner alone: it holds patient text."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            strangers = [item.name for item in self.path.iterdir() if item.name != ".lock"]
+            strangers = [item.name for item in self.path.iterdir() if item.name not in OURS and item.name[0] != "."]
         except OSError as error:
             raise UserError(f"run_dir={self.path} cannot be used: {error.strerror}") from error
         if strangers and not self.exists():
@@ -108,7 +109,8 @@ class RunFolder:
             self._lock = None
 
     def clear(self) -> None:
-        for item in self.path.iterdir():
+        # run.json goes last: while it is there, a folder half emptied is still known as a run.
+        for item in sorted(self.path.iterdir(), key=lambda item: item == self.run_file):
             if item.name != ".lock":
                 shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
 

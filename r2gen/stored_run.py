@@ -12,7 +12,7 @@ from r2gen.messages import for_hydra
 from r2gen.run_folder import RunFolder
 
 ALLOWED = ("task", "run_dir", "images", "hub", "data.root", "generation", "metrics", "trainer.devices",
-           "trainer.device", "evaluate", "logger")  # fmt: skip
+           "trainer.device", "evaluate")  # fmt: skip
 
 
 def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
@@ -25,28 +25,40 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
     folder = RunFolder(Path(composed.run_dir))
     if not folder.exists():
         raise UserError(f"run_dir={composed.run_dir} is not a run folder: there is no run.json in it")
+    typed = {key_of(override) for override in overrides}
     for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
-        if not any(key == name or key.startswith(name + ".") for name in ALLOWED):
+        if not any(lies_under(key_of(override), name) for name in ALLOWED):
             raise UserError(f"{override}: the run in {composed.run_dir} has this fixed; with task={composed.task} only "
                             f"{', '.join(ALLOWED)} may be typed")  # fmt: skip
-    stored = folder.config()
-    recomposed = hydra.compose(
-        "config", overrides=for_hydra([*folder.facts()["overrides"], *overrides]), return_hydra_config=True
-    )
+    # A value typed for the stored profile does not belong to a profile chosen now.
+    chosen = {key for key in typed if "." not in key}
+    kept = [override for override in folder.facts()["overrides"]
+            if not any(lies_under(key_of(override), group) for group in chosen)]  # fmt: skip
+    recomposed = hydra.compose("config", overrides=for_hydra([*kept, *overrides]), return_hydra_config=True)
     choices = recomposed.hydra.runtime.choices
     with open_dict(recomposed):
         del recomposed["hydra"]
     asked = OmegaConf.to_container(recomposed, resolve=True)
     assert isinstance(asked, dict)
+    stored = folder.config()
     plain = {key: value for key, value in stored.items() if key != "choices"}
     for name in ALLOWED:
         group, _, key = name.partition(".")
+        if not any(lies_under(one, name) for one in typed):
+            continue
         if not key:
             plain[group] = asked[group]
         elif key in asked[group]:
             plain[group] = {**plain[group], key: asked[group][key]}
     config.check(plain)
     compat.refuse(plain)
-    fresh_choices = {group: choices[group] for group in ("generation", "logger")}
-    return plain | {"choices": stored["choices"] | fresh_choices}
+    return plain | {"choices": stored["choices"] | {"generation": choices["generation"]}}
+
+
+def key_of(override: str) -> str:
+    """`generation.num_beams` of `++generation.num_beams=3`."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def lies_under(key: str, name: str) -> bool:
+    return key == name or key.startswith(name + ".")

@@ -13,7 +13,7 @@ from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import steps_for
 from r2gen.errors import UserError
 from r2gen.evaluate.evaluation import Evaluation
-from r2gen.evaluate.tables import table_of_run
+from r2gen.evaluate.tables import table_of
 from r2gen.model.tune import size_table, sizes
 from r2gen.run_folder import RunFolder
 from r2gen.stop import StopRequest
@@ -43,7 +43,7 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
         folder.record(seconds={"train": round(earlier.get("train", 0) + trained_s, 1),
                                                   "evaluate": round(total_s - trained_s, 1)})  # fmt: skip
         evaluation.refresh_page()
-        print(f"\n{table_of_run(folder.path)}\n\npage: {folder.path / 'report.html'}", flush=True)
+        print(f"\n{table_of(evaluation.metrics_file)}\n\npage: {folder.path / 'report.html'}", flush=True)
     dist.barrier()
 
 
@@ -55,7 +55,7 @@ def evaluate(config: Config, device: torch.device, stop: StopRequest) -> None:
     score(config, job, evaluation)
     if dist.is_first():
         evaluation.refresh_page()
-        print(f"\n{table_of_run(folder.path)}\n\npage: {folder.path / 'report.html'}", flush=True)
+        print(f"\n{table_of(evaluation.metrics_file)}\n\npage: {folder.path / 'report.html'}", flush=True)
     dist.barrier()
 
 
@@ -126,7 +126,8 @@ def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFol
 def describe(folder: RunFolder, job: Job) -> None:
     """Print and record what trains, and on what."""
     parts = sizes(job.model)
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if job.bf16 else []
+    on_gpu = job.device.type == "cuda"
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if on_gpu else []
     folder.record(parameters=[vars(part) for part in parts[:-1]], hardware={**folder.facts()["hardware"], "gpus": gpus})
     counts = ", ".join(f"{len(dataset):,} {split}" for split, dataset in job.datasets.items())
     print(f"studies: {counts}\n{size_table(parts)}", flush=True)

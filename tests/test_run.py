@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 from smallest_run import command, run
+
+from r2gen import load_run
 
 EPOCHS = 4
 UNBROKEN = ("trainer.epochs=4", "evaluate.every=1", "trainer.save_every_steps=1", "run_dir=run")
@@ -158,26 +161,30 @@ def test_two_epochs_and_two_more_are_four(tmp_path: Path):
 
 
 def test_a_finished_run_is_evaluated_again_and_writes_reports(plain: Path, tmp_path: Path):
-    done = run(
-        "task=evaluate",
-        "run_dir=run",
-        "generation=beam3",
-        "generation.max_new_tokens=8",
-        cwd=plain.parent,
-        smallest=False,
-    )
+    own = (plain / "metrics.json").read_text()
+    evaluate = ("task=evaluate", "run_dir=run", "evaluate.splits=[val]")
+    done = run(*evaluate, "generation=beam3", "generation.max_new_tokens=9", cwd=plain.parent, smallest=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (plain / "predictions" / "test.beam3.jsonl").is_file()
-    from PIL import Image
+    assert (plain / "predictions" / "val.beam3.jsonl").is_file()
+    assert json.loads((plain / "metrics.beam3.json").read_text())["made_by"]["generation"]["max_new_tokens"] == 9
+    assert (plain / "metrics.json").read_text() == own, "the run's own scores are untouched"
+    done = run(*evaluate, cwd=plain.parent, smallest=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((plain / "metrics.json").read_text())["splits"] == json.loads(own)["splits"], (
+        "test is still there"
+    )
 
     films = [tmp_path / name for name in ("a.png", "b.png")]
     for film in films:
         Image.new("L", (50, 40), 90).save(film)
     done = run("task=generate", "run_dir=run", f"images=[{films[0]},{films[1]}]", cwd=plain.parent, smallest=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    from r2gen import load_run
-
     assert done.stdout.splitlines()[-1].strip() == load_run(plain).generate(films)
+
+
+def test_a_mistake_found_before_training_is_mended_in_the_same_folder(tmp_path: Path):
+    assert run("run_dir=run", "vision.path=/nope", cwd=tmp_path).returncode == 2
+    assert run("run_dir=run", "trainer.max_steps=1", cwd=tmp_path).returncode == 0
 
 
 def test_a_second_command_on_a_busy_folder_is_refused(tmp_path: Path):

@@ -29,17 +29,19 @@ NULL_SEED = 0  # of the shuffled row
 class Evaluation:
     """Scores splits of one data set with one decoding profile, and keeps metrics.json and report.html up to date.
 
-    `profile` is the profile's name, in file names and in the header; `best` the weights of the scores that pick the
-    best checkpoint. On ranks other than 0 it generates its share and writes nothing.
+    `profile` is the decoding's name, in file names and headers; `data_hash` and `code` say, with the checkpoint and the
+    decoding, what made a prediction; `best` has the weights of the scores that pick the best checkpoint. On ranks other
+    than 0 it generates its share and writes nothing.
     """
 
     def __init__(
         self, *, run_dir: Path, data: ReportData, datasets: Mapping[str, StudyDataset], metrics: Mapping[str, Metric],
-        decoding: Decoding, profile: str, batch_size: int, workers: int, best: Mapping[str, float], page_studies: int,
-        device: torch.device, stop: StopRequest,
+        decoding: Decoding, profile: str, metrics_file: Path, data_hash: str, code: str | None, batch_size: int,
+        workers: int, best: Mapping[str, float], page_studies: int, device: torch.device, stop: StopRequest,
     ) -> None:  # fmt: skip
         self.run_dir, self.data, self.datasets, self.metrics = run_dir, data, datasets, metrics
-        self.decoding, self.profile = decoding, profile
+        self.decoding, self.profile, self.metrics_file = decoding, profile, metrics_file
+        self.data_hash, self.code = data_hash, code
         self.batch_size, self.workers, self.device, self.stop = batch_size, workers, device, stop
         self.best, self.page_studies = best, page_studies
 
@@ -141,15 +143,19 @@ class Evaluation:
 
     def _write_metrics(self, entries: Mapping[str, Any], *, checkpoint: str, signature: str, constant: str | None,
                        skipped: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
+        """Splits scored earlier in the same way stay beside those of now."""
+        made_by = self._header(checkpoint)
+        before = read_metrics(self.metrics_file)
+        kept = before if before.get("made_by") == made_by else {"splits": {}, "per_report": {}}
         metrics = {
-            "format": FORMAT, "generation": self.profile, "checkpoint": checkpoint,
-            "splits": {split: {key: value for key, value in entry.items() if key != "per_report"}
-                       for split, entry in entries.items()},
+            "format": FORMAT, "generation": self.profile, "checkpoint": checkpoint, "made_by": made_by,
+            "splits": kept["splits"] | {split: {key: value for key, value in entry.items() if key != "per_report"}
+                                        for split, entry in entries.items()},
             "signatures": dict(part.split("|", 1) for part in signature.split("; ") if part),
             "constant_report": constant, "skipped": dict(skipped),
-            "per_report": {split: entry["per_report"] for split, entry in entries.items()},
+            "per_report": kept["per_report"] | {split: entry["per_report"] for split, entry in entries.items()},
         }  # fmt: skip
-        write_whole(self.run_dir / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+        write_whole(self.metrics_file, json.dumps(metrics, indent=1) + "\n")
         return metrics
 
     def _file(self, split: str) -> Path:
@@ -157,4 +163,13 @@ class Evaluation:
 
     def _header(self, checkpoint: str) -> dict[str, Any]:
         return {"checkpoint": checkpoint, "profile": self.profile, "generation": asdict(self.decoding),
-                "batch_size": self.batch_size}  # fmt: skip
+                "batch_size": self.batch_size, "data_hash": self.data_hash, "code": self.code}  # fmt: skip
+
+
+def read_metrics(file: Path) -> dict[str, Any]:
+    """What a metrics file holds; nothing where there is none, or a torn one: it is about to be replaced."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

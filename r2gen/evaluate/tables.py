@@ -39,9 +39,8 @@ def terminal_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     )
 
 
-def table_of_run(run_dir: Path) -> str:
-    """The scores of a run folder: one table a split, the model's row first, then the null rows."""
-    file = run_dir / "metrics.json"
+def table_of(file: Path) -> str:
+    """The scores in a run's metrics file: one table a split, the model's row first, then the null rows."""
     if not file.is_file():
         return f"no scores yet: {file} is missing"
     try:
@@ -50,7 +49,8 @@ def table_of_run(run_dir: Path) -> str:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} holds no scores of a run ({error!r}): remove it and run task=evaluate") from error
     tables = [
-        f"{name}: {studies} {'study' if studies == 1 else 'studies'}\n{terminal_table(systems)}"
+        f"{name}: {studies} {'study' if studies == 1 else 'studies'}, decoding {metrics.get('generation')}\n"
+        f"{terminal_table(systems)}"
         for name, (studies, systems) in splits.items()
     ]
     skipped = [f"{name}: skipped, {reason}" for name, reason in metrics.get("skipped", {}).items()]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from r2gen.errors import UserError
-from r2gen.evaluate.tables import table_of_run, terminal_table
+from r2gen.evaluate.tables import table_of, terminal_table
 
 
 def test_columns_stand_in_one_order_and_gaps_are_dashes() -> None:
@@ -19,14 +19,15 @@ def test_columns_stand_in_one_order_and_gaps_are_dashes() -> None:
 
 
 def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_path: Path) -> None:
-    assert "no scores yet" in table_of_run(tmp_path)
+    assert "no scores yet" in table_of(tmp_path / "metrics.json")
     metrics = {
+        "generation": "greedy",
         "splits": {"val": {"studies": 1, "systems": {"model": {"bleu_4": 0.5}, "constant": {"bleu_4": 0.25}}}},
         "skipped": {"test": "the split is empty"},
     }
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    assert table_of_run(tmp_path) == (
-        "val: 1 study\n"
+    assert table_of(tmp_path / "metrics.json") == (
+        "val: 1 study, decoding greedy\n"
         "          bleu_4\n"
         "model      0.500\n"
         "constant   0.250\n"
@@ -35,4 +36,4 @@ def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_pat
     )  # fmt: skip
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match="holds no scores"):
-        table_of_run(tmp_path)
+        table_of(tmp_path / "metrics.json")
