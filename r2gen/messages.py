@@ -18,7 +18,8 @@ OPEN_GROUPS = ("vision.", "projector.", "data.", "generation.", "logger.", "metr
 def for_hydra(overrides: Iterable[str]) -> list[str]:
     """Overrides as Hydra takes them: `vision.path=X` becomes `++vision.path=X`.
 
-    Hydra merges a dictionary into the one of the YAML. Here it replaces that, so the key is first set to null.
+    Hydra merges a dictionary into the one of the YAML. Here it replaces that, so the key is first set to null; the
+    dictionary goes without `++`, as Hydra's sweeper keeps one override of a key spelt alike.
     """
     given = []
     for text in overrides:
@@ -27,8 +28,9 @@ def for_hydra(overrides: Iterable[str]) -> list[str]:
             given.append(text)
             continue
         if value.lstrip().startswith("{"):
-            given.append(f"++{key}=null")
-        given.append(f"++{text}")
+            given += [f"++{key}=null", text]
+        else:
+            given.append(f"++{text}")
     return given
 
 
