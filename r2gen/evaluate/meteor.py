@@ -26,7 +26,7 @@ from r2gen.evaluate.scoring import check_texts, signature
 
 _JAR = Path(pycocoevalcap.bleu.bleu_scorer.__file__).parent.parent / "meteor" / "meteor-1.5.jar"
 # Scores are the same under every flag tried. Under pycocoevalcap's -Xmx2G Java takes 1.3 GB; 400m is slow, 256m fails.
-_JAVA_FLAGS = ("-XX:+DisplayVMOutputToStderr", "-Xmx512m", "-XX:+UseSerialGC")
+_JAVA_FLAGS = ("-XX:+DisplayVMOutputToStderr", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 _STATISTICS = 23  # numbers the jar gives for one report
 
 
