@@ -1,6 +1,15 @@
-"""What `python run.py --help` prints: tasks, groups with their options, examples. Imports no torch."""
+"""What `python run.py --help` prints: tasks, groups with their options, values, examples. Imports no torch."""
 
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from r2gen import config
 
 HEAD = """\
 R2Gen trains, tests and compares chest X-ray report generators in which the language model is one config word.
@@ -35,6 +44,24 @@ Exit status: 0 done, 1 a defect of ours, 2 something to fix in the command, 3 st
 """
 GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation", "data", "trainer", "metrics", "logger",
           "experiment")  # fmt: skip
+# The values of these groups stand in the schema, their defaults in these files of conf/.
+VALUES: tuple[tuple[str, type, str], ...] = (
+    ("", config.Config, "config.yaml"),
+    ("evaluate.", config.EvaluateConfig, "config.yaml"),
+    ("trainer.", config.TrainerConfig, "trainer/zero0.yaml"),
+    ("lm.", config.LmConfig, "lm/tiny.yaml"),
+    ("tune.", config.TuneConfig, "tune/deep.yaml"),
+    ("tune.lm.", config.TuneLmConfig, "tune/lm/auto.yaml"),
+)
+OF_TARGETS = """\
+  vision.*, projector.*, data.*, metrics.NAME.*, logger.*
+      the arguments of the class that the group's YAML names
+  generation.*, lm.prompt.*, lm.architecture.*, tune.lora.*, tune.lm.lora.*
+      as in the YAML of the option; --cfg job prints them all
+  A dictionary, as in vision.model_args={layers: [1, 1]}, replaces the one of the YAML.
+"""
+COMMENT = re.compile(r"^\s+(\w+): .*?  # (.+)$", re.MULTILINE)  # behind a field of a dataclass
+YAML_COMMENT = re.compile(r"^\s*(\w+): .*? # (.+)$", re.MULTILINE)
 
 
 def text(conf: Path, sweeps: Path) -> str:
@@ -42,7 +69,30 @@ def text(conf: Path, sweeps: Path) -> str:
     for group in GROUPS:
         lines += _options(conf / group, f"{group}=")
     lines += _options(sweeps, "+sweeps=")
-    return "\n".join([HEAD, *lines, "", EXAMPLES])
+    lines += ["", "values, with the defaults of a plain `python run.py`"]
+    for prefix, schema, file in VALUES:
+        lines += _values(prefix, schema, conf / file)
+    return "\n".join([HEAD, *lines, OF_TARGETS, EXAMPLES])
+
+
+def _values(prefix: str, schema: type, file: Path) -> Iterator[str]:
+    """One line a value: its name, its default, its choices, and the comment behind it in the schema or the YAML."""
+    written = file.read_text(encoding="utf-8")
+    defaults: dict[str, Any] = yaml.safe_load(written)
+    if prefix == "evaluate.":
+        defaults = defaults["evaluate"]
+    comments = dict(YAML_COMMENT.findall(written)) | dict(COMMENT.findall(inspect.getsource(schema)))
+    for spec in fields(schema):
+        if spec.name not in defaults or isinstance(defaults[spec.name], dict):
+            continue
+        choices, comment = " | ".join(spec.metadata.get("choices", ())), comments.get(spec.name, "")
+        about = "; ".join(part for part in dict.fromkeys((choices, comment)) if part)
+        yield f"  {f'{prefix}{spec.name}={_written(defaults[spec.name])}':<42} {about}".rstrip()
+
+
+def _written(value: Any) -> str:
+    """A default as one types it."""
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n...\n").strip().replace(", ", ",")
 
 
 def _options(folder: Path, title: str) -> list[str]:
