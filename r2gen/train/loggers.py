@@ -1,6 +1,7 @@
 """What a run says while it trains: train.jsonl always, a progress bar or plain lines, and W&B where asked."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -48,12 +49,22 @@ class WandbLogger:
         self.project, self.entity, self.group, self.mode = project, entity, group, mode
 
     def start(self, *, run_dir: Path, run: Record, config: Record) -> None:
-        """Open the W&B run whose id is the identity of ours, so that a resumed run goes on in the same one."""
-        import wandb  # 1.5 s that a run without it does not pay
+        """Open the W&B run whose id is the identity of ours, so that a resumed run goes on in the same one.
 
-        self.run = wandb.init(project=self.project, entity=self.entity, group=self.group, mode=self.mode, dir=run_dir,
-                              id=run["identity"], name=run["name"], resume="allow", config=config, job_type=run["task"],
-                              settings=wandb.Settings(silent=True, console="off"))  # fmt: skip
+        Raises UserError where W&B has no key, or refuses.
+        """
+        for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # otherwise in the home folder, where the login stays
+            os.environ.setdefault(name, str(run_dir.resolve() / "wandb"))
+        import wandb  # only this logger needs it
+
+        try:
+            self.run = wandb.init(project=self.project, entity=self.entity, group=self.group, mode=self.mode,
+                                  dir=run_dir, id=run["identity"], name=run["name"], resume="allow", config=config,
+                                  job_type=run["task"],
+                                  settings=wandb.Settings(silent=True, console="off"))  # fmt: skip
+        except wandb.Error as error:
+            raise UserError(f"logger.mode={self.mode}: W&B says: {error}\nwhere it has no key here, run "
+                            "`wandb login`, or use logger.mode=offline") from error  # fmt: skip
 
     def log(self, record: Record) -> None:
         step = record["step"]
