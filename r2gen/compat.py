@@ -150,7 +150,7 @@ def _refuse_best(config: Config) -> None:
         if name not in known:
             raise UserError(
                 f"evaluate.best names {name}, which none of metrics=[{', '.join(config['metrics'])}] gives: "
-                f"choose among {', '.join(sorted(known))}"
+                f"type evaluate.best=SCORE with one of {', '.join(sorted(known))}"
             )
 
 
