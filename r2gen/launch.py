@@ -21,8 +21,8 @@ from r2gen.evaluate.tables import table_of
 from r2gen.run_folder import EXTENSIBLE, PROCESS_ONLY, RunFolder, differences, identity, write_whole
 
 DONE, DEFECT, FIXABLE, STOPPED = 0, 1, 2, 3  # the exit statuses of every R2Gen command
-# Waiting threads soon yield: libgomp lets them spin, and beside another busy process a step then takes 1.4 times as long
-# (benchmarks/threads.py), and 20 times was seen with the default job's model.
+# Waiting threads soon yield: libgomp lets them spin. Beside another busy process a step then takes longer: 1.4 times in
+# benchmarks/threads.py, 20 times seen with the default job's model.
 SPIN_COUNT = "2000"
 
 
