@@ -146,3 +146,22 @@ def write_whole(path: Path, text: str) -> None:
         out.flush()
         os.fsync(out.fileno())
     temporary.replace(path)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file; a last line torn by a kill is left out, any other broken line is a UserError."""
+    if not path.exists():
+        return []
+    lines = [(number, line) for number, line in enumerate(path.read_bytes().split(b"\n"), start=1) if line.strip()]
+    rows: list[dict[str, Any]] = []
+    for number, line in lines:
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            if number == lines[-1][0]:
+                break
+            raise UserError(f"{path}, line {number} is broken ({error}): remove that line") from None
+        rows.append(row)
+    return rows

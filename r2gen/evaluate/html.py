@@ -21,6 +21,7 @@ import yaml
 from PIL import Image
 
 from r2gen.errors import UserError
+from r2gen.run_folder import read_jsonl
 
 Row = dict[str, Any]  # one JSON object of a run file
 
@@ -97,25 +98,6 @@ def _optional_object(path: Path) -> Row:
     return _object(path) if path.exists() else {}
 
 
-def _lines(path: Path) -> list[Row]:
-    """The objects of a .jsonl file; a last line torn by a kill is left out, any other broken line is an error."""
-    if not path.exists():
-        return []
-    lines = [(number, line) for number, line in enumerate(path.read_bytes().split(b"\n"), start=1) if line.strip()]
-    rows: list[Row] = []
-    for number, line in lines:
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
-        except ValueError as error:
-            if number == lines[-1][0]:
-                break
-            raise UserError(f"{path}, line {number} is broken ({error}): remove that line") from None
-        rows.append(row)
-    return rows
-
-
 def _config(path: Path) -> tuple[str, Row]:
     """The resolved configuration as text, and the option each group has in it."""
     try:
@@ -136,7 +118,7 @@ def _config(path: Path) -> tuple[str, Row]:
 def _curves(path: Path) -> Row:
     """Steps and validations to draw. Of a stretch trained twice (killed, then resumed) the later one counts."""
     kept: dict[str, list[Row]] = {"step": [], "validation": []}
-    for number, row in enumerate(_lines(path), start=1):
+    for number, row in enumerate(read_jsonl(path), start=1):
         if row.get("event") not in kept:
             continue
         if not isinstance(row.get("step"), int):
@@ -203,7 +185,7 @@ def _predictions(folder: Path, *, metrics: Row) -> tuple[str, Row, list[Row]] | 
         files = sorted(folder.glob(f"{split}.*.jsonl"), key=lambda path: (path.stat().st_mtime_ns, path.name))
         scored = [path for path in files if path.name == f"{split}.{metrics.get('generation')}.jsonl"]
         for path in scored or files[-1:]:
-            lines = _lines(path)
+            lines = read_jsonl(path)
             if lines and "header" not in lines[0]:
                 raise UserError(f"{path}, line 1 is no header: delete the file and evaluate again")
             if lines:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from r2gen import dist
 from r2gen.errors import UserError
+from r2gen.run_folder import read_jsonl
 
 Record = dict[str, Any]
 PLAIN_EVERY_S = 5.0
@@ -131,27 +132,9 @@ def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def read_records(file: Path) -> list[Record]:
-    """The records of a train.jsonl; a last line that a kill tore is left out.
-
-    Raises UserError naming any other line that is not JSON.
-    """
-    if not file.is_file():
-        return []
-    lines = file.read_text(encoding="utf-8").splitlines()
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise UserError(f"{file}:{number} is not JSON: {error}") from error
-    return records
-
-
 def keep_until(file: Path, step: int) -> None:
     """Forget what a killed run wrote after the checkpoint it now goes on from."""
-    kept = [record for record in read_records(file) if record["step"] <= step]
+    kept = [record for record in read_jsonl(file) if record["step"] <= step]
     if file.is_file():
         partial = file.with_suffix(".partial")
         partial.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")

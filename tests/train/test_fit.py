@@ -11,11 +11,12 @@ from small_model import STUDIES, dataset, report_generator
 from small_model import film as noise
 
 from r2gen.errors import UserError
+from r2gen.run_folder import read_jsonl
 from r2gen.stop import Stopped, StopRequest
 from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState
 from r2gen.train.engine import start_engine, trainable_tensors
 from r2gen.train.fit import LoopSettings, fit, validation_steps
-from r2gen.train.loggers import NoLogger, TrainLog, read_records
+from r2gen.train.loggers import NoLogger, TrainLog
 from r2gen.train.optim import adamw
 
 pytestmark = pytest.mark.usefixtures("world")
@@ -101,7 +102,7 @@ def test_the_best_is_chosen_by_the_validation_score_and_last_is_the_last(start: 
     assert (state.best_step, state.best_score, state.stale) == (2, 0.4, 2)  # the first of equals
     assert run.checkpoints.state(BEST).step == 2
     assert run.checkpoints.state(LAST).step == 4
-    records = read_records(run.folder / "train.jsonl")
+    records = read_jsonl(run.folder / "train.jsonl")
     assert [(r["step"], r["best"]) for r in records if r["event"] == "validation"] == [
         (1, True),
         (2, True),
@@ -128,7 +129,7 @@ def test_patience_counts_validations_without_a_better_score(start: Callable[...,
 def test_steps_are_logged_with_the_rate_and_loss_of_the_step(start: Callable[..., Run]):
     run = start()
     run.fit(4, save_every_steps=2)
-    records = read_records(run.folder / "train.jsonl")
+    records = read_jsonl(run.folder / "train.jsonl")
     assert [r["step"] for r in records] == [1, 2, 3, 4]
     assert [r["lr"] for r in records] == pytest.approx([0.5e-3, 1e-3, 1e-3, 1e-3])
     assert records[2]["epoch"] == 1
@@ -142,7 +143,7 @@ def test_a_logged_loss_is_the_mean_over_the_tokens_of_its_own_step(start: Callab
     often, seldom = start("often"), start("seldom")
     often.fit(4)
     seldom.fit(4, log_every_steps=2)
-    last = [read_records(run.folder / "train.jsonl")[-1] for run in (often, seldom)]
+    last = [read_jsonl(run.folder / "train.jsonl")[-1] for run in (often, seldom)]
     assert last[0]["loss"] == last[1]["loss"]
 
 
