@@ -125,8 +125,8 @@ def build_lm(lm: Config, *, tokenizer: ReportTokenizer | None, seed: int, bf16: 
     if tokenizer is not None:
         return random_lm(tokenizer=tokenizer, seed=seed, **lm["architecture"], dtype=dtype, attention=lm["attention"],
                          gradient_checkpointing=lm["gradient_checkpointing"])  # fmt: skip
-    return load_lm(lm["path"], revision=lm["revision"], dtype=dtype, attention=lm["attention"], stop=lm["stop"],
-                   gradient_checkpointing=lm["gradient_checkpointing"])  # fmt: skip
+    return load_lm(lm["path"], revision=lm["revision"], family=lm["family"], dtype=dtype, attention=lm["attention"],
+                   stop=lm["stop"], gradient_checkpointing=lm["gradient_checkpointing"])  # fmt: skip
 
 
 def run_tokenizer(lm: Config, data: ReportData, run_dir: Path) -> ReportTokenizer:

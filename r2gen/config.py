@@ -60,6 +60,7 @@ class ArchitectureConfig:
 class LmConfig:
     path: str | None = None  # folder or hub id; null: random weights of `architecture`
     revision: str | None = None
+    family: str | None = None  # model_type that the checkpoint's config.json must have; null: any supported one
     architecture: ArchitectureConfig | None = None
     vocabulary_size: int | None = None  # of the tokenizer trained on the training reports, where there is no path
     dtype: str = field(default="auto", metadata={"choices": ("auto", "float32", "bfloat16", "float16")})

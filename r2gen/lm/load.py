@@ -1,58 +1,58 @@
 """Language models from a checkpoint folder, from the hub, or drawn at random."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    StrictDataclassError,
-)
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig, PreTrainedModel
 from transformers.utils import logging
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from r2gen.errors import UserError
+from r2gen.lm import families
 from r2gen.lm.causal import CausalLM
+from r2gen.lm.checkpoint import Checkpoint, find_checkpoint
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
 
-FAMILIES = ("llama",)  # model_type of config.json
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-FACTS = ["*.json", "*.model", "*.tiktoken"]
-OTHER_FORMATS = ["original/*", "onnx/*", "consolidated*"]  # the same weights again, gigabytes
 RANDOM_POSITIONS = 2048  # prompt and report of a random LLaMA
 IGNORABLE = re.compile(r"rotary_emb\.inv_freq$")  # derived from the config; old checkpoints carry it
 
 
 def load_lm(
-    path: str | Path, *, revision: str | None = None, dtype: str = "float32", attention: str = "sdpa",
-    stop: Sequence[str] = (), gradient_checkpointing: bool = False,
+    path: str | Path, *, revision: str | None = None, family: str | None = None, dtype: str = "float32",
+    attention: str = "sdpa", stop: Sequence[str] = (), gradient_checkpointing: bool = False,
+    quantization: QuantizationConfigMixin | None = None, device_map: str | dict[str, Any] | None = None,
 ) -> LanguageModel:  # fmt: skip
-    """The language model of a folder or of a hub id, in eval(), on the CPU.
+    """The language model of a folder or of a hub id, in eval(), on the CPU unless `device_map` places it.
 
-    The family is read from config.json; code from the checkpoint is never run. `dtype` is float32, bfloat16, float16 or
-    auto (the checkpoint's own), `attention` sdpa or eager, `stop` further tokens that end a report. `revision` is the
-    hub's. Raises UserError where the checkpoint is missing, incomplete, damaged, or of an unknown family.
+    The family is read from config.json, and must be `family` (its model_type) where one is given; code from the
+    checkpoint is never run. `dtype` is float32, bfloat16, float16 or auto (the checkpoint's own), `attention` sdpa or
+    eager, `stop` further tokens that end a report. `revision` is the hub's. Weights are streamed, and quantised on the
+    way by `quantization`. Raises UserError where the checkpoint is missing, incomplete, damaged, or of another family.
     """
-    folder = _checkpoint_folder(path, revision)
-    _check_family(folder)
+    checkpoint = find_checkpoint(path, revision)
+    _check_family(checkpoint, family)
+    families.register(checkpoint.model_type)
+    folder = checkpoint.folder
     tokenizer = read_tokenizer(folder, stop=stop)
-    model = _read_model(folder, dtype=dtype, attention=attention)
+    model = _read_model(checkpoint, dtype=dtype, attention=attention, quantization=quantization, device_map=device_map)
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
     used = max(*tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0, tokenizer.vocabulary_size - 1)
     if used >= rows:
         raise UserError(f"lm.path: {folder}: the tokenizer has ids up to {used}, the weights {rows} rows: these files "
                         "do not belong together")  # fmt: skip
+    if model.config.is_encoder_decoder:
+        seq2seq: Any = import_module("r2gen.lm.seq2seq")
+        return seq2seq.Seq2SeqLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
     return CausalLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
 
 
@@ -81,54 +81,29 @@ def random_lm(
     return CausalLM(model.eval(), tokenizer, gradient_checkpointing=gradient_checkpointing)
 
 
-def _checkpoint_folder(path: str | Path, revision: str | None) -> Path:
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) or str(path).startswith("."):
-        raise UserError(f"lm.path={path}: there is no such folder; give a checkpoint's folder or a hub id (owner/name)")
-    found = _from_hub(str(path), revision, [*FACTS, "*.safetensors"])
-    if not any(found.glob("*.safetensors")):
-        found = _from_hub(str(path), revision, [*FACTS, "*.bin"])
-    return found
+def _check_family(checkpoint: Checkpoint, family: str | None) -> None:
+    file, found = checkpoint.folder / "config.json", checkpoint.model_type
+    if family is not None and found != family:
+        raise UserError(f"lm.family={family}, but {file} says model_type={found}: choose the lm= of that family, or "
+                        f"lm.family={found} to use it with this prompt")  # fmt: skip
+    if found not in families.supported() and found != family:
+        raise UserError(f"lm.path: {file} says model_type={found}; supported: {', '.join(families.supported())}; try "
+                        f"another that transformers loads by itself with lm.family={found}")  # fmt: skip
 
 
-def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
-    where = f"lm.path={name}" + (f", lm.revision={revision}" if revision else "")
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=OTHER_FORMATS))
-    except GatedRepoError as error:
-        raise UserError(f"{where}: the hub asks to accept its licence: do so on https://huggingface.co/{name}, then "
-                        "run `hf auth login`, and repeat with hub=online") from error  # fmt: skip
-    except LocalEntryNotFoundError as error:
-        fix = ("the hub could not be reached" if not constants.HF_HUB_OFFLINE else
-               "no network is used: fetch it once with hub=online, or set lm.path to a folder")  # fmt: skip
-        raise UserError(f"{where} is not a folder, and not in the local hub cache; {fix}") from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise UserError(f"{where}: the hub does not give it: {error}") from error
-
-
-def _check_family(folder: Path) -> None:
-    file = folder / "config.json"
-    if not file.is_file():
-        raise UserError(f"lm.path: {folder} has no config.json: it is not a checkpoint folder of transformers' layout")
-    try:
-        family = json.loads(file.read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"lm.path: {file} is not a JSON dictionary: {error}") from error
-    if family not in FAMILIES:
-        raise UserError(f"lm.path: {file} says model_type={family}; supported: {', '.join(FAMILIES)}")
-
-
-def _read_model(folder: Path, *, dtype: str, attention: str) -> PreTrainedModel:
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
-        raise UserError(f"lm.path: {folder} has no weights (*.safetensors or pytorch_model*.bin)")
+def _read_model(
+    checkpoint: Checkpoint, *, dtype: str, attention: str, quantization: QuantizationConfigMixin | None,
+    device_map: str | dict[str, Any] | None,
+) -> PreTrainedModel:  # fmt: skip
+    folder = checkpoint.folder
+    encodes = checkpoint.config.get("is_encoder_decoder", checkpoint.model_type == "t5")
+    auto: Any = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
     try:
         with _quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = auto.from_pretrained(
                 folder, dtype="auto" if dtype == "auto" else DTYPES[dtype], attn_implementation=attention,
-                trust_remote_code=False, local_files_only=True, weights_only=True, output_loading_info=True,
-                ignore_mismatched_sizes=True,
+                quantization_config=quantization, device_map=device_map, trust_remote_code=False, local_files_only=True,
+                weights_only=True, output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip
     except (UnpicklingError, EOFError) as error:  # torch's text advises to run what the file holds
         raise UserError(f"lm.path: the weights in {folder} cannot be read: a *.bin file is damaged, not fetched "

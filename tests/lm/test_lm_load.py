@@ -95,7 +95,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "list as config": (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json is not a JSON"),
     "no weights": (lambda folder: drop(folder, "*.safetensors"), "has no weights"),
     "no tokenizer": (lambda folder: drop(folder, "tokenizer.*"), "neither tokenizer.model nor tokenizer.json"),
-    "other family": (lambda folder: claim(folder, model_type="gpt2"), "model_type=gpt2; supported: llama"),
+    "other family": (lambda folder: claim(folder, model_type="gpt2"), "says model_type=gpt2; supported: .*llama"),
     "missing tensor": (lambda folder: rewrite(folder, lambda t: t.pop(LOST)), f"1 missing tensors: {LOST}"),
     "unexpected tensor": (
         lambda folder: rewrite(folder, lambda t: t.update({EXTRA: torch.zeros(64)})), f"1 unexpected tensors: {EXTRA}"
@@ -107,7 +107,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "odd heads": (lambda folder: claim(folder, num_attention_heads=5), r"cannot build what .*config\.json describes"),
     "odd activation": (lambda folder: claim(folder, hidden_act="nope"), r"cannot build what .*config\.json describes"),
-    "lost shard": (lambda folder: index_a_lost_shard(folder), "cannot be read: .*model-00002-of-00002.safetensors"),
+    "lost shard": (lambda folder: index_a_lost_shard(folder), "1 of 2 weight files .* missing: model-00002-of"),
     "damaged pickle": (
         lambda folder: (drop(folder, "*.safetensors"), (folder / "pytorch_model.bin").write_bytes(b"version git-lfs")),
         r"a \*\.bin file is damaged",
@@ -130,6 +130,12 @@ def test_a_broken_checkpoint_is_refused(golden_folder: Path, tmp_path: Path, nam
     with pytest.raises(UserError, match=message) as refusal:
         load_lm(folder)
     assert "lm.path" in str(refusal.value)
+
+
+def test_another_family_than_asked_for_is_refused(golden_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"lm\.family=chatglm, but .* model_type=llama: .*lm\.family=llama"):
+        load_lm(golden_folder / "llama2_spm", family="chatglm")
+    load_lm(golden_folder / "llama2_spm", family="llama")
 
 
 def test_derived_rotary_tensors_of_old_files_are_no_error(golden_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""A checkpoint before any weight is read: its folder, its config.json, and whether its files are there."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from r2gen.errors import UserError
+
+FACTS = ["*.json", "*.model", "*.tiktoken", "merges.txt"]
+OTHER_FORMATS = ["original/*", "onnx/*", "consolidated*"]  # the same weights again, gigabytes
+# What transformers reads, in its order: one file, or an index of shards.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with config.json and weights, all of whose files are there."""
+
+    folder: Path
+    config: dict[str, Any]  # config.json as published
+    model_type: str
+
+
+def find_checkpoint(path: str | Path, revision: str | None) -> Checkpoint:
+    """The checkpoint of a folder or of a hub id. Raises UserError where it is not there or a file is missing."""
+    folder = _folder(path, revision)
+    file = folder / "config.json"
+    if not file.is_file():
+        raise UserError(f"lm.path: {folder} has no config.json: it is not a checkpoint folder of transformers' layout")
+    config = _read(file)
+    _check_weights(folder)
+    return Checkpoint(folder, config, str(config.get("model_type")))
+
+
+def _folder(path: str | Path, revision: str | None) -> Path:
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) or str(path).startswith("."):
+        raise UserError(f"lm.path={path}: there is no such folder; give a checkpoint's folder or a hub id (owner/name)")
+    found = _from_hub(str(path), revision, [*FACTS, "*.safetensors"])
+    if not any(found.glob("*.safetensors")):
+        found = _from_hub(str(path), revision, [*FACTS, "*.bin"])
+    return found
+
+
+def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
+    where = f"lm.path={name}" + (f", lm.revision={revision}" if revision else "")
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=OTHER_FORMATS))
+    except GatedRepoError as error:
+        raise UserError(f"{where}: the hub asks to accept its licence: do so on https://huggingface.co/{name}, then "
+                        "run `hf auth login`, and repeat with hub=online") from error  # fmt: skip
+    except LocalEntryNotFoundError as error:
+        fix = ("the hub could not be reached" if not constants.HF_HUB_OFFLINE else
+               "no network is used: fetch it once with hub=online, or set lm.path to a folder")  # fmt: skip
+        raise UserError(f"{where} is not a folder, and not in the local hub cache; {fix}") from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise UserError(f"{where}: the hub does not give it: {error}") from error
+
+
+def _check_weights(folder: Path) -> None:
+    first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if first is None:
+        raise UserError(f"lm.path: {folder} has no weights: one of {', '.join(WEIGHTS)}")
+    if first.suffix != ".json":
+        return
+    shards = _read(first).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise UserError(f"lm.path: {first} has no weight_map from tensors to files: fetch it again")
+    missing = sorted({name for name in shards.values() if not (folder / name).is_file()})
+    if missing:
+        raise UserError(f"lm.path: {folder}: {len(missing)} of {len(set(shards.values()))} weight files named in "
+                        f"{first.name} are missing: {', '.join(missing[:5])}: fetch them again")  # fmt: skip
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"lm.path: {file} is not a JSON dictionary: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"lm.path: {file} is not a JSON dictionary")
+    return found
