@@ -6,6 +6,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from r2gen.errors import UserError
+from r2gen.model.qkv import PARTS, split_qkv
 from r2gen.model.report_generator import ReportGenerator
 
 
@@ -50,6 +51,8 @@ def _free(part: nn.Module, mode: str, lora: Lora | None, targets: list[str], nam
     elif mode == "lora":
         if lora is None:
             raise UserError(f"tune.{name} is lora without its rank: choose the option that brings it")
+        if name == "vision" and set(targets) & set(PARTS):  # query, key or value of timm's fused layer
+            split_qkv(part)
         layers = [layer for layer, _ in part.named_modules()]
         unknown = [target for target in targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]
         if unknown:  # peft says so only where it finds none of them

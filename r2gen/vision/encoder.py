@@ -13,6 +13,7 @@ from timm.models import load_state_dict_from_hf
 from torch import nn
 
 from r2gen.errors import UserError
+from r2gen.vision.swin_names import create_swin, swin_config
 from r2gen.vision.transforms import FilmTransform
 from r2gen.vision.views import ConcatViews, MeanViews
 
@@ -24,8 +25,8 @@ _BROKEN = (OSError, EOFError, ValueError, RuntimeError, SafetensorError, pickle.
 class TimmEncoder(nn.Module):
     """A timm backbone without its head. It hands out its own preprocessing (`transform`).
 
-    path: a folder with model.safetensors or pytorch_model.bin in timm's layout, one such file, or a hub id; null draws
-    random weights. `dim` is the width D, `num_tokens` the patches P of one film.
+    path: a folder with model.safetensors or pytorch_model.bin in timm's layout (Swin: also in transformers'), one
+    such file, or a hub id; null draws random weights. `dim` is the width D, `num_tokens` the patches P of one film.
     """
 
     backbone: Any  # a timm model: nn.Module's type does not know its verbs
@@ -102,6 +103,9 @@ def create_backbone(name: str, path: str | None, model_args: Mapping[str, Any]) 
     """timm's model without its head, its weights read strictly (timm converts older layouts of its own)."""
     if name not in timm.list_models():
         raise UserError(f"vision.name={name} is no timm model: timm.list_models() lists them")
+    swin = swin_config(path)
+    if path is not None and swin is not None:
+        return create_swin(name, path, swin, tensors=tensors_at(path), model_args=model_args)
     source: dict[str, Any] = {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path)}
     try:
         return timm.create_model(name, num_classes=0, **model_args, **source)

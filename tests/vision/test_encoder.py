@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from smallest_run import ROOT
 
 from r2gen.errors import UserError
+from r2gen.model.qkv import split_qkv
 from r2gen.vision.encoder import TimmEncoder
 from r2gen.vision.transforms import FilmTransform
 
@@ -55,6 +56,8 @@ def test_every_encoder_gives_features_of_the_width_and_number_it_declares(file: 
     assert features_BQD.shape == (2, row, encoder.dim)
     assert features_BQD.isfinite().all()
     assert real_BQ.sum(dim=1).tolist() == [row, encoder.num_tokens]
+    if "q" in options["lora_targets"]:
+        split_qkv(encoder.backbone)
     names = [name for name, _ in encoder.backbone.named_modules()]
     assert all(any(name.endswith(f".{target}") for name in names) for target in options["lora_targets"])
 

@@ -1,0 +1,35 @@
+"""timm's fused query-key-value layer as three layers, so that LoRA can adapt query and value alone."""
+
+import torch
+from torch import nn
+
+# T tokens, D width in, Q width of each of query, key and value
+PARTS = ("q", "k", "v")
+
+
+class SplitQkv(nn.Module):
+    """What `qkv`, one Linear of 3 x Q rows, gives, from one Linear each for q, k and v (rows in this order)."""
+
+    def __init__(self, qkv: nn.Linear) -> None:
+        super().__init__()
+        width = qkv.out_features // 3
+        self.q, self.k, self.v = (_rows(qkv, first, width) for first in range(0, 3 * width, width))
+
+    def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.q(x_TD), self.k(x_TD), self.v(x_TD)], dim=-1)
+
+
+def _rows(layer: nn.Linear, first: int, count: int) -> nn.Linear:
+    part = nn.Linear(layer.in_features, count, bias=layer.bias is not None, device="meta")
+    part.weight = nn.Parameter(layer.weight.detach()[first : first + count].clone())
+    if layer.bias is not None:
+        part.bias = nn.Parameter(layer.bias.detach()[first : first + count].clone())
+    return part
+
+
+def split_qkv(part: nn.Module) -> None:
+    """Replace every fused `qkv` layer of a timm model, in place; its blocks ask for nothing but the layer's output."""
+    for module in list(part.modules()):
+        layer = module.get_submodule("qkv") if "qkv" in dict(module.named_children()) else None
+        if type(layer) is nn.Linear:
+            module.add_module("qkv", SplitQkv(layer))

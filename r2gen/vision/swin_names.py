@@ -1,0 +1,178 @@
+"""Swin weights in transformers' layout, under its names of before and since version 5, as timm's model of them.
+
+The two agree in everything but names: relative positions are numbered alike, the four patches that merge stand in the
+same order, and a merge that ends stage i in transformers begins stage i + 1 in timm. timm holds query, key and value in
+one matrix; rows of q, k and v stand in it in this order.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from r2gen.errors import UserError
+
+_BLOCK = r"encoder\.layers\.(\d+)\.blocks\.(\d+)\."
+# A transformers name from its start, and timm's; what follows (.weight, .lora_A.default.weight) stays as it is.
+RENAMED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (r"embeddings\.patch_embeddings\.projection(?=\.)", "patch_embed.proj"),
+        (r"embeddings\.norm(?=\.)", "patch_embed.norm"),
+        (_BLOCK + r"layernorm_before(?=\.)", r"layers.\1.blocks.\2.norm1"),
+        (_BLOCK + r"layernorm_after(?=\.)", r"layers.\1.blocks.\2.norm2"),
+        (_BLOCK + r"attention\.(?:self\.query|q_proj)(?=\.)", r"layers.\1.blocks.\2.attn.qkv.q"),
+        (_BLOCK + r"attention\.(?:self\.key|k_proj)(?=\.)", r"layers.\1.blocks.\2.attn.qkv.k"),
+        (_BLOCK + r"attention\.(?:self\.value|v_proj)(?=\.)", r"layers.\1.blocks.\2.attn.qkv.v"),
+        (
+            _BLOCK + r"attention\.(?:self|relative_position_bias)\.relative_position_bias_table",
+            r"layers.\1.blocks.\2.attn.relative_position_bias_table",
+        ),
+        (_BLOCK + r"attention\.(?:output\.dense|o_proj)(?=\.)", r"layers.\1.blocks.\2.attn.proj"),
+        (_BLOCK + r"(?:intermediate\.dense|mlp\.fc1)(?=\.)", r"layers.\1.blocks.\2.mlp.fc1"),
+        (_BLOCK + r"(?:output\.dense|mlp\.fc2)(?=\.)", r"layers.\1.blocks.\2.mlp.fc2"),
+        (r"layernorm(?=\.)", "norm"),
+    )
+)
+MERGE = re.compile(r"encoder\.layers\.(\d+)\.downsample(?=\.)")
+# Numbers that follow from the window's size; transformers 5 no longer stores them.
+DERIVED = re.compile(r"\.relative_position_index$")
+# Fields of config.json that timm's Swin takes as arguments, and those it can only have one value of.
+ARGUMENTS = {"image_size": "img_size", "patch_size": "patch_size", "embed_dim": "embed_dim", "depths": "depths",
+             "num_heads": "num_heads", "window_size": "window_size", "mlp_ratio": "mlp_ratio", "qkv_bias": "qkv_bias",
+             "drop_path_rate": "drop_path_rate", "hidden_dropout_prob": "proj_drop_rate",
+             "attention_probs_dropout_prob": "attn_drop_rate", "num_channels": "in_chans"}  # fmt: skip
+FIXED = {"hidden_act": "gelu", "use_absolute_embeddings": False, "layer_norm_eps": 1e-5, "num_channels": 3}
+
+
+def timm_name(name: str) -> str | None:
+    """timm's name of a transformers Swin tensor, with q, k and v still apart (`attn.qkv.q`); None where it has none."""
+    merge = MERGE.match(name)
+    if merge:
+        return f"layers.{int(merge[1]) + 1}.downsample{name[merge.end() :]}"
+    for pattern, ours in RENAMED:
+        found = pattern.match(name)
+        if found:
+            return found.expand(ours) + name[found.end() :]
+    return None
+
+
+def fused(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors with `attn.qkv.q`, `.k` and `.v` joined into timm's `attn.qkv`. Raises KeyError where one lacks."""
+    joined: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        found = re.match(r"(.+\.attn\.qkv)\.[qkv]\.(weight|bias)$", name)
+        if not found:
+            joined[name] = tensor
+        elif f"{found[1]}.{found[2]}" not in joined:
+            rows = [tensors[f"{found[1]}.{part}.{found[2]}"] for part in "qkv"]
+            joined[f"{found[1]}.{found[2]}"] = torch.cat(rows)
+    return joined
+
+
+def split_shapes(wanted: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
+    """Name and shape of each tensor, with timm's fused `attn.qkv` as the three it is joined from."""
+    shapes: dict[str, list[int]] = {}
+    for name, tensor in wanted.items():
+        found = re.match(r"(.+\.attn\.qkv)\.(weight|bias)$", name)
+        if found:
+            third = [tensor.shape[0] // 3, *tensor.shape[1:]]
+            shapes |= {f"{found[1]}.{part}.{found[2]}": third for part in "qkv"}
+        else:
+            shapes[name] = list(tensor.shape)
+    return shapes
+
+
+def swin_config(path: str | None) -> dict[str, Any] | None:
+    """config.json of a folder in transformers' Swin layout; None where the path is none."""
+    if path is None or not (Path(path).expanduser() / "config.json").is_file():
+        return None
+    file = Path(path).expanduser() / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"vision.path: {file} is no JSON: {error}") from error
+    return config if isinstance(config, dict) and config.get("model_type") == "swin" else None
+
+
+def model_arguments(config: Mapping[str, Any], *, path: str) -> dict[str, Any]:
+    """What timm's Swin is built with. Raises UserError on what it cannot do as transformers does."""
+    for field, value in FIXED.items():
+        if config.get(field, value) != value:
+            raise UserError(
+                f"vision.path: {path}/config.json says {field}={config[field]}; timm's Swin knows only {value}"
+            )
+    missing = [field for field in ("image_size", "patch_size", "embed_dim", "depths", "num_heads", "window_size")
+               if field not in config]  # fmt: skip
+    if missing:
+        raise UserError(f"vision.path: {path}/config.json lacks {', '.join(missing)}")
+    grid, window = int(config["image_size"]) // int(config["patch_size"]), int(config["window_size"])
+    for stage, _ in enumerate(config["depths"]):
+        if grid != window and (grid < window or grid % window):
+            raise UserError(f"vision.path: {path}/config.json: stage {stage} has {grid} x {grid} patches, which "
+                            f"windows of {window} do not cover: timm pads otherwise than transformers")  # fmt: skip
+        grid = (grid + 1) // 2
+    return {ours: config[field] for field, ours in ARGUMENTS.items() if field in config and field != "num_channels"}
+
+
+def create_swin(
+    name: str, path: str, config: Mapping[str, Any], *, tensors: Mapping[str, torch.Tensor],
+    model_args: Mapping[str, Any],
+) -> nn.Module:  # fmt: skip
+    """timm's Swin of a folder's config.json with the folder's weights, every one of them and no other.
+
+    `model_args` typed by the user may not contradict config.json. Where the folder holds preprocessor_config.json, its
+    mean and deviation are taken. Raises UserError naming what is missing or left over.
+    """
+    if not name.startswith("swin_"):
+        raise UserError(
+            f"vision.path={path} holds a Swin of transformers: vision.name={name} is none, use vision=swin_base"
+        )
+    arguments = model_arguments(config, path=path)
+    for key, value in model_args.items():
+        if key in arguments and arguments[key] != value:
+            raise UserError(f"vision.model_args.{key}={value}, but {path}/config.json says {arguments[key]}")
+    model: Any = timm.create_model(name, num_classes=0, **{**arguments, **model_args})
+    model.load_state_dict(checked(tensors, dict(model.state_dict()), path=path))
+    preprocessor = Path(path).expanduser() / "preprocessor_config.json"
+    if preprocessor.is_file():
+        facts = json.loads(preprocessor.read_text(encoding="utf-8"))
+        for key in ("mean", "std"):
+            model.pretrained_cfg[key] = tuple(facts.get(f"image_{key}", model.pretrained_cfg[key]))
+    return model
+
+
+def checked(
+    tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], *, path: str
+) -> dict[str, torch.Tensor]:
+    """The tensors under timm's names, exactly those wanted. The classifier of a published checkpoint is left out."""
+    renamed: dict[str, torch.Tensor] = {}
+    unknown = []
+    for name, tensor in tensors.items():
+        bare = name.removeprefix("swin.")
+        ours = timm_name(bare)
+        if ours is not None:
+            renamed[ours] = tensor
+        elif not DERIVED.search(bare) and bare not in ("classifier.weight", "classifier.bias"):
+            unknown.append(name)
+    expected = split_shapes(wanted)
+    left_over = [*unknown, *(renamed.keys() - expected.keys())]
+    refuse_difference(f"vision.path={path}", missing=expected.keys() - renamed.keys(), left_over=left_over)
+    for name, shape in expected.items():
+        if list(renamed[name].shape) != shape:
+            raise UserError(f"vision.path={path}: {name} is {list(renamed[name].shape)}, config.json asks for {shape}")
+    return fused(renamed)
+
+
+def refuse_difference(what: str, *, missing: Any, left_over: Any) -> None:
+    """Raise UserError naming the first tensors that are missing or left over, if any is."""
+    parts = [f"{word} {len(names)} tensors: {', '.join(sorted(names)[:5])}{', ...' if len(names) > 5 else ''}"
+             for word, names in (("lacks", missing), ("has", left_over)) if names]  # fmt: skip
+    if parts:
+        tail = " that nothing here takes" if left_over else ""
+        raise UserError(f"{what} {', and '.join(parts)}{tail}")
