@@ -99,7 +99,8 @@ def build_model(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool
     lm = build_lm(config["lm"], tokenizer=tokenizer, seed=config["seed"], bf16=bf16)
     torch.manual_seed(config["seed"] + 1)
     projector = instantiate(config["projector"], in_dim=vision.dim, out_dim=lm.dim)
-    before, after = Prompt(**config["lm"]["prompt"]).ids(lm.tokenizer)
+    rows = lm.model.get_input_embeddings().get_parameter("weight").shape[0]
+    before, after = Prompt(**config["lm"]["prompt"]).ids(lm.tokenizer, rows=rows)
     model = ReportGenerator(vision=vision, projector=projector, lm=lm, before=before, after=after)
     tune = config["tune"]
     choose_trainable(
@@ -126,7 +127,8 @@ def build_lm(lm: Config, *, tokenizer: ReportTokenizer | None, seed: int, bf16: 
         return random_lm(tokenizer=tokenizer, seed=seed, **lm["architecture"], dtype=dtype, attention=lm["attention"],
                          gradient_checkpointing=lm["gradient_checkpointing"])  # fmt: skip
     return load_lm(lm["path"], revision=lm["revision"], family=lm["family"], dtype=dtype, attention=lm["attention"],
-                   stop=lm["stop"], gradient_checkpointing=lm["gradient_checkpointing"])  # fmt: skip
+                   stop=lm["stop"], special_tokens=lm["special_tokens"],
+                   gradient_checkpointing=lm["gradient_checkpointing"])  # fmt: skip
 
 
 def run_tokenizer(lm: Config, data: ReportData, run_dir: Path) -> ReportTokenizer:

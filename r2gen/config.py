@@ -13,6 +13,7 @@ from omegaconf import MISSING
 
 from r2gen import targets
 from r2gen.errors import UserError
+from r2gen.lm import prompt_pieces
 
 DECODING = "r2gen.lm.decoding_profile.Decoding"
 # What build.py hands to a target besides its YAML.
@@ -41,9 +42,20 @@ def one_of(*choices: str) -> Any:
 
 @dataclass
 class PromptConfig:
-    before: str = ""  # text between the beginning sign and the image
-    after: str = ""  # text between the image and the report
+    before: Any = ""  # between the beginning sign and the image: a text, or pieces (r2gen/lm/prompt_pieces.py)
+    after: Any = ""  # between the image and the report
     bos: bool = True
+    chat_template: bool = False  # true: what the checkpoint publishes, around `message`
+    message: str = prompt_pieces.MESSAGE
+
+
+@dataclass
+class SpecialTokensConfig:
+    """By name or number; null: as the checkpoint's files say."""
+
+    bos: Any = None
+    eos: Any = None
+    pad: Any = None
 
 
 @dataclass
@@ -66,7 +78,8 @@ class LmConfig:
     dtype: str = field(default="auto", metadata={"choices": ("auto", "float32", "bfloat16", "float16")})
     attention: str = field(default="sdpa", metadata={"choices": ("sdpa", "eager")})
     prompt: PromptConfig = field(default_factory=PromptConfig)
-    stop: list[str] = field(default_factory=list)
+    special_tokens: SpecialTokensConfig = field(default_factory=SpecialTokensConfig)
+    stop: list[str] = field(default_factory=list)  # special tokens, the first ends a report in training, and texts
     lora_targets: list[str] = field(default_factory=list)
     gradient_checkpointing: bool = False
     generation: dict[str, Any] = field(default_factory=dict)  # a null drops what this LM cannot do
@@ -173,6 +186,7 @@ def check(config: dict[str, Any]) -> None:
         if value is not None:
             raise UserError(f"lm.generation.{key}={value}: only null stands here (what this LM cannot do is dropped); "
                             f"set generation.{key} instead")  # fmt: skip
+    prompt_pieces.check(config["lm"]["prompt"])
     _check_deepspeed(config["trainer"]["deepspeed"])
 
 

@@ -11,7 +11,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationE
 
 from r2gen.errors import UserError
 
-FACTS = ["*.json", "*.model", "*.tiktoken", "merges.txt"]
+FACTS = ["*.json", "*.model", "*.tiktoken", "*.jinja", "merges.txt"]
 OTHER_FORMATS = ["original/*", "onnx/*", "consolidated*"]  # the same weights again, gigabytes
 # What transformers reads, in its order: one file, or an index of shards.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")

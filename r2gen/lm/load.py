@@ -1,7 +1,7 @@
 """Language models from a checkpoint folder, from the hub, or drawn at random."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -29,21 +29,23 @@ IGNORABLE = re.compile(r"rotary_emb\.inv_freq$")  # derived from the config; old
 
 def load_lm(
     path: str | Path, *, revision: str | None = None, family: str | None = None, dtype: str = "float32",
-    attention: str = "sdpa", stop: Sequence[str] = (), gradient_checkpointing: bool = False,
+    attention: str = "sdpa", stop: Sequence[str] = (),
+    special_tokens: Mapping[str, str | int | None] | None = None, gradient_checkpointing: bool = False,
     quantization: QuantizationConfigMixin | None = None, device_map: str | dict[str, Any] | None = None,
 ) -> LanguageModel:  # fmt: skip
     """The language model of a folder or of a hub id, in eval(), on the CPU unless `device_map` places it.
 
     The family is read from config.json, and must be `family` (its model_type) where one is given; code from the
     checkpoint is never run. `dtype` is float32, bfloat16, float16 or auto (the checkpoint's own), `attention` sdpa or
-    eager, `stop` further tokens that end a report. `revision` is the hub's. Weights are streamed, and quantised on the
-    way by `quantization`. Raises UserError where the checkpoint is missing, incomplete, damaged, or of another family.
+    eager, `stop` and `special_tokens` as in read_tokenizer. `revision` is the hub's. Weights are streamed, and
+    quantised on the way by `quantization`. Raises UserError where the checkpoint is missing, incomplete, damaged, or of
+    another family.
     """
     checkpoint = find_checkpoint(path, revision)
     _check_family(checkpoint, family)
     families.register(checkpoint.model_type)
     folder = checkpoint.folder
-    tokenizer = read_tokenizer(folder, stop=stop)
+    tokenizer = read_tokenizer(folder, stop=stop, special_tokens=special_tokens)
     model = _read_model(checkpoint, dtype=dtype, attention=attention, quantization=quantization, device_map=device_map)
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
     used = max(*tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0, tokenizer.vocabulary_size - 1)

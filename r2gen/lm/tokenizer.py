@@ -1,110 +1,47 @@
-"""Text to token ids and back: one class over sentencepiece files, tokenizer.json files and tokenizers trained here."""
+"""The tokenizer of a language model: a codec and its special ids, read from a checkpoint or trained on reports."""
 
 import json
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from r2gen.errors import UserError
+from r2gen.lm.chat_template import ChatTemplate, read_chat_template
+from r2gen.lm.codecs import SAMPLES, Codec, TokenizerJson, read_codec
+from r2gen.lm.marks import NAMED, read_json, tokenizer_class
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"  # ids 0, 1, 2 of a tokenizer trained here
 BYTES = 256
-# Both files of a checkpoint must agree on these.
-SAMPLES = (
-    "The heart size is normal. No pleural effusion or pneumothorax is seen.",
-    "  two spaces, ET tube 4.5 cm above the carina (T4);\nIMPRESSION: 1. stable\t___ no acute disease ",
-    "Übergröße 心脏 \U0001f600",
-)
-
-
-class Codec(Protocol):
-    """A tokenizer file: no special tokens are added, and none is recognised in a text."""
-
-    size: int
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-    def id_of(self, token: str) -> int | None: ...
-
-
-class SentencePiece:
-    """`tokenizer.model`, encoded and decoded by sentencepiece itself.
-
-    transformers 5.23 ignores the file's add_dummy_prefix, and its decoder replaces a whole run of byte tokens that is
-    not valid UTF-8 where sentencepiece replaces the bad bytes only.
-    """
-
-    def __init__(self, file: Path) -> None:
-        try:
-            self._processor = SentencePieceProcessor(model_file=str(file))
-        except (RuntimeError, OSError) as error:
-            raise UserError(f"lm.path: {file} is not a sentencepiece file: {error}") from error
-        self.size = int(self._processor.get_piece_size())
-        self._special = frozenset(
-            i for i in range(self.size) if self._processor.is_control(i) or self._processor.is_unknown(i)
-        )
-
-    def encode(self, text: str) -> list[int]:
-        return [int(i) for i in self._processor.encode(text)]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The stretches between special ids, joined without a space; ids beyond the file (padded rows) are dropped."""
-        known = [i for i in ids if 0 <= i < self.size]
-        stretches = groupby(known, key=self._special.__contains__)
-        return "".join(self._processor.decode(list(stretch)) for special, stretch in stretches if not special)
-
-    def id_of(self, token: str) -> int | None:
-        i = int(self._processor.piece_to_id(token))
-        return i if self._processor.id_to_piece(i) == token else None
-
-
-class TokenizerJson:
-    """`tokenizer.json`, or one trained here."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        tokenizer.encode_special_tokens = True  # "</s>" in a report is text and must not end it
-        tokenizer.no_truncation()  # published files may hold both
-        tokenizer.no_padding()
-        self.tokenizer = tokenizer
-        self.size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-
-    @classmethod
-    def read(cls, file: Path) -> "TokenizerJson":
-        try:
-            return cls(Tokenizer.from_file(str(file)))
-        except Exception as error:  # tokenizers raises nothing more precise
-            raise UserError(f"lm.path: {file} is not a tokenizer file: {error}") from error
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
-
-    def id_of(self, token: str) -> int | None:
-        return self.tokenizer.token_to_id(token)
+SENTENCE = SAMPLES[0]  # must come back from its ids
 
 
 class ReportTokenizer:
     """A tokenizer and the special ids of its language model.
 
     `eos_ids[0]` ends a report in training, any of `eos_ids` ends one in decoding; `pad_id` fills what a mask hides.
+    `stop_texts` end a report too, but are no single token: see `cut`.
     """
 
-    def __init__(self, codec: Codec, *, bos_id: int | None, eos_ids: tuple[int, ...], pad_id: int) -> None:
+    def __init__(
+        self, codec: Codec, *, bos_id: int | None, eos_ids: tuple[int, ...], pad_id: int,
+        stop_texts: tuple[str, ...] = (), chat_template: ChatTemplate | None = None,
+    ) -> None:  # fmt: skip
         self.codec = codec
         self.bos_id, self.eos_ids, self.pad_id = bos_id, eos_ids, pad_id
+        self.stop_texts = stop_texts
+        self.chat_template = chat_template
         self.vocabulary_size = codec.size
 
     @property
     def end_id(self) -> int:
         return self.eos_ids[0]
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """All ids that end a report in decoding."""
+        return self.eos_ids
 
     def encode(self, text: str) -> list[int]:
         """Ids of a plain text: nothing is added, nothing in it is taken for a special token."""
@@ -113,6 +50,11 @@ class ReportTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special ones among them are dropped."""
         return self.codec.decode(ids)
+
+    def cut(self, text: str) -> tuple[str, bool]:
+        """A decoded report up to the first of `stop_texts`, and whether there was one."""
+        places = [place for stop in self.stop_texts if (place := text.find(stop)) >= 0]
+        return (text[: min(places)], True) if places else (text, False)
 
 
 def train_tokenizer(reports: Iterable[str], vocabulary_size: int) -> ReportTokenizer:
@@ -146,60 +88,65 @@ def save_tokenizer(tokenizer: ReportTokenizer, folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
 
 
-def read_tokenizer(folder: Path, *, stop: Sequence[str] = ()) -> ReportTokenizer:
+def read_tokenizer(
+    folder: Path, *, stop: Sequence[str] = (), special_tokens: Mapping[str, str | int | None] | None = None
+) -> ReportTokenizer:
     """The tokenizer of a checkpoint folder, or of one that save_tokenizer wrote.
 
-    `stop` names further tokens that end a report. Raises UserError where the folder has no tokenizer, its two files
-    disagree, no end sign is named, or a name of `stop` is not one token.
+    `stop` are further ends of a report. One that is a special token here becomes one of `eos_ids`, and the first such
+    what a report is trained to end with, since a chat model ends its turn so; any other is one of `stop_texts`.
+    `special_tokens` names (or numbers) bos, eos and pad where the published files do not or are wrong. Raises UserError
+    where the folder has no tokenizer, its two files disagree, a sentence does not come back, or no end sign is named.
     """
-    codec = _read_codec(folder)
-    names = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
-    facts = [_read_json(folder / "generation_config.json"), _read_json(folder / "config.json")]
-    bos = _special_ids("bos", codec, names, facts)
-    eos = _special_ids("eos", codec, names, facts)
-    pad = _special_ids("pad", codec, {}, facts) or _special_ids("pad", codec, names, [])
+    codec = read_codec(folder)
+    _check_round_trip(codec, folder)
+    files = [read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")]
+    facts = [read_json(folder / "generation_config.json"), read_json(folder / "config.json")]
+    kind = tokenizer_class(folder)
+    chosen = {name: [_chosen(name, token, codec)] for name, token in (special_tokens or {}).items()
+              if token is not None}  # fmt: skip
+    bos = chosen.get("bos") or _special_ids("bos", codec, files, facts)
+    eos = _special_ids("eos", codec, files, facts) or _by_format("eos", codec, kind)
+    pad = (chosen.get("pad") or _special_ids("pad", codec, [], facts) or _special_ids("pad", codec, files, [])
+           or _by_format("pad", codec, kind))  # fmt: skip
+    tokens = {text: i for text in stop if (i := codec.id_of(text)) in codec.special and i is not None}
+    eos = [*chosen.get("eos", []), *tokens.values(), *eos]
     if not eos:
         raise UserError(f"lm.path: {folder} names no end sign (eos_token in tokenizer_config.json, eos_token_id in "
-                        "config.json)")  # fmt: skip
-    for token in stop:
-        i = codec.id_of(token)
-        if i is None:
-            raise UserError(f"lm.stop: {token!r} is not one token of {folder}")
-        eos.append(i)
+                        "config.json): name one with lm.special_tokens={eos: TOKEN}")  # fmt: skip
     return ReportTokenizer(
-        codec, bos_id=next(iter(bos), None), eos_ids=tuple(dict.fromkeys(eos)), pad_id=(pad or eos)[0]
-    )
+        codec, bos_id=next(iter(bos), None), eos_ids=tuple(dict.fromkeys(eos)), pad_id=(pad or eos)[0],
+        stop_texts=tuple(text for text in stop if text not in tokens), chat_template=read_chat_template(folder),
+    )  # fmt: skip
 
 
-def _read_codec(folder: Path) -> Codec:
-    spm, fast = folder / "tokenizer.model", folder / "tokenizer.json"
-    if not spm.is_file() and not fast.is_file():
-        raise UserError(f"lm.path: {folder} has neither tokenizer.model nor tokenizer.json: copy the checkpoint's own "
-                        "tokenizer files into it")  # fmt: skip
-    if not spm.is_file():
-        return TokenizerJson.read(fast)
-    codec = SentencePiece(spm)
-    if fast.is_file():
-        other = TokenizerJson.read(fast)
-        for sample in SAMPLES:
-            if codec.encode(sample) != other.encode(sample):
-                raise UserError(f"lm.path: tokenizer.model and tokenizer.json in {folder} encode {sample!r} "
-                                "differently: keep the one this checkpoint was trained with")  # fmt: skip
-    return codec
+def _check_round_trip(codec: Codec, folder: Path) -> None:
+    ids = codec.encode(SENTENCE)
+    if codec.unknown_id not in ids and codec.decode(ids).strip() != SENTENCE:
+        raise UserError(f"lm.path: the tokenizer of {folder} gives {codec.decode(ids)!r} back for {SENTENCE!r}: its "
+                        "files do not belong together, or are not a report writer's")  # fmt: skip
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"lm.path: {file} is not JSON: {error}") from error
+def _chosen(name: str, token: str | int, codec: Codec) -> int:
+    found = token if isinstance(token, int) else codec.id_of(token)
+    if found is None:
+        raise UserError(f"lm.special_tokens.{name}={token!r} is not one token of this checkpoint")
+    return found
 
 
-def _special_ids(kind: str, codec: Codec, names: dict[str, Any], facts: list[dict[str, Any]]) -> list[int]:
+def _by_format(kind: str, codec: Codec, tokenizer_kind: str) -> list[int]:
+    """What the Python of a published format says; asked only where its files say nothing."""
+    found = (codec.id_of(token) for token in NAMED.get(tokenizer_kind, {}).get(kind, ()))
+    return [i for i in found if i is not None]
+
+
+def _special_ids(kind: str, codec: Codec, files: list[dict[str, Any]], facts: list[dict[str, Any]]) -> list[int]:
     """Ids of a special token: the one the tokenizer's files name, then those the model's files number."""
-    named = names.get(f"{kind}_token")
-    token = named.get("content") if isinstance(named, dict) else named
-    found = [codec.id_of(token)] if token is not None else []
+    found: list[Any] = []
+    for names in files:
+        named = names.get(f"{kind}_token")
+        token = named.get("content") if isinstance(named, dict) else named
+        found += [codec.id_of(token)] if token is not None else []
     for fact in facts:
         numbered = fact.get(f"{kind}_token_id")
         found += numbered if isinstance(numbered, list) else [numbered]

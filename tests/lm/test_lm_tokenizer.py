@@ -94,10 +94,11 @@ def test_r2gengpts_prompt_has_its_beginning_sign_first(tokenizer: ReportTokenize
         Prompt("", "", True).ids(nameless)
 
 
-def test_further_stop_tokens_end_a_report(golden_folder: Path) -> None:
-    assert read_tokenizer(golden_folder / "llama2_spm", stop=["<unk>", "</s>"]).eos_ids == (2, 0)
-    with pytest.raises(UserError, match=r"lm\.stop: '<eoa>' is not one token"):
-        read_tokenizer(golden_folder / "llama2_spm", stop=["<eoa>"])
+def test_stops_are_special_tokens_where_there_are_such_and_else_texts(golden_folder: Path) -> None:
+    tokenizer = read_tokenizer(golden_folder / "llama2_spm", stop=["<unk>", "the", "###", "</s>"])
+    assert (tokenizer.eos_ids, tokenizer.end_id, tokenizer.stop_texts) == ((0, 2), 0, ("the", "###"))
+    assert tokenizer.cut("No effusion. ### Human: is the") == ("No effusion. ", True)
+    assert tokenizer.cut("No effusion.") == ("No effusion.", False)
 
 
 def test_files_that_disagree_are_refused(golden_folder: Path, tmp_path: Path) -> None:

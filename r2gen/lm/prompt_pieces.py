@@ -1,0 +1,45 @@
+"""How a prompt is written in a YAML, and its check before anything is loaded. Imports no torch.
+
+`before` and `after` are a text, or a list of pieces, each tokenised apart: a text in which nothing is special,
+`{marked: TEXT}` in which the names of special tokens mean these tokens, `{token: NAME}` for one special token that must
+exist, `{id: NUMBER}` for a bare id. `chat_template: true` takes what the checkpoint publishes, around `message`.
+"""
+
+from typing import Any
+
+from r2gen.errors import UserError
+
+# R2GenGPT, models/R2GenGPT.py prompt_wrap
+MESSAGE = "<Img>{image}</Img> Generate a comprehensive and detailed diagnosis report for this chest xray image."
+KINDS: dict[str, type] = {"token": str, "marked": str, "id": int}
+ADVICE = "a piece is a text, {token: NAME}, {marked: TEXT with special tokens} or {id: NUMBER}"
+
+
+def check(prompt: dict[str, Any]) -> None:
+    """Raise UserError naming the option where the prompt of a composed configuration cannot be meant."""
+    for side in ("before", "after"):
+        pieces(prompt[side], f"lm.prompt.{side}")
+    if prompt["message"].count("{image}") != 1:
+        raise UserError(f"lm.prompt.message={prompt['message']!r}: write {{image}} once, where the image goes")
+    if not prompt["chat_template"]:
+        return
+    if prompt["before"] or prompt["after"]:
+        raise UserError("lm.prompt.chat_template=true takes the words around the message from the checkpoint: set "
+                        "lm.prompt.before='' and lm.prompt.after='', or lm.prompt.chat_template=false")  # fmt: skip
+    if prompt["bos"]:
+        raise UserError("lm.prompt.chat_template=true: the template writes the beginning sign itself where there is "
+                        "one: set lm.prompt.bos=false")  # fmt: skip
+
+
+def pieces(written: Any, name: str) -> list[tuple[str, Any]]:
+    """(kind, value) of each piece; a bare text has the kind `text`. Raises UserError naming the option."""
+    found: list[tuple[str, Any]] = []
+    for piece in written if isinstance(written, list | tuple) else [written]:
+        if isinstance(piece, str):
+            found.append(("text", piece))
+            continue
+        kind, value = next(iter(piece.items())) if isinstance(piece, dict) and len(piece) == 1 else ("", None)
+        if kind not in KINDS or not isinstance(value, KINDS[kind]) or isinstance(value, bool):
+            raise UserError(f"{name}: {piece!r} is no piece of a prompt: {ADVICE}")
+        found.append((kind, value))
+    return found
