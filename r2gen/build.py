@@ -15,10 +15,12 @@ from r2gen.data.reports import SPLITS, ReportData
 from r2gen.errors import UserError
 from r2gen.evaluate.evaluation import Evaluation
 from r2gen.evaluate.scores import Metric
+from r2gen.lm.compile import compile_layers
 from r2gen.lm.decoding_profile import Decoding
-from r2gen.lm.load import load_lm, random_lm
+from r2gen.lm.load import DTYPES, load_lm, random_lm
 from r2gen.lm.prompt import Prompt
 from r2gen.lm.protocol import LanguageModel
+from r2gen.lm.quantize import check_quantised, is_quantised, quantisation_of
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
@@ -78,7 +80,7 @@ def build_job(config: Config, device: torch.device) -> Job:
     data: ReportData = instantiate(config["data"])
     run_dir = Path(config["run_dir"])
     tokenizer = None if config["lm"]["path"] else run_tokenizer(config["lm"], data, run_dir)
-    model = build_model(config, tokenizer=tokenizer, bf16=bf16).to(device)
+    model = build_model(config, tokenizer=tokenizer, bf16=bf16, device=device)
     encode = model.lm.tokenizer.encode
     end = model.lm.tokenizer.end_id
     film = FilmCache(
@@ -89,14 +91,21 @@ def build_job(config: Config, device: torch.device) -> Job:
     return Job(data=data, datasets=datasets, model=model, decoding=build_decoding(config), device=device, bf16=bf16)
 
 
-def build_model(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool) -> ReportGenerator:
-    """The model on the CPU; every weight drawn here comes from the seed, whatever was drawn before.
+def build_model(
+    config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool, device: torch.device
+) -> ReportGenerator:
+    """The model on the device; every weight drawn here comes from the seed, whatever was drawn before.
 
     `tokenizer` is the run's own where the language model is random, else None.
     """
+    lm = build_lm(config["lm"], config["quant"], tokenizer=tokenizer, seed=config["seed"], bf16=bf16, device=device)
+    return assemble(config, lm, bf16=bf16, device=device)
+
+
+def assemble(config: Config, lm: LanguageModel, *, bf16: bool, device: torch.device) -> ReportGenerator:
+    """The model on the device, around a language model that is there."""
     torch.manual_seed(config["seed"])
     vision: TimmEncoder = instantiate(config["vision"])
-    lm = build_lm(config["lm"], tokenizer=tokenizer, seed=config["seed"], bf16=bf16)
     torch.manual_seed(config["seed"] + 1)
     projector = instantiate(config["projector"], in_dim=vision.dim, out_dim=lm.dim)
     rows = lm.model.get_input_embeddings().get_parameter("weight").shape[0]
@@ -108,7 +117,23 @@ def build_model(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool
         lm_lora=build_lora(tune["lm"]["lora"]), lm_lora_targets=config["lm"]["lora_targets"],
         lm_is_random=config["lm"]["path"] is None,
     )  # fmt: skip
-    return in_bf16(model) if bf16 else model
+    if bf16:
+        in_bf16(model)
+    if config["lm"]["compile"]:
+        compile_layers(model.lm.model)
+    return placed(model, device, spread=config["lm"]["device_map"] is not None)
+
+
+def placed(model: ReportGenerator, device: torch.device, *, spread: bool) -> ReportGenerator:
+    """The model on the device; of a language model spread over several GPUs nothing moves."""
+    if not spread:
+        return model.to(device)
+    for part in model.children():
+        if part is not model.lm:
+            part.to(device)
+    for name, buffer in model.named_buffers(recurse=False):
+        model.register_buffer(name, buffer.to(device), persistent=False)
+    return model
 
 
 def in_bf16(model: ReportGenerator) -> ReportGenerator:
@@ -116,19 +141,29 @@ def in_bf16(model: ReportGenerator) -> ReportGenerator:
     model.vision.to(torch.bfloat16)
     model.projector.to(torch.bfloat16)  # type: ignore[attr-defined]
     for parameter in model.lm.model.parameters():
-        if parameter.is_floating_point():
+        if not is_quantised(parameter):
             parameter.data = parameter.data.to(torch.bfloat16)
     return model
 
 
-def build_lm(lm: Config, *, tokenizer: ReportTokenizer | None, seed: int, bf16: bool) -> LanguageModel:
-    dtype = lm["dtype"] if lm["dtype"] != "auto" else "bfloat16" if bf16 else "float32"
+def build_lm(
+    lm: Config, quant: Config, *, tokenizer: ReportTokenizer | None, seed: int, bf16: bool, device: torch.device
+) -> LanguageModel:
+    """The language model, in eval(), its weights read straight to the device, and quantised on the way.
+
+    In bf16 everything computes in bf16, whatever lm.dtype says.
+    """
+    dtype = "bfloat16" if bf16 else "float32" if lm["dtype"] == "auto" else lm["dtype"]
     if tokenizer is not None:
         return random_lm(tokenizer=tokenizer, seed=seed, **lm["architecture"], dtype=dtype, attention=lm["attention"],
                          gradient_checkpointing=lm["gradient_checkpointing"])  # fmt: skip
-    return load_lm(lm["path"], revision=lm["revision"], family=lm["family"], dtype=dtype, attention=lm["attention"],
-                   stop=lm["stop"], special_tokens=lm["special_tokens"],
-                   gradient_checkpointing=lm["gradient_checkpointing"])  # fmt: skip
+    whole = {"": str(device)} if device.type == "cuda" else None
+    loaded = load_lm(lm["path"], revision=lm["revision"], family=lm["family"], dtype=dtype, attention=lm["attention"],
+                     stop=lm["stop"], special_tokens=lm["special_tokens"],
+                     gradient_checkpointing=lm["gradient_checkpointing"], device_map=lm["device_map"] or whole,
+                     quantization=quantisation_of(**quant, dtype=DTYPES[dtype]))  # fmt: skip
+    check_quantised(loaded.model, mode=quant["mode"])
+    return loaded
 
 
 def run_tokenizer(lm: Config, data: ReportData, run_dir: Path) -> ReportTokenizer:
@@ -163,7 +198,7 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
     return Evaluation(
         run_dir=run_dir, data=job.data, datasets=job.datasets, metrics=build_metrics(config), decoding=job.decoding,
         profile=profile, metrics_file=metrics_file(config), data_hash=provenance.data_hash(config["data"]),
-        code=provenance.git_revision()["revision"], batch_size=settings["batch_size"],
+        code=provenance.git_revision()["revision"], quant=config["quant"]["mode"], batch_size=settings["batch_size"],
         workers=config["trainer"]["workers"], best=weighted_scores(settings["best"]),
         page_studies=settings["page_studies"], device=job.device, stop=stop,
     )  # fmt: skip

@@ -38,6 +38,27 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c["quant"]["mode"] != "none" and c["tune"]["lm"]["mode"] == "full",
     ),
     (
+        "quant=int8, nf4 and int8_weight_only quantise a checkpoint, and random weights are trained in full: give "
+        "lm.path, or use quant=none",
+        lambda c: c["quant"]["mode"] != "none" and c["lm"]["path"] is None,
+    ),
+    (
+        "quant.double_quant is for quant=nf4",
+        lambda c: c["quant"]["double_quant"] and c["quant"]["mode"] != "nf4",
+    ),
+    (
+        "lm.device_map=auto spreads one frozen checkpoint over the GPUs: it needs lm.path, trainer.devices=1 and "
+        "tune/lm=frozen (or auto)",
+        lambda c: (
+            c["lm"]["device_map"] is not None
+            and (
+                c["lm"]["path"] is None
+                or c["trainer"]["devices"] != 1
+                or c["tune"]["lm"]["mode"] not in ("auto", "frozen")
+            )
+        ),
+    ),
+    (
         "tune/lm=lora needs lm.lora_targets, the names of the layers it adapts",
         lambda c: c["tune"]["lm"]["mode"] == "lora" and not c["lm"]["lora_targets"],
     ),

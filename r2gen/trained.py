@@ -23,7 +23,7 @@ class TrainedRun:
 
     def __init__(self, run_dir: Path, *, config: dict[str, Any], device: torch.device) -> None:
         tokenizer = None if config["lm"]["path"] else read_tokenizer(run_dir / "tokenizer")
-        self.model = build_model(config, tokenizer=tokenizer, bf16=uses_bf16(config, device)).to(device).eval()
+        self.model = build_model(config, tokenizer=tokenizer, bf16=uses_bf16(config, device), device=device).eval()
         load_trainable(self.model, Checkpoints(run_dir, keep=1).best())
         self.decoding = build_decoding(config)
         self.device = device

@@ -29,19 +29,20 @@ NULL_SEED = 0  # of the shuffled row
 class Evaluation:
     """Scores splits of one data set with one decoding profile, and keeps metrics.json and report.html up to date.
 
-    `profile` is the decoding's name, in file names and headers; `data_hash` and `code` say, with the checkpoint and the
-    decoding, what made a prediction; `best` has the weights of the scores that pick the best checkpoint. On ranks other
-    than 0 it generates its share and writes nothing.
+    `profile` is the decoding's name, in file names and headers; `data_hash`, `code` and `quant` say, with the
+    checkpoint and the decoding, what made a prediction; `best` has the weights of the scores that pick the best
+    checkpoint. On ranks other than 0 it generates its share and writes nothing.
     """
 
     def __init__(
         self, *, run_dir: Path, data: ReportData, datasets: Mapping[str, StudyDataset], metrics: Mapping[str, Metric],
-        decoding: Decoding, profile: str, metrics_file: Path, data_hash: str, code: str | None, batch_size: int,
-        workers: int, best: Mapping[str, float], page_studies: int, device: torch.device, stop: StopRequest,
+        decoding: Decoding, profile: str, metrics_file: Path, data_hash: str, code: str | None, quant: str,
+        batch_size: int, workers: int, best: Mapping[str, float], page_studies: int, device: torch.device,
+        stop: StopRequest,
     ) -> None:  # fmt: skip
         self.run_dir, self.data, self.datasets, self.metrics = run_dir, data, datasets, metrics
         self.decoding, self.profile, self.metrics_file = decoding, profile, metrics_file
-        self.data_hash, self.code = data_hash, code
+        self.data_hash, self.code, self.quant = data_hash, code, quant
         self.batch_size, self.workers, self.device, self.stop = batch_size, workers, device, stop
         self.best, self.page_studies = best, page_studies
 
@@ -163,7 +164,8 @@ class Evaluation:
 
     def _header(self, checkpoint: str) -> dict[str, Any]:
         return {"checkpoint": checkpoint, "profile": self.profile, "generation": asdict(self.decoding),
-                "batch_size": self.batch_size, "data_hash": self.data_hash, "code": self.code}  # fmt: skip
+                "quant": self.quant, "batch_size": self.batch_size, "data_hash": self.data_hash,
+                "code": self.code}  # fmt: skip
 
 
 def read_metrics(file: Path) -> dict[str, Any]:

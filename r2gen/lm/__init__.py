@@ -3,6 +3,7 @@
 The names are fetched when first used, since run.py reads `r2gen.lm.decoding_profile` and must not import torch.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,26 @@ _MODULES = {
     "load_lm": "load", "random_lm": "load", "read_tokenizer": "tokenizer", "save_tokenizer": "tokenizer",
     "train_tokenizer": "tokenizer",
 }  # fmt: skip
+
+
+class _Without(logging.Filter):
+    """Lets all records of a logger pass but those with a text that is no news here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self.text not in str(record.msg)
+
+
+# Here, since transformers and peft import bitsandbytes and torchao by themselves, where they are installed.
+for _logger, _text in (
+    ("bitsandbytes.autograd._functions", "inputs will be cast"),  # once a matrix product: int8 is made from fp16
+    ("bitsandbytes.backends.cpu.ops", "Failed to load CPU gemm_4bit"),  # a kernel on the hub: nothing is fetched here
+    ("torch.utils._pytree", "is an Enum subclass"),  # what torch says of torchao
+):
+    logging.getLogger(_logger).addFilter(_Without(_text))
 
 
 def __getattr__(name: str) -> Any:

@@ -100,12 +100,14 @@ def _read_model(
     folder = checkpoint.folder
     encodes = checkpoint.config.get("is_encoder_decoder", checkpoint.model_type == "t5")
     auto: Any = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
+    # None would take the place of what config.json says of a checkpoint that was quantised before.
+    quantised = {} if quantization is None else {"quantization_config": quantization}
     try:
         with _quiet():
             loaded: Any = auto.from_pretrained(
                 folder, dtype="auto" if dtype == "auto" else DTYPES[dtype], attn_implementation=attention,
-                quantization_config=quantization, device_map=device_map, trust_remote_code=False, local_files_only=True,
-                weights_only=True, output_loading_info=True, ignore_mismatched_sizes=True,
+                device_map=device_map, trust_remote_code=False, local_files_only=True, weights_only=True,
+                output_loading_info=True, ignore_mismatched_sizes=True, **quantised,
             )  # fmt: skip
     except (UnpicklingError, EOFError) as error:  # torch's text advises to run what the file holds
         raise UserError(f"lm.path: the weights in {folder} cannot be read: a *.bin file is damaged, not fetched "

@@ -6,6 +6,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from r2gen.errors import UserError
+from r2gen.lm.quantize import is_quantised, values
 from r2gen.model.qkv import PARTS, split_qkv
 from r2gen.model.report_generator import ReportGenerator
 
@@ -47,6 +48,8 @@ def choose_trainable(
 
 def _free(part: nn.Module, mode: str, lora: Lora | None, targets: list[str], name: str) -> None:
     if mode == "full":
+        if any(is_quantised(parameter) for parameter in part.parameters()):
+            raise UserError(f"tune of {name} is full, but its checkpoint is quantised: use lora or frozen")
         part.requires_grad_(True)
     elif mode == "lora":
         if lora is None:
@@ -71,7 +74,7 @@ def sizes(model: ReportGenerator) -> list[PartSize]:
     parts = []
     for part, prefix in (("vision", "vision."), ("projector", "projector."), ("lm", "lm."), ("model", "")):
         parameters = [parameter for name, parameter in model.named_parameters() if name.startswith(prefix)]
-        parts.append(PartSize(part, sum(p.numel() for p in parameters),
+        parts.append(PartSize(part, sum(values(p) for p in parameters),
                               sum(p.numel() for p in parameters if p.requires_grad)))  # fmt: skip
     return parts
 

@@ -19,6 +19,7 @@ from deepspeed.utils.logging import logger as deepspeed_log
 from torch import nn
 
 from r2gen import dist
+from r2gen.lm.quantize import keep_in_place
 
 
 def start_engine(
@@ -42,6 +43,7 @@ def start_engine(
         # The optimiser is torch's own object: DeepSpeed's dictionary would compile one for 35 s.
         "zero_allow_untested_optimizer": True,
     }
+    keep_in_place(model)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)
     if isinstance(engine.optimizer, FP16_UnfusedOptimizer):  # bf16 under ZeRO 0
         # To allocate the moments it stepped on gradients of zero: weights decayed, and a step was counted, for nothing.

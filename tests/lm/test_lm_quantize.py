@@ -1,0 +1,142 @@
+"""What quantised weights promise: gradients that are right, reports free of their batch, refusals in one line."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from quantised_model import GOLDEN, MODES, generator, loaded, write_llama
+from small_model import batch
+from transformers import BitsAndBytesConfig, LlamaForCausalLM
+
+from r2gen.errors import UserError
+from r2gen.lm import quantize
+from r2gen.lm.decoding_profile import Decoding
+from r2gen.lm.quantize import is_quantised, quantised_layers, weight_bytes
+from r2gen.model.report_generator import ReportGenerator
+from r2gen.model.tune import sizes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llama(tmp_path_factory.mktemp("llama"))
+
+
+def gradients(model: ReportGenerator) -> dict[str, torch.Tensor]:
+    model(batch(0, 1, 2, 3)).backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("lm", ["frozen", "lora"])
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_reach_what_trains_and_checkpointing_changes_none(folder: Path, mode: str, lm: str):
+    plain, again = gradients(generator(folder, mode, lm=lm)), gradients(generator(folder, mode, lm=lm,
+                                                                                   checkpointing=True))  # fmt: skip
+    assert plain.keys() == again.keys()
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+    assert all(bool(plain[name].any()) for name in plain if name.startswith("projector") or "lora_" in name)
+    assert any("lora_A" in name for name in plain) == (lm == "lora")
+
+
+@pytest.mark.parametrize(("mode", "least"), [("int8", 0.99), ("int8_weight_only", 0.99), ("nf4", 0.6)])
+def test_the_projectors_gradient_is_near_that_of_fp32(folder: Path, mode: str, least: float):
+    name = "projector.linear.weight"
+    exact, rounded = gradients(generator(folder, "none"))[name], gradients(generator(folder, mode))[name]
+    assert least < torch.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0).item() < 1 - 1e-7
+
+
+PROMPTS = torch.randn(8, 9, 64, generator=torch.Generator().manual_seed(3)) * 2
+DECODINGS = [Decoding(max_new_tokens=6, repetition_penalty=1.2), Decoding(max_new_tokens=5, num_beams=3)]
+
+
+@pytest.mark.parametrize("decoding", DECODINGS, ids=["greedy", "beam3"])
+def test_an_int8_report_does_not_depend_on_its_batch(folder: Path, decoding: Decoding):
+    lm = loaded(folder, "int8")
+    mask = torch.ones(8, 9, dtype=torch.bool)
+    for row in range(8):
+        mask[row, : row % 4] = False  # different lengths, so that a batch has padding
+    together = lm.generate(PROMPTS, mask, decoding)
+    alone = [lm.generate(PROMPTS[i : i + 1], mask[i : i + 1], decoding)[0] for i in range(8)]
+    order = torch.tensor([5, 2, 7, 0, 3, 6, 1, 4])
+    shuffled = lm.generate(PROMPTS[order], mask[order], decoding)
+    assert together == alone
+    assert [shuffled[order.tolist().index(i)] for i in range(8)] == alone
+    assert len({one.text for one in alone}) > 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_layers_inside_the_blocks_are_quantised_and_weigh_what_they_should(folder: Path, mode: str):
+    lm, whole = loaded(folder, mode), loaded(folder, "none")
+    assert len(quantised_layers(lm.model)) == 2 * 7
+    assert not is_quantised(lm.model.get_input_embeddings().weight)
+    assert not is_quantised(lm.model.get_output_embeddings().weight)
+    linear = {name: layer for name, layer in whole.model.named_modules() if name in quantised_layers(lm.model)}
+    count = sum(layer.weight.numel() for layer in linear.values())
+    rows = sum(layer.weight.shape[0] for layer in linear.values())
+    expected = {"int8": count + 4 * rows, "int8_weight_only": count + 5 * rows, "nf4": count / 2 + count / 64}[mode]
+    weight = weight_bytes(lm.model) - (weight_bytes(whole.model) - 4 * count)
+    assert expected <= weight <= expected + (14 * 1200 if mode == "nf4" else 0)  # nf4 has two tables a layer
+    parts_of = sizes(generator(folder, mode))
+    assert parts_of[2].total == sum(parameter.numel() for parameter in whole.model.parameters())
+
+
+def test_bitsandbytes_says_nothing_a_matrix_product(folder: Path, capfd: pytest.CaptureFixture[str]):
+    gradients(generator(folder, "int8"))
+    assert "cast" not in "".join(capfd.readouterr())
+
+
+def test_nf4_refuses_rows_that_bitsandbytes_gets_wrong_on_the_cpu():
+    with pytest.raises(UserError, match=r"quant=nf4.*mlp\.down_proj.*104.*multiple of 64"):
+        loaded(GOLDEN, "nf4")
+
+
+def test_a_missing_package_is_one_line_with_the_command(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(quantize, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"quant=int8 needs the package bitsandbytes: pip install .*'\.\[quant\]'"):
+        loaded(GOLDEN, "int8")
+
+
+@pytest.fixture(scope="module")
+def prequantised(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An int8 checkpoint as transformers saves it, with bitsandbytes' own threshold."""
+    out: Path = tmp_path_factory.mktemp("int8")
+    LlamaForCausalLM.from_pretrained(folder, quantization_config=BitsAndBytesConfig(load_in_8bit=True)).save_pretrained(
+        out
+    )
+    for file in folder.glob("*token*"):
+        shutil.copy(file, out)
+    return out
+
+
+def test_a_checkpoint_quantised_before_loads_and_its_outlier_threshold_goes(folder: Path, prequantised: Path):
+    lm, fresh = loaded(prequantised, "none"), loaded(folder, "int8")
+    assert {layer.state.threshold for layer in quantised_layers(lm.model).values()} == {0.0}  # type: ignore[union-attr]
+    mask = torch.ones(8, 9, dtype=torch.bool)
+    decoding = replace(DECODINGS[0], max_new_tokens=3)
+    assert lm.generate(PROMPTS, mask, decoding) == fresh.generate(PROMPTS, mask, decoding)
+
+
+def test_a_checkpoint_quantised_before_is_not_quantised_again(prequantised: Path):
+    with pytest.raises(UserError, match=r"quant=nf4.*quantised already"):
+        loaded(prequantised, "nf4")
+
+
+def test_a_checkpoint_quantised_before_is_not_trained_in_full(prequantised: Path):
+    with pytest.raises(UserError, match="quantised: use lora or frozen"):
+        generator(prequantised, "none", lm="full")
+
+
+@pytest.mark.parametrize(("method", "package"), [("gptq", "optimum"), ("awq", "gptqmodel"),
+                                                 ("compressed-tensors", "compressed")])  # fmt: skip
+def test_a_format_without_its_loader_is_refused_in_a_line_that_names_it(
+    folder: Path, tmp_path: Path, method: str, package: str
+):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["quantization_config"] = {"quant_method": method, "bits": 4, "group_size": 64}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UserError, match=package) as error:
+        loaded(tmp_path, "none")
+    assert "\n" not in str(error.value).strip()
