@@ -51,14 +51,14 @@ def run_job(composed: DictConfig) -> int:
         return launch.launch(stored_run.configuration(composed, overrides), overrides=overrides)
     choices = {group: choice for group, choice in HydraConfig.get().runtime.choices.items()
                if group.partition("/")[0] != "hydra"}  # fmt: skip
-    return launch.launch(checked(composed) | {"choices": choices}, overrides=overrides)
+    return launch.launch(checked(composed, choices) | {"choices": choices}, overrides=overrides)
 
 
-def checked(composed: DictConfig) -> dict[str, Any]:
+def checked(composed: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
     plain = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(plain, dict)
     config.check(plain)  # type: ignore[arg-type]
-    compat.refuse(plain)  # type: ignore[arg-type]
+    compat.refuse(plain, choices)  # type: ignore[arg-type]
     return plain  # type: ignore[return-value]
 
 

@@ -80,7 +80,9 @@ def build_job(config: Config, device: torch.device) -> Job:
     data: ReportData = instantiate(config["data"])
     run_dir = Path(config["run_dir"])
     tokenizer = None if config["lm"]["path"] else run_tokenizer(config["lm"], data, run_dir)
+    decoding = build_decoding(config)
     model = build_model(config, tokenizer=tokenizer, bf16=bf16, device=device)
+    model.lm.check(decoding)
     encode = model.lm.tokenizer.encode
     end = model.lm.tokenizer.end_id
     film = FilmCache(
@@ -88,7 +90,7 @@ def build_job(config: Config, device: torch.device) -> Job:
     )
     datasets = {split: StudyDataset(data.studies(split), film=film, encode=lambda report: [*encode(report), end])
                 for split in SPLITS}  # fmt: skip
-    return Job(data=data, datasets=datasets, model=model, decoding=build_decoding(config), device=device, bf16=bf16)
+    return Job(data=data, datasets=datasets, model=model, decoding=decoding, device=device, bf16=bf16)
 
 
 def build_model(
@@ -185,6 +187,11 @@ def build_lora(lora: Config | None) -> Lora | None:
 
 
 def build_decoding(config: Config) -> Decoding:
+    """The decoding profile, without what this language model cannot do; that is said once."""
+    dropped = compat.dropped_keys(config)
+    if dropped and dist.is_first():
+        keys = ", ".join(f"generation.{key}={config['generation'][key]}" for key in sorted(dropped))
+        print(f"left out, since this language model cannot do it (lm.generation): {keys}", flush=True)
     return Decoding(**compat.drop_nulls(config))
 
 

@@ -5,11 +5,13 @@ that is true where the choices do not go together. Imports no torch.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from r2gen.config import weighted_scores
 from r2gen.errors import UserError
+from r2gen.lm.decoding_profile import Decoding
+from r2gen.lm.families import ENCODER_DECODERS
 
 Config = dict[str, Any]
 SCORES_OF = {
@@ -67,6 +69,11 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c["tune"]["vision"] == "lora" and not c["vision"].get("lora_targets"),
     ),
     (
+        "generation.penalty_alpha (contrastive search) is for decoder-only language models, and this one is an "
+        "encoder-decoder: use generation=greedy, beam3 or nucleus",
+        lambda c: c["lm"]["family"] in ENCODER_DECODERS and c["generation"].get("penalty_alpha") is not None,
+    ),
+    (
         "metrics.phantom_findings reads the phantom's own wording: with another data set use ~metrics.phantom_findings",
         lambda c: "phantom_findings" in c["metrics"] and c["data"]["_target_"] != "r2gen.data.phantom.Phantom",
     ),
@@ -119,8 +126,8 @@ NOT_NEGATIVE = {
 }
 
 
-def refuse(config: Config) -> None:
-    """Raise UserError with the sentence of the first rule that the configuration breaks."""
+def refuse(config: Config, choices: Mapping[str, str] | None = None) -> None:
+    """Raise UserError with the sentence of the first rule that the configuration breaks; `choices` names its files."""
     for name, number in _floats(config):
         if not math.isfinite(number):
             raise UserError(f"{name}={number}: give a finite number")
@@ -143,6 +150,7 @@ def refuse(config: Config) -> None:
     for sentence, broken in RULES:
         if broken(config):
             raise UserError(sentence)
+    _refuse_decoding(config, choices or {})
     _refuse_best(config)
 
 
@@ -175,6 +183,25 @@ def _refuse_best(config: Config) -> None:
             )
 
 
+def _refuse_decoding(config: Config, choices: Mapping[str, str]) -> None:
+    dropped = sorted(dropped_keys(config))
+    lm, generation = (f"conf/{group}/{choices.get(group, '*')}.yaml" for group in ("lm", "generation"))
+    if "max_new_tokens" in dropped:
+        raise UserError(f"{lm}: lm.generation drops max_new_tokens, without which no report ends: take it out there")
+    try:
+        Decoding(**drop_nulls(config))
+    except UserError as error:
+        if not dropped:
+            raise
+        raise UserError(f"{generation} asks for what {lm} cannot do (lm.generation drops {', '.join(dropped)}); "
+                        f"what is left does not hold: {error}") from error  # fmt: skip
+
+
+def dropped_keys(config: Config) -> set[str]:
+    """The keys of the decoding profile that this language model cannot do (nulls in lm.generation)."""
+    return set(config["generation"]) & set(config["lm"]["generation"])
+
+
 def drop_nulls(config: Config) -> dict[str, Any]:
-    """The decoding profile without the keys this language model cannot do (nulls in lm.generation)."""
-    return {key: value for key, value in config["generation"].items() if key not in config["lm"]["generation"]}
+    """The decoding profile without what this language model cannot do."""
+    return {key: value for key, value in config["generation"].items() if key not in dropped_keys(config)}

@@ -51,8 +51,9 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
         elif key in asked[group]:
             plain[group] = {**plain[group], key: asked[group][key]}
     config.check(plain)
-    compat.refuse(plain)
-    return plain | {"choices": stored["choices"] | {"generation": choices["generation"]}}
+    chosen_files = stored["choices"] | {"generation": choices["generation"]}
+    compat.refuse(plain, chosen_files)
+    return plain | {"choices": chosen_files}
 
 
 def key_of(override: str) -> str:

@@ -45,11 +45,33 @@ def test_every_option_of_every_group_composes_with_every_language_model():
             for option in options(group):
                 if (group, option) == ("tune", "delta"):
                     composed(f"lm={lm}", "tune=delta", "vision=swin_base")
+                elif option == "contrastive" and OmegaConf.load(ROOT / f"conf/lm/{lm}.yaml").get("family") == "t5":
+                    with pytest.raises(UserError, match=r"contrastive search\) is for decoder-only"):
+                        composed(f"lm={lm}", f"{group}={option}")
                 else:
                     composed(f"lm={lm}", f"{group}={option}")
                 found += 1
     assert found == len(options("lm")) * sum(len(options(group)) for group in GROUPS[1:])
     assert found >= 40
+
+
+@pytest.mark.usefixtures("hydra")
+def test_what_a_language_model_cannot_do_is_left_out_of_every_profile_or_both_files_are_named():
+    plain = composed("generation=r2gengpt_iu", "lm.generation.length_penalty=null", "lm.generation.seed=null")
+    assert compat.dropped_keys(plain) == {"length_penalty"}
+    assert set(plain["generation"]) - set(compat.drop_nulls(plain)) == {"length_penalty"}
+    choices = {"lm": "tiny", "generation": "nucleus"}
+    plain = compose("config", overrides=messages.for_hydra(["generation=nucleus", "lm.generation.do_sample=null"]))
+    with pytest.raises(UserError, match=r"conf/generation/nucleus.yaml .* conf/lm/tiny.yaml .*generation.temperature"):
+        compat.refuse(OmegaConf.to_container(plain, resolve=True), choices)
+    for override, message in (
+        ("lm.generation.max_new_tokens=null", "lm.generation drops max_new_tokens"),
+        ("lm.generation.beams=null", "unknown option lm.generation.beams: did you mean lm.generation.num_beams"),
+        ("lm.generation.num_beams=3", "only null stands here"),
+        ("generation.temperature=0.5", "generation.temperature=0.5 is for sampling"),
+    ):
+        with pytest.raises(UserError, match=message):
+            composed(override)
 
 
 @pytest.mark.usefixtures("hydra")

@@ -1,6 +1,6 @@
 """A decoder-only language model: prompt and report are one sequence of embeddings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -12,12 +12,12 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm.decoding import decode, left_pad
+from r2gen.lm.decoding import check_room, decode, left_pad
 from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer
 
-# B batch, T tokens of prompt and report, L the last of them, E width of the language model, V vocabulary
+# B batch, T positions of the prompt, L tokens of the report, S both, E width, V vocabulary, N = B x L
 
 
 class CausalLM(nn.Module):
@@ -43,28 +43,41 @@ class CausalLM(nn.Module):
     def embed(self, ids_BT: torch.Tensor) -> torch.Tensor:
         return self.model.get_input_embeddings()(ids_BT)
 
-    def loss(self, embeds_BTE: torch.Tensor, mask_BT: torch.Tensor, targets_BL: torch.Tensor) -> torch.Tensor:
+    def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
         """See LanguageModel.loss. Padding may stand anywhere: positions count real tokens only."""
-        length = targets_BL.shape[1]
-        if length == mask_BT.shape[1]:  # nothing stands before the first token to predict it from
-            targets_BL, length = targets_BL[:, 1:], length - 1
-        with _recomputed(self.model, self.gradient_checkpointing):
+        real_BL = report_BL != NO_TARGET
+        report_BLE = self.embed(report_BL.where(real_BL, 0))
+        embeds_BSE = torch.cat([prompt_BTE.to(report_BLE.dtype), report_BLE], dim=1)
+        mask_BS = torch.cat([mask_BT.bool(), real_BL], dim=1)
+        with recomputed(self.model, self.gradient_checkpointing):
             output = self.model(
-                inputs_embeds=embeds_BTE.to(self.model.dtype),
-                attention_mask=mask_BT.long(),
-                position_ids=positions(mask_BT),
-                logits_to_keep=length + 1,
+                inputs_embeds=embeds_BSE.to(self.model.dtype),
+                attention_mask=mask_BS.long(),
+                position_ids=positions(mask_BS),
+                logits_to_keep=report_BL.shape[1] + 1,
                 use_cache=False,
             )
-        logits_BLV = output.logits[:, :-1].float()
-        return F.cross_entropy(logits_BLV.flatten(0, 1), targets_BL.flatten(), ignore_index=NO_TARGET, reduction="sum")
+        return cross_entropy(output.logits[:, :-1], report_BL)
 
     @torch.no_grad()
-    def generate(self, embeds_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding) -> list[Generated]:
+    def generate(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *,
+                 ids: Sequence[str] = ()) -> list[Generated]:  # fmt: skip
         """See LanguageModel.generate. Padding may stand anywhere. Raises UserError where the report may not fit."""
-        embeds_BTE = embeds_BTE.to(self.model.dtype)
-        with _evaluating(self.model):
-            return decode(self.model, self.tokenizer, *left_pad(embeds_BTE, mask_BT), decoding=decoding)
+        self.check(decoding)
+        embeds_BTE, mask_BT = left_pad(prompt_BTE.to(self.model.dtype), mask_BT)
+        check_room(self.model, prompt=mask_BT.shape[1], new=decoding.max_new_tokens)
+        with evaluating(self.model):
+            return decode(self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids)
+
+    def check(self, decoding: Decoding) -> None:
+        """See LanguageModel.check: a decoder-only model can do all that a profile can ask for."""
+
+
+def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
+    """The sum over each row's targets [B], in fp32."""
+    nats_N = F.cross_entropy(logits_BLV.float().flatten(0, 1), report_BL.flatten(), ignore_index=NO_TARGET,
+                             reduction="none")  # fmt: skip
+    return nats_N.view(report_BL.shape).sum(dim=1)
 
 
 def positions(mask_BT: torch.Tensor) -> torch.Tensor:
@@ -73,7 +86,7 @@ def positions(mask_BT: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def _recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
+def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
     """transformers checkpoints a layer only while it is in train(), and a frozen model never is: so the flag of the
     layers alone is set (their dropout lies in submodules and stays as it is), and put back at the end."""
     layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)] if wanted else []
@@ -89,7 +102,7 @@ def _recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

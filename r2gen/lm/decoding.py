@@ -1,12 +1,25 @@
 """Decoding through transformers' generate(), with what makes a report depend on its batch put right."""
 
+import hashlib
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from r2gen.errors import UserError
+from r2gen.lm.contrastive import contrastive_search
 from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer
@@ -19,56 +32,115 @@ class RepetitionPenalty(LogitsProcessor):
 
     Only generated tokens count, as in R2GenGPT (embeddings as prompt). transformers 5.23's own class, given a
     left-padded prompt of embeddings, leaves as many generated tokens out as the row has padding, so that a report
-    changes with its batch.
+    changes with its batch. `skip` columns stand before the first generated token (an encoder-decoder's start).
     """
 
-    def __init__(self, penalty: float) -> None:
+    def __init__(self, penalty: float, *, skip: int) -> None:
         self.penalty = penalty
+        self.skip = skip
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        ids_BG, scores_BV = input_ids, scores
+        ids_BG, scores_BV = input_ids[:, self.skip :], scores
         seen_BG = scores_BV.gather(1, ids_BG)
         lowered_BG = torch.where(seen_BG < 0, seen_BG * self.penalty, seen_BG / self.penalty)
         return scores_BV.scatter(1, ids_BG, lowered_BG)  # type: ignore[return-value]
 
 
+class StudyNoise(LogitsProcessor):
+    """Makes the likeliest token a drawn one: Gumbel noise on the scores, from each study's own source of chance.
+
+    The largest of log-probabilities with Gumbel noise is a draw from them. A draw depends on the seed, the study and
+    the place in the report, never on the batch, and rounding moves it no more than it moves greedy search.
+    """
+
+    def __init__(self, ids: Sequence[str], *, seed: int, device: torch.device) -> None:
+        self.sources = [torch.Generator(device).manual_seed(_study_seed(seed, study)) for study in ids]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        waits_BV = torch.empty_like(scores)  # exponential waiting times: minus their logarithm is Gumbel
+        for row_V, source in zip(waits_BV, self.sources, strict=True):
+            row_V.exponential_(generator=source)
+        return scores - waits_BV.log()  # type: ignore[return-value]
+
+
+def _study_seed(seed: int, study: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {study}".encode()).digest()[:7])  # 56 bits: torch takes 63
+
+
 def left_pad(embeds_BTE: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The real positions of each row moved to its right end in their order, and the columns no row uses cut off."""
+    width = _width(mask_BT)
+    return _take(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True)[:, -width:])
+
+
+def right_pad(embeds_BTE: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The real positions of each row moved to its left end in their order, and the columns no row uses cut off."""
+    width = _width(mask_BT)
+    return _take(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True, descending=True)[:, :width])
+
+
+def _width(mask_BT: torch.Tensor) -> int:
     lengths_B = mask_BT.long().sum(dim=1)
     if not bool((lengths_B > 0).all()):
         raise ValueError("a prompt without a single real position")
-    width = int(lengths_B.max())
-    order_BT = mask_BT.long().argsort(dim=1, stable=True)[:, -width:]
+    return int(lengths_B.max())
+
+
+def _take(embeds_BTE: torch.Tensor, mask_BT: torch.Tensor, order_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     embeds_BTE = embeds_BTE.gather(1, order_BT[:, :, None].expand(-1, -1, embeds_BTE.shape[2]))
     return embeds_BTE, mask_BT.long().gather(1, order_BT)
 
 
 def decode(
     model: PreTrainedModel, tokenizer: ReportTokenizer, embeds_BTE: torch.Tensor, mask_BT: torch.Tensor, *,
-    decoding: Decoding,
+    decoding: Decoding, ids: Sequence[str] = (), start_id: int | None = None,
 ) -> list[Generated]:  # fmt: skip
-    """Reports for left-padded prompts, in their order."""
-    _check_room(model, prompt=mask_BT.shape[1], new=decoding.max_new_tokens)
-    processors = LogitsProcessorList()
-    if decoding.repetition_penalty != 1:
-        processors.append(RepetitionPenalty(decoding.repetition_penalty))
+    """Reports for prompts whose padding stands where the model wants it, in their order.
+
+    `start_id` is the token with which an encoder-decoder begins a report.
+    """
+    skip = 0 if start_id is None else 1
+    config = generation_config(decoding, tokenizer, start_id=start_id)
+    processors = _processors(decoding, ids, device=embeds_BTE.device, skip=skip, rows=len(embeds_BTE))
+    if decoding.penalty_alpha is not None and decoding.top_k is not None:
+        ids_BG = contrastive_search(model, embeds_BTE, mask_BT, config=config, processors=processors,
+                                    alpha=decoding.penalty_alpha, top_k=decoding.top_k)  # fmt: skip
+        return [_report(row, tokenizer, decoding) for row in ids_BG.tolist()]
     generate: Any = model.generate  # mixed into the model's class, unknown to PreTrainedModel's type
+    # transformers sizes an encoder-decoder's cache by its encoder, and fails where the decoder is deeper
+    cache = {} if start_id is None else {"past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache())}
     with warnings.catch_warnings():
         # that is what we mean: the rule counts generated tokens
         warnings.filterwarnings("ignore", message="Passing `no_repeat_ngram_size` with `inputs_embeds`")
-        ids_BG = generate(
-            inputs_embeds=embeds_BTE,
-            attention_mask=mask_BT,
-            generation_config=generation_config(decoding, tokenizer),
-            logits_processor=processors,
-        )
-    return [_report(row, tokenizer, decoding) for row in ids_BG.tolist()]
+        ids_BG = generate(inputs_embeds=embeds_BTE, attention_mask=mask_BT, generation_config=config,
+                          logits_processor=processors, **cache)  # fmt: skip
+    return [_report(row[skip:], tokenizer, decoding) for row in ids_BG.tolist()]
 
 
-def generation_config(decoding: Decoding, tokenizer: ReportTokenizer) -> GenerationConfig:
+def _processors(
+    decoding: Decoding, ids: Sequence[str], *, device: torch.device, skip: int, rows: int
+) -> LogitsProcessorList:
+    """What changes the scores besides transformers' own n-gram and length rules, in transformers' order."""
+    processors = LogitsProcessorList()
+    if decoding.repetition_penalty != 1:
+        processors.append(RepetitionPenalty(decoding.repetition_penalty, skip=skip))
+    if decoding.do_sample:
+        if len(ids) != rows:
+            raise ValueError(f"sampling needs each row's study: {rows} rows, {len(ids)} ids")
+        if decoding.temperature is not None:
+            processors.append(TemperatureLogitsWarper(float(decoding.temperature)))
+        if decoding.top_k is not None:
+            processors.append(TopKLogitsWarper(decoding.top_k))
+        if decoding.top_p is not None:
+            processors.append(TopPLogitsWarper(float(decoding.top_p)))
+        processors.append(StudyNoise(ids, seed=decoding.seed or 0, device=device))
+    return processors
+
+
+def generation_config(decoding: Decoding, tokenizer: ReportTokenizer, *, start_id: int | None) -> GenerationConfig:
     """transformers' own settings, complete, so that nothing is left to a default of the checkpoint.
 
-    The repetition penalty is not among them: see RepetitionPenalty.
+    The repetition penalty and sampling are not among them: see RepetitionPenalty and StudyNoise.
     """
     config = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
@@ -82,6 +154,7 @@ def generation_config(decoding: Decoding, tokenizer: ReportTokenizer) -> Generat
         bos_token_id=tokenizer.bos_id,
         eos_token_id=list(tokenizer.eos_ids),
         pad_token_id=tokenizer.pad_id,
+        decoder_start_token_id=start_id,
     )
     if decoding.num_beams > 1:  # transformers warns where one beam has them
         config.length_penalty = float(decoding.length_penalty)
@@ -96,7 +169,8 @@ def _report(row: list[int], tokenizer: ReportTokenizer, decoding: Decoding) -> G
     return Generated(ids[: decoding.max_new_tokens], text, "length" if end is None else "stop")
 
 
-def _check_room(model: PreTrainedModel, *, prompt: int, new: int) -> None:
+def check_room(model: PreTrainedModel, *, prompt: int, new: int) -> None:
+    """Raise UserError where prompt and report may leave the positions that the model knows."""
     room = getattr(model.config, "max_position_embeddings", None)
     if room is not None and prompt + new > room:
         raise UserError(f"generation.max_new_tokens={new}: after a prompt of {prompt} positions the report may leave "

@@ -1,5 +1,6 @@
 """What every language model here can do, whatever its architecture: embed tokens, give a loss, write reports."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -9,7 +10,7 @@ from transformers import PreTrainedModel
 from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.tokenizer import ReportTokenizer
 
-# B batch, T tokens of prompt and report, L the last of them, E width of the language model
+# B batch, T positions of the prompt, L tokens of the report, E width of the language model
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,11 @@ class Generated:
 
 
 class LanguageModel(Protocol):
-    """CausalLM, later Seq2SeqLM too. Both are torch modules; `model` is the transformers model inside."""
+    """CausalLM or Seq2SeqLM. Both are torch modules; `model` is the transformers model inside.
+
+    A prompt is embeddings [B, T, E] (words and image) with a mask [B, T] of what is real, padding anywhere; where the
+    prompt goes, in front of the report or into an encoder, is the language model's affair.
+    """
 
     model: PreTrainedModel
     tokenizer: ReportTokenizer
@@ -34,13 +39,19 @@ class LanguageModel(Protocol):
     def embed(self, ids_BT: torch.Tensor) -> torch.Tensor:
         """The embeddings [B, T, E] of token ids."""
 
-    def loss(self, embeds_BTE: torch.Tensor, mask_BT: torch.Tensor, targets_BL: torch.Tensor) -> torch.Tensor:
-        """The sum of the cross-entropy over all targets, fp32, not normalised.
+    def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
+        """The cross-entropy [B] of each row's report, summed over its tokens, fp32, not normalised.
 
-        `embeds_BTE` is the prompt followed by the report, `mask_BT` says what of it is real. `targets_BL` stands beside
-        the LAST L positions (L up to T): the id of the token embedded there, NO_TARGET where there is none. The shift
-        by one happens inside. Logits are computed for these L positions only, so pass the report's columns alone.
+        `report_BL` holds token ids with the end sign, right-padded with NO_TARGET. Logits are computed for the
+        report's columns only.
         """
 
-    def generate(self, embeds_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding) -> list[Generated]:
-        """One report for each row of prompts; a row's report does not depend on its neighbours or its padding."""
+    def generate(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *,
+                 ids: Sequence[str] = ()) -> list[Generated]:  # fmt: skip
+        """One report for each row of prompts; a row's report does not depend on its neighbours or its padding.
+
+        `ids` are the rows' studies: a sampled report is drawn from the profile's seed and its study's id.
+        """
+
+    def check(self, decoding: Decoding) -> None:
+        """Raise UserError where this language model cannot decode so."""

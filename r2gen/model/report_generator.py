@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from r2gen.data.collate import NO_TARGET, Batch
+from r2gen.data.collate import Batch
 from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.protocol import Generated, LanguageModel
 from r2gen.vision.encoder import TimmEncoder
 
-# B batch, Q image features of a study, D encoder width, E language-model width, T tokens, S the whole sequence
+# B batch, Q image features of a study, D encoder width, E language-model width, T tokens
 
 
 class ReportGenerator(nn.Module):
@@ -45,12 +45,11 @@ class ReportGenerator(nn.Module):
         The sum, not the mean: the loop divides by the target tokens of the whole optimiser step, over all
         micro-batches and ranks.
         """
-        prompt_BTE, prompt_BT = self.wrap(batch)
-        real_BT = batch.report_BT != NO_TARGET
-        report_BTE = self.lm.embed(batch.report_BT.where(real_BT, 0))
-        embeds_BSE = torch.cat([prompt_BTE, report_BTE], dim=1)
-        mask_BS = torch.cat([prompt_BT, real_BT], dim=1)
-        return self.lm.loss(embeds_BSE, mask_BS, batch.report_BT)
+        return self.nats(batch).sum()
+
+    def nats(self, batch: Batch) -> torch.Tensor:
+        """The cross-entropy [B] of each study's report, summed over its tokens and its end sign, fp32."""
+        return self.lm.loss(*self.wrap(batch), batch.report_BT)
 
     def wrap(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The prompt with the image in it, as embeddings [B, T, E], and a mask [B, T] of what is real."""
@@ -66,4 +65,4 @@ class ReportGenerator(nn.Module):
     @torch.inference_mode()
     def generate(self, batch: Batch, decoding: Decoding) -> list[Generated]:
         """One report a study, in the batch's order."""
-        return self.lm.generate(*self.wrap(batch), decoding)
+        return self.lm.generate(*self.wrap(batch), decoding, ids=batch.ids)

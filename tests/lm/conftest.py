@@ -55,3 +55,14 @@ def golden_folder() -> Path:
 @pytest.fixture(scope="session")
 def llama2_spm() -> LanguageModel:
     return load_lm(GOLDEN / "llama2_spm")
+
+
+@pytest.fixture(scope="session")
+def prompts() -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts of different lengths, their padding anywhere."""
+    source = torch.Generator().manual_seed(5)
+    embeds_BTE = torch.randn(8, 14, 32, generator=source)
+    mask_BT = torch.zeros(8, 14, dtype=torch.bool)
+    for row, length in enumerate([3, 14, 6, 9, 4, 12, 8, 5]):
+        mask_BT[row, torch.randperm(14, generator=source)[:length]] = True
+    return embeds_BTE, mask_BT

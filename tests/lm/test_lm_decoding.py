@@ -13,7 +13,7 @@ from r2gen.lm import Generated, LanguageModel, ReportTokenizer
 from r2gen.lm.decoding_profile import Decoding
 
 # B batch, T tokens, E width
-STUDIES, WIDTH = 8, 14
+STUDIES = 8
 PROFILES = {
     "greedy": Decoding(max_new_tokens=12),
     "greedy penalty": Decoding(max_new_tokens=12, repetition_penalty=2.0),
@@ -22,18 +22,13 @@ PROFILES = {
         max_new_tokens=12, min_new_tokens=5, num_beams=3, repetition_penalty=2.0, length_penalty=2.0
     ),
     "beam3 early": Decoding(max_new_tokens=12, num_beams=3, early_stopping=True),
+    "nucleus": Decoding(max_new_tokens=12, do_sample=True, top_p=0.9, repetition_penalty=1.2),
+    "top-k": Decoding(max_new_tokens=12, min_new_tokens=5, do_sample=True, top_k=20, temperature=1.5, seed=3),
+    "contrastive": Decoding(max_new_tokens=12, min_new_tokens=5, penalty_alpha=0.6, top_k=4),
+    "contrastive penalty": Decoding(
+        max_new_tokens=12, penalty_alpha=0.3, top_k=3, repetition_penalty=2.0, no_repeat_ngram_size=2
+    ),
 }
-
-
-@pytest.fixture(scope="module")
-def prompts() -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompts of different lengths, their padding anywhere."""
-    source = torch.Generator().manual_seed(5)
-    embeds_BTE = torch.randn(STUDIES, WIDTH, 32, generator=source)
-    mask_BT = torch.zeros(STUDIES, WIDTH, dtype=torch.bool)
-    for row, length in enumerate([3, 14, 6, 9, 4, 12, 8, 5]):
-        mask_BT[row, torch.randperm(WIDTH, generator=source)[:length]] = True
-    return embeds_BTE, mask_BT
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -42,23 +37,26 @@ def test_a_report_does_not_depend_on_its_batch(
 ) -> None:
     embeds_BTE, mask_BT = prompts
     decoding = PROFILES[profile]
+    ids = [f"study {i}" for i in range(STUDIES)]
     alone = [
-        lm.generate(embeds_BTE[i : i + 1, mask_BT[i]], torch.ones(1, int(mask_BT[i].sum())), decoding)[0]
+        lm.generate(embeds_BTE[i : i + 1, mask_BT[i]], torch.ones(1, int(mask_BT[i].sum())), decoding, ids=[ids[i]])[0]
         for i in range(STUDIES)
     ]
     assert len({report.text for report in alone}) == STUDIES
     assert all(decoding.min_new_tokens <= len(report.ids) <= decoding.max_new_tokens for report in alone)
-    assert lm.generate(embeds_BTE, mask_BT, decoding) == alone
-    assert lm.generate(embeds_BTE[:3], mask_BT[:3], decoding) == alone[:3]
-    shuffled = [5, 2, 7, 0, 6, 1, 4, 3]
-    assert lm.generate(embeds_BTE[shuffled], mask_BT[shuffled].long(), decoding) == [alone[i] for i in shuffled]
+    assert lm.generate(embeds_BTE, mask_BT, decoding, ids=ids) == alone
+    assert lm.generate(embeds_BTE[:3], mask_BT[:3], decoding, ids=ids[:3]) == alone[:3]
+    order = [5, 2, 7, 0, 6, 1, 4, 3]
+    shuffled = lm.generate(embeds_BTE[order], mask_BT[order].long(), decoding, ids=[ids[i] for i in order])
+    assert shuffled == [alone[i] for i in order]
     wide_BTE = torch.cat([torch.zeros(STUDIES, 9, 32), embeds_BTE], dim=1)
     wide_BT = torch.cat([torch.zeros(STUDIES, 9, dtype=torch.bool), mask_BT], dim=1)
-    assert lm.generate(wide_BTE, wide_BT, decoding) == alone
+    assert lm.generate(wide_BTE, wide_BT, decoding, ids=ids) == alone
 
 
 def test_both_ways_of_ending_are_tested(sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor]) -> None:
-    reports = [report for profile in PROFILES.values() for report in sdpa_lm.generate(*prompts, profile)]
+    ids = [str(i) for i in range(STUDIES)]
+    reports = [report for profile in PROFILES.values() for report in sdpa_lm.generate(*prompts, profile, ids=ids)]
     assert {report.finish for report in reports} == {"stop", "length"}
     for report in reports:
         assert sdpa_lm.tokenizer.end_id not in report.ids
@@ -143,6 +141,19 @@ def test_an_empty_prompt_is_refused(sdpa_lm: LanguageModel) -> None:
         ({"no_repeat_ngram_size": -2}, "generation.no_repeat_ngram_size=-2"),
         ({"early_stopping": "always"}, "generation.early_stopping=always"),
         ({"early_stopping": 1}, "generation.early_stopping=1"),
+        ({"do_sample": 1}, "generation.do_sample=1"),
+        ({"do_sample": True, "temperature": 0}, "generation.temperature=0: give a number above 0"),
+        ({"do_sample": True, "top_p": 1.5}, "generation.top_p=1.5: give a number up to 1"),
+        ({"do_sample": True, "top_k": 0}, "generation.top_k=0: give a whole number of at least 1"),
+        ({"do_sample": True, "seed": -1}, "generation.seed=-1"),
+        ({"temperature": 0.7}, "generation.temperature=0.7 is for sampling: add generation.do_sample=true"),
+        ({"top_p": 0.9}, "generation.top_p=0.9 is for sampling"),
+        ({"seed": 0}, "generation.seed=0 is for sampling"),
+        ({"top_k": 5}, "generation.top_k=5 is for sampling or contrastive search"),
+        ({"penalty_alpha": 0.6}, "give generation.top_k of at least 2"),
+        ({"penalty_alpha": 0, "top_k": 4}, "generation.penalty_alpha=0: give a number above 0"),
+        ({"do_sample": True, "num_beams": 3}, "generation.num_beams=3 and generation.do_sample=True are different"),
+        ({"do_sample": True, "penalty_alpha": 0.6, "top_k": 4}, "generation.do_sample=True and generation.penalty_a"),
     ],
 )
 def test_a_profile_that_cannot_be_is_refused(settings: dict[str, object], message: str) -> None:

@@ -7,6 +7,8 @@ from importlib import import_module
 
 # model_type of config.json, loaded by transformers' own classes: a new one of these costs one YAML with lm.family
 NATIVE = ("bloom", "gemma2", "gemma3_text", "glm", "llama", "mistral", "phi3", "qwen2", "qwen3", "stablelm", "t5")
+# of these, the encoder-decoders: the prompt is encoded, the report decoded
+ENCODER_DECODERS = frozenset({"t5"})
 # model_type to the module that knows the published format
 PUBLISHED: dict[str, str] = {}
 
