@@ -13,7 +13,7 @@ from r2gen.config import weighted_scores
 from r2gen.data.dataset import FilmCache, StudyDataset
 from r2gen.data.reports import SPLITS, ReportData
 from r2gen.errors import UserError
-from r2gen.evaluate.evaluation import Evaluation
+from r2gen.evaluate.evaluation import Evaluation, ReferenceCut
 from r2gen.evaluate.scores import Metric
 from r2gen.lm.compile import compile_layers
 from r2gen.lm.decoding_profile import Decoding
@@ -24,6 +24,7 @@ from r2gen.lm.quantize import check_quantised, is_quantised, quantisation_of
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
+from r2gen.r2gengpt.choices import original_choices
 from r2gen.run_folder import RunFolder
 from r2gen.stop import StopRequest
 from r2gen.train.fit import LoopSettings
@@ -84,12 +85,15 @@ def build_job(config: Config, device: torch.device) -> Job:
     model = build_model(config, tokenizer=tokenizer, bf16=bf16, device=device)
     model.lm.check(decoding)
     encode = model.lm.tokenizer.encode
-    end = model.lm.tokenizer.end_id
+    end, longest = model.lm.tokenizer.end_id, config["trainer"]["max_report_tokens"]
     film = FilmCache(
         lambda view: model.vision.transform(data.film(view)), budget_mib=config["trainer"]["film_cache_mib"]
     )
-    datasets = {split: StudyDataset(data.studies(split), film=film, encode=lambda report: [*encode(report), end])
-                for split in SPLITS}  # fmt: skip
+
+    def ids(report: str) -> list[int]:
+        return [*encode(report), end][:longest]
+
+    datasets = {split: StudyDataset(data.studies(split), film=film, encode=ids) for split in SPLITS}
     return Job(data=data, datasets=datasets, model=model, decoding=decoding, device=device, bf16=bf16)
 
 
@@ -208,7 +212,16 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
         code=provenance.git_revision()["revision"], quant=config["quant"]["mode"], batch_size=settings["batch_size"],
         workers=config["trainer"]["workers"], best=weighted_scores(settings["best"]),
         page_studies=settings["page_studies"], device=job.device, stop=stop,
+        cut=reference_cut(settings, job.model.lm.tokenizer), original=original_choices(config),
     )  # fmt: skip
+
+
+def reference_cut(settings: Config, tokenizer: ReportTokenizer) -> ReferenceCut | None:
+    """How R2GenGPT shortens a reference (its validation_step), where evaluate.reference asks for it."""
+    tokens = settings["max_reference_tokens"]
+    if settings["reference"] == "full":
+        return None
+    return ReferenceCut(tokens, lambda report: tokenizer.decode(tokenizer.encode(report)[:tokens]).strip())
 
 
 def decoding_name(config: Config) -> str:

@@ -122,8 +122,9 @@ class TrainerConfig:
     learning_rate: float = MISSING
     min_learning_rate: float = MISSING
     warmup_steps: int = MISSING
-    schedule: str = one_of("cosine", "constant")
+    schedule: str = one_of("cosine", "cosine_per_epoch", "constant")
     weight_decay: float = MISSING
+    weight_decay_on: str = one_of("matrices", "all")  # all: biases and norms too
     betas: list[float] = MISSING
     gradient_clipping: float = MISSING  # 0: none
     patience: int | None = MISSING  # validations without a better score before training stops; null: never
@@ -135,7 +136,8 @@ class TrainerConfig:
     save_every_steps: int | None = MISSING  # checkpoints between validations; null: at validations only
     keep: int = MISSING  # checkpoints kept besides the best
     resume: str = one_of("auto", "weights")
-    shuffle: bool = MISSING
+    shuffle: bool = MISSING  # false: studies in the data set's order, every epoch
+    max_report_tokens: int | None = MISSING  # training reports are cut there, end sign included; null: never
     log_every_steps: int = MISSING
     timeout_s: int = MISSING  # how long a rank waits for the others
     deepspeed: dict[str, Any] = MISSING
@@ -147,6 +149,8 @@ class EvaluateConfig:
     every: float = MISSING  # epochs between validations
     max_studies: int | None = MISSING  # of val, for the validations during training
     batch_size: int = MISSING
+    reference: str = one_of("full", "truncated")  # truncated: scores against cut references stand beside the full ones
+    max_reference_tokens: int | None = MISSING  # where evaluate.reference=truncated cuts, in tokens of the LM
     best: str = MISSING  # weighted scores, such as 0.5*bleu_4 + 0.5*cider; the best checkpoint has the largest on val
     page_studies: int = MISSING  # studies shown in report.html
 

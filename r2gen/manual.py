@@ -43,7 +43,7 @@ The result: outputs/<task>-<experiment or lm-data>-<8 hex>/ with report.html, me
 Exit status: 0 done, 1 a defect of ours, 2 something to fix in the command, 3 stopped after a checkpoint.
 """
 GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation", "data", "trainer", "metrics", "logger",
-          "experiment")  # fmt: skip
+          "compat", "experiment")  # fmt: skip
 # The values of these groups stand in the schema, their defaults in these files of conf/.
 VALUES: tuple[tuple[str, type, str], ...] = (
     ("", config.Config, "config.yaml"),

@@ -87,7 +87,7 @@ def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFol
     check_disk(folder.path, job, keep=trainer["keep"])
     engine = start_engine(
         job.model, adamw(job.model, learning_rate=settings.learning_rate, betas=tuple(trainer["betas"]),
-                         weight_decay=trainer["weight_decay"]),
+                         weight_decay=trainer["weight_decay"], decay_all=trainer["weight_decay_on"] == "all"),
         batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size,
         gradient_clipping=trainer["gradient_clipping"], bf16=job.bf16, options=trainer["deepspeed"],
     )  # fmt: skip

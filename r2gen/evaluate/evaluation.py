@@ -1,8 +1,8 @@
 """The scores of a run: predictions of each split, the model's and the null rows' scores, metrics.json, the page."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +26,35 @@ FORMAT = 1
 NULL_SEED = 0  # of the shuffled row
 
 
+@dataclass(frozen=True)
+class ReferenceCut:
+    """R2GenGPT's references: cut to so many tokens of the language model, and decoded again."""
+
+    tokens: int
+    apply: Callable[[str], str]
+
+
 class Evaluation:
     """Scores splits of one data set with one decoding profile, and keeps metrics.json and report.html up to date.
 
     `profile` is the decoding's name, in file names and headers; `data_hash`, `code` and `quant` say, with the
     checkpoint and the decoding, what made a prediction; `best` has the weights of the scores that pick the best
-    checkpoint. On ranks other than 0 it generates its share and writes nothing.
+    checkpoint; `cut` adds scores against cut references, which then pick it; `original` says which of R2GenGPT's
+    choices were on. On ranks other than 0 it generates its share and writes nothing.
     """
 
     def __init__(
         self, *, run_dir: Path, data: ReportData, datasets: Mapping[str, StudyDataset], metrics: Mapping[str, Metric],
         decoding: Decoding, profile: str, metrics_file: Path, data_hash: str, code: str | None, quant: str,
         batch_size: int, workers: int, best: Mapping[str, float], page_studies: int, device: torch.device,
-        stop: StopRequest,
+        stop: StopRequest, cut: ReferenceCut | None = None, original: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.run_dir, self.data, self.datasets, self.metrics = run_dir, data, datasets, metrics
         self.decoding, self.profile, self.metrics_file = decoding, profile, metrics_file
         self.data_hash, self.code, self.quant = data_hash, code, quant
         self.batch_size, self.workers, self.device, self.stop = batch_size, workers, device, stop
         self.best, self.page_studies = best, page_studies
+        self.cut, self.original = cut, original
 
     def selection(self, scores: Mapping[str, float]) -> float:
         """The number that picks the best checkpoint: the weighted sum of `best`."""
@@ -57,8 +67,9 @@ class Evaluation:
         if dist.is_first():
             write_predictions(self._file("val"), self._header(f"{checkpoint}, in training"), predictions)
             found = self._score(predictions)
-            scores = [found.corpus]
-            self._write_metrics({"val": self._entry(len(predictions), {"model": found})}, checkpoint=checkpoint,
+            cut = {"model": self._score(predictions, self.cut)} if self.cut else None
+            scores = [cut["model"].corpus if cut else found.corpus]
+            self._write_metrics({"val": self._entry(len(predictions), {"model": found}, cut)}, checkpoint=checkpoint,
                                 signature=found.signature, constant=None, skipped={})  # fmt: skip
         return dist.first_of(scores)
 
@@ -74,7 +85,8 @@ class Evaluation:
             predictions = self._predictions(model, split, checkpoint=checkpoint)
             if dist.is_first():
                 systems = self._systems(predictions, constant)
-                entries[split] = self._entry(len(predictions), systems)
+                cut = self._systems(predictions, constant, self.cut) if self.cut else None
+                entries[split] = self._entry(len(predictions), systems, cut)
                 signature = systems["model"].signature
         if not dist.is_first():
             return {}
@@ -108,19 +120,19 @@ class Evaluation:
         return predict(model, dataset, self.decoding, batch_size=self.batch_size, workers=self.workers,
                        device=self.device, stop=self.stop, title=title)  # fmt: skip
 
-    def _systems(self, predictions: Sequence[Prediction], constant: str | None) -> dict[str, Scores]:
+    def _systems(self, predictions: Sequence[Prediction], constant: str | None,
+                 cut: ReferenceCut | None = None) -> dict[str, Scores]:  # fmt: skip
         reports = {one.id: one.report for one in predictions}
-        references = {one.id: one.reference for one in predictions}
-        systems = {"model": self._score(predictions)}
+        references = _references(predictions, cut)
+        systems = {"model": self._score(predictions, cut)}
         if constant is not None:
             systems["constant"] = score_reports(self.metrics, references, dict.fromkeys(references, constant))
         if len(reports) > 1:
             systems["shuffled"] = score_reports(self.metrics, references, shuffled_reports(reports, seed=NULL_SEED))
         return systems
 
-    def _score(self, predictions: Sequence[Prediction]) -> Scores:
-        return score_reports(self.metrics, {one.id: one.reference for one in predictions},
-                             {one.id: one.report for one in predictions})  # fmt: skip
+    def _score(self, predictions: Sequence[Prediction], cut: ReferenceCut | None = None) -> Scores:
+        return score_reports(self.metrics, _references(predictions, cut), {one.id: one.report for one in predictions})
 
     def _constant(self) -> str | None:
         """The training report that scores best when given to every validation study; None without validation."""
@@ -135,12 +147,19 @@ class Evaluation:
 
         return constant_report([study.report for study in train], {study.id: study.report for study in val}, score)
 
-    def _entry(self, studies: int, systems: Mapping[str, Scores]) -> dict[str, Any]:
-        return {
+    def _entry(self, studies: int, systems: Mapping[str, Scores], cut: Mapping[str, Scores] | None) -> dict[str, Any]:
+        entry = {
             "studies": studies,
             "systems": {name: scores.corpus for name, scores in systems.items()},
             "per_report": systems["model"].per_report,
         }
+        if self.cut is None or cut is None:
+            return entry
+        truncated = {
+            "tokens": self.cut.tokens,
+            "systems": {name: scores.corpus for name, scores in cut.items()},
+        }
+        return entry | {"truncated": truncated}
 
     def _write_metrics(self, entries: Mapping[str, Any], *, checkpoint: str, signature: str, constant: str | None,
                        skipped: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
@@ -153,7 +172,7 @@ class Evaluation:
             "splits": kept["splits"] | {split: {key: value for key, value in entry.items() if key != "per_report"}
                                         for split, entry in entries.items()},
             "signatures": dict(part.split("|", 1) for part in signature.split("; ") if part),
-            "constant_report": constant, "skipped": dict(skipped),
+            "constant_report": constant, "skipped": dict(skipped), "original_choices": list(self.original),
             "per_report": kept["per_report"] | {split: entry["per_report"] for split, entry in entries.items()},
         }  # fmt: skip
         write_whole(self.metrics_file, json.dumps(metrics, indent=1) + "\n")
@@ -166,6 +185,10 @@ class Evaluation:
         return {"checkpoint": checkpoint, "profile": self.profile, "generation": asdict(self.decoding),
                 "quant": self.quant, "batch_size": self.batch_size, "data_hash": self.data_hash,
                 "code": self.code}  # fmt: skip
+
+
+def _references(predictions: Sequence[Prediction], cut: ReferenceCut | None) -> dict[str, str]:
+    return {one.id: cut.apply(one.reference) if cut else one.reference for one in predictions}
 
 
 def read_metrics(file: Path) -> dict[str, Any]:

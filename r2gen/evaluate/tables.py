@@ -46,12 +46,20 @@ def table_of(file: Path) -> str:
     try:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         splits = {name: (int(split["studies"]), dict(split["systems"])) for name, split in metrics["splits"].items()}
+        cut = {name: (int(split["truncated"]["tokens"]), dict(split["truncated"]["systems"]))
+               for name, split in metrics["splits"].items() if "truncated" in split}  # fmt: skip
+        original = [str(choice) for choice in metrics.get("original_choices", [])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} holds no scores of a run ({error!r}): remove it and run task=evaluate") from error
-    tables = [
-        f"{name}: {studies} {'study' if studies == 1 else 'studies'}, decoding {metrics.get('generation')}\n"
-        f"{terminal_table(systems)}"
-        for name, (studies, systems) in splits.items()
-    ]
+    tables = []
+    for name, (studies, systems) in splits.items():
+        counted = f"{name}: {studies} {'study' if studies == 1 else 'studies'}"
+        tables.append(f"{counted}, decoding {metrics.get('generation')}\n{terminal_table(systems)}")
+        if name in cut:
+            tokens, systems = cut[name]
+            tables.append(f"{counted}, against references cut to {tokens} tokens\n{terminal_table(systems)}")
     skipped = [f"{name}: skipped, {reason}" for name, reason in metrics.get("skipped", {}).items()]
-    return "\n\n".join(tables + skipped)
+    chosen = (
+        ["R2GenGPT's choices that were on:\n" + "\n".join(f"  {choice}" for choice in original)] if original else []
+    )
+    return "\n\n".join(tables + skipped + chosen)

@@ -78,7 +78,8 @@ def fit(
         seed_step(settings.seed, state.step)
         set_rate(engine.optimizer, rate_at(state.step, total=total_steps, peak=settings.learning_rate,
                                            floor=settings.min_learning_rate, warmup=settings.warmup_steps,
-                                           schedule=settings.schedule))  # fmt: skip
+                                           schedule=settings.schedule,
+                                           epoch_steps=len(dataset) / settings.batch_size))  # fmt: skip
         # Counted before the first backward: the loss is the mean over all target tokens of the step, on all ranks.
         window = take(micro_batches, accumulation)
         tokens = torch.tensor(float(sum(batch.target_tokens for batch in window)), device=engine.device)

@@ -7,24 +7,34 @@ from torch import nn
 
 
 def adamw(
-    model: nn.Module, *, learning_rate: float, betas: tuple[float, float], weight_decay: float
+    model: nn.Module, *, learning_rate: float, betas: tuple[float, float], weight_decay: float, decay_all: bool = False
 ) -> torch.optim.AdamW:
-    """AdamW over what trains; biases, norms and other vectors are not decayed."""
+    """AdamW over what trains; biases, norms and other vectors are decayed only with `decay_all`."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": weight_decay if decay_all else 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas)
 
 
-def rate_at(step: int, *, total: int, peak: float, floor: float, warmup: int, schedule: str) -> float:
-    """The learning rate of optimiser step `step` (from 0): linear warm-up, then cosine to `floor` or constant."""
+def rate_at(
+    step: int, *, total: int, peak: float, floor: float, warmup: int, schedule: str, epoch_steps: float
+) -> float:  # fmt: skip
+    """The learning rate of optimiser step `step` (from 0): linear warm-up, then cosine to `floor` or constant.
+
+    `epoch_steps` are the steps of an epoch, whole or not: cosine_per_epoch keeps one rate for each epoch, R2GenGPT's
+    CosineAnnealingLR stepped by Lightning once an epoch.
+    """
     if step < warmup:
         return peak * (step + 1) / warmup
     if schedule == "constant":
         return peak
-    progress = (step - warmup) / max(1, total - warmup)
+    if schedule == "cosine_per_epoch":
+        epochs = max(1, round(total / epoch_steps))
+        progress = min(math.floor(round(step / epoch_steps, 9)), epochs) / epochs
+    else:
+        progress = (step - warmup) / max(1, total - warmup)
     return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 

@@ -10,11 +10,11 @@ from r2gen.train.optim import adamw, rate_at, set_rate
 
 
 def rates(
-    *, total: int = 10, warmup: int = 4, schedule: str = "cosine", peak: float = 1.0, floor: float = 0.1
-) -> list[float]:
-    return [
-        rate_at(step, total=total, peak=peak, floor=floor, warmup=warmup, schedule=schedule) for step in range(total)
-    ]
+    *, total: int = 10, warmup: int = 4, schedule: str = "cosine", peak: float = 1.0, floor: float = 0.1,
+    epoch_steps: float = 1.0,
+) -> list[float]:  # fmt: skip
+    return [rate_at(step, total=total, peak=peak, floor=floor, warmup=warmup, schedule=schedule,
+                    epoch_steps=epoch_steps) for step in range(total)]  # fmt: skip
 
 
 def test_warm_up_is_linear_and_its_last_step_is_the_peak():
@@ -30,6 +30,19 @@ def test_cosine_falls_from_the_peak_to_the_floor():
     assert rates(warmup=0, total=4) == pytest.approx(
         [0.1 + 0.9 * (1 + math.cos(math.pi * k / 4)) / 2 for k in range(4)]
     )
+
+
+def test_cosine_per_epoch_keeps_one_rate_an_epoch():
+    """As torch's CosineAnnealingLR stepped once an epoch; epochs of 2.5 steps begin with the step after their start."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4, eta_min=0.1)
+    expected = []
+    for _ in range(4):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    values = rates(total=10, warmup=0, schedule="cosine_per_epoch", epoch_steps=2.5)
+    assert values == pytest.approx([expected[epoch] for epoch in (0, 0, 0, 1, 1, 2, 2, 2, 3, 3)])
 
 
 def test_constant_stays():
@@ -55,3 +68,9 @@ def test_matrices_are_decayed_vectors_are_not_and_frozen_ones_are_left_out():
 def test_a_model_of_vectors_alone_has_one_group():
     only = nn.ParameterList([nn.Parameter(torch.zeros(3))])
     assert len(adamw(only, learning_rate=0.1, betas=(0.9, 0.999), weight_decay=0.1).param_groups) == 1
+
+
+def test_weight_decay_on_all_is_torchs_own_adamw():
+    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+    optimizer = adamw(model, learning_rate=0.1, betas=(0.9, 0.999), weight_decay=0.3, decay_all=True)
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.3}

@@ -1,0 +1,85 @@
+"""The recipes of R2GenGPT compose and hold the original's values; compat=r2gengpt shows both tables."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from smallest_run import ROOT, run
+
+from r2gen import compat, config
+from r2gen.messages import for_hydra
+
+RECIPES = [f"r2gengpt_{mode}_{data}" for mode in ("shallow", "delta", "deep") for data in ("iu", "mimic")
+           if data == "iu" or (ROOT / "conf/data/mimic_cxr.yaml").is_file()]  # fmt: skip
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    ConfigStore.instance().store(name="schema", node=config.Config)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        plain = OmegaConf.to_container(compose("config", overrides=for_hydra(overrides)), resolve=True)
+    config.check(plain)  # type: ignore[arg-type]
+    compat.refuse(plain)  # type: ignore[arg-type]
+    return plain  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_has_the_originals_values(recipe: str):
+    _, mode, data = recipe.split("_")
+    plain = composed(f"experiment={recipe}", "data.root=/data", "lm.path=/lm", "vision.path=/swin")
+    assert plain["tune"]["vision"] == {"shallow": "frozen", "delta": "lora", "deep": "full"}[mode]
+    assert plain["trainer"]["epochs"] == {"iu": 15, "mimic": 5}[data]
+    assert plain["evaluate"]["max_reference_tokens"] == {"iu": 60, "mimic": 100}[data]
+    assert plain["generation"]["max_new_tokens"] == {"iu": 100, "mimic": 120}[data]
+    assert plain["trainer"]["learning_rate"] == 1e-4
+    assert plain["trainer"]["max_report_tokens"] is None
+    assert plain["evaluate"]["reference"] == "full"
+    assert plain["trainer"]["shuffle"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_compat_turns_on_what_we_do_not_share(recipe: str):
+    plain = composed(f"experiment={recipe}", "compat=r2gengpt", "data.root=/data", "lm.path=/lm", "vision.path=/swin")
+    assert plain["evaluate"]["reference"] == "truncated"
+    assert plain["trainer"]["max_report_tokens"] == plain["evaluate"]["max_reference_tokens"]
+    assert plain["trainer"]["schedule"] == "cosine_per_epoch"
+    assert not plain["trainer"]["shuffle"]
+    assert plain["trainer"]["weight_decay_on"] == "all"
+
+
+def test_compat_without_a_length_is_refused():
+    with pytest.raises(config.UserError, match=r"evaluate\.max_reference_tokens"):
+        composed("compat=r2gengpt")
+
+
+def test_every_recipe_names_its_sources():
+    for file in (ROOT / "conf/experiment").glob("r2gengpt_*.yaml"):
+        text = file.read_text(encoding="utf-8")
+        assert all(word in text for word in ("# Command:", "# Cost:", "# Expected:", "# Sources:")), file.name
+        assert text.count("\n") <= 30
+        assert yaml.safe_load(text)["trainer"]["gradient_clipping"] == 0
+
+
+def test_a_run_with_compat_shows_full_and_cut_references(tmp_path: Path):
+    done = run("compat=r2gengpt", "evaluate.max_reference_tokens=40", "trainer.warmup_steps=0",
+               "run_dir=run", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    for split in ("val", "test"):
+        entry = metrics["splits"][split]
+        assert entry["truncated"]["tokens"] == 40
+        assert set(entry["truncated"]["systems"]) == set(entry["systems"]) == {"model", "constant", "shuffled"}
+        assert entry["truncated"]["systems"]["model"] != entry["systems"]["model"]
+    assert "against references cut to 40 tokens" in done.stdout
+    assert "R2GenGPT's choices that were on" in done.stdout
+    assert len(metrics["original_choices"]) == 5
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "comparable only with this language model" in page
+    lines = [json.loads(line) for line in (tmp_path / "run" / "train.jsonl").read_text().splitlines()]
+    assert len({line["lr"] for line in lines if line["event"] == "step"}) == 2, "one rate an epoch"
+    reference = json.loads((tmp_path / "run/predictions/test.greedy.jsonl").read_text().splitlines()[1])["reference"]
+    assert reference.endswith("."), "predictions keep the full reference"
