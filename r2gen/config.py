@@ -76,7 +76,7 @@ class LmConfig:
     architecture: ArchitectureConfig | None = None
     vocabulary_size: int | None = None  # of the tokenizer trained on the training reports, where there is no path
     dtype: str = field(default="auto", metadata={"choices": ("auto", "float32", "bfloat16", "float16")})
-    attention: str = field(default="sdpa", metadata={"choices": ("sdpa", "eager")})
+    attention: str = field(default="auto", metadata={"choices": ("auto", "sdpa", "eager")})
     prompt: PromptConfig = field(default_factory=PromptConfig)
     special_tokens: SpecialTokensConfig = field(default_factory=SpecialTokensConfig)
     stop: list[str] = field(default_factory=list)  # special tokens, the first ends a report in training, and texts

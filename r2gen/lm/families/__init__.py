@@ -1,16 +1,19 @@
 """Which model types are read, and how: most by transformers' own classes, published formats by a module here.
 
-A module is imported when a checkpoint of its model type is met, and registers its classes and tensor maps then.
+A module is imported when a checkpoint of its model type is met. It makes three things known to transformers: a native
+config class that reads the published fields, a native model class, and the map from published tensors to native ones,
+which runs both ways (`save_pretrained` writes the published names).
 """
 
 from importlib import import_module
 
-# model_type of config.json, loaded by transformers' own classes: a new one of these costs one YAML with lm.family
+# model_type of config.json. A family that transformers reads by itself costs no line here: its YAML names lm.family.
 NATIVE = ("bloom", "gemma2", "gemma3_text", "glm", "llama", "mistral", "phi3", "qwen2", "qwen3", "stablelm", "t5")
-# of these, the encoder-decoders: the prompt is encoded, the report decoded
+# Of these, the encoder-decoders: the prompt is encoded, the report decoded.
 ENCODER_DECODERS = frozenset({"t5"})
-# model_type to the module that knows the published format
-PUBLISHED: dict[str, str] = {}
+# Published formats, by the module that knows them.
+PUBLISHED = {"baichuan": "baichuan", "chatglm": "chatglm", "internlm": "internlm", "internlm2": "internlm2",
+             "internlm3": "internlm3", "qwen": "qwen"}  # fmt: skip
 
 
 def supported() -> list[str]:

@@ -1,0 +1,123 @@
+"""Baichuan-7B, Baichuan-13B, Baichuan2-7B and Baichuan2-13B as transformers' Llama.
+
+The 13B models know positions by ALiBi (Press et al., 2022) alone; Baichuan2's head has rows of length 1.
+Source: modeling_baichuan.py of baichuan-inc/Baichuan-13B-Chat and Baichuan2-7B-Chat.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
+from transformers.cache_utils import Cache
+
+from r2gen.lm.families.registration import fused_qkv, register_family
+from r2gen.lm.families.rows import SplitQKV
+
+# B batch, N heads, Q positions computed now, K all of them with those in the cache, E width, V vocabulary
+BAICHUAN2_ROWS = 125696
+
+
+def native(published: Mapping[str, Any]) -> dict[str, Any]:
+    """LlamaConfig's fields, and what only Baichuan has. The published files say neither `alibi` nor `norm_head`."""
+    fields = dict(published)
+    fields.setdefault("alibi", "max_position_embeddings" not in published)
+    fields.setdefault("norm_head", published.get("vocab_size") == BAICHUAN2_ROWS or "z_loss_weight" in published)
+    if "model_max_length" in fields:
+        fields.setdefault("max_position_embeddings", fields["model_max_length"])
+    return fields
+
+
+class BaichuanConfig(LlamaConfig):
+    model_type = "baichuan"
+    # No model has None: save_pretrained leaves fields at their default out, and these two must be in every file.
+    alibi: bool | None = None
+    norm_head: bool | None = None
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        return super().from_dict(native(config_dict), **kwargs)
+
+
+def slopes(heads: int) -> torch.Tensor:
+    """ALiBi's slope of each head: a geometric row, and every other one of the next finer row beyond a power of two."""
+    power = 1 << (heads.bit_length() - 1)
+    row = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+    finer = [2 ** (-4 * (i + 1) / power) for i in range(0, 2 * (heads - power), 2)]
+    return torch.tensor(row + finer)
+
+
+class NoRotary(nn.Module):
+    """Stands for the rotary embedding and turns nothing: cosine 1, sine 0."""
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+
+    def forward(self, hidden_BQE: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = (*position_ids.shape, self.head_dim)
+        return hidden_BQE.new_ones(shape), hidden_BQE.new_zeros(shape)
+
+
+class AlibiModel(LlamaModel):
+    """Llama's layers with ALiBi. Padding may stand anywhere: distances count real positions only."""
+
+    config_class = BaichuanConfig
+
+    def __init__(self, config: BaichuanConfig) -> None:
+        super().__init__(config)
+        rotary: Any = NoRotary(config.head_dim or config.hidden_size // config.num_attention_heads)
+        self.rotary_emb = rotary
+
+    def forward(
+        self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None, past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None, use_cache: bool | None = None, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        if inputs_embeds is None:
+            inputs_embeds, input_ids = self.embed_tokens(input_ids), None
+        new = inputs_embeds.shape[1]
+        if attention_mask is None:
+            past = past_key_values.get_seq_length() if past_key_values is not None else 0
+            attention_mask = inputs_embeds.new_ones(inputs_embeds.shape[0], past + new, dtype=torch.long)
+        bias = alibi_bias(attention_mask, new=new, heads=self.config.num_attention_heads, dtype=inputs_embeds.dtype)
+        return super().forward(
+            input_ids=input_ids, attention_mask=bias, position_ids=position_ids, past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds, use_cache=use_cache, **kwargs,
+        )  # fmt: skip
+
+
+def alibi_bias(mask_BK: torch.Tensor, *, new: int, heads: int, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to the attention scores [B, N, Q, K]: slope times distance, and the lowest number where a
+    position may not look. Each looks at itself, padding too, so that no row is empty."""
+    place_BK = mask_BK.long().cumsum(dim=1)
+    distance_BQK = place_BK[:, None, :] - place_BK[:, -new:, None]
+    column_K = torch.arange(mask_BK.shape[1], device=mask_BK.device)
+    back_QK = column_K[None, :] - column_K[-new:, None]
+    seen_BQK = ((back_QK < 0) & mask_BK[:, None, :].bool()) | (back_QK == 0)
+    bias_BNQK = slopes(heads).to(mask_BK.device)[None, :, None, None] * distance_BQK[:, None]
+    return bias_BNQK.to(dtype).masked_fill(~seen_BQK[:, None], torch.finfo(dtype).min)
+
+
+class NormHead(nn.Linear):
+    """A head whose rows count with length 1. The weight stays as it is stored, so that it can be trained and saved."""
+
+    def forward(self, hidden_BQE: torch.Tensor) -> torch.Tensor:
+        length_V = torch.linalg.vector_norm(self.weight, dim=1, dtype=torch.float32).clamp(min=1e-12)
+        return super().forward(hidden_BQE) * length_V.reciprocal().to(hidden_BQE.dtype)
+
+
+class BaichuanForCausalLM(LlamaForCausalLM):
+    config_class = BaichuanConfig
+
+    def __init__(self, config: BaichuanConfig) -> None:
+        super().__init__(config)
+        if config.alibi:
+            self.model = AlibiModel(config)
+        if config.norm_head:
+            self.lm_head = NormHead(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+
+register_family(BaichuanConfig, BaichuanForCausalLM, [fused_qkv(".self_attn.W_pack.", SplitQKV())])

@@ -1,0 +1,40 @@
+"""InternLM-7B (v1) as transformers' Llama: the tensors have Llama's names.
+
+Source: configuration_internlm.py and modeling_internlm.py of internlm/internlm-chat-7b. `rotary.type: dynamic` changes
+nothing up to max_position_embeddings, beyond which no report is decoded.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from r2gen.lm.families.fields import UnsupportedFormat, renamed
+from r2gen.lm.families.registration import register_family
+
+
+def native(published: Mapping[str, Any]) -> dict[str, Any]:
+    """LlamaConfig's fields; `bias` is one of q, k, v and o."""
+    fields = renamed(published, {"bias": "attention_bias"})
+    rotary = fields.pop("rotary", None)
+    if rotary is not None:
+        if rotary.get("type", "dynamic") not in ("origin", "dynamic"):
+            raise UnsupportedFormat(f"rotary.type is {rotary['type']}: only origin and dynamic can be read")
+        fields["rope_parameters"] = {"rope_type": "default", "rope_theta": float(rotary.get("base", 10000))}
+    return fields
+
+
+class InternLMConfig(LlamaConfig):
+    model_type = "internlm"
+    attention_bias: bool = True
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        return super().from_dict(native(config_dict), **kwargs)
+
+
+class InternLMForCausalLM(LlamaForCausalLM):
+    config_class = InternLMConfig
+
+
+register_family(InternLMConfig, InternLMForCausalLM, [])
