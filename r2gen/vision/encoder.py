@@ -18,6 +18,7 @@ from r2gen.vision.transforms import FilmTransform
 from r2gen.vision.views import ConcatViews, MeanViews
 
 # B batch, V views, N films, H height, W width, P patches of a film, Q features of a study, D encoder width
+HEADS = frozenset({"head", "fc", "attn_pool", "fc_norm"})  # what timm's forward_features leaves out
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _BROKEN = (OSError, EOFError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError)  # on bad bytes
 
@@ -26,7 +27,9 @@ class TimmEncoder(nn.Module):
     """A timm backbone without its head. It hands out its own preprocessing (`transform`).
 
     path: a folder with model.safetensors or pytorch_model.bin in timm's layout (Swin: also in transformers'), one
-    such file, or a hub id; null draws random weights. `dim` is the width D, `num_tokens` the patches P of one film.
+    such file, or a hub id; null draws random weights. `file` is the weights' name in that folder or hub repository,
+    where it is another than timm's. `mean` and `std` (of gray, 0 to 1) stand in for those timm knows. `dim` is the
+    width D, `num_tokens` the features P of one film, a class token among them.
     """
 
     backbone: Any  # a timm model: nn.Module's type does not know its verbs
@@ -39,6 +42,9 @@ class TimmEncoder(nn.Module):
         name: str,
         image_size_px: int,
         path: str | None = None,
+        file: str | None = None,
+        mean: float | None = None,
+        std: float | None = None,
         views: Literal["mean", "concat"] = "mean",
         max_views: int = 4,
         model_args: dict[str, Any] | None = None,
@@ -46,14 +52,16 @@ class TimmEncoder(nn.Module):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = create_backbone(name, path, model_args or {})
+        self.backbone = create_backbone(name, path, model_args or {}, file=file)
+        for head in HEADS & {part for part, _ in self.backbone.named_children()}:
+            setattr(self.backbone, head, nn.Identity())  # no feature passes it: it would only be stored and "trained"
         self.lora_targets = lora_targets or []
         self.transform = FilmTransform(image_size_px)
         if gradient_checkpointing:
             self.backbone.set_grad_checkpointing(True)
-        mean, std = self.backbone.pretrained_cfg["mean"], self.backbone.pretrained_cfg["std"]
-        self.register_buffer("mean_C", torch.tensor(mean), persistent=False)
-        self.register_buffer("std_C", torch.tensor(std), persistent=False)
+        usual = self.backbone.pretrained_cfg
+        self.register_buffer("mean_C", torch.tensor(usual["mean"] if mean is None else [mean] * 3), persistent=False)
+        self.register_buffer("std_C", torch.tensor(usual["std"] if std is None else [std] * 3), persistent=False)
         self.dim: int = self.backbone.num_features
         try:
             with torch.no_grad():
@@ -99,14 +107,18 @@ class TimmEncoder(nn.Module):
         return self
 
 
-def create_backbone(name: str, path: str | None, model_args: Mapping[str, Any]) -> nn.Module:
+def create_backbone(
+    name: str, path: str | None, model_args: Mapping[str, Any], *, file: str | None = None
+) -> nn.Module:
     """timm's model without its head, its weights read strictly (timm converts older layouts of its own)."""
     if name not in timm.list_models():
         raise UserError(f"vision.name={name} is no timm model: timm.list_models() lists them")
     swin = swin_config(path)
     if path is not None and swin is not None:
-        return create_swin(name, path, swin, tensors=tensors_at(path), model_args=model_args)
-    source: dict[str, Any] = {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path)}
+        return create_swin(name, path, swin, tensors=tensors_at(path, file), model_args=model_args)
+    source: dict[str, Any] = (
+        {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path, file)}
+    )
     try:
         return timm.create_model(name, num_classes=0, **model_args, **source)
     except Exception as error:  # whatever timm's loader or constructor meets
@@ -118,13 +130,13 @@ def create_backbone(name: str, path: str | None, model_args: Mapping[str, Any]) 
         ) from error
 
 
-def weights(name: str, path: str) -> dict[str, Any]:
+def weights(name: str, path: str, file: str | None = None) -> dict[str, Any]:
     """What timm is told to read: the tensors at `path` without a classifier.
 
     Where the classes of weights and model differ, timm reads loosely and leaves what is missing at random. So both have
     none.
     """
-    tensors = tensors_at(path)
+    tensors = tensors_at(path, file)
     for wrapping in ("state_dict", "model"):
         tensors = tensors.get(wrapping, tensors)
     config = timm.get_pretrained_cfg(name)
@@ -138,13 +150,13 @@ def weights(name: str, path: str) -> dict[str, Any]:
     return {"state_dict": kept, "num_classes": 0, "label_offset": 0}
 
 
-def tensors_at(path: str) -> dict[str, Any]:
-    """The tensors of a file, of a folder's file, or of a hub id."""
-    place = Path(path)
+def tensors_at(path: str, file: str | None = None) -> dict[str, Any]:
+    """The tensors of a file, of a folder's file, or of a hub id; `file` is its name where it is not the usual one."""
+    place, names = Path(path).expanduser(), WEIGHT_FILES if file is None else (file,)
     if place.is_dir():
-        found = [place / name for name in WEIGHT_FILES if (place / name).is_file()]
+        found = [place / name for name in names if (place / name).is_file()]
         if not found:
-            raise UserError(f"vision.path={path} holds none of {', '.join(WEIGHT_FILES)}")
+            raise UserError(f"vision.path={path} holds none of {', '.join(names)}")
         place = found[0]
     if place.is_file():
         return read_tensors(place)
@@ -152,7 +164,7 @@ def tensors_at(path: str) -> dict[str, Any]:
         raise UserError(f"vision.path={path} does not exist: give a folder, a file or a hub id such as "
                         "timm/resnet50.a1_in1k")  # fmt: skip
     try:
-        fetched: dict[str, Any] = load_state_dict_from_hf(path, weights_only=True)
+        fetched: dict[str, Any] = load_state_dict_from_hf(path, filename=file or WEIGHT_FILES[1], weights_only=True)
     except _BROKEN as error:
         raise UserError(f"vision.path={path} is no folder here, and cannot be fetched: {error}\nhub=online fetches a "
                         "hub id, vision.path=null draws random weights") from error  # fmt: skip

@@ -1,0 +1,93 @@
+"""Every encoder of conf/vision, at a small size and with random weights: what it declares, and that it trains."""
+
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from small_model import TOKENIZER, dataset, film
+from smallest_run import ROOT
+from torch.nn import functional as F
+
+from r2gen.data.collate import collate
+from r2gen.lm import random_lm
+from r2gen.model.projector import LinearProjector
+from r2gen.model.report_generator import ReportGenerator
+from r2gen.model.tune import Lora, choose_trainable
+from r2gen.vision.encoder import TimmEncoder
+
+CONFIGS = {file.stem: yaml.safe_load(file.read_text()) for file in sorted((ROOT / "conf" / "vision").glob("*.yaml"))}
+SMALL_VIT = {"img_size": 32, "embed_dim": 48, "depth": 2, "num_heads": 3}
+SMALL_SWIN = {"img_size": 64, "window_size": 2, "embed_dim": 24, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 2]}
+SMALL_RESNET = {"layers": [1, 1, 1, 1], "channels": [16, 16, 32, 32], "zero_init_last": False}  # as after training
+SMALLER: dict[str, dict[str, Any]] = {
+    "convnext_tiny": {"image_size_px": 32, "model_args": {"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]}},
+    "dinov2_base": {"image_size_px": 28, "model_args": {**SMALL_VIT, "img_size": 28}},
+    "rad_dino": {"image_size_px": 28, "model_args": {**SMALL_VIT, "img_size": 28}},
+    "resnet50": {"image_size_px": 64, "model_args": SMALL_RESNET},
+    "resnet101": {"image_size_px": 64, "model_args": SMALL_RESNET},
+    "siglip_base": {"image_size_px": 32, "model_args": SMALL_VIT},
+    "swin_base": {"image_size_px": 64, "model_args": SMALL_SWIN},
+    "swin_tiny": {"image_size_px": 64, "model_args": SMALL_SWIN},
+    "tiny": {"image_size_px": 32},
+    "vit_base": {"image_size_px": 32, "model_args": SMALL_VIT},
+}
+
+
+def small(name: str, **options: Any) -> TimmEncoder:
+    arguments = {key: value for key, value in CONFIGS[name].items() if key != "_target_"}
+    torch.manual_seed(0)
+    return TimmEncoder(**{**arguments, "path": None, **SMALLER[name], **options})
+
+
+def test_all_of_them_are_here():
+    assert CONFIGS.keys() == SMALLER.keys()
+    assert all(config["_target_"] == "r2gen.vision.encoder.TimmEncoder" for config in CONFIGS.values())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("views", ["mean", "concat"])
+def test_every_encoder_gives_features_of_the_width_and_number_it_declares(name: str, views: str):
+    encoder = small(name, views=views).eval()
+    size = encoder.transform.size_px
+    films_BVHW = torch.randint(256, (2, 2, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features_BQD, real_BQ = encoder(films_BVHW, torch.tensor([[True, True], [True, False]]))
+    row = encoder.num_tokens * (2 if views == "concat" else 1)
+    assert features_BQD.shape == (2, row, encoder.dim)
+    assert features_BQD.isfinite().all()
+    assert real_BQ.sum(dim=1).tolist() == [row, encoder.num_tokens]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("tune", ["frozen", "lora", "full"])
+def test_every_encoder_trains_twenty_steps_and_all_that_trains_moves(name: str, tune: str):
+    if tune == "lora" and not CONFIGS[name]["lora_targets"]:
+        pytest.skip("tune=delta is refused for it: it names no layers")
+    encoder = small(name)
+    lm: Any = random_lm(tokenizer=TOKENIZER, seed=1, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=48)  # fmt: skip
+    projector = LinearProjector(in_dim=encoder.dim, out_dim=lm.dim)
+    model = ReportGenerator(vision=encoder, projector=projector, lm=lm, before=[1], after=[7])
+    choose_trainable(model, vision=tune, vision_lora=Lora(r=2, alpha=4, dropout=0.0), lm="auto", lm_lora=None,
+                     lm_lora_targets=[], lm_is_random=True)  # fmt: skip
+    studies = dataset(film=lambda view: resized(film(view), encoder.transform.size_px))
+    films = collate([studies[index] for index in range(6)])
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    parts = [parameter for parameter in model.train().parameters() if parameter.requires_grad]
+    optimizer, losses = torch.optim.AdamW(parts, lr=3e-3), []
+    for _ in range(20):
+        loss = model(films) / (films.report_BT >= 0).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] * 0.8
+    trainable = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+    moved = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
+    assert moved <= trainable
+    assert {key for key in trainable if key.startswith("vision.")} <= moved
+
+
+def resized(film_HW: torch.Tensor, size: int) -> torch.Tensor:
+    return F.interpolate(film_HW[None, None].float(), size=(size, size))[0, 0].to(torch.uint8)
