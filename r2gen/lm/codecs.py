@@ -11,13 +11,13 @@ from typing import Any, Protocol
 import tiktoken
 from sentencepiece import SentencePieceProcessor
 from sentencepiece import sentencepiece_model_pb2 as schema
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from r2gen.errors import UserError
 from r2gen.lm.marks import FOLLOWING, read_marks, tokenizer_class
 
 # Both files of a checkpoint must agree on these.
-SAMPLES = (
+SENTENCES = (
     "The heart size is normal. No pleural effusion or pneumothorax is seen.",
     "  two spaces, ET tube 4.5 cm above the carina (T4);\nIMPRESSION: 1. stable\t___ no acute disease ",
     "Übergröße 心脏 \U0001f600",
@@ -117,7 +117,7 @@ class TokenizerJson:
         self.tokenizer = tokenizer
         self.size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self.special = frozenset(tokenizer.get_added_tokens_decoder())
-        unknown: str | None = tokenizer.model.unk_token
+        unknown = None if isinstance(tokenizer.model, models.Unigram) else tokenizer.model.unk_token  # it does not tell
         self.unknown_id = None if unknown is None else tokenizer.token_to_id(unknown)
 
     @classmethod
@@ -188,7 +188,7 @@ class Tiktoken:
 
 def read_codec(folder: Path) -> Codec:
     """The tokenizer of a checkpoint folder, told by the files and by what they hold: GLM-4 calls a tiktoken file
-    tokenizer.model. Where there is a tokenizer.json too, both must encode SAMPLES alike. Raises UserError."""
+    tokenizer.model. Where there is a tokenizer.json too, both must encode SENTENCES alike. Raises UserError."""
     fast = folder / "tokenizer.json"
     found = [
         folder / name for name in ("tokenizer.model", "spiece.model", "qwen.tiktoken") if (folder / name).is_file()
@@ -201,7 +201,7 @@ def read_codec(folder: Path) -> Codec:
     codec = _read_file(found[0])
     if fast.is_file():
         other = TokenizerJson.read(fast)
-        for sample in SAMPLES:
+        for sample in SENTENCES:
             if codec.encode(sample) != other.encode(sample):
                 raise UserError(f"lm.path: {found[0].name} and tokenizer.json in {folder} encode {sample!r} "
                                 "differently: keep the one this checkpoint was trained with")  # fmt: skip

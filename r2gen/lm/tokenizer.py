@@ -9,12 +9,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from r2gen.errors import UserError
 from r2gen.lm.chat_template import ChatTemplate, read_chat_template
-from r2gen.lm.codecs import SAMPLES, Codec, TokenizerJson, read_codec
+from r2gen.lm.codecs import SENTENCES, Codec, TokenizerJson, read_codec
 from r2gen.lm.marks import NAMED, read_json, tokenizer_class
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"  # ids 0, 1, 2 of a tokenizer trained here
 BYTES = 256
-SENTENCE = SAMPLES[0]  # must come back from its ids
+SENTENCE = SENTENCES[0]  # must come back from its ids
 
 
 class ReportTokenizer:
