@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -15,6 +15,7 @@ from r2gen.data.reports import ReportData
 from r2gen.evaluate.baselines import constant_report, shuffled_reports
 from r2gen.evaluate.generate import Generator, predict
 from r2gen.evaluate.html import shown_studies, write_page
+from r2gen.evaluate.likelihood import Teacher, likelihood
 from r2gen.evaluate.predictions import Prediction, predictions_file, read_predictions, write_predictions
 from r2gen.evaluate.scores import Metric, Scores
 from r2gen.evaluate.scoring import score_reports
@@ -32,6 +33,10 @@ class ReferenceCut:
 
     tokens: int
     apply: Callable[[str], str]
+
+
+class Scored(Generator, Teacher, Protocol):
+    """A model whose reports are scored, and its odds of the references."""
 
 
 class Evaluation:
@@ -73,7 +78,7 @@ class Evaluation:
                                 signature=found.signature, constant=None, skipped={})  # fmt: skip
         return dist.first_of(scores)
 
-    def evaluate(self, model: Generator, splits: Sequence[str], *, checkpoint: str) -> dict[str, Any]:
+    def evaluate(self, model: Scored, splits: Sequence[str], *, checkpoint: str) -> dict[str, Any]:
         """Scores of each split in full, with null rows. Predictions under the same header are not made again."""
         entries, skipped, signature = {}, {}, ""
         constant = self._constant() if dist.is_first() else None
@@ -83,10 +88,11 @@ class Evaluation:
                 skipped[split] = "the split is empty"
                 continue
             predictions = self._predictions(model, split, checkpoint=checkpoint)
+            likely = self._likelihood(model, split, checkpoint=checkpoint)
             if dist.is_first():
                 systems = self._systems(predictions, constant)
                 cut = self._systems(predictions, constant, self.cut) if self.cut else None
-                entries[split] = self._entry(len(predictions), systems, cut)
+                entries[split] = self._entry(len(predictions), systems, cut) | {"likelihood": likely}
                 signature = systems["model"].signature
         if not dist.is_first():
             return {}
@@ -115,6 +121,18 @@ class Evaluation:
         if dist.is_first():
             write_predictions(self._file(split), header, predictions)
         return predictions
+
+    def _likelihood(self, model: Scored, split: str, *, checkpoint: str) -> dict[str, Any]:
+        """How likely the model finds the references; kept where the scores of before were made in the same way."""
+        before = read_metrics(self.metrics_file) if dist.is_first() else {}
+        same = before.get("made_by") == self._header(checkpoint)
+        known: dict[str, Any] | None = before["splits"].get(split, {}).get("likelihood") if same else None
+        known = dist.first_of([known])
+        if known is not None:
+            return known
+        found = likelihood(model, self.datasets[split], batch_size=self.batch_size, workers=self.workers,
+                           device=self.device, stop=self.stop, title=f"{split}, references")  # fmt: skip
+        return found.entry()
 
     def _generate(self, model: Generator, dataset: StudyDataset, title: str) -> list[Prediction]:
         return predict(model, dataset, self.decoding, batch_size=self.batch_size, workers=self.workers,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from r2gen.errors import UserError
 
@@ -46,6 +47,7 @@ def table_of(file: Path) -> str:
     try:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         splits = {name: (int(split["studies"]), dict(split["systems"])) for name, split in metrics["splits"].items()}
+        likely = {name: likelihood_line(split.get("likelihood")) for name, split in metrics["splits"].items()}
         cut = {name: (int(split["truncated"]["tokens"]), dict(split["truncated"]["systems"]))
                for name, split in metrics["splits"].items() if "truncated" in split}  # fmt: skip
         original = [str(choice) for choice in metrics.get("original_choices", [])]
@@ -54,7 +56,7 @@ def table_of(file: Path) -> str:
     tables = []
     for name, (studies, systems) in splits.items():
         counted = f"{name}: {studies} {'study' if studies == 1 else 'studies'}"
-        tables.append(f"{counted}, decoding {metrics.get('generation')}\n{terminal_table(systems)}")
+        tables.append(f"{counted}, decoding {metrics.get('generation')}\n{terminal_table(systems)}{likely[name]}")
         if name in cut:
             tokens, systems = cut[name]
             tables.append(f"{counted}, against references cut to {tokens} tokens\n{terminal_table(systems)}")
@@ -63,3 +65,14 @@ def table_of(file: Path) -> str:
         ["R2GenGPT's choices that were on:\n" + "\n".join(f"  {choice}" for choice in original)] if original else []
     )
     return "\n\n".join(tables + skipped + chosen)
+
+
+def likelihood_line(found: Mapping[str, Any] | None) -> str:
+    """How likely the model finds the references, as a line below the table; nothing where it was not measured."""
+    if found is None:
+        return ""
+    values = {name: found[f"perplexity_per_{name}"] for name in ("token", "character", "word")}
+    told = ", ".join(f"{value:.4g} a {name}" if value is not None else f"beyond any number a {name}"
+                     for name, value in values.items())  # fmt: skip
+    altered = f"; its tokenizer alters {found['altered']} of them" if found["altered"] else ""
+    return f"\nreferences: perplexity {told}; {found['bits_per_character']:.3f} bits a character{altered}"

@@ -51,6 +51,11 @@ class ReportGenerator(nn.Module):
         """The cross-entropy [B] of each study's report, summed over its tokens and its end sign, fp32."""
         return self.lm.loss(*self.wrap(batch), batch.report_BT)
 
+    def keeps(self, text: str) -> bool:
+        """Whether the tokenizer gives a text back, white space aside: T5's, for one, has no line break and no "{"."""
+        tokenizer = self.lm.tokenizer
+        return tokenizer.decode(tokenizer.encode(text)).split() == text.split()
+
     def wrap(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The prompt with the image in it, as embeddings [B, T, E], and a mask [B, T] of what is real."""
         features_BQD, real_BQ = self.vision(batch.films_BVHW, batch.views_BV)

@@ -1,0 +1,101 @@
+"""How likely a model finds the references: equal to a computation by hand, and comparable across tokenizers."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from small_model import SENTENCES, STUDIES, TOKENIZER, batch, dataset, film, report_generator
+
+from r2gen.data.collate import Batch
+from r2gen.data.dataset import StudyDataset
+from r2gen.evaluate.likelihood import Likelihood, likelihood
+from r2gen.evaluate.tables import likelihood_line
+from r2gen.lm import random_lm, train_tokenizer
+from r2gen.model.projector import LinearProjector
+from r2gen.model.report_generator import ReportGenerator
+
+CPU = torch.device("cpu")
+REPORTS = [study.report for study in STUDIES]
+
+
+@torch.no_grad()
+def by_hand(model: ReportGenerator, index: int) -> float:
+    """The nats of one study's report, token by token in float64, from all logits of a batch of one."""
+    prompt_BTE, _ = model.wrap(batch(index))
+    ids = [*TOKENIZER.encode(REPORTS[index]), TOKENIZER.end_id]
+    embeds_BSE = torch.cat([prompt_BTE, model.lm.embed(torch.tensor([ids]))], dim=1)
+    odds_SV = model.lm.model(inputs_embeds=embeds_BSE).logits[0].double().log_softmax(dim=-1)
+    return -sum(float(odds_SV[prompt_BTE.shape[1] - 1 + place, token]) for place, token in enumerate(ids))
+
+
+def test_the_sum_is_the_one_computed_by_hand_whatever_the_batch() -> None:
+    model = report_generator(lively=True).eval()
+    expected = sum(by_hand(model, index) for index in range(len(STUDIES)))
+    for batch_size in (1, 5, 24):
+        found = likelihood(model, dataset(), batch_size=batch_size, workers=0, device=CPU)
+        assert found.nats == pytest.approx(expected, rel=1e-6)
+        assert found == replace(found, characters=sum(map(len, REPORTS)), words=sum(len(r.split()) for r in REPORTS),
+                                tokens=sum(len(TOKENIZER.encode(r)) + 1 for r in REPORTS), altered=0)  # fmt: skip
+    entry = found.entry()
+    assert entry["perplexity_per_token"] == pytest.approx(math.exp(expected / found.tokens))
+    assert entry["perplexity_per_word"] == pytest.approx(math.exp(expected / found.words))
+    assert 2 ** entry["bits_per_character"] == pytest.approx(entry["perplexity_per_character"])
+
+
+def test_two_tokenizers_are_compared_over_the_same_text() -> None:
+    """Models that find every token equally likely: a vocabulary of V has perplexity V a token, whatever its tokens."""
+    entries = []
+    for tokenizer in (train_tokenizer(REPORTS, 260), train_tokenizer(REPORTS + SENTENCES, 300)):
+        llama = random_lm(tokenizer=tokenizer, seed=1, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                          intermediate_size=32)  # fmt: skip
+        with torch.no_grad():
+            llama.model.get_output_embeddings().weight.zero_()
+        encoder = report_generator().vision
+        model = ReportGenerator(vision=encoder, projector=LinearProjector(in_dim=encoder.dim, out_dim=32), lm=llama,
+                                before=[1], after=[])  # fmt: skip
+
+        def encode(report: str, tokenizer: object = tokenizer) -> list[int]:
+            return [*tokenizer.encode(report), tokenizer.end_id]  # type: ignore[attr-defined]
+
+        studies = StudyDataset(STUDIES, film=film, encode=encode)
+        entry = likelihood(model, studies, batch_size=8, workers=0, device=CPU).entry()
+        assert entry["perplexity_per_token"] == pytest.approx(tokenizer.vocabulary_size, rel=1e-6)
+        nats = entry["tokens"] * math.log(tokenizer.vocabulary_size)
+        assert entry["bits_per_character"] == pytest.approx(nats / math.log(2) / sum(map(len, REPORTS)), rel=1e-6)
+        entries.append(entry)
+    fine, coarse = entries
+    assert (fine["characters"], fine["words"]) == (coarse["characters"], coarse["words"])
+    assert fine["tokens"] > 1.5 * coarse["tokens"]
+    assert fine["perplexity_per_token"] < coarse["perplexity_per_token"]  # this column compares nothing
+    assert fine["bits_per_character"] > 1.5 * coarse["bits_per_character"]
+
+
+class Forgetful:
+    """A tokenizer that loses some texts, and odds that no number holds."""
+
+    def eval(self) -> object:
+        return self
+
+    def nats(self, batch: Batch) -> torch.Tensor:
+        return torch.full((len(batch.ids),), 1e6)
+
+    def keeps(self, text: str) -> bool:
+        return "lungs" not in text
+
+
+def test_texts_that_a_tokenizer_alters_are_counted_and_said() -> None:
+    found = likelihood(Forgetful(), dataset(), batch_size=8, workers=0, device=CPU)
+    assert found.altered == sum("lungs" in report for report in REPORTS)
+    entry = found.entry()
+    assert entry["perplexity_per_token"] is None
+    assert "beyond any number a token" in likelihood_line(entry)
+    assert f"its tokenizer alters {found.altered} of them" in likelihood_line(entry)
+    assert likelihood_line(None) == ""
+
+
+def test_the_line_below_a_table() -> None:
+    entry = Likelihood(nats=100.0, tokens=50, characters=200, words=40, altered=0).entry()
+    assert likelihood_line(entry) == (
+        "\nreferences: perplexity 7.389 a token, 1.649 a character, 12.18 a word; 0.721 bits a character"
+    )
