@@ -164,9 +164,11 @@ def generation_config(decoding: Decoding, tokenizer: ReportTokenizer, *, start_i
 
 def _report(row: list[int], tokenizer: ReportTokenizer, decoding: Decoding) -> Generated:
     end = next((i for i, token in enumerate(row) if token in tokenizer.eos_ids), None)
-    ids = tuple(row if end is None else row[:end])
-    text = tokenizer.decode(ids).strip()
-    return Generated(ids[: decoding.max_new_tokens], text, "length" if end is None else "stop")
+    ids = tuple(row if end is None else row[:end])[: decoding.max_new_tokens]
+    text, stopped = tokenizer.cut(tokenizer.decode(ids))
+    if stopped:  # up to the token that completed the stop text
+        ids = next(ids[:n] for n in range(1, len(ids) + 1) if tokenizer.cut(tokenizer.decode(ids[:n]))[1])
+    return Generated(ids, text.strip(), "stop" if stopped or end is not None else "length")
 
 
 def check_room(model: PreTrainedModel, *, prompt: int, new: int) -> None:

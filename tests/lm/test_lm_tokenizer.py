@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2gen.errors import UserError
-from r2gen.lm import LanguageModel, Prompt, ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
+from r2gen.lm import LanguageModel, Prompt, ReportTokenizer, load_lm, read_tokenizer, save_tokenizer, train_tokenizer
+from r2gen.lm.decoding_profile import Decoding
 
 LITERAL = "<s>literal</s> <unk>"
 TRAINED = train_tokenizer(["The heart is normal </s>.", "No pneumothorax <s> is seen.\n"] * 20, 320)
@@ -119,3 +121,16 @@ def test_a_checkpoint_without_an_end_sign_is_refused(golden_folder: Path, tmp_pa
     shutil.copy(golden_folder / "llama2_spm/tokenizer.model", tmp_path)
     with pytest.raises(UserError, match="names no end sign"):
         read_tokenizer(tmp_path)
+
+
+def test_a_report_ends_at_a_stop_text(golden_folder: Path) -> None:
+    lm = load_lm(golden_folder / "llama2_spm")
+    prompt_BTE, decoding = lm.embed(torch.tensor([[1, 300, 301]])), Decoding(max_new_tokens=12, min_new_tokens=12)
+    (whole,) = lm.generate(prompt_BTE, torch.ones(1, 3), decoding)
+    stop = whole.text[len(whole.text) // 2 :][:3]
+    (cut,) = load_lm(golden_folder / "llama2_spm", stop=[stop]).generate(prompt_BTE, torch.ones(1, 3), decoding)
+    assert (whole.finish, cut.finish) == ("length", "stop")
+    assert cut.text == whole.text.partition(stop)[0].strip()
+    assert cut.ids == whole.ids[: len(cut.ids)]
+    assert stop in lm.tokenizer.decode(cut.ids)
+    assert stop not in lm.tokenizer.decode(cut.ids[:-1])
