@@ -19,7 +19,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with config.json and weights, all of whose files are there."""
+    """A folder with config.json."""
 
     folder: Path
     config: dict[str, Any]  # config.json as published
@@ -27,13 +27,12 @@ class Checkpoint:
 
 
 def find_checkpoint(path: str | Path, revision: str | None) -> Checkpoint:
-    """The checkpoint of a folder or of a hub id. Raises UserError where it is not there or a file is missing."""
+    """The checkpoint of a folder or of a hub id. Raises UserError where it is not there, or has no config.json."""
     folder = _folder(path, revision)
     file = folder / "config.json"
     if not file.is_file():
         raise UserError(f"lm.path: {folder} has no config.json: it is not a checkpoint folder of transformers' layout")
     config = _read(file)
-    _check_weights(folder)
     return Checkpoint(folder, config, str(config.get("model_type")))
 
 
@@ -64,7 +63,10 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
         raise UserError(f"{where}: the hub does not give it: {error}") from error
 
 
-def _check_weights(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
+    """Whether the weights' files are all there. Raises UserError naming those that are not."""
+    if (folder / "adapter_config.json").is_file():  # transformers would load it on top, or another model below it
+        raise UserError(f"lm.path: {folder} has an adapter_config.json: adapters are not read; merge it into its model")
     first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if first is None:
         raise UserError(f"lm.path: {folder} has no weights: one of {', '.join(WEIGHTS)}")

@@ -5,7 +5,9 @@ config class that reads the published fields, a native model class, and the map 
 which runs both ways (`save_pretrained` writes the published names).
 """
 
+from collections.abc import Iterable
 from importlib import import_module
+from typing import Any
 
 # model_type of config.json. A family that transformers reads by itself costs no line here: its YAML names lm.family.
 NATIVE = ("bloom", "gemma2", "gemma3_text", "glm", "llama", "mistral", "phi3", "qwen2", "qwen3", "stablelm", "t5")
@@ -24,3 +26,10 @@ def register(model_type: str) -> None:
     """Make transformers' Auto classes know a published format; nothing happens for a native one."""
     if model_type in PUBLISHED:
         import_module(f"{__name__}.{PUBLISHED[model_type]}")
+
+
+def published_names(model: Any, names: Iterable[str]) -> list[str]:
+    """Names of a model's tensors as the files of its family have them, sorted; several may be parts of one."""
+    if model.config.model_type in PUBLISHED:
+        names = import_module(f"{__name__}.registration").published_names(model, names)
+    return sorted(set(names))

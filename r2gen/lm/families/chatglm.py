@@ -31,7 +31,7 @@ def native(published: Mapping[str, Any]) -> dict[str, Any]:
                                 "supported: use chatglm2-6b, chatglm3-6b or glm-4-9b-chat")  # fmt: skip
     if "num_layers" not in published:
         return dict(published)  # written by save_pretrained
-    fields = {name: value for name, value in published.items() if name not in ("num_hidden_layers", "vocab_size")}
+    fields = {"add_qkv_bias": False, "pad_token_id": None} | dict(published)  # Glm has other defaults
     only(fields, ONLY)
     ratio = fields.pop("rope_ratio", None) or 1
     rope = {"rope_type": "default", "rope_theta": 10000.0 * ratio, "partial_rotary_factor": 0.5}

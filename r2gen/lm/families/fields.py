@@ -12,8 +12,9 @@ class UnsupportedFormat(ValueError):
 
 
 def renamed(published: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The dictionary with its fields under their native names; those not in `names` stay."""
-    return {names.get(name, name): value for name, value in published.items()}
+    """The dictionary with its fields under their native names; those not in `names` stay, unless they are said twice."""
+    native = {names[name]: value for name, value in published.items() if name in names}
+    return {name: value for name, value in published.items() if name not in names} | native
 
 
 def only(fields: dict[str, Any], expected: Mapping[str, Any]) -> None:

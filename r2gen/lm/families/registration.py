@@ -1,10 +1,10 @@
 """How a family makes itself known to transformers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.conversion_mapping import get_model_conversion_mapping, register_checkpoint_conversion_mapping
 from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
 
 
@@ -27,6 +27,15 @@ def fused_qkv(published: str, operation: ConversionOps) -> WeightConverter:
     """A fused tensor to the native projections."""
     native = [_pattern(f".self_attn.{part}_proj.") for part in "qkv"]
     return WeightConverter(_pattern(published), native, operations=[operation])
+
+
+def published_names(model: PreTrainedModel, names: Iterable[str]) -> Iterator[str]:
+    """Each name as save_pretrained would write it."""
+    steps = [step.reverse_transform() for step in get_model_conversion_mapping(model, add_legacy=False)[::-1]]
+    for name in names:
+        for step in sorted(steps, key=lambda step: isinstance(step, WeightRenaming)):  # a fused tensor's part first
+            name, _ = step.rename_source_key(name)
+        yield name
 
 
 def _pattern(name: str) -> str:
