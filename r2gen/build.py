@@ -11,7 +11,7 @@ import torch
 from r2gen import compat, dist, provenance, targets
 from r2gen.config import weighted_scores
 from r2gen.data.dataset import FilmCache, StudyDataset
-from r2gen.data.reports import SPLITS, ReportData
+from r2gen.data.reports import ANNOTATED, SPLITS, ReportData
 from r2gen.errors import UserError
 from r2gen.evaluate.evaluation import Evaluation, ReferenceCut
 from r2gen.evaluate.scores import Metric
@@ -78,7 +78,7 @@ def uses_bf16(config: Config, device: torch.device) -> bool:
 def build_job(config: Config, device: torch.device) -> Job:
     """Data, model and decoding of a run, the model with its weights but without any checkpoint, on the device."""
     bf16 = uses_bf16(config, device)
-    data: ReportData = instantiate(config["data"])
+    data: ReportData = instantiate(unchecked(config["data"]))
     run_dir = Path(config["run_dir"])
     tokenizer = None if config["lm"]["path"] else run_tokenizer(config["lm"], data, run_dir)
     decoding = build_decoding(config)
@@ -86,8 +86,10 @@ def build_job(config: Config, device: torch.device) -> Job:
     model.lm.check(decoding)
     encode = model.lm.tokenizer.encode
     end, longest = model.lm.tokenizer.end_id, config["trainer"]["max_report_tokens"]
+    transform = model.vision.transform
     film = FilmCache(
-        lambda view: model.vision.transform(data.film(view)), budget_mib=config["trainer"]["film_cache_mib"]
+        lambda view: transform(data.film(view, at_least_px=transform.size_px)),
+        budget_mib=config["trainer"]["film_cache_mib"],
     )
 
     def ids(report: str) -> list[int]:
@@ -95,6 +97,11 @@ def build_job(config: Config, device: torch.device) -> Job:
 
     datasets = {split: StudyDataset(data.studies(split), film=film, encode=ids) for split in SPLITS}
     return Job(data=data, datasets=datasets, model=model, decoding=decoding, device=device, bf16=bf16)
+
+
+def unchecked(data: Config) -> Config:
+    """A data set without its check of the films, which launch.py has made once for all ranks."""
+    return {**data, "check": "none"} if data["_target_"] == ANNOTATED else data
 
 
 def build_model(

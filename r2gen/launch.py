@@ -36,6 +36,8 @@ def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
     if config["task"] == "train":
         return _train(config, overrides=overrides)
     folder = RunFolder(Path(config["run_dir"]))
+    if config["task"] == "evaluate":
+        check_data(config["data"])
     job_file = folder.path / f"{config['task']}.yaml"
     lock = folder.lock()
     try:
@@ -72,6 +74,8 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
     if config["run_dir"] is None:
         config["run_dir"] = absolute(f"outputs/train-{name}-{mark[:8]}")
     folder = RunFolder(Path(config["run_dir"]))
+    if config["fresh"] or not (folder.exists() and _is_finished(folder, config)):
+        check_data(config["data"])
     folder.create()
     lock = folder.lock()
     try:
@@ -89,6 +93,14 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
         return status
     finally:
         folder.unlock()
+
+
+def check_data(data: dict[str, Any]) -> None:
+    """Refuse an annotation or films that cannot be used: once, before a folder is made or a rank starts."""
+    if data["_target_"] == "r2gen.data.annotation.AnnotatedReports":  # build.unchecked leaves it out in the ranks
+        from r2gen.data.annotation import AnnotatedReports  # not at the top: a phantom run waits for no Pillow
+
+        AnnotatedReports(**{key: value for key, value in data.items() if key != "_target_"})
 
 
 def _refuse_another(folder: RunFolder, config: dict[str, Any], data_hash: str) -> None:

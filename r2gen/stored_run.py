@@ -11,7 +11,7 @@ from r2gen.errors import UserError
 from r2gen.messages import for_hydra
 from r2gen.run_folder import RunFolder
 
-ALLOWED = ("task", "run_dir", "images", "hub", "data.root", "generation", "metrics", "trainer.devices",
+ALLOWED = ("task", "run_dir", "images", "hub", "data.root", "data.check", "generation", "metrics", "trainer.devices",
            "trainer.device", "evaluate")  # fmt: skip
 
 

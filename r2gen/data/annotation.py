@@ -1,26 +1,26 @@
 """Reports in R2Gen's format: an annotation.json of three splits beside a folder of films. Imports no torch."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from PIL import Image
 
+from r2gen.data.annotation_file import read_splits, refuse
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
+from r2gen.data.film_check import check_films
 from r2gen.data.images import read_film
 from r2gen.data.reports import SPLITS, Study
 from r2gen.errors import UserError
-
-_NAMED_IN_MESSAGE = 5
 
 
 class AnnotatedReports:
     """Studies of `{"train": [{"id", "report", "image_path": [film, ...]}], "val": [...], "test": [...]}`.
 
-    A study has as many views as image_path names, in that order; other keys are not read. Everything is checked here,
-    once: every film exists, ids are unique over all splits, no report is empty. Raises UserError with the file, split
-    and index.
+    A study has as many views as image_path names, in that order. Of the other keys `context` is read (text, such as the
+    indication), and `study_id` and `subject_id`, which no two splits may share. Everything is checked here, once: every
+    entry, and the films as film_check.py says (check=fast or full; none leaves them out). Raises UserError with the
+    file and the entries. gray_bits: of 16-bit films without an sBIT chunk, how many bits are used (images.py).
     """
 
     def __init__(
@@ -30,21 +30,31 @@ class AnnotatedReports:
         cleaner: Literal["iu_xray", "mimic_cxr", "none"],  # spelt out: run.py reads it from this source
         annotation: str = "annotation.json",
         images: str = "images",
+        check: Literal["fast", "full", "none"] = "fast",
+        gray_bits: int | None = None,
     ) -> None:
         folder = Path(root).expanduser()
         if not folder.is_dir():
             raise UserError(
                 f"data.root={root} does not exist: point it at the folder that holds {annotation} and {images}/"
             )
+        if gray_bits is not None and not 8 <= gray_bits <= 16:
+            raise UserError(f"data.gray_bits={gray_bits}: a 16-bit film uses 8 to 16 bits")
         self._images = folder / images
         self._cleaner: Cleaner = cleaner
+        self._gray_bits = gray_bits
         self._file = folder / annotation
-        entries = _read_splits(self._file)
+        self._faults: list[str] = []
+        self._first: dict[tuple[str, str], tuple[str, str]] = {}  # (kind, name) to the split and place it stood at
+        self._films: dict[str, str] = {}  # each film once, with the place that names it first
+        entries = read_splits(self._file)
         self._studies = {split: self._read_split(split, entries.get(split, [])) for split in SPLITS}
+        refuse(str(self._file), self._faults)
         if not any(self._studies.values()):
             raise UserError(f"{self._file} holds no study in any of {', '.join(SPLITS)}")
-        self._check_ids()
-        self._check_films()
+        if check != "none":
+            check_films(self._films, self._images, annotation=self._file, decode=check == "full", gray_bits=gray_bits)
+        self._films, self._first = {}, {}  # of the largest sets these are a hundred megabytes
 
     def studies(self, split: str) -> Sequence[Study]:
         """The studies of train, val or test in the order of the file; empty where the split is."""
@@ -52,80 +62,86 @@ class AnnotatedReports:
             raise UserError(f"data.split={split} is none of {', '.join(SPLITS)}")
         return self._studies[split]
 
-    def film(self, view: str) -> Image.Image:
-        """The film named in Study.views, 8-bit gray (mode L), at its own size in pixels."""
-        return read_film(self._images / view)
+    def film(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+        """The film named in Study.views, 8-bit gray (mode L), as images.read_film gives it."""
+        return read_film(self._images / view, at_least_px=at_least_px, gray_bits=self._gray_bits)
 
     def _read_split(self, split: str, entries: list[Any]) -> tuple[Study, ...]:
-        return tuple(
-            self._read_study(entry, where=f"{self._file}: {split}[{index}]") for index, entry in enumerate(entries)
-        )
+        studies = []
+        for index, entry in enumerate(entries):
+            place = f"{split}[{index}]"
+            try:
+                study = self._read_study(entry)
+                self._compare(study.id, entry, split=split, place=place)
+            except _Fault as fault:
+                named = isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]
+                self._faults.append(f"{place} (id {_shown(named)}): {fault}" if named else f"{place} {fault}")
+                continue
+            for view in study.views:
+                self._films.setdefault(view, f"{place} (id {study.id})")
+            studies.append(study)
+        return tuple(studies)
 
-    def _read_study(self, entry: Any, *, where: str) -> Study:
+    def _read_study(self, entry: Any) -> Study:
         if not isinstance(entry, dict):
-            raise UserError(f"{where} is no object but {entry!r:.40}")
+            raise _Fault(f"is no object but {entry!r:.40}")
         for key in ("id", "report", "image_path"):
             if key not in entry:
-                raise UserError(f'{where} has no "{key}": every study needs id, report and image_path')
-        id, report, views = entry["id"], entry["report"], entry["image_path"]
+                raise _Fault(f'has no "{key}": every study needs id, report and image_path')
+        id, report, views, context = entry["id"], entry["report"], entry["image_path"], entry.get("context")
         if not isinstance(id, str) or not id:
-            raise UserError(f"{where}: id {id!r} is no text: write it in quotes")
-        where = f"{where} (id {id})"
+            raise _Fault(f"has no usable id: {id!r:.40} is no text: write it in quotes")
         if not isinstance(report, str):
-            raise UserError(f"{where}: report {report!r:.40} is no text")
+            raise _Fault(f"report {report!r:.40} is no text")
         cleaned = clean_report(report, self._cleaner)
         if is_empty(cleaned):
             cause = f"is empty after data.cleaner={self._cleaner}" if not is_empty(report) else "is empty"
-            raise UserError(f"{where}: the report {cause}: leave the study out of the annotation")
+            raise _Fault(f"the report {cause}: leave the study out of the annotation")
+        if context is not None and not isinstance(context, str):
+            raise _Fault(f"context {context!r:.40} is no text")
         if not isinstance(views, list) or not views:
-            raise UserError(f"{where}: image_path {views!r:.40} names no film: it must be a list of at least one")
-        return Study(id=id, views=tuple(_view(view, where=where) for view in views), report=cleaned)
+            raise _Fault(f"image_path {views!r:.40} names no film: it must be a list of at least one")
+        study = Study(id=id, views=tuple(_view(view) for view in views), report=cleaned, context=context or None)
+        if any(_has_surrogate(text) for text in (id, report, context or "")):
+            raise _Fault("holds a half of a surrogate pair (\\ud800 to \\udfff), which is no character: correct it")
+        return study
 
-    def _check_ids(self) -> None:
-        first: dict[str, str] = {}
-        for split in SPLITS:
-            for index, study in enumerate(self._studies[split]):
-                here = f"{split}[{index}]"
-                if study.id in first:
-                    raise UserError(
-                        f"{self._file}: id {study.id} stands at {first[study.id]} and at {here}: ids must be unique,"
-                        " and no study may be in two splits"
-                    )
-                first[study.id] = here
-
-    def _check_films(self) -> None:
-        views = [view for split in SPLITS for study in self._studies[split] for view in study.views]
-        missing = [view for view in views if not (self._images / view).is_file()]
-        if missing:
-            named = ", ".join(missing[:_NAMED_IN_MESSAGE]) + (", ..." if len(missing) > _NAMED_IN_MESSAGE else "")
-            raise UserError(
-                f"{len(missing)} of {len(views)} films named in {self._file} are missing under {self._images}: {named}."
-                " Set data.images to the folder below data.root that image_path starts from"
-            )
+    def _compare(self, id: str, entry: dict[str, Any], *, split: str, place: str) -> None:
+        """Ids are unique; a study or a patient that stands in two splits would be learnt and scored."""
+        before = self._first.setdefault(("id", id), (split, place))[1]
+        if before != place:
+            raise _Fault(f"id {_shown(id)} stands at {before} and at {place}: ids must be unique, and no study may be "
+                         "in two splits")  # fmt: skip
+        for key, what in (("study_id", "study"), ("subject_id", "patient")):
+            name = entry.get(key)
+            if name is None:
+                continue
+            if not isinstance(name, str | int):
+                raise _Fault(f"{key} {name!r:.40} is neither a number nor a text")
+            split_before, before = self._first.setdefault((key, str(name)), (split, place))
+            if split_before != split:
+                raise _Fault(f"{what} {_shown(str(name))} stands at {before} and at {place}: a {what} belongs to one "
+                             f"split (compared by {key})")  # fmt: skip
 
 
-def _view(view: Any, *, where: str) -> str:
-    """The view's name, once it is known to stay below the image folder (a link below it may point anywhere)."""
-    if not isinstance(view, str) or not view:
-        raise UserError(f"{where}: image_path holds {view!r:.40}, which names no film")
+class _Fault(ValueError):
+    """What is wrong with one entry."""
+
+
+def _view(view: Any) -> str:
+    """The view's name, once it is known to stay below the image folder (film_check.py looks at links)."""
+    if not isinstance(view, str) or not view or "\0" in view or _has_surrogate(view):
+        raise _Fault(f"image_path holds {view!r:.40}, which names no film")
     path = PurePosixPath(view)
     if path.is_absolute() or ".." in path.parts:
-        raise UserError(f"{where}: image_path {view} leaves the image folder: write it relative to data.images")
+        raise _Fault(f"image_path {view:.200} leaves the image folder: write it relative to data.images")
     return view
 
 
-def _read_splits(file: Path) -> dict[str, list[Any]]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): set data.annotation to the file's name") from error
-    except ValueError as error:
-        raise UserError(f"{file} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} holds a {type(content).__name__}, not an object of train, val and test")
-    for split, entries in content.items():
-        if split not in SPLITS:
-            raise UserError(f'{file} has a split "{split}": known are {", ".join(SPLITS)}')
-        if not isinstance(entries, list):
-            raise UserError(f'{file}: "{split}" is no list of studies')
-    return content
+def _has_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
+def _shown(text: str) -> str:
+    """A name for a message: short, on one line, printable."""
+    return text[:80] if text.isprintable() else repr(text[:80])

@@ -43,8 +43,8 @@ class Phantom:
         """The studies of one split, numbered from 0, with ids like "train-00017"."""
         return [self._study(split, number) for number in range(self._counts[split])]
 
-    def film(self, view: str) -> Image.Image:
-        """The film of a view name like "train-00017-frontal"."""
+    def film(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+        """The film of a view name like "train-00017-frontal", whatever size is wanted."""
         split, number, kind = view.split("-")
         findings = self._findings(split, int(number))
         pixels = DRAW[kind](findings, self._random(split, int(number), _FILMS), self.size_px)

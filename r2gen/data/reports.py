@@ -7,6 +7,7 @@ from typing import Protocol
 from PIL import Image
 
 SPLITS = ("train", "val", "test")
+ANNOTATED = "r2gen.data.annotation.AnnotatedReports"  # whose check launch.py makes, once for all ranks
 
 
 @dataclass(frozen=True)
@@ -26,5 +27,8 @@ class ReportData(Protocol):
     def studies(self, split: str) -> Sequence[Study]:
         """The studies of train, val or test, always in the same order; empty where the split is."""
 
-    def film(self, view: str) -> Image.Image:
-        """The film named in Study.views, 8-bit gray (mode L), at its own size in pixels."""
+    def film(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+        """The film named in Study.views, 8-bit gray (mode L), at its own size in pixels.
+
+        With at_least_px, the side of the square it will be resized to, a film far larger may come out smaller.
+        """

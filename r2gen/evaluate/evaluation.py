@@ -14,7 +14,7 @@ from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.evaluate.baselines import constant_report, shuffled_reports
 from r2gen.evaluate.generate import Generator, predict
-from r2gen.evaluate.html import shown_studies, write_page
+from r2gen.evaluate.html import FILM_SIZES_PX, shown_studies, write_page
 from r2gen.evaluate.likelihood import Teacher, likelihood
 from r2gen.evaluate.predictions import Prediction, predictions_file, read_predictions, write_predictions
 from r2gen.evaluate.scores import Metric, Scores
@@ -106,7 +106,7 @@ class Evaluation:
             if shown is not None:
                 split, ids = shown
                 views = {study.id: study.views for study in self.datasets[split].studies}
-                films = {id: [self.data.film(view) for view in views[id]] for id in ids}
+                films = {id: [self.data.film(view, at_least_px=FILM_SIZES_PX[0]) for view in views[id]] for id in ids}
             write_page(self.run_dir, films=films)
 
     def _predictions(self, model: Generator, split: str, *, checkpoint: str) -> list[Prediction]:

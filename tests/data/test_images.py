@@ -1,9 +1,14 @@
 """Films of every common PNG and JPEG come out as the same 8-bit gray."""
 
+import contextlib
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from r2gen.data.images import read_film, to_gray
@@ -83,3 +88,77 @@ def test_a_missing_a_cut_and_a_foreign_file_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.png", cut, foreign, tmp_path):
         with pytest.raises(UserError, match=str(path)):
             read_film(path)
+
+
+def bits_said(path: Path, bits: int) -> None:
+    """Put an sBIT chunk behind the header of a PNG."""
+    raw = path.read_bytes()
+    chunk = b"sBIT" + bytes([bits])
+    path.write_bytes(raw[:33] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + raw[33:])
+
+
+def test_fewer_bits_than_the_file_are_known_from_the_chunk_the_option_or_the_range(tmp_path: Path) -> None:
+    values = np.array([[0, 100, 2000, 4095]], dtype=np.uint16)
+    path = saved(Image.fromarray(values), tmp_path / "film.png")
+    np.testing.assert_array_equal(np.asarray(read_film(path)), np.round(values / 4095 * 255))
+    for bits in (14, 15):
+        assert np.asarray(read_film(path, gray_bits=bits))[0, 3] == round(4095 / (2**bits - 1) * 255)
+    bits_said(path, 13)
+    assert np.asarray(read_film(path, gray_bits=16))[0, 3] == round(4095 / 8191 * 255), "the file knows best"
+    saved(Image.fromarray(values + 1), path)
+    assert list(read_film(path).tobytes()) == [0, 0, 8, 16], "a film of more than 12 bits has 16"
+    with pytest.raises(UserError, match=r"values reach 4096, and 12 bits of gray end at 4095"):
+        read_film(path, gray_bits=12)
+
+
+def test_a_large_jpeg_is_decoded_small_and_comes_out_nearly_the_same(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[0:1200, 0:1000] / 100
+    film = Image.fromarray((127 + 60 * np.sin(rows * 3) * np.cos(columns * 2) + 60 * np.sin(columns)).astype(np.uint8))
+    for image in (film, film.convert("RGB")):
+        path = saved(image, tmp_path / "film.jpg")
+        whole, small = read_film(path), read_film(path, at_least_px=112)
+        assert (whole.size, small.size) == ((1000, 1200), (250, 300))
+        size = (112, 112)
+        difference = np.asarray(whole.resize(size, 3), int) - np.asarray(small.resize(size, 3), int)
+        assert np.abs(difference).mean() < 0.5
+        assert read_film(path, at_least_px=600).size == (1000, 1200)
+
+
+def test_a_film_stands_upright_as_its_exif_says(tmp_path: Path) -> None:
+    image = Image.fromarray(np.full((8, 24), 30, np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "film.jpg", exif=exif)
+    assert read_film(tmp_path / "film.jpg").size == (8, 24)
+
+
+@pytest.mark.parametrize("name", ["film.tiff", "film.gif", "film.png"])
+def test_several_pictures_in_one_file_are_refused(name: str, tmp_path: Path) -> None:
+    pictures = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
+    pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
+    with pytest.raises(UserError, match="holds 2 pictures, a film is one"):
+        read_film(tmp_path / name)
+
+
+def test_thirty_megapixels_are_a_film_and_ninety_are_not(tmp_path: Path) -> None:
+    saved(Image.new("L", (6000, 5000)), tmp_path / "large.png")
+    assert read_film(tmp_path / "large.png").size == (6000, 5000)
+    saved(Image.new("1", (10_000, 9_000)), tmp_path / "huge.png")
+    with pytest.raises(UserError, match="too large: 10000 x 9000 pixels") as refused:
+        read_film(tmp_path / "huge.png")
+    assert "\n" not in str(refused.value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.integers(0, 800), junk=st.binary(min_size=1, max_size=12), kind=st.sampled_from(["png", "jpg", "tiff"]))
+def test_bytes_changed_at_random_give_a_film_or_a_message(
+    place: int, junk: bytes, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"junk.{kind}"
+    Image.fromarray(RAMP).save(path)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:place] + junk + raw[place + len(junk) :])
+    film = None
+    with contextlib.suppress(UserError):
+        film = read_film(path)
+    assert film is None or film.mode == "L"

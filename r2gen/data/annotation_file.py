@@ -1,0 +1,72 @@
+"""The bytes of an annotation as Python objects, or one message that says where they are wrong. Imports no torch."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from r2gen.data.reports import SPLITS
+from r2gen.errors import UserError
+
+MAX_BYTES = 4 * 2**30  # MIMIC-CXR whole takes a fifteenth of it
+NAMED_IN_MESSAGE = 5
+
+
+def read_splits(file: Path) -> dict[str, list[Any]]:
+    """Split to its entries, which may be anything. Raises UserError with the line and column, or byte, of a fault."""
+    content = _parsed(file)
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds a {type(content).__name__}, not an object of train, val and test")
+    for split, entries in content.items():
+        if split not in SPLITS:
+            raise UserError(f'{file} has a split "{split[:40]}": known are {", ".join(SPLITS)}')
+        if not isinstance(entries, list):
+            raise UserError(f'{file}: "{split}" is no list of studies')
+    return content
+
+
+def refuse(head: str, faults: Sequence[str], *, advice: str = "") -> None:
+    """Raise UserError where there are faults, naming the first five and their number."""
+    if not faults:
+        return
+    if len(faults) == 1:
+        raise UserError(f"{head}: {faults[0]}{advice}")
+    named = "\n  ".join(faults[:NAMED_IN_MESSAGE])
+    more = f"\n  and {len(faults) - NAMED_IN_MESSAGE:,} more" if len(faults) > NAMED_IN_MESSAGE else ""
+    raise UserError(f"{head}: {len(faults):,} faults\n  {named}{more}{advice}")
+
+
+def _parsed(file: Path) -> Any:
+    try:
+        size = file.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(f"{file} has {size / 2**30:.1f} GiB, an annotation at most {MAX_BYTES / 2**30:.0f}: "
+                            "is this the right file? set data.annotation")  # fmt: skip
+        raw = file.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{file} cannot be read ({reason}): set data.annotation to the file's name") from error
+    try:
+        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        hint = " (it looks like UTF-16)" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise UserError(f"{file}, line {line}, byte {error.start + 1} of the file: 0x{raw[error.start]:02x} is no "
+                        f"UTF-8{hint}: save the file as UTF-8") from error  # fmt: skip
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise UserError(f"{file} is nested too deep: an annotation is an object of three lists of studies") from error
+    except (ValueError, MemoryError) as error:
+        raise UserError(f"{file} is no annotation: {error or 'it does not fit into memory'}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON lets a key stand twice, and readers then drop the first silently."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        where = f" (id {found['id']!r:.60})" if "id" in found else ""
+        raise ValueError(f'one of its objects{where} has "{twice[:40]}" twice')
+    return found

@@ -1,0 +1,191 @@
+"""A film from a DICOM file, as a viewer shows it: rescaled, windowed, MONOCHROME1 inverted. Needs the extra [dicom]."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from r2gen.errors import UserError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+SUFFIXES = (".dcm", ".dicom", ".dic")
+MARK = b"DICM"  # after 128 bytes that mean nothing
+INSTALL = "pip install 'r2gen[dicom]'"
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
+Floats = npt.NDArray[np.float64]
+
+
+class NoFilm(ValueError):
+    """Why a DICOM file gives no film."""
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file is named as DICOM, or has its mark. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        head = file.read(132)
+    return head[128:] == MARK or path.suffix.lower() in SUFFIXES
+
+
+def read_dicom(path: Path) -> Image.Image:
+    """The film, 8-bit gray, at its own size. Raises UserError on what is no single film, or cannot be decoded.
+
+    Modality LUT or rescale, then the first VOI LUT or else the first window, then the polarity of MONOCHROME1 (PS3.3
+    C.7.6.3, C.11.1, C.11.2). Without LUT and window the whole range of the stored bits is shown, never the film's own.
+    """
+    require_pydicom(path)
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        return _film(pydicom.dcmread(path))
+    except InvalidDicomError as error:
+        raise UserError(f"film {path} is no DICOM file: the mark DICM is missing at byte 128") from error
+    except NoFilm as error:
+        raise UserError(f"film {path}: {error}") from error
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever pydicom, or the decoder it chose, meets in the file
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"film {path} cannot be decoded ({type(error).__name__}: {reason}): it is broken, or not "
+                        "written as its tags say") from error  # fmt: skip
+
+
+def require_pydicom(path: Path) -> None:
+    """Raise UserError where the extra is missing, naming a film that needs it."""
+    try:
+        import pydicom  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"film {path} is DICOM, which needs pydicom: {INSTALL}") from error
+
+
+def _film(dataset: "Dataset") -> Image.Image:
+    _refuse_other_than_one_film(dataset)
+    kind = str(dataset.PhotometricInterpretation)
+    if kind in _COLOURS:
+        return Image.fromarray(_pixels(dataset)).convert("L")
+    stored = _pixels(dataset).astype(np.float64)
+    if stored.min() == stored.max():
+        raise NoFilm(f"every pixel is {stored.flat[0]:.0f}: it shows nothing; leave it out")
+    shown, low, high = _modality(stored, dataset)
+    gray = _as_shown(shown, dataset, low=low, high=high)
+    if kind == "MONOCHROME1":  # the smallest value is white
+        gray = 1 - gray
+    return Image.fromarray(np.floor(gray * 255 + 0.5).astype(np.uint8))
+
+
+def _refuse_other_than_one_film(dataset: "Dataset") -> None:
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        what = getattr(getattr(dataset, "SOPClassUID", None), "name", None) or "this file"
+        raise NoFilm(f"it holds no pixels ({what}): leave it out")
+    if "PixelData" not in dataset:
+        raise NoFilm("it holds floating-point pixels, whose white is unknown: leave it out")
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise NoFilm(f"it holds {frames} frames, a film is one: write each to a file of its own")
+    kind = str(dataset.PhotometricInterpretation)
+    if kind not in ("MONOCHROME1", "MONOCHROME2", *_COLOURS):
+        raise NoFilm(f"its pixels are {kind}: convert it to MONOCHROME2 or RGB first")
+    if kind in _COLOURS and int(dataset.BitsAllocated) != 8:
+        raise NoFilm(f"its colours have {dataset.BitsAllocated} bits: convert it to 8-bit RGB first")
+    pixels = int(dataset.Rows) * int(dataset.Columns)
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
+        raise NoFilm(f"it is too large: {pixels} pixels, the limit is {Image.MAX_IMAGE_PIXELS}")
+
+
+def _pixels(dataset: "Dataset") -> npt.NDArray[Any]:
+    """The stored values; colours as RGB."""
+    from pydicom.pixels import pixel_array
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        return pixel_array(dataset)
+    except (RuntimeError, NotImplementedError) as error:
+        if syntax.is_compressed and "missing dependencies" in str(error):
+            raise NoFilm(f"its pixels are compressed as {syntax.name}, which needs a decoder: {INSTALL} brings JPEG "
+                         "2000; for others install python-gdcm, or decompress the file (dcmdjpeg, gdcmconv --raw)"
+                         ) from error  # fmt: skip
+        raise
+
+
+def _modality(stored: Floats, dataset: "Dataset") -> tuple[Floats, float, float]:
+    """Values after the modality LUT or rescale, and the ends of the range they can take."""
+    bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
+    low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
+    if dataset.get("ModalityLUTSequence"):
+        table, first, top = _table(dataset.ModalityLUTSequence[0], signed=signed)
+        return _looked_up(stored, table, first), 0.0, top
+    slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
+    if slope == 0:
+        raise NoFilm("its RescaleSlope is 0, which leaves nothing to see")
+    low, high = sorted((low * slope + intercept, high * slope + intercept))
+    return stored * slope + intercept, low, high
+
+
+def _as_shown(values: Floats, dataset: "Dataset", *, low: float, high: float) -> Floats:
+    """0 (black) to 1 (white) as MONOCHROME2: the first VOI LUT, else the first window, else the whole range."""
+    if dataset.get("VOILUTSequence"):
+        table, first, top = _table(dataset.VOILUTSequence[0], signed=low < 0)
+        return np.clip(_looked_up(values, table, first) / top, 0, 1)
+    center, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
+    if center is not None and width is not None:
+        return _windowed(values, center=center, width=width, function=str(dataset.get("VOILUTFunction") or "LINEAR"))
+    if values.min() < low or values.max() > high:
+        raise NoFilm(f"its values run from {values.min():.0f} to {values.max():.0f}, BitsStored={dataset.BitsStored} "
+                     f"allows {low:.0f} to {high:.0f}, and there is no window: correct the tag")  # fmt: skip
+    return (values - low) / (high - low)
+
+
+def _windowed(values: Floats, *, center: float, width: float, function: str) -> Floats:
+    """PS3.3 C.11.2.1.2 and C.11.2.1.3: the linear functions clip, the sigmoid has no edge."""
+    if not (math.isfinite(center) and math.isfinite(width)) or width <= 0 or (function == "LINEAR" and width < 1):
+        raise NoFilm(f"its window (center {center:g}, width {width:g}) is none: correct or remove the tags")
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
+    if function == "LINEAR_EXACT":
+        return np.clip((values - center) / width + 0.5, 0, 1)
+    if function != "LINEAR":
+        raise NoFilm(f"its VOILUTFunction {function} is none of LINEAR, LINEAR_EXACT, SIGMOID: correct the tag")
+    if width == 1:  # a threshold
+        return (values > center - 0.5).astype(np.float64)
+    return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
+
+
+def _table(item: "Dataset", *, signed: bool) -> tuple[Floats, int, float]:
+    """Entries of a lookup table, the value its first entry stands for, and the largest value its bits hold."""
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    entries = entries or 2**16
+    if signed and first >= 2**15:
+        first -= 2**16  # the descriptor is read as unsigned where its type is ambiguous
+    data = item.LUTData
+    table = (np.frombuffer(data, np.uint8 if len(data) == entries else "<u2") if isinstance(data, bytes)
+             else np.atleast_1d(np.asarray(data)))  # fmt: skip
+    if not 8 <= bits <= 16 or len(table) < entries:
+        raise NoFilm(f"its lookup table has {len(table)} entries of {bits} bits, its descriptor says {entries}")
+    return table[:entries].astype(np.float64), first, 2.0**bits - 1
+
+
+def _looked_up(values: Floats, table: Floats, first: int) -> Floats:
+    found: Floats = table[np.clip(np.floor(values + 0.5) - first, 0, len(table) - 1).astype(np.int64)]
+    return found
+
+
+def _first(dataset: "Dataset", name: str) -> float | None:
+    """The first of a tag's numbers (films may offer several windows); None where the tag is missing or empty."""
+    value = dataset.get(name)
+    if value is None or value == "" or (not isinstance(value, str | int | float) and not _has_items(value)):
+        return None
+    return float(value[0] if _has_items(value) else value)
+
+
+def _has_items(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str) and len(value) > 0
+
+
+def _number(dataset: "Dataset", name: str, otherwise: float) -> float:
+    value = _first(dataset, name)
+    return otherwise if value is None else value

@@ -1,0 +1,163 @@
+"""DICOM films come out as a viewer shows them, and what shows no film is refused in words."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from smallest_run import ROOT
+
+from r2gen.data.images import read_film
+from r2gen.errors import UserError
+
+pydicom = pytest.importorskip("pydicom")
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset  # noqa: E402
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian  # noqa: E402
+
+RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # every value of 12 bits
+VALUES = RAMP.astype(np.float64)
+
+
+def dicom(path: Path, pixels: np.ndarray | None = RAMP, *, bits: int = 12, **tags: Any) -> Path:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    film = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    film.SOPClassUID, film.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
+    if pixels is not None:
+        film.Rows, film.Columns = pixels.shape[-2:] if pixels.ndim < 3 or pixels.shape[-1] != 3 else pixels.shape[:2]
+        film.SamplesPerPixel = 1
+        film.BitsAllocated = pixels.dtype.itemsize * 8
+        film.BitsStored, film.HighBit = bits, bits - 1
+        film.PixelRepresentation = int(pixels.dtype.kind == "i")
+        film.PhotometricInterpretation = "MONOCHROME2"
+        film.PixelData = pixels.tobytes()
+    for name, value in tags.items():
+        setattr(film, name, value)
+    film.save_as(path, enforce_file_format=True)
+    return path
+
+
+def shown(path: Path) -> np.ndarray:
+    film = read_film(path)
+    assert film.mode == "L"
+    return np.asarray(film, dtype=int)
+
+
+def full(values: np.ndarray, white: float) -> np.ndarray:
+    return np.floor(np.clip(values / white, 0, 1) * 255 + 0.5).astype(int)
+
+
+def lookup(entries: np.ndarray, *, first: int, bits: int) -> list[Dataset]:
+    item = Dataset()
+    item.LUTDescriptor, item.LUTData = [len(entries), first, bits], entries.astype("<u2").tobytes()
+    item.LUTExplanation = "test"
+    return [item]
+
+
+def test_without_a_window_the_stored_bits_are_the_range_not_the_films_own(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(shown(dicom(tmp_path / "a.dcm", RAMP // 2)), full(RAMP // 2, 4095))
+    deep = (RAMP * 16).astype(np.uint16)
+    np.testing.assert_array_equal(shown(dicom(tmp_path / "b.dcm", deep, bits=16)), full(deep, 65535))
+    signed = (RAMP.astype(np.int16) - 2048).astype(np.int16)
+    np.testing.assert_array_equal(shown(dicom(tmp_path / "c.dcm", signed)), full(RAMP, 4095))
+
+
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 1000}], ids=["no window", "window"])
+def test_the_same_film_stored_in_both_polarities_is_the_same_picture(window: dict[str, int], tmp_path: Path) -> None:
+    bright = dicom(tmp_path / "2.dcm", **window)
+    dark = dicom(tmp_path / "1.dcm", 4095 - RAMP, PhotometricInterpretation="MONOCHROME1", **window)
+    np.testing.assert_array_equal(shown(bright), shown(dark))
+
+
+def test_the_tag_alone_inverts_the_picture(tmp_path: Path) -> None:
+    one = shown(dicom(tmp_path / "1.dcm", PhotometricInterpretation="MONOCHROME1"))
+    np.testing.assert_array_equal(one, 255 - shown(dicom(tmp_path / "2.dcm")))
+
+
+def test_the_first_window_is_shown_as_the_standard_says(tmp_path: Path) -> None:
+    linear = shown(dicom(tmp_path / "a.dcm", WindowCenter=[2048, 100], WindowWidth=[1001, 50]))
+    np.testing.assert_array_equal(linear, full(VALUES - 2047.5 + 500, 1000))
+    exact = shown(dicom(tmp_path / "b.dcm", WindowCenter=2048, WindowWidth=1024, VOILUTFunction="LINEAR_EXACT"))
+    np.testing.assert_array_equal(exact, full(VALUES - 2048 + 512, 1024))
+    sigmoid = shown(dicom(tmp_path / "c.dcm", WindowCenter=2048, WindowWidth=1000, VOILUTFunction="SIGMOID"))
+    np.testing.assert_array_equal(sigmoid, full(1 / (1 + np.exp(-4 * (VALUES - 2048) / 1000)), 1))
+    np.testing.assert_array_equal(shown(dicom(tmp_path / "d.dcm", WindowCenter="", WindowWidth="")), full(RAMP, 4095))
+
+
+def test_rescale_comes_before_the_window(tmp_path: Path) -> None:
+    film = dicom(tmp_path / "a.dcm", RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=1000, WindowWidth=2001)
+    np.testing.assert_array_equal(shown(film), full(VALUES * 2 - 1000 - 999.5 + 1000, 2000))
+    film = dicom(tmp_path / "b.dcm", RescaleSlope=-1, RescaleIntercept=4095)
+    np.testing.assert_array_equal(shown(film), full(4095 - VALUES, 4095))
+
+
+def test_lookup_tables_are_followed_and_held_at_their_ends(tmp_path: Path) -> None:
+    table = np.linspace(0, 65535, 1000)
+    film = dicom(tmp_path / "a.dcm", VOILUTSequence=lookup(table, first=500, bits=16), WindowCenter=1, WindowWidth=2)
+    expected = table.astype(np.uint16)[np.clip(VALUES - 500, 0, 999).astype(int)]
+    np.testing.assert_array_equal(shown(film), full(expected, 65535))
+    film = dicom(tmp_path / "b.dcm", ModalityLUTSequence=lookup(4095 - np.arange(4096), first=0, bits=12))
+    np.testing.assert_array_equal(shown(film), full(4095 - VALUES, 4095))
+
+
+def test_colours_become_gray(tmp_path: Path) -> None:
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    film = dicom(tmp_path / "a.dcm", np.stack([gray] * 3, axis=-1), bits=8, SamplesPerPixel=3,
+                 PhotometricInterpretation="RGB", PlanarConfiguration=0)  # fmt: skip
+    np.testing.assert_array_equal(shown(film), gray)
+
+
+REFUSED = [
+    ({"pixels": None}, "holds no pixels"),
+    ({"pixels": RAMP * 0 + 7}, "every pixel is 7"),
+    ({"pixels": np.stack([RAMP, RAMP]), "NumberOfFrames": 2}, "holds 2 frames"),
+    ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR"),
+    ({"WindowCenter": 1, "WindowWidth": 0}, "window"),
+    ({"WindowCenter": 1, "WindowWidth": 9, "VOILUTFunction": "CUBIC"}, "CUBIC is none of"),
+    ({"RescaleSlope": 0, "RescaleIntercept": 0}, "RescaleSlope is 0"),
+    ({"Rows": 60_000, "Columns": 60_000}, "too large"),
+    ({"Rows": 65}, "cannot be decoded"),
+    ({"PixelData": b"\0\0"}, "cannot be decoded"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), REFUSED, ids=[words for _, words in REFUSED])
+def test_what_gives_no_film_is_refused_by_name(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    path = dicom(tmp_path / "a.dcm", **changes)
+    with pytest.raises(UserError, match=rf"a\.dcm.*{words}") as refused:
+        read_film(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_without_suffix_is_known_by_its_mark_and_a_foreign_dcm_by_its_lack(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(shown(dicom(tmp_path / "film")), full(RAMP, 4095))
+    (tmp_path / "a.dcm").write_text("x" * 500)
+    with pytest.raises(UserError, match="is no DICOM file"):
+        read_film(tmp_path / "a.dcm")
+    whole = dicom(tmp_path / "b.dcm").read_bytes()
+    for length in (140, 200, 400, len(whole) - 100):
+        (tmp_path / "cut.dcm").write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"cut\.dcm"):
+            read_film(tmp_path / "cut.dcm")
+
+
+def test_without_pydicom_one_line_names_the_extra(tmp_path: Path) -> None:
+    film = dicom(tmp_path / "a.dcm")
+    code = ("import sys; sys.path.insert(0, sys.argv[1]); sys.modules['pydicom'] = None\n"
+            "from pathlib import Path; from r2gen.data.images import read_film; from r2gen.errors import UserError\n"
+            "try: read_film(Path(sys.argv[2]))\nexcept UserError as error: print(error)")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code, str(ROOT), str(film)], capture_output=True, text=True)
+    assert done.stdout.strip() == f"film {film} is DICOM, which needs pydicom: pip install 'r2gen[dicom]'", done.stderr
+
+
+def test_real_films_keep_their_polarity_and_the_pair_that_differs_in_its_tag_is_one_the_inverse(shared: Path) -> None:
+    folder = shared / "data/films"
+    two, one = shown(folder / "txv_rsna.dcm"), shown(folder / "txv_Fake_MONOHR1.dcm")
+    np.testing.assert_array_equal(one, 255 - two)
+    deep = shown(folder / "pydicomdata_RG1_J2KI.dcm")  # 15 bits, MONOCHROME1, JPEG 2000
+    assert deep.shape == (1955, 1841)
+    assert deep[900:1100, 900:1000].mean() > deep[900:1100, 300:400].mean() + 20, "the spine is brighter than the lung"
