@@ -19,6 +19,11 @@ SCORES_OF = {
     "rouge_l": ("rouge_l",),
     "meteor": ("meteor",),
     "cider": ("cider",),
+    "findings": (
+        *(f"findings_{rate}_{mean}_{count}" for rate in ("f1", "precision", "recall")
+          for mean in ("micro", "macro") for count in (14, 5)),
+        "findings_f1_normal",
+    ),
     "phantom_findings": ("findings_f1", "findings_precision", "findings_recall"),
 }
 RULES: list[tuple[str, Callable[[Config], bool]]] = [

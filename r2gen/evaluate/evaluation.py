@@ -12,6 +12,7 @@ from r2gen import dist
 from r2gen.compat import SCORES_OF
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
+from r2gen.errors import UserError
 from r2gen.evaluate.baselines import constant_report, shuffled_reports
 from r2gen.evaluate.generate import Generator, predict
 from r2gen.evaluate.html import FILM_SIZES_PX, shown_studies, write_page
@@ -62,7 +63,16 @@ class Evaluation:
         self.cut, self.original = cut, original
 
     def selection(self, scores: Mapping[str, float]) -> float:
-        """The number that picks the best checkpoint: the weighted sum of `best`."""
+        """The number that picks the best checkpoint: the weighted sum of `best`.
+
+        Raises UserError where a score has no value: the references do not have what it counts.
+        """
+        for name in self.best:
+            if name not in scores:
+                raise UserError(
+                    f"evaluate.best names {name}, which has no value on these validation studies (no reference states "
+                    "what it counts): choose another score, or raise evaluate.max_studies"
+                )
         return sum(weight * scores[name] for name, weight in self.best.items())
 
     def validate(self, model: Generator, dataset: StudyDataset, *, checkpoint: str) -> dict[str, float]:
@@ -169,6 +179,7 @@ class Evaluation:
         entry = {
             "studies": studies,
             "systems": {name: scores.corpus for name, scores in systems.items()},
+            "details": {name: scores.details for name, scores in systems.items() if scores.details},
             "per_report": systems["model"].per_report,
         }
         if self.cut is None or cut is None:

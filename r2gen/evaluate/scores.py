@@ -11,6 +11,8 @@ class Scores:
 
     corpus: dict[str, float]  # score name, e.g. "bleu_4", to its value over all studies
     per_report: dict[str, dict[str, float]] = field(default_factory=dict)  # score name to study id to value
+    # metric to row (a finding, say) to column to value, None where there is none: too much for a table
+    details: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     signature: str = ""  # how the number came about: "bleu|tok:space|case:kept|impl:pycocoevalcap-1.2"
 
 

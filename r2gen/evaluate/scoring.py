@@ -16,6 +16,7 @@ def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], 
     check_texts("scores", references, reports)
     corpus: dict[str, float] = {}
     per_report: dict[str, dict[str, float]] = {}
+    details: dict[str, dict[str, dict[str, float | None]]] = {}
     signatures = []
     for key, metric in metrics.items():
         scores = metric(references, reports)
@@ -24,8 +25,9 @@ def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], 
             raise UserError(f"metrics: {key} gives {_named(twice)}, which another metric has given: select one of them")
         corpus |= scores.corpus
         per_report |= scores.per_report
+        details |= scores.details
         signatures.append(scores.signature)
-    return Scores(corpus=corpus, per_report=per_report, signature="; ".join(signatures))
+    return Scores(corpus=corpus, per_report=per_report, details=details, signature="; ".join(signatures))
 
 
 def check_texts(metric: str, references: Mapping[str, str], reports: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Scores as a plain-text table: systems as rows, scores as columns."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,38 @@ COLUMNS = (
     "meteor",
     "rouge_l",
     "cider",
+    "findings_f1_micro_14",
+    "findings_f1_macro_14",
+    "findings_f1_micro_5",
+    "findings_f1_macro_5",
+    "findings_f1_normal",
     "findings_precision",
     "findings_recall",
     "findings_f1",
 )
 
 
+MIN_CELL = len("0.000")
+WIDTH = 118  # of a line; columns that do not fit stand in a further table under the first
+
+
 def terminal_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """The table of systems (rows, in the order given) and scores to three decimals; "-" where a row lacks one."""
     given = list(dict.fromkeys(score for scores in rows.values() for score in scores))
     columns = [score for score in COLUMNS if score in given] + [score for score in given if score not in COLUMNS]
+    blocks, wide = [list[str]()], max(map(len, rows), default=0)
+    room = WIDTH - wide
+    for column in columns:
+        cell = 2 + max(len(column), MIN_CELL)
+        if blocks[-1] and cell > room:
+            blocks.append([])
+            room = WIDTH - wide
+        blocks[-1].append(column)
+        room -= cell
+    return "\n\n".join(_block(rows, block) for block in blocks)
+
+
+def _block(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
     cells = [["", *columns]] + [
         [name, *(f"{scores[column]:.3f}" if column in scores else "-" for column in columns)]
         for name, scores in rows.items()

@@ -37,3 +37,14 @@ def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_pat
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match="holds no scores"):
         table_of(tmp_path / "metrics.json")
+
+
+def test_columns_that_do_not_fit_stand_under_the_others() -> None:
+    names = [f"findings_precision_{number:02}" for number in range(8)]
+    lines = terminal_table({"model": dict.fromkeys(names, 0.5), "constant": {}}).split("\n")
+    assert [" ".join(line.split()) for line in lines if "findings" in line] == [
+        " ".join(names[:4]),
+        " ".join(names[4:]),
+    ]
+    assert max(map(len, lines)) <= 118
+    assert lines.count("") == 1

@@ -1,0 +1,127 @@
+"""Clinical findings without weights: what two reports say of CheXpert's 14 observations, compared. Imports no torch.
+
+Both texts are read by the rules of r2gen/evaluate/labeler. docs/labeler.md has the conventions and what they are worth.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from r2gen.errors import UserError
+from r2gen.evaluate.labeler import FIVE, OBSERVATIONS, VERSION, ReportLabels, Status, digest, label_report
+from r2gen.evaluate.scores import Scores
+from r2gen.evaluate.scoring import check_texts, signature
+
+Uncertain = Literal["positive", "negative", "ignore"]
+NORMAL = "normal"
+RATES = ("f1", "precision", "recall")
+_SETS = {"14": OBSERVATIONS, "5": FIVE}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one finding over studies, or of one study over findings: right positives, positives stated and true."""
+
+    right: int = 0
+    stated: int = 0
+    true: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.right + other.right, self.stated + other.stated, self.true + other.true)
+
+    def rates(self) -> dict[str, float]:
+        """Where nothing is stated precision is 0, as F1 is; asked for only where something is true."""
+        return {
+            "f1": 2 * self.right / (self.stated + self.true),
+            "precision": self.right / self.stated if self.stated else 0.0,
+            "recall": self.right / self.true,
+        }
+
+
+class Findings:
+    """Precision, recall and F1 of positive findings: micro (over all pairs of study and finding) and macro (the mean of
+    the findings' values), over CheXpert's 14 observations and over its five competition tasks, and of "normal".
+
+    `uncertain` says what an uncertain mention counts as, in references and reports alike: positive, negative, or ignore
+    (the pair of study and finding is left out where either text is uncertain). A finding that no reference has positive
+    has no recall and no F1: it is left out of the macro means, and its false alarms count in the micro values. Where
+    that leaves no finding at all, a score is left out. `details` has every finding with its support.
+    """
+
+    name = "findings"
+    higher_is_better = True
+
+    def __init__(self, *, uncertain: Uncertain = "positive") -> None:
+        if uncertain not in get_args(Uncertain):
+            raise UserError(f"metrics.findings.uncertain={uncertain}: choose one of {', '.join(get_args(Uncertain))}")
+        self.uncertain = uncertain
+
+    def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+        check_texts(self.name, references, reports)
+        pairs = {id: (label_report(references[id]), label_report(reports[id])) for id in references}
+        cells = {
+            id: {finding: self._count(*pair, finding) for finding in (*OBSERVATIONS, NORMAL)}
+            for id, pair in pairs.items()
+        }
+        of_finding = {
+            finding: _sum(counts[finding] for counts in cells.values()) for finding in (*OBSERVATIONS, NORMAL)
+        }
+        of_study = {id: _sum(counts[finding] for finding in OBSERVATIONS) for id, counts in cells.items()}
+        return Scores(
+            corpus=_corpus(of_finding),
+            per_report={
+                f"findings_{rate}_micro_14": {
+                    id: counts.rates()[rate] for id, counts in of_study.items() if counts.true
+                }
+                for rate in RATES
+            },
+            signature=signature(
+                self.name, implementation=f"r2gen-labeler-{VERSION}-{digest()}", tokenizer="labeler", case="lower"
+            )
+            + f"|uncertain:{self.uncertain}|macro:positive-in-references",
+            details={self.name: {finding: _row(counts) for finding, counts in of_finding.items()}},
+        )
+
+    def _count(self, reference: ReportLabels, report: ReportLabels, finding: str) -> Counts:
+        if finding == NORMAL:
+            true, stated = reference.normal, report.normal
+        else:
+            ends = (reference.status.get(finding), report.status.get(finding))
+            if self.uncertain == "ignore" and Status.UNCERTAIN in ends:
+                return Counts()
+            counted = {Status.POSITIVE, Status.UNCERTAIN} if self.uncertain == "positive" else {Status.POSITIVE}
+            true, stated = ends[0] in counted, ends[1] in counted
+        return Counts(right=int(true and stated), stated=int(stated), true=int(true))
+
+
+def _sum(counts: Iterable[Counts]) -> Counts:
+    return sum(counts, start=Counts())
+
+
+def _corpus(of_finding: Mapping[str, Counts]) -> dict[str, float]:
+    means: dict[str, Callable[[list[Counts], str], float]] = {
+        "micro": lambda counts, rate: _sum(counts).rates()[rate],
+        "macro": lambda counts, rate: _mean([one.rates()[rate] for one in counts if one.true]),
+    }
+    corpus = {
+        f"findings_{rate}_{mean}_{size}": value([of_finding[finding] for finding in findings], rate)
+        for rate in RATES
+        for mean, value in means.items()
+        for size, findings in _SETS.items()
+        if any(of_finding[finding].true for finding in findings)
+    }
+    if of_finding[NORMAL].true:
+        corpus["findings_f1_normal"] = of_finding[NORMAL].rates()["f1"]
+    return corpus
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _row(counts: Counts) -> dict[str, float | None]:
+    """One finding of the table; None where a rate has no value."""
+    rates: dict[str, float | None] = {"precision": 0.0 if counts.stated else None, "recall": None, "f1": None}
+    if counts.true:
+        rates |= {rate: value for rate, value in counts.rates().items() if rate != "precision" or counts.stated}
+    return {"support": counts.true, "stated": counts.stated, **rates}
