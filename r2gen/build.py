@@ -78,12 +78,23 @@ def uses_bf16(config: Config, device: torch.device) -> bool:
 def build_job(config: Config, device: torch.device) -> Job:
     """Data, model and decoding of a run, the model with its weights but without any checkpoint, on the device."""
     bf16 = uses_bf16(config, device)
-    data: ReportData = instantiate(unchecked(config["data"]))
+    data = build_data(config)
     run_dir = Path(config["run_dir"])
     tokenizer = None if config["lm"]["path"] else run_tokenizer(config["lm"], data, run_dir)
     decoding = build_decoding(config)
     model = build_model(config, tokenizer=tokenizer, bf16=bf16, device=device)
     model.lm.check(decoding)
+    return Job(data=data, datasets=study_datasets(config, data, model), model=model, decoding=decoding, device=device,
+               bf16=bf16)  # fmt: skip
+
+
+def build_data(config: Config) -> ReportData:
+    data: ReportData = instantiate(unchecked(config["data"]))
+    return data
+
+
+def study_datasets(config: Config, data: ReportData, model: ReportGenerator) -> dict[str, StudyDataset]:
+    """The studies of each split, with films at the encoder's size and reports as the language model's ids."""
     encode = model.lm.tokenizer.encode
     end, longest = model.lm.tokenizer.end_id, config["trainer"]["max_report_tokens"]
     transform = model.vision.transform
@@ -95,8 +106,7 @@ def build_job(config: Config, device: torch.device) -> Job:
     def ids(report: str) -> list[int]:
         return [*encode(report), end][:longest]
 
-    datasets = {split: StudyDataset(data.studies(split), film=film, encode=ids) for split in SPLITS}
-    return Job(data=data, datasets=datasets, model=model, decoding=decoding, device=device, bf16=bf16)
+    return {split: StudyDataset(data.studies(split), film=film, encode=ids) for split in SPLITS}
 
 
 def unchecked(data: Config) -> Config:
@@ -121,8 +131,7 @@ def assemble(config: Config, lm: LanguageModel, *, bf16: bool, device: torch.dev
     vision: TimmEncoder = instantiate(config["vision"])
     torch.manual_seed(config["seed"] + 1)
     projector = instantiate(config["projector"], in_dim=vision.dim, out_dim=lm.dim)
-    rows = lm.model.get_input_embeddings().get_parameter("weight").shape[0]
-    before, after = Prompt(**config["lm"]["prompt"]).ids(lm.tokenizer, rows=rows)
+    before, after = build_prompt(config["lm"], lm)
     model = ReportGenerator(vision=vision, projector=projector, lm=lm, before=before, after=after)
     tune = config["tune"]
     choose_trainable(
@@ -132,6 +141,8 @@ def assemble(config: Config, lm: LanguageModel, *, bf16: bool, device: torch.dev
     )  # fmt: skip
     if bf16:
         in_bf16(model)
+    else:
+        in_fp32(model)
     if config["lm"]["compile"]:
         compile_layers(model.lm.model)
     return placed(model, device, spread=config["lm"]["device_map"] is not None)
@@ -157,6 +168,19 @@ def in_bf16(model: ReportGenerator) -> ReportGenerator:
         if not is_quantised(parameter):
             parameter.data = parameter.data.to(torch.bfloat16)
     return model
+
+
+def in_fp32(model: ReportGenerator) -> None:
+    """What trains beside frozen weights of lm.dtype=float16 or bfloat16: LoRA takes the dtype of what it adapts."""
+    for parameter in model.lm.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+
+
+def build_prompt(lm: Config, model: LanguageModel) -> tuple[list[int], list[int]]:
+    """Ids before and after the image."""
+    rows = model.model.get_input_embeddings().get_parameter("weight").shape[0]
+    return Prompt(**lm["prompt"]).ids(model.tokenizer, rows=rows)
 
 
 def build_lm(

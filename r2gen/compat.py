@@ -20,8 +20,12 @@ SCORES_OF = {
     "meteor": ("meteor",),
     "cider": ("cider",),
     "findings": (
-        *(f"findings_{rate}_{mean}_{count}" for rate in ("f1", "precision", "recall")
-          for mean in ("micro", "macro") for count in (14, 5)),
+        *(
+            f"findings_{rate}_{mean}_{count}"
+            for rate in ("f1", "precision", "recall")
+            for mean in ("micro", "macro")
+            for count in (14, 5)
+        ),
         "findings_f1_normal",
     ),
     "phantom_findings": ("findings_f1", "findings_precision", "findings_recall"),
@@ -52,6 +56,14 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     (
         "quant.double_quant is for quant=nf4",
         lambda c: c["quant"]["double_quant"] and c["quant"]["mode"] != "nf4",
+    ),
+    (
+        "lm.dtype=float16 and bfloat16 are for frozen weights, which LoRA may adapt: with tune/lm=full or random "
+        "weights use lm.dtype=auto and trainer.precision=bf16, which keeps fp32 masters",
+        lambda c: (
+            c["lm"]["dtype"] in ("float16", "bfloat16")
+            and (c["tune"]["lm"]["mode"] == "full" or (c["lm"]["path"] is None and c["tune"]["lm"]["mode"] == "auto"))
+        ),
     ),
     (
         "lm.device_map=auto spreads one frozen checkpoint over the GPUs: it needs lm.path, trainer.devices=1 and "
@@ -102,7 +114,7 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     ),
     (
         "task=evaluate and task=generate work on a trained run: give its folder with run_dir=DIR",
-        lambda c: c["task"] != "train" and c["run_dir"] is None,
+        lambda c: c["task"] in ("evaluate", "generate") and c["run_dir"] is None,
     ),
     (
         "evaluate.splits is empty: name val, test or both",

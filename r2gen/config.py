@@ -157,7 +157,7 @@ class EvaluateConfig:
 
 @dataclass
 class Config:
-    task: str = one_of("train", "evaluate", "generate")
+    task: str = one_of("train", "evaluate", "generate", "check")
     seed: int = MISSING
     run_dir: str | None = MISSING  # null: outputs/<task>-<experiment or lm-data>-<8 hex>
     fresh: bool = MISSING

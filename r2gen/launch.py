@@ -35,6 +35,8 @@ def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
     config = with_absolute_paths(config)
     if config["task"] == "train":
         return _train(config, overrides=overrides)
+    if config["task"] == "check":
+        _make_check_folder(config)
     folder = RunFolder(Path(config["run_dir"]))
     if config["task"] == "evaluate":
         check_data(config["data"])
@@ -45,6 +47,20 @@ def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
         return _run_ranks(config, job_file, lock)
     finally:
         folder.unlock()
+
+
+def _make_check_folder(config: dict[str, Any]) -> None:
+    """A preflight has a folder of its own, under the configuration's mark; the same command writes it anew."""
+    check_data(config["data"])
+    mark = identity(config, provenance.data_hash(config["data"]))
+    if config["run_dir"] is None:
+        config["run_dir"] = absolute(f"outputs/check-{config['choices']['lm']}-{mark[:8]}")
+    folder = Path(config["run_dir"])
+    if (folder / "check.yaml").is_file():
+        return
+    RunFolder(folder).create()
+    if RunFolder(folder).exists():
+        raise UserError(f"run_dir={folder} holds a run: task=check writes a folder of its own, give another")
 
 
 def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:

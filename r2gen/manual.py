@@ -25,6 +25,7 @@ tasks
   task=train      train, generate, score, and write the page (the default); the same command again resumes
   task=evaluate   run_dir=DIR: generate and score with the best checkpoint of a run
   task=generate   run_dir=DIR images=[a.png,b.png]: the report of one study
+  task=check      does this language model do what a run needs? A table with the fixes, before the first step
 """
 EXAMPLES = """\
 examples

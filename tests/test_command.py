@@ -141,7 +141,12 @@ def test_help_lists_every_option_and_five_examples(tmp_path: Path):
 
 REFUSED = [
     (["lm=lama2"], "did you mean llama2?"),
-    (["quant=int8"], "options of quant: none"),
+    (["quant=int4"], "options of quant: int8, int8_weight_only, nf4, none"),
+    (["quant=int8"], "give lm.path, or use quant=none"),
+    (["lm=llama2", "quant=nf4", "tune/lm=full"], "a quantised language model cannot be trained in full"),
+    (["lm=llama2", "quant=int8", "quant.double_quant=true"], "quant.double_quant is for quant=nf4"),
+    (["lm=llama2", "lm.device_map=auto", "trainer.devices=2"], "it needs lm.path, trainer.devices=1"),
+    (["lm=llama2", "lm.dtype=float16", "tune/lm=full"], "which keeps fp32 masters"),
     (["lmm=3"], "unknown option lmm: did you mean lm?"),
     (["+lmm=3"], "unknown option lmm: did you mean lm?"),
     (["++lm.dtipe=3"], "unknown option lm.dtipe"),

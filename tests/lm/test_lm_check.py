@@ -1,0 +1,140 @@
+"""The preflight: every promise has a row, each row can fail, and what fails says what to do."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from quantised_model import GOLDEN
+from safetensors.torch import load_file, save_file
+from smallest_run import ROOT, run
+
+from r2gen import config as schema
+from r2gen.check.preflight import Preflight
+from r2gen.check.rows import FAIL, NOT_REACHED, PASS, Row, run_checks
+from r2gen.lm import save_tokenizer, train_tokenizer
+from r2gen.messages import for_hydra
+
+SMALL = ["lm=llama2", "data.train_studies=12", "data.val_studies=2", "data.test_studies=2", "data.size_px=32",
+         "vision.image_size_px=32", "vision.model_args={channels: [32, 32, 32], stem_chs: 32}",
+         "generation.max_new_tokens=6", "task=check"]  # fmt: skip
+
+
+def configuration(*overrides: str, folder: Path) -> dict[str, Any]:
+    ConfigStore.instance().store(name="schema", node=schema.Config)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = compose("config", overrides=for_hydra([*SMALL, f"run_dir={folder}", *overrides]))
+    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    schema.check(plain)
+    return plain
+
+
+def preflight(*overrides: str, folder: Path) -> Preflight:
+    return Preflight(configuration(*overrides, folder=folder), torch.device("cpu"))
+
+
+def rows_of(checks: Preflight) -> dict[str, Row]:
+    return {row.name: row for row in run_checks(checks.checks(), lambda text: None)}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A copy of the golden checkpoint, to be broken."""
+    return shutil.copytree(GOLDEN, tmp_path / "checkpoint")
+
+
+def change(checkpoint: Path, **tensors: torch.Tensor | None) -> None:
+    weights: dict[str, Any] = {**load_file(checkpoint / "model.safetensors"), **tensors}
+    kept = {name: tensor for name, tensor in weights.items() if tensor is not None}
+    save_file(kept, checkpoint / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("overrides", [[], ["quant=int8", "tune/lm=lora"], ["lm.dtype=bfloat16", "generation=beam3"]])
+def test_a_sound_checkpoint_passes_every_row(tmp_path: Path, overrides: list[str]):
+    rows = rows_of(preflight(f"lm.path={GOLDEN}", *overrides, folder=tmp_path))
+    assert {row.status for row in rows.values()} == {PASS}, rows
+    assert list(rows) == [
+        "weights", "tokenizer round trip", "vocabulary", "special ids", "prompt ids", "widths", "embedding identity",
+        "forward", "decoding profile", "generation", "batch invariance", "gradients", "memory",
+    ]  # fmt: skip
+    assert "0 of 8 reports differ" in rows["batch invariance"].found or "lm.dtype=bfloat16" in overrides
+
+
+def test_a_missing_tensor_fails_the_first_row_and_no_other_is_reached(checkpoint: Path, tmp_path: Path):
+    change(checkpoint, **{"model.layers.1.mlp.up_proj.weight": None})
+    first, *others = rows_of(preflight(f"lm.path={checkpoint}", folder=tmp_path)).values()
+    assert (first.name, first.status) == ("weights", FAIL)
+    assert "model.layers.1.mlp.up_proj.weight" in first.found
+    assert {row.status for row in others} == {NOT_REACHED}
+
+
+def test_a_weight_that_is_not_finite_fails_the_forward_row(checkpoint: Path, tmp_path: Path):
+    change(checkpoint, **{"model.norm.weight": torch.full((64,), torch.inf)})
+    rows = rows_of(preflight(f"lm.path={checkpoint}", folder=tmp_path))
+    assert rows["weights"].status == PASS
+    assert rows["forward"].status == FAIL
+    assert rows["gradients"].status == NOT_REACHED
+
+
+def test_a_tokenizer_that_loses_letters_fails_the_round_trip(checkpoint: Path, tmp_path: Path):
+    (checkpoint / "tokenizer.model").unlink()
+    save_tokenizer(train_tokenizer(["the heart is normal in size."], 300), checkpoint)
+    told = json.loads((checkpoint / "tokenizer.json").read_text(encoding="utf-8"))
+    told["normalizer"] = {"type": "Replace", "pattern": {"String": "right lung"}, "content": "lung"}
+    (checkpoint / "tokenizer.json").write_text(json.dumps(told), encoding="utf-8")
+    rows = rows_of(preflight(f"lm.path={checkpoint}", folder=tmp_path))
+    assert rows["tokenizer round trip"].status == FAIL
+    assert "comes back as" in rows["tokenizer round trip"].found
+    assert rows["gradients"].status == PASS  # the others are tried all the same
+
+
+def test_an_end_sign_within_reports_is_found(checkpoint: Path, tmp_path: Path):
+    rows = rows_of(preflight(f"lm.path={checkpoint}", "lm.stop=[' .']", folder=tmp_path))
+    assert rows["special ids"].status == FAIL
+    assert "end sign stands within a report" in rows["special ids"].found
+
+
+def test_a_report_that_depends_on_its_batch_fails(tmp_path: Path):
+    checks = preflight(f"lm.path={GOLDEN}", folder=tmp_path)
+    checks.weights()
+    checks.widths()
+    honest = checks.model.generate
+    checks.model.generate = lambda batch, decoding: honest(  # type: ignore[method-assign]
+        batch, replace(decoding, max_new_tokens=decoding.max_new_tokens - (len(batch.ids) > 1))
+    )
+    row = {row.name: row for row in run_checks(checks.checks()[10:11], lambda text: None)}["batch invariance"]
+    assert row.status == FAIL
+    assert "8 of 8 reports differ" in row.found
+
+
+def test_frozen_bytes_that_move_are_found(tmp_path: Path):
+    checks = preflight(f"lm.path={GOLDEN}", folder=tmp_path)
+    checks.weights()
+    checks.widths()
+    frozen: Any = checks.lm.model.get_input_embeddings().weight
+
+    def disturb(gradient: torch.Tensor) -> None:
+        frozen.data.view(-1)[7] += 1e-3
+
+    checks.model.projector.linear.weight.register_hook(disturb)  # type: ignore[attr-defined]
+    row = run_checks(checks.checks()[11:12], lambda text: None)[0]
+    assert row.status == FAIL
+    assert "lm.model.model.embed_tokens.weight" in row.found
+
+
+def test_the_command_leaves_with_2_a_table_and_a_file(checkpoint: Path, tmp_path: Path):
+    change(checkpoint, **{"lm_head.weight": None})
+    done = run(*SMALL, f"lm.path={checkpoint}", "run_dir=check", cwd=tmp_path, smallest=False)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "FAIL         weights" in done.stdout
+    assert done.stdout.count("not reached") == 12
+    assert done.stderr.strip().endswith("the fixes stand in the table")
+    found = json.loads((tmp_path / "check" / "check.json").read_text(encoding="utf-8"))
+    assert [row["status"] for row in found["rows"]] == [FAIL] + [NOT_REACHED] * 12
