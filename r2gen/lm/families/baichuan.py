@@ -31,7 +31,7 @@ def native(published: Mapping[str, Any]) -> dict[str, Any]:
 
 class BaichuanConfig(LlamaConfig):
     model_type = "baichuan"
-    # No model has None: save_pretrained leaves fields at their default out, and these two must be in every file.
+    # In every file that save_pretrained writes: max_position_embeddings is there too, and no longer tells them apart.
     alibi: bool | None = None
     norm_head: bool | None = None
 

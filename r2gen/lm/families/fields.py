@@ -12,7 +12,7 @@ class UnsupportedFormat(ValueError):
 
 
 def renamed(published: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The dictionary with its fields under their native names; those not in `names` stay, unless they are said twice."""
+    """The dictionary with its fields under their native names; others stay, unless they say the same thing."""
     native = {names[name]: value for name, value in published.items() if name in names}
     return {name: value for name, value in published.items() if name not in names} | native
 

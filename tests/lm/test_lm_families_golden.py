@@ -1,0 +1,109 @@
+"""Every family's tiny checkpoint in its published layout computes what the family's own code computed.
+
+They stand under $R2GEN_SHARED/lm/golden with logits and greedy tokens; golden.json there says how they were made.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from r2gen.lm import LanguageModel, load_lm
+from r2gen.lm.checkpoint import find_checkpoint
+from r2gen.lm.decoding_profile import Decoding
+from r2gen.lm.weights import read_config, read_model
+
+GOLDEN = Path(os.environ.get("R2GEN_SHARED", Path(__file__).parents[3] / "shared")) / "lm" / "golden"
+SEQ2SEQ = ["flan_t5", "t5"]
+CAUSAL = [
+    "baichuan2_13b", "baichuan2_7b", "baichuan_13b", "baichuan_7b", "bloom", "chatglm2", "chatglm3", "gemma2", "gemma3",
+    "glm4", "glm4_hf", "internlm", "internlm2", "internlm3", "llama2_json", "llama2_spm", "llama3", "mistral", "phi3",
+    "qwen", "qwen2", "qwen3", "stablelm", "yi",
+]  # fmt: skip
+LIMIT = 1e-4
+GREEDY = Decoding(max_new_tokens=16, min_new_tokens=16)
+
+pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the golden checkpoints under $R2GEN_SHARED")
+
+
+def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        found |= load_file(file)
+    for file in sorted(folder.glob("pytorch_model*.bin")):
+        found |= torch.load(file, weights_only=True)
+    return found
+
+
+def test_no_golden_family_is_left_out() -> None:
+    assert sorted(folder.name for folder in GOLDEN.iterdir()) == sorted([*CAUSAL, *SEQ2SEQ])
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_logits_greedy_tokens_and_what_is_saved(tmp_path: Path, family: str) -> None:
+    lm = load_lm(GOLDEN / family)
+    golden = load_file(GOLDEN / family / "golden.safetensors")
+    logits_BTV = check_logits(lm, golden)
+    for kind in ("left", "soft"):
+        embeds_BTE = lm.embed(golden["left.input_ids"]) if kind == "left" else golden["soft.inputs_embeds"]
+        reports = lm.generate(embeds_BTE, golden[f"{kind}.attention_mask"], GREEDY)
+        assert [list(report.ids) for report in reports] == golden[f"{kind}.generated"].tolist(), kind
+    suppressed = json.loads((GOLDEN / family / "golden.json").read_text())["eos_ids_suppressed"]
+    plain: Any = lm.model
+    ids_BG = plain.generate(golden["left.input_ids"], attention_mask=golden["left.attention_mask"], do_sample=False,
+                            max_new_tokens=16, min_new_tokens=16, eos_token_id=suppressed, pad_token_id=0)  # fmt: skip
+    assert torch.equal(ids_BG[:, -16:], golden["left.generated"])
+
+    plain.save_pretrained(tmp_path)
+    published, saved = tensors_of(GOLDEN / family), tensors_of(tmp_path)
+    derived = {name for name in published if name.endswith("inv_freq")}
+    tied = {name for name in published if name not in saved and plain.config.tie_word_embeddings}
+    assert saved.keys() == published.keys() - derived - tied
+    assert all(torch.equal(saved[name], published[name]) for name in saved)
+    checkpoint = find_checkpoint(tmp_path, None)
+    again: Any = read_model(checkpoint, read_config(checkpoint), dtype="float32", attention="auto", quantization=None,
+                            device_map=None)  # fmt: skip
+    with torch.no_grad():
+        assert torch.equal(again(inputs_embeds=golden["embeds.inputs_embeds"]).logits, logits_BTV)
+
+
+def check_logits(lm: LanguageModel, golden: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Right-padded ids where they are real, and bare embeddings; the logits of the latter."""
+    model: Any = lm.model
+    with torch.no_grad():
+        mask_BT = golden["right.attention_mask"]
+        right_BTV = model(input_ids=golden["right.input_ids"], attention_mask=mask_BT).logits
+        bare_BTV = model(inputs_embeds=golden["embeds.inputs_embeds"]).logits
+    assert (right_BTV - golden["right.logits"])[mask_BT.bool()].abs().max() < LIMIT
+    assert (bare_BTV - golden["embeds.logits"]).abs().max() < LIMIT
+    return bare_BTV
+
+
+@pytest.mark.parametrize("family", SEQ2SEQ)
+def test_encoder_decoders_too(tmp_path: Path, family: str) -> None:
+    lm: Any = load_lm(GOLDEN / family)
+    golden = load_file(GOLDEN / family / "golden.safetensors")
+    suppressed = json.loads((GOLDEN / family / "golden.json").read_text())["eos_ids_suppressed"]
+    for kind, source in (("enc", "input_ids"), ("embeds", "inputs_embeds")):
+        given = {source: golden[f"{kind}.{source}"], "attention_mask": golden[f"{kind}.attention_mask"]}
+        with torch.no_grad():
+            logits = lm.model(**given, decoder_input_ids=golden[f"{kind}.decoder_input_ids"]).logits
+        assert (logits - golden[f"{kind}.logits"]).abs().max() < LIMIT
+        ids_BG = lm.model.generate(**given, max_new_tokens=16, min_new_tokens=16, do_sample=False, pad_token_id=0,
+                                   eos_token_id=suppressed, decoder_start_token_id=0)  # fmt: skip
+        assert torch.equal(ids_BG[:, -16:], golden[f"{kind}.generated"][:, -16:])
+    lm.model.save_pretrained(tmp_path)
+    saved, published = tensors_of(tmp_path), tensors_of(GOLDEN / family)
+    assert all(torch.equal(saved[name], published[name]) for name in saved)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", ["baichuan_13b", "chatglm3", "internlm2", "qwen"])
+def test_both_kinds_of_attention(family: str, attention: str) -> None:
+    lm = load_lm(GOLDEN / family, attention=attention)
+    assert lm.model.config._attn_implementation == attention
+    check_logits(lm, load_file(GOLDEN / family / "golden.safetensors"))
