@@ -3,9 +3,9 @@
     PYTHONPATH=. python tests/every_row.py FOLDER OUT [ROW ...] [OVERRIDE ...]
 
 FOLDER holds one small checkpoint a family in its published layout ($R2GEN_SHARED/lm/golden). Prints a Markdown table:
-`pass`, or the number of the message of the command that failed. JOBS=8 runs that many rows at once, QUANTS=int8,nf4 only
-these. Not a test of pytest's: 750 runs, about half an hour on a core. To start each in a second instead of ten, torch is
-imported once and every run is a fork whose rank stays in the process.
+`pass`, or the number of the message of the command that failed. JOBS=8 runs that many rows at once, QUANTS=int8,nf4
+only these. Not a test of pytest's: 750 runs, about half an hour on a core. To start each in a second instead of ten,
+torch is imported once and every run is a fork whose rank stays in the process.
 """
 
 import multiprocessing
