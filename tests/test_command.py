@@ -163,6 +163,7 @@ REFUSED = [
     (["trainer.deepspeed.zero_optimisation={stage: 1}"], "did you mean trainer.deepspeed.zero_optimization?"),
     (["trainer.batch_size=30"], "must be a multiple"),
     (["evaluate.best=bleu_5"], "evaluate.best names bleu_5"),
+    (["metrics=[findings]", "metrics.findings.uncertain=maybe"], "one of positive, negative, ignore"),
     (["evaluate.splits=[dev]"], "train, val and test"),
     (["evaluate.splits=[]"], "evaluate.splits is empty: name val, test or both"),
     (["evaluate.every=nan"], "evaluate.every=nan: give a finite number"),

@@ -5,14 +5,14 @@ Both texts are read by the rules of r2gen/evaluate/labeler. docs/labeler.md has 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from r2gen.errors import UserError
 from r2gen.evaluate.labeler import FIVE, OBSERVATIONS, VERSION, ReportLabels, Status, digest, label_report
 from r2gen.evaluate.scores import Scores
 from r2gen.evaluate.scoring import check_texts, signature
 
-Uncertain = Literal["positive", "negative", "ignore"]
+UNCERTAIN = ("positive", "negative", "ignore")
 NORMAL = "normal"
 RATES = ("f1", "precision", "recall")
 _SETS = {"14": OBSERVATIONS, "5": FIVE}
@@ -51,9 +51,9 @@ class Findings:
     name = "findings"
     higher_is_better = True
 
-    def __init__(self, *, uncertain: Uncertain = "positive") -> None:
-        if uncertain not in get_args(Uncertain):
-            raise UserError(f"metrics.findings.uncertain={uncertain}: choose one of {', '.join(get_args(Uncertain))}")
+    def __init__(self, *, uncertain: Literal["positive", "negative", "ignore"] = "positive") -> None:
+        if uncertain not in UNCERTAIN:
+            raise UserError(f"metrics.findings.uncertain={uncertain}: choose one of {', '.join(UNCERTAIN)}")
         self.uncertain = uncertain
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:

@@ -158,10 +158,13 @@ def _status(clause: str, mention: _Mention, cues: list[_Cue]) -> Status | None:
         return None  # "no increase in heart size"
     before = _from_before(clause, mention, cues)
     if before == "gone":
-        if mention.observation in _STAYS_AFTER_HISTORY:
+        still = any(cue.kind == "still" and cue.start >= mention.end for cue in cues)
+        if still or mention.observation in _STAYS_AFTER_HISTORY:
             return mention.base
         return Status.NEGATIVE if _from_after(clause, mention, cues) == "denied" else None
-    if mention.base is Status.NEGATIVE:  # "normal": doubting it is doubt, denying it is a statement of its own kind
+    if mention.base is Status.NEGATIVE:  # "normal", which a denial of something else does not reach
+        if clause[: mention.start].rstrip().endswith(" not"):
+            return Status.POSITIVE
         return Status.UNCERTAIN if before == "doubted" else Status.NEGATIVE
     after = _from_after(clause, mention, cues)
     if before == "denied" or after == "denied":
@@ -205,6 +208,8 @@ def _from_after(clause: str, mention: _Mention, cues: list[_Cue]) -> str:
                 return "denied"
             case "doubt_after":
                 return "doubted"
+            case "still":
+                continue
             case _:
                 return ""
     return ""

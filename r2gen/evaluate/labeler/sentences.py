@@ -19,7 +19,9 @@ _NEW_SUBJECT = re.compile(
     r"(?:,| and|,? and)?(?= (?:there (?:is|are|has|have|was|were)\b"
     rf"|(?:the |both )?(?:{any_of(_CUTS['about'])})(?: \w+){{0,4}}? (?:{_SAYS})\b|{_A_THING_SAYS}))"
 )
-_NEW_FINDING = re.compile(rf"(?:,|, and| and(?= there\b))?(?= (?:{any_of(_CUTS['opens_a_finding'])}) )")
+_NEW_FINDING = re.compile(
+    rf"(?:,|, and| and(?= (?:there|an?)\b))?(?= (?:an? |the )?(?:{any_of(_CUTS['opens_a_finding'])}) )"
+)
 _OR = re.compile(r"\b(?:or|nor)\b")
 _SAID = re.compile(rf"\b(?:{_SAYS}|no|not|without|free|negative|absent|there|seen|noted|identified)\b")
 _LEADS_ON = re.compile(rf"(?:\b(?:{any_of(_CUTS['leads_on'])})|^)$")
