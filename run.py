@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from r2gen import compat, config, launch, manual, messages, stored_run
 from r2gen.errors import UserError
+from r2gen.r2gengpt.configuration import configuration as import_configuration
 
 ROOT = Path(__file__).resolve().parent
 statuses: list[int] = []  # one a job: a sweep has several
@@ -49,6 +50,9 @@ def run_job(composed: DictConfig) -> int:
     overrides = messages.as_typed(HydraConfig.get().overrides.task)
     if OmegaConf.select(composed, "task") in ("evaluate", "generate"):
         return launch.launch(stored_run.configuration(composed, overrides), overrides=overrides)
+    if OmegaConf.select(composed, "task") == "import":
+        found, kept = import_configuration(composed, overrides)
+        return launch.import_checkpoint(found, overrides=kept)
     choices = {group: choice for group, choice in HydraConfig.get().runtime.choices.items()
                if group.partition("/")[0] != "hydra"}  # fmt: skip
     return launch.launch(checked(composed, choices) | {"choices": choices}, overrides=overrides)
@@ -74,6 +78,8 @@ def main() -> int:
         print(manual.text(ROOT / "conf", ROOT / "sweeps"))
         return launch.DONE
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that its errors leave with 2 and one message
+    if "task=import" in sys.argv[1:]:
+        sys.argv.insert(1, messages.ROOM_FOR_LORA)
     sys.argv[1:] = messages.for_hydra(sys.argv[1:])
     ConfigStore.instance().store(name="schema", node=config.Config)
     Plugins.instance().register(SweepFiles)

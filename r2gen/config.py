@@ -157,12 +157,14 @@ class EvaluateConfig:
 
 @dataclass
 class Config:
-    task: str = one_of("train", "evaluate", "generate", "check")
+    task: str = one_of("train", "evaluate", "generate", "check", "import")
     seed: int = MISSING
     run_dir: str | None = MISSING  # null: outputs/<task>-<experiment or lm-data>-<8 hex>
     fresh: bool = MISSING
     hub: str = one_of("offline", "online")
     images: list[str] = MISSING  # films of one study, for task=generate
+    checkpoint: str | None = MISSING  # R2GenGPT's file, for task=import
+    out: str | None = MISSING  # the folder that task=export writes; null: run_dir/export
     lm: LmConfig = MISSING
     quant: QuantConfig = MISSING
     vision: dict[str, Any] = MISSING

@@ -1,6 +1,7 @@
 """From a composed configuration to fresh processes: run folder, config.yaml, one worker a rank. Imports no torch."""
 
 import datetime
+import hashlib
 import os
 import shlex
 import signal
@@ -63,12 +64,36 @@ def _make_check_folder(config: dict[str, Any]) -> None:
         raise UserError(f"run_dir={folder} holds a run: task=check writes a folder of its own, give another")
 
 
+def import_checkpoint(config: dict[str, Any], *, overrides: list[str]) -> int:
+    """Make the run folder of an original checkpoint; `overrides` give its configuration, as if they had been typed."""
+    config = with_absolute_paths({**config, "checkpoint": absolute(config["checkpoint"])})
+    folder = RunFolder(Path(config["run_dir"]))
+    folder.create()
+    lock = folder.lock()
+    try:
+        if folder.exists():
+            folder.clear()  # an import that failed, or one that fresh=true makes again
+        with Path(config["checkpoint"]).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        name = str(config["choices"]["experiment"])
+        run = {**config, "task": "train", "checkpoint": None, "fresh": False}
+        _describe(folder, run, name=name, overrides=overrides, data_hash=None, mark=identity(run, digest))
+        folder.record(imported={"checkpoint": Path(config["checkpoint"]).name, "sha256": digest})
+        job_file = folder.path / "import.yaml"
+        write_whole(job_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        status = _run_ranks(config, job_file, lock)
+        _record_end(folder, status)
+        return status
+    finally:
+        folder.unlock()
+
+
 def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     """Paths are relative to where the user stands; in config.yaml they are absolute."""
     config = {**config, "data": dict(config["data"]), "images": [absolute(image) for image in config["images"]]}
     if config["run_dir"] is not None:
         config["run_dir"] = absolute(config["run_dir"])
-    if "root" in config["data"]:
+    if config["data"].get("root", "???") != "???":
         config["data"]["root"] = absolute(config["data"]["root"])
     for part in ("lm", "vision"):  # a hub id stays as it is
         path = config[part].get("path")
@@ -134,7 +159,7 @@ def _is_finished(folder: RunFolder, config: dict[str, Any]) -> bool:
     return folder.facts()["status"] == "finished" and not differences(folder.config(), config, PROCESS_ONLY)
 
 
-def _describe(folder: RunFolder, config: dict[str, Any], *, name: str, overrides: list[str], data_hash: str,
+def _describe(folder: RunFolder, config: dict[str, Any], *, name: str, overrides: list[str], data_hash: str | None,
               mark: str) -> None:  # fmt: skip
     write_whole(folder.config_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     folder.record(

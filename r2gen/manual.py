@@ -26,6 +26,7 @@ tasks
   task=evaluate   run_dir=DIR: generate and score with the best checkpoint of a run
   task=generate   run_dir=DIR images=[a.png,b.png]: the report of one study
   task=check      does this language model do what a run needs? A table with the fixes, before the first step
+  task=import     checkpoint=FILE run_dir=NEW vision.path=SWIN lm.path=LM: a checkpoint of R2GenGPT as a run
 """
 EXAMPLES = """\
 examples

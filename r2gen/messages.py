@@ -14,6 +14,10 @@ from r2gen import config
 OPEN_GROUPS = ("vision.", "projector.", "data.", "generation.", "logger.", "metrics.", "trainer.deepspeed.",
                "lm.generation.", "lm.architecture.")  # fmt: skip
 
+# Hydra sets tune.lora.alpha only where the option chosen has tune.lora. task=import is composed anew, with the option
+# that its checkpoint's tensors ask for, so that its first composition may have any.
+ROOM_FOR_LORA = "tune=delta"
+
 
 def for_hydra(overrides: Iterable[str]) -> list[str]:
     """Overrides as Hydra takes them: `vision.path=X` becomes `++vision.path=X`.

@@ -11,8 +11,8 @@ from r2gen.errors import UserError
 from r2gen.messages import for_hydra
 from r2gen.run_folder import RunFolder
 
-ALLOWED = ("task", "run_dir", "images", "hub", "data.root", "data.check", "generation", "metrics", "trainer.devices",
-           "trainer.device", "evaluate")  # fmt: skip
+ALLOWED = ("task", "run_dir", "images", "out", "hub", "data.root", "data.check", "generation", "metrics",
+           "trainer.devices", "trainer.device", "evaluate")  # fmt: skip
 
 
 def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from r2gen.build import pick_device
 from r2gen.check.task import check
 from r2gen.errors import UserError
 from r2gen.launch import DEFECT, DONE, FIXABLE, STOPPED
+from r2gen.r2gengpt.importing import import_checkpoint
 from r2gen.run_folder import RunFolder
 from r2gen.stop import Stopped, StopRequest, die_with_parent
 
 TASKS = {"train": tasks.train, "evaluate": tasks.evaluate, "generate": tasks.generate,
-         "check": check}  # fmt: skip
+         "check": check, "import": import_checkpoint}  # fmt: skip
 
 
 def main(job_file: Path) -> int:
@@ -28,7 +29,7 @@ def main(job_file: Path) -> int:
     folder = RunFolder(Path(config["run_dir"]))
 
     def say_why(reason: str) -> None:
-        if config["task"] == "train" and dist.is_first() and folder.exists():
+        if config["task"] in ("train", "import") and dist.is_first() and folder.exists():
             folder.record(reason=reason)
 
     try:

@@ -133,6 +133,20 @@ class Checkpoints:
         self.saved_step = state.step
         dist.barrier()
 
+    def write(self, tensors: Mapping[str, torch.Tensor], state: TrainState) -> None:
+        """A checkpoint of weights alone, made elsewhere, as `last` and `best`; called on one rank."""
+        target = self.folder / f"step-{state.step:08d}"
+        partial = self.folder / f".partial-{target.name}"
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        partial.mkdir()
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "trainable.safetensors")
+        (partial / "state.json").write_text(state_text(state), encoding="utf-8")
+        sync_tree(partial)
+        partial.rename(target)
+        for link in (LAST, BEST):
+            point(self.folder / link, target.name)
+        sync(self.folder)
+
     def _prune(self) -> None:
         best = self.path(BEST)
         others = [path for path in sorted(self.folder.glob("step-*")) if path != best]

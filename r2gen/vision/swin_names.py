@@ -17,28 +17,39 @@ from torch import nn
 
 from r2gen.errors import UserError
 
-_BLOCK = r"encoder\.layers\.(\d+)\.blocks\.(\d+)\."
-# A transformers name from its start, and timm's; what follows (.weight, .lora_A.default.weight) stays as it is.
-RENAMED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"embeddings\.patch_embeddings\.projection(?=\.)", "patch_embed.proj"),
-        (r"embeddings\.norm(?=\.)", "patch_embed.norm"),
-        (_BLOCK + r"layernorm_before(?=\.)", r"layers.\1.blocks.\2.norm1"),
-        (_BLOCK + r"layernorm_after(?=\.)", r"layers.\1.blocks.\2.norm2"),
-        (_BLOCK + r"attention\.(?:self\.query|q_proj)(?=\.)", r"layers.\1.blocks.\2.attn.qkv.q"),
-        (_BLOCK + r"attention\.(?:self\.key|k_proj)(?=\.)", r"layers.\1.blocks.\2.attn.qkv.k"),
-        (_BLOCK + r"attention\.(?:self\.value|v_proj)(?=\.)", r"layers.\1.blocks.\2.attn.qkv.v"),
-        (
-            _BLOCK + r"attention\.(?:self|relative_position_bias)\.relative_position_bias_table",
-            r"layers.\1.blocks.\2.attn.relative_position_bias_table",
-        ),
-        (_BLOCK + r"attention\.(?:output\.dense|o_proj)(?=\.)", r"layers.\1.blocks.\2.attn.proj"),
-        (_BLOCK + r"(?:intermediate\.dense|mlp\.fc1)(?=\.)", r"layers.\1.blocks.\2.mlp.fc1"),
-        (_BLOCK + r"(?:output\.dense|mlp\.fc2)(?=\.)", r"layers.\1.blocks.\2.mlp.fc2"),
-        (r"layernorm(?=\.)", "norm"),
-    )
+# Of each layer transformers' name before version 5, since 5, and timm's; I and J number stages and blocks.
+LAYERS = (
+    ("embeddings.patch_embeddings.projection", "embeddings.patch_embeddings.projection", "patch_embed.proj"),
+    ("embeddings.norm", "embeddings.norm", "patch_embed.norm"),
+    ("layernorm", "layernorm", "norm"),
+    *(
+        (f"encoder.layers.I.blocks.J.{old}", f"encoder.layers.I.blocks.J.{new}", f"layers.I.blocks.J.{ours}")
+        for old, new, ours in (
+            ("layernorm_before", "layernorm_before", "norm1"),
+            ("layernorm_after", "layernorm_after", "norm2"),
+            ("attention.self.query", "attention.q_proj", "attn.qkv.q"),
+            ("attention.self.key", "attention.k_proj", "attn.qkv.k"),
+            ("attention.self.value", "attention.v_proj", "attn.qkv.v"),
+            ("attention.self", "attention.relative_position_bias", "attn"),  # holds relative_position_bias_table
+            ("attention.output.dense", "attention.o_proj", "attn.proj"),
+            ("intermediate.dense", "mlp.fc1", "mlp.fc1"),
+            ("output.dense", "mlp.fc2", "mlp.fc2"),
+        )
+    ),
 )
+
+
+def _pattern(layer: str) -> re.Pattern[str]:
+    tail = r"(?=\.relative_position_bias_table$)" if layer.endswith((".self", "_bias", ".attn")) else r"(?=\.)"
+    return re.compile(re.escape(layer).replace("I", r"(\d+)", 1).replace("J", r"(\d+)", 1) + tail)
+
+
+def _template(layer: str) -> str:
+    return layer.replace("I", r"\1", 1).replace("J", r"\2", 1)
+
+
+TO_TIMM = [(_pattern(name), _template(ours)) for old, new, ours in LAYERS for name in dict.fromkeys((old, new))]
+FROM_TIMM = [(_pattern(ours), _template(old)) for old, _, ours in LAYERS]
 MERGE = re.compile(r"encoder\.layers\.(\d+)\.downsample(?=\.)")
 # Numbers that follow from the window's size; transformers 5 no longer stores them.
 DERIVED = re.compile(r"\.relative_position_index$")
@@ -55,10 +66,22 @@ def timm_name(name: str) -> str | None:
     merge = MERGE.match(name)
     if merge:
         return f"layers.{int(merge[1]) + 1}.downsample{name[merge.end() :]}"
-    for pattern, ours in RENAMED:
+    return _renamed(name, TO_TIMM)
+
+
+def transformers_name(name: str) -> str | None:
+    """The inverse of timm_name, in the names before version 5."""
+    merge = re.match(r"layers\.(\d+)\.downsample(?=\.)", name)
+    if merge:
+        return f"encoder.layers.{int(merge[1]) - 1}.downsample{name[merge.end() :]}"
+    return _renamed(name, FROM_TIMM)
+
+
+def _renamed(name: str, table: list[tuple[re.Pattern[str], str]]) -> str | None:
+    for pattern, template in table:
         found = pattern.match(name)
         if found:
-            return found.expand(ours) + name[found.end() :]
+            return found.expand(template) + name[found.end() :]
     return None
 
 

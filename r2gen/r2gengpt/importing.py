@@ -1,0 +1,38 @@
+"""task=import: an original checkpoint becomes `checkpoints/best` of a run folder."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from r2gen import dist
+from r2gen.build import build_model
+from r2gen.model.tune import size_table, sizes
+from r2gen.r2gengpt.checkpoint import read_checkpoint
+from r2gen.r2gengpt.names import mode_of, our_tensors
+from r2gen.stop import StopRequest
+from r2gen.train.checkpoint import Checkpoints, TrainState
+
+CARRIED = {
+    "shallow": "no tensor of the encoder",
+    "delta": "the encoder's LoRA, carried as LoRA and not merged",
+    "deep": "the whole encoder",
+}
+
+
+def import_checkpoint(config: dict[str, Any], device: torch.device, stop: StopRequest) -> None:
+    """Compare every tensor with the model of the configuration, by name and shape, and write them as its best.
+
+    Raises UserError naming what is missing or left over; then no checkpoint is written.
+    """
+    if dist.is_first():
+        original = read_checkpoint(Path(config["checkpoint"]))
+        model = build_model(config, tokenizer=None, bf16=False, device=torch.device("cpu"))
+        wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        tensors = our_tensors(original.tensors, wanted)
+        state = TrainState(step=original.step, epoch=original.epoch, validated_step=original.step)
+        Checkpoints(Path(config["run_dir"]), keep=1).write(tensors, state)
+        print(f"{size_table(sizes(model))}\n\nimported all {len(original.tensors)} tensors of epoch {original.epoch}, "
+              f"step {original.step}: the projector, and {CARRIED[mode_of(original.tensors)]}\nnow: python run.py "
+              f"task=evaluate run_dir={config['run_dir']} data.root=...", flush=True)  # fmt: skip
+    dist.barrier()

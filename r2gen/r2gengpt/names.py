@@ -1,0 +1,82 @@
+"""R2GenGPT's tensors under the names of our model, every one of them and no other."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+
+from r2gen.errors import UserError
+from r2gen.vision.swin_names import DERIVED, fused, refuse_difference, split_shapes, timm_name, transformers_name
+
+PARTS = {"llama_proj.": "projector.linear.", "layer_norm.": "projector.norm."}
+VISION, PEFT = "visual_encoder.", "base_model.model."
+OURS = "vision.backbone."
+LORA = re.compile(r"\.lora_[AB]\.default\.weight$")
+
+
+def mode_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    """shallow, delta or deep: no tensor of the encoder, LoRA on it, or all of it."""
+    encoder = [name for name in tensors if name.startswith(VISION) and not DERIVED.search(name)]
+    if not encoder:
+        return "shallow"
+    return "delta" if any(LORA.search(name) for name in encoder) else "deep"
+
+
+def lora_layers(tensors: Mapping[str, torch.Tensor]) -> tuple[list[str], int]:
+    """The layers of our encoder that LoRA adapts, by their last name (q, v), and its rank."""
+    layers, ranks = set(), set()
+    for name, tensor in tensors.items():
+        ours = our_name(name)
+        if ours is None or not LORA.search(ours):
+            continue
+        layers.add(LORA.sub("", ours).rpartition(".")[2])
+        if ".lora_A." in ours:
+            ranks.add(int(tensor.shape[0]))
+    if len(ranks) != 1:
+        raise UserError(f"checkpoint: its LoRA layers have the ranks {sorted(ranks)}, not one for all")
+    return sorted(layers), ranks.pop()
+
+
+def our_name(name: str) -> str | None:
+    """The parameter of our model that an original tensor is; None where it is none."""
+    for theirs, ours in PARTS.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    if not name.startswith(VISION):
+        return None
+    timm = timm_name(name.removeprefix(VISION).removeprefix(PEFT))
+    return None if timm is None else OURS + timm
+
+
+def original_name(name: str) -> str:
+    """The inverse of our_name, for messages."""
+    for theirs, ours in PARTS.items():
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    swin = transformers_name(name.removeprefix(OURS))
+    if swin is None:
+        return name
+    return VISION + (PEFT if LORA.search(name) else "") + swin
+
+
+def our_tensors(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The checkpoint's tensors as the parameters `wanted`: those that train in our model.
+
+    Raises UserError naming, as the original does, what is missing, left over or of another shape.
+    """
+    found: dict[str, torch.Tensor] = {}
+    left_over = []
+    expected = split_shapes(wanted)
+    for name, tensor in tensors.items():
+        ours = our_name(name)
+        if ours in expected and ours not in found:
+            found[ours] = tensor
+        elif not DERIVED.search(name):
+            left_over.append(name)
+    missing = [original_name(name) for name in expected.keys() - found.keys()]
+    refuse_difference("the checkpoint", missing=missing, left_over=left_over)
+    for name, shape in expected.items():
+        if list(found[name].shape) != shape:
+            raise UserError(f"the checkpoint's {original_name(name)} is {list(found[name].shape)}, the weights of "
+                            f"vision.path and lm.path ask for {shape}: give those it was trained with")  # fmt: skip
+    return fused(found)

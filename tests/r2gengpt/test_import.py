@@ -1,0 +1,227 @@
+"""Checkpoints of R2GenGPT: imported with the original's loss, gradients and reports, or refused by name and unrun."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from original import ALPHA, MODES, errors, golden, same_reports
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from smallest_run import run
+from test_r2gengpt_recipes import composed
+
+from r2gen import load_run
+from r2gen.errors import UserError
+from r2gen.r2gengpt.checkpoint import ATTRIBUTE_DICTS, read_checkpoint
+from r2gen.r2gengpt.facts import facts
+from r2gen.r2gengpt.importing import import_checkpoint
+from r2gen.stop import StopRequest
+from r2gen.trained import TrainedRun
+
+SINCE_5 = [("attention.self.query", "attention.q_proj"), ("attention.self.key", "attention.k_proj"),
+           ("attention.self.value", "attention.v_proj"), ("attention.output.dense", "attention.o_proj"),
+           ("attention.self.relative_position_bias_table",
+            "attention.relative_position_bias.relative_position_bias_table"),
+           ("intermediate.dense", "mlp.fc1"), ("output.dense", "mlp.fc2")]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(shared: Path) -> Path:
+    return shared / "r2gengpt"
+
+
+def paths(folder: Path, mode: str) -> list[str]:
+    return [f"vision.path={folder / mode / 'swin'}", f"lm.path={folder.parent / 'lm' / 'golden' / 'llama2_spm'}"]
+
+
+def imported(checkpoint: Path, folder: Path, mode: str, run_dir: Path) -> TrainedRun:
+    """What task=import does once the configuration stands, without the processes around it."""
+    found = facts(read_checkpoint(checkpoint))
+    said = [f"{key}={value}" for key, value in found["overrides"].items()]
+    config = composed(f"experiment=r2gengpt_{found['mode']}_iu", "vision.image_size_px=112", "data.root=/data", *said,
+                      *paths(folder, mode), *([ALPHA] if found["mode"] == "delta" else []))  # fmt: skip
+    config |= {"run_dir": str(run_dir), "checkpoint": str(checkpoint)}
+    run_dir.mkdir(exist_ok=True)
+    import_checkpoint(config, torch.device("cpu"), StopRequest())
+    return TrainedRun(run_dir, config=config, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_loss_gradients_and_reports_are_the_originals(mode: str, folder: Path, tmp_path: Path):
+    model = imported(folder / mode / "delta.pth", folder, mode, tmp_path).model
+    found = errors(model, *golden(folder, mode))
+    assert found["loss"] < 1e-6, found
+    assert max(found.values()) < 1e-5, found
+    assert all(same := same_reports(model, *golden(folder, mode)))
+    assert len(same) == 12
+
+
+def test_lora_of_another_alpha_is_not_the_original(folder: Path, tmp_path: Path):
+    """The control: what the alpha of delta is worth, and why it is asked for."""
+    run = imported(folder / "delta" / "delta.pth", folder, "delta", tmp_path)
+    for module in run.model.vision.modules():
+        if hasattr(module, "scaling"):
+            module.scaling["default"] *= 2
+    assert errors(run.model, *golden(folder, "delta"))["loss"] > 1e-4
+
+
+# The whole path, as typed
+
+
+def as_attribute_dict(options: dict[str, Any], name: str) -> Any:
+    """The options as Lightning's class of this name would be pickled, without Lightning."""
+    module, _, kind = name.rpartition(".")
+    made = type(kind, (dict,), {"__module__": module, "__qualname__": kind})
+    for depth in range(1, module.count(".") + 2):
+        part = ".".join(module.split(".")[:depth])
+        sys.modules.setdefault(part, ModuleType(part))
+    setattr(sys.modules[module], kind, made)
+    return made(options)
+
+
+@pytest.fixture
+def lightning():
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("lightning", "lightning_fabric", "pytorch_lightning"):
+            del sys.modules[name]
+
+
+def since_5(name: str) -> str:
+    for old, new in SINCE_5:
+        if old in name:
+            return name.replace(old, new)
+    return name
+
+
+@pytest.mark.parametrize("name", ATTRIBUTE_DICTS)
+def test_lightnings_options_are_read_under_every_name(name: str, folder: Path, tmp_path: Path, lightning: None):
+    content = torch.load(folder / "shallow" / "delta.pth", weights_only=True)
+    torch.save({**content, "config": as_attribute_dict({"dataset": "mimic_cxr"}, name)}, tmp_path / "delta.pth")
+    for part in [part for part in sys.modules if part.split(".")[0] == name.split(".")[0]]:
+        del sys.modules[part]
+    assert facts(read_checkpoint(tmp_path / "delta.pth"))["data"] == "mimic"
+
+
+def test_import_and_evaluate_as_typed(folder: Path, tmp_path: Path, lightning: None):
+    """An AttributeDict, transformers 5's names in checkpoint and encoder: imported, the same reports, and scored."""
+    content = torch.load(folder / "delta" / "delta.pth", weights_only=True)
+    options = {"dataset": "iu_xray", "vis_r": 4, "vis_alpha": 8, "lora_dropout": 0.1, "max_length": 40, "beam_size": 3,
+               "min_new_tokens": 8, "max_new_tokens": 20, "repetition_penalty": 2.0, "length_penalty": 2.0}  # fmt: skip
+    tensors = {since_5(name): tensor for name, tensor in content["model"].items()}
+    assert tensors.keys() != content["model"].keys()
+    torch.save({**content, "model": tensors, "config": as_attribute_dict(options, ATTRIBUTE_DICTS[0])},
+               tmp_path / "delta.pth")  # fmt: skip
+    shutil.copytree(folder / "delta" / "swin", tmp_path / "swin")
+    swin = load_file(folder / "delta" / "swin" / "model.safetensors")
+    save_file({since_5(name): tensor for name, tensor in swin.items() if "position_index" not in name},
+              tmp_path / "swin" / "model.safetensors")  # fmt: skip
+    lm = folder.parent / "lm" / "golden" / "llama2_spm"
+    done = run("task=import", "checkpoint=delta.pth", "run_dir=run", "vision.path=swin", f"lm.path={lm}", cwd=tmp_path,
+               smallest=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "carried as LoRA" in done.stdout
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["name"]) == ("finished", "r2gengpt_delta_iu")
+    assert len(record["imported"]["sha256"]) == 64
+    trained = load_run(tmp_path / "run")
+    assert all(same_reports(trained.model, *golden(folder, "delta")))
+
+    _, golden_tensors = golden(folder, "delta")
+    studies = []
+    for study, text in enumerate(golden(folder, "delta")[0]["texts"]):
+        films = []
+        for view in range(2):
+            pixels = golden_tensors[f"image.{view}"][study].mean(dim=0).mul(40).add(128).clamp(0, 255).byte()
+            (tmp_path / "data" / "images").mkdir(parents=True, exist_ok=True)
+            films.append(f"{study}-{view}.png")
+            Image.fromarray(pixels.numpy()).save(tmp_path / "data" / "images" / films[-1])
+        studies.append({"id": f"s{study}", "report": text, "image_path": films})
+    (tmp_path / "data" / "annotation.json").write_text(json.dumps({"train": [], "val": [], "test": studies}))
+    done = run("task=evaluate", "run_dir=run", "data.root=data", "metrics=[bleu,cider]", "evaluate.reference=truncated",
+               cwd=tmp_path, smallest=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["splits"]["test"]["studies"] == 3
+    assert metrics["splits"]["test"]["truncated"]["tokens"] == 40
+    assert (tmp_path / "run" / "report.html").is_file()
+    lines = (tmp_path / "run/predictions/test.r2gengpt_iu.jsonl").read_text().splitlines()[1:]
+    trained = load_run(tmp_path / "run")
+    for line, study in zip(map(json.loads, lines), studies, strict=True):
+        images = [tmp_path / "data" / "images" / film for film in study["image_path"]]
+        assert line["report"] == trained.generate(images)
+    done = run("task=import", "checkpoint=delta.pth", "run_dir=run", "vision.path=swin", f"lm.path={lm}", cwd=tmp_path,
+               smallest=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "is a run already" in done.stderr
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    ("mode", "change", "words"),
+    [
+        ("shallow", {"llama_proj.bias": None}, r"lacks 1 tensors: llama_proj\.bias"),
+        ("shallow", {"llama_model.model.norm.weight": torch.zeros(64)}, r"has 1 tensors: llama_model\.model\.norm"),
+        ("shallow", {"llama_proj.weight": torch.zeros(64, 96)}, r"llama_proj\.weight is \[64, 96\]"),
+        ("delta", {"visual_encoder.base_model.model.encoder.layers.0.blocks.0.attention.self.query.lora_B.default"
+                   ".weight": None}, r"blocks\.0\.attention\.self\.query\.lora_B"),
+        ("delta", {"visual_encoder.base_model.model.encoder.layers.0.blocks.0.attention.self.query.lora_A.other"
+                   ".weight": torch.zeros(4, 16)}, r"query\.lora_A\.other"),
+        ("deep", {"visual_encoder.encoder.layers.2.blocks.1.attention.self.key.weight": None},
+         r"layers\.2\.blocks\.1\.attention\.self\.key\.weight"),
+        ("deep", {"visual_encoder.pooler.weight": torch.zeros(3)}, r"visual_encoder\.pooler"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_left_over_is_named(mode: str, change: dict[str, Any], words: str, folder: Path,
+                                               tmp_path: Path):  # fmt: skip
+    content = torch.load(folder / mode / "delta.pth", weights_only=True)
+    model = {name: tensor for name, tensor in (content["model"] | change).items() if tensor is not None}
+    torch.save({**content, "model": model}, tmp_path / "delta.pth")
+    with pytest.raises(UserError, match=words):
+        imported(tmp_path / "delta.pth", folder, mode, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+class Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("harm_was_done"),)
+
+
+@pytest.mark.parametrize("key", ["model", "config", "epoch"])
+def test_a_pickle_payload_is_refused_and_not_run(key: str, folder: Path, tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch):  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    content = torch.load(folder / "shallow" / "delta.pth", weights_only=True)
+    torch.save({**content, key: Payload() if key == "epoch" else {**content[key], "x": Payload()}}, "delta.pth")
+    with pytest.raises(UserError, match=r"checkpoint=delta\.pth.*more than tensors and plain options"):
+        read_checkpoint(Path("delta.pth"))
+    assert not Path("harm_was_done").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no checkpoint", [1, 2], {"state_dict": {}}, {"model": {"a": 1}},
+                {"model": {"a": torch.tensor([float("nan")])}}, {"model": {}, "optimizer": {}},
+                {"model": {}, "config": 3}, {"model": {}, "step": "many"}]
+)  # fmt: skip
+def test_another_file_is_refused(content: Any, tmp_path: Path):
+    file = tmp_path / "delta.pth"
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    with pytest.raises(UserError, match=re.escape(f"checkpoint={file}")):
+        read_checkpoint(file)
+
+
+@pytest.mark.parametrize(("option", "value"), [("llm_use_lora", True), ("global_only", True), ("end_sym", "<eos>")])
+def test_a_model_that_ours_is_not_is_refused_by_its_option(option: str, value: Any, folder: Path, tmp_path: Path):
+    content = torch.load(folder / "shallow" / "delta.pth", weights_only=True)
+    torch.save({**content, "config": {option: value}}, tmp_path / "delta.pth")
+    with pytest.raises(UserError, match=option):
+        facts(read_checkpoint(tmp_path / "delta.pth"))
