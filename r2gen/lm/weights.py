@@ -58,13 +58,11 @@ def read_model(
     except (UnpicklingError, EOFError) as error:  # torch's text advises to run what the file holds
         raise UserError(f"lm.path: the weights in {folder} cannot be read: a *.bin file is damaged, not fetched "
                         "through git lfs, or holds more than tensors") from error  # fmt: skip
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"lm.path: the weights in {folder} cannot be read: {_line(error)}") from error
-    except RuntimeError as error:
-        if "PytorchStreamReader" not in str(error):  # out of memory, and what else is no file's fault
-            raise
-        raise UserError(f"lm.path: the weights in {folder} cannot be read: a *.bin file is cut off or damaged: fetch "
-                        "it again") from error  # fmt: skip
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
+            raise  # out of memory, and what else is no file's fault
+        raise UserError(f"lm.path: the weights in {folder} cannot be read, a file is cut off or damaged: fetch it "
+                        f"again ({_line(error)})") from error  # fmt: skip
     except CONFIG_ERRORS as error:
         file = folder / "config.json"
         raise UserError(f"lm.path: transformers cannot build what {file} describes: {_line(error)}") from error

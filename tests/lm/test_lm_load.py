@@ -9,9 +9,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
+from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from r2gen.errors import UserError
-from r2gen.lm import LanguageModel, Prompt, ReportTokenizer, load_lm, random_lm
+from r2gen.lm import LanguageModel, Prompt, ReportTokenizer, load_lm, random_lm, save_tokenizer, train_tokenizer
 from r2gen.lm.decoding_profile import Decoding
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -112,6 +113,18 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (drop(folder, "*.safetensors"), (folder / "pytorch_model.bin").write_bytes(b"version git-lfs")),
         r"a \*\.bin file is damaged",
     ),
+    "cut pickle": (
+        lambda folder: (
+            drop(folder, "*.safetensors"), torch.save({"a": torch.zeros(9999)}, folder / "pytorch_model.bin"),
+            (folder / "pytorch_model.bin").write_bytes((folder / "pytorch_model.bin").read_bytes()[:-999]),
+        ),
+        "a file is cut off or damaged",
+    ),
+    "index without a map": (
+        lambda folder: (drop(folder, "*.safetensors"), (folder / "model.safetensors.index.json").write_text("{}")),
+        "has no weight_map",
+    ),
+    "adapter": (lambda folder: (folder / "adapter_config.json").write_text("{}"), "adapters are not read"),
     "too few rows": (
         lambda folder: (
             claim(folder, vocab_size=400),
@@ -144,16 +157,71 @@ def test_derived_rotary_tensors_of_old_files_are_no_error(golden_folder: Path, t
     load_lm(folder)
 
 
-def test_pickled_weights_are_read_but_never_run(golden_folder: Path, tmp_path: Path, llama2_spm: LanguageModel) -> None:
-    folder = shutil.copytree(golden_folder / "llama2_spm", tmp_path / "pickled")
-    tensors = load_file(folder / "model.safetensors")
+class Touch:
+    """Unpickled without care, it makes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickled_weights_are_read_but_never_run(
+    golden_folder: Path, tmp_path: Path, llama2_spm: LanguageModel, zipped: bool
+) -> None:
+    folder, canary = shutil.copytree(golden_folder / "llama2_spm", tmp_path / "pickled"), tmp_path / "canary"
+    tensors, file = load_file(folder / "model.safetensors"), folder / "pytorch_model.bin"
     drop(folder, "*.safetensors")
-    torch.save(tensors, folder / "pytorch_model.bin")
+    torch.save(tensors, file, _use_new_zipfile_serialization=zipped)
     for ours, theirs in zip(load_lm(folder).model.parameters(), llama2_spm.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    torch.save(tensors | {"run": Path("anything but a tensor")}, folder / "pytorch_model.bin")
-    with pytest.raises(UserError, match="cannot be read"):
+    torch.save(tensors | {"run": Touch(canary)}, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"lm\.path: .* holds more than tensors"):
         load_lm(folder)
+    assert not canary.exists()
+    torch.load(file, weights_only=False)  # the file is what it is meant to be
+    assert canary.exists()
+
+
+def test_an_unreadable_config_is_refused_before_tokenizer_and_weights(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "chatglm", "position_encoding_2d": True}))
+    with pytest.raises(UserError, match=r"lm\.path: .*config\.json: this is ChatGLM-6B \(v1\)"):
+        load_lm(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mpt"}))
+    with pytest.raises(UserError, match=r"model_type=mpt; supported: baichuan, bloom, chatglm, .*lm\.family=mpt"):
+        load_lm(tmp_path)
+    with pytest.raises(UserError, match=r"lm\.family=chatglm, but .* says model_type=mpt"):
+        load_lm(tmp_path, family="chatglm")
+
+
+def test_a_native_family_that_is_not_listed_is_read_when_it_is_named(
+    tokenizer: ReportTokenizer, tmp_path: Path
+) -> None:
+    config = GPT2Config(vocab_size=tokenizer.vocabulary_size, n_embd=32, n_layer=1, n_head=2, n_positions=64,
+                        bos_token_id=1, eos_token_id=2)  # fmt: skip
+    model = GPT2LMHeadModel(config)
+    model.save_pretrained(tmp_path)
+    save_tokenizer(tokenizer, tmp_path)
+    with pytest.raises(UserError, match=r"says model_type=gpt2; .* lm\.family=gpt2"):
+        load_lm(tmp_path)
+    lm = load_lm(tmp_path, family="gpt2")
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.equal(lm.model(inputs_embeds=lm.embed(ids)).logits, model.eval()(ids).logits)
+
+
+def test_attention_is_the_one_that_was_asked_for(golden_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(golden_folder / "llama2_spm", tmp_path / "a")
+    claim(folder, attn_implementation="eager", _attn_implementation="flash_attention_2")
+    assert load_lm(folder).model.config._attn_implementation == "sdpa"
+    assert load_lm(folder, attention="eager").model.config._attn_implementation == "eager"
+    save_tokenizer(train_tokenizer(["The heart is large."], 300), tmp_path / "b")
+    BloomForCausalLM(BloomConfig(vocab_size=300, hidden_size=32, n_layer=1, n_head=2)).save_pretrained(tmp_path / "b")
+    assert load_lm(tmp_path / "b").model.config._attn_implementation == "eager"
+    with pytest.raises(UserError, match=r"lm\.attention=sdpa: BloomForCausalLM has eager attention only"):
+        load_lm(tmp_path / "b", attention="sdpa")
 
 
 @pytest.mark.parametrize("path", ["/nowhere/llama", "./llama", "a/b/c", "llama"])

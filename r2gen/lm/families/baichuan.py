@@ -40,12 +40,15 @@ class BaichuanConfig(LlamaConfig):
         return super().from_dict(native(config_dict), **kwargs)
 
 
-def slopes(heads: int) -> torch.Tensor:
-    """ALiBi's slope of each head: a geometric row, and every other one of the next finer row beyond a power of two."""
+def slopes(heads: int, device: torch.device) -> torch.Tensor:
+    """ALiBi's slope of each head: a geometric row, and every other one of the next finer row beyond a power of two.
+
+    Computed where it is needed: a copy from the host would be waited for in every step.
+    """
     power = 1 << (heads.bit_length() - 1)
-    row = [2 ** (-8 * (i + 1) / power) for i in range(power)]
-    finer = [2 ** (-4 * (i + 1) / power) for i in range(0, 2 * (heads - power), 2)]
-    return torch.tensor(row + finer)
+    head_N = torch.arange(heads, device=device)
+    exponent_N = torch.where(head_N < power, 8 * (head_N + 1), 4 * (2 * (head_N - power) + 1))
+    return torch.exp2(-exponent_N / power)
 
 
 class NoRotary(nn.Module):
@@ -96,7 +99,7 @@ def alibi_bias(mask_BK: torch.Tensor, *, new: int, heads: int, dtype: torch.dtyp
     column_K = torch.arange(mask_BK.shape[1], device=mask_BK.device)
     back_QK = column_K[None, :] - column_K[-new:, None]
     seen_BQK = ((back_QK < 0) & mask_BK[:, None, :].bool()) | (back_QK == 0)
-    bias_BNQK = slopes(heads).to(mask_BK.device)[None, :, None, None] * distance_BQK[:, None]
+    bias_BNQK = slopes(heads, mask_BK.device)[:, None, None] * distance_BQK[:, None]
     return bias_BNQK.to(dtype).masked_fill(~seen_BQK[:, None], torch.finfo(dtype).min)
 
 
