@@ -21,7 +21,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r2gen import compat, config, launch, manual, messages, stored_run
+from r2gen import compat, config, launch, manual, messages, prepare, stored_run
 from r2gen.errors import UserError
 from r2gen.r2gengpt.configuration import configuration as import_configuration
 
@@ -48,6 +48,7 @@ def job(composed: DictConfig) -> None:
 
 def run_job(composed: DictConfig) -> int:
     overrides = messages.as_typed(HydraConfig.get().overrides.task)
+    prepare.refuse_unread(str(OmegaConf.select(composed, "task")), overrides)
     if OmegaConf.select(composed, "task") in ("evaluate", "generate"):
         return launch.launch(stored_run.configuration(composed, overrides), overrides=overrides)
     if OmegaConf.select(composed, "task") == "import":
@@ -55,6 +56,8 @@ def run_job(composed: DictConfig) -> int:
         return launch.import_checkpoint(found, overrides=kept)
     choices = {group: choice for group, choice in HydraConfig.get().runtime.choices.items()
                if group.partition("/")[0] != "hydra"}  # fmt: skip
+    if OmegaConf.select(composed, "task") == "prepare":
+        return prepare.prepare(checked(composed, choices), choice=choices["data"])
     return launch.launch(checked(composed, choices) | {"choices": choices}, overrides=overrides)
 
 

@@ -156,8 +156,20 @@ class EvaluateConfig:
 
 
 @dataclass
+class PrepareConfig:
+    """What of a raw data set becomes an annotation (r2gen/data/mimic.py)."""
+
+    sections: str = one_of("findings", "impression", "findings+impression", "findings_else_impression")
+    without_headings: str = one_of("drop", "last_paragraph")  # reports with neither findings nor impression
+    views: str = one_of("frontal", "lateral", "frontal+lateral", "all")  # films by ViewPosition
+    entries: str = one_of("study", "film")  # one entry a study with all its films, or one a film (R2Gen's)
+    reports: str | None = MISSING  # the folder with p10/p10000032/s50414267.txt; null: beside the films
+    partial: bool = MISSING  # true: leave out what is not on disk, instead of refusing
+
+
+@dataclass
 class Config:
-    task: str = one_of("train", "evaluate", "generate", "check", "import")
+    task: str = one_of("train", "evaluate", "generate", "check", "import", "prepare")
     seed: int = MISSING
     run_dir: str | None = MISSING  # null: outputs/<task>-<experiment or lm-data>-<8 hex>
     fresh: bool = MISSING
@@ -174,6 +186,7 @@ class Config:
     data: dict[str, Any] = MISSING
     trainer: TrainerConfig = MISSING
     evaluate: EvaluateConfig = MISSING
+    prepare: PrepareConfig = MISSING
     metrics: dict[str, Any] = MISSING
     logger: dict[str, Any] = MISSING
 

@@ -27,6 +27,7 @@ tasks
   task=generate   run_dir=DIR images=[a.png,b.png]: the report of one study
   task=check      does this language model do what a run needs? A table with the fixes, before the first step
   task=import     checkpoint=FILE run_dir=NEW vision.path=SWIN lm.path=LM: a checkpoint of R2GenGPT as a run
+  task=prepare    data=mimic_cxr data.root=DIR: an annotation from MIMIC-CXR's tables and raw reports
 """
 EXAMPLES = """\
 examples
@@ -50,6 +51,7 @@ GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation",
 VALUES: tuple[tuple[str, type, str], ...] = (
     ("", config.Config, "config.yaml"),
     ("evaluate.", config.EvaluateConfig, "config.yaml"),
+    ("prepare.", config.PrepareConfig, "config.yaml"),
     ("trainer.", config.TrainerConfig, "trainer/zero0.yaml"),
     ("lm.", config.LmConfig, "lm/tiny.yaml"),
     ("tune.", config.TuneConfig, "tune/deep.yaml"),
@@ -81,8 +83,8 @@ def _values(prefix: str, schema: type, file: Path) -> Iterator[str]:
     """One line a value: its name, its default, its choices, and the comment behind it in the schema or the YAML."""
     written = file.read_text(encoding="utf-8")
     defaults: dict[str, Any] = yaml.safe_load(written)
-    if prefix == "evaluate.":
-        defaults = defaults["evaluate"]
+    if prefix in ("evaluate.", "prepare."):
+        defaults = defaults[prefix.removesuffix(".")]
     comments = dict(YAML_COMMENT.findall(written)) | dict(COMMENT.findall(inspect.getsource(schema)))
     for spec in fields(schema):
         if spec.name not in defaults or isinstance(defaults[spec.name], dict):

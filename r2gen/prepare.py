@@ -1,0 +1,47 @@
+"""task=prepare: a published layout becomes an annotation to train on. No rank, no run folder, and no torch."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+from r2gen import provenance
+from r2gen.errors import UserError
+from r2gen.launch import DONE, absolute
+from r2gen.stored_run import key_of, lies_under
+
+TYPED = ("task", "data", "prepare", "fresh")  # what task=prepare reads
+
+
+def refuse_unread(task: str, overrides: list[str]) -> None:
+    """Raise UserError where something is typed that the task would not read."""
+    for override in overrides:
+        if task != "prepare" and lies_under(key_of(override), "prepare"):
+            raise UserError(f"{override} is for task=prepare: it changes nothing with task={task}")
+        if task == "prepare" and not any(lies_under(key_of(override), name) for name in TYPED):
+            raise UserError(f"{override}: task=prepare trains nothing; it reads {', '.join(TYPED)} only")
+
+
+def prepare(config: dict[str, Any], *, choice: str) -> int:
+    """Write the annotation of data=`choice` and print its counts; gives the exit status."""
+    if choice != "mimic_cxr":
+        raise UserError(f"task=prepare data={choice}: only data=mimic_cxr needs it; train on the others as they are")
+    from r2gen.data import mimic  # not at the top: other commands wait for no Pillow
+
+    data, options = config["data"], config["prepare"]
+    root = Path(absolute(data["root"]))
+    if not root.is_dir():
+        raise UserError(f"data.root={root} does not exist: point it at the folder of MIMIC-CXR-JPG")
+    reports = Path(absolute(options["reports"])) if options["reports"] is not None else root / data["images"]
+    if (reports / "files").is_dir():
+        reports = reports / "files"
+    if not reports.is_dir():
+        raise UserError(
+            f"there is no folder of reports {reports}: set prepare.reports to the one that holds p10/, p11/"
+        )
+    policy = {name: value for name, value in options.items() if name != "reports"}
+    print(mimic.prepare(
+        root=root, reports=reports, images=data["images"], annotation=root / data["annotation"],
+        policy=mimic.Policy(**policy), code=provenance.git_revision(), fresh=config["fresh"],
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    ))  # fmt: skip
+    return DONE

@@ -1,0 +1,221 @@
+"""MIMIC-CXR's layout becomes an annotation that says what was kept, what was dropped, and where it came from.
+
+All texts are invented (tests/mimic_tree.py): nothing of MIMIC is at hand.
+"""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mimic_tree import METADATA_COLUMNS, SPLIT_COLUMNS, write_table, write_tree
+from smallest_run import SMALLEST, run
+
+from r2gen.data import mimic
+from r2gen.data.annotation import AnnotatedReports
+from r2gen.data.mimic_sections import section_of, sections
+from r2gen.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mimic")
+    write_tree(root)
+    return root
+
+
+@pytest.fixture
+def own_tree(tree: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tree, tmp_path / "mimic"))
+
+
+def prepare(root: Path, name: str = "annotation.json", *, reports: Path | None = None, fresh: bool = True,
+            date: str = "2001-02-03", **policy: Any) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
+    mimic.prepare(root=root, reports=reports or root / "files", images="files", annotation=root / name, fresh=fresh,
+                  policy=mimic.Policy(**policy), code={"revision": "abc"}, date=date)  # fmt: skip
+    found: dict[str, list[dict[str, Any]]] = json.loads((root / name).read_text())
+    return found
+
+
+def facts(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((root / "annotation.provenance.json").read_text())
+    return found
+
+
+def test_sections_are_found_whatever_stands_around_them() -> None:
+    report = """WET READ: ___ 9:11 PM
+ FINDINGS: of the wet read, not of the report.
+ ______________________________________________________________________________
+                                 FINAL REPORT
+ EXAMINATION:  CHEST (PA AND LAT)
+
+ INDICATION:  ___F with cough  // pneumonia?
+\tCOMPARISON :  ___.
+ FINDINGS:\x20
+   No consolidation: lungs are clear.  Tube ends
+ at the carina.
+
+ PORTABLE AP:  another heading, of no known section.
+
+ FINDINGS:  Second film unchanged.
+ IMPRESSION
+ 1. No acute process.
+ 2. Small heart.
+
+ NOTIFICATION:  Dr. ___ was told.
+"""
+    found = sections(report)
+    assert found["findings"] == "No consolidation: lungs are clear. Tube ends at the carina. Second film unchanged."
+    assert found["impression"] == "1. No acute process. 2. Small heart."
+    assert found["indication"] == "___F with cough // pneumonia?"
+    assert (found["comparison"], found["examination"]) == ("___.", "CHEST (PA AND LAT)")
+    assert "wet_read" not in found
+    assert sections(report.replace("\n", "\r\n")) == found
+
+
+def test_a_report_without_headings_has_a_last_paragraph_and_an_empty_one_nothing() -> None:
+    assert sections("FINAL REPORT\n Portable chest.\n\n Lungs are\n clear.\n") == {"last_paragraph": "Lungs are clear."}
+    assert sections("FINAL REPORT\n INDICATION:  Cough.\n") == {"indication": "Cough."}
+    assert sections("FINDINGS:\n\n IMPRESSION:  Fine.") == {"impression": "Fine."}
+    assert sections("") == {}
+
+
+@pytest.mark.parametrize(
+    ("heading", "section"),
+    [("FINIDNGS", "findings"), ("FINDING", "findings"), ("IMPRESSOIN", "impression"), ("MPRESSION", "impression"),
+     ("FINDINGS / IMPRESSION", "findings_impression"), ("IMPRESSION  AND FINDINGS", "findings_impression"),
+     ("FINDINGS & IMPRESSION", "findings_impression"), ("COMPARISION", "comparison"), ("COMPARISONS", "comparison"),
+     ("REASON FOR  EXAMINATION", "indication"), ("HISTROY", "history"), ("CONCLUSION", "impression"),
+     ("PREVIOUS", None), ("CHEST", None), ("PA AND LATERAL VIEWS", None), ("IMAGES", None)],
+)  # fmt: skip
+def test_headings_are_known_in_odd_spelling(heading: str, section: str | None) -> None:
+    assert section_of(heading) == section
+
+
+BOTH = {"findings": "F.", "impression": "I."}
+
+
+@pytest.mark.parametrize(
+    ("parts", "chosen"),
+    [  # findings, impression, findings+impression, findings_else_impression
+        (BOTH, ["F.", "I.", "F. I.", "F."]),
+        ({"findings": "F."}, ["F.", None, None, "F."]),
+        ({"impression": "I."}, [None, "I.", None, "I."]),
+        ({"findings_impression": "B."}, ["B.", "B.", "B.", "B."]),
+        ({"last_paragraph": "L."}, [None, None, None, None]),
+        ({}, [None, None, None, None]),
+    ],
+)
+def test_the_section_policy_chooses_the_reference(parts: dict[str, str], chosen: list[str | None]) -> None:
+    policies = ("findings", "impression", "findings+impression", "findings_else_impression")
+    found = [mimic.choose(parts, mimic.Policy(sections=policy)) for policy in policies]
+    assert [report for report, _ in found] == chosen
+    assert all(reason for report, reason in found if report is None)
+    if "last_paragraph" in parts:
+        assert mimic.choose(parts, mimic.Policy(without_headings="last_paragraph"))[0] == "L."
+
+
+def test_an_annotation_is_read_back_with_official_splits_views_and_context(tree: Path) -> None:
+    splits = prepare(tree)
+    data = AnnotatedReports(root=str(tree), cleaner="mimic_cxr", images="files")
+    counts = facts(tree)["counts"]
+    assert {split: len(data.studies(split)) for split in splits} == counts["entries"]
+    assert sum(counts["studies_read"].values()) == counts["studies_kept"] + sum(counts["dropped"].values())
+    assert set(counts["dropped"]) == {"neither findings nor impression", "no findings"}
+    table = gzip.decompress((tree / "mimic-cxr-2.0.0-split.csv.gz").read_bytes()).decode().splitlines()[1:]
+    official = {row.split(",")[1]: row.split(",")[3] for row in table}
+    for split, entries in splits.items():
+        for entry in entries:
+            assert official[str(entry["study_id"])] == {"val": "validate"}.get(split, split)
+            order = [("PA", "AP", "LATERAL", "LL", "").index(view) for view in entry["views"]]
+            assert order == sorted(order), "frontal films come first"
+    study = data.studies("train")[0]
+    assert study.context == "___F with a made up cough // invented question?"
+    assert "invented wet read" not in " ".join(one.report for one in data.studies("train"))
+    assert data.film(study.views[0]).size == (32, 32)
+
+
+def test_the_same_data_and_policy_give_the_same_bytes_and_another_policy_says_so(tree: Path) -> None:
+    prepare(tree, date="2001-02-03")
+    before, said = (tree / "annotation.json").read_bytes(), facts(tree)
+    prepare(tree, date="2002-03-04")
+    assert (tree / "annotation.json").read_bytes() == before
+    assert facts(tree) == said | {"date": "2002-03-04"}
+    assert (tree / "annotation.json").stat().st_mode & 0o777 == 0o600
+    films = prepare(tree, entries="film", views="frontal", sections="impression")
+    assert facts(tree)["policy"]["entries"] == "film"
+    assert set(facts(tree)["counts"]["films_by_view"]) == {"AP", "PA"}
+    assert all(entry["image_path"][0].endswith(f"/{entry['id']}.jpg") for entry in films["train"])
+    AnnotatedReports(root=str(tree), cleaner="mimic_cxr", images="files")
+    with pytest.raises(UserError, match="there already: fresh=true replaces it"):
+        prepare(tree, fresh=False)
+
+
+def test_what_is_not_on_disk_is_refused_or_left_out_and_counted(own_tree: Path) -> None:
+    whole = sum(len(entries) for entries in prepare(own_tree).values())
+    film = next(own_tree.glob("files/p10/p*/s*/*.jpg"))
+    report = next(own_tree.glob("files/p13/p*/*.txt"))
+    film.unlink()
+    report.unlink()
+    with pytest.raises(UserError, match=r"2 faults\n  p13/.*\n  p10/.*\nprepare.partial=true leaves out"):
+        prepare(own_tree)
+    assert sum(len(entries) for entries in prepare(own_tree, partial=True).values()) == whole - 1
+    assert facts(own_tree)["counts"]["dropped"]["report or films not on disk"] == 1
+    AnnotatedReports(root=str(own_tree), cleaner="mimic_cxr", images="files")
+
+
+def rows(*changes: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return [("a", "50", "10000001", "train"), *changes]
+
+
+@pytest.mark.parametrize(
+    ("split_rows", "words"),
+    [
+        (rows(("b", "50", "10000001", "test")), "line 3: study 50 is in two splits, or of two patients"),
+        (rows(("b", "51", "10000001", "test")), "line 3: patient 10000001 is in two splits"),
+        (rows(("a", "50", "10000001", "train")), "line 3: film a stands twice"),
+        (rows(("c", "52", "10000002", "train")), "film c is not in mimic-cxr-2.0.0-metadata.csv.gz"),
+        (rows(("b", "51", "10000002", "val")), "split 'val' is none of train, validate, test"),
+        (rows(("../../b", "51", "10000002", "train")), "are no ids"),
+        (rows(("b", "51")), "line 3: 2 columns instead of 4"),
+    ],
+)
+def test_tables_that_do_not_agree_are_refused_by_line(
+    split_rows: list[tuple[str, ...]], words: str, tmp_path: Path
+) -> None:
+    metadata = [(name, "", "", "", "PA", "", "", "", "", "") for name in "ab"]
+    write_table(tmp_path / "mimic-cxr-2.0.0-metadata.csv.gz", METADATA_COLUMNS, metadata)
+    write_table(tmp_path / "mimic-cxr-2.0.0-split.csv.gz", SPLIT_COLUMNS, split_rows)
+    with pytest.raises(UserError, match=words):
+        prepare(tmp_path)
+
+
+def test_missing_and_broken_tables_are_named(own_tree: Path) -> None:
+    table = own_tree / "mimic-cxr-2.0.0-split.csv.gz"
+    whole = table.read_bytes()
+    for broken in (whole[:-20], b"no gzip", gzip.compress(b"\xff\xfe"), gzip.compress(b"dicom_id,study_id\na,b\n")):
+        table.write_bytes(broken)
+        with pytest.raises(UserError, match=r"split\.csv\.gz (cannot be read|has no column)"):
+            prepare(own_tree)
+    table.unlink()
+    with pytest.raises(UserError, match=r"needs one mimic-cxr-2.0.0-split.csv.gz: there is none"):
+        prepare(own_tree)
+
+
+@pytest.mark.slow
+def test_a_tree_is_prepared_trained_on_and_scored_by_commands(tree: Path, tmp_path: Path) -> None:
+    data = ("data=mimic_cxr", f"data.root={tree}", f"data.annotation={tmp_path / 'a.json'}")
+    done = run("task=prepare", *data, "prepare.sections=findings_else_impression", cwd=tmp_path, smallest=False)
+    assert done.returncode == 0, done.stderr
+    assert "studies read   train 60, val 10, test 9" in done.stdout
+    small = [override for override in SMALLEST if not override.startswith(("data.", "trainer.epochs"))]
+    done = run(*data, *small, "trainer.max_steps=20", "trainer.epochs=9", "run_dir=run", cwd=tmp_path, smallest=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["splits"]["test"]["studies"] == 9
+    (tree / "files/p10").rename(tree / "files/away")
+    done = run("task=evaluate", "run_dir=run", cwd=tmp_path, smallest=False)
+    (tree / "files/away").rename(tree / "files/p10")
+    assert done.returncode == 2
+    assert "films cannot be used" in done.stderr
