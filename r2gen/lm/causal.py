@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm.decoding import check_room, decode, left_pad
+from r2gen.lm.decoding import check_room, decode, left_pad, longest
 from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer
@@ -44,7 +44,12 @@ class CausalLM(nn.Module):
         return self.model.get_input_embeddings()(ids_BT)
 
     def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
-        """See LanguageModel.loss. Padding may stand anywhere: positions count real tokens only."""
+        """See LanguageModel.loss. Padding may stand anywhere in the prompt: it is moved in front of it.
+
+        So the report's first token is predicted from the prompt's last real position, and positions, ALiBi's distances
+        and sliding windows are those without padding.
+        """
+        prompt_BTE, mask_BT = left_pad(prompt_BTE, mask_BT)
         real_BL = report_BL != NO_TARGET
         report_BLE = self.embed(report_BL.where(real_BL, 0))
         embeds_BSE = torch.cat([prompt_BTE.to(report_BLE.dtype), report_BLE], dim=1)
@@ -64,7 +69,9 @@ class CausalLM(nn.Module):
                  ids: Sequence[str] = ()) -> list[Generated]:  # fmt: skip
         """See LanguageModel.generate. Padding may stand anywhere. Raises UserError where the report may not fit."""
         self.check(decoding)
+        width = longest(mask_BT)
         embeds_BTE, mask_BT = left_pad(prompt_BTE.to(self.model.dtype), mask_BT)
+        embeds_BTE, mask_BT = embeds_BTE[:, -width:], mask_BT[:, -width:]
         check_room(self.model, prompt=mask_BT.shape[1], new=decoding.max_new_tokens)
         with evaluating(self.model):
             return decode(self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids)

@@ -68,18 +68,20 @@ def _study_seed(seed: int, study: str) -> int:
 
 
 def left_pad(embeds_BTE: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The real positions of each row moved to its right end in their order, and the columns no row uses cut off."""
-    width = _width(mask_BT)
-    return _take(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True)[:, -width:])
+    """The real positions of each row moved to its right end in their order; the mask as whole numbers.
+
+    Afterwards distances between positions are those between real ones: ALiBi and sliding windows count columns.
+    """
+    return _take(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True))
 
 
 def right_pad(embeds_BTE: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The real positions of each row moved to its left end in their order, and the columns no row uses cut off."""
-    width = _width(mask_BT)
-    return _take(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True, descending=True)[:, :width])
+    """The real positions of each row moved to its left end in their order; the mask as whole numbers."""
+    return _take(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True, descending=True))
 
 
-def _width(mask_BT: torch.Tensor) -> int:
+def longest(mask_BT: torch.Tensor) -> int:
+    """The number of columns that some row uses; waits for the device. Raises ValueError where a row uses none."""
     lengths_B = mask_BT.long().sum(dim=1)
     if not bool((lengths_B > 0).all()):
         raise ValueError("a prompt without a single real position")

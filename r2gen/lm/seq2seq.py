@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from r2gen.data.collate import NO_TARGET
 from r2gen.errors import UserError
 from r2gen.lm.causal import cross_entropy, evaluating, recomputed
-from r2gen.lm.decoding import decode, right_pad
+from r2gen.lm.decoding import decode, longest, right_pad
 from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer
@@ -65,7 +65,9 @@ class Seq2SeqLM(nn.Module):
                  ids: Sequence[str] = ()) -> list[Generated]:  # fmt: skip
         """See LanguageModel.generate. Padding may stand anywhere in the prompt: it is moved out of the way."""
         self.check(decoding)
+        width = longest(mask_BT)
         embeds_BTE, mask_BT = right_pad(prompt_BTE.to(self.model.dtype), mask_BT)
+        embeds_BTE, mask_BT = embeds_BTE[:, :width], mask_BT[:, :width]
         with evaluating(self.model):
             return decode(self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids,
                           start_id=self.start_id)  # fmt: skip
