@@ -5,6 +5,7 @@ wins over uncertain, and uncertain over negative; "No Finding" is positive where
 or uncertain. docs/labeler.md says what is decided where the conventions leave room.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -118,30 +119,27 @@ def _label_clause(clause: str, mentions: list[_Mention]) -> list[tuple[str, Stat
     cues = [_Cue(str(found.lastgroup), found.start(), found.end()) for found in assertions().finditer(clause)]
     cues = [_aimed(cue, mentions) for cue in cues if cue.kind != "void"]
     statuses = [_status(clause, mention, cues) for mention in mentions]
-    for index in range(1, len(mentions)):
-        a, b = mentions[index - 1], mentions[index]
-        between = clause[a.end : b.start]
-        if (
-            a.observation != b.observation
-            and DEVICES not in (a.observation, b.observation)
-            and _EITHER_OR.match(between)
-        ):
-            pair = statuses[index - 1 : index + 1]
-            stated = pair[0] is Status.POSITIVE and (
-                pair[1] is Status.POSITIVE or ("v" in between and pair[1] is Status.UNCERTAIN)
-            )
-            if stated and OTHER not in (a.observation, b.observation):
-                statuses[index - 1 : index + 1] = [Status.UNCERTAIN, Status.UNCERTAIN]
+    named = [index for index, mention in enumerate(mentions) if mention.observation not in (DEVICES, OTHER)]
+    for one, other in itertools.pairwise(named):
+        if mentions[one].observation != mentions[other].observation:
+            between = clause[mentions[one].end : mentions[other].start]
+            if _EITHER_OR.match(between) and statuses[one] is Status.POSITIVE:
+                versus = _VERSUS.search(between) and statuses[other] is Status.UNCERTAIN
+                if versus or statuses[other] is Status.POSITIVE:
+                    statuses[one] = statuses[other] = Status.UNCERTAIN
     return [
         (mention.observation, status) for mention, status in zip(mentions, statuses, strict=True) if status is not None
     ]
 
 
+_VERSUS = re.compile(r"\b(?:versus|vs)\b")
 _EITHER_OR = re.compile(r"^ ?,?(?: \w+){0,2} ?(?:or|and/or|and / or|versus|vs|/)(?: \w+){0,3} ?$")
 
 
 def _aimed(cue: _Cue, mentions: list[_Mention]) -> _Cue:
     """A cue that works both ways doubts what follows; where nothing follows, what stands before."""
+    if cue.kind == "doubt_after" and not any(mention.end <= cue.start for mention in mentions):
+        return _Cue("doubt_before", cue.start, cue.end)  # "it is possible that"
     if not cue.kind.startswith("either"):
         return cue
     denies = cue.kind == "either_denied"
