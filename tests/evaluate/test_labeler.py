@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2gen.data.cleaning import clean_report
+from r2gen.data.phantom_reports import FINDINGS, write_report
 from r2gen.evaluate.labeler import FIVE, NO_FINDING, OBSERVATIONS, Status, digest, label_report
 from r2gen.evaluate.labeler.phrases import FILES, assertions, observations
 from r2gen.evaluate.labeler.sentences import clauses, sentences
@@ -22,6 +24,10 @@ LETTERS = {
     "P": "Pleural Effusion", "T": "Pleural Other", "X": "Pneumothorax", "Z": NO_FINDING,
 }  # fmt: skip
 SIGNS = {"+": Status.POSITIVE, "-": Status.NEGATIVE, "?": Status.UNCERTAIN}
+OF_PHANTOM = {
+    "cardiomegaly": "Cardiomegaly", "consolidation": "Consolidation", "effusion": "Pleural Effusion",
+    "nodule": "Lung Lesion", "pacemaker": "Support Devices", "pneumothorax": "Pneumothorax", "tube": "Support Devices",
+}  # fmt: skip
 CODES = {"": None, "1.0": Status.POSITIVE, "0.0": Status.NEGATIVE, "-1.0": Status.UNCERTAIN}
 
 
@@ -137,6 +143,16 @@ def test_r2gens_cleaners_take_no_label_away(cleaner: str):
         and labels_of(clean_report(text, cleaner), with_no_finding=NO_FINDING in expected) != expected
     ]  # fmt: skip
     assert len(changed) <= 0.02 * len(CASES), changed
+
+
+def test_the_phantoms_reports_say_what_the_phantom_has():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        findings = frozenset(finding for finding in FINDINGS if rng.random() < 0.2)
+        labels = label_report(write_report(findings, rng)).status
+        stated = {name for name, status in labels.items() if status is not Status.NEGATIVE}
+        assert stated - {NO_FINDING} == {OF_PHANTOM[finding.split(":")[0]] for finding in findings}
+        assert (NO_FINDING in stated) == (stated <= {NO_FINDING, "Support Devices"})
 
 
 def test_one_slip_in_a_long_word_is_mended_and_other_words_stay():
