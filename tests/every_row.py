@@ -86,13 +86,11 @@ def main() -> None:
     rows = [word for word in sys.argv[3:] if "=" not in word] or sorted(
         file.stem for file in conf.glob("*.yaml") if file.stem != "tiny"
     )
-    import deepspeed  # noqa: F401
-    import peft  # noqa: F401
     import timm  # noqa: F401
     import torch
+    from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
 
-    from r2gen import worker  # noqa: F401
-
+    # Not peft, bitsandbytes, deepspeed: they wake CUDA, and a fork cannot use what its parent woke.
     torch.set_num_threads(1)
     print("| lm | " + " | ".join(f"{quant} {tune}" for quant in QUANTS for tune in TUNES) + " | s |", flush=True)
     print("|---" * (2 + len(QUANTS) * len(TUNES)) + "|", flush=True)
