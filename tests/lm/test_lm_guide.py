@@ -1,0 +1,111 @@
+"""What docs/add-a-language-model.md tells one to do for OLMo-2 works: its blocks are run as they stand there."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from published import ROOT
+
+from r2gen import compat, config
+from r2gen.errors import UserError
+from r2gen.lm import LanguageModel, Prompt, load_lm
+from r2gen.lm.decoding_profile import Decoding
+from r2gen.lm.prompt_pieces import MESSAGE
+
+# B batch, T tokens
+GUIDE = (ROOT / "docs/add-a-language-model.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    (found,) = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+    return str(found)
+
+
+ROW: dict[str, Any] = yaml.safe_load(block("yaml"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here = tmp_path_factory.mktemp("guide")
+    with pytest.MonkeyPatch.context() as moved:
+        moved.chdir(here)
+        exec(compile(block("python"), "docs/add-a-language-model.md", "exec"), {})
+    return here / "tiny-olmo2"
+
+
+@pytest.fixture(scope="module")
+def lm(folder: Path) -> LanguageModel:
+    model = load_lm(folder, family=ROW["family"], stop=ROW["stop"])
+    with torch.no_grad():  # random weights made large, so that texts differ
+        for parameter in model.model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(10)
+    return model
+
+
+def test_the_row_composes_and_its_layers_exist(lm: LanguageModel) -> None:
+    ConfigStore.instance().store(name="schema", node=config.Config)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = compose("config", overrides=["lm=llama2"])
+    schema: Any = OmegaConf.structured(config.LmConfig)
+    composed.lm = OmegaConf.merge(schema, ROW)
+    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    config.check(plain)
+    compat.refuse(plain)
+    names = {name.rpartition(".")[2] for name, _ in lm.model.named_modules()}
+    assert set(plain["lm"]["lora_targets"]) <= names
+    assert not (ROOT / "conf/lm/olmo2.yaml").exists()  # it is a family that is not among the rows
+
+
+def prompt_ids(lm: LanguageModel) -> list[int]:
+    before, after = Prompt(before="", after="", **ROW["prompt"]).ids(lm.tokenizer, rows=lm.tokenizer.vocabulary_size)
+    return before + after
+
+
+def test_the_prompt_is_the_published_turn_around_the_image(lm: LanguageModel) -> None:
+    ids = prompt_ids(lm)
+    assert ids[0] == lm.tokenizer.bos_id
+    assert lm.tokenizer.decode(ids) == f"<|user|>\n{MESSAGE.replace('{image}', '')}\n<|assistant|>\n"
+
+
+def test_a_report_does_not_depend_on_its_batch(lm: LanguageModel) -> None:
+    prompt_BT = torch.tensor([prompt_ids(lm)] * 3)
+    prompt_BT[1:, 3] = torch.tensor([7, 9])
+    mask_BT = torch.ones_like(prompt_BT)
+    mask_BT[2, -5:] = 0
+    decoding = Decoding(max_new_tokens=8, num_beams=2)
+    together = [one.text for one in lm.generate(lm.embed(prompt_BT), mask_BT, decoding)]
+    rows = [(lm.embed(row[None, : int(mask.sum())]), mask[None, : int(mask.sum())])
+            for row, mask in zip(prompt_BT, mask_BT, strict=True)]  # fmt: skip
+    assert together == [lm.generate(*row, decoding)[0].text for row in rows]
+    assert len(set(together)) > 1
+
+
+def test_gradients_reach_what_stands_in_front(lm: LanguageModel) -> None:
+    prompt_BT = torch.tensor([[*prompt_ids(lm), 300, 301]])
+    embeds_BTE = lm.embed(prompt_BT).detach().requires_grad_()
+    loss = lm.loss(embeds_BTE, torch.ones_like(prompt_BT), prompt_BT[:, -2:])
+    loss.backward()
+    assert embeds_BTE.grad is not None
+    assert bool(embeds_BTE.grad[:, :-2].abs().sum() > 0)
+
+
+def test_the_refusals_of_the_guide_are_those_given(folder: Path, lm: LanguageModel) -> None:
+    with pytest.raises(UserError, match=r"lm\.family=llama, but .*/config\.json says model_type=olmo2"):
+        load_lm(folder, family="llama")
+    with pytest.raises(UserError, match=r"says model_type=olmo2; supported: .*with lm\.family=olmo2"):
+        load_lm(folder)
+    with pytest.raises(UserError, match=r"'<\|user\|>' is not one token of this checkpoint"):
+        Prompt(before=[{"token": "<|user|>"}], after="", bos=False).ids(lm.tokenizer)
+    pin = re.search(r'"olmo2": (\{.*?\})', GUIDE)
+    assert pin
+    assert json.loads(pin[1]) == {"checkpoint": None, "before": "", "after": ""}
