@@ -1,5 +1,7 @@
 """A report does not depend on its batch, and a decoding profile says what it cannot do."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ import torch
 from transformers import GenerationConfig
 
 from r2gen.errors import UserError
-from r2gen.lm import Generated, LanguageModel, ReportTokenizer
+from r2gen.lm import Generated, LanguageModel, ReportTokenizer, load_lm
 from r2gen.lm.decoding_profile import Decoding
 
 # B batch, T tokens, E width
@@ -100,6 +102,26 @@ def test_nothing_of_the_checkpoints_own_decoding_is_inherited(
                                no_repeat_ngram_size=2, min_new_tokens=9, num_return_sequences=2)  # fmt: skip
     monkeypatch.setattr(sdpa_lm.model, "generation_config", shipped)
     assert sdpa_lm.generate(*prompts, PROFILES["greedy"]) == before
+
+
+@pytest.mark.parametrize("profile", ["beam3", "nucleus", "contrastive"])
+def test_a_checkpoint_that_ships_decoding_defaults_writes_what_it_would_without(
+    golden_folder: Path, prompts: tuple[torch.Tensor, torch.Tensor], tmp_path: Path, profile: str
+) -> None:
+    """As Baichuan and Qwen do; here with every key that could change a report."""
+    folder = tmp_path / "shipped"
+    shutil.copytree(golden_folder / "llama2_spm", folder)
+    plain, ids = load_lm(golden_folder / "llama2_spm"), [str(i) for i in range(STUDIES)]
+    embeds_BTE = torch.cat([prompts[0]] * (plain.dim // 32), dim=2)
+    before = plain.generate(embeds_BTE, prompts[1], PROFILES[profile], ids=ids)
+    likely = sorted({token for report in before for token in report.ids})[:4]
+    shipped = {"do_sample": True, "temperature": 0.3, "top_k": 5, "top_p": 0.5, "typical_p": 0.4, "min_p": 0.3,
+               "repetition_penalty": 1.9, "no_repeat_ngram_size": 1, "num_beams": 2, "length_penalty": -3.0,
+               "suppress_tokens": likely, "begin_suppress_tokens": likely, "bad_words_ids": [[likely[0]]],
+               "forced_bos_token_id": 7, "min_length": 30, "max_length": 3, "renormalize_logits": True}  # fmt: skip
+    facts = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(facts | shipped))
+    assert load_lm(folder).generate(embeds_BTE, prompts[1], PROFILES[profile], ids=ids) == before
 
 
 def test_generating_leaves_train_and_eval_as_they_were(
