@@ -49,7 +49,7 @@ def job(composed: DictConfig) -> None:
 def run_job(composed: DictConfig) -> int:
     overrides = messages.as_typed(HydraConfig.get().overrides.task)
     prepare.refuse_unread(str(OmegaConf.select(composed, "task")), overrides)
-    if OmegaConf.select(composed, "task") in ("evaluate", "generate"):
+    if OmegaConf.select(composed, "task") in ("evaluate", "generate", "export"):
         return launch.launch(stored_run.configuration(composed, overrides), overrides=overrides)
     if OmegaConf.select(composed, "task") == "import":
         found, kept = import_configuration(composed, overrides)

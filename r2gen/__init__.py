@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from r2gen.trained import TrainedRun
 
 
-def load_run(run_dir: str | Path, *, device: str = "auto") -> "TrainedRun":
+def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None = None) -> "TrainedRun":
     """The best checkpoint of a run folder, ready to write reports: see r2gen.trained.load_run."""
     from r2gen import trained  # torch is imported only here: `import r2gen` stays quick
 
-    return trained.load_run(run_dir, device=device)
+    return trained.load_run(run_dir, device=device, lm_path=lm_path)

@@ -109,6 +109,12 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c["task"] == "generate" and not c["images"],
     ),
     (
+        "checkpoint=FILE is for task=import, out=FOLDER for task=export",
+        lambda c: (
+            (c["task"] != "import" and c["checkpoint"] is not None) or (c["task"] != "export" and c["out"] is not None)
+        ),
+    ),
+    (
         "images=[...] is for task=generate",
         lambda c: c["task"] != "generate" and bool(c["images"]),
     ),

@@ -169,7 +169,7 @@ class PrepareConfig:
 
 @dataclass
 class Config:
-    task: str = one_of("train", "evaluate", "generate", "check", "import", "prepare")
+    task: str = one_of("train", "evaluate", "generate", "check", "import", "export", "prepare")
     seed: int = MISSING
     run_dir: str | None = MISSING  # null: outputs/<task>-<experiment or lm-data>-<8 hex>
     fresh: bool = MISSING

@@ -95,6 +95,8 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
         config["run_dir"] = absolute(config["run_dir"])
     if config["data"].get("root", "???") != "???":
         config["data"]["root"] = absolute(config["data"]["root"])
+    if config["out"] is not None:
+        config["out"] = absolute(config["out"])
     for part in ("lm", "vision"):  # a hub id stays as it is
         path = config[part].get("path")
         if path and Path(path).expanduser().exists():

@@ -27,6 +27,7 @@ tasks
   task=generate   run_dir=DIR images=[a.png,b.png]: the report of one study
   task=check      does this language model do what a run needs? A table with the fixes, before the first step
   task=import     checkpoint=FILE run_dir=NEW vision.path=SWIN lm.path=LM: a checkpoint of R2GenGPT as a run
+  task=export     run_dir=DIR [out=FOLDER]: the best checkpoint as one folder to pass on, LoRA merged, with a model card
   task=prepare    data=mimic_cxr data.root=DIR: an annotation from MIMIC-CXR's tables and raw reports
 """
 EXAMPLES = """\

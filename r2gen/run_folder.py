@@ -20,6 +20,7 @@ from r2gen.errors import UserError
 from r2gen.provenance import canonical
 
 FORMAT = 1
+EXPORTED_LM = "./lm"  # the language model in a folder that task=export wrote
 OURS = {".lock", "config.yaml", "run.json"}  # what may lie in a folder whose first start was killed
 # What changes neither weights nor scores: where, how fast, how loud.
 PROCESS_ONLY = ("choices", "run_dir", "fresh", "task", "hub", "images", "checkpoint", "out", "logger", "data.root",
@@ -119,6 +120,8 @@ class RunFolder:
             config: dict[str, Any] = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise UserError(f"{self.config_file} cannot be read: {error}") from error
+        if config["lm"]["path"] == EXPORTED_LM:
+            config["lm"]["path"] = str((self.path / EXPORTED_LM).absolute())
         return config
 
     def facts(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from r2gen.evaluate.tables import table_of
 from r2gen.model.tune import size_table, sizes
 from r2gen.run_folder import RunFolder
 from r2gen.stop import StopRequest
-from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes, load_trainable
+from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes, load_best
 from r2gen.train.engine import start_engine
 from r2gen.train.fit import fit, validation_steps
 from r2gen.train.loggers import TrainLog
@@ -69,9 +69,8 @@ def generate(config: Config, device: torch.device, stop: StopRequest) -> None:
 
 def score(config: Config, job: Job, evaluation: Evaluation) -> None:
     """Put the best checkpoint into the model and score it on every split asked for."""
-    checkpoints = Checkpoints(Path(config["run_dir"]), keep=config["trainer"]["keep"])
-    load_trainable(job.model, checkpoints.best())
-    evaluation.evaluate(job.model, config["evaluate"]["splits"], checkpoint=checkpoints.best_digest())
+    digest = load_best(job.model, Path(config["run_dir"]))
+    evaluation.evaluate(job.model, config["evaluate"]["splits"], checkpoint=digest)
 
 
 def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFolder, stop: StopRequest) -> float:

@@ -15,7 +15,7 @@ from r2gen.data.images import read_film, to_gray, upright
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import read_tokenizer
 from r2gen.run_folder import RunFolder
-from r2gen.train.checkpoint import Checkpoints, load_trainable
+from r2gen.train.checkpoint import load_best
 
 
 class TrainedRun:
@@ -24,7 +24,7 @@ class TrainedRun:
     def __init__(self, run_dir: Path, *, config: dict[str, Any], device: torch.device) -> None:
         tokenizer = None if config["lm"]["path"] else read_tokenizer(run_dir / "tokenizer")
         self.model = build_model(config, tokenizer=tokenizer, bf16=uses_bf16(config, device), device=device).eval()
-        load_trainable(self.model, Checkpoints(run_dir, keep=1).best())
+        load_best(self.model, run_dir)
         self.decoding = build_decoding(config)
         self.gray_bits: int | None = config["data"].get("gray_bits")  # films are read as those it was trained on
         self.device = device
@@ -56,8 +56,10 @@ class TrainedRun:
             raise UserError(f"a film given as a PIL image cannot be used: {error}") from error
 
 
-def load_run(run_dir: str | Path, *, device: str = "auto") -> TrainedRun:
+def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None = None) -> TrainedRun:
     """The run in a folder, with its best checkpoint, on `auto`, `cpu` or `cuda`.
+
+    `lm_path` says where the frozen language model lies, where that is not where it lay in training.
 
     Raises UserError where the folder is no run, or has no checkpoint yet.
     """
@@ -65,6 +67,8 @@ def load_run(run_dir: str | Path, *, device: str = "auto") -> TrainedRun:
     if not folder.exists():
         raise UserError(f"{run_dir} is not a run folder: there is no run.json in it")
     config = folder.config()
+    if lm_path is not None:
+        config["lm"]["path"] = lm_path
     if "HF_HUB_OFFLINE" not in os.environ:  # the hub's library has read it by now, so its own value is set
         constants.HF_HUB_OFFLINE = config["hub"] != "online"
     return TrainedRun(folder.path, config=config, device=pick_device(device))

@@ -33,3 +33,16 @@ def split_qkv(part: nn.Module) -> None:
         layer = module.get_submodule("qkv") if "qkv" in dict(module.named_children()) else None
         if type(layer) is nn.Linear:
             module.add_module("qkv", SplitQkv(layer))
+
+
+def join_qkv(part: nn.Module) -> None:
+    """The inverse of split_qkv: timm's own layer and names again."""
+    for module in list(part.modules()):
+        layer = dict(module.named_children()).get("qkv")
+        if isinstance(layer, SplitQkv):
+            parts = (layer.q, layer.k, layer.v)
+            joined = nn.Linear(layer.q.in_features, 3 * layer.q.out_features, bias=layer.q.bias is not None)
+            joined.weight = nn.Parameter(torch.cat([part.weight.detach() for part in parts]))
+            if layer.q.bias is not None:
+                joined.bias = nn.Parameter(torch.cat([part.bias.detach() for part in parts]))
+            module.add_module("qkv", joined)

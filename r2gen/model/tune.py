@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from r2gen.errors import UserError
 from r2gen.lm.quantize import is_quantised, values
-from r2gen.model.qkv import PARTS, split_qkv
+from r2gen.model.qkv import PARTS, join_qkv, split_qkv
 from r2gen.model.report_generator import ReportGenerator
 
 
@@ -67,6 +68,15 @@ def _free(part: nn.Module, mode: str, lora: Lora | None, targets: list[str], nam
             raise UserError(f"{name}.lora_targets={targets}: {error}") from error
         for parameter_name, parameter in part.named_parameters():
             parameter.requires_grad_("lora_" in parameter_name)
+
+
+def merge_lora(part: nn.Module) -> None:
+    """Add every LoRA layer of a model to the layer it adapts, and leave that one in its place."""
+    for name, layer in list(part.named_modules()):
+        if isinstance(layer, LoraLayer):
+            layer.merge(safe_merge=True)  # refuses weights that are not finite
+            part.set_submodule(name, layer.get_base_layer())
+    join_qkv(part)
 
 
 def sizes(model: ReportGenerator) -> list[PartSize]:

@@ -30,6 +30,7 @@ from r2gen.train.engine import set_masters, trainable_tensors
 
 FORMAT = 1
 LAST, BEST = "last", "best"
+EXPORTED = "model.safetensors"  # in a folder that task=export wrote
 
 
 @dataclass
@@ -212,6 +213,39 @@ def load_trainable(model: nn.Module, checkpoint: Path) -> Mapping[str, torch.Ten
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])
     return tensors
+
+
+def load_best(model: nn.Module, run_dir: Path) -> str:
+    """Put the best weights of a run, or those of an exported folder, into the model; gives their name and hash.
+
+    Raises UserError where there are none, or they do not fit exactly.
+    """
+    exported = run_dir / EXPORTED
+    if not exported.is_file():
+        checkpoints = Checkpoints(run_dir, keep=1)
+        load_trainable(model, checkpoints.best())
+        return checkpoints.best_digest()
+    try:
+        tensors = load_file(exported)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{exported} cannot be read: {error}") from error
+    wanted = exported_tensors(model)
+    missing, unexpected = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    wrong = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
+    if missing or unexpected or wrong:
+        raise UserError(f"{exported} is of another model: missing {missing[:5]}, unexpected {unexpected[:5]}, of "
+                        f"another shape {sorted(wrong)[:5]}")  # fmt: skip
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(tensors[name])
+    with exported.open("rb") as weights:
+        return f"exported {hashlib.file_digest(weights, 'sha256').hexdigest()[:16]}"
+
+
+def exported_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """All of a report generator but its language model, with the mean and deviation that films are normalised with."""
+    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("lm.")}
+    return kept | {name: tensor for name, tensor in model.named_buffers() if name in ("vision.mean_C", "vision.std_C")}
 
 
 def checkpoint_bytes(trainable: int) -> int:

@@ -1,0 +1,118 @@
+"""An exported folder writes the run's own reports: through load_run, and through a script without R2Gen."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from smallest_run import ROOT, SMALLEST
+from test_r2gengpt_recipes import composed
+
+from r2gen import load_run
+from r2gen.build import build_model
+from r2gen.data.collate import Batch
+from r2gen.errors import UserError
+from r2gen.export import export
+from r2gen.lm.tokenizer import read_tokenizer, save_tokenizer, train_tokenizer
+from r2gen.run_folder import RunFolder
+from r2gen.stop import StopRequest
+from r2gen.train.checkpoint import Checkpoints, TrainState
+
+CPU = torch.device("cpu")
+GOLDEN = ROOT / "tests" / "golden" / "lm" / "llama2_spm"
+SWIN = (
+    "vision.model_args={img_size: 64, patch_size: 4, window_size: 4, embed_dim: 12, depths: [1, 2], num_heads: [2, 3]}"
+)
+KINDS = {
+    "lora_frozen_lm": ["lm=llama2", f"lm.path={GOLDEN}", "vision=swin_base", "vision.path=null", SWIN, "tune=delta",
+                       "vision.image_size_px=64", "generation.repetition_penalty=1.7"],
+    "lora_lora_lm": ["lm=llama2", f"lm.path={GOLDEN}", "tune/lm=lora", "projector=mlp", "generation=beam3"],
+    "random_lm": [],
+}  # fmt: skip
+
+
+def a_run(folder: Path, kind: str) -> Path:
+    """A run with a best checkpoint whose weights, LoRA's included, are far from where they start."""
+    own = [
+        one
+        for one in SMALLEST
+        if kind == "random_lm" or not one.startswith(("lm.", *(["vision."] * ("swin" in str(KINDS[kind])))))
+    ]
+    config: dict[str, Any] = composed(*own, *KINDS[kind], "generation.max_new_tokens=12")
+    run_dir = folder / "run"
+    run_dir.mkdir()
+    config |= {"run_dir": str(run_dir), "choices": {"lm": "tiny", "vision": "tiny", "data": "phantom",
+                                                    "generation": "greedy", "experiment": None}}  # fmt: skip
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
+    RunFolder(run_dir).record(name="tiny", status="finished", overrides=["data.root=/secret", "seed=0"],
+                              git={"revision": "abc"}, versions={}, data_hash="00", identity="00", reason=None,
+                              seconds={})  # fmt: skip
+    tokenizer = None
+    if kind == "random_lm":
+        save_tokenizer(train_tokenizer(["the heart is normal", "no effusion is seen"] * 9, 300), run_dir / "tokenizer")
+        tokenizer = read_tokenizer(run_dir / "tokenizer")
+    model = build_model(config, tokenizer=tokenizer, bf16=False, device=CPU)
+    torch.manual_seed(3)
+    trained = {name: p.detach() + 0.2 * torch.randn_like(p) for name, p in model.named_parameters() if p.requires_grad}
+    Checkpoints(run_dir, keep=1).write(trained, TrainState(step=7))
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    drawn = torch.Generator().manual_seed(0)
+    paths = [tmp_path_factory.mktemp("films") / f"{view}.png" for view in range(2)]
+    for path in paths:
+        Image.fromarray(torch.randint(256, (70, 60), dtype=torch.uint8, generator=drawn).numpy()).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_report_is_the_same_before_and_after(kind: str, films: list[Path], tmp_path: Path):
+    run_dir = a_run(tmp_path, kind)
+    config = RunFolder(run_dir).config()
+    export(config, CPU, StopRequest())
+    out = run_dir / "export"
+    run, exported = load_run(run_dir, device="cpu"), load_run(out, device="cpu")
+    before = run.generate(films)
+    assert before
+    assert exported.generate(films) == before
+    seen_VHW = torch.stack([run.model.vision.transform(Image.open(film)) for film in films])
+    studies = Batch(ids=("a",), films_BVHW=seen_VHW[None],
+                    views_BV=torch.ones(1, 2, dtype=torch.bool), report_BT=torch.tensor([[5, 6, 7]]))  # fmt: skip
+    with torch.no_grad():
+        torch.testing.assert_close(exported.model.nats(studies), run.model.nats(studies), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(exported.model.wrap(studies)[0], run.model.wrap(studies)[0], rtol=1e-4, atol=1e-4)
+    assert not any("lora" in name or ".qkv.q" in name for name in load_file(out / "model.safetensors"))
+    assert (out / "lm").is_dir() == (kind != "lora_frozen_lm")
+    text = "".join(path.read_text() for path in out.glob("*.json")) + (out / "config.yaml").read_text()
+    assert "/secret" not in text
+
+    arguments = [str(out), *([] if (out / "lm").is_dir() else [str(GOLDEN)]), *map(str, films)]
+    if kind != "lora_lora_lm":  # three starts of Python are enough for the other two
+        done = subprocess.run([sys.executable, str(ROOT / "docs" / "plain_script.py"), *arguments], cwd=tmp_path,
+                              capture_output=True, text=True, env={"PATH": "", "OMP_NUM_THREADS": "1"})  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.removesuffix("\n") == before
+
+
+def test_the_card_says_what_a_user_must_know(tmp_path: Path):
+    run_dir = a_run(tmp_path, "random_lm")
+    export({**RunFolder(run_dir).config(), "out": str(tmp_path / "out")}, CPU, StopRequest())
+    card = (tmp_path / "out" / "README.md").read_text()
+    for words in ("## Data", "## Licence", "## Scores", "## Intended use", "## Limits", "Not for diagnosis", "seed 0",
+                  "step-00000007", "Not scored", "`lm/`"):  # fmt: skip
+        assert words in card, words
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["exported"]["lm_inside"]
+    with pytest.raises(UserError, match="exported already"):
+        export({**RunFolder(tmp_path / "out").config(), "run_dir": str(tmp_path / "out")}, CPU, StopRequest())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="holds other files"):
+        export({**RunFolder(run_dir).config(), "out": str(tmp_path / "other")}, CPU, StopRequest())
