@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import runpy
 import shutil
+import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -57,22 +58,35 @@ def one(arguments: list[str], log: Path) -> None:
         os._exit(int(end.code or 0))
 
 
+def forked(arguments: list[str], log: Path) -> int | None:
+    process = multiprocessing.get_context("fork").Process(target=one, args=(arguments, log))
+    process.start()
+    process.join(300)
+    process.kill()
+    return process.exitcode
+
+
+def fresh(arguments: list[str], log: Path) -> int | None:
+    """The same as a command of its own: CUDA does not outlive a fork."""
+    with log.open("w") as out:
+        return subprocess.run(
+            [sys.executable, ROOT / "run.py", *arguments], stdout=out, stderr=out, timeout=300
+        ).returncode
+
+
 def case(row: str, folder: Path, quant: str, tune: str, out: Path) -> str:
     """`pass`, or the first message of the run that did not end with 0."""
     run_dir = out / f"{row}-{quant}-{tune}"
     shutil.rmtree(run_dir, ignore_errors=True)
     for steps in (12, 20):  # the second goes on from the first's checkpoint
         log = out / f"{run_dir.name}-{steps}.log"
-        process = multiprocessing.get_context("fork").Process(
-            target=one, args=(overrides(row, folder, quant, tune, run_dir, steps), log)
+        status = (fresh if "trainer.device=cuda" in sys.argv else forked)(
+            overrides(row, folder, quant, tune, run_dir, steps), log
         )
-        process.start()
-        process.join(300)
         text = log.read_text(encoding="utf-8")
-        if process.exitcode != 0:
-            process.kill()
+        if status != 0:
             lines = [line for line in text.splitlines() if "error" in line.lower()] or text.splitlines() or ["no word"]
-            return f"status {process.exitcode}: {lines[-1][:220]}"
+            return f"status {status}: {lines[-1][:220]}"
     if "going on from step 12 of 20" not in text or "cider" not in text:
         return "did not go on, or did not score"
     shutil.rmtree(run_dir)
@@ -90,7 +104,6 @@ def main() -> None:
     import torch
     from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
 
-    # Not peft, bitsandbytes, deepspeed: they wake CUDA, and a fork cannot use what its parent woke.
     torch.set_num_threads(1)
     print("| lm | " + " | ".join(f"{quant} {tune}" for quant in QUANTS for tune in TUNES) + " | s |", flush=True)
     print("|---" * (2 + len(QUANTS) * len(TUNES)) + "|", flush=True)
