@@ -13,6 +13,7 @@ from r2gen.lm import families
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.checkpoint import Checkpoint, check_weights, find_checkpoint
 from r2gen.lm.protocol import LanguageModel
+from r2gen.lm.quantize import check_format
 from r2gen.lm.seq2seq import Seq2SeqLM
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
 from r2gen.lm.weights import DTYPES, read_config, read_model
@@ -36,6 +37,7 @@ def load_lm(
     """
     checkpoint = find_checkpoint(path, revision)
     _check_family(checkpoint, family)
+    check_format(quantization, model_type=checkpoint.model_type)
     config = read_config(checkpoint)
     folder = checkpoint.folder
     check_weights(folder)

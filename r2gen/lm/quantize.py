@@ -17,6 +17,7 @@ from r2gen.errors import UserError
 
 PACKAGES = {"int8": "bitsandbytes", "nf4": "bitsandbytes", "int8_weight_only": "torchao"}
 NF4_BLOCK = 64  # weights that share a scale
+SPLIT_ON_THE_WAY = frozenset({"baichuan", "chatglm", "internlm2", "qwen"})  # query, key and value in one tensor
 
 
 def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> QuantizationConfigMixin | None:
@@ -40,6 +41,16 @@ def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> Qua
             bnb_4bit_use_double_quant=double_quant,
         )  # fmt: skip
     return TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig())
+
+
+def check_format(told: QuantizationConfigMixin | None, *, model_type: str) -> None:
+    """Refuse, before weights are read, a format whose tensors are split on the way where the package takes no parts.
+
+    transformers 5.17 and 5.23 hand torchao the first part alone; bitsandbytes gets all.
+    """
+    if isinstance(told, TorchAoConfig) and model_type in SPLIT_ON_THE_WAY:
+        raise UserError(f"quant=int8_weight_only: transformers cannot quantise with torchao the tensors it splits "
+                        f"in a published {model_type} checkpoint: use quant=int8 or nf4")  # fmt: skip
 
 
 def is_quantised(parameter: torch.Tensor) -> bool:
@@ -70,6 +81,10 @@ def check_quantised(model: PreTrainedModel, *, mode: str) -> None:
         state: Any = getattr(layer, "state", None)
         if state is not None:
             state.threshold = 0.0  # also in a checkpoint that says otherwise, see quantisation_of
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            # bitsandbytes would pack 4 bits anew in the first forward pass without gradients, for a kernel that has
+            # none: a run that validates would train on with wrong gradients.
+            layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
         if mode != "none" and any(layer is end for end in outer):
             raise UserError(f"quant={mode}: {name} is quantised, but embeddings and the output layer must not be: use "
                             "quant=none")  # fmt: skip
