@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from smallest_run import run
 
 from r2gen.data.annotation import AnnotatedReports
 from r2gen.errors import UserError
@@ -187,3 +188,13 @@ def test_iu_xray_is_read_and_its_films_checked_in_about_a_second(shared: Path, t
     assert [len(data.studies(split)) for split in ("train", "val", "test")] == [2067, 295, 0]
     assert all(len(study.views) == 2 for study in data.studies("train"))
     assert data.film(data.studies("val")[0].views[0]).size == (256, 256)
+
+
+def test_a_broken_data_set_ends_the_command_before_a_folder_is_made(tmp_path: Path) -> None:
+    write(tmp_path / "data", {"train": [entry("a"), entry("b"), entry("x")]})
+    (tmp_path / "data/images/b/0.png").write_bytes(b"no film")
+    done = run("data=iu_xray", f"data.root={tmp_path / 'data'}", "run_dir=made", cwd=tmp_path, smallest=False)
+    assert done.returncode == 2
+    assert "train[1] (id b): film b/0.png cannot be read" in done.stderr
+    assert "train[2] (id x): film x/0.png does not exist" in done.stderr
+    assert not (tmp_path / "made").exists()
