@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from r2gen.lm.checkpoint import check_weights, find_checkpoint
+from r2gen.lm.checkpoint import find_checkpoint, weight_files
 from r2gen.lm.weights import read_config, read_model
 
 Tensors = dict[str, torch.Tensor]
@@ -285,7 +285,7 @@ def read(
     """The model of a folder that has no tokenizer."""
     checkpoint = find_checkpoint(folder, None)
     config = read_config(checkpoint)
-    check_weights(folder)
+    weight_files(folder)
     return read_model(checkpoint, config, dtype="float32", attention=attention, quantization=quantization,
                       device_map=None)  # fmt: skip
 

@@ -63,22 +63,24 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
         raise UserError(f"{where}: the hub does not give it: {error}") from error
 
 
-def check_weights(folder: Path) -> None:
-    """Whether the weights' files are all there. Raises UserError naming those that are not."""
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights, all there. Raises UserError naming those that are not."""
     if (folder / "adapter_config.json").is_file():  # transformers would load it on top, or another model below it
         raise UserError(f"lm.path: {folder} has an adapter_config.json: adapters are not read; merge it into its model")
     first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if first is None:
         raise UserError(f"lm.path: {folder} has no weights: one of {', '.join(WEIGHTS)}")
     if first.suffix != ".json":
-        return
+        return [first]
     shards = _read(first).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise UserError(f"lm.path: {first} has no weight_map from tensors to files: fetch it again")
-    missing = sorted({name for name in shards.values() if not (folder / name).is_file()})
+    names = sorted(set(shards.values()))
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise UserError(f"lm.path: {folder}: {len(missing)} of {len(set(shards.values()))} weight files named in "
-                        f"{first.name} are missing: {', '.join(missing[:5])}: fetch them again")  # fmt: skip
+        raise UserError(f"lm.path: {folder}: {len(missing)} of {len(names)} weight files named in {first.name} are "
+                        f"missing: {', '.join(missing[:5])}: fetch them again")  # fmt: skip
+    return [folder / name for name in names]
 
 
 def _read(file: Path) -> dict[str, Any]:

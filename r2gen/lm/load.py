@@ -11,7 +11,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.causal import CausalLM
-from r2gen.lm.checkpoint import Checkpoint, check_weights, find_checkpoint
+from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, weight_files
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import check_format
 from r2gen.lm.seq2seq import Seq2SeqLM
@@ -40,7 +40,7 @@ def load_lm(
     check_format(quantization, model_type=checkpoint.model_type)
     config = read_config(checkpoint)
     folder = checkpoint.folder
-    check_weights(folder)
+    weight_files(folder)
     tokenizer = read_tokenizer(folder, stop=stop, special_tokens=special_tokens)
     model = read_model(checkpoint, config, dtype=dtype, attention=attention, quantization=quantization,
                        device_map=device_map)  # fmt: skip

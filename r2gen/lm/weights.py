@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
@@ -17,7 +17,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from r2gen.errors import UserError
 from r2gen.lm import families
-from r2gen.lm.checkpoint import Checkpoint
+from r2gen.lm.checkpoint import Checkpoint, weight_files
 from r2gen.lm.families.fields import UnsupportedFormat
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -69,6 +69,7 @@ def read_model(
     model, report = loaded
     _check_complete(folder, model, report)
     _check_shapes(folder, model)
+    _check_once(folder, model)
     return model.eval()
 
 
@@ -123,3 +124,18 @@ def _check_shapes(folder: Path, model: PreTrainedModel) -> None:
             (published,) = families.published_names(model, [f"{name}.weight"])
             raise UserError(f"lm.path: {folder}: {published} does not have the shape that config.json promises: the "
                             "files do not belong together")  # fmt: skip
+
+
+def _check_once(folder: Path, model: PreTrainedModel) -> None:
+    """Of two tensors for one place transformers takes either, without a word."""
+    twice = families.said_twice(model, [name for file in weight_files(folder) for name in _tensor_names(file)])
+    if twice:
+        raise UserError(f"lm.path: {folder}: {len(twice)} unexpected tensors: {', '.join(twice[:5])}; the same weights "
+                        "are there under their published names")  # fmt: skip
+
+
+def _tensor_names(file: Path) -> list[str]:
+    if file.suffix == ".safetensors":
+        with safe_open(file, "pt") as tensors:
+            return list(tensors.keys())
+    return list(torch.load(file, map_location="meta", weights_only=True))

@@ -12,6 +12,7 @@ from published_lm import FORMATS, Shape, Tensors, claim, draw, logits, read, sav
 from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
+from r2gen.lm.families import baichuan
 from r2gen.lm.families.rows import FuseGroupedQKV, FuseQKV, SplitGroupedQKV, SplitQKV
 
 WIDE = Shape(layers=3, heads=6, groups=2, head_dim=16, width=96, inner=56, rows=61, bias=True, base=5000.0, seed=7)
@@ -211,3 +212,8 @@ def test_two_draws_of_the_same_seed_are_equal_and_of_another_are_not() -> None:
     one, same, other = (draw("chatglm", Shape(seed=seed)) for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["transformer.output_layer.weight"], other["transformer.output_layer.weight"])
+
+
+def test_baichuan2_is_known_by_its_rows() -> None:
+    assert baichuan.native({"vocab_size": 125696, "max_position_embeddings": 4096})["norm_head"] is True
+    assert baichuan.native({"vocab_size": 64000, "max_position_embeddings": 4096})["norm_head"] is False

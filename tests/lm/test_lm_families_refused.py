@@ -41,6 +41,15 @@ def test_tensors_that_are_wrong_are_named_as_published(tmp_path: Path, name: str
     assert str(refusal.value).startswith(f"lm.path: {tmp_path}")
 
 
+@pytest.mark.parametrize("pickled", [False, True])
+def test_two_tensors_for_one_place_are_one_too_many(tmp_path: Path, pickled: bool) -> None:
+    tensors = write(tmp_path, "baichuan", Shape(), pickled=pickled)
+    extra = "model.layers.1.self_attn.q_proj.weight"
+    save_weights(tmp_path, tensors | {extra: torch.zeros(32, 32)}, pickled=pickled)
+    with pytest.raises(UserError, match=f"1 unexpected tensors: {extra}"):
+        read(tmp_path)
+
+
 REFUSED = [
     ("chatglm", {"position_encoding_2d": True}, r"ChatGLM-6B \(v1\).* use chatglm2-6b"),
     ("chatglm", {"inner_hidden_size": 16384}, r"ChatGLM-6B \(v1\)"),

@@ -33,3 +33,13 @@ def published_names(model: Any, names: Iterable[str]) -> list[str]:
     if model.config.model_type in PUBLISHED:
         names = import_module(f"{__name__}.registration").published_names(model, names)
     return sorted(set(names))
+
+
+def said_twice(model: Any, names: Iterable[str]) -> list[str]:
+    """Of the names in a checkpoint's files, the native ones that stand beside the published name of the same tensor."""
+    if model.config.model_type not in PUBLISHED:
+        return []
+    published = import_module(f"{__name__}.registration").published_names
+    own = sorted(set(names))
+    pairs = zip(own, published(model, own), strict=True)
+    return [name for name, other in pairs if name != other and other in own]
