@@ -61,6 +61,8 @@ class SentencePiece:
         model = ModelProto()
         try:
             model.ParseFromString(file.read_bytes())
+            if not model.pieces:  # an empty file is an empty model to protobuf, and no model at all to sentencepiece
+                raise ValueError("it holds no pieces")
             pieces = _marks_as_control(model)
             self._processor = SentencePieceProcessor(model_proto=model.SerializeToString())
         except (
@@ -155,6 +157,8 @@ class Tiktoken:
         try:
             lines = (line.split() for line in file.read_bytes().splitlines() if line)
             ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
+            self._known = frozenset(ranks.values())
+            self.size = max(self._known) + 1
             digits = "" if kind == "QWenTokenizer" else "{1,3}"
             self._encoding = tiktoken.Encoding(
                 kind, pat_str=TIKTOKEN_SPLIT.format(digits=digits), mergeable_ranks=ranks, special_tokens={}
@@ -162,8 +166,6 @@ class Tiktoken:
         except ValueError as error:
             raise UserError(f"lm.path: {file} is not a tiktoken file: {error}") from error
         self._nfc = kind == "QWenTokenizer"
-        self._known = frozenset(ranks.values())
-        self.size = max(self._known) + 1
         self._marks = read_marks(file.parent, kind=kind, size=self.size, pieces={})
         self.special = self._marks.ids
         self.unknown_id: int | None = None

@@ -110,9 +110,10 @@ def test_files_that_disagree_are_refused(golden_folder: Path, tmp_path: Path) ->
         read_tokenizer(folder)
 
 
-@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
-def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\n", b""])
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json", "spiece.model", "qwen.tiktoken"])
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=name):
         read_tokenizer(tmp_path)
 
