@@ -31,7 +31,7 @@ def load_lm(
 
     The family is read from config.json, and must be `family` (its model_type) where one is given; code from the
     checkpoint is never run. `dtype` is float32, bfloat16, float16 or auto (the checkpoint's own), `attention` sdpa,
-    eager or auto (sdpa where the family has it), `stop` and `special_tokens` as in read_tokenizer. `revision` is the
+    eager or auto (sdpa where it is exact), `stop` and `special_tokens` as in read_tokenizer. `revision` is the
     hub's. Weights are streamed, and quantised on the way by `quantization`. Raises UserError where the checkpoint is
     missing, incomplete, damaged, or of another family.
     """

@@ -86,6 +86,7 @@ def check_logits(lm: LanguageModel, golden: dict[str, torch.Tensor]) -> torch.Te
 @pytest.mark.parametrize("family", SEQ2SEQ)
 def test_encoder_decoders_too(tmp_path: Path, family: str) -> None:
     lm: Any = load_lm(GOLDEN / family)
+    assert lm.model.config._attn_implementation == "eager"
     golden = load_file(GOLDEN / family / "golden.safetensors")
     suppressed = json.loads((GOLDEN / family / "golden.json").read_text())["eos_ids_suppressed"]
     for kind, source in (("enc", "input_ids"), ("embeds", "inputs_embeds")):
