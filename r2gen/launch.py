@@ -149,7 +149,7 @@ def check_data(data: dict[str, Any]) -> None:
 def _refuse_another(folder: RunFolder, config: dict[str, Any], data_hash: str) -> None:
     changed = differences(folder.config(), config, PROCESS_ONLY + EXTENSIBLE)
     stored = folder.facts()["data_hash"]
-    if stored != data_hash:
+    if stored is not None and stored != data_hash:  # an imported run does not know the data it was trained on
         changed.append(f"data: the files have changed (hash {stored} -> {data_hash})")
     if changed:
         listed = "\n  ".join(changed)

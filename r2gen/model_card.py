@@ -1,5 +1,6 @@
 """The README.md of an exported model: what it is, from what, how good, for what, and for what not."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,19 @@ def card(run_dir: Path, stored: Config, record: dict[str, Any], model: ReportGen
         (f", hash of its weight files {origin['lm_hash']}" if origin["lm_hash"] else "")
     )  # fmt: skip
     imported = record.get("imported")
-    came = f"Imported from R2GenGPT's `{imported['checkpoint']}` (sha256 {imported['sha256']}).\n" if imported else ""
+    came = (
+        f"Trained by R2GenGPT's own program: its `{imported['checkpoint']}`, sha256 {imported['sha256']}.\n"
+        "What stands under Training is the recipe of that program, not a record.\n" if imported else ""
+    )  # fmt: skip
     tune = f"encoder {run['tune']['vision']}, language model {run['tune']['lm']['mode']}"
     trainer = run["trainer"]
     original = "".join(f"- R2GenGPT's: {choice}\n" for choice in original_choices(run))
     return f"""# {record["name"]}
 
 A chest X-ray report generator: encoder `{stored["vision"]["name"]}`, projector, language model `lm={choices["lm"]}`.
-Made by [R2Gen](https://doi.org/10.1016/j.metrad.2023.100033)'s framework of this repository, revision
-{record["git"]["revision"]}; checkpoint {origin["checkpoint"]}. Parameters: {counts}.
+Exported by R2Gen, revision {record["git"]["revision"]}; the method is
+[R2GenGPT](https://doi.org/10.1016/j.metrad.2023.100033)'s. Checkpoint {origin["checkpoint"]}.
+Parameters: {counts}.
 {came}
 ## Load it
 
@@ -57,7 +62,8 @@ print(load_run("THIS_FOLDER").generate(["frontal.png", "lateral.png"]))
 ```
 
 Without R2Gen: `docs/plain_script.py` of its repository, which needs torch, timm, transformers and safetensors.
-The language model is {where}. Give another place of it with `load_run(FOLDER, lm_path=...)`.
+The language model is {where}. Another place of it is given by
+`load_run(FOLDER, lm_path=...)`.
 
 ## Data
 
@@ -80,8 +86,7 @@ language model's own licences.
 
 {scores}
 
-How they are computed (cleaning, case, tokenizer, implementation) stands in the run's metrics.json; scores compare only
-where that agrees. Decoding: {stored["generation"]}.
+{recipe(scored)}Decoding: `{json.dumps(stored["generation"])}`.
 
 ## Intended use
 
@@ -91,9 +96,19 @@ where that agrees. Decoding: {stored["generation"]}.
 {LIMITS}"""
 
 
+def recipe(metrics: Path) -> str:
+    """How each score was computed; scores compare only where that agrees."""
+    if not metrics.is_file():
+        return ""
+    signatures = json.loads(metrics.read_text(encoding="utf-8")).get("signatures", {})
+    lines = "".join(f"- {name}: `{text}`\n" for name, text in signatures.items())
+    return f"Scores compare only where these agree:\n\n{lines}\n" if lines else ""
+
+
 def header(group: str, choice: Any) -> str:
     """What the option's YAML says of itself: source, licence and access stand there."""
     file = ROOT / "conf" / group / f"{choice}.yaml"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     told = [line.lstrip("# ") for line in lines if line.startswith("#") and not line.startswith("# @package")]
-    return f"`{group}={choice}`: {' '.join(told)}\n\n" if told else ""
+    joined = "\n".join(told)
+    return f"`{group}={choice}`: {joined}\n\n" if told else ""

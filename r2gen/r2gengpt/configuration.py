@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from r2gen import compat, config, provenance
 from r2gen.errors import UserError
 from r2gen.messages import for_hydra
-from r2gen.stored_run import key_of, lies_under
+from r2gen.stored_run import key_of, lies_under, with_some_root
 
 RECIPE = "r2gengpt"
 OF_THE_TASK = ("task", "checkpoint", "run_dir", "fresh", "experiment", "tune")  # not part of the recipe
@@ -55,8 +55,7 @@ def configuration(composed: DictConfig, overrides: list[str]) -> tuple[dict[str,
     with open_dict(recomposed):
         del recomposed["hydra"]
     plain: dict[str, Any] = OmegaConf.to_container(recomposed, resolve=True)  # type: ignore[assignment]
-    # Where the studies lie is not needed to import: task=evaluate asks for data.root.
-    config.check({**plain, "data": {**plain["data"], "root": "any"}} if plain["data"].get("root") == "???" else plain)
+    config.check(with_some_root(plain))
     compat.refuse(plain, choices)
     plain |= {"run_dir": composed.run_dir, "fresh": composed.fresh, "checkpoint": composed.checkpoint, "task": "import"}
     return plain | {"choices": choices}, kept

@@ -1,0 +1,43 @@
+"""R2GenGPT's own figures against ours, through the whole path: task=import, then load_run.
+
+    python benchmarks/r2gengpt_parity.py ../shared/r2gengpt ../shared/lm/golden/llama2_spm
+
+The first folder holds shallow/, delta/ and deep/, each with swin/, delta.pth, golden.json and golden.safetensors,
+written by the original's program in fp32 on the CPU (its README says how); the second is the language model they used.
+LoRA's alpha is taken from golden.json, since the tiny checkpoints do not say it.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "r2gengpt")]
+
+from original import MODES, errors, golden, same_reports  # noqa: E402
+
+from r2gen import load_run  # noqa: E402
+
+
+def main(folder: Path, lm: Path) -> None:
+    print(f"{'':<8} {'loss':>10} {'projector':>10} {'LayerNorm':>10} {'all':>10}  reports, relative errors before")
+    total, equal = 0, 0
+    for mode in MODES:
+        facts, tensors = golden(folder, mode)
+        with tempfile.TemporaryDirectory() as place:
+            alpha = [f"tune.lora.alpha={facts['lora']['alpha']}"] if facts["lora"] else []
+            typed = ["task=import", f"checkpoint={folder / mode}/delta.pth", f"run_dir={place}/run",
+                     f"vision.path={folder / mode}/swin", f"lm.path={lm}", *alpha]  # fmt: skip
+            command = [sys.executable, str(ROOT / "run.py"), *typed]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            model = load_run(f"{place}/run", device="cpu").model
+        found, same = errors(model, facts, tensors), same_reports(model, facts, tensors)
+        total, equal = total + len(same), equal + sum(same)
+        figures = " ".join(f"{found[name]:>10.1e}" for name in ("loss", "llama_proj", "layer_norm", "norm"))
+        print(f"{mode:<8} {figures}  {sum(same)} of {len(same)} the same string")
+    print(f"reports: {equal} of {total}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
