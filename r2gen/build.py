@@ -200,6 +200,10 @@ def build_lm(
                      gradient_checkpointing=lm["gradient_checkpointing"], device_map=lm["device_map"] or whole,
                      quantization=quantisation_of(**quant, dtype=DTYPES[dtype]))  # fmt: skip
     check_quantised(loaded.model, mode=quant["mode"])
+    places: dict[str, Any] = getattr(loaded.model, "hf_device_map", None) or {}
+    if whole is not None and {"cpu", "disk"} & {str(place) for place in places.values()}:
+        raise UserError("lm.device_map=auto: the GPUs here do not hold this language model; what lies elsewhere has "
+                        "no gradients: use quant=nf4, or more GPUs")  # fmt: skip
     return loaded
 
 
