@@ -40,7 +40,7 @@ class SweepFiles(SearchPathPlugin):
 def job(composed: DictConfig) -> None:
     try:
         statuses.append(run_job(composed))
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except Exception as error:
         statuses.append(refuse(error))
     if statuses[-1] == launch.STOPPED:
         raise SystemExit(launch.STOPPED)  # also the jobs of a sweep that would follow
@@ -70,7 +70,10 @@ def checked(composed: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
 
 
 def refuse(error: Exception) -> int:
-    """Print what is wrong as one message, without a traceback."""
+    """Print what is wrong with the command as one message, without a traceback; another error goes on."""
+    known = isinstance(error, UserError | HydraException | OmegaConfBaseException)
+    if not known and messages.unplaceable(error) is None:
+        raise error
     print(f"error: {messages.plain(error)}", file=sys.stderr)
     return launch.FIXABLE
 
@@ -88,7 +91,7 @@ def main() -> int:
     Plugins.instance().register(SweepFiles)
     try:
         job()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except Exception as error:
         return refuse(error)
     return next(status for status in (launch.DEFECT, launch.FIXABLE, launch.DONE) if status in [*statuses, launch.DONE])
 

@@ -75,7 +75,7 @@ def write(config: Config, out: Path) -> None:
     record |= {"status": "finished", "reason": None, "overrides": kept, "seconds": {}, "exported": origin}
     (out / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (out / "model.json").write_text(json.dumps(plain_facts(model, stored), indent=1) + "\n", encoding="utf-8")
-    (out / "README.md").write_text(card(run_dir, stored, record, model), encoding="utf-8")
+    (out / "README.md").write_text(card(config, stored, record, model), encoding="utf-8")
 
 
 def as_exported(config: Config, *, lm_inside: bool) -> Config:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from r2gen import provenance
+from r2gen import provenance, stored_run
 from r2gen.errors import UserError
 from r2gen.evaluate.html import write_page
 from r2gen.evaluate.tables import table_of
@@ -147,9 +147,11 @@ def check_data(data: dict[str, Any]) -> None:
 
 
 def _refuse_another(folder: RunFolder, config: dict[str, Any], data_hash: str) -> None:
-    changed = differences(folder.config(), config, PROCESS_ONLY + EXTENSIBLE)
+    changed = _changes(folder, config, but=PROCESS_ONLY + EXTENSIBLE)
     stored = folder.facts()["data_hash"]
-    if stored is not None and stored != data_hash:  # an imported run does not know the data it was trained on
+    # Keys of data that came after the run are compared above; an imported run does not know its data.
+    known = {key: value for key, value in config["data"].items() if key in folder.config()["data"]}
+    if stored is not None and stored not in (data_hash, provenance.data_hash(known)):
         changed.append(f"data: the files have changed (hash {stored} -> {data_hash})")
     if changed:
         listed = "\n  ".join(changed)
@@ -157,8 +159,12 @@ def _refuse_another(folder: RunFolder, config: dict[str, Any], data_hash: str) -
                         "give another run_dir, or fresh=true to remove what it holds")  # fmt: skip
 
 
+def _changes(folder: RunFolder, config: dict[str, Any], *, but: tuple[str, ...]) -> list[str]:
+    return differences(stored_run.explicit(stored_run.completed(folder)), stored_run.explicit(config), but)
+
+
 def _is_finished(folder: RunFolder, config: dict[str, Any]) -> bool:
-    return folder.facts()["status"] == "finished" and not differences(folder.config(), config, PROCESS_ONLY)
+    return folder.facts()["status"] == "finished" and not _changes(folder, config, but=PROCESS_ONLY)
 
 
 def _describe(folder: RunFolder, config: dict[str, Any], *, name: str, overrides: list[str], data_hash: str | None,

@@ -1,11 +1,13 @@
 """Between what users type and what Hydra wants: overrides for it, and its errors as one plain message. No torch."""
 
 import re
+import traceback
 from collections.abc import Iterable
 from dataclasses import is_dataclass
 from typing import get_args, get_type_hints
 
 from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 
 from r2gen import config
 
@@ -13,6 +15,11 @@ from r2gen import config
 # every parameter is typed alike, and config.check refuses what the target does not know.
 OPEN_GROUPS = ("vision.", "projector.", "data.", "generation.", "logger.", "metrics.", "trainer.deepspeed.",
                "lm.generation.", "lm.architecture.")  # fmt: skip
+
+# Dictionaries of the schema that take keys of their own: one typed whole is merged into the YAML's.
+OPEN_DICTIONARIES = ("lm.generation", "trainer.deepspeed")
+# What is null unless an option of a group sets it.
+SET_BY = {"tune.lora": "tune=delta", "tune.lm.lora": "tune/lm=lora", "lm.architecture": "lm=tiny"}
 
 # Hydra sets tune.lora.alpha only where the option chosen has tune.lora. task=import is composed anew, with the option
 # that its checkpoint's tensors ask for, so that its first composition may have any.
@@ -28,10 +35,11 @@ def for_hydra(overrides: Iterable[str]) -> list[str]:
     given = []
     for text in overrides:
         key, equals, value = text.partition("=")
-        if not (equals and key.startswith(OPEN_GROUPS)):
+        if key in OPEN_DICTIONARIES and value.lstrip().startswith("{"):
+            given.append(f"++{text}")
+        elif not (equals and key.startswith(OPEN_GROUPS)):
             given.append(text)
-            continue
-        if value.lstrip().startswith("{"):
+        elif value.lstrip().startswith("{"):
             given += [f"++{key}=null", text]
         else:
             given.append(f"++{text}")
@@ -46,13 +54,30 @@ def as_typed(overrides: Iterable[str]) -> list[str]:
         key, _, value = bare.partition("=")
         if value.lstrip().startswith("{") and typed and typed[-1] == f"{key}=null":
             typed.pop()
-        typed.append(bare if bare.startswith(OPEN_GROUPS) else text)
+        typed.append(bare if bare.startswith(OPEN_GROUPS) or key in OPEN_DICTIONARIES else text)
     return typed
+
+
+def unplaceable(error: Exception) -> str | None:
+    """The override Hydra was putting into the configuration when it met this error; None where it met it elsewhere.
+
+    omegaconf answers a key under a null, or a word as a place in a list, by an AssertionError or ValueError of its own.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "_apply_overrides_to_config" and "override" in frame.f_locals:
+            return str(frame.f_locals["override"].input_line)
+    return None
 
 
 def plain(error: Exception) -> str:
     """What is wrong, in the words of this project where Hydra's point to something else."""
     text = str(error).strip()
+    override = unplaceable(error)
+    if override is not None and not isinstance(error, HydraException | OmegaConfBaseException):
+        typed = as_typed([override])[0]
+        group = typed.lstrip("+~").partition("=")[0].rpartition(".")[0]
+        fix = f": use {SET_BY[group]}" if group in SET_BY else ""
+        return f"{typed}: {group} has no such key with the options chosen; it is null or a list there{fix}"
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override}: {text.partition(chr(10))[0]}: write KEY=VALUE, and quote what the shell or Hydra splits"
@@ -82,4 +107,7 @@ def _unknown_option(name: str) -> str:
         if not nested:
             return f"unknown option {name}"
         schema = nested[0]  # type: ignore[assignment]
-    return config.unknown_option(name, get_type_hints(schema))
+    known = get_type_hints(schema)
+    if name.rpartition(".")[2] in known:
+        return f"{name}: a key of the dictionary given is unknown here; type each alone, as {name}.KEY=VALUE"
+    return config.unknown_option(name, known)

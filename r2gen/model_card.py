@@ -8,7 +8,6 @@ from r2gen.evaluate.tables import table_of
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.provenance import ROOT
 from r2gen.r2gengpt.choices import original_choices
-from r2gen.run_folder import RunFolder
 
 Config = dict[str, Any]
 USE = """\
@@ -25,12 +24,11 @@ LIMITS = """\
 """
 
 
-def card(run_dir: Path, stored: Config, record: dict[str, Any], model: ReportGenerator) -> str:
-    """The card's text; `stored` and `record` are the exported config.yaml and run.json."""
+def card(run: Config, stored: Config, record: dict[str, Any], model: ReportGenerator) -> str:
+    """The card's text: `run` is the run's configuration, `stored` and `record` are what the folder's files hold."""
     choices, lm = stored["choices"], stored["lm"]
     origin = record["exported"]
-    run = RunFolder(run_dir).config()
-    scored = run_dir / "metrics.json"
+    scored = Path(run["run_dir"]) / "metrics.json"
     scores = f"```\n{table_of(scored)}\n```" if scored.is_file() else "Not scored before it was exported."
     parts = {"encoder": model.vision, "projector": model.projector, "language model": model.lm.model}
     counts = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()):,}" for name, part in parts.items())  # type: ignore[attr-defined]

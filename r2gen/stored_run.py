@@ -1,18 +1,28 @@
 """The configuration of a task on a run that exists: what the run stored, and the few things that may be typed now."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
-from r2gen import compat, config
+from r2gen import compat, config, targets
 from r2gen.errors import UserError
 from r2gen.messages import for_hydra
+from r2gen.provenance import ROOT
 from r2gen.run_folder import RunFolder
 
 ALLOWED = ("task", "run_dir", "images", "out", "hub", "data.root", "data.check", "generation", "metrics",
            "trainer.devices", "trainer.device", "evaluate")  # fmt: skip
+
+TARGETS = ("vision", "projector", "data", "logger")  # a class each
 
 
 def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
@@ -40,7 +50,7 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
         del recomposed["hydra"]
     asked = OmegaConf.to_container(recomposed, resolve=True)
     assert isinstance(asked, dict)
-    stored = folder.config()
+    stored = completed(folder)
     plain = {key: value for key, value in stored.items() if key != "choices"}
     for name in ALLOWED:
         group, _, key = name.partition(".")
@@ -54,6 +64,72 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
     chosen_files = stored["choices"] | {"generation": choices["generation"]}
     compat.refuse(plain, chosen_files)
     return plain | {"choices": chosen_files}
+
+
+def explicit(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the defaults of its groups' classes written out, so that two compare."""
+    return config | {group: targets.with_defaults(config[group]) for group in TARGETS}
+
+
+def completed(folder: RunFolder, *, in_hydra: bool = True) -> dict[str, Any]:
+    """The stored configuration; a key that came after the run has the value its overrides compose to today.
+
+    `in_hydra` says that run.py's Hydra is at work. Raises UserError where those overrides no longer compose.
+    """
+    stored = folder.config()
+    lacks = [*_lacks(stored, config.Config), *_lacks_arguments(stored)]
+    if not lacks:
+        return stored
+    typed = [one for one in folder.facts()["overrides"] if key_of(one) != "sweeps"]  # which only says what to repeat
+    try:
+        with nullcontext() if in_hydra else hydra_at_work():
+            today = OmegaConf.to_container(hydra.compose("config", overrides=for_hydra(typed)), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{folder.config_file} lacks {', '.join(lacks)}, and what was typed for it then "
+                        f"({' '.join(typed)}) is refused today: {str(error).splitlines()[0]}") from error  # fmt: skip
+    for name in lacks:
+        place, value = stored, today
+        *groups, key = name.split(".")
+        for group in groups:
+            place, value = place[group], (value or {}).get(group)  # type: ignore[union-attr]
+        if isinstance(value, dict) and key in value:
+            place[key] = value[key]
+    return stored
+
+
+def _lacks(node: dict[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
+    """The dotted names that the schema has and the stored configuration has not."""
+    hints = get_type_hints(schema)
+    for name in (spec.name for spec in fields(schema)):
+        if name not in node:
+            yield prefix + name
+            continue
+        for kind in (hints[name], *get_args(hints[name])):
+            if is_dataclass(kind) and isinstance(node[name], dict):
+                yield from _lacks(node[name], kind, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
+def _lacks_arguments(stored: dict[str, Any]) -> Iterator[str]:
+    """The arguments that a group's class needs and its stored node has not; the others have the class's defaults."""
+    for group in TARGETS:
+        node = stored.get(group)
+        if isinstance(node, dict) and "_target_" in node:
+            for name, spec in targets.parameters(node["_target_"], group).items():
+                if spec.required and name not in node and name not in config.SUPPLIED[group]:
+                    yield f"{group}.{name}"
+
+
+@contextmanager
+def hydra_at_work() -> Iterator[None]:
+    """Outside run.py: Hydra with R2Gen's conf/, whatever Hydra the caller may have at work."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().store(name="schema", node=config.Config)
+    try:
+        with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def with_some_root(plain: dict[str, Any]) -> dict[str, Any]:

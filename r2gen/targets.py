@@ -15,7 +15,11 @@ SCALARS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "s
 @dataclass(frozen=True)
 class Parameter:
     annotation: ast.expr | None
-    required: bool
+    default: ast.expr | None  # None: it must be given
+
+    @property
+    def required(self) -> bool:
+        return self.default is None
 
 
 @cache
@@ -38,12 +42,18 @@ def parameters(target: str, option: str = "_target_") -> dict[str, Parameter]:
     raise UserError(f"{option}: _target_={target}: {module} has no class or function {name}")
 
 
+def with_defaults(node: dict[str, Any]) -> dict[str, Any]:
+    """A node with a `_target_` and, for what it does not name, the plain values the target takes then."""
+    defaults = {name: spec.default for name, spec in parameters(node["_target_"]).items()}
+    return {name: value.value for name, value in defaults.items() if isinstance(value, ast.Constant)} | node
+
+
 def _of_class(node: ast.ClassDef) -> dict[str, Parameter]:
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return _of_function(item.args)
     return {  # a dataclass
-        item.target.id: Parameter(item.annotation, item.value is None)
+        item.target.id: Parameter(item.annotation, item.value)
         for item in node.body
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
     }
@@ -51,13 +61,14 @@ def _of_class(node: ast.ClassDef) -> dict[str, Parameter]:
 
 def _of_function(args: ast.arguments) -> dict[str, Parameter]:
     positional = args.posonlyargs + args.args
+    defaults = [None] * (len(positional) - len(args.defaults)) + args.defaults
     known = {
-        arg.arg: Parameter(arg.annotation, i < len(positional) - len(args.defaults))
-        for i, arg in enumerate(positional)
+        arg.arg: Parameter(arg.annotation, default)
+        for arg, default in zip(positional, defaults, strict=True)
         if arg.arg != "self"
     }
     for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        known[arg.arg] = Parameter(arg.annotation, default is None)
+        known[arg.arg] = Parameter(arg.annotation, default)
     return known
 
 

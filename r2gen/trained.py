@@ -15,6 +15,7 @@ from r2gen.data.images import read_film, to_gray, upright
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import read_tokenizer
 from r2gen.run_folder import RunFolder
+from r2gen.stored_run import completed
 from r2gen.train.checkpoint import load_best
 
 
@@ -66,7 +67,7 @@ def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None =
     folder = RunFolder(Path(run_dir))
     if not folder.exists():
         raise UserError(f"{run_dir} is not a run folder: there is no run.json in it")
-    config = folder.config()
+    config = completed(folder, in_hydra=False)
     if lm_path is not None:
         config["lm"]["path"] = lm_path
     if "HF_HUB_OFFLINE" not in os.environ:  # the hub's library has read it by now, so its own value is set

@@ -98,6 +98,9 @@ def test_a_typed_dictionary_replaces_the_one_of_the_yaml():
     assert composed(*typed)["vision"]["model_args"] == {}
     assert composed("vision.model_args={stem_width: 8}")["vision"]["model_args"] == {"stem_width": 8}
     assert composed("vision=resnet50", "vision.model_args={stem_width: 8}")["vision"]["model_args"]["stem_width"] == 8
+    typed += ["lm.generation={num_beams: null}", "trainer.deepspeed={dump_state: true}"]
+    assert composed(*typed)["lm"]["generation"] == {"num_beams": None}
+    assert composed(*typed)["trainer"]["deepspeed"]["dump_state"] is True
     assert messages.as_typed(messages.for_hydra(typed)) == typed
 
 
@@ -171,6 +174,11 @@ REFUSED = [
     (["trainer.learning_rate=nan"], "trainer.learning_rate=nan: give a finite number"),
     (["trainer.epochs=inf"], "trainer.epochs=inf: give a finite number"),
     (["trainer.betas=[nan,0.9]"], "trainer.betas=nan: give a finite number"),
+    (["tune.lora.r=4"], "tune.lora.r=4: tune.lora has no such key with the options chosen; it is null"),
+    (["lm=llama2", "tune.lm.lora.r=2", "tune/lm=frozen"], "use tune/lm=lora"),
+    (["lm=llama2", "lm.architecture.hidden_size=64"], "use lm=tiny"),
+    (["lm.stop.x=3"], "lm.stop.x=3: lm.stop has no such key"),
+    (["generation={num_beam: 3}"], "type each alone, as generation.KEY=VALUE"),
     (["seed=-1"], "seed=-1 must not be negative"),
     (["data.seed=-1"], "data.seed=-1 must not be negative"),
     (["lm.architecture.hidden_size=0"], "lm.architecture.hidden_size=0 must be more than 0"),

@@ -1,5 +1,6 @@
 """The whole path as a user runs it: resume, refusal, kills, signals. Each run is a real process tree with DeepSpeed."""
 
+import functools
 import json
 import signal
 import stat
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 from smallest_run import command, run
@@ -180,6 +182,28 @@ def test_a_finished_run_is_evaluated_again_and_writes_reports(plain: Path, tmp_p
     done = run("task=generate", "run_dir=run", f"images=[{films[0]},{films[1]}]", cwd=plain.parent, smallest=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].strip() == load_run(plain).generate(films)
+
+
+def test_a_run_stored_before_a_key_existed_is_evaluated_shown_and_loaded(plain: Path, tmp_path: Path):
+    subprocess.run(["cp", "-a", str(plain), str(tmp_path / "run")], check=True)
+    file = tmp_path / "run" / "config.yaml"
+    stored = yaml.safe_load(file.read_text())
+    for name in ("lm.family", "lm.compile", "lm.device_map", "lm.prompt.message", "tune.lm", "quant", "checkpoint",
+                 "out", "prepare", "trainer.max_report_tokens", "trainer.weight_decay_on", "evaluate.reference",
+                 "data.version", "data.seed"):  # fmt: skip
+        *groups, key = name.split(".")
+        functools.reduce(dict.__getitem__, groups, stored).pop(key)
+    before = yaml.safe_dump(stored, sort_keys=False)
+    file.write_text(before)
+    done = run(*UNBROKEN, cwd=tmp_path)
+    assert "is finished" in done.stdout, done.stderr
+    done = run(*UNBROKEN, "lm.compile=true", "evaluate.page_studies=3", cwd=tmp_path)
+    assert "lm.compile: False -> True" in done.stderr
+    assert "page_studies" not in done.stderr
+    done = run("task=evaluate", "run_dir=run", "evaluate.splits=[val]", cwd=tmp_path, smallest=False)
+    assert done.returncode == 0, done.stderr
+    load_run(tmp_path / "run")
+    assert file.read_text() == before, "nothing stored is changed"
 
 
 def test_a_mistake_found_before_training_is_mended_in_the_same_folder(tmp_path: Path):
