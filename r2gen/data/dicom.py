@@ -66,23 +66,31 @@ def require_pydicom(path: Path) -> None:
 def _film(dataset: "Dataset") -> Image.Image:
     _refuse_other_than_one_film(dataset)
     kind = str(dataset.PhotometricInterpretation)
+    pixels = _pixels(dataset)
+    if (pixels == pixels[0, 0]).all():
+        raise NoFilm(f"every pixel is {pixels[0, 0]}: it shows nothing; leave it out")
     if kind in _COLOURS:
-        return Image.fromarray(_pixels(dataset)).convert("L")
-    stored = _pixels(dataset).astype(np.float64)
-    if stored.min() == stored.max():
-        raise NoFilm(f"every pixel is {stored.flat[0]:.0f}: it shows nothing; leave it out")
+        return Image.fromarray(pixels).convert("L")
+    stored = pixels.astype(np.float64)
     shown, low, high = _modality(stored, dataset)
     gray = _as_shown(shown, dataset, low=low, high=high)
+    if gray.min() == gray.max():
+        raise NoFilm("its window or lookup table shows every pixel alike: correct or remove the tags")
     if kind == "MONOCHROME1":  # the smallest value is white
         gray = 1 - gray
     return Image.fromarray(np.floor(gray * 255 + 0.5).astype(np.uint8))
 
 
 def _refuse_other_than_one_film(dataset: "Dataset") -> None:
-    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        what = getattr(getattr(dataset, "SOPClassUID", None), "name", None) or "this file"
+    from pydicom.uid import AllTransferSyntaxes, UID_dictionary
+
+    if dataset.file_meta.get("TransferSyntaxUID") not in AllTransferSyntaxes:
+        raise NoFilm("its TransferSyntaxUID is missing or none of the standard's: it is broken")
+    if not any(dataset.get(name) for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        # A damaged length makes a value run on into the patient's name, so only a name the standard lists is shown.
+        what = UID_dictionary.get(str(dataset.get("SOPClassUID")), ("or it is cut short",))[0]
         raise NoFilm(f"it holds no pixels ({what}): leave it out")
-    if "PixelData" not in dataset:
+    if not dataset.get("PixelData"):
         raise NoFilm("it holds floating-point pixels, whose white is unknown: leave it out")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
@@ -92,6 +100,8 @@ def _refuse_other_than_one_film(dataset: "Dataset") -> None:
         raise NoFilm(f"its pixels are {kind}: convert it to MONOCHROME2 or RGB first")
     if kind in _COLOURS and int(dataset.BitsAllocated) != 8:
         raise NoFilm(f"its colours have {dataset.BitsAllocated} bits: convert it to 8-bit RGB first")
+    if int(dataset.get("HighBit", dataset.BitsStored - 1)) != dataset.BitsStored - 1:
+        raise NoFilm(f"HighBit={dataset.HighBit} does not suit BitsStored={dataset.BitsStored}: correct the tags")
     pixels = int(dataset.Rows) * int(dataset.Columns)
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise NoFilm(f"it is too large: {pixels} pixels, the limit is {Image.MAX_IMAGE_PIXELS}")

@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from r2gen.data.dicom import is_dicom, read_dicom
 from r2gen.errors import UserError
@@ -135,4 +135,6 @@ def _chunk(file: IO[bytes]) -> tuple[bytes, bytes]:
 
 def _said(error: BaseException) -> str:
     """Pillow's message on one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its beginning is that of no known format"  # Pillow shows a Python object here
     return " ".join(str(error).split()) or type(error).__name__

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from r2gen.data.annotation_file import refuse
-from r2gen.data.mimic_sections import LAST_PARAGRAPH, sections
+from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
 from r2gen.data.mimic_tables import Film, films_of
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
@@ -130,7 +130,8 @@ def studies_of(films: Mapping[str, list[Film]], *, folder: Path, reports: Path, 
 def choose(parts: Mapping[str, str], policy: Policy) -> tuple[str | None, str]:
     """The reference report of a study, or None and the reason."""
     findings, impression, both = (parts.get(name) for name in ("findings", "impression", "findings_impression"))
-    findings = findings or both  # one text under "FINDINGS AND IMPRESSION" answers for either
+    # One text under FINDINGS AND IMPRESSION answers for either; prose under PORTABLE AP CHEST is findings unnamed.
+    findings = findings or both or parts.get(UNDER_VIEWS)
     if findings is None and impression is None:
         last = parts.get(LAST_PARAGRAPH)
         if policy.without_headings == "last_paragraph" and last is not None:

@@ -20,13 +20,27 @@ HEADINGS = {
     "COMPARISON STUDY": "comparison", "COMPARISON FILM": "comparison", "REFERENCE EXAM": "comparison",
     "TECHNIQUE": "technique", "TECHNICAL FACTORS": "technique",
     "EXAMINATION": "examination", "EXAM": "examination", "STUDY": "examination", "TYPE OF EXAMINATION": "examination",
-    "TYPE OF EXAM": "examination", "WET READ": "wet_read", "ADDENDUM": "addendum", "NOTIFICATION": "notification",
+    "TYPE OF EXAM": "examination", "WET READ": "wet_read", "ADDENDUM": "addendum",
+    "FINAL ADDENDUM": "addendum", "NOTIFICATION": "notification",
     "RECOMMENDATION": "recommendation", "RECOMMENDATIONS": "recommendation", "RECOMMENDATION(S)": "recommendation",
 }  # fmt: skip
 LAST_PARAGRAPH = "last_paragraph"
+UNDER_VIEWS = "views"  # prose under PORTABLE AP CHEST, say: findings, as MIMIC-CXR's own reader takes it
+_VIEW = re.compile(r"\b(CHEST|PORTABLE|FRONTAL|LATERAL|LAT|RIBS|(PA|AP|ONE|TWO|SINGLE) (VIEWS?|FILMS?|RADIOGRAPHS?))\b")
+_NO_VIEW = re.compile(r"\b(CT|MRI?|HISTORY|COMPARISONS?|INDICATIONS?|REASON|TECHNIQUE|EXAM(INATION)?|DATE)\b")
+_ORGAN = re.compile(
+    r"(LUNGS?|PLEURA|HEART|CARDIAC|MEDIASTINUM|HIL[AI]|BON(ES|Y)|OSSEOUS|SOFT TISSUE|AIRWAYS?|DIAPHRAGM|LINES?|TUBES?|"
+    r"CATHETER|SUPPORT|DEVICES?|ABDOMEN|VASCULAR|OTHER)\b"
+)
+_INSIDE = (UNDER_VIEWS, "organ")  # headings that do not end the section they stand in
+_RUNS_ON = {"findings": _INSIDE, "findings_impression": _INSIDE, UNDER_VIEWS: _INSIDE, "impression": ("organ",)}
 _LIKENESS = 0.85  # of a misspelt heading, IMPRESSOIN or FINIDNGS; a word left out is less alike, and no misspelling
 _HEADING = re.compile(r"^[ \t]*([A-Z][A-Z0-9 \t()/,&.'-]{2,60}?)[ \t]*:", re.MULTILINE)
+_LOWER = re.compile(
+    r"^[ \t]*([A-Z][A-Za-z/ ]*[a-z][A-Za-z/() ]*):(?=\s|\Z)", re.MULTILINE
+)  # Impression: known ones only
 _ALONE = re.compile(r"^[ \t]*([A-Z][A-Z \t/]{5,30}?)[ \t]*$", re.MULTILINE)  # without a colon, a known one only
+_WORD = re.compile(r"[A-Za-z]{2,}")
 _FINAL_REPORT = re.compile(r"^[ \t]*FINAL[ \t]+REPORT\b[ \t]*:?", re.MULTILINE | re.IGNORECASE)
 
 
@@ -34,9 +48,10 @@ def sections(report: str) -> dict[str, str]:
     """Section name to its text, each on one line; empty sections are left out.
 
     Texts under headings of one name are joined in their order. What stands before the last FINAL REPORT line (a wet
-    read) is no part of the report. A heading is in capitals at the start of a line, with a colon or alone; unknown
-    ones end the section before. `findings_impression` is both in one; `last_paragraph` stands there only where neither
-    findings nor impression do.
+    read) is no part of the report. A heading stands at the start of a line, in capitals with a colon; a known one may
+    be in small letters (Impression:) or alone on its line. Unknown ones end the section before, but one that names an
+    organ or views (LUNGS, AP VIEW) runs on within findings. `findings_impression` is both in one. `views` is prose
+    under a heading that names views only; `last_paragraph` stands there only where none of these four does.
     """
     text = _final(report.replace("\r\n", "\n").replace("\r", "\n"))
     marks = list(_headings(text))
@@ -44,9 +59,9 @@ def sections(report: str) -> dict[str, str]:
     ends = [start for start, _, _ in marks[1:]] + [len(text)]
     for (_, begin, name), end in zip(marks, ends, strict=bool(marks)):
         content = one_line(text[begin:end])
-        if content:
+        if content and (name != UNDER_VIEWS or len(_WORD.findall(content)) > 3):  # PA AND LATERAL: ___ is a title
             found[name] = f"{found[name]} {content}" if name in found else content
-    if not {"findings", "impression", "findings_impression"} & set(found):
+    if not {"findings", "impression", "findings_impression", UNDER_VIEWS} & set(found):
         found |= _last_paragraph(text)
     return found
 
@@ -66,14 +81,29 @@ def _final(report: str) -> str:
 
 def _headings(text: str) -> Iterator[tuple[int, int, str]]:
     """(start of the heading, start of its text, section), in the order of the text."""
-    found = [(one.start(), one.end(), section_of(one[1]) or f"other:{one_line(one[1])}")
-             for one in _HEADING.finditer(text)]  # fmt: skip
-    taken = {start for start, _, _ in found}
-    for one in _ALONE.finditer(text):
+    found: dict[int, tuple[int, str]] = {}
+    for one in _HEADING.finditer(text):
         name = section_of(one[1])
-        if name is not None and one.start() not in taken:
-            found.append((one.start(), one.end(), name))
-    yield from sorted(found)
+        if name is not None or text[one.end() : one.end() + 1].strip() == "":  # AP CHEST, 5:11 A.M. is none
+            found[one.start()] = (one.end(), name or _unknown(one[1]))
+    for pattern in (_ALONE, _LOWER):
+        for one in pattern.finditer(text):
+            name = section_of(one[1]) if pattern is _ALONE else HEADINGS.get(one_line(one[1].upper()))
+            if name is not None:
+                found.setdefault(one.start(), (one.end(), name))
+    inside = ""
+    for start, (end, name) in sorted(found.items()):
+        if name not in _RUNS_ON.get(inside, ()):
+            inside = name
+            yield start, end, name
+
+
+def _unknown(heading: str) -> str:
+    """What a heading of none of HEADINGS opens: `views`, `organ`, or a section of its own."""
+    heading = one_line(heading)
+    if _ORGAN.match(heading):
+        return "organ"
+    return UNDER_VIEWS if _VIEW.search(heading) and not _NO_VIEW.search(heading) else f"other:{heading}"
 
 
 @cache

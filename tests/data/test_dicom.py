@@ -122,6 +122,19 @@ REFUSED = [
     ({"Rows": 60_000, "Columns": 60_000}, "too large"),
     ({"Rows": 65}, "cannot be decoded"),
     ({"PixelData": b"\0\0"}, "cannot be decoded"),
+    ({"PixelData": b""}, "holds no pixels"),
+    ({"HighBit": 15}, "HighBit=15 does not suit BitsStored=12"),
+    ({"WindowCenter": 9000, "WindowWidth": 100}, "shows every pixel alike"),
+    (
+        {
+            "pixels": np.full((8, 8, 3), 9, np.uint8),
+            "bits": 8,
+            "SamplesPerPixel": 3,
+            "PlanarConfiguration": 0,
+            "PhotometricInterpretation": "RGB",
+        },
+        r"every pixel is \[9 9 9\]",
+    ),
 ]
 
 
@@ -131,6 +144,17 @@ def test_what_gives_no_film_is_refused_by_name(changes: dict[str, Any], words: s
     with pytest.raises(UserError, match=rf"a\.dcm.*{words}") as refused:
         read_film(path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_damaged_length_shows_no_patient(tmp_path: Path) -> None:
+    film = dicom(tmp_path / "a.dcm", None, PatientName="SECRET^NAME")
+    whole = film.read_bytes()
+    sop = whole.index(b"\x08\0\x16\0UI") + 6  # the class of the film now runs on over the patient's name
+    film.write_bytes(whole[:sop] + (len(whole) - sop - 2).to_bytes(2, "little") + whole[sop + 2 :])
+    assert b"SECRET" in str(pydicom.dcmread(film).SOPClassUID).encode()
+    with pytest.raises(UserError, match="holds no pixels") as refused:
+        read_film(film)
+    assert "SECRET" not in str(refused.value)
 
 
 def test_a_file_without_suffix_is_known_by_its_mark_and_a_foreign_dcm_by_its_lack(tmp_path: Path) -> None:

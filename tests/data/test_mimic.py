@@ -57,7 +57,7 @@ def test_sections_are_found_whatever_stands_around_them() -> None:
    No consolidation: lungs are clear.  Tube ends
  at the carina.
 
- PORTABLE AP:  another heading, of no known section.
+ DATE:  another heading, of no known section.
 
  FINDINGS:  Second film unchanged.
  IMPRESSION
@@ -80,6 +80,27 @@ def test_a_report_without_headings_has_a_last_paragraph_and_an_empty_one_nothing
     assert sections("FINAL REPORT\n INDICATION:  Cough.\n") == {"indication": "Cough."}
     assert sections("FINDINGS:\n\n IMPRESSION:  Fine.") == {"impression": "Fine."}
     assert sections("") == {}
+
+
+def test_findings_are_found_under_the_names_of_views_and_organs_and_in_small_letters() -> None:
+    def findings(text: str) -> str | None:
+        return mimic.choose(sections(f"FINAL REPORT\n{text}"), mimic.Policy())[0]
+
+    title = " PA AND LATERAL CHEST RADIOGRAPH:  ___\n\n HISTORY:  Cough.\n\n"
+    assert findings(f"{title} PORTABLE AP CHEST:  Lungs are clear throughout.\n\n IMPRESSION:  Fine.") == (
+        "Lungs are clear throughout.")  # fmt: skip
+    assert (
+        findings(f"{title} FINDINGS:  Clear.\n\n IMPRESSION:  Fine.\n\n CHEST:  Not this, it has no heading.")
+        == "Clear."
+    )
+    assert findings(f"{title} IMPRESSION:  Fine.") is None, "a title alone is no findings"
+    assert findings(" CHEST PAIN HISTORY:  A long one of many words.\n IMPRESSION:  Fine.") is None
+    assert findings(" AP CHEST, 5:11 A.M., ___ COMPARED TO ___\n\n IMPRESSION:  Fine.") is None
+    organs = "AP VIEW:  Low.\n LUNGS:  Clear.\n HEART:  Normal.\n"
+    assert findings(f" FINDINGS:\n {organs}\n NOTIFICATION:  none") == "AP VIEW: Low. LUNGS: Clear. HEART: Normal."
+    assert findings(" Findings: Clear.\n Heart: normal.\n\n Impression:\n Fine.\n") == "Clear. Heart: normal."
+    after = sections(" IMPRESSION:  Fine.\n ____________\n FINAL ADDENDUM\n A rib.")
+    assert (after["impression"], after["addendum"]) == ("Fine.", "A rib.")
 
 
 @pytest.mark.parametrize(
