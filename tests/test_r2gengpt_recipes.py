@@ -32,6 +32,7 @@ def test_a_recipe_has_the_originals_values(recipe: str):
     _, mode, data = recipe.split("_")
     plain = composed(f"experiment={recipe}", "data.root=/data", "lm.path=/lm", "vision.path=/swin")
     assert plain["tune"]["vision"] == {"shallow": "frozen", "delta": "lora", "deep": "full"}[mode]
+    assert plain["data"]["images"] == "images", "the last part of its --base_dir"
     assert plain["trainer"]["epochs"] == {"iu": 15, "mimic": 5}[data]
     assert plain["evaluate"]["max_reference_tokens"] == {"iu": 60, "mimic": 100}[data]
     assert plain["generation"]["max_new_tokens"] == {"iu": 100, "mimic": 120}[data]
