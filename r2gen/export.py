@@ -45,7 +45,8 @@ def export(config: Config, device: torch.device, stop: StopRequest) -> None:
         if out.exists() and any(out.iterdir()) and not (out / EXPORTED).is_file():
             raise UserError(f"out={out} holds other files: give an empty or a new folder")
         if config["quant"]["mode"] != "none" and config["tune"]["lm"]["mode"] == "lora":
-            raise UserError("task=export: LoRA over a quantised language model cannot be merged into it")
+            raise UserError("task=export: LoRA over a quantised language model cannot be merged into it: pass on the "
+                            "run folder, or train with quant=none")  # fmt: skip
         write(config, out)
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
         print(f"exported {out}: {size / 2**20:,.1f} MiB; load_run({str(out)!r}) reads it", flush=True)

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -44,6 +45,9 @@ def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
     job_file = folder.path / f"{config['task']}.yaml"
     lock = folder.lock()
     try:
+        if config["task"] == "check":  # what another configuration left: never a table that this one did not make
+            shutil.rmtree(folder.path / "tokenizer", ignore_errors=True)
+            (folder.path / "check.json").unlink(missing_ok=True)
         write_whole(job_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         return _run_ranks(config, job_file, lock)
     finally:
@@ -57,11 +61,10 @@ def _make_check_folder(config: dict[str, Any]) -> None:
     if config["run_dir"] is None:
         config["run_dir"] = absolute(f"outputs/check-{config['choices']['lm']}-{mark[:8]}")
     folder = Path(config["run_dir"])
-    if (folder / "check.yaml").is_file():
-        return
-    RunFolder(folder).create()
     if RunFolder(folder).exists():
         raise UserError(f"run_dir={folder} holds a run: task=check writes a folder of its own, give another")
+    if not (folder / "check.yaml").is_file():
+        RunFolder(folder).create()
 
 
 def import_checkpoint(config: dict[str, Any], *, overrides: list[str]) -> int:

@@ -79,6 +79,9 @@ class Preflight:
         tokenizer = None if lm["path"] else build.run_tokenizer(lm, self.data, Path(self.config["run_dir"]))
         self.lm = build.build_lm(lm, self.config["quant"], tokenizer=tokenizer, seed=self.config["seed"],
                                  bf16=self.bf16, device=self.device)  # fmt: skip
+        broken = next((name for name, part in stored(self.model_inside) if not _finite(part)), None)
+        if broken:
+            raise Fails(f"{broken} has values that are not finite", fix=_broken_fix(self.model_inside.dtype))
         parameters = list(self.model_inside.parameters())
         return (f"{sum(values(p) for p in parameters):,} in {len(parameters)} tensors, "
                 f"{weight_bytes(self.model_inside) / 2**30:.4g} GiB, {self.model_inside.config.model_type}, "
@@ -140,6 +143,8 @@ class Preflight:
         with torch.no_grad():
             features, real = self.model.vision(batch.films_BVHW, batch.views_BV)
             image, whole = self.model.projector(features), self.model.wrap(batch)[0]
+        if not bool(features.isfinite().all()):
+            raise Fails("the encoder's features are not finite", fix="give vision.path weights that are whole")
         found = (f"{int(real.sum())} features of {features.shape[-1]} from the encoder, {image.shape[-1]} from the "
                  f"projector, {self.lm.dim} in the language model, prompts of {whole.shape[1]} positions")  # fmt: skip
         if not image.shape[-1] == whole.shape[-1] == self.lm.dim:
@@ -171,7 +176,7 @@ class Preflight:
         found = (f"{loss:.3f} nats a token in {str(self.model_inside.dtype).removeprefix('torch.')}; guessing would be "
                  f"{math.log(self.rows):.3f}")  # fmt: skip
         if not math.isfinite(loss):
-            raise Fails(found, fix="use lm.dtype=bfloat16 or float32: float16 overflows beyond 65,504")
+            raise Fails(found, fix=_broken_fix(self.model_inside.dtype))
         return found
 
     def decoding_profile(self) -> str:
@@ -237,6 +242,16 @@ class Preflight:
 
     def memory(self) -> str:
         return memory_found(self.model, self.config, device=self.device, bytes_a_study=self.peak_bytes_a_study)
+
+
+def _finite(part: torch.Tensor) -> bool:
+    return not part.is_floating_point() or bool(torch.stack(part.aminmax()).isfinite().all())  # without a copy
+
+
+def _broken_fix(dtype: torch.dtype) -> str:
+    if dtype == torch.float16:
+        return "use lm.dtype=bfloat16 or float32: float16 overflows beyond 65,504"
+    return "the checkpoint is damaged: fetch lm.path again"
 
 
 def _checksums(model: nn.Module) -> dict[str, int]:

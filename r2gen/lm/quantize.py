@@ -26,13 +26,18 @@ def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> Qua
     int8 is LLM.int8() (Dettmers et al., 2022) without its outlier columns: those are chosen over the whole flattened
     batch, so that a report would depend on its neighbours. nf4 is QLoRA's (Dettmers et al., 2023). int8_weight_only is
     torchao's: weights are multiplied out in `dtype`, activations are not rounded. Raises UserError where the package is
-    not installed.
+    not installed, or does not load.
     """
     if mode == "none":
         return None
     package = PACKAGES[mode]
     if find_spec(package) is None:
         raise UserError(f"quant={mode} needs the package {package}: pip install -c constraints.txt -e '.[quant]'")
+    try:
+        import_module(package)
+    except (ImportError, OSError, RuntimeError) as error:  # a library of the GPU's that is not there, or another torch
+        raise UserError(f"quant={mode}: the package {package} does not load here ({error}): install it again, or use "
+                        "quant=none") from error  # fmt: skip
     if mode == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
     if mode == "nf4":

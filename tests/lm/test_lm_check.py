@@ -74,11 +74,25 @@ def test_a_missing_tensor_fails_the_first_row_and_no_other_is_reached(checkpoint
     assert {row.status for row in others} == {NOT_REACHED}
 
 
-def test_a_weight_that_is_not_finite_fails_the_forward_row(checkpoint: Path, tmp_path: Path):
-    change(checkpoint, **{"model.norm.weight": torch.full((64,), torch.inf)})
-    rows = rows_of(preflight(f"lm.path={checkpoint}", folder=tmp_path))
+@pytest.mark.parametrize(
+    ("value", "quant"), [(torch.nan, "none"), (torch.nan, "int8"), (torch.inf, "int8_weight_only")]
+)
+def test_a_weight_that_is_not_finite_is_named(checkpoint: Path, tmp_path: Path, value: float, quant: str):
+    name = "model.layers.0.self_attn.q_proj.weight"
+    weight = load_file(checkpoint / "model.safetensors")[name]
+    weight[3, 5] = value
+    change(checkpoint, **{name: weight})
+    row = rows_of(preflight(f"lm.path={checkpoint}", f"quant={quant}", folder=tmp_path))["weights"]
+    assert (row.status, row.fix) == (FAIL, "the checkpoint is damaged: fetch lm.path again")
+    assert name in row.found
+
+
+def test_what_overflows_in_float16_is_told_another_dtype(checkpoint: Path, tmp_path: Path):
+    change(checkpoint, **{"model.norm.weight": torch.full((64,), 6e4)})
+    rows = rows_of(preflight(f"lm.path={checkpoint}", "lm.dtype=float16", folder=tmp_path))
     assert rows["weights"].status == PASS
     assert rows["forward"].status == FAIL
+    assert "lm.dtype=bfloat16" in rows["forward"].fix
     assert rows["gradients"].status == NOT_REACHED
 
 
@@ -130,6 +144,8 @@ def test_frozen_bytes_that_move_are_found(tmp_path: Path):
 
 def test_the_command_leaves_with_2_a_table_and_a_file(checkpoint: Path, tmp_path: Path):
     change(checkpoint, **{"lm_head.weight": None})
+    (tmp_path / "check" / "tokenizer").mkdir(parents=True)  # what a check of another configuration left
+    (tmp_path / "check" / "check.yaml").touch()
     done = run(*SMALL, f"lm.path={checkpoint}", "run_dir=check", cwd=tmp_path, smallest=False)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -138,3 +154,4 @@ def test_the_command_leaves_with_2_a_table_and_a_file(checkpoint: Path, tmp_path
     assert done.stderr.strip().endswith("the fixes stand in the table")
     found = json.loads((tmp_path / "check" / "check.json").read_text(encoding="utf-8"))
     assert [row["status"] for row in found["rows"]] == [FAIL] + [NOT_REACHED] * 12
+    assert not (tmp_path / "check" / "tokenizer").exists()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,14 @@ def test_nf4_refuses_rows_that_bitsandbytes_gets_wrong_on_the_cpu():
 def test_a_missing_package_is_one_line_with_the_command(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(quantize, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"quant=int8 needs the package bitsandbytes: pip install .*'\.\[quant\]'"):
+        loaded(GOLDEN, "int8")
+
+
+def test_a_package_that_does_not_load_is_told_from_a_broken_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "bitsandbytes.py").write_text("raise ImportError('libcudart.so.99: cannot open')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
+    with pytest.raises(UserError, match=r"quant=int8: the package bitsandbytes does not load here \(libcudart"):
         loaded(GOLDEN, "int8")
 
 
