@@ -27,6 +27,7 @@ from r2gen.model_card import card
 from r2gen.run_folder import EXPORTED_LM, RunFolder
 from r2gen.stop import StopRequest
 from r2gen.train.checkpoint import EXPORTED, exported_tensors, load_best
+from r2gen.vision.hub import swin_folder
 from r2gen.vision.swin_names import model_arguments, swin_config
 
 Config = dict[str, Any]
@@ -81,7 +82,7 @@ def write(config: Config, out: Path) -> None:
 
 def as_exported(config: Config, *, lm_inside: bool) -> Config:
     """The run's configuration for weights that are there: nothing trains, and no path of this machine but the LM's."""
-    swin = swin_config(config["vision"]["path"])
+    swin = swin_config(swin_folder(config["vision"]["path"]))
     vision = {**config["vision"], "path": None}
     if swin is not None:
         vision["model_args"] = model_arguments(swin, path="config.json") | (vision.get("model_args") or {})

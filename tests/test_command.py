@@ -85,10 +85,32 @@ def test_what_a_language_model_cannot_do_is_left_out_of_every_profile_or_both_fi
 
 @pytest.mark.usefixtures("hydra")
 def test_vision_tune_and_projector_compose_in_every_combination():
-    combinations = list(itertools.product(options("vision"), options("tune"), options("tune/lm"), options("projector")))
-    for vision, tune, tune_lm, projector in combinations:
-        if tune != "delta" or vision != "tiny":
-            composed(f"vision={vision}", f"tune={tune}", f"tune/lm={tune_lm}", f"projector={projector}")
+    """These options reach into no other group, so their nodes can be put together; one combination shows it."""
+    plain = composed()
+    groups = ("vision", "projector", "tune", "tune/lm")
+    nodes: dict[str, dict[str, dict]] = {group: {} for group in groups}
+    for group in groups:
+        for option in options(group):
+            other = composed("vision=swin_base", f"{group}={option}")  # lora_targets, which tune=delta needs
+            nodes[group][option] = other["tune"]["lm"] if group == "tune/lm" else other[group]
+            if group != "tune/lm":
+                assert {name for name in plain if plain[name] != other[name]} <= {"vision", group}, option
+
+    def together(vision: str, projector: str, tune: str, tune_lm: str) -> dict:
+        return plain | {"vision": nodes["vision"][vision], "projector": nodes["projector"][projector],
+                        "tune": nodes["tune"][tune] | {"lm": nodes["tune/lm"][tune_lm]}}  # fmt: skip
+
+    combinations = list(itertools.product(*(options(group) for group in groups)))
+    for combination in combinations:
+        both = together(*combination)
+        config.check(both)
+        if combination[0] == "tiny" and combination[2] == "delta":
+            with pytest.raises(UserError, match=r"tune=delta needs vision\.lora_targets"):
+                compat.refuse(both)
+        else:
+            compat.refuse(both)
+    typed = [f"{group}={option}" for group, option in zip(groups, combinations[-1], strict=True)]
+    assert composed(*typed) == together(*combinations[-1])
     assert len(combinations) >= 72
 
 

@@ -13,6 +13,7 @@ from timm.models import load_state_dict_from_hf
 from torch import nn
 
 from r2gen.errors import UserError
+from r2gen.vision.hub import swin_folder
 from r2gen.vision.swin_names import create_swin, swin_config
 from r2gen.vision.transforms import FilmTransform
 from r2gen.vision.views import ConcatViews, MeanViews
@@ -113,6 +114,7 @@ def create_backbone(
     """timm's model without its head, its weights read strictly (timm converts older layouts of its own)."""
     if name not in timm.list_models():
         raise UserError(f"vision.name={name} is no timm model: timm.list_models() lists them")
+    path = swin_folder(path)
     swin = swin_config(path)
     if path is not None and swin is not None:
         return create_swin(name, path, swin, tensors=tensors_at(path, file), model_args=model_args)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers import SwinConfig, SwinModel
 
@@ -59,6 +60,36 @@ def test_the_features_are_the_same(old: bool, prefix: str, swin: tuple[Path, Swi
     with torch.no_grad():
         expected = model(films_N3HW).last_hidden_state
         torch.testing.assert_close(encoder(folder).encode(films_N3HW), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_a_hub_id_in_the_local_cache_is_read_like_its_folder(
+    file: str, swin: tuple[Path, SwinModel], monkeypatch: pytest.MonkeyPatch
+):
+    folder, model = swin
+    cache = folder / "cache"
+    snapshot = cache / "models--microsoft--swin" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (cache / "models--microsoft--swin" / "refs").mkdir()
+    (cache / "models--microsoft--swin" / "refs" / "main").write_text("0" * 40)
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.setattr(constants, name, str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"vision\.path=microsoft/swin is no folder here, and cannot be fetched"):
+        encoder(Path("microsoft/swin"))
+    (folder / "config.json").rename(snapshot / "config.json")
+    (snapshot / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
+    with pytest.raises(UserError, match=r"vision\.path=microsoft"):
+        encoder(Path("microsoft/swin"))
+    if file.endswith(".bin"):
+        torch.save(load_file(folder / "model.safetensors"), snapshot / file)
+    else:
+        (folder / file).rename(snapshot / file)
+    films_N3HW = torch.randn(2, 3, 32, 32)
+    read = encoder(Path("microsoft/swin"))
+    with torch.no_grad():
+        torch.testing.assert_close(read.encode(films_N3HW), model(films_N3HW).last_hidden_state, rtol=1e-5, atol=1e-5)
+    assert read.mean_C.tolist() == [0.5] * 3
 
 
 @pytest.mark.parametrize("harm", ["missing", "left over", "other shape", "swapped rows"])
