@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from r2gen.data.annotation_file import read_splits, refuse
+from r2gen.data.annotation_file import read_splits, refuse, shown
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
 from r2gen.data.film_check import check_films
 from r2gen.data.images import read_film
@@ -75,10 +75,10 @@ class AnnotatedReports:
                 self._compare(study.id, entry, split=split, place=place)
             except _Fault as fault:
                 named = isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]
-                self._faults.append(f"{place} (id {_shown(named)}): {fault}" if named else f"{place} {fault}")
+                self._faults.append(f"{place} (id {shown(named)}): {fault}" if named else f"{place} {fault}")
                 continue
             for view in study.views:
-                self._films.setdefault(view, f"{place} (id {study.id})")
+                self._films.setdefault(view, f"{place} (id {shown(study.id)})")
             studies.append(study)
         return tuple(studies)
 
@@ -110,7 +110,7 @@ class AnnotatedReports:
         """Ids are unique; a study or a patient that stands in two splits would be learnt and scored."""
         before = self._first.setdefault(("id", id), (split, place))[1]
         if before != place:
-            raise _Fault(f"id {_shown(id)} stands at {before} and at {place}: ids must be unique, and no study may be "
+            raise _Fault(f"id {shown(id)} stands at {before} and at {place}: ids must be unique, and no study may be "
                          "in two splits")  # fmt: skip
         for key, what in (("study_id", "study"), ("subject_id", "patient")):
             name = entry.get(key)
@@ -120,7 +120,7 @@ class AnnotatedReports:
                 raise _Fault(f"{key} {name!r:.40} is neither a number nor a text")
             split_before, before = self._first.setdefault((key, str(name)), (split, place))
             if split_before != split:
-                raise _Fault(f"{what} {_shown(str(name))} stands at {before} and at {place}: a {what} belongs to one "
+                raise _Fault(f"{what} {shown(str(name))} stands at {before} and at {place}: a {what} belongs to one "
                              f"split (compared by {key})")  # fmt: skip
 
 
@@ -140,8 +140,3 @@ def _view(view: Any) -> str:
 
 def _has_surrogate(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text)
-
-
-def _shown(text: str) -> str:
-    """A name for a message: short, on one line, printable."""
-    return text[:80] if text.isprintable() else repr(text[:80])

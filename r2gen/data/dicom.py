@@ -1,6 +1,7 @@
 """A film from a DICOM file, as a viewer shows it: rescaled, windowed, MONOCHROME1 inverted. Needs the extra [dicom]."""
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ SUFFIXES = (".dcm", ".dicom", ".dic")
 MARK = b"DICM"  # after 128 bytes that mean nothing
 INSTALL = "pip install 'r2gen[dicom]'"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
+# Start of a JPEG 2000 codestream, then the ends and starts of its columns and rows: a decoder makes room for them before it reads on.
+_JPEG_2000_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4})", re.DOTALL)
 Floats = npt.NDArray[np.float64]
 
 
@@ -67,6 +70,8 @@ def _film(dataset: "Dataset") -> Image.Image:
     _refuse_other_than_one_film(dataset)
     kind = str(dataset.PhotometricInterpretation)
     pixels = _pixels(dataset)
+    if pixels.shape[:2] != (dataset.Rows, dataset.Columns):  # pydicom takes an excess for more frames
+        raise NoFilm("it holds more pixels than its Rows and Columns say: correct the tags")
     if (pixels == pixels[0, 0]).all():
         raise NoFilm(f"every pixel is {pixels[0, 0]}: it shows nothing; leave it out")
     if kind in _COLOURS:
@@ -112,6 +117,10 @@ def _pixels(dataset: "Dataset") -> npt.NDArray[Any]:
     from pydicom.pixels import pixel_array
 
     syntax = dataset.file_meta.TransferSyntaxUID
+    said = _JPEG_2000_SIZE.search(dataset.PixelData, 0, 4096) if syntax.is_compressed else None
+    right, bottom, left, top = (int.from_bytes(number) for number in said.groups()) if said else (0, 0, 0, 0)
+    if said and (right - left, bottom - top) != (dataset.Columns, dataset.Rows):
+        raise NoFilm("its compressed picture is of another size than its Rows and Columns say: it is broken")
     try:
         return pixel_array(dataset)
     except (RuntimeError, NotImplementedError) as error:

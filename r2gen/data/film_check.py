@@ -1,5 +1,6 @@
 """Every film of a data set is looked at before training: its place, header and end, or its pixels. Imports no torch."""
 
+import errno
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from r2gen.data.annotation_file import refuse
+from r2gen.data.annotation_file import refuse, shown
 from r2gen.data.dicom import MARK, SUFFIXES, require_pydicom
 from r2gen.data.images import BROKEN, decode_film, one_picture, open_image
 from r2gen.errors import UserError
@@ -35,8 +36,7 @@ def check_films(films: Mapping[str, str], images: Path, *, annotation: Path, dec
     """
     known, began = (_read_cache(images, gray_bits) if decode else {}), time.monotonic()
     if decode:
-        print(f"checking {len(films):,} films (data.check=full), {len(known):,} known from {cache_file(images)}",
-              flush=True)  # fmt: skip
+        print(f"checking {len(films):,} films (data.check=full), {len(known):,} known by size and time", flush=True)
     root = images.resolve()
 
     def look(view: str) -> tuple[str, Stamp | None, str | None]:
@@ -49,7 +49,7 @@ def check_films(films: Mapping[str, str], images: Path, *, annotation: Path, dec
     faults, good = [], dict[str, Stamp]()
     for view, stamp, fault in _in_threads(look, list(films), "decode" if decode else "films"):
         if fault is not None:
-            faults.append(f"{films[view]}: film {view} {fault}")
+            faults.append(f"{films[view]}: film {shown(view)} {fault}")
         elif stamp is not None:
             good[view] = stamp
     if decode:
@@ -131,8 +131,14 @@ def _decoded(path: Path, gray_bits: int | None) -> str | None:
 
 
 def cache_file(images: Path) -> Path:
-    """Where the films of a folder that could be decoded are kept: $XDG_CACHE_HOME/r2gen, readable by its owner."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """Where the films of a folder that could be decoded are kept: $XDG_CACHE_HOME/r2gen, readable by its owner.
+
+    Raises OSError where neither that nor a home is known, as in a container that runs under a number.
+    """
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, "XDG_CACHE_HOME and HOME are not set") from error
     return home / "r2gen" / f"films-{hashlib.sha256(str(images.resolve()).encode()).hexdigest()[:16]}.json"
 
 
@@ -148,11 +154,10 @@ def _read_cache(images: Path, gray_bits: int | None) -> dict[str, Stamp]:
 
 
 def _write_cache(images: Path, gray_bits: int | None, films: Mapping[str, Stamp]) -> None:
-    file = cache_file(images)
     try:
+        file = cache_file(images)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_whole(file, json.dumps({"reader": READER, "gray_bits": gray_bits, "films": films}))
         file.chmod(0o600)
     except OSError as error:
-        print(f"the films are not remembered ({file}: {error.strerror}): data.check=full decodes them again next time",
-              flush=True)  # fmt: skip
+        print(f"the films are not remembered ({error}): data.check=full decodes them again next time", flush=True)

@@ -69,7 +69,8 @@ class TimmEncoder(nn.Module):
                 self.num_tokens = self.eval().encode(torch.zeros(1, 3, image_size_px, image_size_px)).shape[1]
         except (AssertionError, RuntimeError, ValueError) as error:  # a transformer knows one size only
             raise UserError(
-                f"vision.image_size_px={image_size_px} does not suit vision.name={name}: {error}"
+                f"vision.image_size_px={image_size_px} does not suit vision.name={name}: {error}\n"
+                f"a transformer is built for one size: add vision.model_args={{img_size: {image_size_px}}}"
             ) from error
         self.train()
         self.join = MeanViews() if views == "mean" else ConcatViews(max_views, self.dim)

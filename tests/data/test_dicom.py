@@ -123,6 +123,7 @@ REFUSED = [
     ({"Rows": 65}, "cannot be decoded"),
     ({"PixelData": b"\0\0"}, "cannot be decoded"),
     ({"PixelData": b""}, "holds no pixels"),
+    ({"PixelData": RAMP.tobytes() * 2}, "more pixels than"),
     ({"HighBit": 15}, "HighBit=15 does not suit BitsStored=12"),
     ({"WindowCenter": 9000, "WindowWidth": 100}, "shows every pixel alike"),
     (
@@ -146,6 +147,18 @@ def test_what_gives_no_film_is_refused_by_name(changes: dict[str, Any], words: s
     assert "\n" not in str(refused.value)
 
 
+def test_a_jpeg_2000_picture_of_another_size_is_refused_before_room_is_made_for_it(
+    tmp_path: Path, shared: Path
+) -> None:
+    whole = bytearray((shared / "data/films/pydicomdata_RG1_J2KI.dcm").read_bytes())
+    size = whole.index(b"\xff\x4f\xff\x51") + 8
+    whole[size : size + 8] = (60_000).to_bytes(4) * 2
+    (tmp_path / "a.dcm").write_bytes(whole)
+    with pytest.raises(UserError, match="of another size than"):
+        read_film(tmp_path / "a.dcm")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_damaged_length_shows_no_patient(tmp_path: Path) -> None:
     film = dicom(tmp_path / "a.dcm", None, PatientName="SECRET^NAME")
     whole = film.read_bytes()

@@ -116,7 +116,7 @@ def test_full_finds_broken_pixels_that_fast_does_not_and_remembers_the_good_film
     with pytest.raises(UserError, match=r"pixels\.png cannot be read"):
         check(images, "pixels.png", "good.png", decode=True)
     check(images, "good.png", "good.jpg", decode=True)
-    assert "2 films (data.check=full), 1 known from" in capsys.readouterr().out
+    assert "2 films (data.check=full), 1 known by size" in capsys.readouterr().out
     assert cache_file(images).stat().st_mode & 0o777 == 0o600
     NOISE.resize((8, 8)).save(images / "good.png")
     (images / "good.jpg").write_bytes(b"now broken")
@@ -125,3 +125,16 @@ def test_full_finds_broken_pixels_that_fast_does_not_and_remembers_the_good_film
         check(images, "good.png", "good.jpg", decode=True)
     cache_file(images).write_text("torn")
     check(images, "good.png", decode=True)
+
+
+def test_without_a_home_nothing_is_remembered_and_odd_names_stay_on_one_line(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)  # a container that runs under a number without a name
+    check(images, "good.png", decode=True)
+    assert "the films are not remembered" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"film 'a\\n\\x1b\[31m.png' does not exist") as refused:
+        check(images, "a\n\x1b[31m.png", "good.png")
+    assert "\n" not in str(refused.value)

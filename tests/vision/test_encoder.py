@@ -194,3 +194,8 @@ def test_a_film_of_the_right_size_stays_as_it_is():
     pixels_HW, _ = films(1, size=16)
     film = Image.fromarray(pixels_HW[0, 0].numpy())
     assert torch.equal(FilmTransform(16)(film), pixels_HW[0, 0])
+
+
+def test_a_size_that_a_transformer_was_not_built_for_is_refused_with_the_option_that_builds_it() -> None:
+    with pytest.raises(UserError, match=r"add vision\.model_args=\{img_size: 64\}"):
+        TimmEncoder(name="vit_tiny_patch16_224", image_size_px=64, model_args={"img_size": 32, "depth": 1})
