@@ -14,6 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from r2gen.data.collate import NO_TARGET
 from r2gen.lm.decoding import check_room, decode, left_pad, longest
 from r2gen.lm.decoding_profile import Decoding
+from r2gen.lm.precise import double_precision
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer
 
@@ -70,10 +71,11 @@ class CausalLM(nn.Module):
         """See LanguageModel.generate. Padding may stand anywhere. Raises UserError where the report may not fit."""
         self.check(decoding)
         width = longest(mask_BT)
-        embeds_BTE, mask_BT = left_pad(prompt_BTE.to(self.model.dtype), mask_BT)
+        embeds_BTE, mask_BT = left_pad(prompt_BTE, mask_BT)
         embeds_BTE, mask_BT = embeds_BTE[:, -width:], mask_BT[:, -width:]
         check_room(self.model, prompt=mask_BT.shape[1], new=decoding.max_new_tokens)
-        with evaluating(self.model):
+        with evaluating(self.model), double_precision(self.model):
+            embeds_BTE = embeds_BTE.to(self.model.dtype)
             return decode(self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids)
 
     def check(self, decoding: Decoding) -> None:

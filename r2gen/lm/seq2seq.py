@@ -11,6 +11,7 @@ from r2gen.errors import UserError
 from r2gen.lm.causal import cross_entropy, evaluating, recomputed
 from r2gen.lm.decoding import decode, longest, right_pad
 from r2gen.lm.decoding_profile import Decoding
+from r2gen.lm.precise import double_precision
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer
 
@@ -66,9 +67,10 @@ class Seq2SeqLM(nn.Module):
         """See LanguageModel.generate. Padding may stand anywhere in the prompt: it is moved out of the way."""
         self.check(decoding)
         width = longest(mask_BT)
-        embeds_BTE, mask_BT = right_pad(prompt_BTE.to(self.model.dtype), mask_BT)
+        embeds_BTE, mask_BT = right_pad(prompt_BTE, mask_BT)
         embeds_BTE, mask_BT = embeds_BTE[:, :width], mask_BT[:, :width]
-        with evaluating(self.model):
+        with evaluating(self.model), double_precision(self.model):
+            embeds_BTE = embeds_BTE.to(self.model.dtype)
             return decode(self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids,
                           start_id=self.start_id)  # fmt: skip
 

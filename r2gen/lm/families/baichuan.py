@@ -107,7 +107,8 @@ class NormHead(nn.Linear):
     """A head whose rows count with length 1. The weight stays as it is stored, so that it can be trained and saved."""
 
     def forward(self, hidden_BQE: torch.Tensor) -> torch.Tensor:
-        length_V = torch.linalg.vector_norm(self.weight, dim=1, dtype=torch.float32).clamp(min=1e-12)
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        length_V = torch.linalg.vector_norm(self.weight, dim=1, dtype=dtype).clamp(min=1e-12)
         return super().forward(hidden_BQE) * length_V.reciprocal().to(hidden_BQE.dtype)
 
 
