@@ -46,7 +46,8 @@ def main(job_file: Path) -> int:
     except Stopped:
         say_why("stopped by a signal")
         if dist.is_first():
-            print(f"stopped; the same command goes on from the last checkpoint in {folder.path}", flush=True)
+            again = f"the same command goes on from the last checkpoint in {folder.path}"
+            print(f"stopped; {again if config['task'] == 'train' else 'the same command starts anew'}", flush=True)
         return STOPPED
     except Exception as error:
         say_why(f"{type(error).__name__}: {error}")
