@@ -24,9 +24,9 @@ from r2gen.lm.tokenizer import read_tokenizer
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import merge_lora
 from r2gen.model_card import card
-from r2gen.run_folder import EXPORTED_LM, RunFolder
+from r2gen.run_folder import EXPORTED, EXPORTED_LM, RunFolder
 from r2gen.stop import StopRequest
-from r2gen.train.checkpoint import EXPORTED, exported_tensors, load_best
+from r2gen.train.checkpoint import exported_tensors, load_best
 from r2gen.vision.hub import swin_folder
 from r2gen.vision.swin_names import model_arguments, swin_config
 
@@ -72,7 +72,7 @@ def write(config: Config, out: Path) -> None:
     (out / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False, allow_unicode=True), encoding="utf-8")
     facts = RunFolder(run_dir).facts()
     kept = [one for one in facts["overrides"] if not one.lstrip("+").startswith(PRIVATE)]
-    origin = {"checkpoint": digest, "lm_inside": inside, "lm_hash": lm_hash}
+    origin = {"checkpoint": digest, "lm_inside": inside, "lm_hash": lm_hash, "run_status": facts["status"]}
     record = {key: facts.get(key) for key in ("format", "name", "git", "versions", "data_hash", "identity", "imported")}
     record |= {"status": "finished", "reason": None, "overrides": kept, "seconds": {}, "exported": origin}
     (out / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -71,6 +71,7 @@ def import_checkpoint(config: dict[str, Any], *, overrides: list[str]) -> int:
     """Make the run folder of an original checkpoint; `overrides` give its configuration, as if they had been typed."""
     config = with_absolute_paths({**config, "checkpoint": absolute(config["checkpoint"])})
     folder = RunFolder(Path(config["run_dir"]))
+    folder.refuse_exported(fresh=config["fresh"])
     folder.create()
     lock = folder.lock()
     try:
@@ -120,6 +121,7 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
     if config["run_dir"] is None:
         config["run_dir"] = absolute(f"outputs/train-{name}-{mark[:8]}")
     folder = RunFolder(Path(config["run_dir"]))
+    folder.refuse_exported(fresh=config["fresh"])
     if config["fresh"] or not (folder.exists() and _is_finished(folder, config)):
         check_data(config["data"])
     folder.create()

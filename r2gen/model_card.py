@@ -29,7 +29,7 @@ def card(run: Config, stored: Config, record: dict[str, Any], model: ReportGener
     choices, lm = stored["choices"], stored["lm"]
     origin = record["exported"]
     scored = Path(run["run_dir"]) / "metrics.json"
-    scores = f"```\n{table_of(scored)}\n```" if scored.is_file() else "Not scored before it was exported."
+    scores = scores_of(scored, origin["checkpoint"])
     parts = {"encoder": model.vision, "projector": model.projector, "language model": model.lm.model}
     counts = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()):,}" for name, part in parts.items())  # type: ignore[attr-defined]
     where = (
@@ -42,6 +42,8 @@ def card(run: Config, stored: Config, record: dict[str, Any], model: ReportGener
         f"Trained by R2GenGPT's own program: its `{imported['checkpoint']}`, sha256 {imported['sha256']}.\n"
         "What stands under Training is the recipe of that program, not a record.\n" if imported else ""
     )  # fmt: skip
+    if not came and origin["run_status"] != "finished":
+        came = f"Exported before its training had ended: that was {origin['run_status']}.\n"
     tune = f"encoder {run['tune']['vision']}, language model {run['tune']['lm']['mode']}"
     trainer = run["trainer"]
     original = "".join(f"- R2GenGPT's: {choice}\n" for choice in original_choices(run))
@@ -84,7 +86,7 @@ language model's own licences.
 
 {scores}
 
-{recipe(scored)}Decoding: `{json.dumps(stored["generation"])}`.
+Decoding: `{json.dumps(stored["generation"])}`.
 
 ## Intended use
 
@@ -94,13 +96,16 @@ language model's own licences.
 {LIMITS}"""
 
 
-def recipe(metrics: Path) -> str:
-    """How each score was computed; scores compare only where that agrees."""
-    if not metrics.is_file():
-        return ""
-    signatures = json.loads(metrics.read_text(encoding="utf-8")).get("signatures", {})
-    lines = "".join(f"- {name}: `{text}`\n" for name, text in signatures.items())
-    return f"Scores compare only where these agree:\n\n{lines}\n" if lines else ""
+def scores_of(metrics: Path, checkpoint: str) -> str:
+    """The tables, and how each score was computed: scores compare only where that agrees.
+
+    Only those of this checkpoint: training scores others too, which need not be the best.
+    """
+    found = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+    if found.get("checkpoint") != checkpoint:
+        return "Not scored before it was exported."
+    lines = "".join(f"- {name}: `{text}`\n" for name, text in found.get("signatures", {}).items())
+    return f"```\n{table_of(metrics)}\n```\n\nScores compare only where these agree:\n\n{lines}"
 
 
 def header(group: str, choice: Any) -> str:

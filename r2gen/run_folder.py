@@ -20,6 +20,7 @@ from r2gen.errors import UserError
 from r2gen.provenance import canonical
 
 FORMAT = 1
+EXPORTED = "model.safetensors"  # the weights in a folder that task=export wrote
 EXPORTED_LM = "./lm"  # the language model in a folder that task=export wrote
 OURS = {".lock", "config.yaml", "run.json"}  # what may lie in a folder whose first start was killed
 # What changes neither weights nor scores: where, how fast, how loud.
@@ -77,6 +78,12 @@ class RunFolder:
 
     def exists(self) -> bool:
         return self.run_file.is_file()
+
+    def refuse_exported(self, *, fresh: bool) -> None:
+        """Such a folder has no checkpoints/, so it would pass for a start that trained nothing, which is cleared."""
+        if (self.path / EXPORTED).is_file() and not fresh:
+            raise UserError(f"run_dir={self.path} holds an exported model: give another folder, or fresh=true to "
+                            "remove it")  # fmt: skip
 
     def create(self) -> None:
         """Make the folder, readable by its owner alone: it holds patient text."""

@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from smallest_run import ROOT, SMALLEST
+from smallest_run import ROOT, SMALLEST, run
 from test_r2gengpt_recipes import composed
 
 from r2gen import load_run
@@ -120,3 +120,28 @@ def test_the_card_says_what_a_user_must_know(tmp_path: Path):
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds other files"):
         export({**RunFolder(run_dir).config(), "out": str(tmp_path / "other")}, CPU, StopRequest())
+
+
+def test_scores_of_another_checkpoint_stay_off_the_card(tmp_path: Path):
+    """While a run trains, metrics.json holds the last validation, which need not be the best one."""
+    run_dir = a_run(tmp_path, "random_lm")
+    RunFolder(run_dir).record(status="stopped")
+    metrics = {"splits": {"val": {"studies": 8, "systems": {"model": {"bleu_4": 0.987}}}}, "signatures": {"bleu": "x"}}
+    for checkpoint, shown in (
+        ("step-00000009, in training", False),
+        (Checkpoints(run_dir, keep=1).best_digest(), True),
+    ):
+        (run_dir / "metrics.json").write_text(json.dumps({**metrics, "checkpoint": checkpoint}))
+        export({**RunFolder(run_dir).config(), "out": str(tmp_path / "out")}, CPU, StopRequest())
+        card = (tmp_path / "out" / "README.md").read_text()
+        assert ("0.987" in card) == ("bleu: `x`" in card) == shown
+        assert "before its training had ended: that was stopped" in card
+
+
+def test_an_exported_model_is_not_trained_over(tmp_path: Path):
+    (tmp_path / "run.json").write_text('{"format": 1}')
+    (tmp_path / "model.safetensors").touch()
+    done = run(f"run_dir={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "holds an exported model" in done.stderr
+    assert (tmp_path / "model.safetensors").is_file()

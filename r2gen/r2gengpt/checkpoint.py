@@ -77,6 +77,8 @@ def _checked(tensors: dict[Any, Any], file: Path) -> dict[str, torch.Tensor]:
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise UserError(f"checkpoint={file}: model[{name!r}] is a {type(tensor).__name__}, not a tensor by name")
+        if tensor.layout is not torch.strided or tensor.is_quantized:
+            raise UserError(f"checkpoint={file}: {name} is sparse or quantised, not a plain tensor")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise UserError(f"checkpoint={file}: {name} holds values that are not finite")
         kept[name] = tensor.float() if tensor.is_floating_point() else tensor

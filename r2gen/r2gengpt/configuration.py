@@ -36,6 +36,9 @@ def configuration(composed: DictConfig, overrides: list[str]) -> tuple[dict[str,
     recipe = typed.get("experiment") or f"{RECIPE}_{found['mode']}_{found['data'] or 'iu'}"
     if recipe.startswith(f"{RECIPE}_") and recipe.split("_")[1] != found["mode"]:
         raise UserError(f"experiment={recipe}: the checkpoint's tensors are those of {found['mode']}")
+    tunes = [override for override in overrides if key_of(override) == "tune"][1:]  # the first is ROOM_FOR_LORA
+    if any(tune != f"tune={found['mode']}" for tune in tunes):
+        raise UserError(f"{tunes[-1]}: the checkpoint's tensors are those of {found['mode']}")
     if found["mode"] == "delta" and not {"tune.lora.alpha"} & (found["overrides"].keys() | typed.keys()):
         raise UserError("the checkpoint does not say its LoRA alpha (vis_alpha), without which its weights mean "
                         "nothing: type tune.lora.alpha=16, or what it was trained with")  # fmt: skip

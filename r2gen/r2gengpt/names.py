@@ -12,6 +12,7 @@ PARTS = {"llama_proj.": "projector.linear.", "layer_norm.": "projector.norm."}
 VISION, PEFT = "visual_encoder.", "base_model.model."
 OURS = "vision.backbone."
 LORA = re.compile(r"\.lora_[AB]\.default\.weight$")
+WITHOUT_ADAPTER = re.compile(r"(\.lora_[AB])(?=\.weight$)")  # as peft writes an adapter by itself
 
 
 def mode_of(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -19,7 +20,7 @@ def mode_of(tensors: Mapping[str, torch.Tensor]) -> str:
     encoder = [name for name in tensors if name.startswith(VISION) and not DERIVED.search(name)]
     if not encoder:
         return "shallow"
-    return "delta" if any(LORA.search(name) for name in encoder) else "deep"
+    return "delta" if any(LORA.search(our_name(name) or "") for name in encoder) else "deep"
 
 
 def lora_layers(tensors: Mapping[str, torch.Tensor]) -> tuple[list[str], int]:
@@ -45,7 +46,7 @@ def our_name(name: str) -> str | None:
     if not name.startswith(VISION):
         return None
     timm = timm_name(name.removeprefix(VISION).removeprefix(PEFT))
-    return None if timm is None else OURS + timm
+    return None if timm is None else OURS + WITHOUT_ADAPTER.sub(r"\1.default", timm)
 
 
 def original_name(name: str) -> str:

@@ -25,12 +25,11 @@ from torch import nn
 
 from r2gen import dist
 from r2gen.errors import UserError
-from r2gen.run_folder import write_whole
+from r2gen.run_folder import EXPORTED, write_whole
 from r2gen.train.engine import set_masters, trainable_tensors
 
 FORMAT = 1
 LAST, BEST = "last", "best"
-EXPORTED = "model.safetensors"  # in a folder that task=export wrote
 
 
 @dataclass

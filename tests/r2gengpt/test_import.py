@@ -210,7 +210,7 @@ def test_a_pickle_payload_is_refused_and_not_run(key: str, folder: Path, tmp_pat
 @pytest.mark.parametrize(
     "content", [b"", b"no checkpoint", [1, 2], {"state_dict": {}}, {"model": {"a": 1}},
                 {"model": {"a": torch.tensor([float("nan")])}}, {"model": {}, "optimizer": {}},
-                {"model": {}, "config": 3}, {"model": {}, "step": "many"}]
+                {"model": {"a": torch.ones(2).to_sparse()}}, {"model": {}, "config": 3}, {"model": {}, "step": "many"}]
 )  # fmt: skip
 def test_another_file_is_refused(content: Any, tmp_path: Path):
     file = tmp_path / "delta.pth"
@@ -225,3 +225,20 @@ def test_a_model_that_ours_is_not_is_refused_by_its_option(option: str, value: A
     torch.save({**content, "config": {option: value}}, tmp_path / "delta.pth")
     with pytest.raises(UserError, match=option):
         facts(read_checkpoint(tmp_path / "delta.pth"))
+
+
+def test_lora_named_as_peft_writes_an_adapter_is_the_same(folder: Path, tmp_path: Path):
+    content = torch.load(folder / "delta" / "delta.pth", weights_only=True)
+    model = {name.replace(".default", ""): tensor for name, tensor in content["model"].items()}
+    torch.save({**content, "model": model}, tmp_path / "delta.pth")
+    assert facts(read_checkpoint(tmp_path / "delta.pth")) == facts(read_checkpoint(folder / "delta" / "delta.pth"))
+    run = imported(tmp_path / "delta.pth", folder, "delta", tmp_path / "run")
+    assert max(errors(run.model, *golden(folder, "delta")).values()) < 1e-5
+
+
+def test_a_typed_mode_that_the_tensors_are_not_is_refused(folder: Path, tmp_path: Path):
+    done = run("task=import", f"checkpoint={folder / 'delta' / 'delta.pth'}", "run_dir=run", "tune=deep",
+               *paths(folder, "delta"), cwd=tmp_path, smallest=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "tune=deep: the checkpoint's tensors are those of delta" in done.stderr
+    assert not (tmp_path / "run").exists()
