@@ -246,7 +246,7 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
         profile=profile, metrics_file=metrics_file(config), data_hash=provenance.data_hash(config["data"]),
         code=provenance.git_revision()["revision"], quant=config["quant"]["mode"], batch_size=settings["batch_size"],
         workers=config["trainer"]["workers"], best=weighted_scores(settings["best"]),
-        page_studies=settings["page_studies"], device=job.device, stop=stop,
+        page_studies=settings["page_studies"], nearest_most=settings["nearest_studies"], device=job.device, stop=stop,
         cut=reference_cut(settings, job.model.lm.tokenizer), original=original_choices(config),
     )  # fmt: skip
 

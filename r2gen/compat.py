@@ -150,7 +150,7 @@ POSITIVE = {
 }  # fmt: skip
 NOT_NEGATIVE = {
     "trainer": ("warmup_steps", "weight_decay", "gradient_clipping", "min_learning_rate", "workers", "film_cache_mib"),
-    "evaluate": ("page_studies",),
+    "evaluate": ("page_studies", "nearest_studies"),
 }
 
 

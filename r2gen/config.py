@@ -153,6 +153,7 @@ class EvaluateConfig:
     max_reference_tokens: int | None = MISSING  # where evaluate.reference=truncated cuts, in tokens of the LM
     best: str = MISSING  # weighted scores, such as 0.5*bleu_4 + 0.5*cider; the best checkpoint has the largest on val
     page_studies: int = MISSING  # studies shown in report.html
+    nearest_studies: int = MISSING  # of training, looked through for the null row of the nearest films; 0: no row
 
 
 @dataclass

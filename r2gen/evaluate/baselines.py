@@ -1,4 +1,4 @@
-"""Null rows: what a table of scores is worth is seen beside one constant report and beside reports of the wrong study.
+"""Null rows: what a table of scores is worth is seen beside reports that no model wrote, or wrote of another study.
 
 The constant report is chosen on the validation split. BLEU-4 and CIDEr of every training report, given to all
 validation studies at once, are computed from postings (which reference holds an n-gram, and how often).
@@ -7,7 +7,7 @@ validation studies at once, are computed from postings (which reference holds an
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,11 @@ def constant_report(train: Sequence[str], val: Mapping[str, str], score: Selecti
         candidates, key=lambda report: -sum(constant.bleu_4_and_cider(report))
     )  # ties: first in the alphabet
     return max(ranked[:_SHORTLIST], key=lambda report: score(val, {id: report for id in val}))  # noqa: C420 - for mypy
+
+
+def random_reports(ids: Iterable[str], train: Sequence[str], seed: int) -> dict[str, str]:
+    """Every study with a training report drawn from the seed and its own id, whatever other studies there are."""
+    return {id: random.Random(f"{seed} {id}").choice(train) for id in ids}
 
 
 def shuffled_reports(reports: Mapping[str, str], seed: int) -> dict[str, str]:

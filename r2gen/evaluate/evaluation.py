@@ -13,19 +13,21 @@ from r2gen.compat import SCORES_OF
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
-from r2gen.evaluate.baselines import constant_report, shuffled_reports
+from r2gen.evaluate.baselines import constant_report, random_reports, shuffled_reports
 from r2gen.evaluate.generate import Generator, predict
 from r2gen.evaluate.html import FILM_SIZES_PX, shown_studies, write_page
 from r2gen.evaluate.likelihood import Teacher, likelihood
+from r2gen.evaluate.nearest import joined, nearest_studies, read_nearest, spread, write_nearest
 from r2gen.evaluate.predictions import Prediction, predictions_file, read_predictions, write_predictions
 from r2gen.evaluate.scores import Metric, Scores
 from r2gen.evaluate.scoring import score_reports
+from r2gen.evaluate.wording import wording_entry
 from r2gen.lm.decoding_profile import Decoding
 from r2gen.run_folder import write_whole
 from r2gen.stop import StopRequest
 
 FORMAT = 1
-NULL_SEED = 0  # of the shuffled row
+NULL_SEED = 0  # of the random and the shuffled row
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Scored(Generator, Teacher, Protocol):
 class Evaluation:
     """Scores splits of one data set with one decoding profile, and keeps metrics.json and report.html up to date.
 
+    `nearest_most` is how many training studies are looked through for the nearest films, 0 for no such row.
     `profile` is the decoding's name, in file names and headers; `data_hash`, `code` and `quant` say, with the
     checkpoint and the decoding, what made a prediction; `best` has the weights of the scores that pick the best
     checkpoint; `cut` adds scores against cut references, which then pick it; `original` says which of R2GenGPT's
@@ -52,14 +55,14 @@ class Evaluation:
     def __init__(
         self, *, run_dir: Path, data: ReportData, datasets: Mapping[str, StudyDataset], metrics: Mapping[str, Metric],
         decoding: Decoding, profile: str, metrics_file: Path, data_hash: str, code: str | None, quant: str,
-        batch_size: int, workers: int, best: Mapping[str, float], page_studies: int, device: torch.device,
-        stop: StopRequest, cut: ReferenceCut | None = None, original: Sequence[str] = (),
+        batch_size: int, workers: int, best: Mapping[str, float], page_studies: int, nearest_most: int,
+        device: torch.device, stop: StopRequest, cut: ReferenceCut | None = None, original: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.run_dir, self.data, self.datasets, self.metrics = run_dir, data, datasets, metrics
         self.decoding, self.profile, self.metrics_file = decoding, profile, metrics_file
         self.data_hash, self.code, self.quant = data_hash, code, quant
         self.batch_size, self.workers, self.device, self.stop = batch_size, workers, device, stop
-        self.best, self.page_studies = best, page_studies
+        self.best, self.page_studies, self.nearest_most = best, page_studies, nearest_most
         self.cut, self.original = cut, original
 
     def selection(self, scores: Mapping[str, float]) -> float:
@@ -92,6 +95,7 @@ class Evaluation:
         """Scores of each split in full, with null rows. Predictions under the same header are not made again."""
         entries, skipped, signature = {}, {}, ""
         constant = self._constant() if dist.is_first() else None
+        nearest = self._nearest(splits)
         for split in splits:
             dataset = self.datasets[split]
             if not len(dataset):
@@ -100,9 +104,12 @@ class Evaluation:
             predictions = self._predictions(model, split, checkpoint=checkpoint)
             likely = self._likelihood(model, split, checkpoint=checkpoint)
             if dist.is_first():
-                systems = self._systems(predictions, constant)
-                cut = self._systems(predictions, constant, self.cut) if self.cut else None
-                entries[split] = self._entry(len(predictions), systems, cut) | {"likelihood": likely}
+                reports = {"model": {one.id: one.report for one in predictions}}
+                reports |= self._null_rows(reports["model"], constant, nearest)
+                systems = self._systems(predictions, reports)
+                cut = self._systems(predictions, reports, self.cut) if self.cut else None
+                worded = wording_entry(reports["model"], _references(predictions, None), self._train_reports())
+                entries[split] = self._entry(len(predictions), systems, cut) | {"wording": worded, "likelihood": likely}
                 signature = systems["model"].signature
         if not dist.is_first():
             return {}
@@ -148,16 +155,53 @@ class Evaluation:
         return predict(model, dataset, self.decoding, batch_size=self.batch_size, workers=self.workers,
                        device=self.device, stop=self.stop, title=title)  # fmt: skip
 
-    def _systems(self, predictions: Sequence[Prediction], constant: str | None,
+    def _systems(self, predictions: Sequence[Prediction], reports: Mapping[str, Mapping[str, str]],
                  cut: ReferenceCut | None = None) -> dict[str, Scores]:  # fmt: skip
-        reports = {one.id: one.report for one in predictions}
         references = _references(predictions, cut)
-        systems = {"model": self._score(predictions, cut)}
+        return {system: score_reports(self.metrics, references, given) for system, given in reports.items()}
+
+    def _null_rows(self, reports: Mapping[str, str], constant: str | None,
+                   nearest: Mapping[str, str]) -> dict[str, dict[str, str]]:  # fmt: skip
+        """The reports of each null row that there can be, by the model's reports of the same studies."""
+        rows = {}
         if constant is not None:
-            systems["constant"] = score_reports(self.metrics, references, dict.fromkeys(references, constant))
+            rows["constant"] = dict.fromkeys(reports, constant)
+        if self._train_reports():
+            rows["random"] = random_reports(reports, self._train_reports(), seed=NULL_SEED)
+        if nearest:
+            of_training = {study.id: study.report for study in self.datasets["train"].studies}
+            rows["nearest"] = {id: of_training[nearest[id]] for id in reports}
         if len(reports) > 1:
-            systems["shuffled"] = score_reports(self.metrics, references, shuffled_reports(reports, seed=NULL_SEED))
-        return systems
+            rows["shuffled"] = shuffled_reports(reports, seed=NULL_SEED)
+        return rows
+
+    def _train_reports(self) -> list[str]:
+        return [study.report for study in self.datasets["train"].studies]
+
+    def _nearest(self, splits: Sequence[str]) -> dict[str, str]:
+        """Study id to the training study of the nearest films, kept in nearest.json; empty where the row is left out.
+
+        Every rank looks through its share of the training studies.
+        """
+        train = spread(self.datasets["train"].studies, self.nearest_most)
+        if not train:
+            return {}
+        file = self.run_dir / "nearest.json"
+        kept = read_nearest(file, data_hash=self.data_hash, compared=len(train)) if dist.is_first() else {}
+        known = dist.first_of([kept])
+        new = [study for split in splits for study in self.datasets[split].studies if study.id not in known]
+        if not new:
+            return known
+        own = train[dist.rank() :: dist.world()]
+        try:
+            found = nearest_studies(self.data, own, new, each=self.stop.leave_if_asked)
+        except UserError as error:
+            raise UserError(f"{error} (the row \"nearest\" reads training films; evaluate.nearest_studies=0 leaves "
+                            "it out)") from error  # fmt: skip
+        known |= joined(dist.gather(found))
+        if dist.is_first():
+            write_nearest(file, known, data_hash=self.data_hash, compared=len(train))
+        return known
 
     def _score(self, predictions: Sequence[Prediction], cut: ReferenceCut | None = None) -> Scores:
         return score_reports(self.metrics, _references(predictions, cut), {one.id: one.report for one in predictions})
@@ -173,7 +217,7 @@ class Evaluation:
         def score(references: Mapping[str, str], reports: Mapping[str, str]) -> float:
             return self.selection(score_reports(metrics, references, reports).corpus)
 
-        return constant_report([study.report for study in train], {study.id: study.report for study in val}, score)
+        return constant_report(self._train_reports(), {study.id: study.report for study in val}, score)
 
     def _entry(self, studies: int, systems: Mapping[str, Scores], cut: Mapping[str, Scores] | None) -> dict[str, Any]:
         entry = {

@@ -1,11 +1,13 @@
 """Scores as a plain-text table: systems as rows, scores as columns."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from r2gen.errors import UserError
+from r2gen.evaluate.wording import wording_line
 
 # The order of the columns; scores of other names follow in the order in which they come.
 COLUMNS = (
@@ -25,6 +27,8 @@ COLUMNS = (
     "findings_recall",
     "findings_f1",
 )
+# In metrics.json and the page's table of findings, not here: a row would not fit on a line.
+LEFT_OUT = re.compile("findings_(precision|recall)_(micro|macro)_")
 
 
 MIN_CELL = len("0.000")
@@ -33,7 +37,7 @@ WIDTH = 118  # of a line; columns that do not fit stand in a further table under
 
 def terminal_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """The table of systems (rows, in the order given) and scores to three decimals; "-" where a row lacks one."""
-    given = list(dict.fromkeys(score for scores in rows.values() for score in scores))
+    given = list(dict.fromkeys(score for scores in rows.values() for score in scores if not LEFT_OUT.match(score)))
     columns = [score for score in COLUMNS if score in given] + [score for score in given if score not in COLUMNS]
     blocks, wide = [list[str]()], max(map(len, rows), default=0)
     room = WIDTH - wide
@@ -69,7 +73,8 @@ def table_of(file: Path) -> str:
     try:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         splits = {name: (int(split["studies"]), dict(split["systems"])) for name, split in metrics["splits"].items()}
-        likely = {name: likelihood_line(split.get("likelihood")) for name, split in metrics["splits"].items()}
+        below = {name: wording_line(split.get("wording"))
+                 + likelihood_line(split.get("likelihood")) for name, split in metrics["splits"].items()}  # fmt: skip
         cut = {name: (int(split["truncated"]["tokens"]), dict(split["truncated"]["systems"]))
                for name, split in metrics["splits"].items() if "truncated" in split}  # fmt: skip
         original = [str(choice) for choice in metrics.get("original_choices", [])]
@@ -78,7 +83,7 @@ def table_of(file: Path) -> str:
     tables = []
     for name, (studies, systems) in splits.items():
         counted = f"{name}: {studies} {'study' if studies == 1 else 'studies'}"
-        tables.append(f"{counted}, decoding {metrics.get('generation')}\n{terminal_table(systems)}{likely[name]}")
+        tables.append(f"{counted}, decoding {metrics.get('generation')}\n{terminal_table(systems)}{below[name]}")
         if name in cut:
             tokens, systems = cut[name]
             tables.append(f"{counted}, against references cut to {tokens} tokens\n{terminal_table(systems)}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from r2gen.data.phantom_reports import FINDINGS, write_report
 from r2gen.errors import UserError
-from r2gen.evaluate.baselines import ConstantScores, constant_report, shuffled_reports
+from r2gen.evaluate.baselines import ConstantScores, constant_report, random_reports, shuffled_reports
 from r2gen.evaluate.nlg import Bleu, Cider
 
 TEXTS = st.lists(st.sampled_from(["the", "heart", "is", "no", "effusion", "."]), min_size=1, max_size=12).map(" ".join)
@@ -77,3 +77,14 @@ def test_no_study_keeps_its_report_and_every_report_is_given_once(studies: int, 
 def test_one_study_alone_keeps_its_report() -> None:
     assert shuffled_reports({"a": "x"}, 0) == {"a": "x"}
     assert shuffled_reports({}, 0) == {}
+
+
+def test_a_random_report_is_of_training_and_does_not_depend_on_the_other_studies() -> None:
+    train = [f"report {number}" for number in range(50)]
+    ids = [str(number) for number in range(40)]
+    given = random_reports(ids, train, 0)
+    assert list(given) == ids
+    assert set(given.values()) <= set(train)
+    assert len(set(given.values())) > 15
+    assert random_reports(ids[7:9], train, 0) == {id: given[id] for id in ids[7:9]}
+    assert random_reports(ids, train, 1) != given
