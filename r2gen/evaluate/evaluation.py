@@ -110,6 +110,9 @@ class Evaluation:
                 cut = self._systems(predictions, reports, self.cut) if self.cut else None
                 worded = wording_entry(reports["model"], _references(predictions, None), self._train_reports())
                 entries[split] = self._entry(len(predictions), systems, cut) | {"wording": worded, "likelihood": likely}
+                if nearest:
+                    entries[split]["nearest"] = {"compared": min(self.nearest_most, len(self.datasets["train"])),
+                                                 "train": len(self.datasets["train"])}  # fmt: skip
                 signature = systems["model"].signature
         if not dist.is_first():
             return {}

@@ -73,7 +73,7 @@ def table_of(file: Path) -> str:
     try:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         splits = {name: (int(split["studies"]), dict(split["systems"])) for name, split in metrics["splits"].items()}
-        below = {name: wording_line(split.get("wording"))
+        below = {name: nearest_line(split.get("nearest")) + wording_line(split.get("wording"))
                  + likelihood_line(split.get("likelihood")) for name, split in metrics["splits"].items()}  # fmt: skip
         cut = {name: (int(split["truncated"]["tokens"]), dict(split["truncated"]["systems"]))
                for name, split in metrics["splits"].items() if "truncated" in split}  # fmt: skip
@@ -92,6 +92,13 @@ def table_of(file: Path) -> str:
         ["R2GenGPT's choices that were on:\n" + "\n".join(f"  {choice}" for choice in original)] if original else []
     )
     return "\n\n".join(tables + skipped + chosen)
+
+
+def nearest_line(found: Mapping[str, int] | None) -> str:
+    """How much of training the nearest films were looked for in, as a line below the table, where it was not all."""
+    if found is None or found["compared"] == found["train"]:
+        return ""
+    return f"\nnearest: among {found['compared']:,} of {found['train']:,} training studies (evaluate.nearest_studies)"
 
 
 def likelihood_line(found: Mapping[str, Any] | None) -> str:

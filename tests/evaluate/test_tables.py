@@ -22,7 +22,13 @@ def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_pat
     assert "no scores yet" in table_of(tmp_path / "metrics.json")
     metrics = {
         "generation": "greedy",
-        "splits": {"val": {"studies": 1, "systems": {"model": {"bleu_4": 0.5}, "constant": {"bleu_4": 0.25}}}},
+        "splits": {
+            "val": {
+                "studies": 1,
+                "systems": {"model": {"bleu_4": 0.5}, "constant": {"bleu_4": 0.25}},
+                "nearest": {"compared": 20, "train": 3000},
+            }
+        },
         "skipped": {"test": "the split is empty"},
     }
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
@@ -31,6 +37,7 @@ def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_pat
         "          bleu_4\n"
         "model      0.500\n"
         "constant   0.250\n"
+        "nearest: among 20 of 3,000 training studies (evaluate.nearest_studies)\n"
         "\n"
         "test: skipped, the split is empty"
     )  # fmt: skip
