@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from r2gen.lm.quantize import is_quantised
+
 LARGEST = 1_000_000_000  # parameters: 8 GB more while reports are written. Published models beyond are in 16 bits
 
 
@@ -43,4 +45,5 @@ def _served(model: PreTrainedModel) -> bool:
 
 def _plain(parameter: nn.Parameter) -> bool:
     partitioned = hasattr(parameter, "ds_id")  # DeepSpeed's ZeRO 3
-    return parameter.dtype == torch.float32 and not parameter.is_meta and not partitioned
+    own = is_quantised(parameter) or partitioned or parameter.is_meta
+    return parameter.dtype == torch.float32 and not own

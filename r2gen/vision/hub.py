@@ -1,6 +1,7 @@
 """A Swin in transformers' layout by hub id: microsoft/swin-base-patch4-window7-224 is what R2GenGPT names."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -9,6 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from r2gen.vision.swin_names import swin_config
 
 FACTS = ["config.json", "preprocessor_config.json"]
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def swin_folder(path: str | None) -> str | None:
@@ -18,12 +20,11 @@ def swin_folder(path: str | None) -> str | None:
     """
     if path is None or Path(path).expanduser().exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", path):
         return path
-    try:
+    with suppress(LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
         if swin_config(snapshot_download(path, allow_patterns=FACTS)) is None:
             return path
-        folder = snapshot_download(path, allow_patterns=[*FACTS, "model.safetensors"])
-        if not (Path(folder) / "model.safetensors").is_file():
-            folder = snapshot_download(path, allow_patterns=[*FACTS, "pytorch_model.bin"])
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
-        return path
-    return folder
+        for name in WEIGHTS:
+            folder = snapshot_download(path, allow_patterns=[*FACTS, name])
+            if (Path(folder) / name).is_file():
+                return folder
+    return path
