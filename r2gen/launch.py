@@ -135,9 +135,13 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
             if _is_finished(folder, config):
                 print(f"{folder.path} is finished (fresh=true starts over)\n\n{table_of(folder.path / 'metrics.json')}")
                 return DONE
+        earlier = folder.finished()
         _describe(folder, config, name=name, overrides=overrides, data_hash=data_hash, mark=mark)
         status = _run_ranks(config, folder.config_file, lock)
-        _record_end(folder, status)
+        if status == FIXABLE and earlier is not None and earlier.last == folder.last():
+            folder.restore(earlier)  # refused before its first step: the finished run is what it was
+        else:
+            _record_end(folder, status)
         return status
     finally:
         folder.unlock()

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,6 +68,15 @@ def _shown(leaves: dict[str, Any], name: str) -> str:
     return str(leaves[name]) if name in leaves else "(not there)"
 
 
+@dataclass(frozen=True)
+class Finished:
+    """config.yaml and run.json of a finished run as they stand, and its last checkpoint's name."""
+
+    config: str
+    facts: str
+    last: str | None
+
+
 class RunFolder:
     """Reads and writes the small files of one run; every write is whole or not there."""
 
@@ -121,6 +131,21 @@ class RunFolder:
         for item in sorted(self.path.iterdir(), key=lambda item: item == self.run_file):
             if item.name != ".lock":
                 shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+
+    def last(self) -> str | None:
+        """The name of the newest checkpoint's folder."""
+        link = self.path / "checkpoints" / "last"
+        return link.readlink().name if link.is_symlink() else None
+
+    def finished(self) -> Finished | None:
+        """What a finished run says of itself, to be put back; None where there is none."""
+        if not self.exists() or self.facts()["status"] != "finished":
+            return None
+        return Finished(self.config_file.read_text(encoding="utf-8"), self.run_file.read_text("utf-8"), self.last())
+
+    def restore(self, finished: Finished) -> None:
+        write_whole(self.config_file, finished.config)
+        write_whole(self.run_file, finished.facts)
 
     def config(self) -> dict[str, Any]:
         try:

@@ -114,6 +114,8 @@ def test_fewer_epochs_than_trained_are_refused(plain: Path):
     done = run(*UNBROKEN, "trainer.epochs=1", cwd=plain.parent)
     assert done.returncode == 2
     assert "trainer.epochs" in done.stderr
+    assert facts(plain)["status"] == "finished"
+    assert "is finished" in run(*UNBROKEN, cwd=plain.parent).stdout
 
 
 def test_fresh_gives_the_same_result_again(plain: Path, tmp_path: Path):
