@@ -86,11 +86,15 @@ def test_a_run_leaves_all_its_files_to_its_owner_alone(unbroken: Path):
 
 
 def test_the_table_has_null_rows_and_meteor(unbroken: Path):
-    systems = json.loads((unbroken / "metrics.json").read_text())["splits"]["test"]["systems"]
+    split = json.loads((unbroken / "metrics.json").read_text())["splits"]["test"]
+    systems = split["systems"]
+    assert split["intervals"].keys() == systems.keys()
+    for found in split["intervals"].values():
+        assert set(found) == {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "meteor"}
     assert set(systems) == {"model", "constant", "random", "nearest", "shuffled"}
     assert set(systems["model"]) >= {"bleu_1", "bleu_4", "cider", "meteor", "findings_f1"}
     table = (unbroken.parent / "stdout").read_text()
-    assert all(word in table for word in (*systems, "bleu_4", " different; ", "report.html"))
+    assert all(word in table for word in (*systems, "bleu_4", "model, 95 %: ", " different; ", "report.html"))
 
 
 def test_the_same_command_again_shows_the_table_and_trains_nothing(plain: Path):

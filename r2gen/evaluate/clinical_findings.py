@@ -15,7 +15,7 @@ from r2gen.evaluate.scoring import check_texts, signature
 UNCERTAIN = ("positive", "negative", "ignore")
 NORMAL = "normal"
 RATES = ("f1", "precision", "recall")
-_SETS = {"14": OBSERVATIONS, "5": FIVE}
+SETS = {"14": OBSERVATIONS, "5": FIVE}
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,7 @@ class Findings:
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
-        pairs = {id: (label_report(references[id]), label_report(reports[id])) for id in references}
-        cells = {
-            id: {finding: self._count(*pair, finding) for finding in (*OBSERVATIONS, NORMAL)}
-            for id, pair in pairs.items()
-        }
+        cells = self.count(references, reports)
         of_finding = {
             finding: _sum(counts[finding] for counts in cells.values()) for finding in (*OBSERVATIONS, NORMAL)
         }
@@ -81,6 +77,14 @@ class Findings:
             + f"|uncertain:{self.uncertain}|macro:positive-in-references",
             details={self.name: {finding: _row(counts) for finding, counts in of_finding.items()}},
         )
+
+    def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
+        """Study id to finding ("normal" the last) to its counts, each 0 or 1."""
+        pairs = {id: (label_report(references[id]), label_report(reports[id])) for id in references}
+        return {
+            id: {finding: self._count(*pair, finding) for finding in (*OBSERVATIONS, NORMAL)}
+            for id, pair in pairs.items()
+        }
 
     def _count(self, reference: ReportLabels, report: ReportLabels, finding: str) -> Counts:
         if finding == NORMAL:
@@ -107,7 +111,7 @@ def _corpus(of_finding: Mapping[str, Counts]) -> dict[str, float]:
         f"findings_{rate}_{mean}_{size}": value([of_finding[finding] for finding in findings], rate)
         for rate in RATES
         for mean, value in means.items()
-        for size, findings in _SETS.items()
+        for size, findings in SETS.items()
         if any(of_finding[finding].true for finding in findings)
     }
     if of_finding[NORMAL].true:

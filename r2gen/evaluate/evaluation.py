@@ -21,6 +21,8 @@ from r2gen.evaluate.nearest import joined, nearest_studies, read_nearest, spread
 from r2gen.evaluate.predictions import Prediction, predictions_file, read_predictions, write_predictions
 from r2gen.evaluate.scores import Metric, Scores
 from r2gen.evaluate.scoring import score_reports
+from r2gen.evaluate.statistics import bootstrap
+from r2gen.evaluate.study_sums import sums_of_scores
 from r2gen.evaluate.wording import wording_entry
 from r2gen.lm.decoding_profile import Decoding
 from r2gen.run_folder import write_whole
@@ -114,6 +116,7 @@ class Evaluation:
                     entries[split]["nearest"] = {"compared": min(self.nearest_most, len(self.datasets["train"])),
                                                  "train": len(self.datasets["train"])}  # fmt: skip
                 signature = systems["model"].signature
+                entries[split]["intervals"] = self._intervals(predictions, reports, systems)
         if not dist.is_first():
             return {}
         return self._write_metrics(entries, checkpoint=checkpoint, signature=signature, constant=constant,
@@ -208,6 +211,14 @@ class Evaluation:
 
     def _score(self, predictions: Sequence[Prediction], cut: ReferenceCut | None = None) -> Scores:
         return score_reports(self.metrics, _references(predictions, cut), {one.id: one.report for one in predictions})
+
+    def _intervals(self, predictions: Sequence[Prediction], reports: Mapping[str, Mapping[str, str]],
+                   systems: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:  # fmt: skip
+        """By system and score."""
+        references = _references(predictions, None)
+        sums = {name: sums_of_scores(self.metrics, references, reports[name], systems[name]) for name in systems}
+        return {name: {score: asdict(found) for score, found in bootstrap(of_system).items()}
+                for name, of_system in sums.items()}  # fmt: skip
 
     def _constant(self) -> str | None:
         """The training report that scores best when given to every validation study; None without validation."""

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from r2gen.errors import UserError
@@ -66,6 +67,30 @@ def _block(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> s
     )
 
 
+def interval_lines(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """The model's 95 % intervals as lines below the table, and what they are; nothing where there are none.
+
+    `found` is a split's `intervals` in metrics.json: by system and score, the fields of an Interval.
+    """
+    of_model = found.get("model", {})
+    told = [f"{score} {of_model[score]['low']:.3f} to {of_model[score]['high']:.3f}" for score in COLUMNS
+            if score in of_model and of_model[score]["low"] is not None]  # fmt: skip
+    if not told:
+        return ""
+    lines = f"model, 95 %: {', '.join(told)}", interval_note(of_model)
+    return "".join("\n" + fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
+
+
+def interval_note(of_scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the intervals of these scores are, and what in them stays fixed."""
+    parts = [f"95 %: {max(ends['draws'] for ends in of_scores.values()):,} resamples of the studies"]
+    if "cider" in of_scores:
+        parts.append("CIDEr's document frequencies stay those of all references")
+    if "meteor" in of_scores:
+        parts.append("METEOR's is of the mean over reports, not of its corpus value")
+    return "; ".join(parts)
+
+
 def table_of(file: Path) -> str:
     """The scores in a run's metrics file: one table a split, the model's row first, then the null rows."""
     if not file.is_file():
@@ -84,6 +109,7 @@ def table_of(file: Path) -> str:
     for name, (studies, systems) in splits.items():
         counted = f"{name}: {studies} {'study' if studies == 1 else 'studies'}"
         tables.append(f"{counted}, decoding {metrics.get('generation')}\n{terminal_table(systems)}{below[name]}")
+        tables[-1] += interval_lines(metrics["splits"][name].get("intervals", {}))
         if name in cut:
             tokens, systems = cut[name]
             tables.append(f"{counted}, against references cut to {tokens} tokens\n{terminal_table(systems)}")

@@ -51,6 +51,22 @@ def test_precision_and_recall_of_findings_are_no_columns() -> None:
     assert terminal_table({"model": dict.fromkeys(names, 0.5)}).split("\n")[0].split() == [names[2], names[3]]
 
 
+def test_intervals_stand_below_the_table_with_what_they_are(tmp_path: Path) -> None:
+    ends = {"value": 0.5, "low": 0.41234, "high": 0.61, "draws": 10_000}
+    intervals = {
+        "model": {"bleu_4": ends, "cider": ends, "meteor": ends, "rouge_l": ends | {"low": None, "high": None}}
+    }
+    split = {"studies": 9, "systems": {"model": {"bleu_4": 0.5}}, "intervals": intervals}
+    (tmp_path / "metrics.json").write_text(json.dumps({"generation": "greedy", "splits": {"val": split}}))
+    lines = table_of(tmp_path / "metrics.json").split("\n")[3:]
+    assert max(map(len, lines)) <= 118
+    assert " ".join(" ".join(lines).split()) == (
+        "model, 95 %: bleu_4 0.412 to 0.610, meteor 0.412 to 0.610, cider 0.412 to 0.610"
+        " 95 %: 10,000 resamples of the studies; CIDEr's document frequencies stay those of all references;"
+        " METEOR's is of the mean over reports, not of its corpus value"
+    )
+
+
 def test_columns_that_do_not_fit_stand_under_the_others() -> None:
     names = [f"findings_figure_abc_{number:02}" for number in range(8)]
     lines = terminal_table({"model": dict.fromkeys(names, 0.5), "constant": {}}).split("\n")

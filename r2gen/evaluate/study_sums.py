@@ -1,0 +1,144 @@
+"""What each study adds to a score: the sums from which a score of any resample of studies follows. Imports no torch.
+
+BLEU and findings are computed from summed counts, as over a corpus; other scores are means of per-report values.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+
+from r2gen.evaluate.clinical_findings import NORMAL, RATES, SETS, Findings
+from r2gen.evaluate.labeler import OBSERVATIONS
+from r2gen.evaluate.nlg import Bleu
+from r2gen.evaluate.scores import Metric, Scores
+from r2gen.evaluate.scoring import check_texts
+
+# S studies, K sums, R resamples, N scores, F findings
+Floats = NDArray[np.float64]
+
+_ORDER = 4  # the longest n-gram of BLEU-4
+_ROUNDING = 1e-9
+_MEANS_ALL_THE_SAME = ("meteor",)  # its corpus value is no mean: the jar adds up statistics over reports
+
+
+@dataclass(frozen=True)
+class StudySums:
+    """Some scores of one system. `values` turns sums over any studies, [R, K], into scores, [R, N], NaN where none."""
+
+    names: tuple[str, ...]
+    ids: tuple[str, ...]  # in order, so that a seed draws the same studies whatever order the texts came in
+    sums: Floats  # [S, K]
+    values: Callable[[Floats], Floats]
+
+    def of_all(self) -> Floats:
+        """The scores over all studies, [N]."""
+        scores: Floats = self.values(self.sums.sum(axis=0, keepdims=True))[0]
+        return scores
+
+    def without_each(self) -> Floats:
+        """The scores over all studies but one, [S, N]."""
+        return self.values(self.sums.sum(axis=0) - self.sums)
+
+
+def sums_of_scores(
+    metrics: Mapping[str, Metric], references: Mapping[str, str], reports: Mapping[str, str], scores: Scores
+) -> list[StudySums]:
+    """The sums of every score that has some: BLEU, findings, and what is the mean of its per-report values.
+
+    METEOR is taken as that mean although its corpus value is none. A score that is neither is left out.
+    """
+    found, known = list[StudySums](), set[str]()
+    for metric in metrics.values():
+        if isinstance(metric, Bleu):
+            found.append(bleu_sums(references, reports))
+        elif isinstance(metric, Findings):
+            found.append(finding_sums(metric, references, reports))
+    for one in found:
+        known.update(one.names)
+    for name, values in scores.per_report.items():
+        if name in scores.corpus and name not in known and values:
+            mean = sum(values.values()) / len(values)
+            if name in _MEANS_ALL_THE_SAME or abs(mean - scores.corpus[name]) < _ROUNDING:
+                found.append(mean_sums(name, values, ids=references))
+    return found
+
+
+def bleu_sums(references: Mapping[str, str], reports: Mapping[str, str]) -> StudySums:
+    """BLEU-1 to BLEU-4, pycocoevalcap's corpus values. Sums: clipped n-grams, n-grams written, both lengths."""
+    return bleu_sums_of_references({id: [text] for id, text in references.items()}, reports)
+
+
+def bleu_sums_of_references(references: Mapping[str, Sequence[str]], reports: Mapping[str, str]) -> StudySums:
+    """BLEU of reports that may have several references each; the closest length counts."""
+    check_texts("bleu", {id: "\n".join(several) for id, several in references.items()}, reports)
+    ids, scorer = tuple(sorted(references)), BleuScorer(n=_ORDER)
+    for id in ids:
+        scorer += (reports[id], references[id])
+    rows = []
+    for counts in scorer.ctest:
+        written = counts["testlen"]
+        closest = min(counts["reflen"], key=lambda length: (abs(length - written), length))
+        rows.append([*counts["correct"], *counts["guess"], written, closest])
+    names = tuple(f"bleu_{length}" for length in range(1, _ORDER + 1))
+    return StudySums(names=names, ids=ids, sums=np.array(rows, dtype=np.float64), values=_bleu)
+
+
+def finding_sums(metric: Findings, references: Mapping[str, str], reports: Mapping[str, str]) -> StudySums:
+    """The findings' scores, each defined where the metric has it. Sums: right, stated and true of every finding."""
+    check_texts(metric.name, references, reports)
+    cells, findings = metric.count(references, reports), (*OBSERVATIONS, NORMAL)
+    ids = tuple(sorted(cells))
+    rows = [[part for finding in findings for part in astuple(cells[id][finding])] for id in ids]
+    names = (*(f"findings_{rate}_{mean}_{size}" for size in SETS for mean in ("micro", "macro") for rate in RATES),
+             "findings_f1_normal")  # fmt: skip
+    return StudySums(names=names, ids=ids, sums=np.array(rows, dtype=np.float64), values=_findings)
+
+
+def mean_sums(name: str, per_report: Mapping[str, float], *, ids: Sequence[str] | Mapping[str, str]) -> StudySums:
+    """A score that is the mean of its values, over the studies that have one. Sums: value, and whether it is there."""
+    in_order = tuple(sorted(ids))
+    rows = [[per_report.get(id, 0.0), float(id in per_report)] for id in in_order]
+    return StudySums(names=(name,), ids=in_order, sums=np.array(rows, dtype=np.float64), values=_mean)
+
+
+def _mean(sums_RK: Floats) -> Floats:
+    return _divide(sums_RK[:, :1], sums_RK[:, 1:])
+
+
+def _bleu(sums_RK: Floats) -> Floats:
+    right, guesses = sums_RK[:, :_ORDER], sums_RK[:, _ORDER : 2 * _ORDER]
+    written, expected = sums_RK[:, -2], sums_RK[:, -1]
+    # The two small numbers are pycocoevalcap's.
+    precisions = np.cumprod((right + 1e-15) / (guesses + 1e-9), axis=1)
+    ratio = (written + 1e-15) / (expected + 1e-9)
+    with np.errstate(under="ignore"):
+        brevity = np.exp(np.minimum(0.0, 1 - 1 / ratio))
+    bleu: Floats = precisions ** (1 / np.arange(1, _ORDER + 1)) * brevity[:, None]
+    return bleu
+
+
+def _findings(sums_RK: Floats) -> Floats:
+    counts_RF3 = sums_RK.reshape(len(sums_RK), -1, 3)
+    columns = []
+    for members in SETS.values():
+        chosen = counts_RF3[:, [OBSERVATIONS.index(finding) for finding in members]]
+        rates = _rates(chosen)
+        some = ~np.isnan(rates)
+        columns += [*_rates(chosen.sum(axis=1)).T, *_divide(np.nansum(rates, axis=1), some.sum(axis=1)).T]
+    return np.stack([*columns, _rates(counts_RF3[:, -1])[:, 0]], axis=1)
+
+
+def _rates(counts: Floats) -> Floats:
+    """F1, precision and recall on the last axis of (right, stated, true); NaN where no reference has the finding."""
+    right, stated, true = counts[..., 0], counts[..., 1], counts[..., 2]
+    precision = np.where(stated > 0, right / np.maximum(stated, 1), 0.0)
+    rates = np.stack([_divide(2 * right, stated + true), precision, _divide(right, true)], axis=-1)
+    return np.where(true[..., None] > 0, rates, np.nan)
+
+
+def _divide(part: Floats, whole: NDArray[np.generic]) -> Floats:
+    quotient: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
+    return quotient
