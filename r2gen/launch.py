@@ -140,6 +140,7 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
         status = _run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
             folder.restore(earlier)  # refused before its first step: the finished run is what it was
+            write_page(folder.path)
         else:
             _record_end(folder, status)
         return status

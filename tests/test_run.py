@@ -119,6 +119,7 @@ def test_fewer_epochs_than_trained_are_refused(plain: Path):
     assert done.returncode == 2
     assert "trainer.epochs" in done.stderr
     assert facts(plain)["status"] == "finished"
+    assert '"status":"finished"' in (plain / "report.html").read_text()
     assert "is finished" in run(*UNBROKEN, cwd=plain.parent).stdout
 
 

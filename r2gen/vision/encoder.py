@@ -13,14 +13,13 @@ from timm.models import load_state_dict_from_hf
 from torch import nn
 
 from r2gen.errors import UserError
-from r2gen.vision.hub import swin_folder
+from r2gen.vision.hub import WEIGHT_FILES, swin_folder
 from r2gen.vision.swin_names import create_swin, swin_config
 from r2gen.vision.transforms import FilmTransform
 from r2gen.vision.views import ConcatViews, MeanViews
 
 # B batch, V views, N films, H height, W width, P patches of a film, Q features of a study, D encoder width
 HEADS = frozenset({"head", "fc", "attn_pool", "fc_norm"})  # what timm's forward_features leaves out
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _BROKEN = (OSError, EOFError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError)  # on bad bytes
 
 

@@ -10,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from r2gen.vision.swin_names import swin_config
 
 FACTS = ["config.json", "preprocessor_config.json"]
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def swin_folder(path: str | None) -> str | None:
@@ -23,7 +23,7 @@ def swin_folder(path: str | None) -> str | None:
     with suppress(LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
         if swin_config(snapshot_download(path, allow_patterns=FACTS)) is None:
             return path
-        for name in WEIGHTS:
+        for name in WEIGHT_FILES:
             folder = snapshot_download(path, allow_patterns=[*FACTS, name])
             if (Path(folder) / name).is_file():
                 return folder
