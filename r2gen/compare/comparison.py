@@ -100,7 +100,8 @@ class Comparison:
     strata: tuple[Stratum, ...]
     differ_by: str  # the score by which the studies are chosen
     differing: tuple[StudyTexts, ...]  # the largest spread first
-    signatures: dict[str, str]  # metric to how its scores came about, the same for every system
+    recipe: dict[str, str]  # the texts: section, cleaner, case, truncation, data
+    signatures: dict[str, dict[str, str]]  # metric to how its scores came about, the same for every system
     notes: tuple[str, ...]  # sentences that stand below the tables
 
 
