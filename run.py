@@ -21,9 +21,10 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from r2gen import compat, config, launch, manual, messages, prepare, stored_run
-from r2gen.errors import UserError
+from r2gen import compat, config, launch, manual, messages, ranks, standalone, stored_run
+from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.r2gengpt.configuration import configuration as import_configuration
+from r2gen.schema import Config
 
 ROOT = Path(__file__).resolve().parent
 statuses: list[int] = []  # one a job: a sweep has several
@@ -42,23 +43,25 @@ def job(composed: DictConfig) -> None:
         statuses.append(run_job(composed))
     except Exception as error:
         statuses.append(refuse(error))
-    if statuses[-1] == launch.STOPPED:
-        raise SystemExit(launch.STOPPED)  # also the jobs of a sweep that would follow
+    if statuses[-1] == STOPPED:
+        raise SystemExit(STOPPED)  # also the jobs of a sweep that would follow
 
 
 def run_job(composed: DictConfig) -> int:
     overrides = messages.as_typed(HydraConfig.get().overrides.task)
-    prepare.refuse_unread(str(OmegaConf.select(composed, "task")), overrides)
-    if OmegaConf.select(composed, "task") in ("evaluate", "generate", "export"):
+    task = str(OmegaConf.select(composed, "task"))
+    standalone.refuse_unread(task, overrides)
+    if task in ("evaluate", "generate", "export"):
         return launch.launch(stored_run.configuration(composed, overrides), overrides=overrides)
-    if OmegaConf.select(composed, "task") == "import":
+    if task == "import":
         found, kept = import_configuration(composed, overrides)
         return launch.import_checkpoint(found, overrides=kept)
     choices = {group: choice for group, choice in HydraConfig.get().runtime.choices.items()
                if group.partition("/")[0] != "hydra"}  # fmt: skip
-    if OmegaConf.select(composed, "task") == "prepare":
-        return prepare.prepare(checked(composed, choices), choice=choices["data"])
-    return launch.launch(checked(composed, choices) | {"choices": choices}, overrides=overrides)
+    plain = checked(composed, choices) | {"choices": choices}
+    if task in standalone.TASKS:
+        return standalone.TASKS[task].work(plain)
+    return launch.launch(plain, overrides=overrides)
 
 
 def checked(composed: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
@@ -75,25 +78,25 @@ def refuse(error: Exception) -> int:
     if not known and messages.unplaceable(error) is None:
         raise error
     print(f"error: {messages.plain(error)}", file=sys.stderr)
-    return launch.FIXABLE
+    return FIXABLE
 
 
 def main() -> int:
-    launch.leave_on_signals()
+    ranks.leave_on_signals()
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(manual.text(ROOT / "conf", ROOT / "sweeps"))
-        return launch.DONE
+        return DONE
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that its errors leave with 2 and one message
     if "task=import" in sys.argv[1:]:
         sys.argv.insert(1, messages.ROOM_FOR_LORA)
     sys.argv[1:] = messages.for_hydra(sys.argv[1:])
-    ConfigStore.instance().store(name="schema", node=config.Config)
+    ConfigStore.instance().store(name="schema", node=Config)
     Plugins.instance().register(SweepFiles)
     try:
         job()
     except Exception as error:
         return refuse(error)
-    return next(status for status in (launch.DEFECT, launch.FIXABLE, launch.DONE) if status in [*statuses, launch.DONE])
+    return next(status for status in (DEFECT, FIXABLE, DONE) if status in [*statuses, DONE])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What waiting threads cost on a shared machine:  python benchmarks/threads.py
 
 Times the same training steps of a model like the default job's with the waiting of libgomp (threads spin) and with the
-one that R2Gen sets for its ranks (launch.SPIN_COUNT), on a machine left alone and beside one busy process. Prints
+one that R2Gen sets for its ranks (ranks.SPIN_COUNT), on a machine left alone and beside one busy process. Prints
 seconds a step and the ratio; all four are measured in one run, one after another, three rounds.
 """
 
@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 
-from r2gen.launch import SPIN_COUNT
+from r2gen.ranks import SPIN_COUNT
 
 STEPS = r"""
 import time, torch

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as torch_dist
 
-from r2gen.launch import free_port
+from r2gen.ranks import free_port
 
 T = TypeVar("T")
 

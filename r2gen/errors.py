@@ -1,4 +1,6 @@
-"""The one exception a user can fix: its text names the option, file or line, and the fix."""
+"""How a command ends: its exit status, and the exception a user can fix, which names option, file or line, and fix."""
+
+DONE, DEFECT, FIXABLE, STOPPED = 0, 1, 2, 3  # the exit statuses of every R2Gen command
 
 
 class UserError(Exception):

@@ -5,27 +5,17 @@ import hashlib
 import os
 import shlex
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
 
 from r2gen import provenance, stored_run
-from r2gen.errors import UserError
+from r2gen.errors import DONE, FIXABLE, STOPPED, UserError
 from r2gen.evaluate.html import write_page
 from r2gen.evaluate.tables import table_of
+from r2gen.ranks import run_ranks
 from r2gen.run_folder import EXTENSIBLE, PROCESS_ONLY, RunFolder, differences, identity, write_whole
-
-DONE, DEFECT, FIXABLE, STOPPED = 0, 1, 2, 3  # the exit statuses of every R2Gen command
-# Waiting threads soon yield: libgomp lets them spin. Beside another busy process a step then takes longer: 1.4 times in
-# benchmarks/threads.py, 20 times seen with the default job's model.
-SPIN_COUNT = "2000"
 
 
 def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
@@ -49,7 +39,7 @@ def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
             shutil.rmtree(folder.path / "tokenizer", ignore_errors=True)
             (folder.path / "check.json").unlink(missing_ok=True)
         write_whole(job_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        return _run_ranks(config, job_file, lock)
+        return run_ranks(config, job_file, lock)
     finally:
         folder.unlock()
 
@@ -85,7 +75,7 @@ def import_checkpoint(config: dict[str, Any], *, overrides: list[str]) -> int:
         folder.record(imported={"checkpoint": Path(config["checkpoint"]).name, "sha256": digest})
         job_file = folder.path / "import.yaml"
         write_whole(job_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        status = _run_ranks(config, job_file, lock)
+        status = run_ranks(config, job_file, lock)
         _record_end(folder, status)
         return status
     finally:
@@ -137,7 +127,7 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
                 return DONE
         earlier = folder.finished()
         _describe(folder, config, name=name, overrides=overrides, data_hash=data_hash, mark=mark)
-        status = _run_ranks(config, folder.config_file, lock)
+        status = run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
             folder.restore(earlier)  # refused before its first step: the finished run is what it was
             write_page(folder.path)
@@ -205,94 +195,3 @@ def _record_end(folder: RunFolder, status: int) -> None:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def rank_environment(config: dict[str, Any]) -> dict[str, str]:
-    """What every rank finds in its environment besides the user's."""
-    devices = config["trainer"]["devices"]
-    return {
-        "HF_HUB_OFFLINE": "0" if config["hub"] == "online" else "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices))),
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
-    }
-
-
-def _run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> int:
-    """Start one process a rank, pass signals on, and give the worst exit status."""
-    settings, devices = rank_environment(config), config["trainer"]["devices"]
-    command = [sys.executable, "-m", "r2gen.worker", str(job_file)]
-    shown = ["python", *command[1:]] if devices == 1 else ["torchrun", f"--nproc-per-node={devices}", *command[1:]]
-    print(f"$ {' '.join(f'{key}={value}' for key, value in settings.items())} {shlex.join(shown)}", flush=True)
-    python_path = os.pathsep.join(filter(None, [str(provenance.ROOT), os.environ.get("PYTHONPATH")]))
-    ranks: list[subprocess.Popen[bytes]] = []
-    port = free_port()
-    forward = _Forward(ranks)
-    with forward:
-        for rank in range(devices):
-            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": devices, "LOCAL_WORLD_SIZE": devices,
-                      "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
-            environment = {**os.environ, **settings, "PYTHONPATH": python_path,
-                           **{key: str(value) for key, value in places.items()}}  # fmt: skip
-            ranks.append(subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True))
-        return _wait(ranks)
-
-
-def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
-    """Wait for all ranks; once one has failed, the others get ten seconds."""
-    deadline = None
-    while any(rank.poll() is None for rank in ranks):
-        failed = any(rank.returncode not in (None, DONE, STOPPED) for rank in ranks)
-        if failed and deadline is None:
-            deadline = time.monotonic() + 10
-        if deadline and time.monotonic() > deadline:
-            for rank in ranks:
-                rank.kill()
-        time.sleep(0.05)
-    # A rank that named the fix comes first. One that a signal we passed on ended was still starting: nothing to save.
-    codes = {_status(rank.returncode) for rank in ranks}
-    return next(code for code in (FIXABLE, DEFECT, STOPPED, DONE) if code in codes)
-
-
-def _status(returncode: int) -> int:
-    if returncode in (-signal.SIGTERM, -signal.SIGUSR1):
-        return STOPPED
-    return returncode if returncode in (DONE, FIXABLE, STOPPED) else DEFECT
-
-
-def leave_on_signals() -> None:
-    """Before any rank runs there is nothing to save: a signal ends the command at once, with STOPPED."""
-
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(STOPPED)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, leave)
-
-
-class _Forward:
-    """While open, SIGINT, SIGTERM and SIGUSR1 go to the ranks, each as often as it came."""
-
-    def __init__(self, ranks: list[subprocess.Popen[bytes]]) -> None:
-        self.ranks = ranks
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            self.before[number] = signal.signal(number, self._pass_on)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _pass_on(self, number: int, _: FrameType | None) -> None:
-        for rank in self.ranks:
-            if rank.poll() is None:
-                rank.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

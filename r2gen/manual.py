@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from r2gen import config
+from r2gen import schema
 
 HEAD = """\
 R2Gen trains, tests and compares chest X-ray report generators in which the language model is one config word.
@@ -50,13 +50,13 @@ GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation",
           "compat", "experiment")  # fmt: skip
 # The values of these groups stand in the schema, their defaults in these files of conf/.
 VALUES: tuple[tuple[str, type, str], ...] = (
-    ("", config.Config, "config.yaml"),
-    ("evaluate.", config.EvaluateConfig, "config.yaml"),
-    ("prepare.", config.PrepareConfig, "config.yaml"),
-    ("trainer.", config.TrainerConfig, "trainer/zero0.yaml"),
-    ("lm.", config.LmConfig, "lm/tiny.yaml"),
-    ("tune.", config.TuneConfig, "tune/deep.yaml"),
-    ("tune.lm.", config.TuneLmConfig, "tune/lm/auto.yaml"),
+    ("", schema.Config, "config.yaml"),
+    ("evaluate.", schema.EvaluateConfig, "config.yaml"),
+    ("prepare.", schema.PrepareConfig, "config.yaml"),
+    ("trainer.", schema.TrainerConfig, "trainer/zero0.yaml"),
+    ("lm.", schema.LmConfig, "lm/tiny.yaml"),
+    ("tune.", schema.TuneConfig, "tune/deep.yaml"),
+    ("tune.lm.", schema.TuneLmConfig, "tune/lm/auto.yaml"),
 )
 OF_TARGETS = """\
   vision.*, projector.*, data.*, metrics.NAME.*, logger.*
@@ -75,19 +75,19 @@ def text(conf: Path, sweeps: Path) -> str:
         lines += _options(conf / group, f"{group}=")
     lines += _options(sweeps, "+sweeps=")
     lines += ["", "values, with the defaults of a plain `python run.py`"]
-    for prefix, schema, file in VALUES:
-        lines += _values(prefix, schema, conf / file)
+    for prefix, kind, file in VALUES:
+        lines += _values(prefix, kind, conf / file)
     return "\n".join([HEAD, *lines, OF_TARGETS, EXAMPLES])
 
 
-def _values(prefix: str, schema: type, file: Path) -> Iterator[str]:
+def _values(prefix: str, kind: type, file: Path) -> Iterator[str]:
     """One line a value: its name, its default, its choices, and the comment behind it in the schema or the YAML."""
     written = file.read_text(encoding="utf-8")
     defaults: dict[str, Any] = yaml.safe_load(written)
     if prefix in ("evaluate.", "prepare."):
         defaults = defaults[prefix.removesuffix(".")]
-    comments = dict(YAML_COMMENT.findall(written)) | dict(COMMENT.findall(inspect.getsource(schema)))
-    for spec in fields(schema):
+    comments = dict(YAML_COMMENT.findall(written)) | dict(COMMENT.findall(inspect.getsource(kind)))
+    for spec in fields(kind):
         if spec.name not in defaults or isinstance(defaults[spec.name], dict):
             continue
         choices, comment = " | ".join(spec.metadata.get("choices", ())), comments.get(spec.name, "")

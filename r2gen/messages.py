@@ -10,6 +10,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from r2gen import config
+from r2gen.schema import Config
 
 # Groups whose keys are a target's parameters. Hydra knows only those in the YAML and wants `+` before the others; here
 # every parameter is typed alike, and config.check refuses what the target does not know.
@@ -100,14 +101,14 @@ def plain(error: Exception) -> str:
 
 def _unknown_option(name: str) -> str:
     """`unknown option a.b, did you mean a.c?`, from the schema."""
-    schema: type = config.Config
+    node: type = Config
     for group in name.split(".")[:-1]:
-        hint = get_type_hints(schema).get(group)
+        hint = get_type_hints(node).get(group)
         nested = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
         if not nested:
             return f"unknown option {name}"
-        schema = nested[0]  # type: ignore[assignment]
-    known = get_type_hints(schema)
+        node = nested[0]  # type: ignore[assignment]
+    known = get_type_hints(node)
     if name.rpartition(".")[2] in known:
         return f"{name}: a key of the dictionary given is unknown here; type each alone, as {name}.KEY=VALUE"
     return config.unknown_option(name, known)

@@ -5,24 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from r2gen import provenance
-from r2gen.errors import UserError
-from r2gen.launch import DONE, absolute
-from r2gen.stored_run import key_of, lies_under
-
-TYPED = ("task", "data", "prepare", "fresh")  # what task=prepare reads
+from r2gen.errors import DONE, UserError
+from r2gen.launch import absolute
 
 
-def refuse_unread(task: str, overrides: list[str]) -> None:
-    """Raise UserError where something is typed that the task would not read."""
-    for override in overrides:
-        if task != "prepare" and lies_under(key_of(override), "prepare"):
-            raise UserError(f"{override} is for task=prepare: it changes nothing with task={task}")
-        if task == "prepare" and not any(lies_under(key_of(override), name) for name in TYPED):
-            raise UserError(f"{override}: task=prepare trains nothing; it reads {', '.join(TYPED)} only")
-
-
-def prepare(config: dict[str, Any], *, choice: str) -> int:
-    """Write the annotation of data=`choice` and print its counts; gives the exit status."""
+def prepare(config: dict[str, Any]) -> int:
+    """Write the annotation of the chosen data set and print its counts; gives the exit status."""
+    choice = config["choices"]["data"]
     if choice != "mimic_cxr":
         raise UserError(f"task=prepare data={choice}: only data=mimic_cxr needs it; train on the others as they are")
     from r2gen.data import mimic  # not at the top: other commands wait for no Pillow

@@ -18,6 +18,7 @@ from r2gen.errors import UserError
 from r2gen.messages import for_hydra
 from r2gen.provenance import ROOT
 from r2gen.run_folder import RunFolder
+from r2gen.schema import Config
 
 ALLOWED = ("task", "run_dir", "images", "out", "hub", "data.root", "data.check", "generation", "metrics",
            "trainer.devices", "trainer.device", "evaluate")  # fmt: skip
@@ -77,7 +78,7 @@ def completed(folder: RunFolder, *, in_hydra: bool = True) -> dict[str, Any]:
     `in_hydra` says that run.py's Hydra is at work. Raises UserError where those overrides no longer compose.
     """
     stored = folder.config()
-    lacks = [*_lacks(stored, config.Config), *_lacks_arguments(stored)]
+    lacks = [*_lacks(stored, Config), *_lacks_arguments(stored)]
     if not lacks:
         return stored
     typed = [one for one in folder.facts()["overrides"] if key_of(one) != "sweeps"]  # which only says what to repeat
@@ -124,7 +125,7 @@ def hydra_at_work() -> Iterator[None]:
     """Outside run.py: Hydra with R2Gen's conf/, whatever Hydra the caller may have at work."""
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    ConfigStore.instance().store(name="schema", node=config.Config)
+    ConfigStore.instance().store(name="schema", node=Config)
     try:
         with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             yield

@@ -13,9 +13,8 @@ import yaml
 from r2gen import dist, tasks
 from r2gen.build import pick_device
 from r2gen.check.task import check
-from r2gen.errors import UserError
+from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.export import export
-from r2gen.launch import DEFECT, DONE, FIXABLE, STOPPED
 from r2gen.r2gengpt.importing import import_checkpoint
 from r2gen.run_folder import RunFolder
 from r2gen.stop import Stopped, StopRequest, die_with_parent

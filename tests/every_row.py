@@ -44,13 +44,13 @@ def one(arguments: list[str], log: Path) -> None:
     os.dup2(out, 2)
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "HF_HUB_OFFLINE": "1",
                    "MASTER_ADDR": "127.0.0.1", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
-    from r2gen import launch, worker
+    from r2gen import launch, ranks, worker
 
     def in_this_process(config: dict[str, Any], job_file: Path, lock: int) -> int:
-        os.environ["MASTER_PORT"] = str(launch.free_port())
+        os.environ["MASTER_PORT"] = str(ranks.free_port())
         return worker.main(job_file)
 
-    launch._run_ranks = in_this_process
+    launch.run_ranks = in_this_process
     sys.argv = [str(ROOT / "run.py"), *arguments]
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")

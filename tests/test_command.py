@@ -14,13 +14,14 @@ from smallest_run import ROOT, run
 
 from r2gen import compat, config, manual, messages
 from r2gen.errors import UserError
+from r2gen.schema import Config
 
 GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation", "trainer")
 
 
 @pytest.fixture(scope="module")
 def hydra():
-    ConfigStore.instance().store(name="schema", node=config.Config)
+    ConfigStore.instance().store(name="schema", node=Config)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield
@@ -141,7 +142,7 @@ def test_a_yaml_is_short_and_says_what_it_is(file: Path):
 
 def test_what_run_py_imports_holds_no_torch():
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import run, r2gen.config, r2gen.compat, r2gen.launch; "
+        "import sys; sys.path.insert(0, sys.argv[1]); import run, r2gen.compat, r2gen.launch; "
         "heavy = {'torch', 'transformers', 'timm', 'peft', 'deepspeed', 'wandb'} & set(sys.modules); "
         "assert not heavy, heavy"
     )

@@ -13,13 +13,14 @@ from smallest_run import ROOT, run
 
 from r2gen import compat, config
 from r2gen.messages import for_hydra
+from r2gen.schema import Config
 
 RECIPES = [f"r2gengpt_{mode}_{data}" for mode in ("shallow", "delta", "deep") for data in ("iu", "mimic")
            if data == "iu" or (ROOT / "conf/data/mimic_cxr.yaml").is_file()]  # fmt: skip
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    ConfigStore.instance().store(name="schema", node=config.Config)
+    ConfigStore.instance().store(name="schema", node=Config)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         plain = OmegaConf.to_container(compose("config", overrides=for_hydra(overrides)), resolve=True)
     config.check(plain)  # type: ignore[arg-type]

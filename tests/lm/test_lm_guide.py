@@ -19,6 +19,7 @@ from r2gen.errors import UserError
 from r2gen.lm import LanguageModel, Prompt, load_lm
 from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.prompt_pieces import MESSAGE
+from r2gen.schema import Config, LmConfig
 
 # B batch, T tokens
 GUIDE = (ROOT / "docs/add-a-language-model.md").read_text(encoding="utf-8")
@@ -52,11 +53,11 @@ def lm(folder: Path) -> LanguageModel:
 
 
 def test_the_row_composes_and_its_layers_exist(lm: LanguageModel) -> None:
-    ConfigStore.instance().store(name="schema", node=config.Config)
+    ConfigStore.instance().store(name="schema", node=Config)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("config", overrides=["lm=llama2"])
-    schema: Any = OmegaConf.structured(config.LmConfig)
+    schema: Any = OmegaConf.structured(LmConfig)
     composed.lm = OmegaConf.merge(schema, ROW)
     plain: Any = OmegaConf.to_container(composed, resolve=True)
     config.check(plain)

@@ -1,0 +1,110 @@
+"""The processes of a job, one a rank: started, waited for, and stopped together. Imports no torch."""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from r2gen import provenance
+from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED
+
+# Waiting threads soon yield: libgomp lets them spin. Beside another busy process a step then takes longer: 1.4 times in
+# benchmarks/threads.py, 20 times seen with the default job's model.
+SPIN_COUNT = "2000"
+
+
+def rank_environment(config: dict[str, Any]) -> dict[str, str]:
+    """What every rank finds in its environment besides the user's."""
+    devices = config["trainer"]["devices"]
+    return {
+        "HF_HUB_OFFLINE": "0" if config["hub"] == "online" else "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices))),
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
+    }
+
+
+def run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> int:
+    """Start one process a rank, pass signals on, and give the worst exit status."""
+    settings, devices = rank_environment(config), config["trainer"]["devices"]
+    command = [sys.executable, "-m", "r2gen.worker", str(job_file)]
+    shown = ["python", *command[1:]] if devices == 1 else ["torchrun", f"--nproc-per-node={devices}", *command[1:]]
+    print(f"$ {' '.join(f'{key}={value}' for key, value in settings.items())} {shlex.join(shown)}", flush=True)
+    python_path = os.pathsep.join(filter(None, [str(provenance.ROOT), os.environ.get("PYTHONPATH")]))
+    ranks: list[subprocess.Popen[bytes]] = []
+    port = free_port()
+    forward = _Forward(ranks)
+    with forward:
+        for rank in range(devices):
+            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": devices, "LOCAL_WORLD_SIZE": devices,
+                      "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
+            environment = {**os.environ, **settings, "PYTHONPATH": python_path,
+                           **{key: str(value) for key, value in places.items()}}  # fmt: skip
+            ranks.append(subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True))
+        return _wait(ranks)
+
+
+def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
+    """Wait for all ranks; once one has failed, the others get ten seconds."""
+    deadline = None
+    while any(rank.poll() is None for rank in ranks):
+        failed = any(rank.returncode not in (None, DONE, STOPPED) for rank in ranks)
+        if failed and deadline is None:
+            deadline = time.monotonic() + 10
+        if deadline and time.monotonic() > deadline:
+            for rank in ranks:
+                rank.kill()
+        time.sleep(0.05)
+    # A rank that named the fix comes first. One that a signal we passed on ended was still starting: nothing to save.
+    codes = {_status(rank.returncode) for rank in ranks}
+    return next(code for code in (FIXABLE, DEFECT, STOPPED, DONE) if code in codes)
+
+
+def _status(returncode: int) -> int:
+    if returncode in (-signal.SIGTERM, -signal.SIGUSR1):
+        return STOPPED
+    return returncode if returncode in (DONE, FIXABLE, STOPPED) else DEFECT
+
+
+def leave_on_signals() -> None:
+    """Before any rank runs there is nothing to save: a signal ends the command at once, with STOPPED."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(STOPPED)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, leave)
+
+
+class _Forward:
+    """While open, SIGINT, SIGTERM and SIGUSR1 go to the ranks, each as often as it came."""
+
+    def __init__(self, ranks: list[subprocess.Popen[bytes]]) -> None:
+        self.ranks = ranks
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            self.before[number] = signal.signal(number, self._pass_on)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _pass_on(self, number: int, _: FrameType | None) -> None:
+        for rank in self.ranks:
+            if rank.poll() is None:
+                rank.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,34 @@
+"""The tasks that start no rank and make no run: what each reads, and what does it. Imports no torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from r2gen.errors import UserError
+from r2gen.prepare import prepare
+from r2gen.stored_run import key_of, lies_under
+
+
+@dataclass(frozen=True)
+class Standalone:
+    """`work` gets the checked configuration, with `choices` in it, and gives the exit status."""
+
+    work: Callable[[dict[str, Any]], int]
+    reads: tuple[str, ...]  # the options that may be typed with it
+    own: tuple[str, ...] = ()  # of these, the ones that no other task reads
+
+
+TASKS = {
+    "prepare": Standalone(prepare, reads=("data", "prepare", "fresh"), own=("prepare",)),
+}
+
+
+def refuse_unread(task: str, overrides: list[str]) -> None:
+    """Raise UserError where something is typed that the task would not read."""
+    for override in overrides:
+        key = key_of(override)
+        for name, other in TASKS.items():
+            if task != name and any(lies_under(key, option) for option in other.own):
+                raise UserError(f"{override} is for task={name}: it changes nothing with task={task}")
+        if task in TASKS and not any(lies_under(key, option) for option in ("task", *TASKS[task].reads)):
+            raise UserError(f"{override}: task={task} trains nothing; it reads {', '.join(TASKS[task].reads)} only")
