@@ -6,14 +6,15 @@ divides, and where a run stands is one number: resuming, raising the epochs or a
 """
 
 import math
+import random
 from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from r2gen.data.collate import Batch, collate
-from r2gen.data.dataset import StudyDataset
+from r2gen.data.dataset import Example, StudyDataset
 
 
 def steps_for(*, studies: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
@@ -36,14 +37,31 @@ class TrainingOrder:
         return int(self._row[place])
 
 
-class MicroBatches(Sampler[list[int]]):
-    """The micro-batches of one rank from step `first` to `last`; step s takes positions rank::world of its batch."""
+class Row(Dataset[Example]):
+    """The endless row as a data set: the example at any position of it.
 
-    def __init__(
-        self, order: TrainingOrder, *, first: int, last: int, batch_size: int, micro_batch_size: int, rank: int,
-        world: int,
-    ) -> None:  # fmt: skip
-        self.order, self.steps = order, range(first, last)
+    What an augmentation draws depends on (seed, position) alone: it repeats on no rank, worker or epoch, and a resumed
+    run draws the same.
+    """
+
+    def __init__(self, dataset: StudyDataset, order: TrainingOrder) -> None:
+        self.dataset, self.order = dataset, order
+
+    def __getitem__(self, position: int) -> Example:
+        state = np.random.SeedSequence([self.order.seed, position]).generate_state(2)
+        torch.manual_seed(int(state[0]))
+        random.seed(int(state[1]))
+        return self.dataset[self.order(position)]
+
+
+class MicroBatches(Sampler[list[int]]):
+    """The micro-batches, as positions, of one rank from step `first` to `last`: of each step's, number rank::world.
+
+    So a micro-batch holds the same studies on any number of ranks, and its gradient rounds alike.
+    """
+
+    def __init__(self, *, first: int, last: int, batch_size: int, micro_batch_size: int, rank: int, world: int) -> None:
+        self.steps = range(first, last)
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
         self.rank, self.world = rank, world
 
@@ -52,21 +70,23 @@ class MicroBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            positions = range(step * self.batch_size, (step + 1) * self.batch_size)[self.rank :: self.world]
-            for start in range(0, len(positions), self.micro_batch_size):
-                yield [self.order(position) for position in positions[start : start + self.micro_batch_size]]
+            positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+            for start in range(0, self.batch_size, self.micro_batch_size)[self.rank :: self.world]:
+                yield list(positions[start : start + self.micro_batch_size])
 
 
-def training_loader(dataset: StudyDataset, batches: MicroBatches, *, workers: int, pin: bool) -> DataLoader[Batch]:
+def training_loader(row: Row, batches: MicroBatches, *, workers: int, pin: bool) -> DataLoader[Batch]:
     # torch types a loader by its data set, not by what collate_fn makes
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=pin,  # type: ignore[arg-type]
+    return DataLoader(row, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=pin,  # type: ignore[arg-type]
                       worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None)  # fmt: skip
 
 
 def evaluation_loader(
-    dataset: StudyDataset, indices: list[int], *, batch_size: int, workers: int, pin: bool
+    dataset: StudyDataset, *, batch_size: int, rank: int, world: int, workers: int, pin: bool
 ) -> DataLoader[Batch]:
-    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    """Every study once, in order; of the batches number rank::world, so that a batch is the same on any rank count."""
+    starts = range(0, len(dataset), batch_size)[rank::world]
+    batches = [list(range(start, min(start + batch_size, len(dataset)))) for start in starts]
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=pin,  # type: ignore[arg-type]
                       worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None)  # fmt: skip
 

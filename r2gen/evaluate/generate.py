@@ -30,8 +30,8 @@ def predict(
     """One prediction a study, in the data set's order, on every rank. Raises Stopped when a signal asked for it."""
     model.eval()
     references = {study.id: study.report for study in dataset.studies}
-    own = list(range(len(dataset)))[dist.rank() :: dist.world()]
-    loader = evaluation_loader(dataset, own, batch_size=batch_size, workers=workers, pin=device.type == "cuda")
+    loader = evaluation_loader(dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers,
+                               pin=device.type == "cuda")  # fmt: skip
     found: list[Prediction] = []
     for batch in tqdm(loader, desc=title, unit="batch", disable=None if dist.is_first() else True, leave=False):
         if stop is not None:

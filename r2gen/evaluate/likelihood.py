@@ -50,8 +50,8 @@ def likelihood(
 ) -> Likelihood:  # fmt: skip
     """Sums over every study of a split exactly once, over all ranks, the same on each. Raises Stopped."""
     model.eval()
-    own = list(range(len(dataset)))[dist.rank() :: dist.world()]
-    loader = evaluation_loader(dataset, own, batch_size=batch_size, workers=workers, pin=device.type == "cuda")
+    loader = evaluation_loader(dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers,
+                               pin=device.type == "cuda")  # fmt: skip
     found: list[tuple[str, float, int]] = []
     for batch in tqdm(loader, desc=title, unit="batch", disable=None if dist.is_first() else True, leave=False):
         if stop is not None:

@@ -5,7 +5,7 @@
                               engine/                 DeepSpeed's own files (moments), needed only to resume
     checkpoints/last, best                            relative links
 
-Randomness needs no state: every step is seeded by (seed, step, rank), see fit.py.
+Randomness needs no state: every micro-batch is seeded by itself, see fit.py.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ import torch
 from r2gen import dist
 from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
-from r2gen.data.loader import MicroBatches, TrainingOrder, training_loader
+from r2gen.data.loader import MicroBatches, Row, TrainingOrder, training_loader
 from r2gen.errors import UserError
 from r2gen.stop import Stopped, StopRequest
 from r2gen.train.checkpoint import Checkpoints, TrainState
@@ -51,10 +51,10 @@ def fit(
     asked for it, UserError on a loss that is not finite.
     """
     order = TrainingOrder(len(dataset), seed=settings.seed, shuffle=settings.shuffle)
-    batches = MicroBatches(order, first=state.step, last=total_steps, batch_size=settings.batch_size, rank=dist.rank(),
+    batches = MicroBatches(first=state.step, last=total_steps, batch_size=settings.batch_size, rank=dist.rank(),
                            micro_batch_size=settings.micro_batch_size, world=dist.world())  # fmt: skip
     on_gpu = engine.device.type == "cuda"
-    micro_batches = iter(training_loader(dataset, batches, workers=settings.workers, pin=on_gpu))
+    micro_batches = iter(training_loader(Row(dataset, order), batches, workers=settings.workers, pin=on_gpu))
     accumulation = len(batches) // max(1, total_steps - state.step)
     watch = LossWatch(engine.device)
     engine.train()
@@ -75,7 +75,6 @@ def fit(
         if state.step >= total_steps:
             return state
 
-        seed_step(settings.seed, state.step)
         set_rate(engine.optimizer, rate_at(state.step, total=total_steps, peak=settings.learning_rate,
                                            floor=settings.min_learning_rate, warmup=settings.warmup_steps,
                                            schedule=settings.schedule,
@@ -85,6 +84,7 @@ def fit(
         tokens = torch.tensor(float(sum(batch.target_tokens for batch in window)), device=engine.device)
         tokens = dist.sum_over_ranks(tokens)
         for index, batch in enumerate(window):
+            seed_micro_batch(settings.seed, state.step, index * dist.world() + dist.rank())
             engine.set_gradient_accumulation_boundary(index == accumulation - 1)
             loss_sum = engine(batch.to(engine.device))
             watch.add(batch.ids, loss_sum)
@@ -152,9 +152,12 @@ def take(micro_batches: Iterator[Batch], count: int) -> list[Batch]:
     return [next(micro_batches) for _ in range(count)]
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Every step draws its dropout from (seed, step, rank) alone, so that a resumed run needs no stored state."""
-    state = np.random.SeedSequence([seed, step, dist.rank()]).generate_state(1, np.uint64)[0]
+def seed_micro_batch(seed: int, step: int, number: int) -> None:
+    """A micro-batch draws its dropout from (seed, step, its number in the step over all ranks) alone.
+
+    So a resumed run needs no stored state, and another number of ranks draws the same.
+    """
+    state = np.random.SeedSequence([seed, step, number]).generate_state(1, np.uint64)[0]
     torch.manual_seed(int(state) >> 1)
 
 

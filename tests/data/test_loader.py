@@ -10,7 +10,7 @@ from small_model import STUDIES, TOKENIZER, dataset, film
 
 from r2gen.data.collate import NO_TARGET, collate
 from r2gen.data.dataset import Example, FilmCache
-from r2gen.data.loader import MicroBatches, TrainingOrder, evaluation_loader, steps_for, training_loader
+from r2gen.data.loader import MicroBatches, Row, TrainingOrder, evaluation_loader, steps_for, training_loader
 
 
 def micro_batches(
@@ -18,8 +18,8 @@ def micro_batches(
 ) -> list[list[int]]:
     """Of ten studies, so that a step goes over the end of an epoch."""
     order = TrainingOrder(10, seed=3, shuffle=True)
-    return list(MicroBatches(order, first=first, last=last, batch_size=batch_size, micro_batch_size=micro, rank=rank,
-                             world=world))  # fmt: skip
+    parts = MicroBatches(first=first, last=last, batch_size=batch_size, micro_batch_size=micro, rank=rank, world=world)
+    return [[order(position) for position in part] for part in parts]
 
 
 @given(studies=st.integers(1, 40), epochs=st.integers(1, 4), seed=st.integers(0, 5), shuffle=st.booleans())
@@ -53,6 +53,8 @@ def test_a_step_sees_the_same_studies_whatever_micro_batch_and_ranks(micro: int,
         seen = [study for rank in ranks for part in rank[step * parts : (step + 1) * parts] for study in part]
         assert Counter(seen) == Counter(studies)
     assert all(len(part) == micro for rank in ranks for part in rank)
+    turns = [part for parts in zip(*ranks, strict=True) for part in parts]
+    assert turns == micro_batches(batch_size=24, micro=micro), "the very micro-batches of one rank, dealt out in turn"
     assert all(len(rank) == parts * len(whole) for rank in ranks)
 
 
@@ -64,8 +66,7 @@ def test_resuming_goes_on_with_the_unbroken_order(first: int):
 
 
 def test_the_length_of_a_sampler_is_what_it_yields():
-    order = TrainingOrder(10, seed=0, shuffle=True)
-    sampler = MicroBatches(order, first=2, last=5, batch_size=12, micro_batch_size=3, rank=1, world=2)
+    sampler = MicroBatches(first=2, last=5, batch_size=12, micro_batch_size=3, rank=1, world=2)
     assert len(sampler) == len(list(sampler)) == 6
 
 
@@ -80,12 +81,46 @@ def test_steps_are_rounded_up_once(studies: int, batch_size: int, epochs: float,
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loaders_read_what_they_are_told(workers: int):
-    sampler = MicroBatches(TrainingOrder(24, seed=1, shuffle=True), first=1, last=3, batch_size=8, micro_batch_size=4,
-                           rank=0, world=1)  # fmt: skip
-    ids = [batch.ids for batch in training_loader(dataset(), sampler, workers=workers, pin=False)]
-    assert ids == [tuple(STUDIES[i].id for i in part) for part in sampler]
-    batches = evaluation_loader(dataset(), [5, 2, 9, 0, 7], batch_size=2, workers=workers, pin=False)
-    assert [batch.ids for batch in batches] == [("study-5", "study-2"), ("study-9", "study-0"), ("study-7",)]
+    order = TrainingOrder(24, seed=1, shuffle=True)
+    sampler = MicroBatches(first=1, last=3, batch_size=8, micro_batch_size=4, rank=0, world=1)
+    ids = [batch.ids for batch in training_loader(Row(dataset(), order), sampler, workers=workers, pin=False)]
+    assert ids == [tuple(STUDIES[order(position)].id for position in part) for part in sampler]
+    batches = evaluation_loader(dataset().first(5), batch_size=2, rank=0, world=1, workers=workers, pin=False)
+    assert [batch.ids for batch in batches] == [("study-0", "study-1"), ("study-2", "study-3"), ("study-4",)]
+
+
+@pytest.mark.parametrize("studies", [0, 1, 2, 3, 7, 24])
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+def test_every_study_is_evaluated_once_in_the_same_batches_on_any_number_of_ranks(studies: int, world: int):
+    def batches(rank: int, world: int) -> list[tuple[str, ...]]:
+        loader = evaluation_loader(dataset().first(studies), batch_size=2, rank=rank, world=world, workers=0, pin=False)
+        return [batch.ids for batch in loader]
+
+    dealt = [one for rank in range(world) for one in batches(rank, world)]
+    assert sorted(dealt) == sorted(batches(0, 1))
+    assert sum(map(len, dealt)) == studies
+
+
+def test_what_an_augmentation_draws_repeats_on_no_rank_worker_or_epoch_and_is_the_same_again():
+    noisy = dataset(film=lambda view: film(view) + torch.randint(256, (32, 32), dtype=torch.uint8))
+    row = Row(noisy, TrainingOrder(24, seed=1, shuffle=True))
+
+    def drawn(*, world: int, workers: int, first: int = 0) -> dict[tuple[int, int, str], bytes]:
+        """By step, number in the step and study, of two epochs."""
+        found = {}
+        for rank in range(world):
+            sampler = MicroBatches(first=first, last=6, batch_size=8, micro_batch_size=2, rank=rank, world=world)
+            for turn, part in enumerate(training_loader(row, sampler, workers=workers, pin=False)):
+                step, number = divmod(turn * world + rank, 4)
+                for study, films_VHW, real_V in zip(part.ids, part.films_BVHW, part.views_BV, strict=True):
+                    found[first + step, number, study] = films_VHW[real_V].numpy().tobytes()
+        return found
+
+    one = drawn(world=1, workers=0)
+    assert len(set(one.values())) == len(one) == 48, "the second epoch draws anew"
+    assert drawn(world=2, workers=0) == one
+    assert drawn(world=1, workers=2) == one
+    assert drawn(world=4, workers=0, first=3) == {key: value for key, value in one.items() if key[0] >= 3}
 
 
 def test_an_example_holds_the_films_and_the_whole_report_with_its_end():
