@@ -15,16 +15,17 @@ from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
 from r2gen.evaluate.baselines import constant_report, random_reports, shuffled_reports
 from r2gen.evaluate.generate import Generator, predict
-from r2gen.evaluate.html import FILM_SIZES_PX, shown_studies, write_page
+from r2gen.evaluate.html import shown_studies, write_page
 from r2gen.evaluate.likelihood import Teacher, likelihood
 from r2gen.evaluate.nearest import joined, nearest_studies, read_nearest, spread, write_nearest
 from r2gen.evaluate.predictions import Prediction, predictions_file, read_predictions, write_predictions
 from r2gen.evaluate.scores import Metric, Scores
 from r2gen.evaluate.scoring import score_reports
-from r2gen.evaluate.statistics import bootstrap
+from r2gen.evaluate.statistics import bootstrap, compare
 from r2gen.evaluate.study_sums import sums_of_scores
 from r2gen.evaluate.wording import wording_entry
 from r2gen.lm.decoding_profile import Decoding
+from r2gen.pages.films import FILM_SIZES_PX
 from r2gen.run_folder import write_whole
 from r2gen.stop import StopRequest
 
@@ -116,7 +117,9 @@ class Evaluation:
                     entries[split]["nearest"] = {"compared": min(self.nearest_most, len(self.datasets["train"])),
                                                  "train": len(self.datasets["train"])}  # fmt: skip
                 signature = systems["model"].signature
-                entries[split]["intervals"] = self._intervals(predictions, reports, systems)
+                entries[split] |= self._spread(predictions, reports, systems)
+                if cut:
+                    entries[split]["truncated"] |= self._spread(predictions, reports, cut, self.cut)
         if not dist.is_first():
             return {}
         return self._write_metrics(entries, checkpoint=checkpoint, signature=signature, constant=constant,
@@ -212,13 +215,19 @@ class Evaluation:
     def _score(self, predictions: Sequence[Prediction], cut: ReferenceCut | None = None) -> Scores:
         return score_reports(self.metrics, _references(predictions, cut), {one.id: one.report for one in predictions})
 
-    def _intervals(self, predictions: Sequence[Prediction], reports: Mapping[str, Mapping[str, str]],
-                   systems: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:  # fmt: skip
-        """By system and score."""
-        references = _references(predictions, None)
+    def _spread(self, predictions: Sequence[Prediction], reports: Mapping[str, Mapping[str, str]],
+                systems: Mapping[str, Scores], cut: ReferenceCut | None = None) -> dict[str, Any]:  # fmt: skip
+        """`intervals` by system and score; `margins` of the model over the constant report by score, with their p."""
+        references = _references(predictions, cut)
         sums = {name: sums_of_scores(self.metrics, references, reports[name], systems[name]) for name in systems}
-        return {name: {score: asdict(found) for score, found in bootstrap(of_system).items()}
-                for name, of_system in sums.items()}  # fmt: skip
+        intervals = {name: {score: asdict(found) for score, found in bootstrap(of_system).items()}
+                     for name, of_system in sums.items()}  # fmt: skip
+        margins = compare({name: sums[name] for name in ("constant", "model") if name in sums})
+        return {
+            "intervals": intervals,
+            "margins": {one.score: asdict(one.difference) | {"p": one.p, "within_noise": one.within_noise}
+                        for one in margins},
+        }  # fmt: skip
 
     def _constant(self) -> str | None:
         """The training report that scores best when given to every validation study; None without validation."""

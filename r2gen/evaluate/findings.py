@@ -20,28 +20,28 @@ class PhantomFindings:
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         """Raises UserError where no reference states a finding: recall has no value then."""
         check_texts(self.name, references, reports)
-        true = {id: read_findings(reference) for id, reference in references.items()}
-        stated = {id: read_findings(reports[id]) for id in references}
-        if not any(true.values()):
+        counts = self.count(references, reports)
+        right, stated, true = (sum(column) for column in zip(*counts.values(), strict=True))
+        if not true:
             raise UserError(
                 "metrics=phantom_findings: no reference states a finding of the phantom: leave it out of metrics, or"
                 " choose data=phantom"
             )
-        right = {id: len(true[id] & stated[id]) for id in true}
-        corpus = _rates(
-            sum(right.values()),
-            stated=sum(map(len, stated.values())),
-            true=sum(map(len, true.values())),
-        )
-        rates = {id: _rates(right[id], stated=len(stated[id]), true=len(true[id])) for id in true}
+        corpus = _rates(right, stated, true)
+        rates = {id: _rates(*of_study) for id, of_study in counts.items()}
         return Scores(
             corpus=corpus,
-            per_report={score: {id: rates[id][score] for id in true} for score in corpus},
+            per_report={score: {id: rates[id][score] for id in counts} for score in corpus},
             signature=signature(self.name, implementation="r2gen-1", tokenizer="phantom", case="lower"),
         )
 
+    def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, tuple[int, int, int]]:
+        """Study id to how many findings are rightly stated, stated, and true."""
+        pairs = {id: (read_findings(references[id]), read_findings(reports[id])) for id in references}
+        return {id: (len(true & stated), len(stated), len(true)) for id, (true, stated) in pairs.items()}
 
-def _rates(right: int, *, stated: int, true: int) -> dict[str, float]:
+
+def _rates(right: int, stated: int, true: int) -> dict[str, float]:
     nothing = float(stated == true == 0)  # nothing to find and nothing said
     return {
         "findings_precision": right / stated if stated else nothing,

@@ -3,36 +3,24 @@
 The page holds patient text: it stays in the run folder (mode 0700), loads nothing, and shows reports as plain text.
 """
 
-import base64
-import hashlib
-import html
-import io
 import json
 import math
-import os
-import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 from PIL import Image
 
 from r2gen.errors import UserError
+from r2gen.pages.document import Row, content_of, write_document
+from r2gen.pages.films import embedded
 from r2gen.run_folder import read_jsonl
 
-Row = dict[str, Any]  # one JSON object of a run file
-
-TEMPLATE = Path(__file__).with_name("page.html")
+SCRIPTS = ("pieces.js", "scores.js", "charts.js", "texts.js", "run.js")
 STUDIES = 24
 SHOWN_SPLITS = ("test", "val")
-DATA = '<script type="application/json" id="data">'
 CURVE_POINTS = 1600
-FILM_SIZES_PX = (320, 224, 160, 96)  # the first with which all films together fit
-FILM_BYTES = 2_000_000
-JPEG_QUALITY = 80
 
 
 def write_page(run_dir: Path, *, films: Mapping[str, Sequence[Image.Image]] | None = None) -> Path:
@@ -46,7 +34,7 @@ def write_page(run_dir: Path, *, films: Mapping[str, Sequence[Image.Image]] | No
     page = run_dir / "report.html"
     run, metrics = _object(run_dir / "run.json"), _optional_object(run_dir / "metrics.json")
     config_text, choices = _config(run_dir / "config.yaml")
-    embedded = _embedded(films) if films is not None else _embedded_before(page)
+    shown = embedded(films) if films is not None else _embedded_before(page)
     content = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "folder": run_dir.name,
@@ -55,10 +43,9 @@ def write_page(run_dir: Path, *, films: Mapping[str, Sequence[Image.Image]] | No
         "choices": choices,
         "curves": _curves(run_dir / "train.jsonl"),
         "metrics": {key: value for key, value in metrics.items() if key != "per_report"} or None,
-        "studies": _studies(run_dir / "predictions", metrics=metrics, films=embedded),
+        "studies": _studies(run_dir / "predictions", metrics=metrics, films=shown),
     }
-    _replace(page, _fill(title=str(run.get("name") or run_dir.name), content=content))
-    return page
+    return write_document(page, title=str(run.get("name") or run_dir.name), scripts=SCRIPTS, content=content)
 
 
 def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str]] | None:
@@ -193,69 +180,9 @@ def _predictions(folder: Path, *, metrics: Row) -> tuple[str, Row, list[Row]] | 
     return None
 
 
-def _embedded(films: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[str]]:
-    """Films as JPEG data URIs, of the largest size in FILM_SIZES_PX with which they stay under FILM_BYTES together."""
-    embedded: dict[str, list[str]] = {}
-    for size_px in FILM_SIZES_PX:
-        embedded = {study: [_data_uri(view, size_px=size_px) for view in views] for study, views in films.items()}
-        if sum(len(uri) for uris in embedded.values() for uri in uris) <= FILM_BYTES:
-            break
-    return embedded
-
-
 def _embedded_before(page: Path) -> dict[str, list[str]] | None:
     """The films, by study, of the page that is there; None where there is no page, or none with studies."""
     if not page.exists():
         return None
-    studies = json.loads(page.read_text(encoding="utf-8").partition(DATA)[2].partition("</script>")[0])["studies"]
+    studies = content_of(page)["studies"]
     return {row["id"]: row["films"] for row in studies["rows"]} if studies else None
-
-
-def _data_uri(film: Image.Image, *, size_px: int) -> str:
-    small = film.convert("L")
-    small.thumbnail((size_px, size_px), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=JPEG_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-# --------------------------------------------------------------------------------------------------- writing the page
-
-
-def _fill(*, title: str, content: Row) -> str:
-    """The template with the data in it; the page's policy allows this one script and no request at all."""
-    template = TEMPLATE.read_text(encoding="utf-8")
-    script = template.partition("<script>")[2].partition("</script>")[0]
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    values = {"TITLE": html.escape(" ".join(title.split())), "SCRIPT_HASH": digest, "DATA": _inert_json(content)}
-    return re.sub(r"@@([A-Z_]+)@@", lambda found: values[found[1]], template)
-
-
-def _inert_json(content: Row) -> str:
-    """JSON that cannot leave a <script> element: nothing but ASCII, and no <, > or & in it."""
-    text = json.dumps(_finite(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinity have no word in JSON: they become null, which the page shows as "not a number"."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return value
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write under a temporary name (readable by the owner only), then rename: a reader sees the old page or the new."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=".html")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as page:
-            page.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path

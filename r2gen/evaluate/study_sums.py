@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
 from r2gen.evaluate.clinical_findings import NORMAL, RATES, SETS, Findings
+from r2gen.evaluate.findings import PhantomFindings
 from r2gen.evaluate.labeler import OBSERVATIONS
 from r2gen.evaluate.nlg import Bleu
 from r2gen.evaluate.scores import Metric, Scores
@@ -56,6 +57,8 @@ def sums_of_scores(
             found.append(bleu_sums(references, reports))
         elif isinstance(metric, Findings):
             found.append(finding_sums(metric, references, reports))
+        elif isinstance(metric, PhantomFindings):
+            found.append(phantom_finding_sums(metric, references, reports))
     for one in found:
         known.update(one.names)
     for name, values in scores.per_report.items():
@@ -97,6 +100,18 @@ def finding_sums(metric: Findings, references: Mapping[str, str], reports: Mappi
     return StudySums(names=names, ids=ids, sums=np.array(rows, dtype=np.float64), values=_findings)
 
 
+def phantom_finding_sums(
+    metric: PhantomFindings, references: Mapping[str, str], reports: Mapping[str, str]
+) -> StudySums:
+    """The phantom's findings. Sums: right, stated and true ones."""
+    check_texts(metric.name, references, reports)
+    counts = metric.count(references, reports)
+    ids = tuple(sorted(counts))
+    names = ("findings_precision", "findings_recall", "findings_f1")
+    return StudySums(names=names, ids=ids, sums=np.array([counts[id] for id in ids], dtype=np.float64),
+                     values=_phantom_findings)  # fmt: skip
+
+
 def mean_sums(name: str, per_report: Mapping[str, float], *, ids: Sequence[str] | Mapping[str, str]) -> StudySums:
     """A score that is the mean of its values, over the studies that have one. Sums: value, and whether it is there."""
     in_order = tuple(sorted(ids))
@@ -129,6 +144,13 @@ def _findings(sums_RK: Floats) -> Floats:
         some = ~np.isnan(rates)
         columns += [*_rates(chosen.sum(axis=1)).T, *_divide(np.nansum(rates, axis=1), some.sum(axis=1)).T]
     return np.stack([*columns, _rates(counts_RF3[:, -1])[:, 0]], axis=1)
+
+
+def _phantom_findings(sums_RK: Floats) -> Floats:
+    right, stated, true = sums_RK.T
+    nothing = stated + true == 0  # to find, and nothing said: that is right
+    shares = ((right, stated), (right, true), (2 * right, stated + true))
+    return np.stack([np.where(whole > 0, part / np.maximum(whole, 1), nothing) for part, whole in shares], axis=1)
 
 
 def _rates(counts: Floats) -> Floats:

@@ -112,7 +112,8 @@ def table_of(file: Path) -> str:
         tables[-1] += interval_lines(metrics["splits"][name].get("intervals", {}))
         if name in cut:
             tokens, systems = cut[name]
-            tables.append(f"{counted}, against references cut to {tokens} tokens\n{terminal_table(systems)}")
+            tables.append(f"{counted}, against references cut to {tokens} tokens\n{terminal_table(systems)}"
+                          + interval_lines(metrics["splits"][name]["truncated"].get("intervals", {})))  # fmt: skip
     skipped = [f"{name}: skipped, {reason}" for name, reason in metrics.get("skipped", {}).items()]
     chosen = (
         ["R2GenGPT's choices that were on:\n" + "\n".join(f"  {choice}" for choice in original)] if original else []

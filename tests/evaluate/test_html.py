@@ -21,7 +21,8 @@ import yaml
 from PIL import Image, ImageDraw
 
 from r2gen.errors import UserError
-from r2gen.evaluate.html import TEMPLATE, chosen_studies, shown_studies, write_page
+from r2gen.evaluate.html import chosen_studies, shown_studies, write_page
+from r2gen.pages.document import FOLDER
 
 HOSTILE = (
     "</script><script>alert(1)</script> \"quoted\" 'it' & <img src=x onerror=alert(2)> \u2028\u2029 @@TITLE@@ <!--"
@@ -125,10 +126,19 @@ def with_metrics(folder: Path) -> Path:
     }
     shuffled = {name: value * 0.9 for name, value in SCORES.items()}
     systems = {"model": SCORES, "constant": lower, "shuffled": shuffled}
+    spread = {
+        "intervals": {system: {name: {"value": value, "low": value * 0.95, "high": value * 1.04, "draws": 10_000}
+                               for name, value in scores.items()} for system, scores in systems.items()},
+        "margins": {name: {"value": value, "low": value - 0.01, "high": value + 0.012, "draws": 10_000,
+                           "p": 0.2 if abs(value) < 0.01 else 0.0004, "within_noise": abs(value) < 0.01}
+                    for name, value in ((name, SCORES[name] - lower[name]) for name in SCORES)},
+    }  # fmt: skip
+    cut = {"truncated": {"tokens": 60, "systems": systems} | spread}
     ids = study_ids(folder)
     write_json(folder / "metrics.json", {
         "format": 1, "generation": "greedy", "checkpoint": "step-00000300",
-        "splits": {"val": {"studies": 295, "systems": systems}, "test": {"studies": 590, "systems": systems}},
+        "splits": {"val": {"studies": 295, "systems": systems} | spread,
+                   "test": {"studies": 590, "systems": systems} | spread | cut},
         "signatures": {"bleu": "bleu|tok:space|case:lower|ref:full|impl:pycocoevalcap-1.2",
                        "cider": "cider|tok:space|df:references|impl:pycocoevalcap-1.2"},
         "constant_report": "the heart is normal in size . the lungs are clear . no pneumothorax or pleural effusion .",
@@ -185,8 +195,8 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     write_json(run / "run.json", {**description, "name": HOSTILE, "reason": HOSTILE})
     page = write_page(run)
     text = page.read_text(encoding="utf-8")
-    assert text.count("<script") == TEMPLATE.read_text().count("<script")
-    assert text.count("</script") == TEMPLATE.read_text().count("</script")
+    assert text.count("<script") == (FOLDER / "document.html").read_text().count("<script")
+    assert text.count("</script") == (FOLDER / "document.html").read_text().count("</script")
     assert "<img src=x" not in text
     assert "\u2028" not in text
     assert "\u2029" not in text
@@ -213,6 +223,8 @@ def test_every_stage_has_a_page(tmp_path: Path, status: str) -> None:
     content = shown(write_page(with_metrics(with_predictions(run))))
     assert content["studies"]["split"] == "test"
     assert "per_report" not in content["metrics"]
+    of_test = content["metrics"]["splits"]["test"]
+    assert of_test["intervals"].keys() == of_test["truncated"]["intervals"].keys() == of_test["systems"].keys()
     assert len(content["studies"]["rows"]) == 24
     assert all("bleu_4" in row["scores"] for row in content["studies"]["rows"])
 

@@ -11,11 +11,19 @@ from bootstrap_coverage import bleu, coverage, findings, skewed_means, told_apar
 
 from r2gen.errors import UserError
 from r2gen.evaluate.clinical_findings import Findings
+from r2gen.evaluate.findings import PhantomFindings
 from r2gen.evaluate.nlg import Bleu, Cider, RougeL, bleu_of_references
 from r2gen.evaluate.scores import Metric
 from r2gen.evaluate.scoring import score_reports
 from r2gen.evaluate.statistics import bootstrap, compare, holm, join_seeds, student_quantile
-from r2gen.evaluate.study_sums import StudySums, bleu_sums_of_references, finding_sums, mean_sums, sums_of_scores
+from r2gen.evaluate.study_sums import (
+    StudySums,
+    bleu_sums_of_references,
+    finding_sums,
+    mean_sums,
+    phantom_finding_sums,
+    sums_of_scores,
+)
 
 NORMAL = "the heart is normal in size . the lungs are clear . no pleural effusion ."
 EFFUSION = "there is a left pleural effusion ."
@@ -59,6 +67,17 @@ def test_findings_follow_the_policy_on_uncertain_mentions(uncertain: str) -> Non
     corpus = metric(REFERENCES, REPORTS).corpus
     found = {name: value for name, value in zip(one.names, one.of_all(), strict=True) if not np.isnan(value)}
     assert found == pytest.approx(corpus, abs=1e-9)
+
+
+@pytest.mark.parametrize("reports", [REPORTS, REFERENCES, dict.fromkeys(REFERENCES, "")], ids=["some", "all", "empty"])
+def test_the_phantoms_findings_have_sums(reports: Mapping[str, str]) -> None:
+    metric = PhantomFindings()
+    scores = metric(REFERENCES, reports)
+    one = phantom_finding_sums(metric, REFERENCES, reports)
+    assert dict(zip(one.names, one.of_all(), strict=True)) == pytest.approx(scores.corpus)
+    nothing_to_find = one.values(one.sums[[one.ids.index("a")]])[0]
+    assert list(nothing_to_find) == [scores.per_report[name]["a"] for name in one.names]
+    assert set(bootstrap(sums_of_scores({"own": metric}, REFERENCES, reports, scores), resamples=50)) == set(one.names)
 
 
 def test_bleu_of_published_captions_with_five_references_each(shared: Path) -> None:

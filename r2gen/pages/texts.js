@@ -1,0 +1,87 @@
+// Two texts with their differing words marked, and the films of a study.
+// Words are compared without case; punctuation is neither compared nor counted. Chinese characters are words of their own.
+const WORD = /\p{Script=Han}|\d+(?:[.,]\d+)*|(?:(?!\p{Script=Han})[\p{L}\p{M}\p{N}])+(?:['’\-](?:(?!\p{Script=Han})[\p{L}\p{N}])+)*/gu;
+const MOST_CELLS = 6e6; // beyond this the middle of two texts is marked as a whole instead of compared
+function wordsOf(text) {
+  return [...text.matchAll(WORD)].map((found) => ({ word: found[0].toLowerCase(), start: found.index, end: found.index + found[0].length, common: false }));
+}
+function markCommon(left, right) {
+  let head = 0, tail = 0;
+  while (head < left.length && head < right.length && left[head].word === right[head].word) { left[head].common = right[head].common = true; head += 1; }
+  while (tail < left.length - head && tail < right.length - head && left[left.length - 1 - tail].word === right[right.length - 1 - tail].word) {
+    left[left.length - 1 - tail].common = right[right.length - 1 - tail].common = true; tail += 1;
+  }
+  const rows = left.length - head - tail, columns = right.length - head - tail, wide = columns + 1;
+  if ((rows + 1) * wide > MOST_CELLS) return;
+  const longest = new Uint16Array((rows + 1) * wide); // length of the longest common subsequence of what follows
+  for (let i = rows - 1; i >= 0; i -= 1) {
+    for (let j = columns - 1; j >= 0; j -= 1) {
+      longest[i * wide + j] = left[head + i].word === right[head + j].word ? longest[(i + 1) * wide + j + 1] + 1 : Math.max(longest[(i + 1) * wide + j], longest[i * wide + j + 1]);
+    }
+  }
+  for (let i = 0, j = 0; i < rows && j < columns;) {
+    if (left[head + i].word === right[head + j].word) { left[head + i].common = right[head + j].common = true; i += 1; j += 1; }
+    else if (longest[(i + 1) * wide + j] >= longest[i * wide + j + 1]) i += 1;
+    else j += 1;
+  }
+}
+// Of equal places for a differing stretch ("the [heart is large . the] lungs") take the one that starts a sentence.
+function slideToSentence(text, words) {
+  const opens = (index) => index === 0 || /[.;:!?]/.test(text.slice(words[index - 1].end, words[index].start));
+  for (let first = 0; first < words.length; first += 1) {
+    if (words[first].common) continue;
+    let last = first, shift = 0;
+    while (last + 1 < words.length && !words[last + 1].common) last += 1;
+    const movable = () => first - shift > 0 && words[first - shift - 1].common && words[first - shift - 1].word === words[last - shift].word;
+    while (!opens(first - shift) && movable()) shift += 1;
+    if (shift && opens(first - shift)) {
+      for (let step = 1; step <= shift; step += 1) { words[first - step].common = false; words[last - step + 1].common = true; }
+    }
+    first = last;
+  }
+}
+function marked(text, words, tag, meaning) {
+  if (!text.trim()) return h("p", { class: "none" }, "(empty)");
+  const paragraph = h("p", { dir: "auto" });
+  let at = 0;
+  for (let index = 0; index < words.length; index += 1) {
+    if (words[index].common) continue;
+    const start = words[index].start;
+    while (index + 1 < words.length && !words[index + 1].common) index += 1;
+    paragraph.append(text.slice(at, start), h(tag, { title: meaning }, text.slice(start, words[index].end)));
+    at = words[index].end;
+  }
+  paragraph.append(text.slice(at));
+  return paragraph;
+}
+function compared(row) {
+  const reference = wordsOf(row.reference), report = wordsOf(row.report);
+  markCommon(reference, report);
+  slideToSentence(row.reference, reference);
+  slideToSentence(row.report, report);
+  const common = report.filter((one) => one.common).length, all = reference.length + report.length;
+  return { row, reference, report, overlap: all ? 2 * common / all : 1, differs: common * 2 !== all };
+}
+function filmStrip(row) {
+  if (!row.films.length) return h("div", { class: "films" }, h("p", { class: "nofilm" }, "No film was handed to this page."));
+  return h("div", { class: "films" }, ...row.films.map((source, index) => h("button", { type: "button", title: "Enlarge", onclick: () => view(row, index) },
+    h("img", { src: source, alt: `Film ${index + 1} of ${row.films.length}, study ${row.id}. Enlarge.` }))));
+}
+function view(row, start) {
+  const dialog = byId("viewer"), image = h("img", {}), label = h("span", {});
+  let at = start;
+  const show = (index) => {
+    at = (index + row.films.length) % row.films.length;
+    image.src = row.films[at];
+    image.alt = `Film ${at + 1} of ${row.films.length}, study ${row.id}`;
+    label.textContent = `${row.id} · film ${at + 1} of ${row.films.length} · reduced for this page, not for reading`;
+  };
+  const many = row.films.length > 1;
+  dialog.replaceChildren(image, h("div", { class: "strip" }, label,
+    many ? h("button", { type: "button", onclick: () => show(at - 1) }, "Previous") : "", many ? h("button", { type: "button", onclick: () => show(at + 1) }, "Next") : "",
+    h("button", { type: "button", onclick: () => dialog.close() }, "Close")));
+  dialog.onclick = (event) => { if (event.target === dialog) dialog.close(); };
+  dialog.onkeydown = (event) => { if (event.key === "ArrowLeft") show(at - 1); if (event.key === "ArrowRight") show(at + 1); };
+  show(start);
+  dialog.showModal();
+}
