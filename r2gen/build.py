@@ -14,6 +14,7 @@ from r2gen.data.dataset import FilmCache, StudyDataset
 from r2gen.data.reports import ANNOTATED, SPLITS, ReportData
 from r2gen.errors import UserError
 from r2gen.evaluate.evaluation import Evaluation, ReferenceCut
+from r2gen.evaluate.recipe import recipe_of
 from r2gen.evaluate.scores import Metric
 from r2gen.lm.compile import compile_layers
 from r2gen.lm.decoding_profile import Decoding
@@ -240,10 +241,11 @@ def build_metrics(config: Config) -> dict[str, Metric]:
 
 def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluation:
     settings, profile = config["evaluate"], decoding_name(config)
-    run_dir = Path(config["run_dir"])
+    run_dir, data_hash = Path(config["run_dir"]), provenance.data_hash(config["data"])
     return Evaluation(
         run_dir=run_dir, data=job.data, datasets=job.datasets, metrics=build_metrics(config), decoding=job.decoding,
-        profile=profile, metrics_file=metrics_file(config), data_hash=provenance.data_hash(config["data"]),
+        profile=profile, metrics_file=metrics_file(config), data_hash=data_hash,
+        recipe=recipe_of(config["data"], data_hash),
         code=provenance.git_revision()["revision"], quant=config["quant"]["mode"], batch_size=settings["batch_size"],
         workers=config["trainer"]["workers"], best=weighted_scores(settings["best"]),
         page_studies=settings["page_studies"], nearest_most=settings["nearest_studies"], device=job.device, stop=stop,

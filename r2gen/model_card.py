@@ -104,8 +104,9 @@ def scores_of(metrics: Path, checkpoint: str) -> str:
     found = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
     if found.get("checkpoint") != checkpoint:
         return "Not scored before it was exported."
-    lines = "".join(f"- {name}: `{text}`\n" for name, text in found.get("signatures", {}).items())
-    return f"```\n{table_of(metrics)}\n```\n\nScores compare only where these agree:\n\n{lines}"
+    return (
+        f"```\n{table_of(metrics)}\n```\n\nScores compare only where the recipe and the lines of the metrics agree.\n"
+    )
 
 
 def header(group: str, choice: Any) -> str:

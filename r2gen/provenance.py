@@ -62,7 +62,7 @@ def _cpu_name() -> str:
 def data_hash(data: dict[str, Any]) -> str:
     """16 hex digits that change with the data: of the annotation file's bytes, or of what a drawn set is drawn from."""
     digest = hashlib.sha256(
-        canonical({key: value for key, value in data.items() if key not in ("root", "check")}).encode()
+        canonical({key: value for key, value in data.items() if key not in ("root", "check", "section")}).encode()
     )
     if "root" in data:
         annotation = Path(data["root"]) / data["annotation"]

@@ -21,6 +21,7 @@ class AnnotatedReports:
     indication), and `study_id` and `subject_id`, which no two splits may share. Everything is checked here, once: every
     entry, and the films as film_check.py says (check=fast or full; none leaves them out). Raises UserError with the
     file and the entries. gray_bits: of 16-bit films without an sBIT chunk, how many bits are used (images.py).
+    section: which part of a report was taken, for signatures only (evaluate/recipe.py); null: as task=prepare wrote.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class AnnotatedReports:
         images: str = "images",
         check: Literal["fast", "full", "none"] = "fast",
         gray_bits: int | None = None,
+        section: str | None = None,
     ) -> None:
+        self.section = section
         folder = Path(root).expanduser()
         if not folder.is_dir():
             raise UserError(

@@ -71,10 +71,12 @@ class Findings:
                 }
                 for rate in RATES
             },
-            signature=signature(
-                self.name, implementation=f"r2gen-labeler-{VERSION}-{digest()}", tokenizer="labeler", case="lower"
-            )
-            + f"|uncertain:{self.uncertain}|macro:positive-in-references",
+            signatures={
+                self.name: signature(
+                    implementation="r2gen-labeler", version=f"{VERSION}-{digest()}", tokenizer="labeler", case="lower"
+                )
+                | {"uncertain": self.uncertain, "macro": "positive-in-references"}
+            },
             details={self.name: {finding: _row(counts) for finding, counts in of_finding.items()}},
         )
 

@@ -19,7 +19,7 @@ from r2gen.evaluate.html import shown_studies, write_page
 from r2gen.evaluate.likelihood import Teacher, likelihood
 from r2gen.evaluate.nearest import joined, nearest_studies, read_nearest, spread, write_nearest
 from r2gen.evaluate.predictions import Prediction, predictions_file, read_predictions, write_predictions
-from r2gen.evaluate.scores import Metric, Scores
+from r2gen.evaluate.scores import Metric, Scores, Signature
 from r2gen.evaluate.scoring import score_reports
 from r2gen.evaluate.statistics import bootstrap, compare
 from r2gen.evaluate.study_sums import sums_of_scores
@@ -29,7 +29,7 @@ from r2gen.pages.films import FILM_SIZES_PX
 from r2gen.run_folder import write_whole
 from r2gen.stop import StopRequest
 
-FORMAT = 1
+FORMAT = 2  # 1: signatures were texts
 NULL_SEED = 0  # of the random and the shuffled row
 
 
@@ -49,21 +49,21 @@ class Evaluation:
     """Scores splits of one data set with one decoding profile, and keeps metrics.json and report.html up to date.
 
     `nearest_most` is how many training studies are looked through for the nearest films, 0 for no such row.
-    `profile` is the decoding's name, in file names and headers; `data_hash`, `code` and `quant` say, with the
-    checkpoint and the decoding, what made a prediction; `best` has the weights of the scores that pick the best
-    checkpoint; `cut` adds scores against cut references, which then pick it; `original` says which of R2GenGPT's
-    choices were on. On ranks other than 0 it generates its share and writes nothing.
+    `profile` is the decoding's name, in file names and headers; `recipe` says which texts are scored; `data_hash`,
+    `code` and `quant` say, with the checkpoint and the decoding, what made a prediction; `best` has the weights of the
+    scores that pick the best checkpoint; `cut` adds scores against cut references, which then pick it; `original` says
+    which of R2GenGPT's choices were on. On ranks other than 0 it generates its share and writes nothing.
     """
 
     def __init__(
         self, *, run_dir: Path, data: ReportData, datasets: Mapping[str, StudyDataset], metrics: Mapping[str, Metric],
-        decoding: Decoding, profile: str, metrics_file: Path, data_hash: str, code: str | None, quant: str,
-        batch_size: int, workers: int, best: Mapping[str, float], page_studies: int, nearest_most: int,
+        decoding: Decoding, profile: str, metrics_file: Path, recipe: Signature, data_hash: str, code: str | None,
+        quant: str, batch_size: int, workers: int, best: Mapping[str, float], page_studies: int, nearest_most: int,
         device: torch.device, stop: StopRequest, cut: ReferenceCut | None = None, original: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.run_dir, self.data, self.datasets, self.metrics = run_dir, data, datasets, metrics
         self.decoding, self.profile, self.metrics_file = decoding, profile, metrics_file
-        self.data_hash, self.code, self.quant = data_hash, code, quant
+        self.data_hash, self.recipe, self.code, self.quant = data_hash, recipe, code, quant
         self.batch_size, self.workers, self.device, self.stop = batch_size, workers, device, stop
         self.best, self.page_studies, self.nearest_most = best, page_studies, nearest_most
         self.cut, self.original = cut, original
@@ -91,12 +91,12 @@ class Evaluation:
             cut = {"model": self._score(predictions, self.cut)} if self.cut else None
             scores = [cut["model"].corpus if cut else found.corpus]
             self._write_metrics({"val": self._entry(len(predictions), {"model": found}, cut)}, checkpoint=checkpoint,
-                                signature=found.signature, constant=None, skipped={})  # fmt: skip
+                                scores=found, constant=None, skipped={})  # fmt: skip
         return dist.first_of(scores)
 
     def evaluate(self, model: Scored, splits: Sequence[str], *, checkpoint: str) -> dict[str, Any]:
         """Scores of each split in full, with null rows. Predictions under the same header are not made again."""
-        entries, skipped, signature = {}, {}, ""
+        entries, skipped, scores = {}, {}, Scores(corpus={})
         constant = self._constant() if dist.is_first() else None
         nearest = self._nearest(splits)
         for split in splits:
@@ -116,13 +116,13 @@ class Evaluation:
                 if nearest:
                     entries[split]["nearest"] = {"compared": min(self.nearest_most, len(self.datasets["train"])),
                                                  "train": len(self.datasets["train"])}  # fmt: skip
-                signature = systems["model"].signature
+                scores = systems["model"]
                 entries[split] |= self._spread(predictions, reports, systems)
                 if cut:
                     entries[split]["truncated"] |= self._spread(predictions, reports, cut, self.cut)
         if not dist.is_first():
             return {}
-        return self._write_metrics(entries, checkpoint=checkpoint, signature=signature, constant=constant,
+        return self._write_metrics(entries, checkpoint=checkpoint, scores=scores, constant=constant,
                                    skipped=skipped)  # fmt: skip
 
     def refresh_page(self) -> None:
@@ -257,17 +257,20 @@ class Evaluation:
         }
         return entry | {"truncated": truncated}
 
-    def _write_metrics(self, entries: Mapping[str, Any], *, checkpoint: str, signature: str, constant: str | None,
+    def _write_metrics(self, entries: Mapping[str, Any], *, checkpoint: str, scores: Scores, constant: str | None,
                        skipped: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
         """Splits scored earlier in the same way stay beside those of now."""
         made_by = self._header(checkpoint)
         before = read_metrics(self.metrics_file)
-        kept = before if before.get("made_by") == made_by else {"splits": {}, "per_report": {}}
+        alike = {"made_by": made_by, "recipe": self.recipe, "signatures": scores.signatures}
+        same = not entries or all(before.get(key) == value for key, value in alike.items())
+        kept = {"splits": {}, "per_report": {}, "signatures": {}} | (before if same else {})
         metrics = {
             "format": FORMAT, "generation": self.profile, "checkpoint": checkpoint, "made_by": made_by,
             "splits": kept["splits"] | {split: {key: value for key, value in entry.items() if key != "per_report"}
                                         for split, entry in entries.items()},
-            "signatures": dict(part.split("|", 1) for part in signature.split("; ") if part),
+            "recipe": self.recipe, "signatures": kept["signatures"] | scores.signatures,
+            "unavailable": scores.unavailable,
             "constant_report": constant, "skipped": dict(skipped), "original_choices": list(self.original),
             "per_report": kept["per_report"] | {split: entry["per_report"] for split, entry in entries.items()},
         }  # fmt: skip

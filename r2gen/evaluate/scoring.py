@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 from r2gen.errors import UserError
-from r2gen.evaluate.scores import Metric, Scores
+from r2gen.evaluate.scores import Metric, Scores, Signature, UnavailableError
 
 _NAMED_IN_MESSAGE = 5
 
 
 def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
-    """All metrics' values in one Scores; its signature is theirs, one after the other ("; " between).
+    """All metrics' values in one Scores; a metric whose package or weights are missing is said to be unavailable.
 
     Raises UserError where the ids of the two sides differ, or two metrics give a score of one name.
     """
@@ -17,17 +17,22 @@ def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], 
     corpus: dict[str, float] = {}
     per_report: dict[str, dict[str, float]] = {}
     details: dict[str, dict[str, dict[str, float | None]]] = {}
-    signatures = []
+    signatures: dict[str, Signature] = {}
+    unavailable: dict[str, str] = {}
     for key, metric in metrics.items():
-        scores = metric(references, reports)
+        try:
+            scores = metric(references, reports)
+        except UnavailableError as error:
+            unavailable[key] = str(error)
+            continue
         twice = corpus.keys() & scores.corpus.keys()
         if twice:
             raise UserError(f"metrics: {key} gives {_named(twice)}, which another metric has given: select one of them")
         corpus |= scores.corpus
         per_report |= scores.per_report
         details |= scores.details
-        signatures.append(scores.signature)
-    return Scores(corpus=corpus, per_report=per_report, details=details, signature="; ".join(signatures))
+        signatures |= scores.signatures
+    return Scores(corpus=corpus, per_report=per_report, details=details, signatures=signatures, unavailable=unavailable)
 
 
 def check_texts(metric: str, references: Mapping[str, str], reports: Mapping[str, str]) -> None:
@@ -45,9 +50,15 @@ def check_texts(metric: str, references: Mapping[str, str], reports: Mapping[str
         raise UserError(f"{metric}: these studies have a reference without a word: {_named(empty)}")
 
 
-def signature(metric: str, *, implementation: str, tokenizer: str = "space", case: str = "kept") -> str:
-    """How a score came about, as far as the metric knows; two scores compare only where it is the same."""
-    return f"{metric}|tok:{tokenizer}|case:{case}|refs:1|impl:{implementation}"
+def signature(*, implementation: str, version: str, tokenizer: str = "space", case: str = "kept") -> Signature:
+    """How a score came about, as far as the metric knows; what the texts were is the recipe's (recipe.py)."""
+    return {
+        "implementation": implementation,
+        "version": version,
+        "tokenizer": tokenizer,
+        "case": case,
+        "references": "1",
+    }
 
 
 def _named(ids: Iterable[str]) -> str:

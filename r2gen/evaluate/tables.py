@@ -8,6 +8,7 @@ from textwrap import fill
 from typing import Any
 
 from r2gen.errors import UserError
+from r2gen.evaluate.recipe import signature_lines, unavailable_lines
 from r2gen.evaluate.wording import wording_line
 
 # The order of the columns; scores of other names follow in the order in which they come.
@@ -102,6 +103,12 @@ def table_of(file: Path) -> str:
                  + likelihood_line(split.get("likelihood")) for name, split in metrics["splits"].items()}  # fmt: skip
         cut = {name: (int(split["truncated"]["tokens"]), dict(split["truncated"]["systems"]))
                for name, split in metrics["splits"].items() if "truncated" in split}  # fmt: skip
+        recipe, unavailable = dict(metrics.get("recipe", {})), dict(metrics.get("unavailable", {}))
+        signatures = {
+            metric: signature
+            for metric, signature in metrics.get("signatures", {}).items()
+            if isinstance(signature, dict)
+        }  # fmt: skip - texts before format 2
         original = [str(choice) for choice in metrics.get("original_choices", [])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} holds no scores of a run ({error!r}): remove it and run task=evaluate") from error
@@ -110,10 +117,12 @@ def table_of(file: Path) -> str:
         counted = f"{name}: {studies} {'study' if studies == 1 else 'studies'}"
         tables.append(f"{counted}, decoding {metrics.get('generation')}\n{terminal_table(systems)}{below[name]}")
         tables[-1] += interval_lines(metrics["splits"][name].get("intervals", {}))
+        tables[-1] += unavailable_lines(unavailable, width=WIDTH) + signature_lines(recipe, signatures, width=WIDTH)
         if name in cut:
             tokens, systems = cut[name]
             tables.append(f"{counted}, against references cut to {tokens} tokens\n{terminal_table(systems)}"
                           + interval_lines(metrics["splits"][name]["truncated"].get("intervals", {})))  # fmt: skip
+            tables[-1] += signature_lines(recipe | {"truncation": f"{tokens} tokens"}, signatures, width=WIDTH)
     skipped = [f"{name}: skipped, {reason}" for name, reason in metrics.get("skipped", {}).items()]
     chosen = (
         ["R2GenGPT's choices that were on:\n" + "\n".join(f"  {choice}" for choice in original)] if original else []

@@ -119,10 +119,11 @@ function showScores() {
     if (entry.truncated) host.append(scorePanel(split, `${counted}, against references cut to ${entry.truncated.tokens} tokens of the language model`, entry.truncated));
   }
   for (const [split, why] of Object.entries(metrics.skipped || {})) host.append(empty(`${splitName(split)} split skipped: ${why}.`));
+  for (const [metric, why] of Object.entries(metrics.unavailable || {})) host.append(empty(`${metric}: unavailable: ${why}`));
   const original = metrics.original_choices || [];
   if (original.length) host.append(h("div", { class: "panel signatures" }, "R2GenGPT's choices that were on.", h("ul", {}, ...original.map((choice) => h("li", {}, choice)))));
   host.append(h("div", { class: "panel" },
-    metrics.constant_report ? h("details", {}, h("summary", {}, "The constant report"), h("p", { class: "small" }, metrics.constant_report)) : "", signatureList(metrics.signatures)));
+    metrics.constant_report ? h("details", {}, h("summary", {}, "The constant report"), h("p", { class: "small" }, metrics.constant_report)) : "", signatureList(metrics.signatures, metrics.recipe)));
 }
 
 // ---------------------------------------------------------------------------------------------------------- curves

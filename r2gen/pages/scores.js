@@ -73,8 +73,10 @@ function intervalNote(intervals) {
   return h("p", { class: "small soft" }, `Under each score its 95 % interval: ${grouped(draws)} resamples of the studies; the lines of a column share one scale.`
     + ("cider" in known ? " CIDEr's document frequencies stay those of all references." : "") + ("meteor" in known ? " METEOR's interval is of the mean over reports, not of its corpus value." : ""));
 }
-function signatureList(signatures) {
-  const found = Object.entries(signatures || {});
+// Flat names and values: the recipe of the texts, then each metric's signature. Before format 2 of metrics.json a text.
+function signatureList(signatures, recipe) {
+  const found = Object.entries({ ...(recipe ? { recipe } : {}), ...(signatures || {}) });
+  const told = (one) => typeof one === "string" ? one : Object.entries(one).map(([name, value]) => `${name} ${value}`).join(", ");
   return found.length ? h("div", { class: "signatures" }, "How each score is computed. Scores compare only where these agree.",
-    h("ul", {}, ...found.map(([name, text]) => h("li", {}, `${name}: `, h("code", {}, text))))) : "";
+    h("ul", {}, ...found.map(([name, one]) => h("li", {}, `${name}: `, h("code", {}, told(one)))))) : "";
 }

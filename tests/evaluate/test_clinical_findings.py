@@ -52,7 +52,7 @@ def test_the_uncertain_policy_decides_and_stands_in_the_signature():
     assert values["negative"].details["findings"]["Pleural Effusion"]["stated"] == 1
     assert values["ignore"].details["findings"]["Pleural Effusion"]["stated"] == 0
     for policy, scores in values.items():
-        assert f"|uncertain:{policy}|" in scores.signature
+        assert scores.signatures["findings"]["uncertain"] == policy
     with pytest.raises(UserError, match="choose one of positive, negative, ignore"):
         Findings(uncertain="maybe")  # type: ignore[arg-type]
 
@@ -74,4 +74,4 @@ def test_a_score_without_a_finding_to_find_is_left_out():
 def test_details_join_those_of_other_metrics():
     scores = score_reports({"findings": Findings()}, REFERENCES, REPORTS)
     assert set(scores.details) == {"findings"}
-    assert scores.signature.startswith("findings|tok:labeler|case:lower|refs:1|impl:r2gen-labeler-")
+    assert scores.signatures["findings"]["implementation"] == "r2gen-labeler"

@@ -13,7 +13,7 @@ import pytest
 from r2gen.errors import UserError
 from r2gen.evaluate.findings import PhantomFindings
 from r2gen.evaluate.nlg import Bleu, Cider, RougeL, bleu_of_references, cider_of_references, rouge_l_of_references
-from r2gen.evaluate.scores import Metric
+from r2gen.evaluate.scores import Metric, Scores, UnavailableError
 from r2gen.evaluate.scoring import score_reports
 
 REPOSITORY = Path(__file__).parents[2]
@@ -105,10 +105,24 @@ def test_what_cannot_be_scored_is_refused(
             metric(references, reports)
 
 
-def test_signatures_name_the_recipe_and_are_joined() -> None:
-    assert score_reports(ALL, {"a": "x"}, {"a": "x"}).signature == "; ".join(
-        f"{name}|tok:space|case:kept|refs:1|impl:pycocoevalcap-1.2" for name in ("bleu", "rouge_l", "cider")
-    )
+def test_every_metric_signs_with_what_computed_it() -> None:
+    signed = {"implementation": "pycocoevalcap", "version": "1.2", "tokenizer": "space", "case": "kept",
+              "references": "1"}  # fmt: skip
+    assert score_reports(ALL, {"a": "x"}, {"a": "x"}).signatures == dict.fromkeys(("bleu", "rouge_l", "cider"), signed)
+
+
+class Missing:
+    name = "missing"
+    higher_is_better = True
+
+    def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+        raise UnavailableError("no weights")
+
+
+def test_a_metric_without_its_weights_is_unavailable_and_stops_no_other() -> None:
+    scores = score_reports({"missing": Missing(), "cider": Cider()}, {"a": "x"}, {"a": "x"})
+    assert set(scores.corpus) == set(scores.signatures) == {"cider"}
+    assert scores.unavailable == {"missing": "no weights"}
 
 
 def test_two_metrics_of_one_score_are_refused() -> None:
