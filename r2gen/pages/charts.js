@@ -1,5 +1,4 @@
 // Curves over steps, and what other plots share with them.
-const look = { smooth: true, log: false, printing: false };
 const charts = [];
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 function series(label, rows, pick) {
@@ -190,10 +189,9 @@ function chartSwitches() {
     switchBox("Log steps", look.log, (on) => { look.log = on; drawCharts(); }));
 }
 function drawCharts() { charts.forEach((chart) => chart.draw()); }
-// All charts made so far, redrawn when the page's width changes and for paper.
+// All charts made so far.
 function chartGrid() {
   const grid = h("div", { class: "charts" }, ...charts.map((chart) => chart.figure));
-  new ResizeObserver(drawCharts).observe(grid);
-  for (const [event, printing] of [["beforeprint", true], ["afterprint", false]]) addEventListener(event, () => { look.printing = printing; drawCharts(); });
+  onWidth(grid, drawCharts);
   return grid;
 }

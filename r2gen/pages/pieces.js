@@ -63,6 +63,23 @@ function heading(id, title, ...beside) {
 function scrolling(name, table) { return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, table); }
 function empty(text) { return h("p", { class: "panel empty" }, text); }
 
+// Draw now, when the element's width changes, and for paper (look.printing).
+const look = { smooth: true, log: false, printing: false };
+const drawings = [];
+function onWidth(element, draw) {
+  let width = -1;
+  drawings.push(draw);
+  new ResizeObserver(() => { if (element.clientWidth !== width) { width = element.clientWidth; requestAnimationFrame(draw); } }).observe(element);
+}
+for (const [event, printing] of [["beforeprint", true], ["afterprint", false]]) addEventListener(event, () => { look.printing = printing; drawings.forEach((draw) => draw()); });
+
+function navigation(parts) {
+  return h("nav", { "aria-label": "Parts of the page" }, ...parts.map(([id, label]) => h("a", { href: `#${id}` }, label)));
+}
+// Options are [value, label].
+function picker(label, options, chosen, change) {
+  return h("label", { class: "pair" }, label, h("select", { onchange: (event) => change(event.target.value) }, ...options.map(([value, text]) => h("option", { value, selected: value === chosen }, text))));
+}
 function copyButton(text) {
   const button = h("button", { type: "button", onclick: async () => {
     let done = true;

@@ -53,8 +53,7 @@ function showMasthead() {
       fact("Started", moment(run.started), run.finished ? `ended ${moment(run.finished)}` : null),
       fact("Duration", seconds.length ? duration(seconds.reduce((sum, [, value]) => sum + value, 0)) : null,
         seconds.map(([name, value]) => `${name} ${duration(value)}`).join(", "))),
-    h("nav", { "aria-label": "Parts of the page" }, ...[["scores", "Scores"], ["curves", "Curves"], ["studies", "Studies"], ["details", "Run and config"]]
-      .map(([id, label]) => h("a", { href: `#${id}` }, label))));
+    navigation([["scores", "Scores"], ["curves", "Curves"], ["studies", "Studies"], ["details", "Run and config"]]));
 }
 
 // ---------------------------------------------------------------------------------------------------------- scores

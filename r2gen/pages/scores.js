@@ -19,13 +19,13 @@ const SYSTEMS = {
   nearest: ["Nearest film", "the training report of the films that look most alike, found without a model"],
 };
 // `systems`: by system and score the value; `intervals` likewise their { low, high }, `margins` those of model - constant.
-function scoreTable(systems, intervals = {}, margins = null) {
+function scoreTable(systems, intervals = {}, margins = null, labels = SYSTEMS) {
   const names = Object.keys(systems), keys = [...new Set(names.flatMap((name) => Object.keys(systems[name])))].filter(inTable);
   const best = Object.fromEntries(keys.map((key) => [key, Math.max(...names.map((name) => systems[name][key]).filter(isNumber))]));
   const isBest = (value, key) => isNumber(value) && names.length > 1 && value.toFixed(3) === best[key].toFixed(3);
   const ends = Object.fromEntries(keys.map((key) => [key, spanOf(names.map((name) => (intervals[name] || {})[key]))]));
   const rows = names.map((name) => {
-    const [label, meaning] = SYSTEMS[name] || [name, ""];
+    const [label, meaning] = labels[name] || [name, ""];
     return h("tr", { class: name === "model" ? "model" : null },
       h("th", { scope: "row" }, label, h("span", { class: "small" }, meaning)),
       ...keys.map((key) => h("td", { class: isBest(systems[name][key], key) ? "best" : null }, score(systems[name][key]), intervalMark((intervals[name] || {})[key], ends[key]))));

@@ -85,3 +85,28 @@ function view(row, start) {
   show(start);
   dialog.showModal();
 }
+// One study's reports side by side. `names` are the systems to show, of row.reports; words that the reference lacks are marked.
+function manyTexts(row, names, beside) {
+  const of = (name) => (row.reports[name] === undefined ? h("p", { class: "none" }, "no report of this study") : generated(row.reference, row.reports[name]));
+  return h("article", { class: "panel study" },
+    h("header", {}, h("h3", {}, row.id), h("span", { class: "number soft" }, beside || "")), filmStrip(row),
+    h("div", { class: "texts" }, h("div", { class: "whole" }, h("h4", {}, "Reference"), h("p", { dir: "auto" }, row.reference || "(empty)"), findingChips(row, "reference")),
+      ...names.map((name) => h("div", {}, h("h4", {}, name), of(name), findingChips(row, name), scoresLine((row.scores || {})[name])))));
+}
+function generated(reference, report) {
+  const words = compared({ reference, report }).report;
+  return marked(report, words, "ins", "not in the reference");
+}
+function scoresLine(scores) {
+  const known = Object.entries(scores || {}).filter(([name]) => inTable(name));
+  return known.length ? h("p", { class: "scores-line" }, known.map(([name, value]) => `${metricName(name)} ${score(value)}`).join(" · ")) : "";
+}
+// The findings of a text; of a report also whether the reference has them, and what it leaves out.
+function findingChips(row, name) {
+  if (!row.findings || !row.findings[name]) return "";
+  const found = row.findings[name], truth = row.findings.reference || [];
+  const chip = (text, kind, meaning) => h("span", { class: `chip ${kind}`, title: meaning }, text);
+  if (name === "reference") return h("div", { class: "chips" }, ...found.map((text) => chip(text, "", "in the reference")));
+  return h("div", { class: "chips" }, ...found.map((text) => truth.includes(text) ? chip(`✓ ${text}`, "right", "in the reference too") : chip(`+ ${text}`, "extra", "not in the reference")),
+    ...truth.filter((text) => !found.includes(text)).map((text) => chip(`− ${text}`, "lost", "in the reference, not in this report")));
+}

@@ -1,0 +1,18 @@
+"""compare.html: one self-contained page of a comparison, with plots and the studies that differ. Imports no torch."""
+
+from pathlib import Path
+
+from r2gen.compare.comparison import Comparison, as_plain
+from r2gen.pages.document import write_document
+from r2gen.pages.films import embedded
+
+SCRIPTS = ("pieces.js", "scores.js", "charts.js", "plots.js", "texts.js", "compare.js")
+
+
+def write_compare_page(comparison: Comparison, path: Path) -> Path:
+    """Write the page, whole or not at all, readable by its owner alone: it holds patient text. Gives its path."""
+    content = as_plain(comparison)
+    films = embedded({study.id: study.films for study in comparison.differing})
+    for study in content["differing"]:
+        study["films"] = films[study["id"]]
+    return write_document(path, title=comparison.title, scripts=SCRIPTS, content=content)
