@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from r2gen import dist
-from r2gen.build import Job, build_evaluation, build_job, build_logger, loop_settings
+from r2gen.build import Job, build_evaluation, build_job, build_logger, decoding_name, loop_settings
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import steps_for
 from r2gen.errors import UserError
-from r2gen.evaluate.evaluation import Evaluation
+from r2gen.evaluate.evaluation import Evaluation, read_metrics
 from r2gen.evaluate.tables import table_of
 from r2gen.model.tune import size_table, sizes
 from r2gen.run_folder import RunFolder
@@ -20,8 +20,9 @@ from r2gen.stop import StopRequest
 from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes, load_best
 from r2gen.train.engine import start_engine
 from r2gen.train.fit import fit, validation_steps
-from r2gen.train.loggers import TrainLog
+from r2gen.train.loggers import Logger, TrainLog, opened
 from r2gen.train.optim import adamw
+from r2gen.train.published import shown_examples, summary_of
 from r2gen.trained import TrainedRun
 
 Config = dict[str, Any]
@@ -30,33 +31,44 @@ Config = dict[str, Any]
 def train(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Train what is left to train, score the best checkpoint on every split, write the page, print the table."""
     folder, began = RunFolder(Path(config["run_dir"])), time.monotonic()
-    job = build_job(config, device)
-    evaluation = build_evaluation(config, job, stop=stop)
-    if dist.is_first():
-        describe(folder, job)
-        evaluation.refresh_page()
-    trained_s = train_model(config, job, evaluation, folder, stop)
-    score(config, job, evaluation)
-    if dist.is_first():
-        earlier = folder.facts()["seconds"]
-        total_s = time.monotonic() - began
-        folder.record(seconds={"train": round(earlier.get("train", 0) + trained_s, 1),
-                                                  "evaluate": round(total_s - trained_s, 1)})  # fmt: skip
-        evaluation.refresh_page()
-        print(f"\n{table_of(evaluation.metrics_file)}\n\npage: {folder.path / 'report.html'}", flush=True)
-    dist.barrier()
+    going_on, identity = folder.last() is not None, folder.facts()["identity"]
+    with opened(build_logger(config), folder=folder, config=config, job_id=identity, going_on=going_on) as logger:
+        job = build_job(config, device)
+        evaluation = build_evaluation(config, job, stop=stop)
+        if dist.is_first():
+            describe(folder, job)
+            evaluation.refresh_page()
+        trained_s = train_model(config, job, evaluation, folder, stop, logger)
+        score(config, job, evaluation)
+        if dist.is_first():
+            earlier = folder.facts()["seconds"]
+            total_s = time.monotonic() - began
+            folder.record(seconds={"train": round(earlier.get("train", 0) + trained_s, 1),
+                                   "evaluate": round(total_s - trained_s, 1)})  # fmt: skip
+            tell(evaluation, folder, logger, devices=config["trainer"]["devices"])
+        dist.barrier()
 
 
 def evaluate(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Score the best checkpoint of a run that exists, with the splits, decoding and metrics asked for now."""
     folder = RunFolder(Path(config["run_dir"]))
-    job = build_job(config, device)
-    evaluation = build_evaluation(config, job, stop=stop)
-    score(config, job, evaluation)
-    if dist.is_first():
-        evaluation.refresh_page()
-        print(f"\n{table_of(evaluation.metrics_file)}\n\npage: {folder.path / 'report.html'}", flush=True)
-    dist.barrier()
+    job_id = f"{folder.facts()['identity']}-evaluate-{decoding_name(config)}"
+    with opened(build_logger(config), folder=folder, config=config, job_id=job_id, going_on=False) as logger:
+        job = build_job(config, device)
+        evaluation = build_evaluation(config, job, stop=stop)
+        score(config, job, evaluation)
+        if dist.is_first():
+            tell(evaluation, folder, logger, devices=config["trainer"]["devices"])
+        dist.barrier()
+
+
+def tell(evaluation: Evaluation, folder: RunFolder, logger: Logger, *, devices: int) -> None:
+    """Page, table and dashboard of what was scored."""
+    evaluation.refresh_page()
+    print(f"\n{table_of(evaluation.metrics_file)}\n\npage: {folder.path / 'report.html'}", flush=True)
+    logger.summary(summary_of(read_metrics(evaluation.metrics_file), folder.facts(), devices=devices))
+    if logger.wants_examples:
+        logger.examples(shown_examples(evaluation))
 
 
 def generate(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -73,7 +85,8 @@ def score(config: Config, job: Job, evaluation: Evaluation) -> None:
     evaluation.evaluate(job.model, config["evaluate"]["splits"], checkpoint=digest)
 
 
-def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFolder, stop: StopRequest) -> float:
+def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFolder, stop: StopRequest,
+                logger: Logger) -> float:  # fmt: skip
     """The training part of `train`; gives the seconds it took now."""
     settings, trainer, began = loop_settings(config), config["trainer"], time.monotonic()
     studies = len(job.datasets["train"])
@@ -95,11 +108,7 @@ def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFol
     if state.step and dist.is_first():
         print(f"going on from step {state.step} of {total}", flush=True)
     val = limited(job.datasets["val"], config["evaluate"]["max_studies"])
-    logger = build_logger(config)
-    if dist.is_first():
-        logger.start(run_dir=folder.path, run=folder.facts(), config=config)
     log = TrainLog(folder.path, total_steps=total, first_step=state.step, logger=logger)
-    status = "failed"
 
     def validate() -> dict[str, float]:
         return evaluation.validate(job.model, val, checkpoint=f"step-{state.step:08d}")
@@ -113,11 +122,9 @@ def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFol
             selection=evaluation.selection, checkpoints=checkpoints, state=state, log=log,
             refresh_page=evaluation.refresh_page, stop=stop,
         )  # fmt: skip
-        status = "finished"
+        logger.summary({"best/score": state.best_score, "best/step": state.best_step})
     finally:
         log.close()
-        if dist.is_first():
-            logger.close(status, {} if state.best_score is None else {"best_score": state.best_score})
         engine.destroy()
     return time.monotonic() - began
 

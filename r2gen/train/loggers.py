@@ -4,80 +4,199 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
 from r2gen import dist
-from r2gen.errors import UserError
-from r2gen.run_folder import read_jsonl
+from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
+from r2gen.run_folder import RunFolder, read_jsonl
+from r2gen.stop import Stopped
+from r2gen.train.published import Fact, ShownStudy, shown_config, tags_of
 
 Record = dict[str, Any]
 PLAIN_EVERY_S = 5.0
+# How W&B behaves unless its user's environment says otherwise: no reports of its own failures, and a job that waits for
+# no network. At a kill the last two seconds are lost.
+DEFAULTS = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_INIT_TIMEOUT": "30", 
+            "WANDB_FINISH_TIMEOUT": "60", "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "2"}  # fmt: skip
+# What W&B would take from this machine unasked: code, git state, console text (it may hold reports), command line and
+# host name, hardware probes, package list.
+UNSEEN: dict[str, Any] = {
+    "disable_code": True, "disable_git": True, "console": "off", "x_disable_meta": True, "host": "-",
+    "x_disable_machine_info": True, "x_save_requirements": False, "disable_job_creation": True,
+}  # fmt: skip
 
 
 class Logger(Protocol):
-    """One that `conf/logger` names; called on rank 0 only."""
+    """One that `conf/logger` names; called on rank 0 only, between `start` and `close` (see `opened`)."""
 
-    def start(self, *, run_dir: Path, run: Record, config: Record) -> None: ...
+    wants_examples: bool  # whether `examples` shall be called: it reads films
+
+    def start(self, *, run_dir: Path, run: Record, config: Record, job_id: str, going_on: bool) -> None: ...
 
     def log(self, record: Record) -> None: ...
 
-    def close(self, status: str, summary: dict[str, float]) -> None: ...
+    def summary(self, facts: Mapping[str, Fact]) -> None: ...
+
+    def examples(self, studies: Sequence[ShownStudy]) -> None: ...
+
+    def close(self, exit_status: int) -> None: ...
 
 
 class NoLogger:
     """Files of the run folder only."""
 
-    def start(self, *, run_dir: Path, run: Record, config: Record) -> None:
+    wants_examples = False
+
+    def start(self, *, run_dir: Path, run: Record, config: Record, job_id: str, going_on: bool) -> None:
         pass
 
     def log(self, record: Record) -> None:
         pass
 
-    def close(self, status: str, summary: dict[str, float]) -> None:
+    def summary(self, facts: Mapping[str, Fact]) -> None:
         pass
+
+    def examples(self, studies: Sequence[ShownStudy]) -> None:
+        pass
+
+    def close(self, exit_status: int) -> None:
+        pass
+
+
+@contextmanager
+def opened(logger: Logger, *, folder: RunFolder, config: Record, job_id: str, going_on: bool) -> Iterator[Logger]:
+    """The logger, started, and closed with the exit status that the job will have; on other ranks one that is silent.
+
+    `job_id` is the same whenever the same job runs, and `going_on` says that it adds to what it did before.
+    """
+    if not dist.is_first():
+        yield NoLogger()
+        return
+    logger.start(run_dir=folder.path, run=folder.facts(), config=config, job_id=job_id, going_on=going_on)
+    status = DEFECT
+    try:
+        yield logger
+        status = DONE
+    except Stopped:
+        status = STOPPED
+        raise
+    except UserError:
+        status = FIXABLE
+        raise
+    finally:
+        logger.close(status)
 
 
 class WandbLogger:
-    """Weights & Biases: numbers and configuration only, no report text and no film."""
+    """Weights & Biases: numbers and configuration. With `log_examples` also reports and films, which are patient data.
+
+    `mode=auto` sends where W&B finds a key, and otherwise writes files for `wandb sync` into run_dir/wandb. What fails
+    in W&B is said once and ends the logging, never the job.
+    """
 
     def __init__(
         self, *, project: str, entity: str | None = None, group: str | None = None,
-        mode: Literal["offline", "online"] = "offline",
+        mode: Literal["auto", "offline", "online"] = "auto", log_examples: bool = False,
     ) -> None:  # fmt: skip
-        self.project, self.entity, self.group, self.mode = project, entity, group, mode
+        self.project, self.entity, self.mode, self.wants_examples = project, entity, mode, log_examples
+        self.group = None if group is None else Path(group).name  # R2GEN_SWEEP is the sweep's folder
+        self.run: Any = None  # None: nothing is logged (any more)
 
-    def start(self, *, run_dir: Path, run: Record, config: Record) -> None:
-        """Open the W&B run whose id is the identity of ours, so that a resumed run goes on in the same one.
+    def start(self, *, run_dir: Path, run: Record, config: Record, job_id: str, going_on: bool) -> None:
+        """Open the W&B run `job_id`: a job that goes on does so there, one that starts over replaces it.
 
-        Raises UserError where W&B has no key, or refuses.
+        Raises UserError where W&B's key is missing or malformed.
         """
+        if "WANDB_SWEEP_ID" in os.environ:
+            job_id = os.environ["WANDB_RUN_ID"]  # that a W&B agent waits for
+        try:
+            self.run = self._opened(run_dir, run, config, job_id, resume="allow" if going_on else None)
+        except UserError:
+            raise
+        except Exception as error:  # whatever it is: a job does not depend on its dashboard
+            print(f"W&B: {error}: this job is not logged there", flush=True)
+
+    def _opened(
+        self, run_dir: Path, run: Record, config: Record, job_id: str, *, resume: Literal["allow"] | None
+    ) -> Any:
+        folder = run_dir / "wandb"
+        folder.mkdir(mode=0o700, exist_ok=True)
         for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # otherwise in the home folder, where the login stays
-            os.environ.setdefault(name, str(run_dir.resolve() / "wandb"))
+            os.environ.setdefault(name, str(folder.resolve()))
+        for name, value in DEFAULTS.items():
+            os.environ.setdefault(name, value)
         import wandb  # only this logger needs it
 
+        settings = wandb.Settings(**UNSEEN)
         try:
-            self.run = wandb.init(project=self.project, entity=self.entity, group=self.group, mode=self.mode,
-                                  dir=run_dir, id=run["identity"], name=run["name"], resume="allow", config=config,
-                                  job_type=run["task"],
-                                  settings=wandb.Settings(silent=True, console="off"))  # fmt: skip
+            keyed = self.mode != "offline" and wandb.login(prompt=False, verify=False)
         except wandb.Error as error:
-            raise UserError(f"logger.mode={self.mode}: W&B says: {error}\nwhere it has no key here, run "
-                            "`wandb login`, or use logger.mode=offline") from error  # fmt: skip
+            raise UserError(f"logger.mode={self.mode}: W&B says: {error}") from error
+        if self.mode == "online" and not keyed:
+            raise UserError("logger.mode=online: W&B has no key here: run `wandb login`, set WANDB_API_KEY, or use "
+                            "logger.mode=offline")  # fmt: skip
+        start = partial(
+            wandb.init, project=self.project, entity=self.entity, group=self.group, dir=run_dir, name=run_dir.name,
+            id=job_id, resume=resume, job_type=config["task"], tags=tags_of(config), config=shown_config(config, run),
+            settings=settings,
+        )  # fmt: skip
+        try:
+            opened = start(mode="online" if keyed else "offline")
+        except wandb.Error as error:
+            if not keyed:
+                raise
+            print(f"W&B cannot be reached: {error}", flush=True)
+            wandb.teardown()  # otherwise it says that the id is in use
+            opened = start(mode="offline")
+        offline = f"files for `wandb sync {Path(opened.dir).parent}`"
+        print(f"W&B: {opened.url or offline}", flush=True)
+        # Our steps are the axis: W&B's own counter never goes back, as a job does that goes on from a checkpoint.
+        opened.define_metric("step")
+        opened.define_metric("*", step_metric="step")
+        return opened
 
     def log(self, record: Record) -> None:
-        step = record["step"]
         if record["event"] == "step":
             kept = ("loss", "lr", "grad_norm", "samples_per_s", "epoch")
-            self.run.log({f"train/{name}": record[name] for name in kept}, step=step)
+            shown = {f"train/{name}": record[name] for name in kept}
         else:
-            self.run.log({f"{record['split']}/{name}": value for name, value in record["scores"].items()}, step=step)
+            shown = {f"{record['split']}/{name}": value for name, value in record["scores"].items()}
+            shown[f"{record['split']}/selection"] = record["selection"]
+        self._harmless(lambda run: run.log({"step": record["step"], **shown}))
 
-    def close(self, status: str, summary: dict[str, float]) -> None:
-        self.run.summary.update(summary)
-        self.run.finish(exit_code=0 if status == "finished" else 1)
+    def summary(self, facts: Mapping[str, Fact]) -> None:
+        self._harmless(lambda run: run.summary.update(dict(facts)))
+
+    def examples(self, studies: Sequence[ShownStudy]) -> None:
+        """A table of studies: films, reference, report."""
+        import wandb
+
+        def send(run: Any) -> None:
+            rows = [[one.id, [wandb.Image(film) for film in one.films], one.reference, one.report] for one in studies]
+            run.log({"studies": wandb.Table(columns=["study", "films", "reference", "report"], data=rows)})
+
+        self._harmless(send)
+
+    def close(self, exit_status: int) -> None:
+        word = {DONE: "finished", STOPPED: "stopped"}.get(exit_status, "failed")
+        self.summary({"status": word})
+        self._harmless(lambda run: run.finish(exit_code=exit_status))
+        self.run = None
+
+    def _harmless(self, act: Callable[[Any], None]) -> None:
+        """Do it where a run is open; what it raises, whatever that is, closes the log and not the job."""
+        try:
+            if self.run is not None:
+                act(self.run)
+        except Exception as error:
+            self.run = None
+            print(f"W&B: {type(error).__name__}: {error}: this job is no longer logged there", flush=True)
 
 
 class TrainLog:

@@ -1,0 +1,113 @@
+"""What a run tells a dashboard: choices, configuration, scores and cost.
+
+Numbers and names, no path; reports and films (ShownStudy) only for whom asks for them.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from r2gen.evaluate.evaluation import Evaluation
+from r2gen.evaluate.html import shown_studies
+from r2gen.evaluate.predictions import predictions_file
+from r2gen.pages.films import FILM_SIZES_PX
+from r2gen.run_folder import flat, read_jsonl
+
+Fact = str | int | float | bool | None
+TAG_LENGTH = 64  # W&B refuses longer ones
+# Where things lie and what is asked of one command, not what the run is; the choices stand at the top instead.
+LEFT_OUT = ("choices", "run_dir", "fresh", "task", "hub", "images", "checkpoint", "out", "logger", "prepare",
+            "data.root")  # fmt: skip
+SHOWN_SYSTEMS = {"model": "best", "constant": "constant"}  # a score means nothing without the constant report's
+
+
+@dataclass(frozen=True)
+class ShownStudy:
+    """Of a patient: it is sent only where logger.log_examples=true was typed. Films are in mode L."""
+
+    id: str
+    films: list[Image.Image]
+    reference: str
+    report: str
+
+
+def choices_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The option of each group, as typed: what a dashboard groups and colours by."""
+    return {group: str(choice) for group, choice in config["choices"].items()
+            if choice is not None and group != "logger"}  # fmt: skip
+
+
+def tags_of(config: Mapping[str, Any]) -> list[str]:
+    return sorted(f"{group}={choice}"[:TAG_LENGTH] for group, choice in choices_of(config).items())
+
+
+def shown_config(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """The choices and the seed at the top, the resolved configuration below `resolved`, its origin below `run`.
+
+    At the top as typed: a W&B agent sets its sweep's parameters there under the same names. Of a path only the last
+    part is kept.
+    """
+    resolved = {name: _without_folders(value) for name, value in flat(dict(config))
+                if not any(name == left or name.startswith(left + ".") for left in LEFT_OUT)}  # fmt: skip
+    known = {name: run[name] for name in ("identity", "data_hash", "git", "versions")}
+    return {**choices_of(config), "seed": config["seed"], "resolved": _nested(resolved), "run": known}
+
+
+def summary_of(metrics: Mapping[str, Any], run: Mapping[str, Any], *, devices: int) -> dict[str, Fact]:
+    """The final scores by split with their 95 % intervals, the constant report's, and what the run cost."""
+    return {**dict(_scores(metrics)), **dict(_cost(run, devices=devices))}
+
+
+def shown_examples(evaluation: Evaluation) -> list[ShownStudy]:
+    """The studies on report.html, with their films in its largest size."""
+    shown = shown_studies(evaluation.run_dir, count=evaluation.page_studies)
+    if shown is None:
+        return []
+    split, ids = shown
+    views = {study.id: study.views for study in evaluation.datasets[split].studies}
+    _, *rows = read_jsonl(predictions_file(evaluation.run_dir, split, evaluation.profile))
+    written = {row["id"]: row for row in rows}
+    return [ShownStudy(id, [evaluation.data.film(view, at_least_px=FILM_SIZES_PX[0]) for view in views[id]],
+                       written[id]["reference"], written[id]["report"]) for id in ids]  # fmt: skip
+
+
+def _scores(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:
+    for split, entry in metrics["splits"].items():
+        for system, shown in SHOWN_SYSTEMS.items():
+            for score, value in entry["systems"].get(system, {}).items():
+                yield f"{shown}/{split}/{score}", value
+        for score, interval in entry["intervals"]["model"].items():
+            yield f"best/{split}/{score}_low", interval["low"]
+            yield f"best/{split}/{score}_high", interval["high"]
+
+
+def _cost(run: Mapping[str, Any], *, devices: int) -> Iterator[tuple[str, Fact]]:
+    gpus = run["hardware"]["gpus"]
+    yield "cost/hardware", f"{devices} x {gpus[0]}" if gpus else run["hardware"]["cpu"]
+    for name, seconds in run["seconds"].items():
+        yield f"cost/{name}_seconds", seconds
+    if gpus and "train" in run["seconds"]:
+        yield "cost/gpu_seconds", devices * run["seconds"]["train"]
+    yield "cost/parameters", sum(part["total"] for part in run["parameters"])
+    yield "cost/trainable_parameters", sum(part["trainable"] for part in run["parameters"])
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_folders(one) for one in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value  # noqa: PTH117
+
+
+def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in leaves.items():
+        *groups, key = name.split(".")
+        place = tree
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[key] = value
+    return tree
