@@ -100,9 +100,12 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c["trainer"]["batch_size"] % (c["trainer"]["micro_batch_size"] * c["trainer"]["devices"]) != 0,
     ),
     (
-        "trainer.deepspeed.zero_optimization.stage=3 shards the weights, and generation needs them whole: "
-        "use trainer=zero2",
-        lambda c: c["trainer"]["deepspeed"].get("zero_optimization", {}).get("stage", 0) == 3,
+        "trainer=zero3 cuts every weight into a piece a rank, which quantised, compiled or spread ones cannot be: use "
+        "quant=none, lm.compile=false and lm.device_map=null, or trainer=zero2",
+        lambda c: (
+            c["trainer"]["deepspeed"].get("zero_optimization", {}).get("stage", 0) == 3
+            and (c["quant"]["mode"] != "none" or c["lm"]["compile"] or c["lm"]["device_map"] is not None)
+        ),
     ),
     (
         "task=generate needs films: images=[frontal.png,lateral.png]",

@@ -18,7 +18,7 @@ from r2gen.model.tune import size_table, sizes
 from r2gen.run_folder import RunFolder
 from r2gen.stop import StopRequest
 from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes, load_best
-from r2gen.train.engine import start_engine
+from r2gen.train.engine import keep_whole, start_engine, whole_weights
 from r2gen.train.fit import fit, validation_steps
 from r2gen.train.loggers import Logger, TrainLog, opened
 from r2gen.train.optim import adamw
@@ -111,7 +111,8 @@ def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFol
     log = TrainLog(folder.path, total_steps=total, first_step=state.step, logger=logger)
 
     def validate() -> dict[str, float]:
-        return evaluation.validate(job.model, val, checkpoint=f"step-{state.step:08d}")
+        with whole_weights(engine):
+            return evaluation.validate(job.model, val, checkpoint=f"step-{state.step:08d}")
 
     try:
         fit(
@@ -126,6 +127,7 @@ def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFol
     finally:
         log.close()
         engine.destroy()
+    keep_whole(job.model)
     return time.monotonic() - began
 
 

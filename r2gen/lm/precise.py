@@ -44,6 +44,6 @@ def _served(model: PreTrainedModel) -> bool:
 
 
 def _plain(parameter: nn.Parameter) -> bool:
-    partitioned = hasattr(parameter, "ds_id")  # DeepSpeed's ZeRO 3
-    own = is_quantised(parameter) or partitioned or parameter.is_meta
+    elsewhere = parameter.is_meta or parameter.numel() == 0  # on the host, or in pieces of ZeRO 3
+    own = is_quantised(parameter) or elsewhere
     return parameter.dtype == torch.float32 and not own

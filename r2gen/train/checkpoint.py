@@ -26,7 +26,7 @@ from torch import nn
 from r2gen import dist
 from r2gen.errors import UserError
 from r2gen.run_folder import EXPORTED, write_whole
-from r2gen.train.engine import set_masters, trainable_tensors
+from r2gen.train.engine import set_masters, trainable_tensors, whole_weights
 
 FORMAT = 1
 LAST, BEST = "last", "best"
@@ -159,7 +159,9 @@ class Checkpoints:
         if path is None or state is None:
             return TrainState(world=dist.world(), zero_stage=zero_stage)
         if weights_only:
-            set_masters(engine, load_trainable(engine.module, path))
+            with whole_weights(engine, changed=True):
+                tensors = load_trainable(engine.module, path)
+            set_masters(engine, tensors)
         elif (state.world, state.zero_stage) != (dist.world(), zero_stage):
             raise UserError(
                 f"{path} was written by {state.world} rank(s) under ZeRO {state.zero_stage}, this run has "

@@ -2,7 +2,9 @@
 
 import logging
 import os
-from collections.abc import Mapping
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,12 +16,13 @@ if not torch.cuda.is_available():
 import deepspeed
 from deepspeed.ops import __compatible_ops__
 from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
-from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param
+from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param, safe_set_local_fp32_param
 from deepspeed.utils.logging import logger as deepspeed_log
 from torch import nn
 
 from r2gen import dist
-from r2gen.lm.quantize import keep_in_place
+from r2gen.errors import UserError
+from r2gen.lm.quantize import keep_in_place, quantised_layers
 
 
 def start_engine(
@@ -43,6 +46,9 @@ def start_engine(
         # The optimiser is torch's own object: DeepSpeed's dictionary would compile one for 35 s.
         "zero_allow_untested_optimizer": True,
     }
+    if settings["zero_optimization"]["stage"] == 3 and quantised_layers(model):
+        raise UserError("trainer=zero3 cannot cut weights of less than 16 bits into pieces, and this checkpoint is "
+                        "quantised: use trainer=zero2")  # fmt: skip
     keep_in_place(model)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)
     if isinstance(engine.optimizer, FP16_UnfusedOptimizer):  # bf16 under ZeRO 0
@@ -75,6 +81,13 @@ def step(engine: deepspeed.DeepSpeedEngine) -> torch.Tensor:
     return norm.where(norm >= 0, torch.nan)  # DeepSpeed's -1 is an overflow
 
 
+def peak_gib(device: torch.device) -> float:
+    """The most memory this rank has held so far: of its GPU, or of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def trainable_tensors(engine: deepspeed.DeepSpeedEngine) -> dict[str, torch.Tensor]:
     """The fp32 masters of what trains, whole, on the CPU. Every rank must call it: sharded ones are gathered."""
     own, tensors = _own_masters(engine), {}
@@ -82,7 +95,7 @@ def trainable_tensors(engine: deepspeed.DeepSpeedEngine) -> dict[str, torch.Tens
         if parameter.requires_grad:
             master = (
                 safe_get_full_fp32_param(parameter)
-                if hasattr(parameter, "_hp_mapping")
+                if hasattr(parameter, "_hp_mapping") or is_sharded(parameter)
                 else own.get(parameter, parameter)
             )
             tensors[name] = master.detach().to("cpu", torch.float32).contiguous().clone()
@@ -95,8 +108,46 @@ def set_masters(engine: deepspeed.DeepSpeedEngine, tensors: Mapping[str, torch.T
     for name, parameter in engine.module.named_parameters():
         if parameter in own:
             own[parameter].data.copy_(tensors[name])
+        elif parameter.requires_grad and is_sharded(parameter):
+            # Not safe_set_full_fp32_param: it runs over the end where the values do not divide by the ranks.
+            own_values = parameter.ds_tensor.numel()
+            flat = torch.nn.functional.pad(tensors[name].flatten(), (0, own_values * dist.world()))
+            safe_set_local_fp32_param(parameter, flat[own_values * dist.rank() :][:own_values])
         elif parameter.requires_grad and hasattr(parameter, "_hp_mapping"):
             safe_set_full_fp32_param(parameter, tensors[name])
+
+
+def is_sharded(parameter: torch.Tensor) -> bool:
+    """Whether ZeRO 3 cuts this weight into a piece a rank."""
+    return hasattr(parameter, "ds_id")
+
+
+@contextmanager
+def whole_weights(engine: deepspeed.DeepSpeedEngine, *, changed: bool = False) -> Iterator[None]:
+    """While open, every rank has all weights of the module: to write reports, where ranks take other numbers of steps.
+
+    Under ZeRO 0 to 2 they are whole anyway. Every rank must open it. With `changed` only what trains is whole, and may
+    be changed, alike on all ranks.
+    """
+    if engine.zero_optimization_stage() < 3:
+        yield
+        return
+    parameters = [parameter for parameter in engine.module.parameters() if parameter.requires_grad or not changed]
+    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if changed else None):
+        # The hooks would gather and free the weights of each layer, with all ranks, in every forward pass.
+        offload = engine.optimizer.parameter_offload
+        offload.destroy()
+        try:
+            yield
+        finally:
+            offload.setup_zero_stage3_hooks()
+
+
+def keep_whole(module: nn.Module) -> None:
+    """After the end of an engine: every rank has all weights from now on. Every rank must call it."""
+    sharded: list[Any] = [parameter for parameter in module.parameters() if is_sharded(parameter)]
+    if sharded:
+        sharded[0].all_gather(param_list=sharded)
 
 
 def _own_masters(engine: deepspeed.DeepSpeedEngine) -> dict[nn.Parameter, torch.Tensor]:

@@ -16,7 +16,7 @@ from r2gen.data.loader import MicroBatches, Row, TrainingOrder, training_loader
 from r2gen.errors import UserError
 from r2gen.stop import Stopped, StopRequest
 from r2gen.train.checkpoint import Checkpoints, TrainState
-from r2gen.train.engine import backward, step
+from r2gen.train.engine import backward, peak_gib, step
 from r2gen.train.loggers import TrainLog
 from r2gen.train.optim import rate_at, set_rate
 
@@ -103,7 +103,7 @@ def fit(
                 "step": state.step, "epoch": round(state.epoch, 4), "loss": watch.mean_loss(tokens),
                 "lr": engine.optimizer.param_groups[0]["lr"], "grad_norm": norm.item(),
                 "samples_per_s": (state.step - seen_before) * settings.batch_size / (time.monotonic() - began),
-                "seconds": round(state.seconds, 2),
+                "seconds": round(state.seconds, 2), "peak_gib": round(peak_gib(engine.device), 4),
             })  # fmt: skip
         watch.forget_step()
         wanted = agreed_stop(stop, state.step, settings.log_every_steps, engine.device)

@@ -1,0 +1,113 @@
+"""One rank against several:  python benchmarks/ranks.py --devices 2 --device cuda
+
+Trains the same phantoms with the same micro-batches on 1 and on N ranks, in fp32 and bf16, under every ZeRO stage, and
+evaluates the one-rank weights on N ranks. Prints last one table: how far the losses are from those of one rank, reports
+that differ, samples/s and rank 0's peak memory in training. No network, no Java; nothing is kept.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = {"cuda": (1024, 8, 16, 2816), "cpu": (64, 2, 4, 128)}  # a LLaMA of 0.1 G weights, or of 0.1 M
+COLUMNS = ("run", "loss, largest relative difference", "reports that differ", "samples/s", "peak GiB")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one run left."""
+
+    losses: list[float]
+    samples_per_s: float
+    peak_gib: float
+    reports: dict[str, str]  # by split and study
+
+
+def train(folder: Path, typed: list[str], *, batch_size: int) -> Found:
+    command("fresh=true", f"run_dir={folder}", *typed)
+    lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["event"] == "step"]
+    late = steps[len(steps) // 2 :]  # after films are drawn and kernels chosen
+    seconds = late[-1]["seconds"] - late[0]["seconds"]
+    return Found([step["loss"] for step in steps], (late[-1]["step"] - late[0]["step"]) * batch_size / seconds,
+                 steps[-1]["peak_gib"], reports(folder))  # fmt: skip
+
+
+def reports(folder: Path) -> dict[str, str]:
+    return {f"{file.name} {one['id']}": one["report"] for file in sorted((folder / "predictions").glob("*.jsonl"))
+            for one in map(json.loads, file.read_text().splitlines()[1:])}  # fmt: skip
+
+
+def command(*typed: str) -> None:
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, str(ROOT / "run.py"), *typed], cwd=ROOT, capture_output=True, text=True)
+    print(f"{time.monotonic() - began:6.1f} s  {' '.join(typed)[-110:]}", flush=True)
+    if done.returncode:
+        sys.exit(done.stdout[-4000:] + done.stderr[-4000:])
+
+
+def row(name: str, found: Found, one: Found | None) -> list[str]:
+    if one is None:
+        return [name, "-", "-", f"{found.samples_per_s:.1f}", f"{found.peak_gib:.2f}"]
+    far = max(abs(a - b) / a for a, b in zip(one.losses, found.losses, strict=True))
+    return [name, f"{far:.1e}" if far else "0", differ(found.reports, one.reports), f"{found.samples_per_s:.1f}",
+            f"{found.peak_gib:.2f}"]  # fmt: skip
+
+
+def differ(found: dict[str, str], one: dict[str, str]) -> str:
+    assert found.keys() == one.keys(), "a study was generated more or less than once"
+    return f"{sum(found[study] != one[study] for study in one)} of {len(one)}"
+
+
+def main() -> None:
+    options: Any = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--devices", type=int, default=2)
+    options.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    options.add_argument("--steps", type=int, default=60)
+    options.add_argument("--batch-size", type=int, default=64)
+    options.add_argument("--precisions", default="fp32,bf16")
+    options.add_argument("--stages", default="0,1,2,3")
+    asked = options.parse_args()
+    ranks, (hidden, layers, heads, inner) = asked.devices, SIZES[asked.device]
+    work = Path(tempfile.mkdtemp(prefix="ranks-"))
+    same = [
+        "data.train_studies=256", "data.val_studies=32", "data.test_studies=64", "metrics=[bleu,rouge_l,cider]",
+        f"lm.architecture={{hidden_size: {hidden}, num_hidden_layers: {layers}, num_attention_heads: {heads}, "
+        f"intermediate_size: {inner}}}", f"trainer.device={asked.device}", f"trainer.max_steps={asked.steps}",
+        "trainer.epochs=1000", "trainer.warmup_steps=10", "trainer.learning_rate=3e-4",
+        f"trainer.batch_size={asked.batch_size}", f"trainer.micro_batch_size={asked.batch_size // ranks}",
+        "trainer.log_every_steps=5", "trainer.keep=1", "evaluate.every=1000", "evaluate.nearest_studies=0",
+        "generation.max_new_tokens=40",
+    ]  # fmt: skip
+    rows: list[list[str]] = []
+    try:
+        for precision in asked.precisions.split(","):
+            typed = [*same, f"trainer.precision={precision}"]
+            one = train(work / "one", [*typed, "trainer=zero0", "trainer.devices=1"], batch_size=asked.batch_size)
+            rows.append(row(f"{precision}, zero0, 1 rank", one, None))
+            for stage in asked.stages.split(",") if precision == asked.precisions.split(",")[-1] else ["0"]:
+                several = [*typed, f"trainer=zero{stage}", f"trainer.devices={ranks}"]
+                found = train(work / "several", several, batch_size=asked.batch_size)
+                rows.append(row(f"{precision}, zero{stage}, {ranks} ranks", found, one))
+            shutil.rmtree(work / "one" / "predictions")
+            (work / "one" / "metrics.json").unlink()
+            command("task=evaluate", f"run_dir={work / 'one'}", f"trainer.devices={ranks}")
+            name = f"{precision}, the one rank's weights evaluated by {ranks}"
+            rows.append([name, "", differ(reports(work / "one"), one.reports), "", ""])
+    finally:
+        shutil.rmtree(work)
+    widths = [max(len(cell) for cell in column) for column in zip(COLUMNS, *rows, strict=True)]
+    for cells in (COLUMNS, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)))
+
+
+if __name__ == "__main__":
+    main()
