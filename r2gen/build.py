@@ -12,6 +12,7 @@ from r2gen import compat, dist, provenance, targets
 from r2gen.config import weighted_scores
 from r2gen.data.dataset import FilmCache, StudyDataset
 from r2gen.data.reports import ANNOTATED, SPLITS, ReportData
+from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
 from r2gen.evaluate.evaluation import Evaluation, ReferenceCut
 from r2gen.evaluate.recipe import recipe_of
@@ -91,7 +92,7 @@ def build_job(config: Config, device: torch.device) -> Job:
 
 def build_data(config: Config) -> ReportData:
     data: ReportData = instantiate(unchecked(config["data"]))
-    return data
+    return TrainShare(data, config["trainer"]["train_share"])
 
 
 def study_datasets(config: Config, data: ReportData, model: ReportGenerator) -> dict[str, StudyDataset]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from r2gen.config import weighted_scores
-from r2gen.errors import UserError
+from r2gen.errors import Illegal, UserError
 from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.families import ENCODER_DECODERS
 
@@ -108,6 +108,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         ),
     ),
     (
+        "trainer.train_share is a share of the training studies: more than 0, and 1 for all",
+        lambda c: not 0 < c["trainer"]["train_share"] <= 1,
+    ),
+    (
         "task=generate needs films: images=[frontal.png,lateral.png]",
         lambda c: c["task"] == "generate" and not c["images"],
     ),
@@ -180,7 +184,7 @@ def refuse(config: Config, choices: Mapping[str, str] | None = None) -> None:
         raise UserError(f"trainer.betas={config['trainer']['betas']}: give two numbers of at least 0 and below 1")
     for sentence, broken in RULES:
         if broken(config):
-            raise UserError(sentence)
+            raise Illegal(sentence)
     _refuse_decoding(config, choices or {})
     _refuse_best(config)
 
@@ -224,7 +228,7 @@ def _refuse_decoding(config: Config, choices: Mapping[str, str]) -> None:
     except UserError as error:
         if not dropped:
             raise
-        raise UserError(f"{generation} asks for what {lm} cannot do (lm.generation drops {', '.join(dropped)}); "
+        raise Illegal(f"{generation} asks for what {lm} cannot do (lm.generation drops {', '.join(dropped)}); "
                         f"what is left does not hold: {error}") from error  # fmt: skip
 
 

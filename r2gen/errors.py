@@ -5,3 +5,7 @@ DONE, DEFECT, FIXABLE, STOPPED = 0, 1, 2, 3  # the exit statuses of every R2Gen 
 
 class UserError(Exception):
     """Printed as one plain message; the process leaves with status 2."""
+
+
+class Illegal(UserError):
+    """Choices that a rule says do not go together: in a sweep a skipped job, and not a failed one."""

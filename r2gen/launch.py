@@ -5,6 +5,7 @@ import hashlib
 import os
 import shlex
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,42 @@ def absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
-def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
+@dataclass(frozen=True)
+class Place:
+    """Where a training belongs, and by what it is known."""
+
+    run_dir: Path
+    name: str
+    mark: str  # its identity
+    data_hash: str
+
+
+def place(config: dict[str, Any]) -> Place:
+    """The place of a configuration whose paths are absolute. Raises UserError where the data is not there."""
     data_hash = provenance.data_hash(config["data"])
     mark = identity(config, data_hash)
     choices = config["choices"]
     name = (choices.get("experiment") or f"{choices['lm']}-{choices['data']}").replace("/", "-")
-    if config["run_dir"] is None:
-        config["run_dir"] = absolute(f"outputs/train-{name}-{mark[:8]}")
-    folder = RunFolder(Path(config["run_dir"]))
+    return Place(Path(config["run_dir"] or absolute(f"outputs/train-{name}-{mark[:8]}")), name, mark, data_hash)
+
+
+def is_done(config: dict[str, Any]) -> bool:
+    """Whether the training is finished, so that its command would only show its table.
+
+    Raises UserError where its folder holds another run.
+    """
+    where = place(config)
+    folder = RunFolder(where.run_dir)
+    if config["fresh"] or not (where.run_dir / "checkpoints").is_dir() or not folder.exists():
+        return False
+    _refuse_another(folder, config, where.data_hash)
+    return _is_finished(folder, config)
+
+
+def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
+    where = place(config)
+    config["run_dir"] = str(where.run_dir)
+    folder = RunFolder(where.run_dir)
     folder.refuse_exported(fresh=config["fresh"])
     if config["fresh"] or not (folder.exists() and _is_finished(folder, config)):
         check_data(config["data"])
@@ -121,12 +150,13 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
         if folder.exists() and (config["fresh"] or not trained):
             folder.clear()  # also what a start that trained nothing has left: it may have had a mistake in it
         if folder.exists():
-            _refuse_another(folder, config, data_hash)
+            _refuse_another(folder, config, where.data_hash)
             if _is_finished(folder, config):
                 print(f"{folder.path} is finished (fresh=true starts over)\n\n{table_of(folder.path / 'metrics.json')}")
                 return DONE
         earlier = folder.finished()
-        _describe(folder, config, name=name, overrides=overrides, data_hash=data_hash, mark=mark)
+        _describe(folder, config, name=where.name, overrides=overrides, data_hash=where.data_hash,
+                  mark=where.mark)  # fmt: skip
         status = run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
             folder.restore(earlier)  # refused before its first step: the finished run is what it was

@@ -10,6 +10,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from r2gen import config
+from r2gen.errors import UserError
 from r2gen.schema import Config
 
 # Groups whose keys are a target's parameters. Hydra knows only those in the YAML and wants `+` before the others; here
@@ -68,6 +69,14 @@ def unplaceable(error: Exception) -> str | None:
         if frame.f_code.co_name == "_apply_overrides_to_config" and "override" in frame.f_locals:
             return str(frame.f_locals["override"].input_line)
     return None
+
+
+def in_words(error: Exception) -> str:
+    """One plain message of what is wrong with a command; another error is raised again."""
+    known = isinstance(error, UserError | HydraException | OmegaConfBaseException)
+    if not known and unplaceable(error) is None:
+        raise error
+    return plain(error)
 
 
 def plain(error: Exception) -> str:

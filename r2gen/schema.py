@@ -109,6 +109,7 @@ class TrainerConfig:
     keep: int = MISSING  # checkpoints kept besides the best
     resume: str = one_of("auto", "weights")
     shuffle: bool = MISSING  # false: studies in the data set's order, every epoch
+    train_share: float = MISSING  # of the training studies; a larger share holds all of a smaller one
     max_report_tokens: int | None = MISSING  # training reports are cut there, end sign included; null: never
     log_every_steps: int = MISSING
     timeout_s: int = MISSING  # how long a rank waits for the others
@@ -142,13 +143,14 @@ class PrepareConfig:
 
 @dataclass
 class Config:
-    task: str = one_of("train", "evaluate", "generate", "check", "import", "export", "prepare")
+    task: str = one_of("train", "evaluate", "generate", "check", "import", "export", "prepare", "compose", "status")
     seed: int = MISSING
     run_dir: str | None = MISSING  # null: outputs/<task>-<experiment or lm-data>-<8 hex>
     fresh: bool = MISSING
     hub: str = one_of("offline", "online")
     images: list[str] = MISSING  # films of one study, for task=generate
     checkpoint: str | None = MISSING  # R2GenGPT's file, for task=import
+    sweep: str | None = MISSING  # the folder of a sweep, for task=status
     out: str | None = MISSING  # the folder that task=export writes; null: run_dir/export
     lm: LmConfig = MISSING
     quant: QuantConfig = MISSING

@@ -7,6 +7,7 @@ from typing import Any
 from r2gen.errors import UserError
 from r2gen.prepare import prepare
 from r2gen.stored_run import key_of, lies_under
+from r2gen.sweeps.status import status
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Standalone:
 
 TASKS = {
     "prepare": Standalone(prepare, reads=("data", "prepare", "fresh"), own=("prepare",)),
+    "status": Standalone(status, reads=("sweep",), own=("sweep",)),
 }
 
 

@@ -31,6 +31,7 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
 
     Raises UserError where the run does not exist or something else than ALLOWED was typed.
     """
+    overrides = without_sweep(overrides)
     if composed.run_dir is None:
         raise UserError(f"task={composed.task} works on a trained run: give its folder with run_dir=DIR")
     folder = RunFolder(Path(composed.run_dir))
@@ -81,7 +82,7 @@ def completed(folder: RunFolder, *, in_hydra: bool = True) -> dict[str, Any]:
     lacks = [*_lacks(stored, Config), *_lacks_arguments(stored)]
     if not lacks:
         return stored
-    typed = [one for one in folder.facts()["overrides"] if key_of(one) != "sweeps"]  # which only says what to repeat
+    typed = without_sweep(folder.facts()["overrides"])
     try:
         with nullcontext() if in_hydra else hydra_at_work():
             today = OmegaConf.to_container(hydra.compose("config", overrides=for_hydra(typed)), resolve=True)
@@ -138,6 +139,11 @@ def with_some_root(plain: dict[str, Any]) -> dict[str, Any]:
     if plain["data"].get("root") != MISSING:
         return plain
     return {**plain, "data": {**plain["data"], "root": "anywhere"}}
+
+
+def without_sweep(overrides: list[str]) -> list[str]:
+    """Without +sweeps=NAME, which says what to repeat; what it repeats is there as overrides of its own."""
+    return [override for override in overrides if key_of(override) != "sweeps"]
 
 
 def key_of(override: str) -> str:

@@ -94,6 +94,8 @@ def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFol
         raise UserError("the training split is empty: there is nothing to train on")
     total = steps_for(studies=studies, batch_size=settings.batch_size, epochs=trainer["epochs"],
                       max_steps=trainer["max_steps"])  # fmt: skip
+    if dist.is_first():
+        folder.record(steps=total)  # by which a sweep knows how far the run is
     checkpoints = Checkpoints(folder.path, keep=trainer["keep"])
     check_length(checkpoints, total)
     check_disk(folder.path, job, keep=trainer["keep"])

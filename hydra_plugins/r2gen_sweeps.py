@@ -1,0 +1,84 @@
+"""R2Gen's sweeper and launchers, in the one package where Hydra accepts them; r2gen/sweeps/ does the work.
+
+Every run of run.py imports this file, a sweep or not, so it imports the rest when a sweep begins. No __init__.py stands
+beside it: hydra_plugins is a namespace that packages share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from r2gen.errors import UserError
+
+if TYPE_CHECKING:
+    from r2gen.sweeps.places import Places
+    from r2gen.sweeps.sweep import Sweep
+
+
+class GridSweeper(BasicSweeper):
+    """Every combination, as Hydra's own sweeper; a combination that does not compose is a row and not the end."""
+
+    def __init__(self, params: DictConfig | None) -> None:
+        super().__init__(max_batch_size=None, params=params)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        if not isinstance(self.launcher, R2GenLauncher):
+            raise UserError("hydra/launcher: only gpus and slurm give each job of a sweep processes of its own")
+        (batch,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
+        self.launcher.launch(batch, initial_job_idx=0)
+        raise SystemExit(self.launcher.end())
+
+
+class R2GenLauncher(Launcher):
+    """Jobs as commands of their own. A sweeper calls `launch` for each batch, and `end` once."""
+
+    def __init__(self) -> None:
+        self.open: Sweep | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config, self.hydra_context = config, hydra_context
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Each job's row of sweep.json, as the return value."""
+        sweep = self._sweep()
+        jobs = sweep.run(job_overrides, initial_job_idx, self.places())
+        return [JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=job) for job in jobs]
+
+    def end(self) -> int:
+        """Print the sweep's table, write its page, and give the exit status."""
+        return self._sweep().end()
+
+    def places(self) -> Places:
+        raise NotImplementedError
+
+    def _sweep(self) -> Sweep:
+        from r2gen.sweeps.sweep import Sweep  # not at the top: see above
+
+        if self.open is None:
+            loader, base = self.hydra_context.config_loader, self.config
+            self.open = Sweep(base, lambda overrides: loader.load_sweep_config(base, overrides))
+        return self.open
+
+
+class GpusLauncher(R2GenLauncher):
+    """hydra/launcher=gpus: this machine."""
+
+    def __init__(self, n_jobs: int | None, gpus_per_job: int | None) -> None:
+        super().__init__()
+        self.n_jobs, self.gpus_per_job = n_jobs, gpus_per_job
+
+    def places(self) -> Places:
+        from r2gen.sweeps.leases import machine_leases
+        from r2gen.sweeps.places import LocalPlaces
+
+        return LocalPlaces(machine_leases(), n_jobs=self.n_jobs, gpus_per_job=self.gpus_per_job)

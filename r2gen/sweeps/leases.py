@@ -1,0 +1,115 @@
+"""GPUs lent to jobs, one lock file each: every sweep of a user on this machine takes from the same ones. No torch.
+
+A lease is a lock (flock) on an open file that the job's process inherits. It ends when that process is gone, however it
+went; nothing has to be given back or cleaned up.
+"""
+
+import fcntl
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from r2gen.errors import UserError
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """`name` as CUDA_VISIBLE_DEVICES takes it, `mark` the same for every process whatever that variable says there."""
+
+    name: str
+    mark: str
+
+
+class Lease:
+    """GPUs that nobody else has while one of `files` is open in any process."""
+
+    def __init__(self, gpus: Sequence[Gpu], files: ExitStack, numbers: Sequence[int]) -> None:
+        self.names = [gpu.name for gpu in gpus]
+        self.numbers = tuple(numbers)  # file numbers, for the job's process to inherit
+        self._files = files
+
+    def leave_to_job(self) -> None:
+        """Close the files here, once the job's process has them."""
+        self._files.close()
+
+
+class Leases:
+    """The GPUs that this process may use."""
+
+    def __init__(self, gpus: Sequence[Gpu], folder: Path) -> None:
+        self.gpus, self.folder = gpus, folder
+
+    def take(self, count: int) -> Lease | None:
+        """`count` free GPUs, or None where so many are not free now."""
+        with ExitStack() as files:
+            taken: list[Gpu] = []
+            numbers: list[int] = []
+            for gpu in self.gpus:
+                if len(taken) == count:
+                    break
+                file = _locked(self.folder / f"{gpu.mark}.lock")
+                if file is not None:
+                    files.enter_context(file)
+                    taken.append(gpu)
+                    numbers.append(file.fileno())
+            return Lease(taken, files.pop_all(), numbers) if len(taken) == count else None
+
+
+def _locked(path: Path) -> IO[str] | None:
+    file = path.open("a", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def machine_leases() -> Leases:
+    """Those of this machine's GPUs that CUDA_VISIBLE_DEVICES leaves, with the lock files of this user."""
+    return Leases(visible_gpus(), lock_folder())
+
+
+def lock_folder() -> Path:
+    """One folder a user and machine, which others can neither write nor replace."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.access(runtime, os.W_OK):
+        folder = Path(runtime) / "r2gen-gpus"
+    else:
+        folder = Path(tempfile.gettempdir()) / f"r2gen-gpus-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise UserError(f"{folder}, where GPUs are leased, belongs to another user: remove it, or set XDG_RUNTIME_DIR")
+    return folder
+
+
+def visible_gpus() -> list[Gpu]:
+    """What nvidia-smi lists, as far as CUDA_VISIBLE_DEVICES leaves it; nothing where there is no such command."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"],
+                                capture_output=True, text=True, timeout=60, check=True).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return visible_among(listed, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible_among(listed: str, visible: str | None) -> list[Gpu]:
+    """The GPUs of `listed`, lines of `index, uuid`, that CUDA would use with CUDA_VISIBLE_DEVICES=`visible`."""
+    pairs = [[part.strip() for part in line.split(",")] for line in listed.splitlines() if line.strip()]
+    if visible is None:
+        return [Gpu(index, uuid) for index, uuid in pairs]
+    found = []
+    for name in filter(None, (word.strip() for word in visible.split(","))):
+        marks = [uuid for index, uuid in pairs if name == index or uuid.startswith(name)]
+        if marks:
+            found.append(Gpu(name, marks[0]))
+        elif name.startswith("MIG-"):
+            found.append(Gpu(name, name.replace("/", "_")))
+        else:
+            break  # as CUDA: a name that it does not know ends the list
+    return found

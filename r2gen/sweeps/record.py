@@ -1,0 +1,127 @@
+"""sweep.json, what a sweep knows of its jobs; written whole at each change. Imports no torch.
+
+    {"format": 1, "name", "command", "overrides", "started", "finished",
+     "jobs": [{"number", "overrides", "choices", "task", "run_dir", "mark", "state", "reason", "log", "gpus",
+               "micro_batch_size", "tries", "status", "started", "finished", "seconds"}, ...]}
+
+A folder of a sweep also has logs/, one file a job, and multirun.yaml, the configuration that all jobs share.
+"""
+
+import datetime
+import fcntl
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import IO, Any
+
+from r2gen.errors import UserError
+from r2gen.run_folder import write_whole
+
+FORMAT = 1
+OPEN = ("waiting", "running")  # the other states: done, skipped, failed, stopped
+
+
+@dataclass
+class JobRecord:
+    number: int
+    overrides: list[str]  # as typed; what all jobs share included
+    choices: dict[str, str] = field(default_factory=dict)  # group to option
+    task: str | None = None
+    run_dir: str | None = None
+    mark: str | None = None  # of the configuration that the job ran, or would
+    state: str = "waiting"
+    reason: str | None = None  # of skipped, failed and stopped, and of a second try
+    log: str | None = None
+    gpus: list[str] = field(default_factory=list)
+    micro_batch_size: int | None = None  # of the second try, after the memory was full
+    tries: int = 0
+    status: int | None = None  # how the last try exited; negative for a signal
+    started: str | None = None
+    finished: str | None = None
+    seconds: float = 0.0  # of all tries of this sweep's commands
+
+    def set(self, state: str, reason: str | None = None) -> None:
+        self.state, self.reason = state, reason
+        if state not in OPEN:
+            self.finished = now()
+
+
+@dataclass
+class SweepRecord:
+    name: str
+    command: str
+    overrides: list[str]
+    started: str
+    finished: str | None = None
+    jobs: list[JobRecord] = field(default_factory=list)
+    format: int = FORMAT
+
+    def counts(self) -> Counter[str]:
+        return Counter(job.state for job in self.jobs)
+
+
+class SweepFolder:
+    """The folder of one sweep. One command at a time works in it: `lock` dies with that command."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path / "sweep.json"
+        self._lock: IO[str] | None = None
+
+    def exists(self) -> bool:
+        return self.file.is_file()
+
+    def create(self) -> None:
+        """Make the folder, readable by its owner alone: a log may hold patient text."""
+        try:
+            (self.path / "logs").mkdir(parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+        except OSError as error:
+            raise UserError(f"hydra.sweep.dir={self.path} cannot be used: {error.strerror}") from error
+
+    def lock(self) -> None:
+        """Raises UserError where another command runs this sweep."""
+        self._lock = (self.path / ".lock").open("a", encoding="utf-8")
+        if not _flocked(self._lock):
+            raise UserError(f"{self.path} is run by another command: python run.py task=status sweep={self.path}")
+
+    def is_at_work(self) -> bool:
+        """Whether a command runs this sweep now."""
+        if not (self.path / ".lock").is_file():
+            return False
+        with (self.path / ".lock").open(encoding="utf-8") as file:
+            return not _flocked(file)
+
+    def log(self, number: int) -> Path:
+        return self.path / "logs" / f"{number:03d}.log"
+
+    def write(self, record: SweepRecord) -> None:
+        write_whole(self.file, json.dumps(asdict(record), indent=1) + "\n")
+
+    def read(self) -> SweepRecord:
+        """Raises UserError where the folder has no sweep, or one of another format."""
+        try:
+            stored: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+            if stored["format"] != FORMAT:
+                raise UserError(f"{self.file} has format {stored['format']}, this version reads {FORMAT}: give the "
+                                "sweep another folder (hydra.sweep.dir=DIR)")  # fmt: skip
+            known = {spec.name for spec in fields(JobRecord)}
+            jobs = [JobRecord(**{key: value for key, value in job.items() if key in known}) for job in stored["jobs"]]
+            return SweepRecord(**{**stored, "jobs": jobs})
+        except FileNotFoundError as error:
+            raise UserError(f"sweep={self.path} is not the folder of a sweep: there is no sweep.json in it") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.file} cannot be read: {error!r}") from error
+
+
+def _flocked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

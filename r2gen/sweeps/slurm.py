@@ -1,0 +1,103 @@
+"""Jobs of a sweep as SLURM jobs, by submitit; a preempted one saves its run and is queued again. Imports no torch.
+
+`cluster: local` runs the same path without SLURM, to try it.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from r2gen.errors import DEFECT, STOPPED, UserError
+from r2gen.provenance import ROOT
+from r2gen.stop import die_with_parent
+from r2gen.sweeps.places import Place
+
+WARNING = signal.SIGUSR2  # what submitit asks SLURM to send 90 s before the end, and takes for a preemption
+GRACE_S = 75  # for the last checkpoint; SLURM is asked for 90 s between its warning and its kill
+
+
+class Submitted:
+    """What runs on the node: the job's command. submitit calls `checkpoint` when the node is to be left."""
+
+    def __init__(self, command: Sequence[str], log: Path, folder: Path) -> None:
+        self.command, self.log, self.folder = list(command), log, folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> int:
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(self.command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out,
+                                            stderr=out, preexec_fn=_leave_warning_to_parent)  # fmt: skip
+        while self.process.poll() is None:  # not wait(), which holds a lock that checkpoint() would wait for
+            time.sleep(0.2)
+        status = self.process.returncode
+        if status == STOPPED:  # SLURM's SIGTERM went to every process of the job, and this one was first
+            signal.raise_signal(WARNING)
+        return status
+
+    def checkpoint(self) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+            _wait_for(self.process.pid, GRACE_S)  # after that, what was saved before has to do
+        return DelayedSubmission(Submitted(self.command, self.log, self.folder))
+
+
+def _leave_warning_to_parent() -> None:
+    """SLURM sends its warning to every process of the job; unhandled, it would end them before they have saved."""
+    signal.signal(WARNING, signal.SIG_IGN)
+    die_with_parent()
+
+
+def _wait_for(pid: int, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        time.sleep(0.1)
+
+
+class SlurmJob:
+    """A submitted job, seen from where the sweep was typed. It does not die with the sweep."""
+
+    def __init__(self, job: Any) -> None:
+        self.job, self.gpus = job, [f"slurm {job.job_id}"]
+
+    def poll(self) -> int | None:
+        if not self.job.done():
+            return None
+        try:
+            return int(self.job.result())
+        except Exception as error:  # submitit raises what it likes, of a job that was cancelled, killed or never ran
+            print(f"SLURM job {self.job.job_id}: {str(error).splitlines()[0]}", flush=True)
+            return DEFECT
+
+    def stop(self) -> None:
+        self.job.cancel()
+
+
+class SlurmPlaces:
+    """SLURM's queue, with at most `n_jobs` in it (null: all)."""
+
+    def __init__(self, folder: Path, *, cluster: str, n_jobs: int | None, options: dict[str, Any]) -> None:
+        try:
+            import submitit  # the extra `slurm`
+        except ImportError as error:
+            raise UserError("hydra/launcher=slurm needs submitit: pip install -e '.[slurm]'") from error
+        self.n_jobs = n_jobs
+        try:
+            self.executor = submitit.AutoExecutor(folder=folder / "slurm", cluster=cluster)
+            self.executor.update_parameters(**options)
+        except (RuntimeError, ValueError, NameError) as error:
+            raise UserError(f"hydra/launcher=slurm: {error}") from error
+
+    def start(self, config: dict[str, Any], command: Sequence[str], log: Path, *, running: int) -> Place | None:
+        if self.n_jobs is not None and running >= self.n_jobs:
+            return None
+        devices = config["trainer"]["devices"] if config["trainer"]["device"] != "cpu" else 0
+        self.executor.update_parameters(gpus_per_node=devices)
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        log.write_bytes(b"")
+        return SlurmJob(self.executor.submit(Submitted(command, log, Path.cwd())))

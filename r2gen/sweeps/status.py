@@ -1,0 +1,26 @@
+"""task=status: where a sweep stands, from any terminal and without disturbing it. Imports no torch."""
+
+from pathlib import Path
+from typing import Any
+
+from r2gen.errors import DONE, UserError
+from r2gen.sweeps.record import OPEN, SweepFolder
+from r2gen.sweeps.summary import summary
+from r2gen.sweeps.view import sweep_lines
+
+
+def status(config: dict[str, Any]) -> int:
+    """Print the sweep's jobs and the scores that are there."""
+    if config["sweep"] is None:
+        raise UserError("task=status needs the folder of a sweep: sweep=outputs/sweep-NAME-0123abcd")
+    folder = SweepFolder(Path(config["sweep"]))
+    record = folder.read()
+    if not folder.is_at_work():
+        for job in record.jobs:
+            if job.state == "running":
+                job.state, job.reason = "stopped", "its sweep was killed"
+    print("\n".join(sweep_lines(record, most=None)))
+    if any(job.state in (*OPEN, "stopped", "failed") for job in record.jobs) and not folder.is_at_work():
+        print(f"\nnobody is at work on it; what is missing or failed runs again with\n  {record.command}")
+    print(f"\n{summary(record)}")
+    return DONE

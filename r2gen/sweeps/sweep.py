@@ -1,0 +1,138 @@
+"""A sweep from its jobs' overrides to its table: which are done, skipped or refused, and the pool for the others.
+
+hydra_plugins/r2gen_sweeps.py calls it for Hydra. Imports no torch.
+"""
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from r2gen import messages, provenance
+from r2gen.errors import DONE
+from r2gen.run_folder import PROCESS_ONLY, differences, write_whole
+from r2gen.sweeps.cells import Cell, Compose, compose_cells, is_trained, state_line
+from r2gen.sweeps.places import Places
+from r2gen.sweeps.pool import Pool, exit_status
+from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
+from r2gen.sweeps.summary import summary
+from r2gen.sweeps.view import View, labels
+
+# Hydra's own overrides that are the sweep's and not its jobs'.
+OF_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep", "hydra.mode")
+
+
+class Sweep:
+    """One sweep's jobs, run in one or more batches: a search gives the next batch once it knows the last."""
+
+    def __init__(self, base: DictConfig, compose: Compose) -> None:
+        self.compose = compose
+        self.folder = SweepFolder(sweep_dir(base))
+        self.shared = [text for text in base.hydra.overrides.hydra if not text.startswith(OF_SWEEP)]
+        self.multirun = OmegaConf.to_yaml(base)
+        self.record = SweepRecord(
+            name=name_of(base), command=shlex.join(["python", "run.py", *messages.as_typed(sys.argv[1:])]),
+            overrides=messages.as_typed(base.hydra.overrides.task), started=now(),
+        )  # fmt: skip
+        self.earlier: dict[tuple[str, ...], JobRecord] = {}
+        self.is_open = False
+
+    def run(self, batch: Sequence[Sequence[str]], first: int, places: Places) -> list[JobRecord]:
+        """Bring each job of a batch to its end; `first` is the number of the batch's first job."""
+        if _only_shown(batch, self.compose):
+            return []
+        self._open(first)
+        cells = dict(enumerate(compose_cells(batch, self.compose), first))
+        jobs = [self._job(number, cell) for number, cell in cells.items()]
+        self.record.jobs = [job for job in self.record.jobs if job.number < first] + jobs
+        refuse_shared_folders(jobs, cells)
+        self.folder.write(self.record)
+        view = View()
+        Pool(self.folder, self.record, cells, places=places, shared=self.shared, show=view.show).run()
+        self.record.finished = now()
+        self.folder.write(self.record)
+        view.show(self.record, last=True)
+        return jobs
+
+    def end(self) -> int:
+        """Print the table of what is scored and write the page; gives the sweep's exit status."""
+        if not self.is_open:
+            return DONE
+        print(f"\n{summary(self.record)}\n\nsweep: {self.folder.path}", flush=True)
+        return exit_status(self.record.jobs)
+
+    def _open(self, first: int) -> None:
+        """Take the folder, once, and know what an earlier command did in it."""
+        if self.is_open:
+            return
+        self.is_open = True
+        self.folder.create()
+        self.folder.lock()
+        write_whole(self.folder.path / "multirun.yaml", self.multirun)
+        if self.folder.exists():
+            before = self.folder.read()
+            self.record.started = before.started
+            self.record.jobs = [job for job in before.jobs if job.number < first]
+            self.earlier = {tuple(job.overrides): job for job in before.jobs}
+        print(f"sweep {self.record.name}: {self.folder.path}", flush=True)
+
+    def _job(self, number: int, cell: Cell) -> JobRecord:
+        job = JobRecord(number, cell.typed, cell.choices, cell.task, str(cell.run_dir) if cell.run_dir else None,
+                        cell.mark)  # fmt: skip
+        before = self.earlier.get(tuple(cell.typed))
+        if before is not None and before.mark == cell.mark:
+            job.seconds, job.started, job.log, job.gpus = before.seconds, before.started, before.log, before.gpus
+        if cell.refusal is not None:
+            job.set("skipped" if cell.skipped else "failed", " ".join(cell.refusal.split()))
+        elif is_trained(cell) or self._was_done(cell, before):
+            job.set("done")
+            if before is not None and before.mark == cell.mark:
+                job.reason, job.finished = before.reason if before.state == "done" else None, before.finished
+        return job
+
+    def _was_done(self, cell: Cell, before: JobRecord | None) -> bool:
+        """Of another task than training the record alone knows."""
+        done = before is not None and before.state == "done" and before.mark == cell.mark
+        return done and cell.task != "train" and not cell.config["fresh"]
+
+
+def _only_shown(batch: Sequence[Sequence[str]], compose: Compose) -> bool:
+    """task=compose: one line a job, and nothing is started or made."""
+    if not all("task=compose" in overrides for overrides in batch):
+        return False
+    cells = compose_cells(batch, compose)
+    jobs = [JobRecord(number, cell.typed) for number, cell in enumerate(cells)]
+    names = labels(jobs)
+    wide = max(map(len, names.values()), default=0)
+    for job, cell in zip(jobs, cells, strict=True):
+        print(f"{names[job.number]:<{wide}}  {state_line(cell)}", flush=True)
+    return True
+
+
+def refuse_shared_folders(jobs: Sequence[JobRecord], cells: dict[int, Cell]) -> None:
+    """Trainings of one folder are one run; where they ask for different lengths of it, the later ones are refused."""
+    owner: dict[str, JobRecord] = {}
+    for job in jobs:
+        if job.task != "train" or job.run_dir is None:
+            continue
+        first = owner.setdefault(job.run_dir, job)
+        differ = [line.partition(":")[0] for line in
+                  differences(cells[first.number].config, cells[job.number].config, PROCESS_ONLY)]  # fmt: skip
+        if differ:
+            job.set("failed", f"job {first.number} has the same run folder and another {', '.join(differ)} (more "
+                              f"epochs make one run longer): give run_dir='outputs/NAME-${{{differ[0]}}}'")  # fmt: skip
+
+
+def name_of(base: DictConfig) -> str:
+    return str(base.hydra.runtime.choices.get("sweeps") or "jobs").replace("/", "-")
+
+
+def sweep_dir(base: DictConfig) -> Path:
+    """hydra.sweep.dir where it is given; else a folder that the same command finds again."""
+    if base.hydra.sweep.dir:
+        return Path(base.hydra.sweep.dir).absolute()
+    typed = provenance.canonical(sorted(base.hydra.overrides.task))
+    return Path(f"outputs/sweep-{name_of(base)}-{hashlib.sha256(typed.encode()).hexdigest()[:8]}").absolute()

@@ -1,0 +1,93 @@
+"""What a sweep looks like while it runs: a view that is redrawn on a terminal, plain lines elsewhere. No torch."""
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from r2gen.sweeps.progress import minutes, progress_of
+from r2gen.sweeps.record import JobRecord, SweepRecord
+
+REDRAW_S, PLAIN_EVERY_S = 1.0, 30.0
+ORDER = ("running", "failed", "stopped", "waiting", "skipped", "done")
+UP, CLEAR = "\x1b[{}F", "\x1b[J"
+
+
+class View:
+    """Shows a sweep's record as it changes."""
+
+    def __init__(self) -> None:
+        self.on_terminal = sys.stdout.isatty()
+        self.drawn, self.at = 0, 0.0  # lines on the terminal, when they were put there
+        self.told: dict[int, tuple[str, int]] = {}
+
+    def show(self, record: SweepRecord, *, last: bool = False) -> None:
+        """Called often; writes where there is something new, or the time has come."""
+        due_s = REDRAW_S if self.on_terminal else PLAIN_EVERY_S
+        due = last or time.monotonic() - self.at > due_s
+        if self.on_terminal:
+            if due:
+                self._redraw(record, last=last)
+        else:
+            self._tell(record, due=due and not last)
+        if due:
+            self.at = time.monotonic()
+
+    def _redraw(self, record: SweepRecord, *, last: bool) -> None:
+        size = shutil.get_terminal_size()
+        lines = [line[: size.columns - 1] for line in sweep_lines(record, most=None if last else size.lines - 3)]
+        back = UP.format(self.drawn) if self.drawn else ""
+        print(back + CLEAR + "\n".join(lines), flush=True)
+        self.drawn = len(lines)
+
+    def _tell(self, record: SweepRecord, *, due: bool) -> None:
+        names = labels(record.jobs)
+        for job in record.jobs:
+            if self.told.get(job.number, ("waiting", 0)) != (job.state, job.tries):
+                self.told[job.number] = job.state, job.tries
+                print(f"{head(record)} | {job_line(job, names[job.number])}", flush=True)
+        if due and any(job.state == "running" for job in record.jobs):
+            running = [job for job in record.jobs if job.state == "running"]
+            told = "; ".join(f"{names[job.number]}: {doing(job)}" for job in running)
+            print(f"{head(record)} | {told}", flush=True)
+
+
+def sweep_lines(record: SweepRecord, *, most: int | None) -> list[str]:
+    """The sweep as text: one line of counts, one a job; of more than `most` jobs those that say most."""
+    names = labels(record.jobs)
+    jobs = sorted(record.jobs, key=lambda job: (ORDER.index(job.state), job.number))
+    shown = jobs if most is None or len(jobs) <= most else jobs[: most - 1]
+    lines = [f"{record.name}: {head(record)}", *(f"  {job_line(job, names[job.number])}" for job in shown)]
+    return [*lines, f"  and {len(jobs) - len(shown)} more"] if len(shown) < len(jobs) else lines
+
+
+def head(record: SweepRecord) -> str:
+    counts = record.counts()
+    return f"{counts['done']}/{len(record.jobs)} done" + "".join(
+        f", {counts[state]} {state}" for state in ORDER[:-1] if counts[state]
+    )
+
+
+def job_line(job: JobRecord, name: str) -> str:
+    told = f"{job.state:<8} {name}"
+    if job.state == "running":
+        return f"{told}  {doing(job)}"
+    if job.state == "done":
+        return f"{told}  {minutes(job.seconds)}{f' ({job.reason})' if job.reason else ''}"
+    return f"{told}{': ' + job.reason if job.reason else ''}"
+
+
+def doing(job: JobRecord) -> str:
+    """Where it runs and how far it is."""
+    where = f"GPU {','.join(job.gpus)}, " if job.gpus else ""
+    progress = progress_of(Path(job.run_dir)) if job.run_dir and job.task == "train" else None
+    again = f" ({job.reason})" if job.reason else ""
+    return f"{where}{progress or 'starting'}{again}"
+
+
+def labels(jobs: Sequence[JobRecord]) -> dict[int, str]:
+    """By number, what of a job's overrides not all jobs have."""
+    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    return {job.number: " ".join(text for text in job.overrides if text not in common) or f"job {job.number}"
+            for job in jobs}  # fmt: skip

@@ -1,0 +1,119 @@
+"""Every job comes to an end that its row tells: done, failed with its reason, tried again, stopped.
+
+The jobs are small scripts instead of trainings, each in a process of its own as every job.
+"""
+
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED
+from r2gen.sweeps.cells import Cell
+from r2gen.sweeps.leases import Gpu, Lease, Leases
+from r2gen.sweeps.places import LocalJob, LocalPlaces
+from r2gen.sweeps.pool import Pool, exit_status
+from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
+from r2gen.sweeps.view import sweep_lines
+
+TRAINER = {"devices": 1, "micro_batch_size": 4, "batch_size": 8, "device": "auto"}
+NO_MEMORY = "import sys; print('torch.OutOfMemoryError: CUDA out of memory. Tried'); sys.exit(1)"
+
+
+class Scripts:
+    """Places whose jobs are the scripts given, one a job number, with what run.py was to be told as arguments."""
+
+    def __init__(self, scripts: dict[str, str]) -> None:
+        self.scripts, self.commands = scripts, []
+
+    def start(self, config, command, log, *, running):
+        self.commands.append(command[2:])
+        script = next(self.scripts[word] for word in command if word in self.scripts)
+        return LocalJob([sys.executable, "-c", script, *command[2:]], log, {}, Lease([], ExitStack(), ()))
+
+
+def sweep(folder: Path, scripts: dict[str, str]) -> tuple[Pool, Scripts]:
+    where = SweepFolder(folder)
+    where.create()
+    cells = {number: Cell([word], [word], config={"trainer": TRAINER, "fresh": False}, task="train")
+             for number, word in enumerate(scripts)}  # fmt: skip
+    jobs = [JobRecord(number, cell.typed, task="train") for number, cell in cells.items()]
+    places = Scripts(scripts)
+    record = SweepRecord("jobs", "python run.py -m", [], now(), jobs=jobs)
+    return Pool(where, record, cells, places=places, shared=[], show=lambda record: None), places
+
+
+def test_a_failure_is_a_row_with_its_reason_and_the_others_go_on(tmp_path: Path):
+    pool, _ = sweep(tmp_path, {
+        "seed=1": "print('fine')",
+        "seed=2": "raise ValueError('no such thing')",
+        "seed=3": "import sys; print('error: lm.path=/nope does not exist'); sys.exit(2)",
+    })  # fmt: skip
+    pool.run()
+    first, second, third = SweepFolder(tmp_path).read().jobs
+    assert (first.state, first.reason) == ("done", None)
+    assert second.state == "failed"
+    assert second.reason == f"ValueError: no such thing, {tmp_path}/logs/001.log"
+    assert third.reason.startswith("lm.path=/nope does not exist, ")
+    assert exit_status(pool.record.jobs) == DEFECT
+    assert exit_status([first, third]) == FIXABLE
+    assert exit_status([first]) == DONE
+    told = "\n".join(sweep_lines(pool.record, most=None))
+    assert "1/3 done, 2 failed" in told
+    assert "failed   seed=2: ValueError: no such thing" in told
+
+
+def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch(tmp_path: Path):
+    small_enough = "import sys; 'trainer.micro_batch_size=2' in sys.argv and sys.exit(0); " + NO_MEMORY
+    pool, places = sweep(tmp_path, {"seed=1": small_enough, "seed=2": NO_MEMORY,
+                                    "seed=3": "import os; os.kill(os.getpid(), 9)"})  # fmt: skip
+    pool.run()
+    first, second, third = pool.record.jobs
+    assert first.state == "done"
+    assert first.micro_batch_size == 2
+    assert "out of memory with trainer.micro_batch_size=4: tried again with 2" in first.reason
+    assert "still 8 a step" in first.reason
+    for job in (second, third):
+        assert (job.state, job.tries) == ("failed", 2)
+        assert "tried again with 2" in job.reason
+    assert third.reason.startswith("ended by signal 9 without a word, ")
+    assert sum("trainer.micro_batch_size=2" in command for command in places.commands) == 3
+    assert "OutOfMemoryError" in (tmp_path / "logs" / "000.first.log").read_text()
+
+
+def test_a_signal_stops_the_jobs_and_leaves_the_rest_for_the_next_command(tmp_path: Path):
+    saves = "import signal, time; signal.signal(15, lambda *_: exit(3)); print('up', flush=True); time.sleep(60)"
+    pool, places = sweep(tmp_path, {"seed=1": saves, "seed=2": saves})
+    start, places.start = places.start, lambda *a, running: start(*a, running=running) if not running else None
+    log = tmp_path / "logs" / "000.log"
+
+    def stop_once_it_is_up():
+        while not log.is_file() or "up" not in log.read_text():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_once_it_is_up).start()
+    pool.run()
+    assert [job.state for job in pool.record.jobs] == ["stopped", "waiting"]
+    assert exit_status(pool.record.jobs) == STOPPED
+
+
+@pytest.mark.parametrize(("devices", "n_jobs", "at_once"), [(1, None, 3), (1, 2, 2), (2, None, 1), (3, None, 1)])
+def test_as_many_jobs_at_once_as_gpus_carry(devices: int, n_jobs: int | None, at_once: int, tmp_path: Path):
+    gpus = [Gpu(str(number), f"GPU-{number}") for number in range(3)]
+    places = LocalPlaces(Leases(gpus, tmp_path), n_jobs=n_jobs, gpus_per_job=None)
+    config = {"trainer": TRAINER | {"devices": devices}}
+    jobs = []
+    while job := places.start(config, ["sleep", "60"], tmp_path / "log", running=len(jobs)):
+        jobs.append(job)
+    assert len(jobs) == at_once
+    leased = [gpu for job in jobs for gpu in job.gpus]
+    assert len(leased) == len(set(leased)) == at_once * devices
+    for job in jobs:
+        job.process.kill()
+        job.process.wait()
+    assert places.start({"trainer": TRAINER | {"device": "cpu"}}, ["true"], tmp_path / "log", running=0).gpus == []

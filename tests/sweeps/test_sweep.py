@@ -1,0 +1,115 @@
+"""Sweeps as a user types them: every cell is filled or says why not, and only what is missing runs again."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from smallest_run import ROOT, command, run
+
+from r2gen.sweeps.cells import Cell
+from r2gen.sweeps.record import JobRecord
+from r2gen.sweeps.sweep import refuse_shared_folders
+
+SWEEPS = sorted(file.stem for file in (ROOT / "sweeps").glob("*.yaml"))
+QUICK = ["trainer.max_steps=1", "metrics=[bleu]", "evaluate.best=bleu_4", "evaluate.splits=[val]", "evaluate.every=9"]
+
+
+def jobs_of(folder: Path) -> list[dict]:
+    return json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["jobs"]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_file_asks_one_question_and_composes(name: str, tmp_path: Path):
+    header = [line for line in (ROOT / "sweeps" / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
+    assert header[1].endswith("?") or "? " in header[1]
+    assert f"# Command:  python run.py +sweeps={name}" in "\n".join(header)
+    assert any(line.startswith("# Cost: ") for line in header)
+    done = run(f"+sweeps={name}", "task=compose", cwd=tmp_path, smallest=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 3
+    assert "failed:" not in done.stdout
+    assert not list(tmp_path.iterdir()), "nothing was started or made"
+
+
+def test_one_line_a_language_model_and_refusals_in_words(tmp_path: Path):
+    done = run("lm.path=/nope", "-m", "lm=glob(*)", "task=compose", cwd=tmp_path, smallest=False)
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert set(rows) == {f"lm={file.stem}" for file in (ROOT / "conf" / "lm").glob("*.yaml")}
+    assert rows["lm=llama2"].endswith("(new)")
+    assert rows["lm=tiny"].startswith("skipped: lm.architecture draws random weights, lm.path")
+    assert not list(tmp_path.iterdir()), "nothing was started or made"
+
+
+def test_every_cell_is_filled_or_says_why_not_and_is_not_trained_twice(tmp_path: Path):
+    typed = ["-m", *QUICK, "seed=1", "tune=shallow,delta,nothing", "hydra.sweep.dir=sweep"]
+    first = run(*typed, cwd=tmp_path)
+    assert first.returncode == 2, first.stdout + first.stderr
+    trained, illegal, unknown = jobs_of(tmp_path / "sweep")
+    assert trained["state"] == "done"
+    assert (Path(trained["run_dir"]) / "metrics.json").is_file()
+    assert trained["choices"]["tune"] == "shallow"
+    assert illegal["state"] == "skipped"
+    assert illegal["reason"].startswith("tune=delta needs vision.lora_targets")
+    assert unknown["state"] == "failed"
+    assert unknown["reason"].startswith("tune=nothing does not exist")
+    assert "tune=shallow  " in first.stdout.rpartition("val\n")[2], "its scores are in the table"
+    assert {item.name for item in tmp_path.iterdir()} == {"outputs", "sweep"}
+    log = Path(trained["log"]).stat()
+
+    second = run(*typed, cwd=tmp_path)
+    assert second.returncode == 2
+    assert [job["state"] for job in jobs_of(tmp_path / "sweep")] == ["done", "skipped", "failed"]
+    assert jobs_of(tmp_path / "sweep")[0]["seconds"] == trained["seconds"]
+    assert Path(trained["log"]).stat().st_mtime == log.st_mtime, "it did not run again"
+
+    told = run("task=status", "sweep=sweep", cwd=tmp_path, smallest=False)
+    assert told.returncode == 0, told.stderr
+    assert "1/3 done, 1 failed, 1 skipped" in told.stdout
+    assert "nobody is at work on it" in told.stdout
+
+
+def test_the_jobs_of_a_killed_sweep_die_with_it(tmp_path: Path):
+    sweep = subprocess.Popen(command("-m", "seed=1,2", "hydra.sweep.dir=sweep"), cwd=tmp_path, stdout=subprocess.PIPE)
+    until = time.monotonic() + 120
+    while not at_work(tmp_path / "sweep") and time.monotonic() < until:
+        time.sleep(0.1)
+    assert processes_in(tmp_path) - {sweep.pid}
+    sweep.send_signal(signal.SIGKILL)
+    sweep.communicate()
+    while processes_in(tmp_path) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not processes_in(tmp_path)
+    told = run("task=status", "sweep=sweep", cwd=tmp_path, smallest=False)
+    assert "stopped  seed=1: its sweep was killed" in told.stdout
+
+
+def at_work(sweep: Path) -> bool:
+    return (sweep / "sweep.json").is_file() and jobs_of(sweep)[0]["state"] == "running"
+
+
+def processes_in(folder: Path) -> set[int]:
+    """The processes that stand in a folder: the sweep, its jobs and their ranks."""
+    found = set()
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                if (process / "cwd").readlink() == folder:
+                    found.add(int(process.name))
+            except OSError:
+                continue
+    return found - {os.getpid()}
+
+
+def test_lengths_of_one_run_are_not_two_runs(tmp_path: Path):
+    """The second would go on from the first, which would then never be finished again."""
+    cells = {number: Cell(["x"], ["x"], config={"trainer": {"epochs": number}}, task="train") for number in (1, 2)}
+    jobs = [JobRecord(number, ["x"], task="train", run_dir=str(tmp_path)) for number in cells]
+    refuse_shared_folders(jobs, cells)
+    assert [job.state for job in jobs] == ["waiting", "failed"]
+    assert "another trainer.epochs" in jobs[1].reason
+    assert "run_dir='outputs/NAME-${trainer.epochs}'" in jobs[1].reason
