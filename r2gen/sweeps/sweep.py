@@ -4,6 +4,7 @@ hydra_plugins/r2gen_sweeps.py calls it for Hydra. Imports no torch.
 """
 
 import hashlib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -71,6 +72,7 @@ class Sweep:
         self.is_open = True
         self.folder.create()
         self.folder.lock()
+        os.environ["R2GEN_SWEEP"] = str(self.folder.path)  # for the jobs: conf/logger/wandb.yaml groups them by it
         write_whole(self.folder.path / "multirun.yaml", self.multirun)
         if self.folder.exists():
             before = self.folder.read()
