@@ -4,7 +4,6 @@ The page holds patient text: it stays in the run folder (mode 0700), loads nothi
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from PIL import Image
 
 from r2gen.errors import UserError
+from r2gen.pages.curves import curves_of
 from r2gen.pages.document import Row, content_of, write_document
 from r2gen.pages.films import embedded
 from r2gen.run_folder import read_jsonl
@@ -41,7 +41,7 @@ def write_page(run_dir: Path, *, films: Mapping[str, Sequence[Image.Image]] | No
         "run": run,
         "config": config_text,
         "choices": choices,
-        "curves": _curves(run_dir / "train.jsonl"),
+        "curves": curves_of(run_dir / "train.jsonl", most=CURVE_POINTS),
         "metrics": {key: value for key, value in metrics.items() if key != "per_report"} or None,
         "studies": _studies(run_dir / "predictions", metrics=metrics, films=shown),
     }
@@ -100,39 +100,6 @@ def _config(path: Path) -> tuple[str, Row]:
 
 
 # ------------------------------------------------------------------------------------------------------ what is shown
-
-
-def _curves(path: Path) -> Row:
-    """Steps and validations to draw. Of a stretch trained twice (killed, then resumed) the later one counts."""
-    kept: dict[str, list[Row]] = {"step": [], "validation": []}
-    for number, row in enumerate(read_jsonl(path), start=1):
-        if row.get("event") not in kept:
-            continue
-        if not isinstance(row.get("step"), int):
-            raise UserError(f'{path}, event {number} has no "step": remove that line')
-        rows = kept[row["event"]]
-        while rows and rows[-1]["step"] >= row["step"]:
-            rows.pop()
-        rows.append(row)
-    return {"steps": _thin(kept["step"]), "logged": len(kept["step"]), "validations": kept["validation"]}
-
-
-def _thin(rows: list[Row]) -> list[Row]:
-    """About CURVE_POINTS rows at most: of each stretch those with the lowest and highest loss, so a spike survives."""
-    if len(rows) <= CURVE_POINTS:
-        return rows
-    length = math.ceil(2 * len(rows) / CURVE_POINTS)
-    kept = {0, len(rows) - 1}
-    for start in range(0, len(rows), length):
-        stretch = range(start, min(start + length, len(rows)))
-        kept |= {min(stretch, key=lambda index: _loss(rows[index])), max(stretch, key=lambda index: _loss(rows[index]))}
-    return [rows[index] for index in sorted(kept)]
-
-
-def _loss(row: Row) -> float:
-    """For ordering only: a loss that is no number counts as the highest."""
-    loss = row.get("loss")
-    return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else math.inf
 
 
 def _studies(folder: Path, *, metrics: Row, films: Mapping[str, list[str]] | None) -> Row | None:

@@ -51,6 +51,7 @@ function showMasthead() {
       fact("Trainable", total ? amount(trainable) : null, total ? `of ${amount(total)} parameters (${share(trainable, total)})` : null),
       fact("Progress", ...progress()), fact("Hardware", ...hardware()),
       fact("Started", moment(run.started), run.finished ? `ended ${moment(run.finished)}` : null),
+      fact("Peak memory", isNumber(run.peak_memory_gib) ? `${reading(run.peak_memory_gib)} GiB` : null, "of the rank that held most"),
       fact("Duration", seconds.length ? duration(seconds.reduce((sum, [, value]) => sum + value, 0)) : null,
         seconds.map(([name, value]) => `${name} ${duration(value)}`).join(", "))),
     navigation([["scores", "Scores"], ["curves", "Curves"], ["studies", "Studies"], ["details", "Run and config"]]));

@@ -88,7 +88,7 @@ function view(row, start) {
 // One study's reports side by side. `names` are the systems to show, of row.reports; words that the reference lacks are marked.
 function manyTexts(row, names, beside) {
   const of = (name) => (row.reports[name] === undefined ? h("p", { class: "none" }, "no report of this study") : generated(row.reference, row.reports[name]));
-  return h("article", { class: "panel study" },
+  return h("article", { class: "panel study many" },
     h("header", {}, h("h3", {}, row.id), h("span", { class: "number soft" }, beside || "")), filmStrip(row),
     h("div", { class: "texts" }, h("div", { class: "whole" }, h("h4", {}, "Reference"), h("p", { dir: "auto" }, row.reference || "(empty)"), findingChips(row, "reference")),
       ...names.map((name) => h("div", {}, h("h4", {}, name), of(name), findingChips(row, name), scoresLine((row.scores || {})[name])))));

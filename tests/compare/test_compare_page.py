@@ -1,6 +1,6 @@
 """compare.html is one inert file with everything a comparison holds.
 
-`python tests/compare/test_page.py DIR` makes one of made-up numbers in DIR to look at.
+`python tests/compare/test_compare_page.py DIR` makes one of made-up numbers in DIR to look at.
 """
 
 import json
@@ -60,16 +60,18 @@ def comparison() -> Comparison:
             pairs.append(Pair(score=score, first=first, second=second, difference=around(difference, 0.025), p=p,
                               p_holm=min(1.0, 3 * p)))  # fmt: skip
     findings = {
-        finding: {one.name: FindingScore(support=80 // number, stated=60 // number, precision=0.5, recall=0.4,
-                                         f1=None if finding == "Fracture" else around(luck.uniform(0.2, 0.8), 0.05 * number))
-                  for one in SYSTEMS}
+        finding: {one.name: FindingScore(
+            support=80 // number, stated=60 // number, precision=0.5, recall=0.4,
+            f1=None if finding == "Fracture" else around(luck.uniform(0.2, 0.8), 0.05 * number),
+        ) for one in SYSTEMS}
         for number, finding in enumerate(FINDINGS, start=1)
     }  # fmt: skip
     strata = [
         Stratum(kind, name, studies, {system: {score: around(one.value * factor, 0.03) for score, one in of.items()}
                                       for system, of in scores.items()})
         for kind, name, studies, factor in (("reference", "normal", 201, 1.2), ("reference", "abnormal", 389, 0.8),
-                                            ("length", "up to 21 words", 190, 1.1), ("length", "22 to 34 words", 204, 1.0),
+                                            ("length", "up to 21 words", 190, 1.1),
+                                            ("length", "22 to 34 words", 204, 1.0),
                                             ("length", "from 35 words", 196, 0.7))
     ]  # fmt: skip
     joined = tuple(JoinedSeeds(name, (f"{name}-1", f"{name}-2"), (1, 2), scores[name]) for name in ("llama2", "qwen2"))

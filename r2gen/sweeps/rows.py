@@ -1,0 +1,229 @@
+"""What the runs of a sweep came to: a row a job with its choices, scores with intervals, and cost. Imports no torch.
+
+Works on any run folders: `jobs_of_runs` makes of them what a sweep's record holds.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from r2gen.errors import UserError
+from r2gen.evaluate.statistics import Interval, join_seeds
+from r2gen.provenance import canonical
+from r2gen.run_folder import PROCESS_ONLY, RunFolder, flat
+
+Scores = dict[str, dict[str, Interval]]  # split to score
+SEED = "seed"
+NOTHING = "–"  # a choice that a job does not have
+
+
+class Job(Protocol):
+    """A job as a sweep's record has it (r2gen/sweeps/record.py)."""
+
+    overrides: list[str]  # as typed
+    choices: dict[str, str]  # group to option
+    run_dir: str | None
+    state: str  # done, failed, skipped, stopped, waiting, running
+    reason: str | None
+
+
+@dataclass
+class RunJob:
+    """A run folder as a job."""
+
+    overrides: list[str]
+    choices: dict[str, str]
+    run_dir: str | None
+    state: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took. None where it was not recorded."""
+
+    device_seconds: float | None = None  # of training: seconds times ranks
+    total_seconds: float | None = None  # with the evaluation, by the clock
+    peak_memory_gib: float | None = None  # of the rank that took most: GPU memory, or the process's without a GPU
+    trainable: int | None = None
+    parameters: int | None = None
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One job."""
+
+    name: str  # unique: what tells it from the others
+    state: str
+    reason: str | None
+    run_dir: Path | None
+    choices: dict[str, str]  # of every column of the table, `seed` among them
+    scores: Scores = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
+    scored_as: str = ""  # recipe and signatures; scores compare where it is the same
+    data_hash: str | None = None
+    generation: str = ""
+
+
+@dataclass(frozen=True)
+class SeedRow:
+    """Done jobs that differ in their seed alone: means over the seeds, with Student's interval."""
+
+    choices: dict[str, str]  # without the seed
+    seeds: tuple[str, ...]
+    rows: tuple[str, ...]  # their names
+    scores: Scores
+
+
+def jobs_of_runs(folders: Sequence[Path]) -> list[RunJob]:
+    """Run folders as jobs. Raises UserError where one is no run folder."""
+    jobs = []
+    for path in folders:
+        folder = RunFolder(path)
+        facts, state = folder.facts(), folder.facts()["status"]
+        jobs.append(RunJob(facts["overrides"], folder.config().get("choices") or {}, str(path),
+                           "done" if state == "finished" else state, facts["reason"]))  # fmt: skip
+    return jobs
+
+
+def rows_of(jobs: Sequence[Job]) -> list[SweepRow]:
+    """The rows of jobs in their order, and nothing of a run but what its own files say."""
+    configs = [_config(job) for job in jobs]
+    columns = _columns(jobs, configs)
+    every = [{column: _choice(column, job, config) for column in columns}
+             for job, config in zip(jobs, configs, strict=True)]  # fmt: skip
+    names = _names(every)
+    return [_row(name, job, choices, config)
+            for name, job, choices, config in zip(names, jobs, every, configs, strict=True)]  # fmt: skip
+
+
+def joined(rows: Sequence[SweepRow]) -> list[SeedRow]:
+    """Rows of several seeds as one; empty where no configuration has more than one."""
+    groups: dict[str, list[SweepRow]] = {}
+    for row in rows:
+        if row.scores:
+            groups.setdefault(canonical([_but_seed(row), row.scored_as, row.data_hash]), []).append(row)
+    found = [SeedRow(_but_seed(group[0]), tuple(row.choices.get(SEED, NOTHING) for row in group),
+                     tuple(row.name for row in group), _means(group)) for group in groups.values()]  # fmt: skip
+    return found if any(len(one.rows) > 1 for one in found) else []
+
+
+def shared_choices(jobs: Sequence[Job]) -> dict[str, str]:
+    """The groups whose option is the same in all jobs."""
+    if not jobs:
+        return {}
+    return {group: option for group, option in jobs[0].choices.items()
+            if option is not None and all(job.choices.get(group) == option for job in jobs)}  # fmt: skip
+
+
+def _but_seed(row: SweepRow) -> dict[str, str]:
+    return {column: value for column, value in row.choices.items() if column != SEED}
+
+
+def _means(group: Sequence[SweepRow]) -> Scores:
+    return {
+        split: {score: join_seeds([row.scores[split][score].value for row in group])
+                for score in group[0].scores[split] if all(score in row.scores[split] for row in group)}
+        for split in group[0].scores if all(split in row.scores for row in group)
+    }  # fmt: skip
+
+
+def _config(job: Job) -> dict[str, Any]:
+    """The leaves of a job's configuration: of its run folder where there is one, else what was typed."""
+    if job.run_dir is not None and (Path(job.run_dir) / "config.yaml").is_file():
+        return dict(flat(RunFolder(Path(job.run_dir)).config()))
+    return {}
+
+
+def _typed(overrides: Sequence[str]) -> dict[str, str]:
+    pairs = (text.partition("=") for text in overrides)
+    return {key.lstrip("+~"): value for key, _, value in pairs}
+
+
+def _columns(jobs: Sequence[Job], configs: Sequence[dict[str, Any]]) -> list[str]:
+    """Groups that differ between the jobs, then options that some command typed and that differ; the seed last."""
+    groups = {group: None for job in jobs for group in job.choices}
+    leaves = {key: None for job in jobs for key in _typed(job.overrides) if key not in groups}
+    told = [key for key in leaves if not any(key == name or key.startswith(name + ".") for name in PROCESS_ONLY)]
+    differ = [
+        column for column in [*groups, *told]
+        if len({_choice(column, job, config) for job, config in zip(jobs, configs, strict=True)}) > 1
+    ]  # fmt: skip
+    return sorted(differ, key=lambda column: column == SEED)
+
+
+def _choice(column: str, job: Job, config: Mapping[str, Any]) -> str:
+    typed = _typed(job.overrides)
+    value = job.choices.get(column, typed.get(column, config.get(column, NOTHING)))
+    return NOTHING if value is None else str(value)
+
+
+def _names(every: Sequence[dict[str, str]]) -> list[str]:
+    """`lm=llama2 seed=1`: by the last part of each column where that tells them apart."""
+    ends = [column.rpartition(".")[2] for column in (every[0] if every else ())]
+    names = []
+    for choices in every:
+        told = [f"{end if ends.count(end) == 1 else column}={value}"
+                for end, (column, value) in zip(ends, choices.items(), strict=True) if value != NOTHING]  # fmt: skip
+        names.append(" ".join(told) or "run")
+    return [name if names.count(name) == 1 else f"{name} #{number}" for number, name in enumerate(names)]
+
+
+def _row(name: str, job: Job, choices: dict[str, str], config: Mapping[str, Any]) -> SweepRow:
+    run_dir = Path(job.run_dir) if job.run_dir is not None else None
+    row = SweepRow(name=name, state=job.state, reason=job.reason, run_dir=run_dir, choices=choices)
+    if run_dir is None or not (run_dir / "run.json").is_file():
+        return row
+    facts, metrics = RunFolder(run_dir).facts(), read_metrics_of(run_dir, job.choices.get("generation"))
+    same = {"recipe": metrics.get("recipe"), "signatures": metrics.get("signatures")}
+    return SweepRow(
+        name=name, state=job.state, reason=job.reason, run_dir=run_dir, choices=choices,
+        scores=_scores(metrics) if job.state == "done" else {}, cost=_cost(facts, config),
+        scored_as=canonical(same) if metrics else "", data_hash=facts.get("data_hash"),
+        generation=str(metrics.get("generation", "")),
+    )  # fmt: skip
+
+
+def read_metrics_of(run_dir: Path, generation: str | None) -> dict[str, Any]:
+    """A run's scores, of the decoding asked for where they are kept apart; empty where nothing is scored yet.
+
+    Raises UserError naming a file that is broken.
+    """
+    for file in (run_dir / f"metrics.{generation}.json", run_dir / "metrics.json"):
+        if file.is_file():
+            try:
+                found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+                assert isinstance(found["splits"], dict)
+            except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+                raise UserError(f"{file} holds no scores of a run ({error!r}): remove it and run task=evaluate "
+                                f"run_dir={run_dir}") from error  # fmt: skip
+            return found
+    return {}
+
+
+def _scores(metrics: Mapping[str, Any]) -> Scores:
+    """The model's scores; without an interval where the split was not scored in full."""
+    found = {}
+    for split, entry in (metrics.get("splits") or {}).items():
+        known = entry.get("intervals", {}).get("model", {})
+        found[split] = {score: Interval(value, known.get(score, {}).get("low"), known.get(score, {}).get("high"),
+                                        known.get(score, {}).get("draws", 0))
+                        for score, value in entry["systems"]["model"].items()}  # fmt: skip
+    return found
+
+
+def _cost(facts: Mapping[str, Any], config: Mapping[str, Any]) -> Cost:
+    seconds, parts = facts.get("seconds") or {}, facts.get("parameters") or []
+    gpus = (facts.get("hardware") or {}).get("gpus") or []
+    ranks = int(config.get("trainer.devices") or 1)
+    return Cost(
+        device_seconds=seconds["train"] * ranks if "train" in seconds else None,
+        total_seconds=sum(seconds.values()) if seconds else None,
+        peak_memory_gib=facts.get("peak_memory_gib"),
+        trainable=sum(part["trainable"] for part in parts) if parts else None,
+        parameters=sum(part["total"] for part in parts) if parts else None,
+        device=f"{ranks} x {gpus[0]}" if gpus else f"{ranks} x CPU",
+    )

@@ -1,0 +1,109 @@
+"""sweep.html and the tables of any set of run folders."""
+
+import csv
+import io
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from fake_sweep import Cell, cells, make, run_of, unscored
+
+from r2gen.errors import UserError
+from r2gen.evaluate.statistics import join_seeds
+from r2gen.pages.document import FOLDER, content_of
+from r2gen.sweeps.page import STUDIES, write_sweep_page
+from r2gen.sweeps.rows import jobs_of_runs, joined, rows_of, shared_choices
+from r2gen.sweeps.table import comma_separated, markdown, write_tables
+
+HOSTILE = "</script><script>alert(1)</script> | <img src=x onerror=alert(2)> \u2028 @@DATA@@ `x`"
+SAME = ("qwen2", "none", "1e-4")
+
+
+def test_fifty_runs_stay_under_five_megabytes(tmp_path: Path) -> None:
+    page = make(tmp_path / "sweep", 50)
+    content = content_of(page)
+    assert page.stat().st_size < 5_000_000
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert len(content["rows"]) == 52
+    assert content["columns"] == ["lm", "quant", "trainer.learning_rate", "seed"]
+    assert content["shared"] == {"vision": "swin_base", "data": "iu_xray", "generation": "greedy"}
+    assert all(len(row["losses"]) <= 170 for row in content["rows"])
+    assert [len(study["reports"]) for study in content["studies"]] == [50] * STUDIES
+    assert all(len(study["films"]) == 2 for study in content["studies"])
+    assert content["rows"][0]["link"] == "./run-00/report.html"
+    assert [row["reason"] for row in content["rows"][-2:]] == [
+        "lm=t5 with quant=int8 is no pair", "killed by the memory limit, logs/051.log"
+    ]  # fmt: skip
+
+
+def test_costs_are_the_runs_own(tmp_path: Path) -> None:
+    run_of(tmp_path / "a", Cell(*SAME, 1))
+    run_of(tmp_path / "b", Cell(*SAME, 2))
+    jobs = jobs_of_runs([tmp_path / "a", tmp_path / "b"])
+    rows = rows_of(jobs)
+    assert [row.name for row in rows] == ["seed=1", "seed=2"]
+    assert shared_choices(jobs)["lm"] == "qwen2"
+    cost = rows[0].cost
+    assert cost.device == "2 x NVIDIA H200"
+    assert cost.device_seconds is not None
+    assert cost.total_seconds == pytest.approx(cost.device_seconds / 2 + 300)
+    assert cost.trainable in (4_200_000, 12_200_000)
+
+
+def test_seeds_are_joined_with_students_interval_and_never_across_recipes(tmp_path: Path) -> None:
+    jobs = [run_of(tmp_path / f"{seed}", Cell(*SAME, seed)) for seed in (1, 2, 3)]
+    jobs += [run_of(tmp_path / "4", Cell(*SAME, 4), truncation="60 tokens")]
+    rows = rows_of(jobs)
+    found = joined(rows)
+    assert [one.seeds for one in found] == [("1", "2", "3"), ("4",)]
+    values = [row.scores["test"]["cider"].value for row in rows[:3]]
+    assert found[0].scores["test"]["cider"] == join_seeds(values)
+    assert "Not all rows were scored alike" in markdown(rows, title="seeds")
+    assert not content_of(write_sweep_page(tmp_path / "sweep.html", rows, title="seeds"))["alike"]
+    assert joined(rows[:1]) == []
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    jobs = [
+        run_of(tmp_path / "a", Cell(*SAME, 1), text=HOSTILE),
+        unscored(Cell(*SAME, 2), state="failed", reason=HOSTILE),
+    ]
+    rows = rows_of(jobs)
+    text = write_sweep_page(tmp_path / "sweep.html", rows, title=HOSTILE, command=HOSTILE).read_text(encoding="utf-8")
+    assert text.count("<script") == (FOLDER / "document.html").read_text(encoding="utf-8").count("<script")
+    assert "<img src=x" not in text
+    assert not re.search(r"https?:|@import|url\(|fetch\(|XMLHttp|innerHTML|import\(", text)
+    table = markdown(rows, title=HOSTILE)
+    assert "<" not in table
+    assert all(line.count("|") - line.count("\\|") == 4 for line in table.splitlines() if "failed" in line)
+    assert list(csv.DictReader(io.StringIO(comma_separated(rows))))[-1]["state"] == "failed"
+
+
+def test_tables_have_a_row_a_job_and_its_reason(tmp_path: Path) -> None:
+    jobs = [run_of(tmp_path / f"{number}", cell) for number, cell in enumerate(cells(6))]
+    jobs.append(unscored(Cell("t5", "int8", "1e-4", 1), state="skipped", reason="no such pair"))
+    _, table = write_tables(tmp_path, rows_of(jobs), title="families")
+    with table.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 6 * 2 + 1
+    assert {line["split"] for line in lines} == {"val", "test", ""}
+    first = lines[0]
+    assert float(first["cider_low"]) < float(first["cider"]) < float(first["cider_high"])
+    assert (first["lm"], first["seed"], lines[-1]["reason"]) == ("llama2", "1", "no such pair")
+    unscored_row = "| lm=t5 quant=int8 learning_rate=1e-4 seed=1 | skipped | no such pair |"
+    assert unscored_row in (tmp_path / "table.md").read_text(encoding="utf-8")
+
+
+def test_nothing_scored_has_a_page_too(tmp_path: Path) -> None:
+    rows = rows_of([unscored(Cell(*SAME, seed), state="failed", reason="it broke") for seed in (1, 2)])
+    content = content_of(write_sweep_page(tmp_path / "sweep.html", rows, title="all failed"))
+    assert (content["splits"], content["studies"], len(content["rows"])) == ({}, [], 2)
+    assert content_of(write_sweep_page(tmp_path / "sweep.html", [], title="none"))["rows"] == []
+
+
+def test_a_broken_metrics_file_is_named(tmp_path: Path) -> None:
+    job = run_of(tmp_path / "a", Cell(*SAME, 1))
+    (tmp_path / "a" / "metrics.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"metrics\.json holds no scores"):
+        rows_of([job])
