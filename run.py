@@ -51,7 +51,7 @@ def run_job(composed: DictConfig) -> int:
     choices = command.group_choices(HydraConfig.get().runtime.choices)
     plain = command.configuration(composed, choices, overrides)
     if plain["task"] in standalone.TASKS:
-        return standalone.TASKS[plain["task"]].work(plain)
+        return standalone.TASKS[plain["task"]].work(plain | {"overrides": overrides})
     if plain["task"] == "compose":
         print(cells.state_line(cells.cell_of(plain, typed=overrides, for_hydra=overrides)))
         return DONE

@@ -1,17 +1,16 @@
 """From config.yaml to objects: the only place that instantiates, and where the configuration stops."""
 
 import hashlib
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from r2gen import compat, dist, provenance, targets
+from r2gen import compat, dist, provenance
 from r2gen.config import weighted_scores
 from r2gen.data.dataset import FilmCache, StudyDataset
-from r2gen.data.reports import ANNOTATED, SPLITS, ReportData
+from r2gen.data.reports import SPLITS, ReportData, unchecked
 from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
 from r2gen.evaluate.evaluation import Evaluation, ReferenceCut
@@ -29,6 +28,7 @@ from r2gen.model.tune import Lora, choose_trainable
 from r2gen.r2gengpt.choices import original_choices
 from r2gen.run_folder import RunFolder
 from r2gen.stop import StopRequest
+from r2gen.targets import instantiate
 from r2gen.train.fit import LoopSettings
 from r2gen.train.loggers import Logger
 from r2gen.vision.encoder import TimmEncoder
@@ -46,17 +46,6 @@ class Job:
     decoding: Decoding
     device: torch.device
     bf16: bool
-
-
-def instantiate(node: Config, **supplied: Any) -> Any:
-    """The object a `_target_` names, from its YAML keys and what is supplied here.
-
-    Not Hydra's: that one imports any name at all, and wraps our one-line errors into its own.
-    """
-    targets.parameters(node["_target_"])  # refuses what is not in r2gen, also in a config.yaml edited by hand
-    module, _, name = node["_target_"].rpartition(".")
-    arguments = {key: value for key, value in node.items() if key != "_target_"}
-    return getattr(importlib.import_module(module), name)(**arguments, **supplied)
 
 
 def pick_device(device: str) -> torch.device:
@@ -109,11 +98,6 @@ def study_datasets(config: Config, data: ReportData, model: ReportGenerator) -> 
         return [*encode(report), end][:longest]
 
     return {split: StudyDataset(data.studies(split), film=film, encode=ids) for split in SPLITS}
-
-
-def unchecked(data: Config) -> Config:
-    """A data set without its check of the films, which launch.py has made once for all ranks."""
-    return {**data, "check": "none"} if data["_target_"] == ANNOTATED else data
 
 
 def build_model(

@@ -116,9 +116,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c["task"] == "generate" and not c["images"],
     ),
     (
-        "checkpoint=FILE is for task=import, out=FOLDER for task=export",
+        "checkpoint=FILE is for task=import, out=FOLDER for task=export and task=compare",
         lambda c: (
-            (c["task"] != "import" and c["checkpoint"] is not None) or (c["task"] != "export" and c["out"] is not None)
+            (c["task"] != "import" and c["checkpoint"] is not None)
+            or (c["task"] not in ("export", "compare") and c["out"] is not None)
         ),
     ),
     (
@@ -158,6 +159,7 @@ POSITIVE = {
 NOT_NEGATIVE = {
     "trainer": ("warmup_steps", "weight_decay", "gradient_clipping", "min_learning_rate", "workers", "film_cache_mib"),
     "evaluate": ("page_studies", "nearest_studies"),
+    "compare": ("studies",),
 }
 
 
@@ -186,7 +188,8 @@ def refuse(config: Config, choices: Mapping[str, str] | None = None) -> None:
         if broken(config):
             raise Illegal(sentence)
     _refuse_decoding(config, choices or {})
-    _refuse_best(config)
+    if config["task"] != "compare":  # which chooses no checkpoint
+        _refuse_best(config)
 
 
 def _floats(node: Any, name: str = "") -> Iterator[tuple[str, float]]:

@@ -28,6 +28,7 @@ tasks
   task=check      does this language model do what a run needs? A table with the fixes, before the first step
   task=import     checkpoint=FILE run_dir=NEW vision.path=SWIN lm.path=LM: a checkpoint of R2GenGPT as a run
   task=export     run_dir=DIR [out=FOLDER]: the best checkpoint as one folder to pass on, LoRA merged, with a model card
+  task=compare    'runs=[DIR,DIR,name=reports.csv]': intervals, paired tests, tables, a page (docs/compare.md)
   task=prepare    data=mimic_cxr data.root=DIR: an annotation from MIMIC-CXR's tables and raw reports
 """
 EXAMPLES = """\
@@ -53,6 +54,7 @@ VALUES: tuple[tuple[str, type, str], ...] = (
     ("", schema.Config, "config.yaml"),
     ("evaluate.", schema.EvaluateConfig, "config.yaml"),
     ("prepare.", schema.PrepareConfig, "config.yaml"),
+    ("compare.", schema.CompareConfig, "config.yaml"),
     ("trainer.", schema.TrainerConfig, "trainer/zero0.yaml"),
     ("lm.", schema.LmConfig, "lm/tiny.yaml"),
     ("tune.", schema.TuneConfig, "tune/deep.yaml"),
@@ -84,7 +86,7 @@ def _values(prefix: str, kind: type, file: Path) -> Iterator[str]:
     """One line a value: its name, its default, its choices, and the comment behind it in the schema or the YAML."""
     written = file.read_text(encoding="utf-8")
     defaults: dict[str, Any] = yaml.safe_load(written)
-    if prefix in ("evaluate.", "prepare."):
+    if prefix in ("evaluate.", "prepare.", "compare."):
         defaults = defaults[prefix.removesuffix(".")]
     comments = dict(YAML_COMMENT.findall(written)) | dict(COMMENT.findall(inspect.getsource(kind)))
     for spec in fields(kind):

@@ -28,6 +28,14 @@ SET_BY = {"tune.lora": "tune=delta", "tune.lm.lora": "tune/lm=lora", "lm.archite
 ROOM_FOR_LORA = "tune=delta"
 
 
+# `name=PATH` in runs=[...], which Hydra takes in quotes only.
+_NAMED_RUN = re.compile(r"""(?<=[\[,])\s*([^\[\],'"=]+=[^\[\],'"]*)""")
+
+
+def _quoted(named: re.Match[str]) -> str:
+    return f"'{named[1].strip()}'"
+
+
 def for_hydra(overrides: Iterable[str]) -> list[str]:
     """Overrides as Hydra takes them: `vision.path=X` becomes `++vision.path=X`.
 
@@ -37,7 +45,9 @@ def for_hydra(overrides: Iterable[str]) -> list[str]:
     given = []
     for text in overrides:
         key, equals, value = text.partition("=")
-        if key in OPEN_DICTIONARIES and value.lstrip().startswith("{"):
+        if key == "runs":
+            given.append(f"{key}{equals}{_NAMED_RUN.sub(_quoted, value)}")
+        elif key in OPEN_DICTIONARIES and value.lstrip().startswith("{"):
             given.append(f"++{text}")
         elif not (equals and key.startswith(OPEN_GROUPS)):
             given.append(text)

@@ -26,7 +26,8 @@ EXPORTED_LM = "./lm"  # the language model in a folder that task=export wrote
 OURS = {".lock", "config.yaml", "run.json"}  # what may lie in a folder whose first start was killed
 # What changes neither weights nor scores: where, how fast, how loud.
 PROCESS_ONLY = ("choices", "run_dir", "fresh", "task", "hub", "images", "checkpoint", "out", "sweep", "logger",
-                "data.root", "data.check", "data.section", "prepare", "trainer.devices", "trainer.workers",
+                "data.root", "data.check", "data.section", "prepare", "runs", "compare", "trainer.devices",
+                "trainer.workers",
                 "trainer.micro_batch_size",
                 "trainer.film_cache_mib", "trainer.timeout_s", "trainer.keep", "trainer.save_every_steps",
                 "trainer.log_every_steps", "trainer.resume", "trainer.device", "evaluate.page_studies")  # fmt: skip

@@ -142,8 +142,22 @@ class PrepareConfig:
 
 
 @dataclass
+class CompareConfig:
+    """How the systems in `runs` are compared (r2gen/compare/)."""
+
+    split: str | None = one_of("test", "val", "train")
+    rescore: bool = MISSING  # true: score all reports anew, where runs were scored in different ways
+    cleaner: str | None = one_of("iu_xray", "mimic_cxr")  # cleans and scores all texts anew; null: as they are
+    null_rows: list[str] = MISSING  # of constant, random, nearest, shuffled
+    join_seeds: bool = MISSING  # false: no means over runs that differ in their seed alone
+    studies: int = MISSING  # how many of the studies that differ most are shown; 0: none
+    differ_by: str | None = MISSING  # the score by which they differ; null: rouge_l
+
+
+@dataclass
 class Config:
-    task: str = one_of("train", "evaluate", "generate", "check", "import", "export", "prepare", "compose", "status")
+    task: str = one_of("train", "evaluate", "generate", "check", "import", "export", "prepare", "compose", "status",
+                       "compare")  # fmt: skip
     seed: int = MISSING
     run_dir: str | None = MISSING  # null: outputs/<task>-<experiment or lm-data>-<8 hex>
     fresh: bool = MISSING
@@ -151,7 +165,8 @@ class Config:
     images: list[str] = MISSING  # films of one study, for task=generate
     checkpoint: str | None = MISSING  # R2GenGPT's file, for task=import
     sweep: str | None = MISSING  # the folder of a sweep, for task=status
-    out: str | None = MISSING  # the folder that task=export writes; null: run_dir/export
+    out: str | None = MISSING  # the folder that task=export or task=compare writes
+    runs: list[str] = MISSING  # run folders and files of reports, for task=compare
     lm: LmConfig = MISSING
     quant: QuantConfig = MISSING
     vision: dict[str, Any] = MISSING
@@ -162,5 +177,6 @@ class Config:
     trainer: TrainerConfig = MISSING
     evaluate: EvaluateConfig = MISSING
     prepare: PrepareConfig = MISSING
+    compare: CompareConfig = MISSING
     metrics: dict[str, Any] = MISSING
     logger: dict[str, Any] = MISSING

@@ -12,14 +12,21 @@ from r2gen.sweeps.status import status
 
 @dataclass(frozen=True)
 class Standalone:
-    """`work` gets the checked configuration, with `choices` in it, and gives the exit status."""
+    """`work` gets the checked configuration, with `choices` and `overrides` in it, and gives the exit status."""
 
     work: Callable[[dict[str, Any]], int]
     reads: tuple[str, ...]  # the options that may be typed with it
     own: tuple[str, ...] = ()  # of these, the ones that no other task reads
 
 
+def compare(config: dict[str, Any]) -> int:
+    from r2gen.compare import task  # not at the top: other commands wait for no metrics
+
+    return task.compare(config)
+
+
 TASKS = {
+    "compare": Standalone(compare, reads=("runs", "compare", "data", "metrics", "out"), own=("runs", "compare")),
     "prepare": Standalone(prepare, reads=("data", "prepare", "fresh"), own=("prepare",)),
     "status": Standalone(status, reads=("sweep",), own=("sweep",)),
 }

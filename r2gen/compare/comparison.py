@@ -5,8 +5,8 @@ from typing import Any
 
 from PIL import Image
 
+from r2gen.evaluate.statistics import LEVEL, Interval
 from r2gen.evaluate.statistics import Comparison as Pair
-from r2gen.evaluate.statistics import Interval
 
 __all__ = ["Comparison", "FindingScore", "Interval", "JoinedPair", "JoinedSeeds", "Pair", "Stratum", "StudyTexts",
            "System", "as_plain"]  # fmt: skip
@@ -55,18 +55,19 @@ class JoinedSeeds:
 
 @dataclass(frozen=True)
 class JoinedPair:
-    """Two configurations: the mean over the seeds that both have of second - first, with Student's interval."""
+    """Two configurations: the mean of second - first over the seeds that both have, with Student's interval and p."""
 
     score: str
     first: str
     second: str
     seeds: tuple[int, ...]
     difference: Interval
+    p: float
+    p_holm: float  # among all pairs of configurations
 
     @property
     def within_noise(self) -> bool:
-        low, high = self.difference.low, self.difference.high
-        return low is None or high is None or low <= 0 <= high
+        return self.p_holm >= 1 - LEVEL
 
 
 @dataclass(frozen=True)

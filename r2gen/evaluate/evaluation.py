@@ -13,12 +13,13 @@ from r2gen.compat import SCORES_OF
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
-from r2gen.evaluate.baselines import constant_report, random_reports, shuffled_reports
+from r2gen.evaluate.baselines import NULL_SEED, constant_report, random_reports, shuffled_reports
 from r2gen.evaluate.generate import Generator, predict
 from r2gen.evaluate.html import shown_studies, write_page
 from r2gen.evaluate.likelihood import Teacher, likelihood
 from r2gen.evaluate.nearest import joined, nearest_studies, read_nearest, spread, write_nearest
 from r2gen.evaluate.predictions import Prediction, predictions_file, read_predictions, write_predictions
+from r2gen.evaluate.recipe import METRICS_FORMAT
 from r2gen.evaluate.scores import Metric, Scores, Signature
 from r2gen.evaluate.scoring import score_reports
 from r2gen.evaluate.statistics import bootstrap, compare
@@ -28,9 +29,6 @@ from r2gen.lm.decoding_profile import Decoding
 from r2gen.pages.films import FILM_SIZES_PX
 from r2gen.run_folder import write_whole
 from r2gen.stop import StopRequest
-
-FORMAT = 2  # 1: signatures were texts
-NULL_SEED = 0  # of the random and the shuffled row
 
 
 @dataclass(frozen=True)
@@ -266,7 +264,7 @@ class Evaluation:
         same = not entries or all(before.get(key) == value for key, value in alike.items())
         kept = {"splits": {}, "per_report": {}, "signatures": {}} | (before if same else {})
         metrics = {
-            "format": FORMAT, "generation": self.profile, "checkpoint": checkpoint, "made_by": made_by,
+            "format": METRICS_FORMAT, "generation": self.profile, "checkpoint": checkpoint, "made_by": made_by,
             "splits": kept["splits"] | {split: {key: value for key, value in entry.items() if key != "per_report"}
                                         for split, entry in entries.items()},
             "recipe": self.recipe, "signatures": kept["signatures"] | scores.signatures,

@@ -13,6 +13,7 @@ from typing import Any
 from r2gen.data.reports import ANNOTATED
 from r2gen.evaluate.scores import Signature
 
+METRICS_FORMAT = 2  # of metrics.json; in 1 signatures were texts, which cannot be compared part by part
 WHOLE = "none"  # truncation: a reference is never cut
 NOT_STATED = "not stated"
 

@@ -117,7 +117,7 @@ def student_quantile(degrees: int) -> float:
     low, high = 0.0, 1000.0
     for _ in range(100):
         middle = (low + high) / 2
-        low, high = (middle, high) if _student_within(middle, degrees) < LEVEL else (low, middle)
+        low, high = (middle, high) if student_within(middle, degrees) < LEVEL else (low, middle)
     return high
 
 
@@ -203,7 +203,7 @@ def _same_ids(scores: Sequence[StudySums]) -> None:
         raise UserError("there is no study to resample")
 
 
-def _student_within(t: float, degrees: int) -> float:
+def student_within(t: float, degrees: int) -> float:
     """The probability that Student's t lies within -t and t."""
     angle = math.atan(t / math.sqrt(degrees))
     term, total = (math.cos(angle), 0.0) if degrees % 2 else (1.0, 0.0)

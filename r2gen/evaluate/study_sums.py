@@ -3,8 +3,8 @@
 BLEU and findings are computed from summed counts, as over a corpus; other scores are means of per-report values.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +98,22 @@ def finding_sums(metric: Findings, references: Mapping[str, str], reports: Mappi
     names = (*(f"findings_{rate}_{mean}_{size}" for size in SETS for mean in ("micro", "macro") for rate in RATES),
              "findings_f1_normal")  # fmt: skip
     return StudySums(names=names, ids=ids, sums=np.array(rows, dtype=np.float64), values=_findings)
+
+
+def f1_of_each_finding(sums: StudySums) -> StudySums:
+    """The F1 of every finding ("normal" the last) in the sums of `finding_sums`; NaN where no reference has it."""
+
+    def values(sums_RK: Floats) -> Floats:
+        f1_RF: Floats = _rates(sums_RK.reshape(len(sums_RK), -1, 3))[..., 0]
+        return f1_RF
+
+    return replace(sums, names=(*OBSERVATIONS, NORMAL), values=values)
+
+
+def of_studies(sums: StudySums, ids: Collection[str]) -> StudySums:
+    """The same scores over some of the studies."""
+    rows = [row for row, id in enumerate(sums.ids) if id in ids]
+    return replace(sums, ids=tuple(sums.ids[row] for row in rows), sums=sums.sums[rows])
 
 
 def phantom_finding_sums(

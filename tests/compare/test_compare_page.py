@@ -78,7 +78,7 @@ def comparison() -> Comparison:
     return Comparison(
         title="llama2, qwen2, published", written="2026-11-22T19:30:00+00:00", split="test", studies=590,
         references="0123456789abcdef", systems=SYSTEMS, scores=scores, pairs=tuple(pairs), joined=joined,
-        joined_pairs=(JoinedPair("cider", "llama2", "qwen2", (1, 2), around(0.01, 0.05)),), findings=findings,
+        joined_pairs=(JoinedPair("cider", "llama2", "qwen2", (1, 2), around(0.01, 0.05), 0.6, 0.6),), findings=findings,
         strata=tuple(strata), differ_by="cider", differing=tuple(study(number) for number in range(12)),
         recipe={"section": "findings", "cleaner": "iu_xray", "case": "lower", "truncation": "none"},
         signatures={"bleu": {"tokenizer": "space", "implementation": "pycocoevalcap-1.2"}},

@@ -1,0 +1,171 @@
+"""task=compare as a user types it: the table, the files, and what is refused."""
+
+import csv
+import io
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compare_runs import TARGETS, references, write_run
+
+from r2gen.compare import task
+from r2gen.errors import UserError
+from r2gen.evaluate.baselines import shuffled_reports
+
+OPTIONS = {"split": None, "rescore": False, "cleaner": None, "null_rows": ["constant"], "join_seeds": True,
+           "studies": 3, "differ_by": None}  # fmt: skip
+
+
+def compare(out: Path, *runs: object, typed: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
+    """comparison.json of `runs`; `typed` are overrides that count as typed, `options` are of the group compare."""
+    config = {
+        "runs": [str(run) for run in runs], "out": str(out), "compare": OPTIONS | options, "data": {},
+        "overrides": list(typed), "metrics": {name: {"_target_": target} for name, target in TARGETS.items()},
+    }  # fmt: skip
+    assert task.compare(config) == 0
+    return json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def good(folder: Path) -> Path:
+    """A run that writes two of three references word for word."""
+    of = references()
+    wrong = shuffled_reports(of, seed=1)
+    return write_run(folder / "good", {id: wrong[id] if place % 3 == 0 else of[id] for place, id in enumerate(of)})
+
+
+@pytest.fixture(scope="module")
+def out(folder: Path, good: Path, poor: Path) -> Path:
+    """The folder of the comparison of both."""
+    compare(folder / "out", good, poor)
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def found(out: Path) -> dict[str, Any]:
+    return json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def poor(folder: Path) -> Path:
+    return write_run(folder / "poor", shuffled_reports(references(), seed=2), projector="mlp")
+
+
+def test_two_runs_are_compared_with_intervals_tests_and_the_constant_row(found: dict[str, Any]):
+    assert [one["name"] for one in found["systems"]] == ["good", "poor", "constant"]
+    bleu = found["scores"]["good"]["bleu_4"]
+    assert bleu["low"] < bleu["value"] < bleu["high"]
+    pair = next(one for one in found["pairs"]
+                if (one["score"], one["first"], one["second"]) == ("rouge_l", "good", "poor"))  # fmt: skip
+    assert pair["difference"]["high"] < 0
+    assert not pair["within_noise"]
+    assert found["findings"]["Pleural Effusion"]["good"]["f1"]["value"] > 0.5
+    assert {one["name"] for one in found["strata"]} >= {"normal", "abnormal"}
+    assert sum(one["studies"] for one in found["strata"] if one["kind"] == "length") == found["studies"]
+
+
+def test_what_is_written_is_private_and_says_the_same(out: Path, found: dict[str, Any]):
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    rows = list(csv.DictReader(io.StringIO((out / "table.csv").read_text(encoding="utf-8"))))
+    one = next(row for row in rows if (row["system"], row["score"], row["studies_of"]) == ("good", "bleu_4", "all"))
+    assert float(one["value"]) == found["scores"]["good"]["bleu_4"]["value"]
+    assert f"{found['scores']['poor']['rouge_l']['value']:.3f}" in (out / "table.md").read_text(encoding="utf-8")
+    assert r"rouge\_l" in (out / "table.tex").read_text(encoding="utf-8")
+    assert len(list(csv.DictReader((out / "pairs.csv").open(encoding="utf-8")))) == len(found["pairs"])
+
+
+def test_equal_systems_are_within_noise_in_words(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    twin = write_run(tmp_path / "twin", {id: json.loads(line)["report"] for id, line in _lines(good)}, projector="mlp")
+    found = compare(tmp_path / "out", good, twin)
+    assert all(pair["within_noise"] for pair in found["pairs"] if {pair["first"], pair["second"]} == {"good", "twin"})
+    printed = capsys.readouterr().out
+    assert "twin against good\n  within noise: bleu_1, bleu_2, bleu_3, bleu_4, rouge_l" in printed
+    assert "recipe: section findings" in printed
+
+
+def _lines(run: Path) -> list[tuple[str, str]]:
+    _, *lines = (run / "predictions/test.greedy.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(json.loads(line)["id"], line) for line in lines]
+
+
+def test_the_studies_that_differ_most_come_first(found: dict[str, Any]):
+    spreads = [study["spread"] for study in found["differing"]]
+    assert len(spreads) == 3
+    assert spreads == sorted(spreads, reverse=True)
+    assert found["differing"][0]["reports"].keys() == {"good", "poor", "constant"}
+
+
+def test_runs_that_differ_in_their_seed_are_joined(good: Path, tmp_path: Path):
+    other = write_run(tmp_path / "good2", shuffled_reports(references(), seed=3), seed=1)
+    found = compare(tmp_path / "out", good, other)
+    (joined,) = found["joined"]
+    assert joined["systems"] == ["good", "good2"]
+    assert joined["seeds"] == [0, 1]
+    values = [found["scores"][name]["bleu_4"]["value"] for name in ("good", "good2")]
+    assert joined["scores"]["bleu_4"]["value"] == pytest.approx(sum(values) / 2)
+
+
+def test_configurations_are_compared_over_the_seeds_they_share(tmp_path: Path):
+    runs = [write_run(tmp_path / f"{kind}{seed}", shuffled_reports(references(), seed=seed + 10 * (kind == "b")),
+                      seed=seed, projector=kind) for kind in "ab" for seed in (1, 2)]  # fmt: skip
+    found = compare(tmp_path / "out", *runs)
+    pair = next(one for one in found["joined_pairs"] if one["score"] == "rouge_l")
+    value = {name: found["scores"][name]["rouge_l"]["value"] for name in ("a1", "a2", "b1", "b2")}
+    assert (pair["first"], pair["second"], pair["seeds"]) == ("a", "b", [1, 2])
+    assert pair["difference"]["value"] == pytest.approx((value["b1"] + value["b2"] - value["a1"] - value["a2"]) / 2)
+
+
+def test_other_references_are_other_data(good: Path, tmp_path: Path):
+    of = references()
+    other = {id: f"{text} more" for id, text in of.items()}
+    run = write_run(tmp_path / "other", of, of=other)
+    with pytest.raises(UserError, match=r"good and other have different references for \d+ of 24 studies, such as"):
+        compare(tmp_path / "out", good, run, rescore=True)
+    few = dict(list(of.items())[:20])
+    run = write_run(tmp_path / "few", few, of=few)
+    with pytest.raises(UserError, match=r"good and few are of different studies \(24 and 20\): only good has"):
+        compare(tmp_path / "out", good, run)
+
+
+def test_another_cleaner_is_named_and_taken(good: Path, tmp_path: Path):
+    of = {id: text.upper() for id, text in references().items()}
+    run = write_run(tmp_path / "loud", of, of=of)
+    with pytest.raises(UserError, match=r"compare\.cleaner=iu_xray cleans the texts of all systems alike"):
+        compare(tmp_path / "out", good, run)
+    found = compare(tmp_path / "out", good, run, cleaner="iu_xray")
+    assert found["scores"]["loud"]["bleu_4"]["value"] == pytest.approx(1)
+    assert found["recipe"]["cleaner"] == "iu_xray"
+
+
+def test_another_signature_is_refused_with_the_difference_or_scored_anew(good: Path, tmp_path: Path):
+    poor = write_run(tmp_path / "poor", shuffled_reports(references(), seed=2), projector="mlp")
+    metrics = json.loads((poor / "metrics.json").read_text(encoding="utf-8"))
+    metrics["signatures"]["bleu"]["version"] = "0.9"
+    (poor / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    with pytest.raises(UserError, match=r"bleu: version 1\.2 \(good, constant\) / 0\.9 \(poor\): compare.rescore=true"):
+        compare(tmp_path / "out", good, poor)
+    assert compare(tmp_path / "out", good, poor, rescore=True)["signatures"]["bleu"]["version"] == "1.2"
+
+
+def test_another_recipe_over_the_same_references_is_refused_with_the_difference(good: Path, tmp_path: Path):
+    recipe = {"section": "findings", "cleaner": "none", "case": "kept", "truncation": "none", "data": "fedc"}
+    run = write_run(tmp_path / "more_data", shuffled_reports(references(), seed=2), recipe=recipe)
+    with pytest.raises(UserError, match=r"data 0123456789abcdef \(good\) / fedc \(more_data\).*compare.rescore=true"):
+        compare(tmp_path / "out", good, run)
+    assert compare(tmp_path / "out", good, run, rescore=True)["recipe"]["data"] == "0123456789abcdef / fedc"
+
+
+def test_scores_that_are_not_of_the_reports_beside_them_are_refused(good: Path, tmp_path: Path):
+    poor = write_run(tmp_path / "poor", shuffled_reports(references(), seed=2))
+    metrics = json.loads((poor / "metrics.json").read_text(encoding="utf-8"))
+    metrics["splits"]["test"]["systems"]["model"]["bleu_4"] = 0.9
+    (poor / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    with pytest.raises(UserError, match=r"poor: metrics.json says bleu_4 0.9000 and its predictions give"):
+        compare(tmp_path / "out", good, poor)
