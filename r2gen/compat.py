@@ -28,6 +28,8 @@ SCORES_OF = {
         ),
         "findings_f1_normal",
     ),
+    "sacrebleu": ("sacrebleu",),
+    "rouge_score": ("rouge_score_1", "rouge_score_2", "rouge_score_l"),
     "phantom_findings": ("findings_f1", "findings_precision", "findings_recall"),
 }
 RULES: list[tuple[str, Callable[[Config], bool]]] = [

@@ -13,6 +13,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -27,14 +28,16 @@ from r2gen.evaluate.scoring import check_texts, signature
 _JAR = Path(pycocoevalcap.bleu.bleu_scorer.__file__).parent.parent / "meteor" / "meteor-1.5.jar"
 # Scores are the same under every flag tried. Under pycocoevalcap's -Xmx2G Java takes 1.3 GB; 400m is slow, 256m fails.
 _JAVA_FLAGS = ("-XX:+DisplayVMOutputToStderr", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData")
+_OPTIONS = ("-", "-", "-stdio", "-l", "en", "-norm")
 _STATISTICS = 23  # numbers the jar gives for one report
+_MOST_WORDS = 2000  # of a text: the aligner's memory grows faster than the text, and .5 GB end somewhere above
 
 
 class Meteor:
     """METEOR over the corpus: the jar adds up its statistics over reports. An empty report matches nothing: 0.
 
     `timeout_s` is the longest wait for one answer of Java, its start included; after it Java is killed and UserError
-    raised.
+    raised. A Java that stops by itself (killed for memory, say) is started once more, and asked everything again.
     """
 
     name = "meteor"
@@ -61,13 +64,29 @@ class Meteor:
     def score_references(
         self, references: Sequence[Sequence[str]], reports: Sequence[str]
     ) -> tuple[float, list[float]]:
-        """METEOR of the corpus and of every report, with several references each."""
+        """METEOR of the corpus and of every report, with several references each.
+
+        Raises UserError where a text has more than 2,000 words, or Java gives no answer.
+        """
+        for text in (*chain.from_iterable(references), *reports):
+            if len(text) > _MOST_WORDS and len(text.split()) > _MOST_WORDS:
+                raise UserError(
+                    f'metrics=meteor: "{text:.60}..." has {len(text.split()):,} words, METEOR takes {_MOST_WORDS:,}:'
+                    " lower generation.max_new_tokens, or leave meteor out of metrics"
+                )
         try:
-            self._jar = self._jar or _Jar(timeout_s=self._timeout_s)
-            return self._jar.score(references, reports)
+            try:
+                return self._started().score(references, reports)
+            except _StoppedError:
+                self.close()
+                return self._started().score(references, reports)
         except (_NoAnswerError, OSError) as error:
             self.close()
             raise UserError(f"metrics=meteor: {error}. To go on without it, leave meteor out of metrics") from error
+
+    def _started(self) -> "_Jar":
+        self._jar = self._jar or _Jar(timeout_s=self._timeout_s)
+        return self._jar
 
     def close(self) -> None:
         """End Java. A later score starts it again."""
@@ -80,6 +99,10 @@ class _NoAnswerError(Exception):
     """Java gave none in time, or one that is no score."""
 
 
+class _StoppedError(_NoAnswerError):
+    """Java has ended."""
+
+
 class _Jar:
     """One Java process and the jar's protocol: a line in, a line of numbers out."""
 
@@ -88,7 +111,7 @@ class _Jar:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         # In a process group of its own: Ctrl-C is for the trainer, which wants its scores before it leaves.
         self._process = subprocess.Popen(
-            [str(JAVA), *_JAVA_FLAGS, "-jar", str(_JAR), "-", "-", "-stdio", "-l", "en", "-norm"],
+            [str(JAVA), *_JAVA_FLAGS, "-jar", str(_JAR), *_OPTIONS],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -133,7 +156,8 @@ class _Jar:
             if readable:
                 new = os.read(stdout, 1 << 16)
                 if not new:
-                    raise _NoAnswerError(f"Java has stopped{self._complaint()}")
+                    told = f"after {answers - missing:,} of {answers:,} answers{self._complaint()}"
+                    raise _StoppedError(f"Java has stopped {told}")
                 answer += new
                 missing -= new.count(b"\n")
             deadline = time.monotonic() + self._timeout_s

@@ -1,17 +1,20 @@
-"""BLEU, ROUGE-L and CIDEr as R2Gen reports them: pycocoevalcap's scorers on the cleaned text, without a tokenizer.
+"""BLEU, ROUGE-L and CIDEr as R2Gen reports them: pycocoevalcap's scorers on the cleaned text.
 
-The text goes in as it stands. Two spaces in a row are then an empty word to ROUGE-L (it splits at each single space),
-as they are in published scores; BLEU and CIDEr split at any white space. Imports no torch and starts no Java.
+With tokenizer=space the text goes in as it stands: two spaces in a row are then an empty word to ROUGE-L (it splits at
+each single space), as they are in published scores; BLEU and CIDEr split at any white space. tokenizer=ptb takes the
+words as COCO captions do (ptb.py, by Java). Imports no torch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from typing import Literal
 
 import numpy as np
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider import Cider as CocoCider
 from pycocoevalcap.rouge.rouge import Rouge as CocoRouge
 
+from r2gen.evaluate.ptb import PTB, ptb_words
 from r2gen.evaluate.scores import Scores
 from r2gen.evaluate.scoring import check_texts, signature
 
@@ -27,9 +30,12 @@ class Bleu:
     name = "bleu"
     higher_is_better = True
 
+    def __init__(self, *, tokenizer: Literal["space", "ptb"] = "space") -> None:
+        self.tokenizer = tokenizer
+
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         names = ["bleu_1", "bleu_2", "bleu_3", "bleu_4"]
-        return _scores(self.name, names, bleu_of_references, references, reports)
+        return _scores(self.name, names, bleu_of_references, references, reports, tokenizer=self.tokenizer)
 
 
 class RougeL:
@@ -38,8 +44,11 @@ class RougeL:
     name = "rouge_l"
     higher_is_better = True
 
+    def __init__(self, *, tokenizer: Literal["space", "ptb"] = "space") -> None:
+        self.tokenizer = tokenizer
+
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
-        return _scores(self.name, [self.name], rouge_l_of_references, references, reports)
+        return _scores(self.name, [self.name], rouge_l_of_references, references, reports, tokenizer=self.tokenizer)
 
 
 class Cider:
@@ -48,8 +57,11 @@ class Cider:
     name = "cider"
     higher_is_better = True
 
+    def __init__(self, *, tokenizer: Literal["space", "ptb"] = "space") -> None:
+        self.tokenizer = tokenizer
+
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
-        return _scores(self.name, [self.name], cider_of_references, references, reports)
+        return _scores(self.name, [self.name], cider_of_references, references, reports, tokenizer=self.tokenizer)
 
 
 def bleu_of_references(
@@ -85,14 +97,23 @@ def cider_of_references(
     return [float(corpus)], [per_report.tolist()]
 
 
+def words(texts: Mapping[str, str], tokenizer: Literal["space", "ptb"]) -> Mapping[str, str]:
+    """The texts with a space between any two words. Raises UserError where the ptb tokenizer's Java fails."""
+    return ptb_words(texts) if tokenizer == "ptb" else texts
+
+
 def _scores(
-    metric: str, names: list[str], scorer: _Scorer, references: Mapping[str, str], reports: Mapping[str, str]
-) -> Scores:
+    metric: str, names: list[str], scorer: _Scorer, references: Mapping[str, str], reports: Mapping[str, str],
+    *, tokenizer: Literal["space", "ptb"],
+) -> Scores:  # fmt: skip
     check_texts(metric, references, reports)
+    references, reports = words(references, tokenizer), words(reports, tokenizer)
+    check_texts(metric, references, reports)  # to ptb a reference of punctuation alone has no word
     ids = list(references)
     corpus, per_report = scorer([[references[id]] for id in ids], [reports[id] for id in ids])
+    signed = {"tokenizer": PTB, "case": "lower"} if tokenizer == "ptb" else {}
     return Scores(
         corpus=dict(zip(names, corpus, strict=True)),
         per_report={name: dict(zip(ids, values, strict=True)) for name, values in zip(names, per_report, strict=True)},
-        signatures={metric: signature(implementation=IMPLEMENTATION, version=VERSION)},
+        signatures={metric: signature(implementation=IMPLEMENTATION, version=VERSION, **signed)},
     )

@@ -27,7 +27,7 @@ def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], 
             continue
         twice = corpus.keys() & scores.corpus.keys()
         if twice:
-            raise UserError(f"metrics: {key} gives {_named(twice)}, which another metric has given: select one of them")
+            raise UserError(f"metrics: {key} gives {named(twice)}, which another metric has given: select one of them")
         corpus |= scores.corpus
         per_report |= scores.per_report
         details |= scores.details
@@ -40,14 +40,14 @@ def check_texts(metric: str, references: Mapping[str, str], reports: Mapping[str
     if references.keys() != reports.keys():
         raise UserError(
             f"{metric}: the ids of references and reports differ."
-            f" Without a report: {_named(references.keys() - reports.keys())}."
-            f" Without a reference: {_named(reports.keys() - references.keys())}."
+            f" Without a report: {named(references.keys() - reports.keys())}."
+            f" Without a reference: {named(reports.keys() - references.keys())}."
         )
     if not references:
         raise UserError(f"{metric}: there is no study to score")
     empty = [id for id, reference in references.items() if not reference.strip()]
     if empty:
-        raise UserError(f"{metric}: these studies have a reference without a word: {_named(empty)}")
+        raise UserError(f"{metric}: these studies have a reference without a word: {named(empty)}")
 
 
 def signature(*, implementation: str, version: str, tokenizer: str = "space", case: str = "kept") -> Signature:
@@ -61,7 +61,8 @@ def signature(*, implementation: str, version: str, tokenizer: str = "space", ca
     }
 
 
-def _named(ids: Iterable[str]) -> str:
+def named(ids: Iterable[str]) -> str:
+    """The ids for a message: the first five, and how many more there are."""
     in_order = sorted(ids)
     more = len(in_order) - _NAMED_IN_MESSAGE
     return ", ".join(in_order[:_NAMED_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "") if in_order else "none"

@@ -13,7 +13,8 @@ from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from r2gen.evaluate.clinical_findings import NORMAL, RATES, SETS, Findings
 from r2gen.evaluate.findings import PhantomFindings
 from r2gen.evaluate.labeler import OBSERVATIONS
-from r2gen.evaluate.nlg import Bleu
+from r2gen.evaluate.nlg import Bleu, words
+from r2gen.evaluate.other_packages import SacreBleu
 from r2gen.evaluate.scores import Metric, Scores
 from r2gen.evaluate.scoring import check_texts
 
@@ -54,9 +55,11 @@ def sums_of_scores(
     found, known = list[StudySums](), set[str]()
     for metric in metrics.values():
         if isinstance(metric, Bleu):
-            found.append(bleu_sums(references, reports))
+            found.append(bleu_sums(words(references, metric.tokenizer), words(reports, metric.tokenizer)))
         elif isinstance(metric, Findings):
             found.append(finding_sums(metric, references, reports))
+        elif isinstance(metric, SacreBleu):
+            found.append(sacrebleu_sums(metric, references, reports))
         elif isinstance(metric, PhantomFindings):
             found.append(phantom_finding_sums(metric, references, reports))
     for one in found:
@@ -87,6 +90,17 @@ def bleu_sums_of_references(references: Mapping[str, Sequence[str]], reports: Ma
         rows.append([*counts["correct"], *counts["guess"], written, closest])
     names = tuple(f"bleu_{length}" for length in range(1, _ORDER + 1))
     return StudySums(names=names, ids=ids, sums=np.array(rows, dtype=np.float64), values=_bleu)
+
+
+def sacrebleu_sums(metric: SacreBleu, references: Mapping[str, str], reports: Mapping[str, str]) -> StudySums:
+    """sacrebleu's corpus BLEU. Sums: matching n-grams, n-grams written, both lengths."""
+    ids = tuple(sorted(references))
+    rows = [metric.counts(references[id], reports[id]) for id in ids]
+
+    def values(sums_RK: Floats) -> Floats:
+        return np.array([[metric.of_counts([round(number) for number in row])] for row in sums_RK.tolist()])
+
+    return StudySums(names=(metric.name,), ids=ids, sums=np.array(rows, dtype=np.float64), values=values)
 
 
 def finding_sums(metric: Findings, references: Mapping[str, str], reports: Mapping[str, str]) -> StudySums:

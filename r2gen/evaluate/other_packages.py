@@ -1,0 +1,106 @@
+"""BLEU as sacrebleu computes it, and ROUGE as rouge-score does: optional packages, metrics of their own names.
+
+Their numbers differ from BLEU-4 and ROUGE-L of nlg.py: other words, another smoothing, another F-measure. No torch.
+"""
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any, Literal
+
+from r2gen.errors import UserError
+from r2gen.evaluate.scores import Scores, Signature
+from r2gen.evaluate.scoring import check_texts, named, signature
+
+
+class SacreBleu:
+    """sacrebleu's corpus BLEU, between 0 and 1; `tokenize` and `lowercase` are its options. Its own mteval words: 13a.
+
+    A report's own value is its sentence BLEU (effective order), whose mean is not the corpus value.
+    """
+
+    name = "sacrebleu"
+    higher_is_better = True
+
+    def __init__(
+        self, *, tokenize: Literal["13a", "intl", "char", "zh", "none"] = "13a", lowercase: bool = False
+    ) -> None:
+        package = _package("sacrebleu", metric=self.name)
+        self._corpus = package.BLEU(tokenize=tokenize, lowercase=lowercase)
+        self._sentence = package.BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)
+
+    def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+        check_texts(self.name, references, reports)
+        ids = list(references)
+        found = self._corpus.corpus_score([reports[id] for id in ids], [[references[id] for id in ids]])
+        per_report = {id: self._sentence.sentence_score(reports[id], [references[id]]).score / 100 for id in ids}
+        return Scores(
+            corpus={self.name: found.score / 100},
+            per_report={self.name: per_report},
+            signatures={self.name: self._signature()},
+        )
+
+    def counts(self, reference: str, report: str) -> list[float]:
+        """What one study adds to the corpus: n-grams that match and that are written, of each length; both lengths."""
+        found = self._sentence.sentence_score(report, [reference])
+        return [*found.counts, *found.totals, found.sys_len, found.ref_len]
+
+    def of_counts(self, sums: list[int]) -> float:
+        """The corpus value from `counts` summed over studies."""
+        score: float = self._corpus.compute_bleu(
+            correct=sums[:4], total=sums[4:8], sys_len=sums[8], ref_len=sums[9], smooth_method="exp"
+        ).score
+        return score / 100
+
+    def _signature(self) -> Signature:
+        told = self._corpus.get_signature().info
+        case = {"mixed": "kept", "lc": "lower"}[told["case"]]
+        return signature(
+            implementation="sacrebleu", version=told["version"], tokenizer=f"sacrebleu-{told['tok']}", case=case
+        ) | {"smoothing": told["smooth"], "effective_order": told["eff"]}
+
+
+class RougeScore:
+    """ROUGE-1, -2 and -L of Google's rouge-score: F1 of a report, mean over reports, between 0 and 1.
+
+    It reads the letters a to z and digits alone: a report without any scores 0, a reference without any is refused.
+    `stemmer` counts words by Porter's stems.
+    """
+
+    name = "rouge_score"
+    higher_is_better = True
+
+    def __init__(self, *, stemmer: bool = False) -> None:
+        package = _package("rouge_score.rouge_scorer", metric=self.name)
+        self.stemmer = stemmer
+        self._scorer: Any = package.RougeScorer(list(_ROUGE), use_stemmer=stemmer)
+
+    def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+        check_texts(self.name, references, reports)
+        unread = [id for id, text in references.items() if not any(sign.isascii() and sign.isalnum() for sign in text)]
+        if unread:
+            raise UserError(f"metrics=rouge_score: it reads letters a to z and digits, of which these references have "
+                            f"none: {named(unread)}; leave rouge_score out of metrics")  # fmt: skip
+        found = {id: self._scorer.score(references[id], reports[id]) for id in references}
+        per_report = {name: {id: found[id][kind].fmeasure for id in found} for kind, name in _ROUGE.items()}
+        signed = signature(
+            implementation="rouge-score", version=version("rouge-score"), tokenizer="a-z0-9", case="lower"
+        )
+        return Scores(
+            corpus={name: sum(values.values()) / len(values) for name, values in per_report.items()},
+            per_report=per_report,
+            signatures={self.name: signed | {"stemmer": "porter" if self.stemmer else "none"}},
+        )
+
+
+_ROUGE = {"rouge1": "rouge_score_1", "rouge2": "rouge_score_2", "rougeL": "rouge_score_l"}
+
+
+def _package(module: str, *, metric: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"metrics={metric} needs the package {error.name}: pip install -c constraints.txt -e '.[scores]'"
+        ) from error
