@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from r2gen.errors import UserError
 
@@ -51,7 +51,7 @@ class R2GenLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Each job's row of sweep.json, as the return value."""
         sweep = self._sweep()
-        jobs = sweep.run(job_overrides, initial_job_idx, self.places())
+        jobs = sweep.run(job_overrides, initial_job_idx, self.places)
         return [JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=job) for job in jobs]
 
     def end(self) -> int:
@@ -82,3 +82,17 @@ class GpusLauncher(R2GenLauncher):
         from r2gen.sweeps.places import LocalPlaces
 
         return LocalPlaces(machine_leases(), n_jobs=self.n_jobs, gpus_per_job=self.gpus_per_job)
+
+
+class SlurmLauncher(R2GenLauncher):
+    """hydra/launcher=slurm: a cluster's queue, by submitit."""
+
+    def __init__(self, cluster: str, n_jobs: int | None, options: DictConfig) -> None:
+        super().__init__()
+        self.cluster, self.n_jobs, self.options = cluster, n_jobs, options
+
+    def places(self) -> Places:
+        from r2gen.sweeps.slurm import SlurmPlaces
+
+        return SlurmPlaces(self._sweep().folder.path / "slurm", cluster=self.cluster, n_jobs=self.n_jobs,
+                           options=OmegaConf.to_container(self.options))  # fmt: skip

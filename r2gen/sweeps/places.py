@@ -18,6 +18,10 @@ class Place(Protocol):
 
     gpus: list[str]
 
+    @property
+    def queue_id(self) -> str | None:
+        """Where they outlive the sweep's command, what another one finds them by."""
+
     def poll(self) -> int | None:
         """The exit status, negative for a signal, once it has ended."""
 
@@ -34,9 +38,14 @@ class Places(Protocol):
         Raises UserError where there never will be.
         """
 
+    def adopt(self, queue_id: str) -> Place | None:
+        """The job that an earlier command left there, if it has not ended."""
+
 
 class LocalJob:
     """A command on this machine. It dies with the sweep: what it has saved, the next one goes on from."""
+
+    queue_id: str | None = None
 
     def __init__(self, command: Sequence[str], log: Path, environment: dict[str, str], lease: Lease) -> None:
         self.gpus = lease.names
@@ -77,6 +86,9 @@ class LocalPlaces:
             environment |= {"CUDA_VISIBLE_DEVICES": ",".join(lease.names),
                             "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")}  # fmt: skip
         return LocalJob(command, log, environment, lease)
+
+    def adopt(self, queue_id: str) -> Place | None:
+        return None
 
     def _gpus_for(self, config: dict[str, Any]) -> int:
         if not self.leases.gpus or config["trainer"]["device"] == "cpu":

@@ -56,8 +56,11 @@ class Pool:
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         self.stopping = True
-        for place, _began in self.running.values():
-            place.stop()
+        for job_number, (place, _began) in list(self.running.items()):
+            if place.queue_id is not None:
+                del self.running[job_number]  # it stays in its queue
+            else:
+                place.stop()
 
     def _start_what_has_room(self) -> None:
         for job in self._waiting():
@@ -71,7 +74,8 @@ class Pool:
                 continue
             log = self.folder.log(job.number)
             try:
-                place = self.places.start(cell.config, self._command(job), log, running=len(self.running))
+                place = self.places.adopt(job.queue_id) if job.queue_id is not None else None
+                place = place or self.places.start(cell.config, self._command(job), log, running=len(self.running))
             except UserError as error:
                 job.set("failed", str(error))
                 self._write()
@@ -79,6 +83,7 @@ class Pool:
             if place is None:
                 return
             job.state, job.started, job.gpus, job.log = "running", now(), place.gpus, str(log)
+            job.queue_id = place.queue_id
             job.tries += 1
             self.running[job.number] = place, time.monotonic()
             self._write()

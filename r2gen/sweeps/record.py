@@ -2,7 +2,7 @@
 
     {"format": 1, "name", "command", "overrides", "started", "finished",
      "jobs": [{"number", "overrides", "choices", "task", "run_dir", "mark", "state", "reason", "log", "gpus",
-               "micro_batch_size", "tries", "status", "started", "finished", "seconds"}, ...]}
+               "queue_id", "micro_batch_size", "tries", "status", "started", "finished", "seconds"}, ...]}
 
 A folder of a sweep also has logs/, one file a job, and multirun.yaml, the configuration that all jobs share.
 """
@@ -34,6 +34,7 @@ class JobRecord:
     reason: str | None = None  # of skipped, failed and stopped, and of a second try
     log: str | None = None
     gpus: list[str] = field(default_factory=list)
+    queue_id: str | None = None  # of a cluster's job, which outlives the command
     micro_batch_size: int | None = None  # of the second try, after the memory was full
     tries: int = 0
     status: int | None = None  # how the last try exited; negative for a signal

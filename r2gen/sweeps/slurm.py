@@ -63,19 +63,20 @@ class SlurmJob:
     """A submitted job, seen from where the sweep was typed. It does not die with the sweep."""
 
     def __init__(self, job: Any) -> None:
-        self.job, self.gpus = job, [f"slurm {job.job_id}"]
+        self.job, self.gpus, self.queue_id = job, list[str](), str(job.job_id)
 
     def poll(self) -> int | None:
         if not self.job.done():
             return None
         try:
             return int(self.job.result())
-        except Exception as error:  # submitit raises what it likes, of a job that was cancelled, killed or never ran
-            print(f"SLURM job {self.job.job_id}: {str(error).splitlines()[0]}", flush=True)
+        except Exception as error:  # submitit's words for a job that was cancelled, killed, or never ran
+            with Path(self.job.submission().function.log).open("a", encoding="utf-8") as log:
+                log.write(f"\nerror: SLURM job {self.job.job_id}: {str(error).strip().splitlines()[0]}\n")
             return DEFECT
 
     def stop(self) -> None:
-        self.job.cancel()
+        """Nothing: see Pool, which leaves it in the queue."""
 
 
 class SlurmPlaces:
@@ -86,18 +87,24 @@ class SlurmPlaces:
             import submitit  # the extra `slurm`
         except ImportError as error:
             raise UserError("hydra/launcher=slurm needs submitit: pip install -e '.[slurm]'") from error
-        self.n_jobs = n_jobs
+        self.n_jobs, self.submitit, self.cluster, self.folder = n_jobs, submitit, cluster, folder
         try:
-            self.executor = submitit.AutoExecutor(folder=folder / "slurm", cluster=cluster)
-            self.executor.update_parameters(**options)
+            self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+            self.executor.update_parameters(**{"name": "r2gen", **options})
         except (RuntimeError, ValueError, NameError) as error:
             raise UserError(f"hydra/launcher=slurm: {error}") from error
 
     def start(self, config: dict[str, Any], command: Sequence[str], log: Path, *, running: int) -> Place | None:
         if self.n_jobs is not None and running >= self.n_jobs:
             return None
-        devices = config["trainer"]["devices"] if config["trainer"]["device"] != "cpu" else 0
-        self.executor.update_parameters(gpus_per_node=devices)
+        trainer = config["trainer"]
+        self.executor.update_parameters(gpus_per_node=trainer["devices"] if trainer["device"] != "cpu" else 0)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         log.write_bytes(b"")
         return SlurmJob(self.executor.submit(Submitted(command, log, Path.cwd())))
+
+    def adopt(self, queue_id: str) -> Place | None:
+        if self.cluster != "slurm":
+            return None
+        job: Any = self.submitit.SlurmJob(folder=self.folder, job_id=queue_id)
+        return None if job.done() else SlurmJob(job)

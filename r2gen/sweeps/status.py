@@ -1,5 +1,6 @@
 """task=status: where a sweep stands, from any terminal and without disturbing it. Imports no torch."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ def status(config: dict[str, Any]) -> int:
     """Print the sweep's jobs and the scores that are there."""
     if config["sweep"] is None:
         raise UserError("task=status needs the folder of a sweep: sweep=outputs/sweep-NAME-0123abcd")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
     folder = SweepFolder(Path(config["sweep"]))
     record = folder.read()
     if not folder.is_at_work():
         for job in record.jobs:
-            if job.state == "running":
+            if job.state == "running" and job.queue_id is None:
                 job.state, job.reason = "stopped", "its sweep was killed"
     print("\n".join(sweep_lines(record, most=None)))
     if any(job.state in (*OPEN, "stopped", "failed") for job in record.jobs) and not folder.is_at_work():

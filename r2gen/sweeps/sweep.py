@@ -7,7 +7,7 @@ import hashlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -32,16 +32,16 @@ class Sweep:
     def __init__(self, base: DictConfig, compose: Compose) -> None:
         self.compose = compose
         self.folder = SweepFolder(sweep_dir(base))
-        self.shared = [text for text in base.hydra.overrides.hydra if not text.startswith(OF_SWEEP)]
+        self.shared = [text for text in _typed(base, "hydra") if not text.startswith(OF_SWEEP)]
         self.multirun = OmegaConf.to_yaml(base)
         self.record = SweepRecord(
             name=name_of(base), command=shlex.join(["python", "run.py", *messages.as_typed(sys.argv[1:])]),
-            overrides=messages.as_typed(base.hydra.overrides.task), started=now(),
+            overrides=messages.as_typed(_typed(base, "task")), started=now(),
         )  # fmt: skip
         self.earlier: dict[tuple[str, ...], JobRecord] = {}
         self.is_open = False
 
-    def run(self, batch: Sequence[Sequence[str]], first: int, places: Places) -> list[JobRecord]:
+    def run(self, batch: Sequence[Sequence[str]], first: int, places: Callable[[], Places]) -> list[JobRecord]:
         """Bring each job of a batch to its end; `first` is the number of the batch's first job."""
         if _only_shown(batch, self.compose):
             return []
@@ -52,7 +52,7 @@ class Sweep:
         refuse_shared_folders(jobs, cells)
         self.folder.write(self.record)
         view = View()
-        Pool(self.folder, self.record, cells, places=places, shared=self.shared, show=view.show).run()
+        Pool(self.folder, self.record, cells, places=places(), shared=self.shared, show=view.show).run()
         self.record.finished = now()
         self.folder.write(self.record)
         view.show(self.record, last=True)
@@ -87,6 +87,7 @@ class Sweep:
         before = self.earlier.get(tuple(cell.typed))
         if before is not None and before.mark == cell.mark:
             job.seconds, job.started, job.log, job.gpus = before.seconds, before.started, before.log, before.gpus
+            job.queue_id = before.queue_id if before.state == "running" else None
         if cell.refusal is not None:
             job.set("skipped" if cell.skipped else "failed", " ".join(cell.refusal.split()))
         elif is_trained(cell) or self._was_done(cell, before):
@@ -132,9 +133,16 @@ def name_of(base: DictConfig) -> str:
     return str(base.hydra.runtime.choices.get("sweeps") or "jobs").replace("/", "-")
 
 
+def _typed(base: DictConfig, kind: str) -> list[str]:
+    """What was typed, with `${...}` as it is: each job resolves that for itself."""
+    typed = OmegaConf.to_container(base.hydra.overrides[kind], resolve=False)
+    assert isinstance(typed, list)
+    return [str(text) for text in typed]
+
+
 def sweep_dir(base: DictConfig) -> Path:
     """hydra.sweep.dir where it is given; else a folder that the same command finds again."""
     if base.hydra.sweep.dir:
         return Path(base.hydra.sweep.dir).absolute()
-    typed = provenance.canonical(sorted(base.hydra.overrides.task))
+    typed = provenance.canonical(sorted(_typed(base, "task")))
     return Path(f"outputs/sweep-{name_of(base)}-{hashlib.sha256(typed.encode()).hexdigest()[:8]}").absolute()

@@ -1,0 +1,80 @@
+"""Jobs through submitit: by its local executor, preempted and queued again; and the sbatch file it would submit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("submitit")
+from smallest_run import ROOT
+
+from r2gen.errors import DONE
+from r2gen.sweeps.slurm import SlurmPlaces
+
+CONFIG = {"trainer": {"devices": 2, "device": "cpu"}}
+SAVES_AND_GOES_ON = """
+import pathlib, signal, sys, time
+saved = pathlib.Path("saved")
+if saved.exists():
+    sys.exit(print("going on"))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(saved.touch() or 3))
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_preempted_job_saves_itself_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    places = SlurmPlaces(tmp_path / "slurm", cluster="local", n_jobs=1, options={"timeout_min": 5})
+    log = tmp_path / "log"
+    job = places.start(CONFIG, [sys.executable, "-c", SAVES_AND_GOES_ON], log, running=0)
+    assert places.start(CONFIG, ["true"], tmp_path / "other", running=1) is None, "n_jobs"
+    wait_for(lambda: "up" in log.read_text())
+    os.kill(task_of(int(job.queue_id)), signal.SIGUSR2)  # what SLURM sends before it takes the node
+    wait_for(lambda: job.poll() is not None)
+    assert job.poll() == DONE
+    assert (tmp_path / "saved").is_file()
+    assert log.read_text().splitlines() == ["up", "going on"]
+
+
+def task_of(controller: int) -> int:
+    """The process that submitit's controller started for the job."""
+    children = Path(f"/proc/{controller}/task/{controller}/children")
+    wait_for(lambda: children.read_text().strip())
+    return int(children.read_text().split()[0])
+
+
+def test_the_sbatch_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, says in (("sbatch", "Submitted batch job 4711"), ("srun", "")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{says}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    options = {"timeout_min": 600, "cpus_per_task": 8, "mem_gb": 64, "slurm_partition": "gpu",
+               "slurm_additional_parameters": {"requeue": True}}  # fmt: skip
+    places = SlurmPlaces(tmp_path / "slurm", cluster="slurm", n_jobs=None, options=options)
+    job = places.start({"trainer": {"devices": 2, "device": "auto"}}, ["true"], tmp_path / "log", running=0)
+    assert job.queue_id == "4711"
+    sbatch = (tmp_path / "slurm" / "4711_submission.sh").read_text()
+    for line in ("--gpus-per-node=2", "--time=600", "--cpus-per-task=8", "--mem=64GB", "--partition=gpu",
+                 "--signal=USR2@90", "--nodes=1", "--requeue", "--job-name=r2gen"):  # fmt: skip
+        assert f"#SBATCH {line}\n" in sbatch
+
+
+def test_a_request_that_comes_twice_at_once_is_one(tmp_path: Path):
+    """SLURM signals the command and its ranks, and the command passes on what it got."""
+    rank = "from r2gen.stop import StopRequest; import signal; stop = StopRequest()\n" \
+           "for _ in range(2): signal.raise_signal(signal.SIGTERM)\n" \
+           "print(stop.asked)"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", rank], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "True\n")
