@@ -9,6 +9,7 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count as counted
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from PIL import Image
 
 from r2gen.evaluate.html import chosen_studies, write_page
 from r2gen.sweeps.page import write_sweep_page
-from r2gen.sweeps.rows import RunJob, rows_of, shared_choices
+from r2gen.sweeps.record import JobRecord
+from r2gen.sweeps.rows import rows_of, shared_choices
 from r2gen.sweeps.table import write_tables
 
 SENTENCES = ("the heart is normal in size .", "the lungs are clear .", "no pneumothorax or pleural effusion .",
              "there is a small left pleural effusion .", "the mediastinum is unremarkable .",
              "right basilar opacity may represent pneumonia .", "no acute osseous abnormality .")  # fmt: skip
 GRID = tuple(product(("llama2", "chatglm3", "qwen2", "gemma2"), ("none", "int8"), ("1e-4", "5e-5"), (1, 2, 3)))
+NUMBERS = counted()  # of jobs, which a sweep tells apart by them
 IDS = [f"CXR{number}" for number in range(40)]
 
 
@@ -43,7 +46,7 @@ def cells(count: int) -> list[Cell]:
 
 def run_of(
     folder: Path, cell: Cell, *, text: str | None = None, truncation: str = "none", page: bool = False
-) -> RunJob:
+) -> JobRecord:
     """A finished run of one cell as its job."""
     luck = random.Random(f"{cell}")
     folder.mkdir(parents=True)
@@ -53,8 +56,9 @@ def run_of(
               "lm": {"path": f"/models/{cell.lm}"}}  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     write(folder / "run.json", {
-        "format": 1, "status": "finished", "reason": None, "overrides": overrides, "data_hash": "9c1e77a0",
-        "git": {"revision": "5ecba70d1f"}, "hardware": {"gpus": ["NVIDIA H200"] * 2}, "name": folder.name,
+        "format": 1, "task": "train", "status": "finished", "reason": None, "overrides": overrides,
+        "data_hash": "9c1e77a0", "git": {"revision": "5ecba70d1f"}, "hardware": {"gpus": ["NVIDIA H200"] * 2},
+        "name": folder.name,
         "seconds": {"train": luck.uniform(900, 9000), "evaluate": 300.0},
         "peak_memory_gib": luck.uniform(15, 70),
         "parameters": [{"part": "lm", "total": 6_700_000_000, "trainable": luck.choice((0, 8_000_000))},
@@ -88,13 +92,14 @@ def run_of(
     if page:
         film = Image.effect_noise((400, 400), 60)
         write_page(folder, films={id: [film, film] for id in chosen_studies(IDS)})
-    return RunJob(overrides, choices, str(folder), "done", None)
+    return JobRecord(next(NUMBERS), overrides, choices, "train", str(folder), state="done")
 
 
-def unscored(cell: Cell, *, state: str, reason: str) -> RunJob:
+def unscored(cell: Cell, *, state: str, reason: str) -> JobRecord:
     """A job that left nothing."""
     choices = {"lm": cell.lm, "quant": cell.quant, "vision": "swin_base", "data": "iu_xray", "generation": "greedy"}
-    return RunJob([f"trainer.learning_rate={cell.rate}", f"seed={cell.seed}"], choices, None, state, reason)
+    overrides = [f"lm={cell.lm}", f"quant={cell.quant}", f"trainer.learning_rate={cell.rate}", f"seed={cell.seed}"]
+    return JobRecord(next(NUMBERS), overrides, choices, "train", state=state, reason=reason)
 
 
 def write(path: Path, value: object) -> None:
@@ -102,7 +107,7 @@ def write(path: Path, value: object) -> None:
 
 
 def make(folder: Path, count: int) -> Path:
-    jobs: Sequence[RunJob] = [
+    jobs: Sequence[JobRecord] = [
         run_of(folder / f"run-{number:02d}", cell, page=number == 0) for number, cell in enumerate(cells(count))
     ]
     more = [Cell("t5", "int8", "1e-4", 1), Cell("baichuan", "none", "1e-4", 1)]

@@ -7,37 +7,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from r2gen.errors import UserError
 from r2gen.evaluate.statistics import Interval, join_seeds
 from r2gen.provenance import canonical
 from r2gen.run_folder import PROCESS_ONLY, RunFolder, flat
+from r2gen.sweeps.record import JobRecord
+from r2gen.sweeps.view import labels
 
 Scores = dict[str, dict[str, Interval]]  # split to score
 SEED = "seed"
 NOTHING = "–"  # a choice that a job does not have
-
-
-class Job(Protocol):
-    """A job as a sweep's record has it (r2gen/sweeps/record.py)."""
-
-    overrides: list[str]  # as typed
-    choices: dict[str, str]  # group to option
-    run_dir: str | None
-    state: str  # done, failed, skipped, stopped, waiting, running
-    reason: str | None
-
-
-@dataclass
-class RunJob:
-    """A run folder as a job."""
-
-    overrides: list[str]
-    choices: dict[str, str]
-    run_dir: str | None
-    state: str
-    reason: str | None
+SCORED = ("train", "evaluate", "import")  # tasks whose runs have scores
 
 
 @dataclass(frozen=True)
@@ -78,24 +60,26 @@ class SeedRow:
     scores: Scores
 
 
-def jobs_of_runs(folders: Sequence[Path]) -> list[RunJob]:
+def jobs_of_runs(folders: Sequence[Path]) -> list[JobRecord]:
     """Run folders as jobs. Raises UserError where one is no run folder."""
     jobs = []
-    for path in folders:
+    for number, path in enumerate(folders):
         folder = RunFolder(path)
-        facts, state = folder.facts(), folder.facts()["status"]
-        jobs.append(RunJob(facts["overrides"], folder.config().get("choices") or {}, str(path),
-                           "done" if state == "finished" else state, facts["reason"]))  # fmt: skip
+        facts = folder.facts()
+        told = [text for text in facts["overrides"] if not _is_of_process(text.partition("=")[0])]
+        jobs.append(JobRecord(number, told, folder.config().get("choices") or {}, facts["task"], str(path),
+                              state="done" if facts["status"] == "finished" else facts["status"],
+                              reason=facts["reason"]))  # fmt: skip
     return jobs
 
 
-def rows_of(jobs: Sequence[Job]) -> list[SweepRow]:
+def rows_of(jobs: Sequence[JobRecord]) -> list[SweepRow]:
     """The rows of jobs in their order, and nothing of a run but what its own files say."""
     configs = [_config(job) for job in jobs]
     columns = _columns(jobs, configs)
     every = [{column: _choice(column, job, config) for column in columns}
              for job, config in zip(jobs, configs, strict=True)]  # fmt: skip
-    names = _names(every)
+    names = _names(jobs)
     return [_row(name, job, choices, config)
             for name, job, choices, config in zip(names, jobs, every, configs, strict=True)]  # fmt: skip
 
@@ -111,7 +95,7 @@ def joined(rows: Sequence[SweepRow]) -> list[SeedRow]:
     return found if any(len(one.rows) > 1 for one in found) else []
 
 
-def shared_choices(jobs: Sequence[Job]) -> dict[str, str]:
+def shared_choices(jobs: Sequence[JobRecord]) -> dict[str, str]:
     """The groups whose option is the same in all jobs."""
     if not jobs:
         return {}
@@ -131,7 +115,7 @@ def _means(group: Sequence[SweepRow]) -> Scores:
     }  # fmt: skip
 
 
-def _config(job: Job) -> dict[str, Any]:
+def _config(job: JobRecord) -> dict[str, Any]:
     """The leaves of a job's configuration: of its run folder where there is one, else what was typed."""
     if job.run_dir is not None and (Path(job.run_dir) / "config.yaml").is_file():
         return dict(flat(RunFolder(Path(job.run_dir)).config()))
@@ -143,11 +127,15 @@ def _typed(overrides: Sequence[str]) -> dict[str, str]:
     return {key.lstrip("+~"): value for key, _, value in pairs}
 
 
-def _columns(jobs: Sequence[Job], configs: Sequence[dict[str, Any]]) -> list[str]:
+def _is_of_process(key: str) -> bool:
+    return any(key == name or key.startswith(name + ".") for name in PROCESS_ONLY)
+
+
+def _columns(jobs: Sequence[JobRecord], configs: Sequence[dict[str, Any]]) -> list[str]:
     """Groups that differ between the jobs, then options that some command typed and that differ; the seed last."""
     groups = {group: None for job in jobs for group in job.choices}
     leaves = {key: None for job in jobs for key in _typed(job.overrides) if key not in groups}
-    told = [key for key in leaves if not any(key == name or key.startswith(name + ".") for name in PROCESS_ONLY)]
+    told = [key for key in leaves if not _is_of_process(key)]
     differ = [
         column for column in [*groups, *told]
         if len({_choice(column, job, config) for job, config in zip(jobs, configs, strict=True)}) > 1
@@ -155,24 +143,20 @@ def _columns(jobs: Sequence[Job], configs: Sequence[dict[str, Any]]) -> list[str
     return sorted(differ, key=lambda column: column == SEED)
 
 
-def _choice(column: str, job: Job, config: Mapping[str, Any]) -> str:
+def _choice(column: str, job: JobRecord, config: Mapping[str, Any]) -> str:
     typed = _typed(job.overrides)
     value = job.choices.get(column, typed.get(column, config.get(column, NOTHING)))
     return NOTHING if value is None else str(value)
 
 
-def _names(every: Sequence[dict[str, str]]) -> list[str]:
-    """`lm=llama2 seed=1`: by the last part of each column where that tells them apart."""
-    ends = [column.rpartition(".")[2] for column in (every[0] if every else ())]
-    names = []
-    for choices in every:
-        told = [f"{end if ends.count(end) == 1 else column}={value}"
-                for end, (column, value) in zip(ends, choices.items(), strict=True) if value != NOTHING]  # fmt: skip
-        names.append(" ".join(told) or "run")
-    return [name if names.count(name) == 1 else f"{name} #{number}" for number, name in enumerate(names)]
+def _names(jobs: Sequence[JobRecord]) -> list[str]:
+    """Their labels, told apart where two typed the same."""
+    known = labels(jobs)
+    told = list(known.values())
+    return [name if told.count(name) == 1 else f"{name} #{number}" for number, name in known.items()]
 
 
-def _row(name: str, job: Job, choices: dict[str, str], config: Mapping[str, Any]) -> SweepRow:
+def _row(name: str, job: JobRecord, choices: dict[str, str], config: Mapping[str, Any]) -> SweepRow:
     run_dir = Path(job.run_dir) if job.run_dir is not None else None
     row = SweepRow(name=name, state=job.state, reason=job.reason, run_dir=run_dir, choices=choices)
     if run_dir is None or not (run_dir / "run.json").is_file():
@@ -181,7 +165,7 @@ def _row(name: str, job: Job, choices: dict[str, str], config: Mapping[str, Any]
     same = {"recipe": metrics.get("recipe"), "signatures": metrics.get("signatures")}
     return SweepRow(
         name=name, state=job.state, reason=job.reason, run_dir=run_dir, choices=choices,
-        scores=_scores(metrics) if job.state == "done" else {}, cost=_cost(facts, config),
+        scores=_scores(metrics) if job.state == "done" and job.task in SCORED else {}, cost=_cost(facts, config),
         scored_as=canonical(same) if metrics else "", data_hash=facts.get("data_hash"),
         generation=str(metrics.get("generation", "")),
     )  # fmt: skip

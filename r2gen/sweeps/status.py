@@ -6,6 +6,7 @@ from typing import Any
 
 from r2gen.errors import DONE, UserError
 from r2gen.sweeps.record import OPEN, SweepFolder
+from r2gen.sweeps.rows import rows_of
 from r2gen.sweeps.summary import summary
 from r2gen.sweeps.view import sweep_lines
 
@@ -24,5 +25,5 @@ def status(config: dict[str, Any]) -> int:
     print("\n".join(sweep_lines(record, most=None)))
     if any(job.state in (*OPEN, "stopped", "failed") for job in record.jobs) and not folder.is_at_work():
         print(f"\nnobody is at work on it; what is missing or failed runs again with\n  {record.command}")
-    print(f"\n{summary(record)}")
+    print(f"\n{summary(rows_of(record.jobs))}")
     return DONE

@@ -1,34 +1,17 @@
-"""The scores of a sweep's jobs as a table in the terminal, and what the others came to. Imports no torch."""
+"""The scores of a sweep's jobs as a table in the terminal. Imports no torch."""
 
-import json
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from r2gen.evaluate.tables import terminal_table
-from r2gen.sweeps.record import JobRecord, SweepRecord
-from r2gen.sweeps.view import labels
+from r2gen.sweeps.rows import SweepRow
+from r2gen.sweeps.table import splits_of
 
 
-def summary(record: SweepRecord) -> str:
-    """One table a split that some job scored: its job's label, the model's scores. No job is named without a score."""
-    names = labels(record.jobs)
-    by_split: dict[str, dict[str, dict[str, float]]] = {}
-    for job in record.jobs:
-        for split, entry in splits_of(job).items():
-            by_split.setdefault(split, {})[names[job.number]] = entry["systems"]["model"]
-    return "\n\n".join(f"{split}\n{terminal_table(rows)}" for split, rows in by_split.items())
-
-
-def splits_of(job: JobRecord) -> dict[str, Any]:
-    """What metrics.json of a finished job has of each split."""
-    if job.state != "done" or job.run_dir is None or job.task not in ("train", "evaluate"):
-        return {}
-    decoding = job.choices.get("generation")
-    files = [Path(job.run_dir) / "metrics.json"]
-    if job.task == "evaluate":
-        files.insert(0, Path(job.run_dir) / f"metrics.{decoding}.json")
-    for file in files:
-        if file.is_file():
-            splits: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["splits"]
-            return splits
-    return {}
+def summary(rows: Sequence[SweepRow]) -> str:
+    """One table a split that some job scored: its job's name, the model's scores. No job is named without a score."""
+    tables = []
+    for split in splits_of(rows):
+        scored = {row.name: {score: one.value for score, one in row.scores[split].items()}
+                  for row in rows if split in row.scores}  # fmt: skip
+        tables.append(f"{split}\n{terminal_table(scored)}")
+    return "\n\n".join(tables)

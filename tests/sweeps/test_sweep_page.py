@@ -91,7 +91,7 @@ def test_tables_have_a_row_a_job_and_its_reason(tmp_path: Path) -> None:
     first = lines[0]
     assert float(first["cider_low"]) < float(first["cider"]) < float(first["cider_high"])
     assert (first["lm"], first["seed"], lines[-1]["reason"]) == ("llama2", "1", "no such pair")
-    unscored_row = "| lm=t5 quant=int8 learning_rate=1e-4 seed=1 | skipped | no such pair |"
+    unscored_row = "| lm=t5 quant=int8 trainer.learning_rate=1e-4 seed=1 | skipped | no such pair |"
     assert unscored_row in (tmp_path / "table.md").read_text(encoding="utf-8")
 
 
