@@ -18,7 +18,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from r2gen import command, launch, manual, messages, ranks, standalone
+from r2gen import command, command_line, launch, manual, messages, ranks, standalone
 from r2gen.errors import DONE, FIXABLE
 from r2gen.r2gengpt.configuration import configuration as import_configuration
 from r2gen.schema import Config
@@ -35,7 +35,7 @@ class SweepFiles(SearchPathPlugin):
         search_path.append("r2gen-sweeps", f"file://{ROOT}")
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 def job(composed: DictConfig) -> None:
     try:
         statuses.append(run_job(composed))
@@ -70,12 +70,13 @@ def main() -> int:
         print(manual.text(ROOT / "conf", ROOT / "sweeps"))
         return DONE
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that its errors leave with 2 and one message
-    if "task=import" in sys.argv[1:]:
-        sys.argv.insert(1, messages.ROOM_FOR_LORA)
-    sys.argv[1:] = messages.for_hydra(sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun")))
     ConfigStore.instance().store(name="schema", node=Config)
     Plugins.instance().register(SweepFiles)
     try:
+        if "task=import" in sys.argv[1:]:
+            sys.argv.insert(1, messages.ROOM_FOR_LORA)
+        sys.argv[1:] = messages.for_hydra(sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun")))
+        command_line.refuse(messages.as_typed(sys.argv[1:]))
         job()
     except Exception as error:
         return refuse(error)

@@ -5,7 +5,7 @@ that is true where the choices do not go together. Imports no torch.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from r2gen.config import weighted_scores
@@ -114,6 +114,45 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: not 0 < c["trainer"]["train_share"] <= 1,
     ),
     (
+        "metrics is empty: name at least one, as in metrics=[bleu,cider]",
+        lambda c: not c["metrics"],
+    ),
+    (
+        "run_dir, out, checkpoint, images, data.root, lm.path and vision.path name files or folders, or are null: an "
+        "empty text is neither",
+        lambda c: (
+            "" in (c["run_dir"], c["out"], c["checkpoint"], *c["images"])
+            or "" in (c["data"].get("root"), c["lm"]["path"], c["vision"].get("path"))
+        ),
+    ),
+    (
+        "lm.stop holds an empty text, at which every report would end: take it out",
+        lambda c: "" in c["lm"]["stop"],
+    ),
+    (
+        "lm.architecture.hidden_size must be a multiple of twice lm.architecture.num_attention_heads (rotary positions "
+        "turn pairs)",
+        lambda c: (
+            c["lm"]["architecture"] is not None
+            and c["lm"]["architecture"]["hidden_size"] % (2 * c["lm"]["architecture"]["num_attention_heads"]) != 0
+        ),
+    ),
+    (
+        "tune.lora and tune.lm.lora need r and alpha of at least 1, and a dropout of at least 0 and below 1",
+        lambda c: any(
+            lora is not None and not (lora["r"] > 0 and lora["alpha"] > 0 and 0 <= lora["dropout"] < 1)
+            for lora in (c["tune"]["lora"], c["tune"]["lm"]["lora"])
+        ),
+    ),
+    (
+        "tune/lm=lora and tune=delta bring r, alpha and dropout: choose them instead of tune.lm.mode=lora or "
+        "tune.vision=lora",
+        lambda c: (
+            (c["tune"]["vision"] == "lora" and c["tune"]["lora"] is None)
+            or (c["tune"]["lm"]["mode"] == "lora" and c["tune"]["lm"]["lora"] is None)
+        ),
+    ),
+    (
         "task=generate needs films: images=[frontal.png,lateral.png]",
         lambda c: c["task"] == "generate" and not c["images"],
     ),
@@ -164,17 +203,20 @@ NOT_NEGATIVE = {
     "compare": ("studies",),
 }
 
+# Beyond these a job would neither start nor end, which no message could follow.
+AT_MOST = {
+    "trainer": {"devices": 64, "workers": 256, "epochs": 1_000_000, "batch_size": 1_048_576},
+    "evaluate": {"batch_size": 65_536},
+    "lm": {"vocabulary_size": 1_000_000},
+}
+LARGEST_DRAWN = 100e9  # parameters
+
 
 def refuse(config: Config, choices: Mapping[str, str] | None = None) -> None:
     """Raise UserError with the sentence of the first rule that the configuration breaks; `choices` names its files."""
-    for name, number in _floats(config):
-        if not math.isfinite(number):
-            raise UserError(f"{name}={number}: give a finite number")
     _refuse_seed("seed", config["seed"])
     _refuse_seed("data.seed", config["data"].get("seed", 0))
-    for name, size in (config["lm"]["architecture"] or {}).items():
-        if size <= 0:
-            raise UserError(f"lm.architecture.{name}={size} must be more than 0")
+    _refuse_architecture(config["lm"])
     for group, names in POSITIVE.items():
         for name in names:
             value = config[group][name]
@@ -184,6 +226,10 @@ def refuse(config: Config, choices: Mapping[str, str] | None = None) -> None:
         for name in names:
             if config[group][name] < 0:
                 raise UserError(f"{group}.{name}={config[group][name]} must not be negative")
+    for group, limits in AT_MOST.items():
+        for name, limit in limits.items():
+            if (config[group][name] or 0) > limit:
+                raise UserError(f"{group}.{name}={config[group][name]}: give at most {limit:,}")
     if len(config["trainer"]["betas"]) != 2 or not all(0 <= beta < 1 for beta in config["trainer"]["betas"]):
         raise UserError(f"trainer.betas={config['trainer']['betas']}: give two numbers of at least 0 and below 1")
     for sentence, broken in RULES:
@@ -194,16 +240,17 @@ def refuse(config: Config, choices: Mapping[str, str] | None = None) -> None:
         _refuse_best(config)
 
 
-def _floats(node: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Every floating-point number of the configuration, with its dotted name; that of a list names its elements."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _floats(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(node, list):
-        for value in node:
-            yield from _floats(value, name)
-    elif isinstance(node, float):
-        yield name, node
+def _refuse_architecture(lm: Config) -> None:
+    shape = lm["architecture"] or {}
+    for name, size in shape.items():
+        if size <= 0:
+            raise UserError(f"lm.architecture.{name}={size} must be more than 0")
+    if shape:
+        width, layers = shape["hidden_size"], shape["num_hidden_layers"]
+        weights = layers * width * (4 * width + 3 * shape["intermediate_size"])
+        if weights > LARGEST_DRAWN or layers > width * 100:
+            raise UserError(f"lm.architecture={shape}: {weights / 1e9:,.0f} billion weights in {layers:,} layers "
+                            "cannot be drawn here: give a smaller shape")  # fmt: skip
 
 
 def _refuse_seed(name: str, seed: Any) -> None:

@@ -9,3 +9,9 @@ class UserError(Exception):
 
 class Illegal(UserError):
     """Choices that a rule says do not go together: in a sweep a skipped job, and not a failed one."""
+
+
+def shown(value: object) -> str:
+    """A value for a message, as one would type it: short, on one line, printable."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text[:200] if text.isprintable() else repr(text[:200])

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from r2gen import schema
+from r2gen.command_line import GROUPS
 
 HEAD = """\
 R2Gen trains, tests and compares chest X-ray report generators in which the language model is one config word.
@@ -47,8 +48,6 @@ examples
 The result: outputs/<task>-<experiment or lm-data>-<8 hex>/ with report.html, metrics.json and predictions/.
 Exit status: 0 done, 1 a defect of ours, 2 something to fix in the command, 3 stopped after a checkpoint.
 """
-GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation", "data", "trainer", "metrics", "logger",
-          "compat", "experiment")  # fmt: skip
 # The values of these groups stand in the schema, their defaults in these files of conf/.
 VALUES: tuple[tuple[str, type, str], ...] = (
     ("", schema.Config, "config.yaml"),

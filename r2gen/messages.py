@@ -4,19 +4,25 @@ import re
 import traceback
 from collections.abc import Iterable
 from dataclasses import is_dataclass
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import HydraException
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
-from r2gen import config
-from r2gen.errors import UserError
+from r2gen import config, targets
+from r2gen.command_line import GROUPS
+from r2gen.errors import UserError, shown
 from r2gen.schema import Config
 
 # Groups whose keys are a target's parameters. Hydra knows only those in the YAML and wants `+` before the others; here
 # every parameter is typed alike, and config.check refuses what the target does not know.
 OPEN_GROUPS = ("vision.", "projector.", "data.", "generation.", "logger.", "metrics.", "trainer.deepspeed.",
                "lm.generation.", "lm.architecture.")  # fmt: skip
+
+OPEN = tuple(group.rstrip(".") for group in OPEN_GROUPS)
+
+# What Hydra cannot read without quotes, in a value without quotes, brackets or commas of its own: ~/data, /data/Ärzte
+UNQUOTED = re.compile(r"[^'\"\[\]{}(),$=\\]*([^\x00-\x7f]|[~!#&;<>^`])[^'\"\[\]{}(),$=\\]*")
 
 # Dictionaries of the schema that take keys of their own: one typed whole is merged into the YAML's.
 OPEN_DICTIONARIES = ("lm.generation", "trainer.deepspeed")
@@ -43,7 +49,7 @@ def for_hydra(overrides: Iterable[str]) -> list[str]:
     dictionary goes without `++`, as Hydra's sweeper keeps one override of a key spelt alike.
     """
     given = []
-    for text in overrides:
+    for text in map(_readable, overrides):
         key, equals, value = text.partition("=")
         if key == "runs":
             given.append(f"{key}{equals}{_NAMED_RUN.sub(_quoted, value)}")
@@ -56,6 +62,11 @@ def for_hydra(overrides: Iterable[str]) -> list[str]:
         else:
             given.append(f"++{text}")
     return given
+
+
+def _readable(text: str) -> str:
+    key, equals, value = text.partition("=")
+    return f"{key}='{value}'" if equals and key[:1] != "-" and UNQUOTED.fullmatch(value) else text
 
 
 def as_typed(overrides: Iterable[str]) -> list[str]:
@@ -94,40 +105,96 @@ def plain(error: Exception) -> str:
     text = str(error).strip()
     override = unplaceable(error)
     if override is not None and not isinstance(error, HydraException | OmegaConfBaseException):
-        typed = as_typed([override])[0]
-        group = typed.lstrip("+~").partition("=")[0].rpartition(".")[0]
-        fix = f": use {SET_BY[group]}" if group in SET_BY else ""
-        return f"{typed}: {group} has no such key with the options chosen; it is null or a list there{fix}"
-    if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override}: {text.partition(chr(10))[0]}: write KEY=VALUE, and quote what the shell or Hydra splits"
-        )
+        return _no_place(as_typed([override])[0])
+    merging = re.match(r"Error merging override (.*)", text, re.DOTALL)
+    if merging and override is not None:
+        return _wrong_value(as_typed([override])[0], error.__cause__)
+    deleting = re.match(r"Could not delete from config\. ", text)
+    if deleting and override is not None:
+        return f"{shown(override)}: there is no such entry to take out with the options chosen"
+    if text.startswith("Could not append to config. ") and override is not None:
+        return f"{shown(override)}: this is there already: write {shown(override.lstrip('+'))}"
     unknown = re.match(r"Could not override '([\w.@/]+)'\.", text)
     if unknown:
         return _unknown_option(unknown[1])
     text = text.partition("Config search path:")[0].strip()
-    missing = re.match(r"(?:In '[^']*': )?Could not find '([^']+)/([^'/]+)'", text)
+    missing = re.match(r"(?:In '[^']*': )?Could not find '([^']+)/([^'/]*)'", text)
     if missing:
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         if not options:
             return f"unknown option {missing[1]}={missing[2]}"
         hint = config.suggest(missing[2], options)
         return f"{missing[1]}={missing[2]} does not exist{hint}\noptions of {missing[1]}: {', '.join(options)}"
+    group = re.match(r"Could not override '(\S+)'\.\s+No match in the defaults list", text)
+    if group:
+        return f"{group[1]} is no group: {', '.join(GROUPS)} are"
+    if isinstance(error, InterpolationResolutionError):
+        return _interpolation(error)
     if error.__cause__ is not None and isinstance(error, HydraException):
         text = f"{text}: {str(error.__cause__).strip()}"
     return re.sub(r"\n\s+(full_key|reference_type|object_type|subtype).*", "", text)
 
 
+def _no_place(typed: str) -> str:
+    group = typed.lstrip("+~").partition("=")[0].rpartition(".")[0]
+    fix = f": use {SET_BY[group]}" if group in SET_BY else ""
+    return f"{shown(typed)}: {group or typed} has no such key with the options chosen; it is null or a list there{fix}"
+
+
+def _wrong_value(typed: str, cause: BaseException | None) -> str:
+    """An option of the schema got a value of another type, or an option below a value was typed."""
+    key = typed.lstrip("+~").partition("=")[0]
+    if isinstance(cause, InterpolationResolutionError | GrammarParseError):
+        return _interpolation(cause, key=key)
+    kind = _type_of(key)
+    if kind is not None:
+        return f"{shown(typed)}: give {kind}"
+    above = key.rpartition(".")[0]
+    while above and _type_of(above) is None:
+        above = above.rpartition(".")[0]
+    if above and not above.startswith(OPEN):
+        return f"{shown(typed)}: {above} is {_type_of(above)}, there is nothing below it"
+    return f"{shown(typed)}: {' '.join(str(cause).partition(chr(10))[0].split())}"
+
+
+def _interpolation(error: BaseException, *, key: str = "") -> str:
+    key = key or str(getattr(error, "full_key", None) or "")
+    said = str(error).partition("\n")[0].strip()
+    return (f"{key + ': ' if key else ''}{shown(said)}: ${{NAME}} stands for the value of another option, "
+            "${oc.env:NAME} for one of the environment; write \\${ for the signs themselves")  # fmt: skip
+
+
+def _type_of(name: str) -> str | None:
+    """What the schema takes for a dotted option, in words; None where it has none such, or it is a group."""
+    node: type = Config
+    *groups, key = name.split(".")
+    for group in groups:
+        nested = _nested(get_type_hints(node).get(group))
+        if nested is None:
+            return None
+        node = nested
+    if key not in get_type_hints(node):
+        return None
+    if _nested(get_type_hints(node)[key]) is not None:
+        return f"its options one by one, as in {name}.KEY=VALUE"
+    return targets.describe(targets.parameters(f"{node.__module__}.{node.__name__}")[key].annotation)
+
+
+def _nested(hint: Any) -> type | None:
+    """The dataclass of a group of options, None of a value."""
+    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)  # type: ignore[return-value]
+
+
 def _unknown_option(name: str) -> str:
     """`unknown option a.b, did you mean a.c?`, from the schema."""
     node: type = Config
-    for group in name.split(".")[:-1]:
-        hint = get_type_hints(node).get(group)
-        nested = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
-        if not nested:
-            return f"unknown option {name}"
-        node = nested[0]  # type: ignore[assignment]
-    known = get_type_hints(node)
-    if name.rpartition(".")[2] in known:
-        return f"{name}: a key of the dictionary given is unknown here; type each alone, as {name}.KEY=VALUE"
-    return config.unknown_option(name, known)
+    parts = name.split(".")
+    for end, part in enumerate(parts, start=1):
+        known = get_type_hints(node)
+        if part not in known:
+            return config.unknown_option(".".join(parts[:end]), known)
+        nested = _nested(known[part])
+        if nested is None and end < len(parts):
+            return f"unknown option {name}: {'.'.join(parts[:end])} is no group of options"
+        node = nested or node
+    return f"{name}: a key of the dictionary given is unknown here; type each alone, as {name}.KEY=VALUE"

@@ -25,9 +25,9 @@ class PromptConfig:
 class SpecialTokensConfig:
     """By name or number; null: as the checkpoint's files say."""
 
-    bos: Any = None
-    eos: Any = None
-    pad: Any = None
+    bos: str | int | None = None
+    eos: str | int | None = None
+    pad: str | int | None = None
 
 
 @dataclass

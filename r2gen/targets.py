@@ -10,10 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from r2gen.errors import UserError
+from r2gen.errors import UserError, shown
 
 PACKAGE = Path(__file__).parent
 SCALARS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+WORDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
+EXAMPLES = {"int": "1,2", "float": "0.9,0.98"}
 
 
 @dataclass(frozen=True)
@@ -26,24 +28,39 @@ class Parameter:
         return self.default is None
 
 
-@cache
-def parameters(target: str, option: str = "_target_") -> dict[str, Parameter]:
+def parameters(target: Any, option: str = "_target_") -> dict[str, Parameter]:
     """The keyword parameters of a class or function `r2gen.module.name`.
 
     Raises UserError where the name lies outside r2gen or does not exist.
     """
+    node = _definition(target, option)
+    return _of_class(node) if isinstance(node, ast.ClassDef) else _of_function(node.args)
+
+
+def methods(target: Any, option: str = "_target_") -> set[str]:
+    """The names of the functions that a class defines itself; none of a function."""
+    return {item.name for item in _definition(target, option).body if isinstance(item, ast.FunctionDef)}
+
+
+def _definition(target: Any, option: str) -> ast.ClassDef | ast.FunctionDef:
+    if not isinstance(target, str):
+        raise UserError(f"{option}: _target_={shown(target)}: give the name of a class in r2gen")
+    return _found(target, option)
+
+
+@cache
+def _found(target: str, option: str) -> ast.ClassDef | ast.FunctionDef:
     module, _, name = target.rpartition(".")
     if target.split(".")[0] != "r2gen" or not module:
-        raise UserError(f"{option}: _target_={target} is not in r2gen: a configuration may build nothing else")
-    source = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
-    if not source.is_file():
-        raise UserError(f"{option}: _target_={target}: there is no module {module}")
+        raise UserError(f"{option}: _target_={shown(target)} is not in r2gen: a configuration may build nothing else")
+    parts = module.split(".")[1:]
+    source = PACKAGE.joinpath(*parts).with_suffix(".py")
+    if not parts or not all(part.isidentifier() for part in parts) or not source.is_file():
+        raise UserError(f"{option}: _target_={shown(target)}: there is no module {shown(module)}")
     for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return _of_class(node)
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return _of_function(node.args)
-    raise UserError(f"{option}: _target_={target}: {module} has no class or function {name}")
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return node
+    raise UserError(f"{option}: _target_={shown(target)}: {module} has no class or function {shown(name)}")
 
 
 def instantiate(node: dict[str, Any], **supplied: Any) -> Any:
@@ -106,9 +123,20 @@ def accepts(value: Any, annotation: ast.expr | None) -> bool:
 
 
 def describe(annotation: ast.expr | None) -> str:
+    """What `accepts` takes, in words."""
     match annotation:
+        case ast.Constant(value=None):
+            return "null"
+        case ast.Name(id=name) if name in WORDS:
+            return WORDS[name]
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return f"{describe(left)} or {describe(right)}"
         case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
             return "one of " + ", ".join(str(choice) for choice in _literals(choices))
+        case ast.Subscript(value=ast.Name(id="list" | "Sequence"), slice=item):
+            return f"a list such as [{EXAMPLES.get(ast.unparse(item), 'a,b')}]"
+        case ast.Subscript(value=ast.Name(id="dict" | "Mapping")):
+            return "names with values, such as {name: value}"
     return ast.unparse(annotation) if annotation else "another value"
 
 

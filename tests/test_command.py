@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from answered import answered
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -227,12 +228,18 @@ REFUSED = [
     ("overrides", "words"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )
 def test_a_wrong_command_is_answered_in_words_with_status_2(overrides: list[str], words: str, tmp_path: Path):
-    done = run(*overrides, cwd=tmp_path, smallest=False)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.startswith("error: ")
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    status, said = answered(*overrides, cwd=tmp_path)
+    assert status == 2, said
+    assert said.startswith("error: ")
+    assert words in said
     assert not list(tmp_path.iterdir()), "nothing was made"
+
+
+def test_a_wrong_command_ends_as_a_process_with_status_2(tmp_path: Path):
+    done = run("trainer.epochs=[1", cwd=tmp_path, smallest=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: trainer.epochs=[1: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_target_outside_r2gen_is_refused_also_in_python():

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from r2gen.compare.source import Source
-from r2gen.data.annotation_file import shown
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
-from r2gen.errors import UserError
+from r2gen.errors import UserError, shown
 from r2gen.evaluate.scores import Signature
 
 _NAMED = 5  # ids in a message

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from r2gen.data.annotation_file import shown
-from r2gen.errors import UserError
+from r2gen.errors import UserError, shown
 
 MAX_BYTES = 2**30
 # METEOR takes 7 s for a report of so many characters that repeats one sentence, and Java's memory ends at 20,000.

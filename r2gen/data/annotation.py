@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from r2gen.data.annotation_file import read_splits, refuse, shown
+from r2gen.data.annotation_file import read_splits, refuse
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
 from r2gen.data.film_check import check_films
 from r2gen.data.images import read_film
 from r2gen.data.reports import SPLITS, Study
-from r2gen.errors import UserError
+from r2gen.errors import UserError, shown
 
 
 class AnnotatedReports:

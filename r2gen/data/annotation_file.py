@@ -36,11 +36,6 @@ def refuse(head: str, faults: Sequence[str], *, advice: str = "") -> None:
     raise UserError(f"{head}: {len(faults):,} faults\n  {named}{more}{advice}")
 
 
-def shown(text: str) -> str:
-    """A name for a message: short, on one line, printable."""
-    return text[:200] if text.isprintable() else repr(text[:200])
-
-
 def _parsed(file: Path) -> Any:
     try:
         size = file.stat().st_size

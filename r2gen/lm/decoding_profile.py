@@ -6,6 +6,7 @@ from typing import Literal
 
 from r2gen.errors import UserError
 
+LEAST_SCALE = 0.001  # scores are divided by these: smaller ones leave numbers
 OF_SAMPLING = ("temperature", "top_p", "seed")
 
 
@@ -52,6 +53,13 @@ class Decoding:
                 raise UserError(f"generation.{key}={value}: give a number above 0")
             if value > 1 and key in ("top_p", "penalty_alpha"):
                 raise UserError(f"generation.{key}={value}: give a number up to 1")
+        for key, most in (("max_new_tokens", 100_000), ("num_beams", 1_000), ("repetition_penalty", 1_000),
+                          ("length_penalty", 1_000), ("temperature", 1_000)):  # fmt: skip
+            if (getattr(self, key) or 0) > most:
+                raise UserError(f"generation.{key}={getattr(self, key)}: give at most {most:,}")
+        for key in ("temperature", "repetition_penalty"):
+            if (getattr(self, key) or 1) < LEAST_SCALE:
+                raise UserError(f"generation.{key}={getattr(self, key)}: give at least {LEAST_SCALE}")
         if self.min_new_tokens > self.max_new_tokens:
             raise UserError(f"generation.min_new_tokens={self.min_new_tokens} is more than generation.max_new_tokens="
                             f"{self.max_new_tokens}: lower the one or raise the other")  # fmt: skip

@@ -143,6 +143,8 @@ def ended_early(state: TrainState, patience: int | None) -> bool:
 
 def validation_steps(*, studies: int, batch_size: int, every_epochs: float, total_steps: int) -> set[int]:
     """The steps after which the validation split is scored: every so many epochs, and the last."""
+    if every_epochs * studies <= batch_size:
+        return set(range(1, total_steps + 1))  # as often as there are steps
     count = math.floor(total_steps * batch_size / studies / every_epochs)
     steps = {math.ceil(round(k * every_epochs * studies / batch_size, 6)) for k in range(1, count + 1)}
     return {step for step in steps if step <= total_steps} | {total_steps}
