@@ -47,7 +47,7 @@ def run_job(composed: DictConfig) -> int:
     overrides = messages.as_typed(HydraConfig.get().overrides.task)
     if OmegaConf.select(composed, "task") == "import":
         found, kept = import_configuration(composed, overrides)
-        return launch.import_checkpoint(found, overrides=kept)
+        return launch.launch(found, overrides=kept)
     choices = command.group_choices(HydraConfig.get().runtime.choices)
     plain = command.configuration(composed, choices, overrides)
     if plain["task"] in standalone.TASKS:

@@ -26,7 +26,7 @@ from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, 
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
 from r2gen.r2gengpt.choices import original_choices
-from r2gen.run_folder import RunFolder
+from r2gen.run_folder import PARTIAL, RunFolder
 from r2gen.stop import StopRequest
 from r2gen.targets import instantiate
 from r2gen.train.fit import LoopSettings
@@ -200,7 +200,7 @@ def run_tokenizer(lm: Config, data: ReportData, run_dir: Path) -> ReportTokenize
         reports = [study.report for study in data.studies("train")]
         if not reports:
             raise UserError("lm.path=null trains its tokenizer on the training reports, and there are none")
-        partial = run_dir / ".tokenizer"
+        partial = run_dir / f"{PARTIAL}tokenizer"
         save_tokenizer(train_tokenizer(reports, lm["vocabulary_size"]), partial)
         partial.rename(folder)
     dist.barrier()

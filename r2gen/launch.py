@@ -15,6 +15,7 @@ from r2gen import provenance, stored_run
 from r2gen.errors import DONE, FIXABLE, STOPPED, UserError
 from r2gen.evaluate.html import write_page
 from r2gen.evaluate.tables import table_of
+from r2gen.exhausted import disk_ran_out
 from r2gen.ranks import run_ranks
 from r2gen.run_folder import EXTENSIBLE, PROCESS_ONLY, RunFolder, differences, identity, write_whole
 
@@ -26,21 +27,35 @@ def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
     process starts.
     """
     config = with_absolute_paths(config)
+    try:
+        return _launch(config, overrides=overrides)
+    except OSError as error:
+        full = disk_ran_out(error, config["run_dir"])
+        if full is None:
+            raise
+        raise UserError(full) from error
+
+
+def _launch(config: dict[str, Any], *, overrides: list[str]) -> int:
     if config["task"] == "train":
         return _train(config, overrides=overrides)
+    if config["task"] == "import":
+        return _import(config, overrides=overrides)
     if config["task"] == "check":
         _make_check_folder(config)
     folder = RunFolder(Path(config["run_dir"]))
     if config["task"] == "evaluate":
         check_data(config["data"])
     job_file = folder.path / f"{config['task']}.yaml"
+    if folder.exists():
+        stored_run.refuse_other_weights(folder, config)
     lock = folder.lock()
     try:
         if config["task"] == "check":  # what another configuration left: never a table that this one did not make
             shutil.rmtree(folder.path / "tokenizer", ignore_errors=True)
             (folder.path / "check.json").unlink(missing_ok=True)
         write_whole(job_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        return run_ranks(config, job_file, lock)
+        return run_ranks(config, job_file, lock)[0]
     finally:
         folder.unlock()
 
@@ -58,9 +73,8 @@ def _make_check_folder(config: dict[str, Any]) -> None:
         RunFolder(folder).create()
 
 
-def import_checkpoint(config: dict[str, Any], *, overrides: list[str]) -> int:
+def _import(config: dict[str, Any], *, overrides: list[str]) -> int:
     """Make the run folder of an original checkpoint; `overrides` give its configuration, as if they had been typed."""
-    config = with_absolute_paths({**config, "checkpoint": absolute(config["checkpoint"])})
     folder = RunFolder(Path(config["run_dir"]))
     folder.refuse_exported(fresh=config["fresh"])
     folder.create()
@@ -76,8 +90,8 @@ def import_checkpoint(config: dict[str, Any], *, overrides: list[str]) -> int:
         folder.record(imported={"checkpoint": Path(config["checkpoint"]).name, "sha256": digest})
         job_file = folder.path / "import.yaml"
         write_whole(job_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        status = run_ranks(config, job_file, lock)
-        _record_end(folder, status)
+        status, why = run_ranks(config, job_file, lock)
+        _record_end(folder, status, why)
         return status
     finally:
         folder.unlock()
@@ -90,8 +104,9 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
         config["run_dir"] = absolute(config["run_dir"])
     if config["data"].get("root", "???") != "???":
         config["data"]["root"] = absolute(config["data"]["root"])
-    if config["out"] is not None:
-        config["out"] = absolute(config["out"])
+    for key in ("out", "checkpoint"):
+        if config[key] is not None:
+            config[key] = absolute(config[key])
     for part in ("lm", "vision"):  # a hub id stays as it is
         path = config[part].get("path")
         if path and Path(path).expanduser().exists():
@@ -151,18 +166,23 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
             folder.clear()  # also what a start that trained nothing has left: it may have had a mistake in it
         if folder.exists():
             _refuse_another(folder, config, where.data_hash)
+            scores = folder.path / "metrics.json"
             if _is_finished(folder, config):
-                print(f"{folder.path} is finished (fresh=true starts over)\n\n{table_of(folder.path / 'metrics.json')}")
-                return DONE
+                table = _table(scores)
+                if table is not None:
+                    print(f"{folder.path} is finished (fresh=true starts over)\n\n{table}")
+                    return DONE
+                print(f"{folder.path} is finished, but its {scores.name} is torn or gone: it is scored again")
+                scores.unlink(missing_ok=True)
         earlier = folder.finished()
         _describe(folder, config, name=where.name, overrides=overrides, data_hash=where.data_hash,
                   mark=where.mark)  # fmt: skip
-        status = run_ranks(config, folder.config_file, lock)
+        status, why = run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
             folder.restore(earlier)  # refused before its first step: the finished run is what it was
             write_page(folder.path)
         else:
-            _record_end(folder, status)
+            _record_end(folder, status, why)
         return status
     finally:
         folder.unlock()
@@ -183,9 +203,7 @@ def _refuse_another(folder: RunFolder, config: dict[str, Any], data_hash: str) -
     known = {key: value for key, value in config["data"].items() if key in folder.config()["data"]}
     if stored is not None and stored not in (data_hash, provenance.data_hash(known)):
         changed.append(f"data: the files have changed (hash {stored} -> {data_hash})")
-    before, now = folder.facts().get("weights", {}), provenance.weights_hashes(config)
-    changed += [f"{name}: the files have changed (hash {before[name]} -> {now[name]})"
-                for name in now if before.get(name, now[name]) != now[name]]  # fmt: skip
+    changed += stored_run.changed_weights(folder, config)
     if changed:
         listed = "\n  ".join(changed)
         raise UserError(f"run_dir={folder.path} belongs to another configuration (stored -> asked):\n  {listed}\n"
@@ -200,8 +218,18 @@ def _is_finished(folder: RunFolder, config: dict[str, Any]) -> bool:
     return folder.facts()["status"] == "finished" and not _changes(folder, config, but=PROCESS_ONLY)
 
 
+def _table(scores: Path) -> str | None:
+    """The table in a metrics file; None where the file is torn or gone."""
+    try:
+        return table_of(scores) if scores.is_file() else None
+    except UserError:
+        return None
+
+
 def _describe(folder: RunFolder, config: dict[str, Any], *, name: str, overrides: list[str], data_hash: str | None,
               mark: str) -> None:  # fmt: skip
+    if folder.exists():
+        folder.record(status="running")  # first: a kill here must not leave the longer run's config.yaml as finished
     write_whole(folder.config_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     folder.record(
         status="running", reason=None, name=name, task=config["task"], overrides=overrides,
@@ -212,11 +240,10 @@ def _describe(folder: RunFolder, config: dict[str, Any], *, name: str, overrides
     )  # fmt: skip
 
 
-def _record_end(folder: RunFolder, status: int) -> None:
+def _record_end(folder: RunFolder, status: int, why: str | None) -> None:
     """Say how it ended; a rank that knew why has said so already."""
-    facts = folder.facts()
     word = {DONE: "finished", STOPPED: "stopped"}.get(status, "failed")
-    reason = facts["reason"]
+    reason = folder.facts()["reason"] or why
     if word != "finished" and not reason:
         reason = "stopped by a signal" if status == STOPPED else f"a rank ended with status {status}"
     folder.record(status=word, reason=reason, finished=_now())

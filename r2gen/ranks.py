@@ -1,5 +1,6 @@
 """The processes of a job, one a rank: started, waited for, and stopped together. Imports no torch."""
 
+import functools
 import os
 import shlex
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 from r2gen import provenance
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED
+from r2gen.stop import die_with_parent
 
 # Waiting threads soon yield: libgomp lets them spin. Beside another busy process a step then takes longer: 1.4 times in
 # benchmarks/threads.py, 20 times seen with the default job's model.
@@ -30,8 +32,8 @@ def rank_environment(config: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> int:
-    """Start one process a rank, pass signals on, and give the worst exit status."""
+def run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> tuple[int, str | None]:
+    """Start one process a rank, pass signals on; gives the worst exit status and, where only we know it, the reason."""
     settings, devices = rank_environment(config), config["trainer"]["devices"]
     command = [sys.executable, "-m", "r2gen.worker", str(job_file)]
     shown = ["python", *command[1:]] if devices == 1 else ["torchrun", f"--nproc-per-node={devices}", *command[1:]]
@@ -46,29 +48,44 @@ def run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> int:
                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
             environment = {**os.environ, **settings, "PYTHONPATH": python_path,
                            **{key: str(value) for key, value in places.items()}}  # fmt: skip
-            ranks.append(subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True))
+            ranks.append(subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True,
+                                          preexec_fn=functools.partial(die_with_parent, os.getpid())))  # fmt: skip
         return _wait(ranks)
 
 
-def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
+def _wait(ranks: list[subprocess.Popen[bytes]]) -> tuple[int, str | None]:
     """Wait for all ranks; once one has failed, the others get ten seconds."""
-    deadline = None
+    deadline, ended = None, set[int]()  # ended by us
     while any(rank.poll() is None for rank in ranks):
         failed = any(rank.returncode not in (None, DONE, STOPPED) for rank in ranks)
         if failed and deadline is None:
             deadline = time.monotonic() + 10
         if deadline and time.monotonic() > deadline:
-            for rank in ranks:
-                rank.kill()
+            for number, rank in enumerate(ranks):
+                if rank.poll() is None:
+                    ended.add(number)
+                    rank.kill()
         time.sleep(0.05)
+    why = next((_killed(number) for number, rank in enumerate(ranks)
+                if rank.returncode == -signal.SIGKILL and number not in ended), None)  # fmt: skip
+    if why is not None:
+        print(f"error: {why}", file=sys.stderr, flush=True)
     # A rank that named the fix comes first. One that a signal we passed on ended was still starting: nothing to save.
-    codes = {_status(rank.returncode) for rank in ranks}
-    return next(code for code in (FIXABLE, DEFECT, STOPPED, DONE) if code in codes)
+    codes = {_status(rank.returncode) for number, rank in enumerate(ranks) if number not in ended}
+    return next(code for code in (FIXABLE, DEFECT, STOPPED, DONE) if code in codes), why
+
+
+def _killed(rank: int) -> str:
+    return (f"rank {rank} was killed by signal 9, most often because the machine's memory ran out (`dmesg` or the "
+            "scheduler says so): take more memory, or lower trainer.micro_batch_size (a step sees as many studies), "
+            "trainer.workers or trainer.film_cache_mib; the same command goes on from the last checkpoint")  # fmt: skip
 
 
 def _status(returncode: int) -> int:
     if returncode in (-signal.SIGTERM, -signal.SIGUSR1):
         return STOPPED
+    if returncode == -signal.SIGKILL:
+        return FIXABLE
     return returncode if returncode in (DONE, FIXABLE, STOPPED) else DEFECT
 
 

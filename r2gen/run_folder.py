@@ -5,6 +5,8 @@ train.jsonl   steps and validations      checkpoints/    step-00000400/, best, l
 predictions/  <split>.<generation>.jsonl metrics.json    report.html
 """
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -24,6 +26,7 @@ FORMAT = 1
 EXPORTED = "model.safetensors"  # the weights in a folder that task=export wrote
 EXPORTED_LM = "./lm"  # the language model in a folder that task=export wrote
 OURS = {".lock", "config.yaml", "run.json"}  # what may lie in a folder whose first start was killed
+PARTIAL = ".partial-"  # how the name begins of what is being written; a kill leaves it
 # What changes neither weights nor scores: where, how fast, how loud.
 PROCESS_ONLY = ("choices", "run_dir", "fresh", "task", "hub", "images", "checkpoint", "out", "sweep", "logger",
                 "data.root", "data.check", "data.section", "prepare", "runs", "compare", "trainer.devices",
@@ -104,24 +107,47 @@ class RunFolder:
             strangers = [item.name for item in self.path.iterdir() if item.name not in OURS and item.name[0] != "."]
         except OSError as error:
             raise UserError(f"run_dir={self.path} cannot be used: {error.strerror}") from error
-        if strangers and not self.exists():
+        if self.exists():
+            return  # who opened it to others since meant to
+        if strangers:
             raise UserError(f"run_dir={self.path} holds other files ({strangers[0]}, ...) and no run.json: "
                             "give an empty or a new folder")  # fmt: skip
-        if not os.access(self.path, os.W_OK):
-            raise UserError(f"run_dir={self.path} is read-only: give another folder")
+        with contextlib.suppress(PermissionError):  # somebody else's folder, which lock() may still be allowed in
+            self.path.chmod(0o700)
 
     def lock(self) -> int:
         """Take the folder for this process and its ranks; gives the file number that ranks inherit.
 
-        The lock dies with the last process that holds the file open.
+        The lock dies with the last process that holds the file open. From here on all that this process and its ranks
+        write is readable by their owner alone, and what a kill left half written is gone.
         """
-        self._lock = open(self.path / ".lock", "a", encoding="utf-8")  # noqa: SIM115, PTH123
+        os.umask(0o077)
         try:
+            self._lock = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115, PTH123
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"run_dir={self.path} is in use by another command: wait for it, or give another "
-                            "folder") from error  # fmt: skip
+            raise UserError(f"run_dir={self.path} is in use by another command{self._holder()}: wait for it, or give "
+                            "another folder") from error  # fmt: skip
+        except OSError as error:
+            raise UserError(self._no_lock(error)) from error
+        with contextlib.suppress(OSError):  # the number is for the message above: a full disk may lack it
+            self._lock.truncate(0)
+            self._lock.write(f"{os.getpid()}\n")
+            self._lock.flush()
+        for leftover in self.path.rglob(PARTIAL + "*"):
+            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
         return self._lock.fileno()
+
+    def _holder(self) -> str:
+        number = (self.path / ".lock").read_text(encoding="utf-8").strip()
+        return f" (process {number})" if number else ""
+
+    def _no_lock(self, error: OSError) -> str:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return f"run_dir={self.path} is read-only: give another folder, or make it writable"
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            return f"run_dir={self.path} is on a file system without locks: give a folder on another one"
+        return f"run_dir={self.path} cannot be locked: {error.strerror}"
 
     def unlock(self) -> None:
         if self._lock:
@@ -129,7 +155,11 @@ class RunFolder:
             self._lock = None
 
     def clear(self) -> None:
-        # run.json goes last: while it is there, a folder half emptied is still known as a run.
+        # run.json goes last: while it is there, a folder half emptied is still known as a run. Its checkpoints go
+        # first, and at once: without them it is one that trained nothing, which the next command clears.
+        checkpoints = self.path / "checkpoints"
+        if checkpoints.is_dir():
+            checkpoints.rename(self.path / f"{PARTIAL}checkpoints")
         for item in sorted(self.path.iterdir(), key=lambda item: item == self.run_file):
             if item.name != ".lock":
                 shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
@@ -177,12 +207,16 @@ class RunFolder:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file under a temporary name, then rename it: readers see the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f"{PARTIAL}{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk its room is needed
+        raise
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -33,10 +33,15 @@ class StopRequest:
             raise Stopped
 
 
-def die_with_parent() -> None:
-    """Ask Linux to end this process when the one that started it is gone, so that no rank is left behind."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask Linux to end this process when the one that started it is gone, so that no rank is left behind.
+
+    `parent` is that one's pid, where it may have gone before this could ask.
+    """
     PR_SET_PDEATHSIG = 1
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     except (OSError, AttributeError):
         return  # not Linux: a rank then ends at its next word to the others
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)

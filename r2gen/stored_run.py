@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from r2gen import compat, config, targets
 from r2gen.errors import UserError
 from r2gen.messages import for_hydra
-from r2gen.provenance import ROOT
+from r2gen.provenance import ROOT, weights_hashes
 from r2gen.run_folder import RunFolder
 from r2gen.schema import Config
 
@@ -66,6 +66,22 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
     chosen_files = stored["choices"] | {"generation": choices["generation"]}
     compat.refuse(plain, chosen_files)
     return plain | {"choices": chosen_files}
+
+
+def changed_weights(folder: RunFolder, config: dict[str, Any]) -> list[str]:
+    """What lies at lm.path and vision.path and is no longer what the run was trained on, a line each."""
+    before, now = folder.facts().get("weights", {}), weights_hashes(config)
+    return [f"{name}: the files have changed (hash {before[name]} -> {now[name]})"
+            for name in now if before.get(name, now[name]) != now[name]]  # fmt: skip
+
+
+def refuse_other_weights(folder: RunFolder, config: dict[str, Any]) -> None:
+    """Raise UserError where a frozen part's files are others than those that the checkpoint was trained with."""
+    changed = changed_weights(folder, config)
+    if changed:
+        places = ", ".join(str(config[name.partition(".")[0]]["path"]) for name in changed)
+        raise UserError(f"run_dir={folder.path}: its checkpoint belongs to other weights:\n  " + "\n  ".join(changed)
+                        + f"\nput the files it was trained with back into {places}")  # fmt: skip
 
 
 def explicit(config: dict[str, Any]) -> dict[str, Any]:

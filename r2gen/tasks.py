@@ -114,7 +114,8 @@ def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFol
     if state.step and dist.is_first():
         print(f"going on from step {state.step} of {total}", flush=True)
     val = limited(job.datasets["val"], config["evaluate"]["max_studies"])
-    log = TrainLog(folder.path, total_steps=total, first_step=state.step, logger=logger)
+    log = TrainLog(folder.path, total_steps=total, first_step=state.step, validated_step=state.validated_step,
+                   logger=logger)  # fmt: skip
 
     def validate() -> dict[str, float]:
         with whole_weights(engine):

@@ -15,7 +15,7 @@ from r2gen.data.images import read_film, to_gray, upright
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import read_tokenizer
 from r2gen.run_folder import RunFolder
-from r2gen.stored_run import completed
+from r2gen.stored_run import completed, refuse_other_weights
 from r2gen.train.checkpoint import load_best
 
 
@@ -62,7 +62,8 @@ def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None =
 
     `lm_path` says where the frozen language model lies, where that is not where it lay in training.
 
-    Raises UserError where the folder is no run, or has no checkpoint yet.
+    Raises UserError where the folder is no run, has no checkpoint yet, or where the files at lm.path or vision.path are
+    others than in training.
     """
     folder = RunFolder(Path(run_dir))
     if not folder.exists():
@@ -70,6 +71,7 @@ def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None =
     config = completed(folder, in_hydra=False)
     if lm_path is not None:
         config["lm"]["path"] = lm_path
+    refuse_other_weights(folder, config)
     if "HF_HUB_OFFLINE" not in os.environ:  # the hub's library has read it by now, so its own value is set
         constants.HF_HUB_OFFLINE = config["hub"] != "online"
     return TrainedRun(folder.path, config=config, device=pick_device(device))

@@ -3,6 +3,7 @@
 Reads nothing but that file. Its exit status is the job's.
 """
 
+import contextlib
 import sys
 import traceback
 from pathlib import Path
@@ -14,6 +15,7 @@ from r2gen import dist, tasks
 from r2gen.build import pick_device
 from r2gen.check.task import check
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
+from r2gen.exhausted import ran_out
 from r2gen.export import export
 from r2gen.r2gengpt.importing import import_checkpoint
 from r2gen.run_folder import RunFolder
@@ -29,31 +31,36 @@ def main(job_file: Path) -> int:
     config: dict[str, Any] = yaml.safe_load(job_file.read_text(encoding="utf-8"))
     folder = RunFolder(Path(config["run_dir"]))
 
-    def say_why(reason: str) -> None:
-        if config["task"] in ("train", "import") and dist.is_first() and folder.exists():
-            folder.record(reason=reason)
+    try:
+        status, why = _end_of(config, stop)
+        # Here the error is gone, and with it the file it was about, whose room run.json may need on a full disk.
+        if why is not None and config["task"] in ("train", "import") and dist.is_first() and folder.exists():
+            with contextlib.suppress(OSError):  # why has been printed
+                folder.record(reason=why)
+        return status
+    finally:
+        dist.stop()
 
+
+def _end_of(config: dict[str, Any], stop: StopRequest) -> tuple[int, str | None]:
+    """Run the task; gives its exit status and, printed by now, why it is not DONE."""
     try:
         device = pick_device(config["trainer"]["device"])
         dist.start(device, timeout_s=config["trainer"]["timeout_s"])
         TASKS[config["task"]](config, device, stop)
-        return DONE
-    except UserError as error:
-        say_why(str(error))
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return FIXABLE
+        return DONE, None
     except Stopped:
-        say_why("stopped by a signal")
         if dist.is_first():
-            again = f"the same command goes on from the last checkpoint in {folder.path}"
+            again = f"the same command goes on from the last checkpoint in {config['run_dir']}"
             print(f"stopped; {again if config['task'] == 'train' else 'the same command starts anew'}", flush=True)
-        return STOPPED
+        return STOPPED, "stopped by a signal"
     except Exception as error:
-        say_why(f"{type(error).__name__}: {error}")
-        traceback.print_exc()
-        return DEFECT
-    finally:
-        dist.stop()
+        why = str(error) if isinstance(error, UserError) else ran_out(error, config)
+        if why is None:
+            traceback.print_exc()
+            return DEFECT, f"{type(error).__name__}: {error}"
+        print(f"error: {why}", file=sys.stderr, flush=True)
+        return FIXABLE, why
 
 
 if __name__ == "__main__":

@@ -46,9 +46,9 @@ def one(arguments: list[str], log: Path) -> None:
                    "MASTER_ADDR": "127.0.0.1", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
     from r2gen import launch, ranks, worker
 
-    def in_this_process(config: dict[str, Any], job_file: Path, lock: int) -> int:
+    def in_this_process(config: dict[str, Any], job_file: Path, lock: int) -> tuple[int, None]:
         os.environ["MASTER_PORT"] = str(ranks.free_port())
-        return worker.main(job_file)
+        return worker.main(job_file), None
 
     launch.run_ranks = in_this_process
     sys.argv = [str(ROOT / "run.py"), *arguments]

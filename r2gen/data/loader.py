@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from r2gen.data.collate import Batch, collate
 from r2gen.data.dataset import Example, StudyDataset
+from r2gen.stop import die_with_parent
 
 
 def steps_for(*, studies: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
@@ -92,5 +93,6 @@ def evaluation_loader(
 
 
 def _quiet_worker(_: int) -> None:
-    """A data process uses one core."""
+    """A data process uses one core, and holds the run folder's lock no longer than its rank."""
+    die_with_parent()
     torch.set_num_threads(1)

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from r2gen.run_folder import PARTIAL
+
 Row = dict[str, Any]  # one JSON object
 
 FOLDER = Path(__file__).parent
@@ -65,7 +67,7 @@ def _finite(value: Any) -> Any:
 
 def _replace(path: Path, text: str) -> Path:
     """Write under a temporary name (readable by the owner only), then rename: a reader sees the old page or the new."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".page-", suffix=".html")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{PARTIAL}page-", suffix=".html")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as page:
             page.write(text)

@@ -25,7 +25,8 @@ from torch import nn
 
 from r2gen import dist
 from r2gen.errors import UserError
-from r2gen.run_folder import EXPORTED, write_whole
+from r2gen.exhausted import disk_ran_out
+from r2gen.run_folder import EXPORTED, PARTIAL, write_whole
 from r2gen.train.engine import set_masters, trainable_tensors, whole_weights
 
 FORMAT = 1
@@ -109,21 +110,28 @@ class Checkpoints:
         if self.saved_step == state.step:
             return
         target = self.folder / f"step-{state.step:08d}"
-        partial = self.folder / f".partial-{target.name}"
+        partial = self.folder / f"{PARTIAL}{target.name}"
         if dist.is_first():
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            for leftover in self.folder.glob(".partial-*"):
-                shutil.rmtree(leftover)
             partial.mkdir()
         dist.barrier()
-        engine.save_checkpoint(str(partial), tag="engine", save_latest=False, exclude_frozen_parameters=True)
         tensors = trainable_tensors(engine)
+        try:
+            engine.save_checkpoint(str(partial), tag="engine", save_latest=False, exclude_frozen_parameters=True)
+            if dist.is_first():
+                save_file(tensors, partial / "trainable.safetensors")
+                (partial / "state.json").write_text(state_text(state), encoding="utf-8")
+            dist.barrier()
+            if dist.is_first():
+                sync_tree(partial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)  # its room is needed to say what happened
+            need = checkpoint_bytes(sum(tensor.numel() for tensor in tensors.values()))
+            message = disk_ran_out(error, self.folder.parent, need_bytes=need)
+            if message is None:
+                raise
+            raise UserError(message) from error
         if dist.is_first():
-            save_file(tensors, partial / "trainable.safetensors")
-            (partial / "state.json").write_text(state_text(state), encoding="utf-8")
-        dist.barrier()
-        if dist.is_first():
-            sync_tree(partial)
             if target.exists():
                 shutil.rmtree(target)
             partial.rename(target)
@@ -136,7 +144,7 @@ class Checkpoints:
     def write(self, tensors: Mapping[str, torch.Tensor], state: TrainState) -> None:
         """A checkpoint of weights alone, made elsewhere, as `last` and `best`; called on one rank."""
         target = self.folder / f"step-{state.step:08d}"
-        partial = self.folder / f".partial-{target.name}"
+        partial = self.folder / f"{PARTIAL}{target.name}"
         self.folder.mkdir(mode=0o700, exist_ok=True)
         partial.mkdir()
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "trainable.safetensors")
@@ -149,7 +157,11 @@ class Checkpoints:
 
     def _prune(self) -> None:
         best = self.path(BEST)
-        others = [path for path in sorted(self.folder.glob("step-*")) if path != best]
+        last = self.path(LAST)
+        # What lies behind `last` is of a stretch that is trained anew: its turn to go comes when it has been passed.
+        # Resolved as they are: a run_dir may lead through a link.
+        others = [path for path in sorted(self.folder.resolve().glob("step-*"))
+                  if path != best and last is not None and path <= last]  # fmt: skip
         for path in others[: -self.keep]:
             shutil.rmtree(path)
 
@@ -256,7 +268,7 @@ def checkpoint_bytes(trainable: int) -> int:
 
 def point(link: Path, name: str) -> None:
     """Let a relative link name something else, in one step."""
-    temporary = link.with_name(f".{link.name}.new")
+    temporary = link.with_name(PARTIAL + link.name)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(name)
     temporary.replace(link)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from r2gen import dist
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
-from r2gen.run_folder import RunFolder, read_jsonl
+from r2gen.run_folder import PARTIAL, RunFolder, read_jsonl
 from r2gen.stop import Stopped
 from r2gen.train.published import Fact, ShownStudy, shown_config, tags_of
 
@@ -202,13 +202,15 @@ class WandbLogger:
 class TrainLog:
     """train.jsonl of a run, and its progress on the terminal. Ranks other than 0 say nothing."""
 
-    def __init__(self, run_dir: Path, *, total_steps: int, first_step: int, logger: Logger) -> None:
+    def __init__(
+        self, run_dir: Path, *, total_steps: int, first_step: int, validated_step: int, logger: Logger
+    ) -> None:
         self.file = run_dir / "train.jsonl"
         self.total, self.first, self.logger = total_steps, first_step, logger
         self.active = dist.is_first()
         self.began, self.said = time.monotonic(), 0.0
         if self.active:
-            keep_until(self.file, first_step)
+            keep_until(self.file, step=first_step, validated_step=validated_step)
         on_terminal = sys.stderr.isatty() and self.active
         self.bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True) if on_terminal else None
 
@@ -251,10 +253,11 @@ def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def keep_until(file: Path, step: int) -> None:
+def keep_until(file: Path, *, step: int, validated_step: int) -> None:
     """Forget what a killed run wrote after the checkpoint it now goes on from."""
-    kept = [record for record in read_jsonl(file) if record["step"] <= step]
+    ends = {"step": step, "validation": validated_step}
+    kept = [record for record in read_jsonl(file) if record["step"] <= ends[record["event"]]]
     if file.is_file():
-        partial = file.with_suffix(".partial")
+        partial = file.with_name(PARTIAL + file.name)
         partial.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         partial.replace(file)

@@ -62,7 +62,8 @@ class Run:
             self.engine, self.data, settings=LoopSettings(**(plain | changes)), total_steps=total,
             validation_steps=at or {total}, validate=validate or (scored if scores else None),
             selection=lambda scores: scores["quality"], checkpoints=self.checkpoints, state=self.state,
-            log=TrainLog(self.folder, total_steps=total, first_step=self.state.step, logger=NoLogger()),
+            log=TrainLog(self.folder, total_steps=total, first_step=self.state.step,
+                         validated_step=self.state.validated_step, logger=NoLogger()),
             refresh_page=lambda: None, stop=self.stop,
         )  # fmt: skip
 
