@@ -30,6 +30,8 @@ tasks
   task=import     checkpoint=FILE run_dir=NEW vision.path=SWIN lm.path=LM: a checkpoint of R2GenGPT as a run
   task=export     run_dir=DIR [out=FOLDER]: the best checkpoint as one folder to pass on, LoRA merged, with a model card
   task=compare    'runs=[DIR,DIR,name=reports.csv]': intervals, paired tests, tables, a page (docs/compare.md)
+  task=compose    which run a command would be, and whether it is there; with -m one line a job
+  task=status     sweep=DIR: where a sweep stands
   task=prepare    data=mimic_cxr data.root=DIR: an annotation from MIMIC-CXR's tables and raw reports
 """
 EXAMPLES = """\
@@ -43,7 +45,7 @@ examples
   python run.py task=generate run_dir=outputs/train-tiny-phantom-0123abcd images=[frontal.png,lateral.png]
       the report of two films
   python run.py -m seed=1,2,3 projector=linear,mlp
-      a sweep: six runs, one after another
+      a sweep: six runs, as many at once as there are GPUs; typed again, what is missing or failed
 
 The result: outputs/<task>-<experiment or lm-data>-<8 hex>/ with report.html, metrics.json and predictions/.
 Exit status: 0 done, 1 a defect of ours, 2 something to fix in the command, 3 stopped after a checkpoint.
