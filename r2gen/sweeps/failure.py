@@ -6,9 +6,10 @@ from typing import Any
 
 TAIL = 2**16  # bytes of a log
 NO_MEMORY = re.compile(
-    r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|not enough memory|Cannot allocate memory"
-    r"|can't allocate memory|MemoryError|std::bad_alloc|OUT_OF_MEMORY|oom-kill|ended by signal (9|SIGKILL)"
+    r"out of memory|OutOfMemoryError|OUT_OF_MEMORY|memory ran out|not enough memory|allocate memory|MemoryError"
+    r"|std::bad_alloc|ALLOC_FAILED|oom-kill|by (signal 9|SIGKILL)"
 )
+NOT_BY_TRAINING = "ran out while"  # a model was built, or reports were written: a smaller micro-batch changes neither
 ERROR = re.compile(r"^(error: .*|[\w.]*(Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
 
 
@@ -30,8 +31,8 @@ def last_error(text: str, status: int) -> str:
 
 
 def is_out_of_memory(text: str, status: int) -> bool:
-    """Signal 9 is what the system sends where its memory is full."""
-    return status == -9 or NO_MEMORY.search(text) is not None
+    """Whether a smaller micro-batch may help. Signal 9 is what the system sends where its memory is full."""
+    return status == -9 or (NO_MEMORY.search(text) is not None and NOT_BY_TRAINING not in text)
 
 
 def smaller_micro_batch(trainer: dict[str, Any]) -> int | None:
