@@ -1,4 +1,4 @@
-"""task=status: where a sweep stands, from any terminal and without disturbing it. Imports no torch."""
+"""task=status: where a sweep stands, from any terminal and while it runs. Imports no torch."""
 
 import signal
 from pathlib import Path
@@ -6,13 +6,12 @@ from typing import Any
 
 from r2gen.errors import DONE, UserError
 from r2gen.sweeps.record import OPEN, SweepFolder
-from r2gen.sweeps.rows import rows_of
-from r2gen.sweeps.summary import summary
+from r2gen.sweeps.results import write_results
 from r2gen.sweeps.view import sweep_lines
 
 
 def status(config: dict[str, Any]) -> int:
-    """Print the sweep's jobs and the scores that are there."""
+    """Print the sweep's jobs and the scores that are there, and make its table and page anew."""
     if config["sweep"] is None:
         raise UserError("task=status needs the folder of a sweep: sweep=outputs/sweep-NAME-0123abcd")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
@@ -25,5 +24,5 @@ def status(config: dict[str, Any]) -> int:
     print("\n".join(sweep_lines(record, most=None)))
     if any(job.state in (*OPEN, "stopped", "failed") for job in record.jobs) and not folder.is_at_work():
         print(f"\nnobody is at work on it; what is missing or failed runs again with\n  {record.command}")
-    print(f"\n{summary(rows_of(record.jobs))}")
+    print(f"\n{write_results(folder, record)}")
     return DONE

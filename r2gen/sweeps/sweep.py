@@ -16,13 +16,10 @@ from r2gen import messages, provenance
 from r2gen.errors import DONE
 from r2gen.run_folder import PROCESS_ONLY, differences, write_whole
 from r2gen.sweeps.cells import Cell, Compose, compose_cells, is_trained, state_line
-from r2gen.sweeps.page import write_sweep_page
 from r2gen.sweeps.places import Places
 from r2gen.sweeps.pool import Pool, exit_status
 from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
-from r2gen.sweeps.rows import rows_of, shared_choices
-from r2gen.sweeps.summary import summary
-from r2gen.sweeps.table import write_tables
+from r2gen.sweeps.results import write_results
 from r2gen.sweeps.view import View, labels
 
 # Hydra's own overrides that are the sweep's and not its jobs'.
@@ -65,11 +62,7 @@ class Sweep:
         """Print the table of what is scored, write it and the page; gives the sweep's exit status."""
         if not self.is_open:
             return DONE
-        folder, rows = self.folder.path, rows_of(self.record.jobs)
-        write_tables(folder, rows, title=self.record.name)
-        page = write_sweep_page(folder / "sweep.html", rows, title=self.record.name, command=self.record.command,
-                                shared=shared_choices(self.record.jobs))  # fmt: skip
-        print(f"\n{summary(rows)}\n\nsweep: {folder}\npage: {page}", flush=True)
+        print(f"\n{write_results(self.folder, self.record)}", flush=True)
         return exit_status(self.record.jobs)
 
     def _open(self, first: int) -> None:
