@@ -9,17 +9,21 @@ function marksOf(found, shown) {
 function keyed() { return systems.map(({ name }) => ({ name, hollow: nulls.has(name) })); }
 function valuesOf(found) { return Object.fromEntries(Object.entries(found).map(([system, scores]) => [system, Object.fromEntries(Object.entries(scores).map(([key, one]) => [key, one.value]))])); }
 
+// What is known of the runs: what they share in one line, what tells them apart under each.
 function showMasthead() {
+  const runs = systems.filter(({ name }) => !nulls.has(name)), told = runs.filter(({ kind }) => kind === "run").map(({ about }) => about);
+  const keys = [...new Set(told.flatMap((about) => Object.keys(about)))], alike = told.length > 1 ? keys.filter((key) => told.every((about) => about[key] === told[0][key])) : [];
   byId("masthead").append(h("p", { class: "eyebrow" }, "R2Gen · comparison"), h("div", { class: "name" }, h("h1", {}, data.title)),
     h("p", { class: "soft small" }, `${plural(data.studies, "study", "studies")} of ${splitName(data.split).toLowerCase()}, references ${data.references}. Written ${moment(data.written)}.`),
-    h("dl", { class: "facts wide" }, ...systems.filter(({ name }) => !nulls.has(name)).map(({ name, kind, source, about }) =>
-      fact(name, Object.entries(about).map(([key, value]) => `${key} ${value}`).join(", ") || (kind === "file" ? "predictions made elsewhere" : kind), source))),
+    alike.length ? h("p", { class: "soft small" }, `All runs: ${alike.map((key) => `${key} ${told[0][key]}`).join(", ")}.`) : "",
+    h("dl", { class: "facts wide" }, ...runs.map(({ name, kind, source, about }) =>
+      fact(name, Object.keys(about).filter((key) => !alike.includes(key)).map((key) => `${key} ${about[key]}`).join(", ") || (kind === "file" ? "reports made elsewhere" : kind), source))),
     navigation([["scores", "Scores"], ["differences", "Differences"], ["findings", "Findings"], ["strata", "Kinds of study"], ["studies", "Studies"]]));
 }
 
 function showScores() {
   const labels = Object.fromEntries(systems.map(({ name, kind, source }) => [name, [name, kind === "null" ? source : ""]]));
-  const panel = h("div", { class: "panel" }, scoreTable(valuesOf(data.scores), data.scores, null, labels), intervalNote(data.scores), ...data.notes.map((note) => h("p", { class: "small soft" }, note)));
+  const panel = h("div", { class: "panel" }, scoreTable(valuesOf(data.scores), data.scores, null, labels), h("p", { class: "small soft" }, "Under each score its 95 % interval; the lines of a column share one scale."), ...data.notes.map((note) => h("p", { class: "small soft" }, note)));
   section("scores").append(heading("scores", "Scores", h("span", { class: "soft small" }, "the highest of each column in bold")), panel, joinedSeeds(), h("div", { class: "panel" }, signatureList(data.signatures, data.recipe)));
 }
 function joinedSeeds() {
@@ -56,7 +60,7 @@ function showDifferences() {
     plot.draw();
   };
   host.append(heading("differences", "Paired differences"), h("div", { class: "panel controls" }, picker("Score", compared.map((key) => [key, metricName(key)]), state.score, change("score")),
-    picker("With", [["", "any system"], ...names.map((name) => [name, name])], "", change("with")), switchBox("Only beyond noise", false, change("sure")), switchBox("Null rows among themselves", false, change("nulls"))),
+    picker("With", [["", "any system"], ...names.map((name) => [name, name])], "", change("with")), switchBox("Only beyond noise", false, change("sure")), nulls.size > 1 ? switchBox("Null rows among themselves", false, change("nulls")) : ""),
     h("div", { class: "panel" }, said, plot.host, h("p", { class: "small soft" }, "The line is the paired bootstrap's 95 % interval of second − first. p is the randomisation test's (the two systems' reports of a study swapped by chance), with Holm's correction over all pairs of a score; within noise: .05 or more."),
       differenceTable("All differences as a table", data.pairs.filter((pair) => inTable(pair.score)))));
   change("score")(state.score);

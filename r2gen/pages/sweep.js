@@ -20,7 +20,7 @@ function meanCost(names) {
   const of = rows.filter((row) => names.includes(row.name)).map((row) => row.cost);
   return Object.fromEntries(data.costs.map((cost) => { const known = of.map((one) => one[cost]).filter(isNumber); return [cost, known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null]; }));
 }
-const seedRows = data.joined.map((one) => ({ ...one, name: Object.entries(one.choices).map(([column, value]) => `${column.split(".").pop()}=${value}`).join(" ") || "all", state: "done", cost: meanCost(one.rows), note: `seeds ${one.seeds.join(", ")}` }));
+const seedRows = data.joined.map((one) => ({ ...one, name: Object.entries(one.choices).map(([column, value]) => `${column}=${value}`).join(" ") || "all", state: "done", cost: meanCost(one.rows), note: `seeds ${one.seeds.join(", ")}` }));
 function shownRows() { return rows.filter((row) => passes(row.choices) && `${row.name} ${row.reason || ""}`.toLowerCase().includes(state.wanted)); }
 // What tables and plots of scores have: runs, or means over their seeds.
 function scoredRows() {

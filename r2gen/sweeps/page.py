@@ -137,11 +137,11 @@ def _films(group: Sequence[Written]) -> dict[str, list[str]]:
 
 
 def _fitting(studies: list[Row]) -> list[Row]:
-    """As many of them as have their texts and scores within TEXT_BYTES."""
-    kept, size = [], 0
+    """Those that have their texts and scores within TEXT_BYTES together; one with a huge report is left out."""
+    kept, room = [], TEXT_BYTES
     for study in studies:
-        size += len(json.dumps({**study, "films": []}))
-        if size > TEXT_BYTES:
-            break
-        kept.append(study)
+        size = len(json.dumps({**study, "films": []}))
+        if size <= room:
+            kept.append(study)
+            room -= size
     return kept

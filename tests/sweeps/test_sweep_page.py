@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import stat
 from pathlib import Path
@@ -107,3 +108,14 @@ def test_a_broken_metrics_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a" / "metrics.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"metrics\.json holds no scores"):
         rows_of([job])
+
+
+def test_a_study_with_a_huge_report_is_left_out(tmp_path: Path) -> None:
+    job = run_of(tmp_path / "a", Cell(*SAME, 1))
+    file = tmp_path / "a" / "predictions" / "test.greedy.jsonl"
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines[1]["report"] = "no " * 600_000
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    shown = content_of(write_sweep_page(tmp_path / "sweep.html", rows_of([job]), title="huge"))["studies"]
+    assert len(shown) == STUDIES - 1
+    assert lines[1]["id"] not in {study["id"] for study in shown}
