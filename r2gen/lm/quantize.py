@@ -101,11 +101,17 @@ def check_quantised(model: PreTrainedModel, *, mode: str) -> None:
 
 
 def keep_in_place(model: nn.Module) -> None:
-    """Before DeepSpeed takes a model that is on its device: let it leave quantised weights alone.
+    """Before DeepSpeed takes a model that is on its device: let it leave quantised and spread weights alone.
 
     It would send every parameter, as bytes, from rank 0 to the others, which have read the same file; and it would put
-    every layer on the device again. torchao's weights are no plain bytes, and cannot be exchanged any more by then.
+    every layer on the rank's device again. torchao's weights are no plain bytes, and cannot be exchanged any more by
+    then; those of lm.device_map=auto lie on several devices.
     """
+    for part in model.modules():
+        if len(set(getattr(part, "hf_device_map", {}).values())) > 1:
+            part._apply = _stays(part)  # type: ignore[method-assign]
+            for parameter in part.parameters():
+                parameter.ds_optim_param = True  # type: ignore[attr-defined]
     for layer in quantised_layers(model).values():
         for parameter in layer.parameters(recurse=False):
             if is_quantised(parameter):

@@ -15,7 +15,7 @@ from transformers import BitsAndBytesConfig, LlamaForCausalLM
 from r2gen.errors import UserError
 from r2gen.lm import quantize
 from r2gen.lm.decoding_profile import Decoding
-from r2gen.lm.quantize import is_quantised, quantised_layers, weight_bytes
+from r2gen.lm.quantize import is_quantised, keep_in_place, quantised_layers, weight_bytes
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import sizes
 
@@ -160,3 +160,12 @@ def test_a_format_without_its_loader_is_refused_in_a_line_that_names_it(
     with pytest.raises(UserError, match=package) as error:
         loaded(tmp_path, "none")
     assert "\n" not in str(error.value).strip()
+
+
+def test_a_model_spread_over_devices_is_not_brought_together_by_deepspeed():
+    spread, beside = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    spread.hf_device_map = {"layers.0": 0, "layers.1": 1}  # type: ignore[assignment]
+    model = torch.nn.ModuleDict({"lm": spread, "projector": beside})
+    keep_in_place(model)
+    model.to(torch.float64)  # as DeepSpeed moves it, to a place instead of a type
+    assert (spread.weight.dtype, beside.weight.dtype) == (torch.float32, torch.float64)
