@@ -74,13 +74,13 @@ function choiceFilter(column) {
   return h("details", { class: "filter" }, label, h("div", { class: "panel options" }, ...values.map((value) => switchBox(value, true, change(value)))));
 }
 function sortValue(row, key) {
-  if (key.startsWith("choice:")) return row.choices[key.slice(7)] ?? null;
+  if (key.startsWith("choice:")) return valuesOf(key.slice(7)).indexOf(row.choices[key.slice(7)]);
   return key.startsWith("cost:") ? row.cost[key.slice(5)] : scoreOf(row, key)?.value ?? null;
 }
 function sorted(all) {
-  const key = state.sort || state.score, value = (row) => (key ? sortValue(row, key) : null), order = key && key.startsWith("choice:") ? natural : (one, other) => one - other;
+  const key = state.sort || state.score, value = (row) => (key ? sortValue(row, key) : null);
   const known = all.filter((row) => value(row) !== null && value(row) !== undefined), rest = all.filter((row) => !known.includes(row));
-  return [...known.sort((one, other) => (state.falling ? -1 : 1) * order(value(one), value(other))), ...rest];
+  return [...known.sort((one, other) => (state.falling ? -1 : 1) * (value(one) - value(other))), ...rest];
 }
 function headCell(key, text) {
   const is = (state.sort || state.score) === key;
