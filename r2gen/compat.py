@@ -14,20 +14,20 @@ from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.families import ENCODER_DECODERS
 
 Config = dict[str, Any]
+FINDING_SCORES = tuple(
+    f"{rate}_{mean}_{count}"
+    for rate in ("f1", "precision", "recall")
+    for mean in ("micro", "macro")
+    for count in (14, 5)
+)
 SCORES_OF = {
     "bleu": ("bleu_1", "bleu_2", "bleu_3", "bleu_4"),
     "rouge_l": ("rouge_l",),
     "meteor": ("meteor",),
     "cider": ("cider",),
-    "findings": (
-        *(
-            f"findings_{rate}_{mean}_{count}"
-            for rate in ("f1", "precision", "recall")
-            for mean in ("micro", "macro")
-            for count in (14, 5)
-        ),
-        "findings_f1_normal",
-    ),
+    "findings": (*(f"findings_{score}" for score in FINDING_SCORES), "findings_f1_normal"),
+    "chexbert": tuple(f"chexbert_{score}" for score in FINDING_SCORES),
+    "radgraph": ("radgraph_simple", "radgraph_partial", "radgraph_complete"),
     "sacrebleu": ("sacrebleu",),
     "rouge_score": ("rouge_score_1", "rouge_score_2", "rouge_score_l"),
     "phantom_findings": ("findings_f1", "findings_precision", "findings_recall"),
@@ -268,6 +268,9 @@ def _refuse_best(config: Config) -> None:
                 f"evaluate.best names {name}, which none of metrics=[{', '.join(config['metrics'])}] gives: "
                 f"type evaluate.best=SCORE with one of {', '.join(sorted(known))}"
             )
+        for metric, node in config["metrics"].items():
+            if name in SCORES_OF.get(metric, ()) and "path" in node and node["path"] is None:
+                raise UserError(f"evaluate.best names {name}, and metrics.{metric}.path, its weights, is null: give it")
 
 
 def _refuse_decoding(config: Config, choices: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ import yaml
 from r2gen import provenance, stored_run
 from r2gen.errors import DONE, FIXABLE, STOPPED, UserError
 from r2gen.evaluate.html import write_page
+from r2gen.evaluate.metric_files import check_metric_files
 from r2gen.evaluate.tables import table_of
 from r2gen.exhausted import disk_ran_out
 from r2gen.ranks import run_ranks
@@ -107,6 +108,8 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     for key in ("out", "checkpoint"):
         if config[key] is not None:
             config[key] = absolute(config[key])
+    if config["task"] in ("train", "evaluate"):
+        config["metrics"] = check_metric_files(config["metrics"])
     for part in ("lm", "vision"):  # a hub id stays as it is
         path = config[part].get("path")
         if path and Path(path).expanduser().exists():

@@ -30,10 +30,10 @@ PARTIAL = ".partial-"  # how the name begins of what is being written; a kill le
 # What changes neither weights nor scores: where, how fast, how loud.
 PROCESS_ONLY = ("choices", "run_dir", "fresh", "task", "hub", "images", "checkpoint", "out", "sweep", "logger",
                 "data.root", "data.check", "data.section", "prepare", "runs", "compare", "trainer.devices",
-                "trainer.workers",
-                "trainer.micro_batch_size",
-                "trainer.film_cache_mib", "trainer.timeout_s", "trainer.keep", "trainer.save_every_steps",
-                "trainer.log_every_steps", "trainer.resume", "trainer.device", "evaluate.page_studies")  # fmt: skip
+                "metrics.chexbert.path", "metrics.chexbert.bert", "metrics.radgraph.path", "metrics.radgraph.bert",
+                "trainer.workers", "trainer.micro_batch_size", "trainer.film_cache_mib", "trainer.timeout_s",
+                "trainer.keep", "trainer.save_every_steps", "trainer.log_every_steps", "trainer.resume",
+                "trainer.device", "evaluate.page_studies")  # fmt: skip
 # What may change within one run: how long it trains, and what is evaluated.
 EXTENSIBLE = ("evaluate", "trainer.epochs", "trainer.max_steps")
 

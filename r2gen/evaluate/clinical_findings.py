@@ -5,11 +5,11 @@ Both texts are read by the rules of r2gen/evaluate/labeler. docs/labeler.md has 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from r2gen.errors import UserError
 from r2gen.evaluate.labeler import FIVE, OBSERVATIONS, VERSION, ReportLabels, Status, digest, label_report
-from r2gen.evaluate.scores import Scores
+from r2gen.evaluate.scores import Scores, Signature
 from r2gen.evaluate.scoring import check_texts, signature
 
 UNCERTAIN = ("positive", "negative", "ignore")
@@ -38,6 +38,17 @@ class Counts:
         }
 
 
+@runtime_checkable
+class CountsFindings(Protocol):
+    """A metric whose scores are precision, recall and F1 of findings, whatever reads them."""
+
+    name: str  # its scores begin with it
+    findings: tuple[str, ...]  # OBSERVATIONS, and NORMAL after them where it is read
+
+    def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
+        """Study id to finding to its counts, each 0 or 1."""
+
+
 class Findings:
     """Precision, recall and F1 of positive findings: micro (over all pairs of study and finding) and macro (the mean of
     the findings' values), over CheXpert's 14 observations and over its five competition tasks, and of "normal".
@@ -50,6 +61,7 @@ class Findings:
 
     name = "findings"
     higher_is_better = True
+    findings: tuple[str, ...] = (*OBSERVATIONS, NORMAL)
 
     def __init__(self, *, uncertain: Literal["positive", "negative", "ignore"] = "positive") -> None:
         if uncertain not in UNCERTAIN:
@@ -58,66 +70,70 @@ class Findings:
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
-        cells = self.count(references, reports)
-        of_finding = {
-            finding: _sum(counts[finding] for counts in cells.values()) for finding in (*OBSERVATIONS, NORMAL)
-        }
-        of_study = {id: _sum(counts[finding] for finding in OBSERVATIONS) for id, counts in cells.items()}
-        return Scores(
-            corpus=_corpus(of_finding),
-            per_report={
-                f"findings_{rate}_micro_14": {
-                    id: counts.rates()[rate] for id, counts in of_study.items() if counts.true
-                }
-                for rate in RATES
-            },
-            signatures={
-                self.name: signature(
-                    implementation="r2gen-labeler", version=f"{VERSION}-{digest()}", tokenizer="labeler", case="lower"
-                )
-                | {"uncertain": self.uncertain, "macro": "positive-in-references"}
-            },
-            details={self.name: {finding: _row(counts) for finding, counts in of_finding.items()}},
+        signed = signature(
+            implementation="r2gen-labeler", version=f"{VERSION}-{digest()}", tokenizer="labeler", case="lower"
         )
+        return finding_scores(self, references, reports, signature=signed | {"uncertain": self.uncertain})
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
         """Study id to finding ("normal" the last) to its counts, each 0 or 1."""
         pairs = {id: (label_report(references[id]), label_report(reports[id])) for id in references}
-        return {
-            id: {finding: self._count(*pair, finding) for finding in (*OBSERVATIONS, NORMAL)}
-            for id, pair in pairs.items()
-        }
+        return {id: {finding: self._count(*pair, finding) for finding in self.findings} for id, pair in pairs.items()}
 
     def _count(self, reference: ReportLabels, report: ReportLabels, finding: str) -> Counts:
         if finding == NORMAL:
             true, stated = reference.normal, report.normal
-        else:
-            ends = (reference.status.get(finding), report.status.get(finding))
-            if self.uncertain == "ignore" and Status.UNCERTAIN in ends:
-                return Counts()
-            counted = {Status.POSITIVE, Status.UNCERTAIN} if self.uncertain == "positive" else {Status.POSITIVE}
-            true, stated = ends[0] in counted, ends[1] in counted
-        return Counts(right=int(true and stated), stated=int(stated), true=int(true))
+            return Counts(right=int(true and stated), stated=int(stated), true=int(true))
+        return counted(reference.status.get(finding), report.status.get(finding), uncertain=self.uncertain)
+
+
+def counted(reference: Status | None, report: Status | None, *, uncertain: str) -> Counts:
+    """One finding of one study, by what the reference and the report say of it (None: nothing)."""
+    if uncertain == "ignore" and Status.UNCERTAIN in (reference, report):
+        return Counts()
+    positive = {Status.POSITIVE, Status.UNCERTAIN} if uncertain == "positive" else {Status.POSITIVE}
+    true, stated = reference in positive, report in positive
+    return Counts(right=int(true and stated), stated=int(stated), true=int(true))
+
+
+def finding_scores(
+    metric: CountsFindings, references: Mapping[str, str], reports: Mapping[str, str], *, signature: Signature
+) -> Scores:
+    """All scores of a metric that counts findings."""
+    cells = metric.count(references, reports)
+    of_finding = {finding: _sum(counts[finding] for counts in cells.values()) for finding in metric.findings}
+    of_study = {id: _sum(counts[finding] for finding in OBSERVATIONS) for id, counts in cells.items()}
+    return Scores(
+        corpus=_corpus(of_finding, metric.name),
+        per_report={
+            f"{metric.name}_{rate}_micro_14": {
+                id: counts.rates()[rate] for id, counts in of_study.items() if counts.true
+            }
+            for rate in RATES
+        },
+        signatures={metric.name: signature | {"macro": "positive-in-references"}},
+        details={metric.name: {finding: _row(counts) for finding, counts in of_finding.items()}},
+    )
 
 
 def _sum(counts: Iterable[Counts]) -> Counts:
     return sum(counts, start=Counts())
 
 
-def _corpus(of_finding: Mapping[str, Counts]) -> dict[str, float]:
+def _corpus(of_finding: Mapping[str, Counts], metric: str) -> dict[str, float]:
     means: dict[str, Callable[[list[Counts], str], float]] = {
         "micro": lambda counts, rate: _sum(counts).rates()[rate],
         "macro": lambda counts, rate: _mean([one.rates()[rate] for one in counts if one.true]),
     }
     corpus = {
-        f"findings_{rate}_{mean}_{size}": value([of_finding[finding] for finding in findings], rate)
+        f"{metric}_{rate}_{mean}_{size}": value([of_finding[finding] for finding in findings], rate)
         for rate in RATES
         for mean, value in means.items()
         for size, findings in SETS.items()
         if any(of_finding[finding].true for finding in findings)
     }
-    if of_finding[NORMAL].true:
-        corpus["findings_f1_normal"] = of_finding[NORMAL].rates()["f1"]
+    if NORMAL in of_finding and of_finding[NORMAL].true:
+        corpus[f"{metric}_f1_normal"] = of_finding[NORMAL].rates()["f1"]
     return corpus
 
 

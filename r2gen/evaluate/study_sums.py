@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
-from r2gen.evaluate.clinical_findings import NORMAL, RATES, SETS, Findings
+from r2gen.evaluate.clinical_findings import NORMAL, RATES, SETS, CountsFindings
 from r2gen.evaluate.findings import PhantomFindings
 from r2gen.evaluate.labeler import OBSERVATIONS
 from r2gen.evaluate.nlg import Bleu, words
@@ -54,9 +54,11 @@ def sums_of_scores(
     """
     found, known = list[StudySums](), set[str]()
     for metric in metrics.values():
+        if metric.name not in scores.signatures:  # it is unavailable
+            continue
         if isinstance(metric, Bleu):
             found.append(bleu_sums(words(references, metric.tokenizer), words(reports, metric.tokenizer)))
-        elif isinstance(metric, Findings):
+        elif isinstance(metric, CountsFindings):
             found.append(finding_sums(metric, references, reports))
         elif isinstance(metric, SacreBleu):
             found.append(sacrebleu_sums(metric, references, reports))
@@ -103,14 +105,15 @@ def sacrebleu_sums(metric: SacreBleu, references: Mapping[str, str], reports: Ma
     return StudySums(names=(metric.name,), ids=ids, sums=np.array(rows, dtype=np.float64), values=values)
 
 
-def finding_sums(metric: Findings, references: Mapping[str, str], reports: Mapping[str, str]) -> StudySums:
+def finding_sums(metric: CountsFindings, references: Mapping[str, str], reports: Mapping[str, str]) -> StudySums:
     """The findings' scores, each defined where the metric has it. Sums: right, stated and true of every finding."""
     check_texts(metric.name, references, reports)
-    cells, findings = metric.count(references, reports), (*OBSERVATIONS, NORMAL)
+    cells = metric.count(references, reports)
     ids = tuple(sorted(cells))
-    rows = [[part for finding in findings for part in astuple(cells[id][finding])] for id in ids]
-    names = (*(f"findings_{rate}_{mean}_{size}" for size in SETS for mean in ("micro", "macro") for rate in RATES),
-             "findings_f1_normal")  # fmt: skip
+    rows = [[part for finding in metric.findings for part in astuple(cells[id][finding])] for id in ids]
+    means = [f"{rate}_{mean}_{size}" for size in SETS for mean in ("micro", "macro") for rate in RATES]
+    kinds = [*means, "f1_normal"] if NORMAL in metric.findings else means
+    names = tuple(f"{metric.name}_{kind}" for kind in kinds)
     return StudySums(names=names, ids=ids, sums=np.array(rows, dtype=np.float64), values=_findings)
 
 
@@ -173,7 +176,8 @@ def _findings(sums_RK: Floats) -> Floats:
         rates = _rates(chosen)
         some = ~np.isnan(rates)
         columns += [*_rates(chosen.sum(axis=1)).T, *_divide(np.nansum(rates, axis=1), some.sum(axis=1)).T]
-    return np.stack([*columns, _rates(counts_RF3[:, -1])[:, 0]], axis=1)
+    normal = [_rates(counts_RF3[:, -1])[:, 0]] if counts_RF3.shape[1] > len(OBSERVATIONS) else []
+    return np.stack([*columns, *normal], axis=1)
 
 
 def _phantom_findings(sums_RK: Floats) -> Floats:

@@ -1,6 +1,6 @@
 // How scores are named and drawn.
 // Of findings the table has F1 alone; precision and recall stand under "Each finding".
-function inTable(key) { return !/^findings_(precision|recall)_(micro|macro)_/.test(key); }
+function inTable(key) { return !/^[a-z]+_(precision|recall)_(micro|macro)_/.test(key); }
 const METRICS = { rouge_l: "ROUGE-L", meteor: "METEOR", cider: "CIDEr", findings_f1: "Findings F1", findings_f1_normal: "F1 of normal", loss: "Loss" };
 function metricName(key) {
   if (METRICS[key]) return METRICS[key];

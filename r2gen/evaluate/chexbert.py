@@ -1,0 +1,174 @@
+"""CheXbert F1: the 14 observations as the published BERT labels them in both texts (Smit et al., EMNLP 2020).
+
+The architecture is BERT's last layer at [CLS] and 14 linear heads: blank, positive, negative, uncertain; the last one,
+"No Finding", blank and positive. Source of the conventions: github.com/stanfordmlgroup/CheXbert.
+"""
+
+import hashlib
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from torch import nn
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from r2gen.errors import UserError
+from r2gen.evaluate.clinical_findings import Counts, counted, finding_scores
+from r2gen.evaluate.labeler import NO_FINDING, OBSERVATIONS, Status
+from r2gen.evaluate.scores import Scores, UnavailableError
+from r2gen.evaluate.scoring import check_texts, signature
+from r2gen.provenance import files_hash
+
+# Of the checkpoint's heads, in order.
+HEADS = (
+    "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia",
+    "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices", NO_FINDING,
+)  # fmt: skip
+CLASSES = (None, Status.POSITIVE, Status.NEGATIVE, Status.UNCERTAIN)
+HOW = ("metrics.chexbert.path is null: get chexbert.pth (on the Hugging Face hub in StanfordAIMI/RRG_scorers) and the "
+       "config.json and vocab.txt of bert-base-uncased, and give metrics.chexbert.path=FILE "
+       "metrics.chexbert.bert=FOLDER")  # fmt: skip
+_BUFFER = "bert.embeddings.position_ids"  # in checkpoints of some versions of transformers; no weight
+_MOST_KNOWN = 200_000
+
+Labels = dict[str, Status | None]
+
+
+class CheXbert:
+    """Precision, recall and F1 of CheXbert's positive labels, micro and macro, over 14 and 5 observations.
+
+    `path`: chexbert.pth, read as tensors only, strictly; null: unavailable. `bert`: a folder with the config.json and
+    vocab.txt of bert-base-uncased. `uncertain` and the macro mean are those of metrics=findings: an uncertain label is
+    positive unless told otherwise, as in the published F1, and the macro mean leaves out a finding that no reference
+    has, where others count it as 0. Texts are cut at the 512 tokens that BERT can take. Raises UserError where the
+    files cannot be used.
+    """
+
+    name = "chexbert"
+    higher_is_better = True
+    findings: tuple[str, ...] = OBSERVATIONS
+
+    def __init__(
+        self, *, path: str | None = None, bert: str | None = None, batch_size: int = 32,
+        uncertain: Literal["positive", "negative", "ignore"] = "positive",
+    ) -> None:  # fmt: skip
+        if batch_size < 1:
+            raise UserError(f"metrics.chexbert.batch_size={batch_size} must be more than 0")
+        if path is not None and bert is None:
+            raise UserError("metrics.chexbert.path needs metrics.chexbert.bert=FOLDER, with the config.json and "
+                            "vocab.txt of bert-base-uncased")  # fmt: skip
+        self.uncertain = uncertain
+        self._labeler = None if path is None or bert is None else Labeler(Path(path), Path(bert), batch_size=batch_size)
+
+    def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+        check_texts(self.name, references, reports)
+        labeler = self._available()
+        signed = signature(
+            implementation="r2gen-chexbert", version=f"1, transformers-{transformers.__version__}",
+            tokenizer=f"wordpiece-{labeler.vocabulary_hash}", case="lower",
+        )  # fmt: skip
+        signed |= {"model": labeler.model_hash, "truncation": f"{labeler.most_tokens} tokens"}
+        return finding_scores(self, references, reports, signature=signed | {"uncertain": self.uncertain})
+
+    def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
+        """Study id to finding to its counts, each 0 or 1."""
+        label = self._available().labels([*references.values(), *reports.values()])
+        return {
+            id: {
+                finding: counted(label[references[id]][finding], label[reports[id]][finding], uncertain=self.uncertain)
+                for finding in self.findings
+            }
+            for id in references
+        }
+
+    def _available(self) -> "Labeler":
+        if self._labeler is None:
+            raise UnavailableError(HOW)
+        return self._labeler
+
+
+class Labeler:
+    """The published labeler from its files, on the GPU while it labels where there is one."""
+
+    def __init__(self, checkpoint: Path, bert: Path, *, batch_size: int) -> None:
+        for file in (bert / "config.json", bert / "vocab.txt"):
+            if not file.is_file():
+                raise UserError(f"metrics.chexbert.bert={bert}: there is no {file.name} in it: give the folder of "
+                                "bert-base-uncased")  # fmt: skip
+        config = BertConfig.from_pretrained(bert)
+        self.most_tokens: int = config.max_position_embeddings
+        self.model_hash = files_hash(checkpoint)
+        self.vocabulary_hash = hashlib.sha256((bert / "vocab.txt").read_bytes()).hexdigest()[:8]
+        self._tokenizer = BertTokenizer.from_pretrained(bert, do_lower_case=True)
+        self._model = _model(checkpoint, config)
+        self._batch_size = batch_size
+        self._known: dict[str, Labels] = {}  # the references are asked for once a system
+
+    def labels(self, texts: Sequence[str]) -> dict[str, Labels]:
+        """What each text states of each observation; None: nothing."""
+        if len(self._known) > _MOST_KNOWN:
+            self._known.clear()
+        new = sorted({text for text in texts if text not in self._known}, key=lambda text: (len(text), text))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(device)
+        for start in range(0, len(new), self._batch_size):
+            batch = new[start : start + self._batch_size]
+            self._known |= dict(zip(batch, self._label(batch, device), strict=True))
+        self._model.to("cpu")
+        return {text: self._known[text] for text in texts}
+
+    @torch.inference_mode()
+    def _label(self, texts: Sequence[str], device: torch.device) -> list[Labels]:
+        # B texts, T tokens, H heads
+        ids = [self._ids(text) for text in texts]
+        longest = max(map(len, ids))
+        ids_BT = torch.tensor([[*one, *[self._tokenizer.pad_token_id] * (longest - len(one))] for one in ids])
+        mask_BT = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in ids])
+        classes_HB = [scores.argmax(dim=1).tolist() for scores in self._model(ids_BT.to(device), mask_BT.to(device))]
+        return [
+            {finding: CLASSES[chosen] for finding, chosen in zip(HEADS, of_text, strict=True)}
+            for of_text in zip(*classes_HB, strict=True)
+        ]
+
+    def _ids(self, text: str) -> list[int]:
+        """[CLS], the words, [SEP]; a longer text keeps its beginning."""
+        ids: list[int] = self._tokenizer(" ".join(text.split()), verbose=False)["input_ids"]
+        return ids if len(ids) <= self.most_tokens else [*ids[: self.most_tokens - 1], self._tokenizer.sep_token_id]
+
+
+class _Heads(nn.Module):
+    """The published modules, by the names that they have in the checkpoint."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.bert = BertModel(config)
+        sizes = [2 if finding == NO_FINDING else len(CLASSES) for finding in HEADS]
+        self.linear_heads = nn.ModuleList(nn.Linear(config.hidden_size, size) for size in sizes)
+
+    def forward(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> list[torch.Tensor]:
+        first_BD = self.bert(ids_BT, attention_mask=mask_BT).last_hidden_state[:, 0]
+        return [head(first_BD) for head in self.linear_heads]
+
+
+def _model(checkpoint: Path, config: BertConfig) -> _Heads:
+    option = f"metrics.chexbert.path={checkpoint}"
+    try:
+        found: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(f"{option} cannot be read as tensors: {str(error).splitlines()[0]}") from error
+    state = found.get("model_state_dict", found) if isinstance(found, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError(f"{option} holds no model_state_dict of tensors: is it chexbert.pth?")
+    weights = {name.removeprefix("module."): value for name, value in state.items()}
+    weights.pop(_BUFFER, None)
+    with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move a run's own draws
+        model = _Heads(config)
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        told = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise UserError(f"{option} does not fit the BERT of metrics.chexbert.bert: {told:.400}") from error
+    return model.eval()
