@@ -3,10 +3,8 @@
 Their numbers differ from BLEU-4 and ROUGE-L of nlg.py: other words, another smoothing, another F-measure. No torch.
 """
 
-import importlib
 from collections.abc import Mapping
 from importlib.metadata import version
-from types import ModuleType
 from typing import Any, Literal
 
 from r2gen.errors import UserError
@@ -26,9 +24,12 @@ class SacreBleu:
     def __init__(
         self, *, tokenize: Literal["13a", "intl", "char", "zh", "none"] = "13a", lowercase: bool = False
     ) -> None:
-        package = _package("sacrebleu", metric=self.name)
-        self._corpus = package.BLEU(tokenize=tokenize, lowercase=lowercase)
-        self._sentence = package.BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)
+        try:
+            from sacrebleu.metrics import BLEU
+        except ModuleNotFoundError as error:
+            raise _needs("sacrebleu", metric=self.name) from error
+        self._corpus = BLEU(tokenize=tokenize, lowercase=lowercase)
+        self._sentence = BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
@@ -72,9 +73,12 @@ class RougeScore:
     higher_is_better = True
 
     def __init__(self, *, stemmer: bool = False) -> None:
-        package = _package("rouge_score.rouge_scorer", metric=self.name)
+        try:
+            from rouge_score.rouge_scorer import RougeScorer
+        except ModuleNotFoundError as error:
+            raise _needs("rouge-score", metric=self.name) from error
         self.stemmer = stemmer
-        self._scorer: Any = package.RougeScorer(list(_ROUGE), use_stemmer=stemmer)
+        self._scorer: Any = RougeScorer(list(_ROUGE), use_stemmer=stemmer)
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
@@ -97,10 +101,5 @@ class RougeScore:
 _ROUGE = {"rouge1": "rouge_score_1", "rouge2": "rouge_score_2", "rougeL": "rouge_score_l"}
 
 
-def _package(module: str, *, metric: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"metrics={metric} needs the package {error.name}: pip install -c constraints.txt -e '.[scores]'"
-        ) from error
+def _needs(package: str, *, metric: str) -> UserError:
+    return UserError(f"metrics={metric} needs the package {package}: pip install -c constraints.txt -e '.[scores]'")

@@ -56,7 +56,7 @@ def test_a_missing_package_is_one_message(metric: type, package: str, monkeypatc
     for module in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(sys, "meta_path", [_Hidden(package), *sys.meta_path])
-    with pytest.raises(UserError, match=rf"needs the package {package}: pip install .*\.\[scores\]"):
+    with pytest.raises(UserError, match=rf"needs the package {package.replace('_', '-')}: pip install .*\.\[scores\]"):
         metric()
 
 
