@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from r2gen import messages, provenance
-from r2gen.errors import DONE
+from r2gen.errors import DONE, STOPPED
 from r2gen.run_folder import PROCESS_ONLY, differences, write_whole
 from r2gen.sweeps.cells import Cell, Compose, compose_cells, is_trained, state_line
 from r2gen.sweeps.places import Places
@@ -53,7 +53,7 @@ class Sweep:
         self.folder.write(self.record)
         view = View()
         Pool(self.folder, self.record, cells, places=places(), shared=self.shared, show=view.show).run()
-        self.record.finished = now()
+        self.record.finished = now() if exit_status(self.record.jobs) != STOPPED else None
         self.folder.write(self.record)
         view.show(self.record, last=True)
         return jobs

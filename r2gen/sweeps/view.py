@@ -36,7 +36,9 @@ class View:
 
     def _redraw(self, record: SweepRecord, *, last: bool) -> None:
         size = shutil.get_terminal_size()
-        lines = [line[: size.columns - 1] for line in sweep_lines(record, most=None if last else size.lines - 3)]
+        lines = sweep_lines(record, most=None if last else size.lines - 3)
+        if not last:
+            lines = [line[: size.columns - 1] for line in lines]  # a line that wraps could not be drawn over
         back = UP.format(self.drawn) if self.drawn else ""
         print(back + CLEAR + "\n".join(lines), flush=True)
         self.drawn = len(lines)

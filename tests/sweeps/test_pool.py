@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED
+from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.sweeps.cells import Cell
 from r2gen.sweeps.leases import Gpu, Lease, Leases
 from r2gen.sweeps.places import LocalJob, LocalPlaces
@@ -116,4 +116,6 @@ def test_as_many_jobs_at_once_as_gpus_carry(devices: int, n_jobs: int | None, at
     for job in jobs:
         job.process.kill()
         job.process.wait()
+    with pytest.raises(UserError, match="needs 4 GPUs, and this machine has 3"):
+        places.start({"trainer": TRAINER | {"devices": 4}}, ["true"], tmp_path / "log", running=0)
     assert places.start({"trainer": TRAINER | {"device": "cpu"}}, ["true"], tmp_path / "log", running=0).gpus == []
