@@ -50,18 +50,18 @@ class R2GenLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Each job's row of sweep.json, as the return value."""
-        sweep = self._sweep()
+        sweep = self.sweep()
         jobs = sweep.run(job_overrides, initial_job_idx, self.places)
         return [JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=job) for job in jobs]
 
     def end(self) -> int:
         """Print the sweep's table, write its page, and give the exit status."""
-        return self._sweep().end()
+        return self.sweep().end()
 
     def places(self) -> Places:
         raise NotImplementedError
 
-    def _sweep(self) -> Sweep:
+    def sweep(self) -> Sweep:
         from r2gen.sweeps.sweep import Sweep  # not at the top: see above
 
         if self.open is None:

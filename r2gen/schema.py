@@ -157,14 +157,14 @@ class CompareConfig:
 @dataclass
 class Config:
     task: str = one_of("train", "evaluate", "generate", "check", "import", "export", "prepare", "compose", "status",
-                       "compare")  # fmt: skip
+                       "compare", "dashboard")  # fmt: skip
     seed: int = MISSING
     run_dir: str | None = MISSING  # null: outputs/<task>-<experiment or lm-data>-<8 hex>
     fresh: bool = MISSING
     hub: str = one_of("offline", "online")
     images: list[str] = MISSING  # films of one study, for task=generate
     checkpoint: str | None = MISSING  # R2GenGPT's file, for task=import
-    sweep: str | None = MISSING  # the folder of a sweep, for task=status
+    sweep: str | None = MISSING  # the folder of a sweep, for task=status and task=dashboard
     out: str | None = MISSING  # the folder that task=export or task=compare writes
     runs: list[str] = MISSING  # run folders and files of reports, for task=compare
     lm: LmConfig = MISSING

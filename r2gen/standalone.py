@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from r2gen.dashboard import dashboard
 from r2gen.errors import UserError
 from r2gen.prepare import prepare
 from r2gen.stored_run import key_of, lies_under
@@ -16,7 +17,7 @@ class Standalone:
 
     work: Callable[[dict[str, Any]], int]
     reads: tuple[str, ...]  # the options that may be typed with it
-    own: tuple[str, ...] = ()  # of these, the ones that no other task reads
+    own: tuple[str, ...] = ()  # of these, the ones that no task which makes a run reads
 
 
 def compare(config: dict[str, Any]) -> int:
@@ -29,6 +30,7 @@ TASKS = {
     "compare": Standalone(compare, reads=("runs", "compare", "data", "metrics", "out"), own=("runs", "compare")),
     "prepare": Standalone(prepare, reads=("data", "prepare", "fresh"), own=("prepare",)),
     "status": Standalone(status, reads=("sweep",), own=("sweep",)),
+    "dashboard": Standalone(dashboard, reads=("sweep", "logger"), own=("sweep",)),
 }
 
 
@@ -36,8 +38,8 @@ def refuse_unread(task: str, overrides: list[str]) -> None:
     """Raise UserError where something is typed that the task would not read."""
     for override in overrides:
         key = key_of(override)
-        for name, other in TASKS.items():
-            if task != name and any(lies_under(key, option) for option in other.own):
-                raise UserError(f"{override} is for task={name}: it changes nothing with task={task}")
+        owners = [name for name, other in TASKS.items() if any(lies_under(key, option) for option in other.own)]
+        if owners and task not in owners:
+            raise UserError(f"{override} is for task={' and task='.join(owners)}: it changes nothing with task={task}")
         if task in TASKS and not any(lies_under(key, option) for option in ("task", *TASKS[task].reads)):
             raise UserError(f"{override}: task={task} trains nothing; it reads {', '.join(TASKS[task].reads)} only")

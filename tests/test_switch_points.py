@@ -12,7 +12,7 @@ ONLY_IN = {
     r"\binstantiate\(": {"build.py", "compare/task.py", "targets.py"},
     r"\brequires_grad(_\(|\s*=)": {"model/tune.py"},
     r"torch\.distributed": {"dist.py"},
-    r"import wandb|from wandb": {"train/loggers.py"},
+    r"import wandb|from wandb": {"train/loggers.py", "dashboard.py"},
     r"import deepspeed|from deepspeed": {"train/engine.py"},
     r"weights_only=False|trust_remote_code=True|pickle\.load": set(),
     r"\bcfg\.get\(": set(),

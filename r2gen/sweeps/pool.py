@@ -20,6 +20,7 @@ from r2gen.sweeps.places import Place, Places
 from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
 
 PAUSE_S = 0.2
+Judge = Callable[[JobRecord], str | None]  # why a running job shall end early; None: it goes on
 IN_USE = "in use by another command"  # what a run says whose folder is locked
 
 
@@ -29,10 +30,13 @@ class Pool:
     def __init__(
         self, folder: SweepFolder, record: SweepRecord, cells: dict[int, Cell], *, places: Places,
         shared: Sequence[str], show: Callable[[SweepRecord], None],
+        judge: Judge | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.record, self.cells, self.places = folder, record, cells, places
         self.shared, self.show = shared, show  # overrides of Hydra's own that every job gets; the live view
+        self.judge = judge or runs_to_its_end
         self.running: dict[int, tuple[Place, float]] = {}
+        self.pruned: dict[int, str] = {}  # running jobs that were asked to end, and why
         self.elsewhere: set[int] = set()  # jobs whose run folder another command had
         self.stopping = False
 
@@ -44,6 +48,7 @@ class Pool:
             while self.running or (self._waiting() and not self.stopping):
                 if not self.stopping:
                     self._start_what_has_room()
+                    self._end_what_is_hopeless()
                 self._end_what_ended()
                 self.show(self.record)
                 time.sleep(PAUSE_S)
@@ -93,13 +98,23 @@ class Pool:
         given = [*self.cells[job.number].for_hydra, *micro_batch, *self.shared, "hydra.mode=RUN"]
         return [sys.executable, str(ROOT / "run.py"), *given]
 
+    def _end_what_is_hopeless(self) -> None:
+        for number, (place, _) in self.running.items():
+            why = None if number in self.pruned else self.judge(self._job(number))
+            if why is not None:
+                self.pruned[number] = why
+                place.stop()
+
+    def _job(self, number: int) -> JobRecord:
+        return next(job for job in self.record.jobs if job.number == number)
+
     def _end_what_ended(self) -> None:
         for number, (place, began) in list(self.running.items()):
             status = place.poll()
             if status is None:
                 continue
             del self.running[number]
-            job = next(job for job in self.record.jobs if job.number == number)
+            job = self._job(number)
             job.seconds = round(job.seconds + time.monotonic() - began, 1)
             self._end(job, status)
             self._write()
@@ -108,6 +123,9 @@ class Pool:
         job.status = status
         if status == DONE:
             job.set("done", job.reason)
+            return
+        if status in (STOPPED, -signal.SIGTERM) and job.number in self.pruned:
+            job.set("pruned", self.pruned[job.number])
             return
         if status in (STOPPED, -signal.SIGTERM):
             job.set("stopped", "by a signal; the same sweep goes on from its last checkpoint")
@@ -130,6 +148,10 @@ class Pool:
 
     def _write(self) -> None:
         self.folder.write(self.record)
+
+
+def runs_to_its_end(job: JobRecord) -> str | None:
+    return None
 
 
 def keep_log(log: Path) -> None:

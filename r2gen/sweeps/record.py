@@ -19,7 +19,7 @@ from r2gen.errors import UserError
 from r2gen.run_folder import write_whole
 
 FORMAT = 1
-OPEN = ("waiting", "running")  # the other states: done, skipped, failed, stopped
+OPEN = ("waiting", "running")  # the other states: done, skipped, failed, stopped, pruned
 
 
 @dataclass
@@ -31,7 +31,7 @@ class JobRecord:
     run_dir: str | None = None
     mark: str | None = None  # of the configuration that the job ran, or would
     state: str = "waiting"
-    reason: str | None = None  # of skipped, failed and stopped, and of a second try
+    reason: str | None = None  # of skipped, failed, stopped and pruned, and of a second try
     log: str | None = None
     gpus: list[str] = field(default_factory=list)
     queue_id: str | None = None  # of a cluster's job, which outlives the command

@@ -17,7 +17,7 @@ from r2gen.errors import DONE, STOPPED
 from r2gen.run_folder import PROCESS_ONLY, differences, write_whole
 from r2gen.sweeps.cells import Cell, Compose, compose_cells, is_trained, state_line
 from r2gen.sweeps.places import Places
-from r2gen.sweeps.pool import Pool, exit_status
+from r2gen.sweeps.pool import Judge, Pool, exit_status, runs_to_its_end
 from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
 from r2gen.sweeps.results import write_results
 from r2gen.sweeps.view import View, labels
@@ -40,19 +40,21 @@ class Sweep:
         )  # fmt: skip
         self.earlier: dict[tuple[str, ...], JobRecord] = {}
         self.is_open = False
+        self.judge: Judge = runs_to_its_end
 
     def run(self, batch: Sequence[Sequence[str]], first: int, places: Callable[[], Places]) -> list[JobRecord]:
         """Bring each job of a batch to its end; `first` is the number of the batch's first job."""
         if _only_shown(batch, self.compose):
             return []
-        self._open(first)
+        self.open()
         cells = dict(enumerate(compose_cells(batch, self.compose), first))
         jobs = [self._job(number, cell) for number, cell in cells.items()]
         self.record.jobs = [job for job in self.record.jobs if job.number < first] + jobs
         refuse_shared_folders(jobs, cells)
         self.folder.write(self.record)
         view = View()
-        Pool(self.folder, self.record, cells, places=places(), shared=self.shared, show=view.show).run()
+        Pool(self.folder, self.record, cells, places=places(), shared=self.shared, show=view.show,
+             judge=self.judge).run()  # fmt: skip
         self.record.finished = now() if exit_status(self.record.jobs) != STOPPED else None
         self.folder.write(self.record)
         view.show(self.record, last=True)
@@ -65,10 +67,10 @@ class Sweep:
         print(f"\n{write_results(self.folder, self.record)}", flush=True)
         return exit_status(self.record.jobs)
 
-    def _open(self, first: int) -> None:
+    def open(self) -> SweepFolder:
         """Take the folder, once, and know what an earlier command did in it."""
         if self.is_open:
-            return
+            return self.folder
         self.is_open = True
         self.folder.create()
         self.folder.lock()
@@ -77,9 +79,10 @@ class Sweep:
         if self.folder.exists():
             before = self.folder.read()
             self.record.started = before.started
-            self.record.jobs = [job for job in before.jobs if job.number < first]
+            self.record.jobs = before.jobs
             self.earlier = {tuple(job.overrides): job for job in before.jobs}
         print(f"sweep {self.record.name}: {self.folder.path}", flush=True)
+        return self.folder
 
     def _job(self, number: int, cell: Cell) -> JobRecord:
         job = JobRecord(number, cell.typed, cell.choices, cell.task, str(cell.run_dir) if cell.run_dir else None,
@@ -90,6 +93,8 @@ class Sweep:
             job.queue_id = before.queue_id if before.state == "running" else None
         if cell.refusal is not None:
             job.set("skipped" if cell.skipped else "failed", " ".join(cell.refusal.split()))
+        elif before is not None and before.state == "pruned" and before.mark == cell.mark:
+            job.set("pruned", before.reason)
         elif is_trained(cell) or self._was_done(cell, before):
             job.set("done")
             if before is not None and before.mark == cell.mark:

@@ -10,7 +10,7 @@ from r2gen.sweeps.progress import minutes, progress_of
 from r2gen.sweeps.record import JobRecord, SweepRecord
 
 REDRAW_S, PLAIN_EVERY_S = 1.0, 30.0
-ORDER = ("running", "failed", "stopped", "waiting", "skipped", "done")
+ORDER = ("running", "failed", "stopped", "waiting", "skipped", "pruned", "done")
 UP, CLEAR = "\x1b[{}F", "\x1b[J"
 
 

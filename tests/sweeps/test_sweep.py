@@ -14,7 +14,7 @@ from r2gen.sweeps.cells import Cell
 from r2gen.sweeps.record import JobRecord
 from r2gen.sweeps.sweep import refuse_shared_folders
 
-SWEEPS = sorted(file.stem for file in (ROOT / "sweeps").glob("*.yaml"))
+SWEEPS = sorted(file.stem for file in (ROOT / "sweeps").glob("*.yaml") if not file.stem.startswith("optuna_"))
 QUICK = ["trainer.max_steps=1", "metrics=[bleu]", "evaluate.best=bleu_4", "evaluate.splits=[val]", "evaluate.every=9"]
 
 

@@ -1,0 +1,166 @@
+"""A search learns from its jobs' validations, ends the hopeless ones, and goes on from its storage after a kill.
+
+Trials are what a training leaves: a run folder with train.jsonl. The jobs of the pruning test are small scripts.
+"""
+
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from smallest_run import ROOT, run
+
+from r2gen.errors import STOPPED, UserError
+from r2gen.schema import Config
+from r2gen.sweeps.cells import Cell
+from r2gen.sweeps.leases import Lease
+from r2gen.sweeps.places import LocalJob
+from r2gen.sweeps.pool import Pool, exit_status
+from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
+from r2gen.sweeps.search import Search, Space
+
+SPACE = ["lm=tiny", "trainer.learning_rate=tag(log, interval(1e-4, 1e-1))", "projector=linear,mlp"]
+
+
+def space(*overrides: str) -> Space:
+    return Space.of(OverridesParser.create().parse_overrides(list(overrides or SPACE)))
+
+
+def search(folder: Path, *, asked: Space | None = None, n_trials: int = 12, random_trials: int = 2) -> Search:
+    return Search(folder, asked or space(), n_trials=n_trials, batch=1, seed=0, random_trials=random_trials,
+                  prune_after=0)  # fmt: skip
+
+
+def trained(folder: Path, name: str, selections: list[float], *, steps: int = 9) -> Path:
+    """What a training leaves, as far as a search reads it."""
+    run_dir = folder / name
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "run.json").write_text(json.dumps({"format": 1, "steps": steps}))
+    rows = [{"event": "validation", "step": number, "selection": value} for number, value in enumerate(selections)]
+    (run_dir / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run_dir
+
+
+def job(number: int, run_dir: Path, state: str = "done") -> JobRecord:
+    return JobRecord(number, [], run_dir=str(run_dir), state=state)
+
+
+def value_of(overrides: list[str]) -> float:
+    """The larger the nearer learning_rate is to .01: what a training would make of it."""
+    rate = float(next(text for text in overrides if "learning_rate" in text).partition("=")[2])
+    return 1 - abs(rate - 0.01)
+
+
+def test_a_search_is_resumed_from_its_storage_and_finds_better_than_the_default(tmp_path: Path):
+    first = search(tmp_path)
+    first.begin({"trainer.learning_rate": 1e-4, "projector": "linear"})
+    seen = []
+    for number in range(4):
+        (overrides,) = first.next_batch()
+        seen.append(overrides)
+        run_dir = trained(tmp_path, str(number), [0.1, value_of(overrides)])
+        assert first.tell([job(number, run_dir)])
+    assert seen[0] == ["lm=tiny", "trainer.learning_rate=0.0001", "projector=linear"]
+    (killed,) = first.next_batch()  # and its command is killed here
+
+    second = search(tmp_path)
+    second.begin({"trainer.learning_rate": 1e-4, "projector": "linear"})
+    assert second.done() == 4
+    (again,) = second.next_batch()
+    assert again == killed
+    assert not second.tell([job(4, tmp_path / "4", "stopped")])
+
+    third = search(tmp_path)
+    third.begin(None)
+    assert third.done() == 4
+    while batch := third.next_batch():
+        number = third.done()
+        assert number != 4 or batch == [killed]
+        assert third.tell([job(number, trained(tmp_path, str(number), [value_of(batch[0])]))])
+    assert third.done() == 12
+    lines = third.result().splitlines()
+    assert lines[0] == "search: 12 of 12 trials (12 complete)"
+    best, default = (float(line.split()[1]) for line in lines[1:3])
+    assert best > default == pytest.approx(1 - 0.0099, abs=1e-4)
+    assert search(tmp_path, n_trials=13).next_batch()
+    with pytest.raises(UserError, match="a search of another space"):
+        search(tmp_path, asked=space("seed=1,2"))
+
+
+def test_a_job_below_the_median_is_ended_and_its_row_says_so(tmp_path: Path):
+    asked = search(tmp_path)
+    asked.begin(None)
+    for number in range(3):
+        asked.next_batch()
+        asked.tell([job(number, trained(tmp_path, str(number), [0.5, 0.6, 0.7]))])
+    asked.next_batch()
+    where = SweepFolder(tmp_path / "sweep")
+    where.create()
+    run_dir = trained(tmp_path, "3", [0.1])
+    row = JobRecord(3, ["seed=3"], task="train", run_dir=str(run_dir))
+
+    class Script:
+        def start(self, config, command, log, *, running):
+            saves = "import signal, time; signal.signal(15, lambda *_: exit(3)); time.sleep(60)"
+            return LocalJob([sys.executable, "-c", saves], log, {}, Lease([], ExitStack(), ()))
+
+    cells = {3: Cell(["seed=3"], ["seed=3"], config={"trainer": {}, "fresh": False}, task="train")}
+    record = SweepRecord("search", "python run.py", [], now(), jobs=[row])
+    pool = Pool(where, record, cells, places=Script(), shared=[], show=lambda record: None, judge=asked.judge)
+    pool.run()
+    assert (row.state, row.reason) == ("pruned", "at validation 1 its score 0.100 was below the other trials' median")
+    assert where.read().jobs[0].state == "pruned"
+    assert exit_status([row]) not in (STOPPED, 1, 2)
+    assert asked.tell([row])
+    assert "1 pruned" in asked.result()
+
+
+def test_a_job_that_does_well_or_is_at_its_end_goes_on(tmp_path: Path):
+    asked = search(tmp_path)
+    asked.begin(None)
+    for number in range(3):
+        asked.next_batch()
+        asked.tell([job(number, trained(tmp_path, str(number), [0.5, 0.6]))])
+    asked.next_batch()
+    assert asked.judge(job(3, tmp_path / "not there yet", "running")) is None
+    assert asked.judge(job(3, trained(tmp_path, "3", [0.9]), "running")) is None
+    assert asked.judge(job(3, trained(tmp_path, "3", [0.9, 0.1], steps=1), "running")) is None
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("seed=1", "nothing to search"),
+    ("trainer.epochs=tag(log, interval(0, 1))", "trainer.epochs=tag"),
+    ("trainer.epochs=range(3, 3)", "trainer.epochs=range"),
+])  # fmt: skip
+def test_a_space_that_is_none_is_refused_by_name(text: str, told: str):
+    with pytest.raises(UserError, match=told):
+        space(text)
+
+
+def test_the_defaults_are_the_first_trial_where_they_are_in_the_space():
+    ConfigStore.instance().store(name="schema", node=Config)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = compose("config", return_hydra_config=True)
+    asked = space("trainer.learning_rate=interval(0.0001, 0.1)", "projector=choice(linear,mlp)", "seed=range(0,5)",
+                  "trainer.shuffle=true,false", "trainer.warmup_steps=int(interval(0, 60))")  # fmt: skip
+    assert asked.defaults(composed) == {"trainer.learning_rate": 1e-3, "projector": "linear", "seed": 0,
+                                        "trainer.shuffle": "True", "trainer.warmup_steps": 50}  # fmt: skip
+    assert space("seed=interval(5, 6)").defaults(composed) is None
+
+
+@pytest.mark.parametrize("name", [file.stem for file in (ROOT / "sweeps").glob("optuna_*.yaml")])
+def test_every_search_file_asks_one_question_and_composes(name: str, tmp_path: Path):
+    header = (ROOT / "sweeps" / f"{name}.yaml").read_text().split("\ndefaults:")[0]
+    assert "?\n" in header
+    assert f"# Command:  python run.py +sweeps={name} hydra/sweeper=optuna" in header
+    assert "# Cost: " in header
+    done = run(f"+sweeps={name}", "hydra/sweeper=optuna", "task=compose", "lm.path=/nope", cwd=tmp_path, smallest=False)
+    assert done.returncode == 0, done.stderr
+    assert "trainer.learning_rate" in done.stdout
+    assert not list(tmp_path.iterdir()), "nothing was started or made"

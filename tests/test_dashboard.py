@@ -1,0 +1,82 @@
+"""task=dashboard without a network: a specification on disk that groups, filters and charts the sweep's runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from smallest_run import ROOT, run
+from test_command import composed, hydra  # noqa: F401
+
+from r2gen import dashboard
+from r2gen.errors import DONE, UserError
+from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
+
+pytest.importorskip("wandb_workspaces")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pydantic's, of wandb-workspaces
+LOGGER = {"project": "r2gen", "entity": None, "mode": "offline"}
+
+
+def sweep(folder: Path) -> Path:
+    """Two jobs that differ in their language model and their rate, one of them begun."""
+    night = SweepFolder(folder / "night")
+    night.create()
+    begun = folder / "train-tiny-phantom-0123abcd"
+    begun.mkdir()
+    (begun / "run.json").write_text("{}")
+    stored = {"metrics": {"bleu": {}, "cider": {}}, "lm": {"path": None}, "evaluate": {"splits": ["val", "test"]}}
+    (begun / "config.yaml").write_text(yaml.safe_dump(stored))
+    jobs = [JobRecord(0, ["seed=1", "trainer.learning_rate=0.1", "lm=tiny"], run_dir=str(begun)),
+            JobRecord(1, ["seed=1", "trainer.learning_rate=0.2", "lm=qwen2"])]  # fmt: skip
+    night.write(SweepRecord("night", "python run.py -m", [], now(), jobs=jobs))
+    return night.path
+
+
+def test_the_specification_compares_the_sweeps_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = sweep(tmp_path)
+    assert dashboard.dashboard({"sweep": str(folder), "logger": LOGGER}) == DONE
+    assert "To publish it: `wandb login`" in capsys.readouterr().out
+    spec = json.loads((folder / "dashboard.json").read_text())["spec"]["section"]
+    (runs,) = spec["runSets"]
+    assert [(one["key"]["name"], one["value"]) for one in runs["filters"]["filters"]] == [("group", "night")]
+    assert [one["name"] for one in runs["grouping"]] == ["lm.value"]
+    sections = {one["name"]: one["panels"] for one in spec["panelBankConfig"]["sections"]}
+    scores = [panel["config"] for panel in sections["Scores by lm"]]
+    finals = [f"best/test/{score}" for score in ("bleu_4", "cider")]
+    assert [one["metrics"] for one in scores] == [[f"summary_metrics.{final}"] for final in finals]
+    curves = [panel["config"] for panel in sections["Curves by lm"]]
+    assert {one["metrics"][0] for one in curves} >= {"train/loss", "val/bleu_4"}
+    assert {(one["xAxis"], one["groupBy"]) for one in curves} == {("step", "lm.value")}
+    (parallel,) = sections["What differs, and what it gives"]
+    assert [column["accessor"] for column in parallel["config"]["columns"]] == [
+        "config:lm.value",
+        "config:resolved.value.trainer.learning_rate",
+        *(f"summary:{final}" for final in finals),
+    ]
+    assert {"summary:cost/train_seconds", "summary:cost/trainable_parameters"} <= {
+        panel["config"].get("xAxis") for panel in sections["Cost"]}  # fmt: skip
+
+
+def test_what_is_missing_is_named(tmp_path: Path):
+    for config, told in (({"sweep": None, "logger": LOGGER}, "sweep=DIR"),
+                         ({"sweep": "x", "logger": {}}, "give logger=wandb"),
+                         ({"sweep": str(tmp_path), "logger": LOGGER}, "not the folder of a sweep")):  # fmt: skip
+        with pytest.raises(UserError, match=told):
+            dashboard.dashboard(config)
+    done = run("sweep=x", "lm=tiny", cwd=tmp_path, smallest=False)
+    assert done.returncode == 2
+    assert "sweep=x is for task=status and task=dashboard" in done.stderr
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("file", sorted((ROOT / "sweeps" / "wandb").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_sweep_of_the_agent_types_what_composes(file: Path):
+    """The agent puts a value of each parameter where ${args_no_hyphens} stands."""
+    sweep = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert sweep["command"][:3] == ["${env}", "${interpreter}", "${program}"]
+    assert sweep["command"][-1] == "${args_no_hyphens}"
+    assert sweep["metric"] == {"name": "val/selection", "goal": "maximize"}
+    for last in (0, -1):
+        values = {name: spec["values"][last] if "values" in spec else spec["max" if last else "min"]
+                  for name, spec in sweep["parameters"].items()}  # fmt: skip
+        composed(*sweep["command"][3:-1], *(f"{name}={value}" for name, value in values.items()))
