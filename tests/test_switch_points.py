@@ -8,7 +8,6 @@ from smallest_run import ROOT
 
 SOURCES = sorted((ROOT / "r2gen").rglob("*.py"))
 ONLY_IN = {
-    r"importlib\.import_module": {"targets.py"},
     r"\binstantiate\(": {"build.py", "compare/task.py", "targets.py"},
     r"\brequires_grad(_\(|\s*=)": {"model/tune.py"},
     r"torch\.distributed": {"dist.py"},

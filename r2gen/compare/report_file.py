@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from r2gen.errors import UserError, shown
+from r2gen.evaluate.meteor import MOST_WORDS
 
 MAX_BYTES = 2**30
-# METEOR takes 7 s for a report of so many characters that repeats one sentence, and Java's memory ends at 20,000.
-MAX_CHARACTERS = 10_000
+MAX_CHARACTERS = 10_000  # of a report: METEOR takes 7 s where one sentence is repeated so long
 R2GENGPT, R2GENGPT_REFERENCES = "test_result.json", "test_refs.json"
 NO_TEXT = frozenset({"nan", "none", "null", "<na>"})  # how pandas and others write a missing report into a CSV
 
@@ -158,9 +158,9 @@ class _Texts:
             raise UserError(f"{place}: the id stands here{before}: leave one report a study")
         if not isinstance(text, str):
             raise UserError(f'{place}: the report {text!r:.40} is no text: write "" where a system wrote nothing')
-        if len(text) > MAX_CHARACTERS:
-            raise UserError(f"{place}: a report of {len(text):,} characters; at most {MAX_CHARACTERS:,} are scored: is "
-                            "it one report? cut it")  # fmt: skip
+        if len(text) > MAX_CHARACTERS or len(text.split()) > MOST_WORDS:
+            raise UserError(f"{place}: a report of {len(text):,} characters; at most {MAX_CHARACTERS:,}, and "
+                            f"{MOST_WORDS:,} words, are scored: is it one report? cut it")  # fmt: skip
         if any("\ud800" <= sign <= "\udfff" for sign in id + text):
             raise UserError(f"{place} holds a half of a surrogate pair (\\ud800 to \\udfff), which is no character: "
                             "correct it")  # fmt: skip

@@ -1,7 +1,7 @@
 """Scores of every system, with one recipe: as a run recorded them where it did, else from the reports. No torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from r2gen.compare.agreement import RESCORE
 from r2gen.compare.source import Source
@@ -13,7 +13,7 @@ from r2gen.evaluate.statistics import Interval, bootstrap
 from r2gen.evaluate.study_sums import StudySums, sums_of_scores
 
 _ROUNDING = 1e-6
-_OTHER_MEAN = ("meteor",)  # the corpus value is not what its sums give (evaluate/study_sums.py)
+_SUMS_NOT_KEPT = ("meteor",)  # in metrics.json, so it is always scored from the reports
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,8 @@ class Scored:
     def intervals(self) -> dict[str, Interval]:
         """Every score with its interval; without ends where there are no sums of it."""
         found = bootstrap(self.sums)
-        return {name: _with_value(found.get(name), value) for name, value in self.scores.corpus.items()}
-
-
-def _with_value(found: Interval | None, value: float) -> Interval:
-    """The corpus value, as in a run's own table, between the ends found (METEOR's are of the mean over reports)."""
-    if found is None:
-        return Interval(value=value, low=None, high=None, draws=0)
-    return Interval(value=value, low=found.low, high=found.high, draws=found.draws)
+        return {name: found.get(name, Interval(value=value, low=None, high=None, draws=0))
+                for name, value in self.scores.corpus.items()}  # fmt: skip
 
 
 def score_systems(
@@ -44,10 +38,12 @@ def score_systems(
     for source in sources:
         scores = Scores(corpus={})
         for key, metric in metrics.items():
-            of_metric = _recorded(source, key, references) or score_reports({key: metric}, references, source.reports)
+            of_metric = _recorded(source, key, references)
+            if of_metric is None:
+                of_metric = _signed(source, key, score_reports({key: metric}, references, source.reports))
             scores = _joined(scores, of_metric, metric=key)
         sums = sums_of_scores(metrics, references, source.reports, scores)
-        _refuse_stale(source, scores, sums)
+        _refuse_stale(source, sums)
         found[source.name] = Scored(scores, sums)
     return found
 
@@ -55,7 +51,7 @@ def score_systems(
 def _recorded(source: Source, key: str, references: Mapping[str, str]) -> Scores | None:
     """What metrics.json holds of one metric; None where it was not scored so, or not report by report."""
     kept = source.recorded
-    if kept is None or key not in kept.signatures:
+    if kept is None or key not in kept.signatures or key in _SUMS_NOT_KEPT:
         return None
     names = [name for name in SCORES_OF.get(key, (key,)) if name in kept.corpus]
     per_report = {name: kept.per_report[name] for name in names if name in kept.per_report}
@@ -66,21 +62,27 @@ def _recorded(source: Source, key: str, references: Mapping[str, str]) -> Scores
                   signatures={key: kept.signatures[key]})  # fmt: skip
 
 
+def _signed(source: Source, key: str, scores: Scores) -> Scores:
+    """Scores made here, under the signature that metrics.json has: where that is another, systems do not agree."""
+    kept = source.recorded.signatures.get(key) if source.recorded is not None else None
+    return scores if kept is None else replace(scores, signatures=scores.signatures | {key: kept})
+
+
 def _joined(scores: Scores, more: Scores, *, metric: str) -> Scores:
     twice = sorted(scores.corpus.keys() & more.corpus.keys())
     if twice:
         raise UserError(f"metrics: {metric} gives {twice[0]}, which another metric has given: select one of them")
     return Scores(
         corpus=scores.corpus | more.corpus, per_report=scores.per_report | more.per_report,
-        details=scores.details | more.details, signatures=scores.signatures | more.signatures,
-        unavailable=scores.unavailable | more.unavailable,
+        details=scores.details | more.details, sums=scores.sums | more.sums,
+        signatures=scores.signatures | more.signatures, unavailable=scores.unavailable | more.unavailable,
     )  # fmt: skip
 
 
-def _refuse_stale(source: Source, scores: Scores, sums: Sequence[StudySums]) -> None:
+def _refuse_stale(source: Source, sums: Sequence[StudySums]) -> None:
+    kept = source.recorded.corpus if source.recorded is not None else {}
     for one in sums:
         for name, value in zip(one.names, one.of_all(), strict=True):
-            kept = scores.corpus.get(name)
-            if kept is not None and name not in _OTHER_MEAN and not abs(value - kept) < _ROUNDING:
-                raise UserError(f"{source.path}: metrics.json says {name} {kept:.4f} and its predictions give "
+            if name in kept and not abs(value - kept[name]) < _ROUNDING:
+                raise UserError(f"{source.path}: metrics.json says {name} {kept[name]:.4f} and its predictions give "
                                 f"{value:.4f}: score the run again (task=evaluate run_dir=DIR); {RESCORE}")  # fmt: skip

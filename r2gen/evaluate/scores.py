@@ -19,6 +19,8 @@ class Scores:
     per_report: dict[str, dict[str, float]] = field(default_factory=dict)  # score name to study id to value
     # metric to row (a finding, say) to column to value, None where there is none: too much for a table
     details: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
+    # score name to study id to the numbers that are added up over studies, where the corpus value is no mean
+    sums: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     signatures: dict[str, Signature] = field(default_factory=dict)  # by metric; scores compare only where it is equal
     unavailable: dict[str, str] = field(default_factory=dict)  # metric to why it has no value
 

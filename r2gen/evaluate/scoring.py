@@ -17,6 +17,7 @@ def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], 
     corpus: dict[str, float] = {}
     per_report: dict[str, dict[str, float]] = {}
     details: dict[str, dict[str, dict[str, float | None]]] = {}
+    sums: dict[str, dict[str, list[float]]] = {}
     signatures: dict[str, Signature] = {}
     unavailable: dict[str, str] = {}
     for key, metric in metrics.items():
@@ -31,8 +32,10 @@ def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], 
         corpus |= scores.corpus
         per_report |= scores.per_report
         details |= scores.details
+        sums |= scores.sums
         signatures |= scores.signatures
-    return Scores(corpus=corpus, per_report=per_report, details=details, signatures=signatures, unavailable=unavailable)
+    return Scores(corpus=corpus, per_report=per_report, details=details, sums=sums, signatures=signatures,
+                  unavailable=unavailable)  # fmt: skip
 
 
 def check_texts(metric: str, references: Mapping[str, str], reports: Mapping[str, str]) -> None:

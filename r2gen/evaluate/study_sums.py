@@ -1,6 +1,6 @@
 """What each study adds to a score: the sums from which a score of any resample of studies follows. Imports no torch.
 
-BLEU and findings are computed from summed counts, as over a corpus; other scores are means of per-report values.
+BLEU, METEOR and findings are computed from summed counts, as over a corpus; other scores are means over reports.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,6 +13,7 @@ from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from r2gen.evaluate.clinical_findings import NORMAL, RATES, SETS, CountsFindings
 from r2gen.evaluate.findings import PhantomFindings
 from r2gen.evaluate.labeler import OBSERVATIONS
+from r2gen.evaluate.meteor import Meteor, meteor_of_sums
 from r2gen.evaluate.nlg import Bleu, words
 from r2gen.evaluate.other_packages import SacreBleu
 from r2gen.evaluate.scores import Metric, Scores
@@ -23,7 +24,6 @@ Floats = NDArray[np.float64]
 
 _ORDER = 4  # the longest n-gram of BLEU-4
 _ROUNDING = 1e-9
-_MEANS_ALL_THE_SAME = ("meteor",)  # its corpus value is no mean: the jar adds up statistics over reports
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class StudySums:
 def sums_of_scores(
     metrics: Mapping[str, Metric], references: Mapping[str, str], reports: Mapping[str, str], scores: Scores
 ) -> list[StudySums]:
-    """The sums of every score that has some: BLEU, findings, and what is the mean of its per-report values.
+    """The sums of every score that has some: BLEU, METEOR, findings, and what is the mean of its per-report values.
 
-    METEOR is taken as that mean although its corpus value is none. A score that is neither is left out.
+    A score that is neither is left out.
     """
     found, known = list[StudySums](), set[str]()
     for metric in metrics.values():
@@ -64,12 +64,14 @@ def sums_of_scores(
             found.append(sacrebleu_sums(metric, references, reports))
         elif isinstance(metric, PhantomFindings):
             found.append(phantom_finding_sums(metric, references, reports))
+        elif isinstance(metric, Meteor) and metric.name in scores.sums:
+            found.append(meteor_sums(scores.sums[metric.name]))
     for one in found:
         known.update(one.names)
     for name, values in scores.per_report.items():
         if name in scores.corpus and name not in known and values:
             mean = sum(values.values()) / len(values)
-            if name in _MEANS_ALL_THE_SAME or abs(mean - scores.corpus[name]) < _ROUNDING:
+            if abs(mean - scores.corpus[name]) < _ROUNDING:
                 found.append(mean_sums(name, values, ids=references))
     return found
 
@@ -145,11 +147,22 @@ def phantom_finding_sums(
                      values=_phantom_findings)  # fmt: skip
 
 
+def meteor_sums(statistics: Mapping[str, Sequence[float]]) -> StudySums:
+    """METEOR, the corpus value of the jar. Sums: its statistics of each study."""
+    ids = tuple(sorted(statistics))
+    return StudySums(names=("meteor",), ids=ids, sums=np.array([statistics[id] for id in ids], dtype=np.float64),
+                     values=_meteor)  # fmt: skip
+
+
 def mean_sums(name: str, per_report: Mapping[str, float], *, ids: Sequence[str] | Mapping[str, str]) -> StudySums:
     """A score that is the mean of its values, over the studies that have one. Sums: value, and whether it is there."""
     in_order = tuple(sorted(ids))
     rows = [[per_report.get(id, 0.0), float(id in per_report)] for id in in_order]
     return StudySums(names=(name,), ids=in_order, sums=np.array(rows, dtype=np.float64), values=_mean)
+
+
+def _meteor(sums_RK: Floats) -> Floats:
+    return meteor_of_sums(sums_RK)[:, None]
 
 
 def _mean(sums_RK: Floats) -> Floats:

@@ -87,8 +87,6 @@ def interval_note(of_scores: Mapping[str, Mapping[str, Any]]) -> str:
     parts = [f"95 %: {max(ends['draws'] for ends in of_scores.values()):,} resamples of the studies"]
     if "cider" in of_scores:
         parts.append("CIDEr's document frequencies stay those of all references")
-    if "meteor" in of_scores:
-        parts.append("METEOR's is of the mean over reports, not of its corpus value")
     return "; ".join(parts)
 
 

@@ -71,7 +71,7 @@ function intervalNote(intervals) {
   if (!known) return "";
   const draws = Math.max(...Object.values(known).map((one) => one.draws));
   return h("p", { class: "small soft" }, `Under each score its 95 % interval: ${grouped(draws)} resamples of the studies; the lines of a column share one scale.`
-    + ("cider" in known ? " CIDEr's document frequencies stay those of all references." : "") + ("meteor" in known ? " METEOR's interval is of the mean over reports, not of its corpus value." : ""));
+    + ("cider" in known ? " CIDEr's document frequencies stay those of all references." : ""));
 }
 // Flat names and values: the recipe of the texts, then each metric's signature. Before format 2 of metrics.json a text.
 function signatureList(signatures, recipe) {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from compare_runs import TARGETS, references, write_run
+from smallest_run import run
 
 from r2gen.compare import task
 from r2gen.errors import UserError
@@ -18,11 +19,11 @@ OPTIONS = {"split": None, "rescore": False, "cleaner": None, "null_rows": ["cons
            "studies": 3, "differ_by": None}  # fmt: skip
 
 
-def compare(out: Path, *runs: object, typed: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
-    """comparison.json of `runs`; `typed` are overrides that count as typed, `options` are of the group compare."""
+def compare(out: Path, *runs: object, metrics: tuple[str, ...] = ("bleu", "rouge_l"), **options: Any) -> dict[str, Any]:
+    """comparison.json of `runs`, as if metrics had been typed; `options` are of the group compare."""
     config = {
         "runs": [str(run) for run in runs], "out": str(out), "compare": OPTIONS | options, "data": {},
-        "overrides": list(typed), "metrics": {name: {"_target_": target} for name, target in TARGETS.items()},
+        "overrides": ["metrics=..."], "metrics": {name: {"_target_": TARGETS[name]} for name in metrics},
     }  # fmt: skip
     assert task.compare(config) == 0
     return json.loads((out / "comparison.json").read_text(encoding="utf-8"))
@@ -44,7 +45,7 @@ def good(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def out(folder: Path, good: Path, poor: Path) -> Path:
     """The folder of the comparison of both."""
-    compare(folder / "out", good, poor)
+    compare(folder / "out", good, poor, metrics=tuple(TARGETS))
     return folder / "out"
 
 
@@ -169,3 +170,82 @@ def test_scores_that_are_not_of_the_reports_beside_them_are_refused(good: Path, 
     (poor / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     with pytest.raises(UserError, match=r"poor: metrics.json says bleu_4 0.9000 and its predictions give"):
         compare(tmp_path / "out", good, poor)
+
+
+def test_files_made_elsewhere_join_in(good: Path, tmp_path: Path):
+    of = references()
+    with (tmp_path / "mine.csv").open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([("id", "report"), *of.items()])
+    theirs = tmp_path / "r2gengpt"
+    theirs.mkdir()
+    (theirs / "test_result.json").write_text(json.dumps({id: [text] for id, text in of.items()}), encoding="utf-8")
+    (theirs / "test_refs.json").write_text(json.dumps({id: [text[:40]] for id, text in of.items()}), encoding="utf-8")
+    found = compare(tmp_path / "out", good, tmp_path / "mine.csv", f"theirs={theirs}", studies=0, null_rows=[])
+    assert {one["name"]: one["kind"] for one in found["systems"]} == {"good": "run", "mine": "file", "theirs": "file"}
+    assert found["scores"]["theirs"]["bleu_4"]["value"] == pytest.approx(1)  # against the run's references
+    assert any("theirs came with other references for 24 of 24 studies" in note for note in found["notes"])
+
+
+def test_a_file_alone_brings_its_references_or_is_refused(tmp_path: Path):
+    (tmp_path / "a.json").write_text(json.dumps(references()), encoding="utf-8")
+    with pytest.raises(UserError, match=r"none of runs=\[\.\.\.\] brings references: add a run folder"):
+        compare(tmp_path / "out", tmp_path / "a.json")
+    (tmp_path / "test_refs.json").write_text(json.dumps(references()), encoding="utf-8")
+    found = compare(tmp_path / "out", tmp_path / "a.json", studies=0)
+    assert found["pairs"] == []
+    assert any("no constant row" in note for note in found["notes"])
+
+
+def test_wrong_ids_are_named(good: Path, tmp_path: Path):
+    of = dict(list(references().items())[2:]) | {"stranger": "clear"}
+    lines = [json.dumps({"id": id, "report": text}) for id, text in of.items()]
+    (tmp_path / "wrong.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"wrong\.jsonl has 23 reports for 24 studies: only good .*; only wrong has stranger"
+    ):
+        compare(tmp_path / "out", good, tmp_path / "wrong.jsonl")
+
+
+@pytest.mark.parametrize(("runs", "message"), [
+    ([], r"needs runs=\[\.\.\.\]"),
+    (["{good}", "{good}"], r"two are called good: type 'runs=\[first=PATH,second=PATH\]'"),
+    (["constant={good}"], "constant is the name of a row of ours"),
+    (["<b>={good}"], r"'<b>' is no name for a table"),
+    (["{good}", "x={good}/nothing.csv"], r"nothing\.csv does not exist"),
+])  # fmt: skip
+def test_runs_that_cannot_be_used_are_refused(runs: list[str], message: str, good: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=message):
+        compare(tmp_path / "out", *(run.format(good=good) for run in runs))
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"split": "val"}, r"compare\.split=val: no split has scores in all runs \(good has test\)"),
+    ({"null_rows": ["best"]}, r"compare\.null_rows=best: choose of constant, random, nearest, shuffled"),
+    ({"null_rows": ["nearest"]}, r"no run has looked for the nearest films"),
+    ({"differ_by": "bleu"}, r"compare\.differ_by=bleu: .*choose of bleu_1"),
+])  # fmt: skip
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str, good: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=message):
+        compare(tmp_path / "out", good, **options)
+
+
+def test_null_rows_are_systems_where_they_are_asked_for(good: Path, tmp_path: Path):
+    found = compare(tmp_path / "out", good, null_rows=["constant", "random", "shuffled"], studies=0)
+    assert [one["name"] for one in found["systems"]] == ["good", "constant", "random", "good shuffled"]
+    assert found["scores"]["good shuffled"]["rouge_l"]["value"] < found["scores"]["good"]["rouge_l"]["value"]
+
+
+def test_a_folder_with_other_files_is_left_alone(good: Path, tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match=r"out=.* holds other files \(thesis\.tex, \.\.\.\)"):
+        compare(tmp_path, good, studies=0, null_rows=[])
+
+
+def test_the_command_takes_names(good: Path, tmp_path: Path):
+    typed = ["task=compare", f"runs=[one={good},two={good}]", "metrics=[bleu]", "compare.null_rows=[]", "out=here"]
+    done = run(*typed, cwd=tmp_path, smallest=False)
+    assert done.returncode == 0, done.stderr
+    assert "two against one\n  within noise: bleu_1" in done.stdout
+    refused = run("compare.studies=0", cwd=tmp_path, smallest=False)
+    assert refused.returncode == 2
+    assert "compare.studies=0 is for task=compare" in refused.stderr

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from r2gen.errors import UserError
 from r2gen.evaluate import meteor as module
-from r2gen.evaluate.meteor import Meteor
+from r2gen.evaluate.meteor import Meteor, meteor_of_sums
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow  # Java reads its table of paraphrases for 8 s, once for all tests here
@@ -37,11 +38,14 @@ def test_coco_captions_have_their_published_score(meteor: Meteor) -> None:
         pytest.skip("needs $R2GEN_SHARED")
     captions: dict[str, Any] = json.loads((folder / "res.json").read_text(encoding="utf-8"))
     several: dict[str, Any] = json.loads((folder / "gts.json").read_text(encoding="utf-8"))
-    corpus, per_report = meteor.score_references([several[id] for id in captions], [captions[id][0] for id in captions])
+    references = [several[id] for id in captions]
+    corpus, per_report, sums = meteor.score_references(references, [captions[id][0] for id in captions])
     published = json.loads((folder / "expected.json").read_text(encoding="utf-8"))["expected"]["METEOR"]
     print(f"1,000 COCO captions: METEOR {corpus:.7f}, deviation {abs(corpus - published):.1e}")
     assert corpus == pytest.approx(published, abs=1e-6)
     assert len(per_report) == 1000
+    ours = meteor_of_sums(np.array([*sums, np.sum(sums, axis=0)]))
+    assert ours == pytest.approx([*per_report, corpus], abs=1e-12)
 
 
 def test_a_report_equal_to_its_reference_scores_1_and_case_does_not_count(meteor: Meteor) -> None:
@@ -55,8 +59,9 @@ def test_a_report_equal_to_its_reference_scores_1_and_case_does_not_count(meteor
 )
 def test_an_awkward_report_scores_nothing_and_spoils_no_other(awkward: str, meteor: Meteor) -> None:
     references = {"a": NORMAL, "b": "no effusion .", "c": NORMAL}
-    per_report = meteor(references, {"a": NORMAL, "b": awkward, "c": NORMAL}).per_report["meteor"]
-    assert per_report == {"a": 1.0, "b": 0.0, "c": 1.0}
+    scores = meteor(references, {"a": NORMAL, "b": awkward, "c": NORMAL})
+    assert scores.per_report["meteor"] == {"a": 1.0, "b": 0.0, "c": 1.0}
+    assert meteor_of_sums(np.array([scores.sums["meteor"][id] for id in "abc"])) == pytest.approx([1, 0, 1])
 
 
 def test_newlines_and_separators_are_spaces(meteor: Meteor) -> None:
