@@ -205,11 +205,15 @@ class RunFolder:
         write_whole(self.run_file, json.dumps({**known, **facts}, indent=2) + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it: readers see the old one or the new one."""
+def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Write a file under a temporary name, then rename it: readers see the old one or the new one.
+
+    `mode` is what the umask leaves of it.
+    """
     temporary = path.with_name(f"{PARTIAL}{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as out:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())

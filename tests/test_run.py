@@ -79,6 +79,7 @@ def test_a_run_leaves_all_its_files_to_its_owner_alone(unbroken: Path):
         assert (unbroken / name).is_file(), name
     assert stat.S_IMODE(unbroken.stat().st_mode) == 0o700
     assert facts(unbroken)["status"] == "finished"
+    assert facts(unbroken)["peak_memory_gib"] > 0.1
     steps = [json.loads(line) for line in (unbroken / "train.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps if line["event"] == "step"] == list(range(1, STEPS + 1))
     kept = {path.name for path in (unbroken / "checkpoints").glob("step-*")}

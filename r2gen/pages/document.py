@@ -8,14 +8,12 @@ import hashlib
 import html
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r2gen.run_folder import PARTIAL
+from r2gen.run_folder import write_whole
 
 Row = dict[str, Any]  # one JSON object
 
@@ -26,7 +24,8 @@ DATA = '<script type="application/json" id="data">'
 def write_document(path: Path, *, title: str, scripts: Sequence[str], content: Row) -> Path:
     """Write the page whole or not at all, and give its path. `scripts` are files of this folder, run in their order;
     they find `content` as `data`."""
-    return _replace(path, _fill(title=title, scripts=scripts, content=content))
+    write_whole(path, _fill(title=title, scripts=scripts, content=content), mode=0o600)
+    return path
 
 
 def content_of(page: Path) -> Row:
@@ -63,16 +62,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(inner) for inner in value]
     return value
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write under a temporary name (readable by the owner only), then rename: a reader sees the old page or the new."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{PARTIAL}page-", suffix=".html")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as page:
-            page.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
