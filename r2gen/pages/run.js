@@ -84,20 +84,20 @@ function worded(found, studies) {
 function lookedThrough(found) {
   return !found || found.compared === found.train ? "" : h("p", { class: "small soft" }, `The nearest films were looked for among ${grouped(found.compared)} of ${grouped(found.train)} training studies.`);
 }
-function meanRows(scores) {
+function meanRows(labeler, scores) {
   const rates = ["precision", "recall", "f1"];
-  return ["micro_14", "macro_14", "micro_5", "macro_5"].filter((mean) => rates.some((rate) => `findings_${rate}_${mean}` in scores)).map((mean) =>
-    h("tr", {}, h("th", { scope: "row" }, `${mean.startsWith("micro") ? "Micro" : "Macro"} of ${mean.slice(6)}`), h("td", {}), h("td", {}), ...rates.map((rate) => h("td", {}, score(scores[`findings_${rate}_${mean}`])))));
+  return ["micro_14", "macro_14", "micro_5", "macro_5"].filter((mean) => rates.some((rate) => `${labeler}_${rate}_${mean}` in scores)).map((mean) =>
+    h("tr", {}, h("th", { scope: "row" }, `${mean.startsWith("micro") ? "Micro" : "Macro"} of ${mean.slice(6)}`), h("td", {}), h("td", {}), ...rates.map((rate) => h("td", {}, score(scores[`${labeler}_${rate}_${mean}`])))));
 }
-function findingTable(details, scores) {
-  const rows = Object.entries((details && details.model && details.model.findings) || {});
-  if (!rows.length) return "";
-  return h("details", {}, h("summary", {}, "Each finding"), h("p", { class: "small soft" }, "Support: references that have it. Stated: reports of the model that have it. A finding that no reference has is in no mean."),
+// A table for each metric that reads findings from the texts.
+function findingTables(details, scores) {
+  return Object.entries((details || {}).model || {}).map(([labeler, findings]) => h("details", {}, h("summary", {}, `Each finding${labeler in LABELERS && labeler !== "findings" ? `, ${LABELERS[labeler]}` : ""}`),
+    h("p", { class: "small soft" }, "Support: references that have it. Stated: reports of the model that have it. A finding that no reference has is in no mean."),
     scrolling("Each finding", h("table", {},
       h("thead", {}, h("tr", {}, ...["Finding", "Support", "Stated", "Precision", "Recall", "F1"].map((text) => h("th", { scope: "col" }, text)))),
-      h("tbody", {}, ...rows.map(([name, row]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, grouped(row.support)), h("td", {}, grouped(row.stated)),
+      h("tbody", {}, ...Object.entries(findings).map(([name, row]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, grouped(row.support)), h("td", {}, grouped(row.stated)),
         h("td", {}, score(row.precision)), h("td", {}, score(row.recall)), h("td", {}, score(row.f1))))),
-      h("tfoot", {}, ...meanRows(scores)))));
+      h("tfoot", {}, ...meanRows(labeler, scores))))));
 }
 function lastValidation() {
   const last = data.curves.validations[data.curves.validations.length - 1];
@@ -115,7 +115,7 @@ function showScores() {
   host.append(heading("scores", "Scores", h("span", { class: "soft small" }, `generation ${metrics.generation || "–"}, checkpoint ${metrics.checkpoint || "–"}`)));
   for (const [split, entry] of Object.entries(metrics.splits || {})) {
     const counted = plural(entry.studies, "study", "studies"), systems = entry.systems || {};
-    host.append(scorePanel(split, counted, entry, lookedThrough(entry.nearest), worded(entry.wording, entry.studies), references(entry.likelihood), findingTable(entry.details, systems.model || {})));
+    host.append(scorePanel(split, counted, entry, lookedThrough(entry.nearest), worded(entry.wording, entry.studies), references(entry.likelihood), ...findingTables(entry.details, systems.model || {})));
     if (entry.truncated) host.append(scorePanel(split, `${counted}, against references cut to ${entry.truncated.tokens} tokens of the language model`, entry.truncated));
   }
   for (const [split, why] of Object.entries(metrics.skipped || {})) host.append(empty(`${splitName(split)} split skipped: ${why}.`));

@@ -1,12 +1,14 @@
 // How scores are named and drawn.
 // Of findings the table has F1 alone; precision and recall stand under "Each finding".
 function inTable(key) { return !/^[a-z]+_(precision|recall)_(micro|macro)_/.test(key); }
-const METRICS = { rouge_l: "ROUGE-L", meteor: "METEOR", cider: "CIDEr", findings_f1: "Findings F1", findings_f1_normal: "F1 of normal", loss: "Loss" };
+const METRICS = { rouge_l: "ROUGE-L", meteor: "METEOR", cider: "CIDEr", findings_f1: "Findings F1", findings_f1_normal: "F1 of normal", sacrebleu: "sacreBLEU",
+  rouge_score_1: "rouge-score 1", rouge_score_2: "rouge-score 2", rouge_score_l: "rouge-score L", radgraph_simple: "RadGraph, simple", radgraph_partial: "RadGraph, partial", radgraph_complete: "RadGraph, complete" };
+const LABELERS = { findings: "Findings", chexbert: "CheXbert" };
 function metricName(key) {
   if (METRICS[key]) return METRICS[key];
   const bleu = /^bleu_?(\d)$/.exec(key);
-  const findings = /^findings_f1_(micro|macro)_(\d+)$/.exec(key);
-  if (findings) return `Findings F1, ${findings[1]} of ${findings[2]}`;
+  const labelled = /^(findings|chexbert)_f1_(micro|macro)_(\d+)$/.exec(key);
+  if (labelled) return `${LABELERS[labelled[1]]} F1, ${labelled[2]} of ${labelled[3]}`;
   return bleu ? `BLEU-${bleu[1]}` : (key.charAt(0).toUpperCase() + key.slice(1)).replace(/_/g, " ");
 }
 const SPLITS = { val: "Validation", test: "Test", train: "Training" };
