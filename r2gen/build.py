@@ -119,6 +119,7 @@ def assemble(config: Config, lm: LanguageModel, *, bf16: bool, device: torch.dev
     projector = instantiate(config["projector"], in_dim=vision.dim, out_dim=lm.dim)
     before, after = build_prompt(config["lm"], lm)
     model = ReportGenerator(vision=vision, projector=projector, lm=lm, before=before, after=after)
+    refuse_not_finite(model)
     tune = config["tune"]
     choose_trainable(
         model, vision=tune["vision"], vision_lora=build_lora(tune["lora"]), lm=tune["lm"]["mode"],
@@ -132,6 +133,15 @@ def assemble(config: Config, lm: LanguageModel, *, bf16: bool, device: torch.dev
     if config["lm"]["compile"]:
         compile_layers(model.lm.model)
     return placed(model, device, spread=config["lm"]["device_map"] is not None)
+
+
+def refuse_not_finite(model: ReportGenerator) -> None:
+    """Weights that are no numbers would train nothing, and write reports all the same."""
+    for name, parameter in model.named_parameters():
+        plain = not is_quantised(parameter) and not parameter.is_meta
+        if plain and not torch.isfinite(parameter).all():
+            option = f"{name.partition('.')[0]}.path"
+            raise UserError(f"{option}: {name} holds values that are no numbers: fetch these weights again")
 
 
 def placed(model: ReportGenerator, device: torch.device, *, spread: bool) -> ReportGenerator:

@@ -1,6 +1,7 @@
 """The words of a command before Hydra reads them: what it would answer badly is refused here. Imports no torch."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -22,6 +23,10 @@ FOLDERS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir")
 
 def refuse(words: list[str]) -> None:
     """Raise UserError naming the word that cannot be meant; what the options hold is checked once they are composed."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError("the folder that this is typed in is gone: go to one that is there") from error
     flags = [word for word in words if word.startswith("-")]
     sweep = bool({"-m", "--multirun"} & set(flags)) or any(word.startswith("hydra.mode=") for word in words)
     if "--resolve" in flags and not any(flag.partition("=")[0] in ("-c", "--cfg") for flag in flags):

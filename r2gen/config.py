@@ -6,7 +6,8 @@ Hydra merges YAML into the dataclasses of the schema, but lets `+key=` and `++ke
 
 import difflib
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -15,10 +16,13 @@ from omegaconf import MISSING
 from r2gen import targets
 from r2gen.errors import UserError, shown
 from r2gen.lm import prompt_pieces
+from r2gen.run_folder import flat
 from r2gen.schema import Config
 
 LARGEST = 2**31 - 1  # what every library here takes as a whole number
 DEEPEST = 30
+SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNORECASE)
+SHORTEST_SECRET = 12  # a shorter value may be any word
 DECODING = "r2gen.lm.decoding_profile.Decoding"
 # What build.py hands to a target besides its YAML.
 SUPPLIED = {"vision": frozenset[str](), "projector": frozenset({"in_dim", "out_dim"}), "data": frozenset[str](),
@@ -68,6 +72,17 @@ def check(config: dict[str, Any]) -> None:
     _check_deepspeed(config["trainer"]["deepspeed"])
 
 
+def refuse_secrets(config: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """Raise UserError where an option holds a token or password of the environment: config.yaml keeps options."""
+    secrets = {name: value for name, value in environment.items()
+               if SECRET.search(name) and len(value) >= SHORTEST_SECRET}  # fmt: skip
+    for name, value in flat(config):
+        for variable, secret in secrets.items():
+            if secret in str(value):
+                raise UserError(f"{name} holds the value of ${variable}, which config.yaml and run.json would keep: "
+                                f"leave it out; libraries read {variable} themselves")  # fmt: skip
+
+
 def _check_plain(value: Any, name: str, *, depth: int) -> None:
     """Only what every part can take, and JSON and YAML can keep."""
     if depth > DEEPEST:
@@ -110,7 +125,7 @@ def _check_fields(node: Any, schema: type, path: str) -> None:
         if not targets.accepts(value, annotation):
             raise UserError(f"{name}={shown(value)}: give {targets.describe(annotation)}")
         nested = [kind for kind in (hints[spec.name], *get_args(hints[spec.name])) if is_dataclass(kind)]
-        if nested and value is not None:
+        if nested and (value is not None or type(None) not in get_args(hints[spec.name])):
             _check_fields(value, nested[0], name + ".")  # type: ignore[arg-type]
 
 

@@ -43,7 +43,12 @@ def export(config: Config, device: torch.device, stop: StopRequest) -> None:
         out = Path(config["out"] or run_dir / "export")
         if (run_dir / EXPORTED).is_file():
             raise UserError(f"run_dir={run_dir} was exported already: export the run it came from")
-        if out.exists() and any(out.iterdir()) and not (out / EXPORTED).is_file():
+        try:
+            out.mkdir(parents=True, exist_ok=True, mode=0o700)
+            strangers = any(out.iterdir()) and not (out / EXPORTED).is_file()
+        except OSError as error:
+            raise UserError(f"out={out} cannot be used: {error.strerror}") from error
+        if strangers:
             raise UserError(f"out={out} holds other files: give an empty or a new folder")
         if config["quant"]["mode"] != "none" and config["tune"]["lm"]["mode"] == "lora":
             raise UserError("task=export: LoRA over a quantised language model cannot be merged into it: pass on the "

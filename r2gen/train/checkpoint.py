@@ -222,6 +222,9 @@ def load_trainable(model: nn.Module, checkpoint: Path) -> Mapping[str, torch.Ten
         if parameter.shape != tensors[name].shape:
             raise UserError(f"{file} is of another model: {name} is {list(tensors[name].shape)} there, "
                             f"{list(parameter.shape)} here")  # fmt: skip
+        if not tensors[name].isfinite().all():
+            raise UserError(f"{file}: {name} holds values that are no numbers: point checkpoints/{checkpoint.name} at "
+                            "an earlier checkpoint")  # fmt: skip
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])

@@ -20,6 +20,7 @@ from r2gen.vision.views import ConcatViews, MeanViews
 
 # B batch, V views, N films, H height, W width, P patches of a film, Q features of a study, D encoder width
 HEADS = frozenset({"head", "fc", "attn_pool", "fc_norm"})  # what timm's forward_features leaves out
+LARGEST_PX = 4096
 _BROKEN = (OSError, EOFError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError)  # on bad bytes
 
 
@@ -52,6 +53,12 @@ class TimmEncoder(nn.Module):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        if not 1 <= image_size_px <= LARGEST_PX:
+            raise UserError(f"vision.image_size_px={image_size_px}: give 1 to {LARGEST_PX:,} pixels")
+        if max_views < 1:
+            raise UserError(f"vision.max_views={max_views} must be more than 0")
+        if std is not None and std <= 0:
+            raise UserError(f"vision.std={std} must be more than 0: grays are divided by it")
         self.backbone = create_backbone(name, path, model_args or {}, file=file)
         for head in HEADS & {part for part, _ in self.backbone.named_children()}:
             setattr(self.backbone, head, nn.Identity())  # no feature passes it: it would only be stored and "trained"
@@ -179,6 +186,9 @@ def read_tensors(file: Path) -> dict[str, Any]:
         if file.suffix == ".safetensors":
             return load_file(file)
         tensors: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's text advises to run what the file holds
+        raise UserError(f"vision.path: {file} cannot be read as weights: it is damaged, not fetched through git "
+                        "lfs, or holds more than tensors") from error  # fmt: skip
     except _BROKEN as error:
         raise UserError(f"vision.path: {file} cannot be read as weights: {error}") from error
     if not isinstance(tensors, dict):
