@@ -271,18 +271,16 @@ def no_hang(seconds: int = 60) -> Iterator[None]:
 def at_work() -> Iterator[None]:
     """Hydra knows the schema, nothing is started, and no word typed here leaves a file where the tests run."""
     ConfigStore.instance().store(name="schema", node=Config)
-    before = {name: getattr(run.launch, name) for name in ("launch", "import_checkpoint")}
+    launch = run.launch.launch
     arguments, outer = sys.argv, GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        for name in before:
-            setattr(run.launch, name, lambda config, overrides: 0)
+        run.launch.launch = lambda config, overrides: 0
         try:
             yield
             assert not list(Path(folder).iterdir()), "a refused command left files"
         finally:
-            for name, function in before.items():
-                setattr(run.launch, name, function)
+            run.launch.launch = launch
             sys.argv, GlobalHydra.instance().hydra = arguments, outer
 
 
