@@ -107,4 +107,5 @@ class SlurmPlaces:
         if self.cluster != "slurm":
             return None
         job: Any = self.submitit.SlurmJob(folder=self.folder, job_id=queue_id)
-        return None if job.done() else SlurmJob(job)
+        ended = job.done(force_check=True) or job.state == "UNKNOWN"  # unknown: so long ago that SLURM has forgotten it
+        return None if ended else SlurmJob(job)

@@ -119,3 +119,23 @@ def test_as_many_jobs_at_once_as_gpus_carry(devices: int, n_jobs: int | None, at
     with pytest.raises(UserError, match="needs 4 GPUs, and this machine has 3"):
         places.start({"trainer": TRAINER | {"devices": 4}}, ["true"], tmp_path / "log", running=0)
     assert places.start({"trainer": TRAINER | {"device": "cpu"}}, ["true"], tmp_path / "log", running=0).gpus == []
+
+
+def test_jobs_in_a_queue_stay_there_when_the_command_is_left(tmp_path: Path):
+    pool, places = sweep(tmp_path, {"seed=1": "import time; time.sleep(60)"})
+    start = places.start
+    started = []
+
+    def queued(*arguments, running):
+        started.append(start(*arguments, running=running))
+        started[0].queue_id = "4711"
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        return started[0]
+
+    places.start = queued
+    pool.run()
+    (job,) = SweepFolder(tmp_path).read().jobs
+    assert (job.state, job.queue_id) == ("running", "4711"), "the next command asks for it by that number"
+    assert started[0].poll() is None
+    started[0].process.kill()
+    started[0].process.wait()

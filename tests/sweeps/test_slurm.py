@@ -55,20 +55,35 @@ def task_of(controller: int) -> int:
     return int(children.read_text().split()[0])
 
 
-def test_the_sbatch_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for name, says in (("sbatch", "Submitted batch job 4711"), ("srun", "")):
-        (tmp_path / name).write_text(f"#!/bin/sh\necho '{says}'\n")
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with SLURM's commands as far as they are asked here; `state` holds what sacct says of the job."""
+    says = {"sbatch": "echo Submitted batch job 4711", "srun": "",
+            "sacct": f"echo 'JobID|State|NodeList'; echo \"4711|$(cat {tmp_path}/state)|node1\""}  # fmt: skip
+    for name, script in says.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_the_sbatch_file_and_a_job_found_again(cluster: Path):
     options = {"timeout_min": 600, "cpus_per_task": 8, "mem_gb": 64, "slurm_partition": "gpu",
                "slurm_additional_parameters": {"requeue": True}}  # fmt: skip
-    places = SlurmPlaces(tmp_path / "slurm", cluster="slurm", n_jobs=None, options=options)
-    job = places.start({"trainer": {"devices": 2, "device": "auto"}}, ["true"], tmp_path / "log", running=0)
+    places = SlurmPlaces(cluster / "slurm", cluster="slurm", n_jobs=None, options=options)
+    config = {"trainer": {"devices": 2, "device": "auto"}}
+    job = places.start(config, ["true"], cluster / "log", running=0)
     assert job.queue_id == "4711"
-    sbatch = (tmp_path / "slurm" / "4711_submission.sh").read_text()
+    sbatch = (cluster / "slurm" / "4711_submission.sh").read_text()
     for line in ("--gpus-per-node=2", "--time=600", "--cpus-per-task=8", "--mem=64GB", "--partition=gpu",
                  "--signal=USR2@90", "--nodes=1", "--requeue", "--job-name=r2gen"):  # fmt: skip
         assert f"#SBATCH {line}\n" in sbatch
+
+    (cluster / "state").write_text("RUNNING")
+    later = SlurmPlaces(cluster / "slurm", cluster="slurm", n_jobs=None, options=options)
+    assert later.adopt("4711").poll() is None, "the next command of the same sweep watches it, and queues no other"
+    (cluster / "state").write_text("CANCELLED")
+    assert later.adopt("4711") is None
 
 
 def test_a_request_that_comes_twice_at_once_is_one(tmp_path: Path):
