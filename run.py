@@ -18,7 +18,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from r2gen import command, command_line, launch, manual, messages, ranks, standalone
+from r2gen import checked, command_line, launch, manual, messages, ranks, standalone
 from r2gen.errors import DONE, FIXABLE
 from r2gen.r2gengpt.configuration import configuration as import_configuration
 from r2gen.schema import Config
@@ -48,8 +48,8 @@ def run_job(composed: DictConfig) -> int:
     if OmegaConf.select(composed, "task") == "import":
         found, kept = import_configuration(composed, overrides)
         return launch.launch(found, overrides=kept)
-    choices = command.group_choices(HydraConfig.get().runtime.choices)
-    plain = command.configuration(composed, choices, overrides)
+    choices = checked.group_choices(HydraConfig.get().runtime.choices)
+    plain = checked.configuration(composed, choices, overrides)
     if plain["task"] in standalone.TASKS:
         return standalone.TASKS[plain["task"]].work(plain | {"overrides": overrides})
     if plain["task"] == "compose":

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from r2gen import command, launch, messages, provenance
+from r2gen import checked, launch, messages, provenance
 from r2gen.errors import Illegal, UserError
 from r2gen.run_folder import RunFolder
 
@@ -63,11 +63,11 @@ def compose_cell(overrides: Sequence[str], compose: Compose) -> Cell:
     try:
         composed = compose(given)
         HydraConfig.instance().set_config(composed)  # for ${hydra:runtime.choices.lm}
-        choices = command.group_choices(composed.hydra.runtime.choices)
+        choices = checked.group_choices(composed.hydra.runtime.choices)
         with open_dict(composed):
             del composed["hydra"]
         task = str(OmegaConf.select(composed, "task"))
-        return cell_of(command.configuration(composed, choices, typed), typed=typed, for_hydra=given)
+        return cell_of(checked.configuration(composed, choices, typed), typed=typed, for_hydra=given)
     except Illegal as error:
         return Cell(typed, given, choices, task=task, refusal=str(error), skipped=True)
     except Exception as error:
