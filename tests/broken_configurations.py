@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import run  # noqa: E402
-from r2gen import command as by_command  # noqa: E402
+from r2gen import checked  # noqa: E402
 from r2gen import command_line, compat, config, messages, targets  # noqa: E402
 from r2gen.errors import UserError  # noqa: E402
 from r2gen.run_folder import flat  # noqa: E402
@@ -160,7 +160,7 @@ def answer(command: Command) -> tuple[int, str, dict[str, Any] | None]:
             choices = by_command.group_choices(cfg.hydra.runtime.choices)
             with open_dict(cfg):
                 del cfg["hydra"]
-            return 0, "", by_command.configuration(cfg, choices, [])
+            return 0, "", checked.configuration(cfg, choices, [])
         except Exception as error:
             return run.refuse(error), said.getvalue(), None
 
