@@ -32,6 +32,7 @@ tasks
   task=compare    'runs=[DIR,DIR,name=reports.csv]': intervals, paired tests, tables, a page (docs/compare.md)
   task=compose    which run a command would be, and whether it is there; with -m one line a job
   task=status     sweep=DIR: where a sweep stands
+  task=audit      data=NAME data.root=DIR: lengths, words, films, and what of val and test stands in training
   task=prepare    data=mimic_cxr data.root=DIR: an annotation from MIMIC-CXR's tables and raw reports
 """
 EXAMPLES = """\
@@ -56,6 +57,7 @@ VALUES: tuple[tuple[str, type, str], ...] = (
     ("evaluate.", schema.EvaluateConfig, "config.yaml"),
     ("prepare.", schema.PrepareConfig, "config.yaml"),
     ("compare.", schema.CompareConfig, "config.yaml"),
+    ("audit.", schema.AuditConfig, "config.yaml"),
     ("trainer.", schema.TrainerConfig, "trainer/zero0.yaml"),
     ("lm.", schema.LmConfig, "lm/tiny.yaml"),
     ("tune.", schema.TuneConfig, "tune/deep.yaml"),
@@ -87,7 +89,7 @@ def _values(prefix: str, kind: type, file: Path) -> Iterator[str]:
     """One line a value: its name, its default, its choices, and the comment behind it in the schema or the YAML."""
     written = file.read_text(encoding="utf-8")
     defaults: dict[str, Any] = yaml.safe_load(written)
-    if prefix in ("evaluate.", "prepare.", "compare."):
+    if prefix in ("evaluate.", "prepare.", "compare.", "audit."):
         defaults = defaults[prefix.removesuffix(".")]
     comments = dict(YAML_COMMENT.findall(written)) | dict(COMMENT.findall(inspect.getsource(kind)))
     for spec in fields(kind):

@@ -155,9 +155,16 @@ class CompareConfig:
 
 
 @dataclass
+class AuditConfig:
+    """How closely task=audit looks (r2gen/data/audit.py)."""
+
+    films: int | None = MISSING  # of a split, evenly spread; 0: none, null: all
+
+
+@dataclass
 class Config:
     task: str = one_of("train", "evaluate", "generate", "check", "import", "export", "prepare", "compose", "status",
-                       "compare", "dashboard")  # fmt: skip
+                       "compare", "audit", "dashboard")  # fmt: skip
     seed: int = MISSING
     run_dir: str | None = MISSING  # null: outputs/<task>-<experiment or lm-data>-<8 hex>
     fresh: bool = MISSING
@@ -165,7 +172,7 @@ class Config:
     images: list[str] = MISSING  # films of one study, for task=generate
     checkpoint: str | None = MISSING  # R2GenGPT's file, for task=import
     sweep: str | None = MISSING  # the folder of a sweep, for task=status and task=dashboard
-    out: str | None = MISSING  # the folder that task=export or task=compare writes
+    out: str | None = MISSING  # the folder that task=export, compare or audit writes
     runs: list[str] = MISSING  # run folders and files of reports, for task=compare
     lm: LmConfig = MISSING
     quant: QuantConfig = MISSING
@@ -178,5 +185,6 @@ class Config:
     evaluate: EvaluateConfig = MISSING
     prepare: PrepareConfig = MISSING
     compare: CompareConfig = MISSING
+    audit: AuditConfig = MISSING
     metrics: dict[str, Any] = MISSING
     logger: dict[str, Any] = MISSING

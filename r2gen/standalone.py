@@ -26,7 +26,14 @@ def compare(config: dict[str, Any]) -> int:
     return task.compare(config)
 
 
+def audit(config: dict[str, Any]) -> int:
+    from r2gen.data import audit  # nor for Pillow
+
+    return audit.audit(config)
+
+
 TASKS = {
+    "audit": Standalone(audit, reads=("data", "audit", "out"), own=("audit",)),
     "compare": Standalone(compare, reads=("runs", "compare", "data", "metrics", "out"), own=("runs", "compare")),
     "prepare": Standalone(prepare, reads=("data", "prepare", "fresh"), own=("prepare",)),
     "status": Standalone(status, reads=("sweep",), own=("sweep",)),

@@ -1,0 +1,68 @@
+"""task=audit counts what of val and test stands in training, and says what it could not compare."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from smallest_run import run
+
+from r2gen.data.annotation import AnnotatedReports
+from r2gen.data.audit import looked_through
+from r2gen.data.phantom import VERSION, Phantom
+
+TRAIN = ["No effusion.", "no  effusion .", "The heart is large. The lungs are clear."]
+VAL = ["No effusion.", "No pneumothorax, no effusion."]
+
+
+def write(root: Path, **more: Any) -> Path:
+    """Five studies of one film each; val's first film has the pixels of training's first, under another name."""
+    annotation: dict[str, list[dict[str, Any]]] = {"train": [], "val": []}
+    for split, reports in (("train", TRAIN), ("val", VAL)):
+        for number, report in enumerate(reports):
+            film = f"{split}{number}.png"
+            gray = np.random.default_rng(number).integers(0, 256, (8, 6 + number), dtype=np.uint8)
+            (root / "images").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(gray if film != "val1.png" else gray // 64).save(root / "images" / film)
+            annotation[split].append({"id": film[:-4], "report": report, "image_path": [film], **more})
+    (root / "annotation.json").write_text(json.dumps(annotation))
+    return root
+
+
+def test_reports_words_and_films_that_stand_in_training_are_counted(tmp_path: Path) -> None:
+    data = AnnotatedReports(root=str(write(tmp_path)), cleaner="iu_xray")
+    found = looked_through(data, films=None)["splits"]
+    train, val = found["train"]["reports"], found["val"]["reports"]
+    assert (train["studies"], train["distinct"], train["most_common"], train["in_training"]) == (3, 2, 2, 2)
+    assert (val["distinct"], val["in_training"], found["val"]["ids_in_training"]) == (2, 1, ["val0"])
+    assert val["unknown_words"] == pytest.approx(1 / 8)  # pneumothorax, of eight
+    assert val["unknown_different"] == pytest.approx(1 / 4)
+    films = found["val"]["films"]
+    assert (films["looked_at"], films["in_training"], films["blank"]) == (2, 1, 1)
+    assert (films["shortest_px"], films["longest_px"], films["views"]) == (6, 8, {"1": 2})
+
+
+def test_films_are_looked_at_by_whole_studies_evenly_spread() -> None:
+    data = Phantom(seed=0, train_studies=100, val_studies=10, test_studies=0, size_px=32, version=VERSION)
+    found = looked_through(data, films=50)["splits"]
+    assert (found["train"]["films"]["looked_at"], found["train"]["films"]["films"]) == (50, 200)
+    assert found["val"]["films"]["looked_at"] == 20
+    assert "test" not in found
+
+
+def test_the_command_writes_a_table_and_a_file_and_needs_no_run(tmp_path: Path) -> None:
+    root = write(tmp_path / "data", study_id=None)
+    done = run("task=audit", "data=iu_xray", f"data.root={root}", cwd=tmp_path, smallest=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"stand in training \(again\) +2 \(66\.7%\) +1 \(50\.0%\)", done.stdout), done.stdout
+    assert "splits: unknown whether a patient stands in two (subject_id in 0 of 5 entries)" in done.stdout
+    (written,) = tmp_path.glob("outputs/audit-iu_xray-*/audit.json")
+    assert written.parent.stat().st_mode & 0o077 == 0
+    assert json.loads(written.read_text())["splits"]["val"]["ids_in_training"] == ["val0"]
+    refused = run("task=audit", "audit.films=-1", cwd=tmp_path, smallest=False)
+    assert (refused.returncode, "audit.films=-1" in refused.stderr) == (2, True)
+    refused = run("task=audit", "lm=llama2", cwd=tmp_path, smallest=False)
+    assert (refused.returncode, "it reads data, audit, out only" in refused.stderr) == (2, True)
