@@ -94,6 +94,8 @@ class Labeler:
     """The published labeler from its files, on the GPU while it labels where there is one."""
 
     def __init__(self, checkpoint: Path, bert: Path, *, batch_size: int) -> None:
+        if not checkpoint.is_file():
+            raise UserError(f"metrics.chexbert.path={checkpoint} is no file: give chexbert.pth")
         for file in (bert / "config.json", bert / "vocab.txt"):
             if not file.is_file():
                 raise UserError(f"metrics.chexbert.bert={bert}: there is no {file.name} in it: give the folder of "

@@ -155,6 +155,8 @@ def test_files_that_are_none_are_refused(tmp_path: Path, checkpoint: Path, bert:
     (tmp_path / "text").write_text("no checkpoint")
     with pytest.raises(UserError, match="cannot be read as tensors"):
         CheXbert(path=str(tmp_path / "text"), bert=str(bert))
+    with pytest.raises(UserError, match="is no file"):
+        CheXbert(path=str(tmp_path), bert=str(bert))
     with pytest.raises(UserError, match=r"there is no config\.json in it"):
         CheXbert(path=str(checkpoint), bert=str(tmp_path))
     with pytest.raises(UserError, match=r"needs metrics\.chexbert\.bert=FOLDER"):
