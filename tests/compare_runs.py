@@ -35,8 +35,9 @@ def write_run(folder: Path, reports: Mapping[str, str], *, seed: int = 0, projec
     config = {"seed": seed, "data": DATA, "projector": {"kind": projector}, "lm": {"path": None},
               "metrics": {name: {"_target_": target} for name, target in TARGETS.items()},
               "evaluate": {"nearest_studies": 20}, "choices": {"lm": "tiny", "projector": projector}}  # fmt: skip
+    facts = {"format": FORMAT, "git": {"revision": None}, "status": "finished", "overrides": []}
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    (folder / "run.json").write_text(json.dumps({"format": FORMAT, "status": "finished"}), encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps(facts), encoding="utf-8")
     header = {"checkpoint": "step-1 abc", "profile": "greedy", "data_hash": RECIPE["data"]}
     write_predictions(predictions_file(folder, "test", "greedy"), header,
                       [Prediction(id, report, of[id], 5, "stop", 0.1) for id, report in reports.items()])  # fmt: skip

@@ -121,9 +121,16 @@ def meteor_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     harmonic = np.divide(precision * recall, mean, out=np.zeros_like(mean), where=mean > 0)
     chunks, both = sums[:, 20], sums[:, 21:23]
     pieces = np.divide(chunks, both.mean(axis=1), out=np.zeros_like(chunks), where=both.sum(axis=1) > 0)
-    whole = (both == words).all(axis=1) & (chunks == 1)
-    score: NDArray[np.float64] = harmonic * (1 - _PENALTY * np.where(whole, 0.0, pieces) ** _PENALTY_POWER)
+    score: NDArray[np.float64] = harmonic * (1 - _PENALTY * pieces**_PENALTY_POWER)
     return score
+
+
+def _added_up(answer: str) -> list[float]:
+    """The jar's statistics of one report as it adds them up: a report matched whole has no chunk."""
+    numbers = [float(number) for number in answer.split()]
+    if numbers[20] == 1 and numbers[21:23] == numbers[0:2]:
+        numbers[20] = 0.0
+    return numbers
 
 
 class _NoAnswerError(Exception):
@@ -166,7 +173,7 @@ class _Jar:
         *per_report, corpus = map(float, self._ask(" ||| ".join(("EVAL", *statistics)), answers=len(lines) + 1))
         if not all(map(math.isfinite, (corpus, *per_report))):
             raise _NoAnswerError("the jar gave a score that is no number")
-        return corpus, per_report, [[float(number) for number in answer.split()] for answer in statistics]
+        return corpus, per_report, [_added_up(answer) for answer in statistics]
 
     def _ask(self, question: str, *, answers: int) -> list[str]:
         """Write and read at once, so that neither pipe fills up; the deadline starts again at every sign of life."""

@@ -61,7 +61,9 @@ def test_an_awkward_report_scores_nothing_and_spoils_no_other(awkward: str, mete
     references = {"a": NORMAL, "b": "no effusion .", "c": NORMAL}
     scores = meteor(references, {"a": NORMAL, "b": awkward, "c": NORMAL})
     assert scores.per_report["meteor"] == {"a": 1.0, "b": 0.0, "c": 1.0}
-    assert meteor_of_sums(np.array([scores.sums["meteor"][id] for id in "abc"])) == pytest.approx([1, 0, 1])
+    sums = np.array([scores.sums["meteor"][id] for id in "abc"])
+    assert meteor_of_sums(sums) == pytest.approx([1, 0, 1])
+    assert meteor_of_sums(sums.sum(axis=0, keepdims=True)) == pytest.approx(scores.corpus["meteor"], abs=1e-12)
 
 
 def test_newlines_and_separators_are_spaces(meteor: Meteor) -> None:
