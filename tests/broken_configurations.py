@@ -36,8 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import run  # noqa: E402
-from r2gen import checked  # noqa: E402
-from r2gen import command_line, compat, config, messages, targets  # noqa: E402
+from r2gen import checked, command_line, compat, config, messages, targets  # noqa: E402
 from r2gen.errors import UserError  # noqa: E402
 from r2gen.run_folder import flat  # noqa: E402
 from r2gen.schema import Config  # noqa: E402
@@ -157,7 +156,7 @@ def answer(command: Command) -> tuple[int, str, dict[str, Any] | None]:
             cfg = copy.deepcopy(composed(command.choices))
             overrides = OverridesParser.create().parse_overrides(messages.for_hydra(command.values))
             ConfigLoaderImpl._apply_overrides_to_config(overrides, cfg)
-            choices = by_command.group_choices(cfg.hydra.runtime.choices)
+            choices = checked.group_choices(cfg.hydra.runtime.choices)
             with open_dict(cfg):
                 del cfg["hydra"]
             return 0, "", checked.configuration(cfg, choices, [])
