@@ -53,7 +53,7 @@ def run_of(
     choices = {"lm": cell.lm, "quant": cell.quant, "vision": "swin_base", "data": "iu_xray", "generation": "greedy"}
     overrides = [f"lm={cell.lm}", f"quant={cell.quant}", f"trainer.learning_rate={cell.rate}", f"seed={cell.seed}"]
     config = {"seed": cell.seed, "trainer": {"learning_rate": float(cell.rate), "devices": 2}, "choices": choices,
-              "lm": {"path": f"/models/{cell.lm}"}}  # fmt: skip
+              "lm": {"path": f"/models/{cell.lm}"}, "data": {"root": "/data/iu_xray"}}  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     write(folder / "run.json", {
         "format": 1, "task": "train", "status": "finished", "reason": None, "overrides": overrides,
