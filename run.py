@@ -19,7 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from r2gen import checked, command_line, launch, manual, messages, ranks, standalone
-from r2gen.errors import DONE, FIXABLE
+from r2gen.errors import DONE, FIXABLE, printable
 from r2gen.r2gengpt.configuration import configuration as import_configuration
 from r2gen.schema import Config
 from r2gen.sweeps import cells
@@ -60,7 +60,7 @@ def run_job(composed: DictConfig) -> int:
 
 def refuse(error: Exception) -> int:
     """Print what is wrong with the command as one message, without a traceback; another error goes on."""
-    print(f"error: {messages.in_words(error)}", file=sys.stderr)
+    print(f"error: {printable(messages.in_words(error))}", file=sys.stderr)
     return FIXABLE
 
 
@@ -84,4 +84,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # what read this command's output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = DONE
+    sys.exit(status)

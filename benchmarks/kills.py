@@ -95,7 +95,7 @@ class Watch:
     """In a process of a run: tells each file event, and waits to be killed at one."""
 
     def __init__(self, process: str, pipe: int, moment: Moment | None) -> None:
-        self.process, self.pipe, self.count = process, pipe, 0
+        self.process, self.pipe, self.count, self.pid = process, pipe, 0, os.getpid()
         event = moment.event if moment is not None else None
         mine = event is not None and event.process == process
         self.number = event.number if event is not None and mine else -1
@@ -106,7 +106,7 @@ class Watch:
         os.write(self.pipe, ("\t".join([self.process, *words]) + "\n").encode())
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in WATCHED or "/run/" not in str(arguments[:2]):
+        if event not in WATCHED or "/run/" not in str(arguments[:2]) or os.getpid() != self.pid:  # a rank has its own
             return
         self.tell(event, *map(str, arguments[:2]))
         if self.count == self.number:

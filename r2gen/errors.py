@@ -11,6 +11,13 @@ class Illegal(UserError):
     """Choices that a rule says do not go together: in a sweep a skipped job, and not a failed one."""
 
 
+def printable(text: str) -> str:
+    """Text for a terminal: what would move its cursor, colour it or set its title is spelt out (\\x1b)."""
+    return "".join(
+        sign if sign.isprintable() or sign == "\n" else sign.encode("unicode_escape").decode() for sign in text
+    )
+
+
 def shown(value: object) -> str:
     """A value for a message, as one would type it: short, on one line, printable."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -29,27 +29,26 @@ class Parameter:
 
 
 def parameters(target: Any, option: str = "_target_") -> dict[str, Parameter]:
-    """The keyword parameters of a class or function `r2gen.module.name`.
+    """The keyword parameters of a class `r2gen.module.name`.
 
     Raises UserError where the name lies outside r2gen or does not exist.
     """
-    node = _definition(target, option)
-    return _of_class(node) if isinstance(node, ast.ClassDef) else _of_function(node.args)
+    return _of_class(_definition(target, option))
 
 
 def methods(target: Any, option: str = "_target_") -> set[str]:
-    """The names of the functions that a class defines itself; none of a function."""
+    """The names of the functions that a class defines itself."""
     return {item.name for item in _definition(target, option).body if isinstance(item, ast.FunctionDef)}
 
 
-def _definition(target: Any, option: str) -> ast.ClassDef | ast.FunctionDef:
+def _definition(target: Any, option: str) -> ast.ClassDef:
     if not isinstance(target, str):
         raise UserError(f"{option}: _target_={shown(target)}: give the name of a class in r2gen")
     return _found(target, option)
 
 
 @cache
-def _found(target: str, option: str) -> ast.ClassDef | ast.FunctionDef:
+def _found(target: str, option: str) -> ast.ClassDef:
     module, _, name = target.rpartition(".")
     if target.split(".")[0] != "r2gen" or not module:
         raise UserError(f"{option}: _target_={shown(target)} is not in r2gen: a configuration may build nothing else")
@@ -58,9 +57,9 @@ def _found(target: str, option: str) -> ast.ClassDef | ast.FunctionDef:
     if not parts or not all(part.isidentifier() for part in parts) or not source.is_file():
         raise UserError(f"{option}: _target_={shown(target)}: there is no module {shown(module)}")
     for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+        if isinstance(node, ast.ClassDef) and node.name == name:  # no function: some write files, or start processes
             return node
-    raise UserError(f"{option}: _target_={shown(target)}: {module} has no class or function {shown(name)}")
+    raise UserError(f"{option}: _target_={shown(target)}: {module} has no class {shown(name)}")
 
 
 def instantiate(node: dict[str, Any], **supplied: Any) -> Any:

@@ -12,7 +12,7 @@ from r2gen import dist
 from r2gen.build import Job, build_evaluation, build_job, build_logger, decoding_name, loop_settings
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import steps_for
-from r2gen.errors import UserError
+from r2gen.errors import UserError, printable
 from r2gen.evaluate.evaluation import Evaluation, read_metrics
 from r2gen.evaluate.tables import table_of
 from r2gen.model.tune import size_table, sizes
@@ -79,7 +79,7 @@ def generate(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Print the report of one study's films."""
     if dist.is_first():
         run = TrainedRun(Path(config["run_dir"]), config=config, device=device)
-        print(run.generate(config["images"]), flush=True)
+        print(printable(run.generate(config["images"])), flush=True)
     dist.barrier()
 
 

@@ -14,7 +14,7 @@ import yaml
 from r2gen import dist, tasks
 from r2gen.build import pick_device
 from r2gen.check.task import check
-from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
+from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError, printable
 from r2gen.exhausted import ran_out
 from r2gen.export import export
 from r2gen.r2gengpt.importing import import_checkpoint
@@ -59,7 +59,7 @@ def _end_of(config: dict[str, Any], stop: StopRequest) -> tuple[int, str | None]
         if why is None:
             traceback.print_exc()
             return DEFECT, f"{type(error).__name__}: {error}"
-        print(f"error: {why}", file=sys.stderr, flush=True)
+        print(f"error: {printable(why)}", file=sys.stderr, flush=True)
         return FIXABLE, why
 
 

@@ -184,7 +184,7 @@ REFUSED = [
     (["vision.nam=x"], "unknown option vision.nam: did you mean vision.name?"),
     (["vision.image_size_px=big"], "vision.image_size_px=big"),
     (["vision._target_=os.system"], "not in r2gen"),
-    (["vision._target_=r2gen.vision.encoder.Nothing"], "has no class or function Nothing"),
+    (["vision._target_=r2gen.vision.encoder.Nothing"], "has no class Nothing"),
     (["generation.num_beam=3"], "did you mean generation.num_beams?"),
     (["trainer.deepspeed.gradient_clipping=1"], "trainer.gradient_clipping"),
     (["trainer.deepspeed.zero_optimisation={stage: 1}"], "did you mean trainer.deepspeed.zero_optimization?"),

@@ -153,15 +153,6 @@ def test_kill_9_while_training_loses_nothing_but_time(plain: Path, tmp_path: Pat
     assert same_result(plain, tmp_path / "run")
 
 
-def test_kill_9_while_a_checkpoint_is_written_leaves_the_earlier_ones(plain: Path, tmp_path: Path):
-    process = subprocess.Popen(command(*UNBROKEN), cwd=tmp_path, stdout=subprocess.DEVNULL)
-    checkpoints = tmp_path / "run" / "checkpoints"
-    end_when(process, signal.SIGKILL, lambda: any(checkpoints.glob(".partial-step-0000001*")))
-    assert run(*UNBROKEN, cwd=tmp_path).returncode == 0
-    assert same_result(plain, tmp_path / "run")
-    assert not list(checkpoints.glob(".partial*"))
-
-
 def test_two_epochs_and_two_more_are_four(tmp_path: Path):
     """With a constant rate: a cosine over two epochs is another schedule than one over four."""
     steady = ("trainer.schedule=constant", "evaluate.every=1")

@@ -1,11 +1,10 @@
 """A comparison as text: for the terminal, Markdown, LaTeX and CSV. Imports no torch."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import fill
 
 from r2gen.compare.comparison import Comparison, Interval, JoinedPair, Pair
+from r2gen.csv_text import csv_text
 from r2gen.evaluate.recipe import signature_lines
 from r2gen.evaluate.tables import COLUMNS, LEFT_OUT, WIDTH
 
@@ -110,25 +109,17 @@ def csv_of_scores(found: Comparison) -> str:
              for name, scores in part.scores.items()]  # fmt: skip
     lines = [[name, kind, part, studies, score, one.value, one.low, one.high]
              for name, kind, part, studies, scores in rows for score, one in scores.items()]  # fmt: skip
-    return _csv(["system", "kind", "studies_of", "studies", "score", "value", "low", "high"], lines)
+    return csv_text(["system", "kind", "studies_of", "studies", "score", "value", "low", "high"], lines)
 
 
 def csv_of_pairs(found: Comparison) -> str:
     """A line for every two systems and score."""
-    return _csv(
+    return csv_text(
         ["first", "second", "over", "score", "difference", "low", "high", "p", "p_holm", "within_noise"],
         [[pair.first, pair.second, over, pair.score, pair.difference.value, pair.difference.low, pair.difference.high,
           pair.p, pair.p_holm, "yes" if pair.within_noise else "no"]
          for over, pairs in (("studies", found.pairs), ("seeds", found.joined_pairs)) for pair in pairs],
     )  # fmt: skip
-
-
-def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _cells(columns: Mapping[str, Mapping[str, Interval]]) -> Cells:

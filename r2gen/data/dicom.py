@@ -20,6 +20,7 @@ INSTALL = "pip install 'r2gen[dicom]'"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 # Start of a JPEG 2000 codestream, then the ends and starts of columns and rows: decoders make room for them at once.
 _JPEG_2000_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4})", re.DOTALL)
+_DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom inflates such a file whole, before a tag of it can be looked at
 Floats = npt.NDArray[np.float64]
 
 
@@ -45,6 +46,9 @@ def read_dicom(path: Path) -> Image.Image:
     from pydicom.errors import InvalidDicomError
 
     try:
+        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
+            raise NoFilm("it is deflated as a whole, and nothing says how far that swells: write it without (dcmconv "
+                         "+te)")  # fmt: skip
         return _film(pydicom.dcmread(path))
     except InvalidDicomError as error:
         raise UserError(f"film {path} is no DICOM file: the mark DICM is missing at byte 128") from error

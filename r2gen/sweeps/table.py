@@ -1,11 +1,10 @@
 """table.md and table.csv of a sweep: a row a job, scores with their 95 % intervals, what it took. Imports no torch."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from r2gen.csv_text import csv_text
 from r2gen.evaluate.statistics import Interval
 from r2gen.evaluate.tables import COLUMNS, LEFT_OUT
 from r2gen.run_folder import write_whole
@@ -67,9 +66,7 @@ def comma_separated(rows: Sequence[SweepRow]) -> str:
     columns = list(rows[0].choices) if rows else []
     scores = list(dict.fromkeys(score for split in splits_of(rows) for score in score_names(rows, split)))
     heads = [f"{score}{end}" for score in scores for end in ("", "_low", "_high")]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["job", *columns, "state", "reason", "run_dir", *COSTS, "device", "split", *heads])
+    lines: list[list[object]] = []
     for row in rows:
         cost = asdict(row.cost)
         known = [row.name, *row.choices.values(), row.state, row.reason or "", str(row.run_dir or ""),
@@ -78,8 +75,8 @@ def comma_separated(rows: Sequence[SweepRow]) -> str:
             found = row.scores.get(split, {})
             ends_of = [(found[score].value, found[score].low, found[score].high) if score in found else ("", "", "")
                        for score in scores]  # fmt: skip
-            writer.writerow([*known, split, *(end for ends in ends_of for end in ends)])
-    return out.getvalue()
+            lines.append([*known, split, *(end for ends in ends_of for end in ends)])
+    return csv_text(["job", *columns, "state", "reason", "run_dir", *COSTS, "device", "split", *heads], lines)
 
 
 def _lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

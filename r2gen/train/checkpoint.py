@@ -27,7 +27,7 @@ from r2gen import dist
 from r2gen.errors import UserError
 from r2gen.exhausted import disk_ran_out
 from r2gen.run_folder import EXPORTED, PARTIAL, write_whole
-from r2gen.train.engine import set_masters, trainable_tensors, whole_weights
+from r2gen.train.engine import load_engine, set_masters, trainable_tensors, whole_weights
 
 FORMAT = 1
 LAST, BEST = "last", "best"
@@ -183,7 +183,7 @@ class Checkpoints:
         else:
             way_out = "trainer.resume=weights goes on without it"
             try:
-                loaded, _ = engine.load_checkpoint(str(path), tag="engine", load_module_strict=False)
+                loaded = load_engine(engine, path)
             except (
                 OSError,
                 EOFError,
@@ -193,8 +193,9 @@ class Checkpoints:
                 AssertionError,
                 pickle.UnpicklingError,
             ) as error:
-                raise UserError(f"{path}/engine cannot be read: {error}\n{way_out}") from error
-            if loaded is None:
+                said = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+                raise UserError(f"{path}/engine cannot be read: {said.strip()}\n{way_out}") from error
+            if not loaded:
                 raise UserError(f"{path}/engine cannot be read: {way_out}")
         state.world, state.zero_stage, self.saved_step = dist.world(), zero_stage, state.step
         return state

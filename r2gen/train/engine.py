@@ -5,6 +5,7 @@ import os
 import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,14 +16,19 @@ if not torch.cuda.is_available():
 
 import deepspeed
 from deepspeed.ops import __compatible_ops__
+from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
+from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param, safe_set_local_fp32_param
 from deepspeed.utils.logging import logger as deepspeed_log
+from deepspeed.utils.tensor_fragment import fragment_address
 from torch import nn
 
 from r2gen import dist
 from r2gen.errors import UserError
 from r2gen.lm.quantize import keep_in_place, quantised_layers
+
+ONLY_TENSORS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load then refuses code, whatever its caller asks for
 
 
 def start_engine(
@@ -56,6 +62,25 @@ def start_engine(
         engine.optimizer.optimizer.state.clear()
         engine.optimizer.refresh_fp32_params()
     return engine
+
+
+def load_engine(engine: deepspeed.DeepSpeedEngine, folder: Path) -> bool:
+    """Read DeepSpeed's own files of a checkpoint; False where they are not there.
+
+    They are pickles by DeepSpeed's choice, which it would read in full. Here torch admits tensors, plain data and the
+    three classes that DeepSpeed writes, so that a file from elsewhere can run no code. Raises pickle.UnpicklingError.
+    """
+    before = os.environ.get(ONLY_TENSORS)
+    os.environ[ONLY_TENSORS] = "1"
+    try:
+        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            loaded, _ = engine.load_checkpoint(str(folder), tag="engine", load_module_strict=False)
+    finally:
+        if before is None:
+            del os.environ[ONLY_TENSORS]
+        else:
+            os.environ[ONLY_TENSORS] = before
+    return loaded is not None
 
 
 def backward(engine: deepspeed.DeepSpeedEngine, loss_sum: torch.Tensor, target_tokens: torch.Tensor) -> None:

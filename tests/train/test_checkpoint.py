@@ -177,3 +177,27 @@ def test_weights_that_fit_are_put_in_exactly(tmp_path: Path):
     save_file(tensors, tmp_path / "trainable.safetensors")
     load_trainable(model, tmp_path)
     assert same(tensors, {name: parameter.detach() for name, parameter in model.named_parameters()})
+
+
+class Evil:
+    """A pickle of it makes a file when it is read."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.canary,)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("zero", [0, 1])
+def test_engine_files_with_code_in_them_are_refused_and_run_nothing(zero: int, tmp_path: Path):
+    checkpoints, engine = Checkpoints(tmp_path, keep=2), engine_of(zero=zero)
+    save(checkpoints, engine, TrainState(step=1, zero_stage=zero), is_best=True)
+    canary = tmp_path / "canary"
+    for file in checkpoints.best().glob("engine/*"):
+        torch.save({**torch.load(file, weights_only=False), "more": Evil(canary)}, file)
+    with pytest.raises(UserError, match=r"(?s)engine cannot be read: Unsupported global.*trainer\.resume=weights"):
+        checkpoints.resume(engine, zero_stage=zero, weights_only=False)
+    assert not canary.exists()
+    engine.destroy()

@@ -1,0 +1,90 @@
+"""What nobody's file may do here: run code, leave its folder, swell in memory, or speak to the terminal."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from smallest_run import ROOT
+
+from r2gen import targets
+from r2gen.csv_text import csv_text
+from r2gen.errors import UserError, printable
+from r2gen.provenance import weights_hashes
+from r2gen.run_folder import RunFolder
+from r2gen.stored_run import refuse_other_weights
+
+OUTSIDE = [
+    "os.system", "torch.hub.load", "builtins.eval", "hydra.utils.call", "r2gen", "r2gen.__class__",
+    "r2gen.errors.__builtins__", "r2gen.run_folder.os", "r2gen.ranks.subprocess.Popen", "r2gen.ranks.os.system",
+    "r2gen.run_folder.write_whole", "r2gen.ranks.run_ranks", "r2gen.errors.UserError.mro", "r2gen./tmp/x.Evil",
+    "r2gen...tests.smallest_run.run", "r2gen.r2gengpt..facts.main",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", OUTSIDE)
+def test_a_stored_configuration_builds_nothing_but_classes_of_r2gen(target: str):
+    with pytest.raises(UserError, match=r"_target_="):
+        targets.instantiate({"_target_": target})
+
+
+def test_what_moves_a_terminal_is_spelt_out():
+    assert printable("a\x1b]0;title\x07\r\n\u202eb é") == "a\\x1b]0;title\\x07\\r\n\\u202eb é"
+    done = subprocess.run([sys.executable, str(ROOT / "run.py"), "task=evaluate", "run_dir='/nope\x1b[2J'"],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 2
+    assert "/nope" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_help_may_be_cut_short():
+    line = f"{sys.executable} {ROOT / 'run.py'} --help | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "0"
+
+
+def test_a_name_that_begins_like_a_formula_stays_text_in_a_spreadsheet():
+    assert csv_text(["job", "bleu"], [["=cmd|'/c calc'!A0", -0.5], ["@x", None]]) == (
+        "job,bleu\n'=cmd|'/c calc'!A0,-0.5\n'@x,\n"
+    )
+
+
+def test_a_checkpoint_is_not_scored_on_a_changed_language_model(tmp_path: Path):
+    lm = tmp_path / "lm"
+    lm.mkdir()
+    (lm / "model.safetensors").write_bytes(b"weights")
+    config = {"lm": {"path": str(lm)}, "vision": {}}
+    (tmp_path / "run.json").write_text(
+        json.dumps({"format": 1, "git": {}, "status": "finished", "overrides": [], "weights": weights_hashes(config)})
+    )
+    refuse_other_weights(RunFolder(tmp_path), config)
+    (lm / "model.safetensors").write_bytes(b"Weights")
+    with pytest.raises(UserError, match=r"other weights:\n  lm\.path: the files have changed .*\nput the files it was"):
+        refuse_other_weights(RunFolder(tmp_path), config)
+
+
+def test_a_deflated_dicom_is_refused_before_it_is_inflated(tmp_path: Path):
+    import resource
+    import zlib
+
+    pydicom = pytest.importorskip("pydicom")
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.3"
+    film = tmp_path / "bomb.dcm"
+    with film.open("wb") as out:
+        out.write(b"\0" * 128 + b"DICM")
+        pydicom.filewriter.write_file_meta_info(out, meta, enforce_standard=True)
+        packer = zlib.compressobj(9, wbits=-15)
+        for _ in range(300):
+            out.write(packer.compress(bytes(2**20)))
+        out.write(packer.flush())
+    assert film.stat().st_size < 2**20
+    from r2gen.data.images import read_film
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"bomb\.dcm: it is deflated as a whole"):
+        read_film(film)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
