@@ -28,8 +28,9 @@ class SacreBleu:
             from sacrebleu.metrics import BLEU
         except ModuleNotFoundError as error:
             raise _needs("sacrebleu", metric=self.name) from error
-        self._corpus = BLEU(tokenize=tokenize, lowercase=lowercase)
-        self._sentence = BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)
+        # force: no warning that the cleaned text is tokenised; it is what every metric here is given.
+        self._corpus = BLEU(tokenize=tokenize, lowercase=lowercase, force=True)
+        self._sentence = BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True, force=True)
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
