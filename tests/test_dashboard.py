@@ -24,7 +24,13 @@ def sweep(folder: Path) -> Path:
     begun = folder / "train-tiny-phantom-0123abcd"
     begun.mkdir()
     (begun / "run.json").write_text("{}")
-    stored = {"metrics": {"bleu": {}, "cider": {}}, "lm": {"path": None}, "evaluate": {"splits": ["val", "test"]}}
+    stored = {
+        "data": {},
+        "choices": {},
+        "metrics": {"bleu": {}, "cider": {}},
+        "lm": {"path": None},
+        "evaluate": {"splits": ["val", "test"]},
+    }
     (begun / "config.yaml").write_text(yaml.safe_dump(stored))
     jobs = [JobRecord(0, ["seed=1", "trainer.learning_rate=0.1", "lm=tiny"], run_dir=str(begun)),
             JobRecord(1, ["seed=1", "trainer.learning_rate=0.2", "lm=qwen2"])]  # fmt: skip

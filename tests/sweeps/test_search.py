@@ -40,7 +40,9 @@ def trained(folder: Path, name: str, selections: list[float], *, steps: int = 9)
     """What a training leaves, as far as a search reads it."""
     run_dir = folder / name
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "run.json").write_text(json.dumps({"format": 1, "steps": steps}))
+    (run_dir / "run.json").write_text(
+        json.dumps({"format": 1, "git": {}, "status": "running", "overrides": [], "steps": steps})
+    )
     rows = [{"event": "validation", "step": number, "selection": value} for number, value in enumerate(selections)]
     (run_dir / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return run_dir
@@ -152,6 +154,12 @@ def test_the_defaults_are_the_first_trial_where_they_are_in_the_space():
     assert asked.defaults(composed) == {"trainer.learning_rate": 1e-3, "projector": "linear", "seed": 0,
                                         "trainer.shuffle": "True", "trainer.warmup_steps": 50}  # fmt: skip
     assert space("seed=interval(5, 6)").defaults(composed) is None
+
+
+def test_a_search_without_its_sweeper_is_told_what_to_type(tmp_path: Path):
+    done = run("+sweeps=optuna_phantom", cwd=tmp_path, smallest=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "type hydra/sweeper=optuna" in done.stderr
 
 
 @pytest.mark.parametrize("name", [file.stem for file in (ROOT / "sweeps").glob("optuna_*.yaml")])

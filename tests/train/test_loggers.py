@@ -24,7 +24,8 @@ CONFIG = {
     "run_dir": "/home/jane.doe/run", "data": {"root": "/home/jane.doe/films", "annotation": "a.json"},
     "lm": {"path": "/home/jane.doe/weights/llama", "stop": ["/home/jane.doe/x"]}, "trainer": {"devices": 2},
 }  # fmt: skip
-RUN = {"identity": "0123456789abcdef", "data_hash": "d", "git": {"revision": None, "dirty": None}, "versions": {},
+RUN = {"status": "running", "overrides": [],
+       "identity": "0123456789abcdef", "data_hash": "d", "git": {"revision": None, "dirty": None}, "versions": {},
        "seconds": {"train": 10.0}, "hardware": {"cpu": "C", "gpus": ["H200", "H200"]},
        "parameters": [{"part": "lm", "total": 7, "trainable": 2}]}  # fmt: skip
 STEP = {"event": "step", "step": 1, "loss": 2.0, "lr": 0.1, "grad_norm": 1.0, "samples_per_s": 1.0, "epoch": 0.5}
