@@ -32,6 +32,7 @@ SCORES_OF = {
     "rouge_score": ("rouge_score_1", "rouge_score_2", "rouge_score_l"),
     "phantom_findings": ("findings_f1", "findings_precision", "findings_recall"),
 }
+CUTS = ("micro_batch_size", "devices", "nodes")  # of trainer.batch_size
 RULES: list[tuple[str, Callable[[Config], bool]]] = [
     (
         "lm.path and lm.architecture are both null: give a checkpoint folder, or the shape of random weights",
@@ -74,7 +75,7 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
             c["lm"]["device_map"] is not None
             and (
                 c["lm"]["path"] is None
-                or c["trainer"]["devices"] != 1
+                or c["trainer"]["devices"] * c["trainer"]["nodes"] != 1
                 or c["tune"]["lm"]["mode"] not in ("auto", "frozen")
             )
         ),
@@ -97,9 +98,9 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: "phantom_findings" in c["metrics"] and c["data"]["_target_"] != "r2gen.data.phantom.Phantom",
     ),
     (
-        "trainer.batch_size must be a multiple of trainer.micro_batch_size times trainer.devices (accumulation is "
-        "derived and must be whole)",
-        lambda c: c["trainer"]["batch_size"] % (c["trainer"]["micro_batch_size"] * c["trainer"]["devices"]) != 0,
+        "trainer.batch_size must be a multiple of trainer.micro_batch_size times trainer.devices times "
+        "trainer.nodes (accumulation is derived and must be whole)",
+        lambda c: c["trainer"]["batch_size"] % math.prod(c["trainer"][key] for key in CUTS) != 0,
     ),
     (
         "trainer=zero3 cuts every weight into a piece a rank, which quantised, compiled or spread ones cannot be: use "
@@ -193,8 +194,8 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     ),
 ]
 POSITIVE = {
-    "trainer": ("epochs", "batch_size", "micro_batch_size", "learning_rate", "devices", "keep", "log_every_steps",
-                "timeout_s", "max_steps", "patience", "save_every_steps", "max_report_tokens"),
+    "trainer": ("epochs", "batch_size", "micro_batch_size", "learning_rate", "devices", "nodes", "keep",
+                "log_every_steps", "timeout_s", "max_steps", "patience", "save_every_steps", "max_report_tokens"),
     "evaluate": ("batch_size", "max_studies", "max_reference_tokens"),
 }  # fmt: skip
 NOT_NEGATIVE = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from r2gen import provenance, stored_run
+from r2gen import nodes, provenance, stored_run
 from r2gen.config import refuse_secrets
 from r2gen.errors import DONE, FIXABLE, STOPPED, UserError, shown
 from r2gen.evaluate.html import write_page
@@ -30,6 +30,7 @@ def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
     process starts.
     """
     config = with_absolute_paths(config)
+    nodes.check(config["trainer"])
     try:
         return _launch(config, overrides=overrides)
     except OSError as error:
@@ -116,6 +117,8 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
             config[key] = absolute(config[key])
     if config["task"] in ("train", "evaluate"):
         config["metrics"] = check_metric_files(config["metrics"])
+    if config["trainer"]["hostfile"] is not None:
+        config["trainer"] = {**config["trainer"], "hostfile": absolute(config["trainer"]["hostfile"])}
     for part in ("lm", "vision"):  # a hub id stays as it is
         path = config[part].get("path")
         if path and Path(path).expanduser().exists():

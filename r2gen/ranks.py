@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from r2gen import provenance
+from r2gen import nodes, provenance
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED
 from r2gen.stop import die_with_parent
 
@@ -27,6 +27,7 @@ def rank_environment(config: dict[str, Any]) -> dict[str, str]:
     return {
         "HF_HUB_OFFLINE": "0" if config["hub"] == "online" else "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # no C++ frames where a rank is lost
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices))),
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
     }
@@ -36,14 +37,21 @@ def run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> tuple[int, s
     """Start one process a rank, pass signals on; gives the worst exit status and, where only we know it, the reason."""
     settings, devices = rank_environment(config), config["trainer"]["devices"]
     command = [sys.executable, "-m", "r2gen.worker", str(job_file)]
-    shown = ["python", *command[1:]] if devices == 1 else ["torchrun", f"--nproc-per-node={devices}", *command[1:]]
-    print(f"$ {' '.join(f'{key}={value}' for key, value in settings.items())} {shlex.join(shown)}", flush=True)
     python_path = os.pathsep.join(filter(None, [str(provenance.ROOT), os.environ.get("PYTHONPATH")]))
-    ranks: list[subprocess.Popen[bytes]] = []
     port = free_port()
+    if several := config["trainer"]["nodes"] > 1:
+        command = nodes.launcher_command(config["trainer"], command, settings=settings | {"PYTHONPATH": python_path},
+                                         port=port)  # fmt: skip
+        print(f"$ {shlex.join(command)}", flush=True)
+    else:
+        shown = ["python", *command[1:]] if devices == 1 else ["torchrun", f"--nproc-per-node={devices}", *command[1:]]
+        print(f"$ {' '.join(f'{key}={value}' for key, value in settings.items())} {shlex.join(shown)}", flush=True)
+    ranks: list[subprocess.Popen[bytes]] = []
     forward = _Forward(ranks)
     with forward:
-        for rank in range(devices):
+        if several:
+            ranks.append(subprocess.Popen(command, pass_fds=(lock,), start_new_session=True))  # its ranks end with it
+        for rank in range(0 if several else devices):
             places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": devices, "LOCAL_WORLD_SIZE": devices,
                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
             environment = {**os.environ, **settings, "PYTHONPATH": python_path,
@@ -53,13 +61,13 @@ def run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> tuple[int, s
         return _wait(ranks)
 
 
-def _wait(ranks: list[subprocess.Popen[bytes]]) -> tuple[int, str | None]:
-    """Wait for all ranks; once one has failed, the others get ten seconds."""
+def _wait(ranks: list[subprocess.Popen[bytes]], *, grace_s: float = 10) -> tuple[int, str | None]:
+    """Wait for all ranks; once one has failed, the others get `grace_s`."""
     deadline, ended = None, set[int]()  # ended by us
     while any(rank.poll() is None for rank in ranks):
         failed = any(rank.returncode not in (None, DONE, STOPPED) for rank in ranks)
         if failed and deadline is None:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + grace_s
         if deadline and time.monotonic() > deadline:
             for number, rank in enumerate(ranks):
                 if rank.poll() is None:

@@ -33,7 +33,7 @@ PROCESS_ONLY = ("choices", "run_dir", "fresh", "task", "hub", "images", "checkpo
                 "metrics.chexbert.path", "metrics.chexbert.bert", "metrics.radgraph.path", "metrics.radgraph.bert",
                 "trainer.workers", "trainer.micro_batch_size", "trainer.film_cache_mib", "trainer.timeout_s",
                 "trainer.keep", "trainer.save_every_steps", "trainer.log_every_steps", "trainer.resume",
-                "trainer.device", "evaluate.page_studies")  # fmt: skip
+                "trainer.device", "trainer.nodes", "trainer.hostfile", "evaluate.page_studies")  # fmt: skip
 # What may change within one run: how long it trains, and what is evaluated.
 EXTENSIBLE = ("evaluate", "trainer.epochs", "trainer.max_steps")
 

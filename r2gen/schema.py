@@ -102,7 +102,9 @@ class TrainerConfig:
     patience: int | None = MISSING  # validations without a better score before training stops; null: never
     precision: str = one_of("auto", "fp32", "bf16")  # auto: bf16 on a GPU, fp32 on the CPU
     device: str = one_of("auto", "cpu", "cuda")
-    devices: int = MISSING  # ranks
+    devices: int = MISSING  # ranks, on each machine
+    nodes: int = MISSING  # machines
+    hostfile: str | None = None  # lines HOST slots=GPUS, for more than one machine without SLURM
     workers: int = MISSING  # data processes a rank
     film_cache_mib: int = MISSING  # resized films kept in memory, a data process
     save_every_steps: int | None = MISSING  # checkpoints between validations; null: at validations only

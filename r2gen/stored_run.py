@@ -21,7 +21,8 @@ from r2gen.run_folder import RunFolder
 from r2gen.schema import Config
 
 ALLOWED = ("task", "run_dir", "images", "out", "hub", "data.root", "data.check", "data.section",
-           "generation", "metrics", "trainer.devices", "trainer.device", "evaluate", "logger")  # fmt: skip
+           "generation", "metrics", "trainer.devices", "trainer.nodes", "trainer.hostfile",
+           "trainer.device", "evaluate", "logger")  # fmt: skip
 
 TARGETS = ("vision", "projector", "data", "logger")  # a class each
 

@@ -4,8 +4,10 @@ Reads nothing but that file. Its exit status is the job's.
 """
 
 import contextlib
+import socket
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +30,39 @@ TASKS = {"train": tasks.train, "evaluate": tasks.evaluate, "generate": tasks.gen
 
 def main(job_file: Path) -> int:
     stop = StopRequest()
+    if not job_file.is_file():
+        print(f"error: {socket.gethostname()} does not see {job_file}: with trainer.nodes, run_dir must lie on a file "
+              "system that all machines share", file=sys.stderr, flush=True)  # fmt: skip
+        return FIXABLE
     config: dict[str, Any] = yaml.safe_load(job_file.read_text(encoding="utf-8"))
-    folder = RunFolder(Path(config["run_dir"]))
-
     try:
-        status, why = _end_of(config, stop)
+        status, why = _end_of(config, stop, give_up=lambda message: give_up(config, message))
         # Here the error is gone, and with it the file it was about, whose room run.json may need on a full disk.
-        if why is not None and config["task"] in ("train", "import") and dist.is_first() and folder.exists():
-            with contextlib.suppress(OSError):  # why has been printed
-                folder.record(reason=why)
+        say_why(config, why)
         return status
     finally:
         dist.stop()
 
 
-def _end_of(config: dict[str, Any], stop: StopRequest) -> tuple[int, str | None]:
+def say_why(config: dict[str, Any], why: str | None) -> None:
+    """Record the reason, of the first rank that has one: what the others find follows from it."""
+    folder = RunFolder(Path(config["run_dir"]))
+    if why and config["task"] in ("train", "import") and folder.exists() and not folder.facts()["reason"]:
+        with contextlib.suppress(OSError):  # why has been printed
+            folder.record(reason=why)
+
+
+def give_up(config: dict[str, Any], message: str) -> None:
+    """Ranks that others have waited for did not come."""
+    say_why(config, message)
+    dist.leave(message)
+
+
+def _end_of(config: dict[str, Any], stop: StopRequest, *, give_up: Callable[[str], None]) -> tuple[int, str | None]:
     """Run the task; gives its exit status and, printed by now, why it is not DONE."""
     try:
         device = pick_device(config["trainer"]["device"])
-        dist.start(device, timeout_s=config["trainer"]["timeout_s"])
+        dist.start(device, timeout_s=config["trainer"]["timeout_s"], give_up=give_up)
         TASKS[config["task"]](config, device, stop)
         return DONE, None
     except Stopped:
@@ -55,7 +71,10 @@ def _end_of(config: dict[str, Any], stop: StopRequest) -> tuple[int, str | None]
             print(f"stopped; {again if config['task'] == 'train' else 'the same command starts anew'}", flush=True)
         return STOPPED, "stopped by a signal"
     except Exception as error:
-        why = str(error) if isinstance(error, UserError) else ran_out(error, config) or lacks(error)
+        why = str(error) if isinstance(error, UserError) else ran_out(error, config) or dist.lost(error)
+        if why == "":  # another rank is gone, and another one says so
+            return FIXABLE, None
+        why = why or lacks(error)
         if why is None:
             traceback.print_exc()
             return DEFECT, f"{type(error).__name__}: {error}"
