@@ -78,7 +78,7 @@ def text(conf: Path, sweeps: Path) -> str:
     lines = ["groups (conf/GROUP/OPTION.yaml)"]
     for group in GROUPS:
         lines += _options(conf / group, f"{group}=")
-    lines += _options(sweeps, "+sweeps=")
+    lines += _options(sweeps, "+sweeps=") + _options(conf / "hydra" / "launcher", "hydra/launcher=")
     lines += ["", "values, with the defaults of a plain `python run.py`"]
     for prefix, kind, file in VALUES:
         lines += _values(prefix, kind, conf / file)

@@ -103,7 +103,9 @@ def test_a_signal_stops_the_jobs_and_leaves_the_rest_for_the_next_command(tmp_pa
 
 
 @pytest.mark.parametrize(("devices", "n_jobs", "at_once"), [(1, None, 3), (1, 2, 2), (2, None, 1), (3, None, 1)])
-def test_as_many_jobs_at_once_as_gpus_carry(devices: int, n_jobs: int | None, at_once: int, tmp_path: Path):
+def test_as_many_jobs_at_once_as_gpus_carry(
+    devices: int, n_jobs: int | None, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     gpus = [Gpu(str(number), f"GPU-{number}") for number in range(3)]
     places = LocalPlaces(Leases(gpus, tmp_path), n_jobs=n_jobs, gpus_per_job=None)
     config = {"trainer": TRAINER | {"devices": devices}}
@@ -116,6 +118,13 @@ def test_as_many_jobs_at_once_as_gpus_carry(devices: int, n_jobs: int | None, at
     for job in jobs:
         job.process.kill()
         job.process.wait()
+    cores = len(os.sched_getaffinity(0))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    told = places.start(config, ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES, $OMP_NUM_THREADS threads"], tmp_path / "log",
+                        running=0)  # fmt: skip
+    told.process.wait()
+    threads = max(1, cores // at_once // devices)
+    assert (tmp_path / "log").read_text() == f"{','.join(told.gpus)}, {threads} threads\n"
     with pytest.raises(UserError, match="needs 4 GPUs, and this machine has 3"):
         places.start({"trainer": TRAINER | {"devices": 4}}, ["true"], tmp_path / "log", running=0)
     assert places.start({"trainer": TRAINER | {"device": "cpu"}}, ["true"], tmp_path / "log", running=0).gpus == []
