@@ -46,7 +46,7 @@ def _overrides(words: list[str]) -> Iterator[str]:
             value = value if equals else next(row, "")
             if not value or (flag in ("-c", "--cfg") and value not in CFG):
                 raise UserError(f"{flag}: say what, as in --cfg job, --package trainer or --config-dir FOLDER")
-        elif flag not in ALONE:
+        elif equals or flag not in ALONE:
             raise UserError(f"{shown(word)}: run.py has no such flag{suggest(flag, (*ALONE, *WITH_VALUE))}; it has -m, "
                             "--cfg job, --help, --config-dir FOLDER, and options as KEY=VALUE")  # fmt: skip
 

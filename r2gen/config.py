@@ -166,6 +166,17 @@ def _check_deepspeed(node: dict[str, Any]) -> None:
         if key in DEEPSPEED_OURS:
             raise UserError(f"trainer.deepspeed.{key}: R2Gen sets this itself, from {DEEPSPEED_OURS[key]}")
     _check_names(node, DEEPSPEED_KEYS, "trainer.deepspeed")
+    for key, value in node.items():
+        if key.endswith("communication_data_type"):
+            fits, fix = value in (None, "fp32", "bf16", "fp16"), "choose one of fp32, bf16, fp16"
+        elif key in ("comms_logger", "flops_profiler", "zero_optimization"):
+            fits, fix = isinstance(value, dict), "give names with values, such as {enabled: true}"
+        elif key in ("steps_per_print", "gradient_predivide_factor"):
+            fits, fix = isinstance(value, int | float) and value > 0, "give a number above 0"
+        else:
+            fits, fix = isinstance(value, bool), "give true or false"
+        if not fits:
+            raise UserError(f"trainer.deepspeed.{key}={shown(value)}: {fix}")
     zero = node.get("zero_optimization")
     if not isinstance(zero, dict) or zero.get("stage") not in (0, 1, 2, 3) or isinstance(zero["stage"], bool):
         raise UserError(f"trainer.deepspeed.zero_optimization={shown(zero)}: give it a stage of 0 to 3, as in "

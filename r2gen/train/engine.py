@@ -22,6 +22,7 @@ from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param, safe_set_local_fp32_param
 from deepspeed.utils.logging import logger as deepspeed_log
 from deepspeed.utils.tensor_fragment import fragment_address
+from pydantic import ValidationError
 from torch import nn
 
 from r2gen import dist
@@ -56,7 +57,12 @@ def start_engine(
         raise UserError("trainer=zero3 cannot cut weights of less than 16 bits into pieces, and this checkpoint is "
                         "quantised: use trainer=zero2")  # fmt: skip
     keep_in_place(model)
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)
+    try:
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"trainer.deepspeed: DeepSpeed does not take {where}: {first['msg']}") from error
     if isinstance(engine.optimizer, FP16_UnfusedOptimizer):  # bf16 under ZeRO 0
         # To allocate the moments it stepped on gradients of zero: weights decayed, and a step was counted, for nothing.
         engine.optimizer.optimizer.state.clear()

@@ -136,7 +136,10 @@ ENTRIES = st.fixed_dictionaries(
 FILES = st.dictionaries(any_of("train", "val", "test").map(str), st.lists(ENTRIES | any_of(None), max_size=4))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = int(os.environ.get("R2GEN_EXAMPLES", "300"))
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(annotation=FILES, cut=st.none() | st.integers(0, 200), wrong_byte=st.none() | st.integers(0, 255))
 def test_whatever_an_annotation_holds_it_is_read_or_refused_in_words(
     annotation: Any, cut: int | None, wrong_byte: int | None, tmp_path_factory: pytest.TempPathFactory
