@@ -79,7 +79,8 @@ class Run:
         fit(
             self.engine, dataset(), settings=settings, total_steps=total, validation_steps={2, STEPS},
             validate=self.validate, selection=lambda scores: scores["quality"], checkpoints=self.checkpoints,
-            state=state, log=TrainLog(self.folder, total_steps=total, first_step=state.step, logger=NoLogger()),
+            state=state, log=TrainLog(self.folder, total_steps=total, first_step=state.step,
+                                        validated_step=state.validated_step, logger=NoLogger()),
             refresh_page=lambda: None, stop=stop,
         )  # fmt: skip
 
@@ -126,7 +127,7 @@ def gone_on(case: Case, folder: Path) -> dict[str, Any]:
     weights = trainable_tensors(resumed.engine)
     dist.barrier()
     if dist.is_first():  # as if more ranks had written it
-        file = resumed.checkpoints.best() / "state.json"
+        file = resumed.folder / "checkpoints" / "last" / "state.json"
         file.write_text(file.read_text().replace(f'"world": {dist.world()}', '"world": 64'))
     dist.barrier()
     refused = ""
