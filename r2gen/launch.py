@@ -192,6 +192,7 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
             if _is_finished(folder, config):
                 table = _table(scores)
                 if table is not None:
+                    write_page(folder.path)  # a kill may have come between the last word and its page
                     print(f"{folder.path} is finished (fresh=true starts over)\n\n{table}")
                     return DONE
                 print(f"{folder.path} is finished, but its {scores.name} is torn or gone: it is scored again")
