@@ -1,8 +1,8 @@
 """One rank against several:  python benchmarks/ranks.py --devices 2 --device cuda
 
 Trains the same phantoms with the same micro-batches on 1 and on N ranks, in fp32 and bf16, under every ZeRO stage, and
-evaluates the one-rank weights on N ranks. Prints last one table: how far the losses are from those of one rank, reports
-that differ, samples/s and rank 0's peak memory in training. No network, no Java; nothing is kept.
+evaluates the one-rank weights on N ranks. Prints a row as soon as it is measured: how far the losses are from those of
+one rank, reports that differ, samples/s and rank 0's peak memory in training. No network, no Java; nothing is kept.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"cuda": (1024, 8, 16, 2816), "cpu": (64, 2, 4, 128)}  # a LLaMA of 0.1 G weights, or of 0.1 M
 COLUMNS = ("run", "loss, largest relative difference", "reports that differ", "samples/s", "peak GiB")
+WIDTHS = (50, 34, 20, 10, 9)
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,7 @@ def reports(folder: Path) -> dict[str, str]:
 
 
 def command(*typed: str) -> None:
-    began = time.monotonic()
     done = subprocess.run([sys.executable, str(ROOT / "run.py"), *typed], cwd=ROOT, capture_output=True, text=True)
-    print(f"{time.monotonic() - began:6.1f} s  {' '.join(typed)[-110:]}", flush=True)
     if done.returncode:
         sys.exit(done.stdout[-4000:] + done.stderr[-4000:])
 
@@ -87,26 +86,28 @@ def main() -> None:
         "trainer.log_every_steps=5", "trainer.keep=1", "evaluate.every=1000", "evaluate.nearest_studies=0",
         "generation.max_new_tokens=40",
     ]  # fmt: skip
-    rows: list[list[str]] = []
+    say(COLUMNS)
     try:
         for precision in asked.precisions.split(","):
             typed = [*same, f"trainer.precision={precision}"]
             one = train(work / "one", [*typed, "trainer=zero0", "trainer.devices=1"], batch_size=asked.batch_size)
-            rows.append(row(f"{precision}, zero0, 1 rank", one, None))
+            say(row(f"{precision}, zero0, 1 rank", one, None))
             for stage in asked.stages.split(",") if precision == asked.precisions.split(",")[-1] else ["0"]:
                 several = [*typed, f"trainer=zero{stage}", f"trainer.devices={ranks}"]
                 found = train(work / "several", several, batch_size=asked.batch_size)
-                rows.append(row(f"{precision}, zero{stage}, {ranks} ranks", found, one))
+                say(row(f"{precision}, zero{stage}, {ranks} ranks", found, one))
             shutil.rmtree(work / "one" / "predictions")
             (work / "one" / "metrics.json").unlink()
             command("task=evaluate", f"run_dir={work / 'one'}", f"trainer.devices={ranks}")
             name = f"{precision}, the one rank's weights evaluated by {ranks}"
-            rows.append([name, "", differ(reports(work / "one"), one.reports), "", ""])
+            say([name, "", differ(reports(work / "one"), one.reports), "", ""])
     finally:
         shutil.rmtree(work)
-    widths = [max(len(cell) for cell in column) for column in zip(COLUMNS, *rows, strict=True)]
-    for cells in (COLUMNS, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)))
+
+
+def say(cells: Sequence[str]) -> None:
+    """One row, at once: what a time limit cuts off keeps the others."""
+    print("  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)).rstrip(), flush=True)
 
 
 if __name__ == "__main__":
