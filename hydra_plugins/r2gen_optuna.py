@@ -23,11 +23,12 @@ class OptunaSweeper(Sweeper):
         self, *, params: DictConfig | None, n_trials: int, batch: int, random_trials: int, prune_after: int | None,
         seed: int,
     ) -> None:  # fmt: skip
-        self.params, self.n_trials, self.batch, self.seed = params or {}, n_trials, batch, seed
+        self.params = {} if params is None else {str(key): found for key, found in params.items()}
+        self.n_trials, self.batch, self.seed = n_trials, batch, seed
         self.random_trials, self.prune_after = random_trials, prune_after
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config, self.loader = config, hydra_context.config_loader
+        self.base, self.loader = config, hydra_context.config_loader
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -48,7 +49,7 @@ class OptunaSweeper(Sweeper):
         sweep = self.launcher.sweep()
         search = Search(sweep.open().path, space, n_trials=self.n_trials, batch=self.batch, seed=self.seed,
                         random_trials=self.random_trials, prune_after=self.prune_after)  # fmt: skip
-        search.begin(space.defaults(self.loader.load_sweep_config(self.config, space.fixed)))
+        search.begin(space.defaults(self.loader.load_sweep_config(self.base, space.fixed)))
         sweep.judge = search.judge
         while batch := search.next_batch():
             jobs = [job.return_value for job in self.launcher.launch(batch, initial_job_idx=search.done())]

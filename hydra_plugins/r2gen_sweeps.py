@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class GridSweeper(BasicSweeper):
     """Every combination, as Hydra's own sweeper; a combination that does not compose is a row and not the end."""
 
-    def __init__(self, params: DictConfig | None) -> None:
+    def __init__(self, params: dict[str, str] | None) -> None:
         super().__init__(max_batch_size=None, params=params)
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -94,5 +94,7 @@ class SlurmLauncher(R2GenLauncher):
     def places(self) -> Places:
         from r2gen.sweeps.slurm import SlurmPlaces
 
-        return SlurmPlaces(self._sweep().folder.path / "slurm", cluster=self.cluster, n_jobs=self.n_jobs,
-                           options=OmegaConf.to_container(self.options))  # fmt: skip
+        options = OmegaConf.to_container(self.options)
+        assert isinstance(options, dict)
+        return SlurmPlaces(self.sweep().folder.path / "slurm", cluster=self.cluster, n_jobs=self.n_jobs,
+                           options={str(name): value for name, value in options.items()})  # fmt: skip

@@ -158,10 +158,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c["task"] == "generate" and not c["images"],
     ),
     (
-        "checkpoint=FILE is for task=import, out=FOLDER for task=export and task=compare",
+        "checkpoint=FILE is for task=import, out=FOLDER for task=export, compare and audit",
         lambda c: (
             (c["task"] != "import" and c["checkpoint"] is not None)
-            or (c["task"] not in ("export", "compare") and c["out"] is not None)
+            or (c["task"] not in ("export", "compare", "audit") and c["out"] is not None)
         ),
     ),
     (

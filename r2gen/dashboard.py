@@ -45,7 +45,7 @@ def dashboard(config: dict[str, Any]) -> int:
         import wandb  # an extra, and the heaviest import of all that run.py may do
         import wandb_workspaces  # noqa: F401
     except ModuleNotFoundError as error:
-        raise UserError(f"task=dashboard needs {error.name}: pip install 'r2gen[dashboard]'") from error
+        raise UserError(f"task=dashboard needs {error.name}: pip install -e '.[dashboard]'") from error
     logger = config["logger"]
     keyed = logger["mode"] != "offline" and wandb.login(prompt=False, verify=False)
     entity = logger["entity"] or (wandb.Api().default_entity if keyed else None)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".dcm", ".dicom", ".dic")
 MARK = b"DICM"  # after 128 bytes that mean nothing
-INSTALL = "pip install 'r2gen[dicom]'"
+INSTALL = "pip install -e '.[dicom]'"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 # Start of a JPEG 2000 codestream, then the ends and starts of columns and rows: decoders make room for them at once.
 _JPEG_2000_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4})", re.DOTALL)

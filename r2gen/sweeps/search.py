@@ -29,7 +29,7 @@ try:
     )
     from optuna.trial import FrozenTrial, Trial, TrialState
 except ModuleNotFoundError as error:
-    raise UserError("hydra/sweeper=optuna needs Optuna: pip install 'r2gen[search]'") from error
+    raise UserError("hydra/sweeper=optuna needs Optuna: pip install -e '.[search]'") from error
 
 LOST = "lost"  # the trials whose command was killed or stopped: their values are tried again
 Value = str | int | float

@@ -62,6 +62,8 @@ def test_the_command_writes_a_table_and_a_file_and_needs_no_run(tmp_path: Path) 
     (written,) = tmp_path.glob("outputs/audit-iu_xray-*/audit.json")
     assert written.parent.stat().st_mode & 0o077 == 0
     assert json.loads(written.read_text())["splits"]["val"]["ids_in_training"] == ["val0"]
+    done = run("task=audit", "data=iu_xray", f"data.root={root}", "out=there", cwd=tmp_path, smallest=False)
+    assert (tmp_path / "there" / "audit.json").read_text() == written.read_text(), done.stderr
     refused = run("task=audit", "audit.films=-1", cwd=tmp_path, smallest=False)
     assert (refused.returncode, "audit.films=-1" in refused.stderr) == (2, True)
     refused = run("task=audit", "lm=llama2", cwd=tmp_path, smallest=False)

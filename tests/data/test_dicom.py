@@ -188,7 +188,7 @@ def test_without_pydicom_one_line_names_the_extra(tmp_path: Path) -> None:
             "from pathlib import Path; from r2gen.data.images import read_film; from r2gen.errors import UserError\n"
             "try: read_film(Path(sys.argv[2]))\nexcept UserError as error: print(error)")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code, str(ROOT), str(film)], capture_output=True, text=True)
-    assert done.stdout.strip() == f"film {film} is DICOM, which needs pydicom: pip install 'r2gen[dicom]'", done.stderr
+    assert done.stdout.strip() == f"film {film} is DICOM, which needs pydicom: pip install -e '.[dicom]'", done.stderr
 
 
 def test_real_films_keep_their_polarity_and_the_pair_that_differs_in_its_tag_is_one_the_inverse(shared: Path) -> None:

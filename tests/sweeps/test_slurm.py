@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("submitit")
-from smallest_run import ROOT
+from smallest_run import ROOT, run
 
 from r2gen.errors import DONE
 from r2gen.sweeps.slurm import SlurmPlaces
@@ -93,3 +93,10 @@ def test_a_request_that_comes_twice_at_once_is_one(tmp_path: Path):
            "print(stop.asked)"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", rank], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, "True\n")
+
+
+def test_the_launcher_typed_in_a_command_queues_its_jobs(tmp_path: Path):
+    words = ("-m", "hydra/launcher=slurm", "hydra.launcher.cluster=local", "task=audit", "audit.films=0", "out=made")
+    done = run(*words, cwd=tmp_path, smallest=False)
+    assert done.returncode == DONE, done.stdout + done.stderr
+    assert (tmp_path / "made" / "audit.json").is_file()
