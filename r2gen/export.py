@@ -24,7 +24,7 @@ from r2gen.lm.tokenizer import read_tokenizer
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import merge_lora
 from r2gen.model_card import card
-from r2gen.run_folder import EXPORTED, EXPORTED_LM, RunFolder
+from r2gen.run_folder import EXPORTED, EXPORTED_LM, RunFolder, take_folder
 from r2gen.stop import StopRequest
 from r2gen.train.checkpoint import exported_tensors, load_best
 from r2gen.vision.hub import swin_folder
@@ -43,13 +43,7 @@ def export(config: Config, device: torch.device, stop: StopRequest) -> None:
         out = Path(config["out"] or run_dir / "export")
         if (run_dir / EXPORTED).is_file():
             raise UserError(f"run_dir={run_dir} was exported already: export the run it came from")
-        try:
-            out.mkdir(parents=True, exist_ok=True, mode=0o700)
-            strangers = any(out.iterdir()) and not (out / EXPORTED).is_file()
-        except OSError as error:
-            raise UserError(f"out={out} cannot be used: {error.strerror}") from error
-        if strangers:
-            raise UserError(f"out={out} holds other files: give an empty or a new folder")
+        take_folder(out, option="out", known_by=EXPORTED)
         if config["quant"]["mode"] != "none" and config["tune"]["lm"]["mode"] == "lora":
             raise UserError("task=export: LoRA over a quantised language model cannot be merged into it: pass on the "
                             "run folder, or train with quant=none")  # fmt: skip
@@ -67,7 +61,6 @@ def write(config: Config, out: Path) -> None:
     inside = random or any(parameter.requires_grad for parameter in model.lm.model.parameters())
     for part in (model.vision.backbone, model.lm.model):
         merge_lora(part)
-    out.mkdir(parents=True, exist_ok=True, mode=0o700)
     lm_hash = None if inside else weights_hash(config["lm"]["path"])
     if inside:
         save_language_model(model, run_dir / "tokenizer" if random else Path(config["lm"]["path"]), out / EXPORTED_LM)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -102,18 +102,7 @@ class RunFolder:
 
     def create(self) -> None:
         """Make the folder, readable by its owner alone: it holds patient text."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            strangers = [item.name for item in self.path.iterdir() if item.name not in OURS and item.name[0] != "."]
-        except OSError as error:
-            raise UserError(f"run_dir={self.path} cannot be used: {error.strerror}") from error
-        if self.exists():
-            return  # who opened it to others since meant to
-        if strangers:
-            raise UserError(f"run_dir={self.path} holds other files ({strangers[0]}, ...) and no run.json: "
-                            "give an empty or a new folder")  # fmt: skip
-        with contextlib.suppress(PermissionError):  # somebody else's folder, which lock() may still be allowed in
-            self.path.chmod(0o700)
+        take_folder(self.path, option="run_dir", known_by=self.run_file.name, ours=OURS)
 
     def lock(self) -> int:
         """Take the folder for this process and its ranks; gives the file number that ranks inherit.
@@ -212,6 +201,25 @@ class RunFolder:
         """Set some facts of run.json, keeping the others."""
         known = self.facts() if self.exists() else {"format": FORMAT}
         write_whole(self.run_file, json.dumps({**known, **facts}, indent=2) + "\n")
+
+
+def take_folder(path: Path, *, option: str, known_by: str, ours: Collection[str] = ()) -> None:
+    """Make a folder that its owner alone can read, or take an empty one, or one of ours: that `known_by` lies in.
+
+    `ours` may lie in a folder whose making was killed. Raises UserError where it holds other files.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        strangers = sorted(item.name for item in path.iterdir() if item.name not in ours and item.name[0] != ".")
+    except OSError as error:
+        raise UserError(f"{option}={path} cannot be used: {error.strerror}") from error
+    if (path / known_by).is_file():
+        return  # who opened it to others since meant to
+    if strangers:
+        raise UserError(f"{option}={path} holds other files ({strangers[0]}, ...) and no {known_by}: "
+                        "give an empty or a new folder")  # fmt: skip
+    with contextlib.suppress(PermissionError):  # somebody else's folder, which one may still be allowed to write in
+        path.chmod(0o700)
 
 
 def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:

@@ -21,7 +21,7 @@ from r2gen.data.reports import unchecked
 from r2gen.errors import DONE, UserError
 from r2gen.evaluate.recipe import recipe_of
 from r2gen.launch import absolute
-from r2gen.run_folder import write_whole
+from r2gen.run_folder import take_folder, write_whole
 from r2gen.stored_run import key_of, lies_under
 from r2gen.targets import instantiate
 
@@ -103,13 +103,6 @@ def _mark(found: Comparison, sources: Sequence[Source], metrics: Mapping[str, Co
 
 
 def _folder(out: str | None, mark: str) -> Path:
-    """Readable by its owner alone: it holds patient text."""
     folder = Path(absolute(out if out is not None else f"outputs/compare-{mark}"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        strangers = sorted(item.name for item in folder.iterdir() if item.name[0] != ".")
-    except OSError as error:
-        raise UserError(f"out={folder} cannot be used: {error.strerror}") from error
-    if strangers and not (folder / "comparison.json").is_file():
-        raise UserError(f"out={folder} holds other files ({strangers[0]}, ...): give an empty or a new folder")
+    take_folder(folder, option="out", known_by="comparison.json")
     return folder

@@ -25,7 +25,7 @@ from r2gen.data.reports import ANNOTATED, SPLITS, ReportData, Study
 from r2gen.errors import DONE, UserError
 from r2gen.evaluate.recipe import section_of
 from r2gen.launch import absolute
-from r2gen.run_folder import RunFolder, write_whole
+from r2gen.run_folder import take_folder, write_whole
 from r2gen.targets import instantiate
 
 THREADS = 8  # Pillow decodes without the interpreter's lock
@@ -93,8 +93,7 @@ def audit(config: dict[str, Any]) -> int:
         folder = Path(absolute(f"outputs/audit-{config['choices']['data']}-{mark[:8]}"))
     else:
         folder = Path(absolute(config["out"]))
-    if not (folder / "audit.json").is_file():
-        RunFolder(folder).create()
+    take_folder(folder, option="out", known_by="audit.json")
     write_whole(folder / "audit.json", json.dumps(found, indent=1) + "\n")
     print(f"\nwritten: {folder / 'audit.json'}")
     return DONE

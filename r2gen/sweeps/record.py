@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from r2gen.errors import UserError
-from r2gen.run_folder import write_whole
+from r2gen.run_folder import take_folder, write_whole
 
 FORMAT = 1
+OURS = ("logs", "multirun.yaml", "optuna.db", "slurm")  # what may lie in a folder whose first start was killed
 OPEN = ("waiting", "running")  # the other states: done, skipped, failed, stopped, pruned
 
 
@@ -75,11 +76,8 @@ class SweepFolder:
 
     def create(self) -> None:
         """Make the folder, readable by its owner alone: a log may hold patient text."""
-        try:
-            (self.path / "logs").mkdir(parents=True, exist_ok=True)
-            self.path.chmod(0o700)
-        except OSError as error:
-            raise UserError(f"hydra.sweep.dir={self.path} cannot be used: {error.strerror}") from error
+        take_folder(self.path, option="hydra.sweep.dir", known_by=self.file.name, ours=OURS)
+        (self.path / "logs").mkdir(exist_ok=True)
 
     def lock(self) -> None:
         """Raises UserError where another command runs this sweep."""

@@ -235,6 +235,12 @@ def test_null_rows_are_systems_where_they_are_asked_for(good: Path, tmp_path: Pa
     assert found["scores"]["good shuffled"]["rouge_l"]["value"] < found["scores"]["good"]["rouge_l"]["value"]
 
 
+def test_an_open_folder_is_closed_before_patient_text_is_in_it(good: Path, tmp_path: Path):
+    (tmp_path / "out").mkdir(mode=0o755)
+    compare(tmp_path / "out", good, studies=0, null_rows=[])
+    assert (tmp_path / "out").stat().st_mode & 0o077 == 0
+
+
 def test_a_folder_with_other_files_is_left_alone(good: Path, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match=r"out=.* holds other files \(thesis\.tex, \.\.\.\)"):

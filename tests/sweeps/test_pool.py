@@ -148,3 +148,11 @@ def test_jobs_in_a_queue_stay_there_when_the_command_is_left(tmp_path: Path):
     assert started[0].poll() is None
     started[0].process.kill()
     started[0].process.wait()
+
+
+def test_a_folder_of_other_files_is_no_sweeps_and_stays_open(tmp_path: Path):
+    tmp_path.chmod(0o755)
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"hydra\.sweep\.dir=.* holds other files \(thesis\.tex, \.\.\.\)"):
+        SweepFolder(tmp_path).create()
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
