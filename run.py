@@ -10,19 +10,24 @@ import os
 import sys
 from pathlib import Path
 
-import hydra
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from r2gen.errors import DONE, FIXABLE, lacks, printable
 
-from r2gen import checked, command_line, launch, manual, messages, ranks, standalone
-from r2gen.errors import DONE, FIXABLE, printable
-from r2gen.r2gengpt.configuration import configuration as import_configuration
-from r2gen.schema import Config
-from r2gen.sweeps import cells
+try:
+    import hydra
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+    from omegaconf import DictConfig, OmegaConf
+
+    from r2gen import checked, command_line, launch, manual, messages, ranks, standalone
+    from r2gen.r2gengpt.configuration import configuration as import_configuration
+    from r2gen.schema import Config
+    from r2gen.sweeps import cells
+except ModuleNotFoundError as error:
+    print(f"error: {lacks(error) or error}", file=sys.stderr)
+    sys.exit(FIXABLE)
 
 ROOT = Path(__file__).resolve().parent
 statuses: list[int] = []  # of the job, since hydra.main hands nothing back; a sweep leaves with its own

@@ -324,7 +324,7 @@ def main() -> int:
         )
         equal = 0
         kinds = [(signal.SIGKILL, typed.kills), (signal.SIGTERM, typed.terms)]
-        phases = [*PHASES, None]  # None: any time
+        phases = draw.sample([*PHASES, None], len(PHASES) + 1)  # None: any time; in an order of its own, for few kills
         plan = [(kind, (whole, longer)[index % 2], phases[index // 2 % len(phases)])
                 for kind, number in kinds for index in range(number)]  # fmt: skip
         for index, (kind, of, phase) in enumerate(plan, start=1):

@@ -136,10 +136,13 @@ def assemble(config: Config, lm: LanguageModel, *, bf16: bool, device: torch.dev
 
 
 def refuse_not_finite(model: ReportGenerator) -> None:
-    """Weights that are no numbers would train nothing, and write reports all the same."""
+    """Weights that are no numbers would train nothing, and write reports all the same.
+
+    Smallest and largest tell: a second for 7 billion weights, without a copy of any.
+    """
     for name, parameter in model.named_parameters():
-        plain = not is_quantised(parameter) and not parameter.is_meta
-        if plain and not torch.isfinite(parameter).all():
+        plain = not is_quantised(parameter) and not parameter.is_meta and parameter.numel() > 0
+        if plain and not torch.stack(parameter.detach().aminmax()).isfinite().all():
             option = f"{name.partition('.')[0]}.path"
             raise UserError(f"{option}: {name} holds values that are no numbers: fetch these weights again")
 

@@ -11,6 +11,14 @@ class Illegal(UserError):
     """Choices that a rule says do not go together: in a sweep a skipped job, and not a failed one."""
 
 
+def lacks(error: Exception) -> str | None:
+    """What to install, where a package is missing; None of any other error."""
+    if not isinstance(error, ModuleNotFoundError) or str(error.name).startswith("r2gen"):
+        return None
+    package = str(error.name).partition(".")[0]
+    return f"the package {package} is not installed: pip install -c constraints.txt -e '.[quant,dicom]'"
+
+
 def printable(text: str) -> str:
     """Text for a terminal: what would move its cursor, colour it or set its title is spelt out (\\x1b)."""
     return "".join(

@@ -27,6 +27,7 @@ EXPORTED = "model.safetensors"  # the weights in a folder that task=export wrote
 EXPORTED_LM = "./lm"  # the language model in a folder that task=export wrote
 OURS = {".lock", "config.yaml", "run.json"}  # what may lie in a folder whose first start was killed
 PARTIAL = ".partial-"  # how the name begins of what is being written; a kill leaves it
+SAID = f"{PARTIAL}said-"  # of the mark that a rank has printed a message, which the others need not repeat
 # What changes neither weights nor scores: where, how fast, how loud.
 PROCESS_ONLY = ("choices", "run_dir", "fresh", "task", "hub", "images", "checkpoint", "out", "sweep", "logger",
                 "data.root", "data.check", "data.section", "prepare", "runs", "compare", "trainer.devices",
@@ -140,6 +141,8 @@ class RunFolder:
 
     def unlock(self) -> None:
         if self._lock:
+            for said in self.path.glob(f"{SAID}*"):
+                said.unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 

@@ -4,6 +4,7 @@ Reads nothing but that file. Its exit status is the job's.
 """
 
 import contextlib
+import hashlib
 import socket
 import sys
 import traceback
@@ -13,15 +14,20 @@ from typing import Any
 
 import yaml
 
-from r2gen import dist, tasks
-from r2gen.build import pick_device
-from r2gen.check.task import check
-from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError, printable
+from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError, lacks, printable
 from r2gen.exhausted import ran_out
-from r2gen.export import export
-from r2gen.r2gengpt.importing import import_checkpoint
-from r2gen.run_folder import RunFolder
+from r2gen.run_folder import SAID, RunFolder
 from r2gen.stop import Stopped, StopRequest, die_with_parent
+
+try:
+    from r2gen import dist, tasks
+    from r2gen.build import pick_device
+    from r2gen.check.task import check
+    from r2gen.export import export
+    from r2gen.r2gengpt.importing import import_checkpoint
+except ModuleNotFoundError as error:
+    print(f"error: {lacks(error) or error}", file=sys.stderr, flush=True)
+    sys.exit(FIXABLE)
 
 TASKS = {"train": tasks.train, "evaluate": tasks.evaluate, "generate": tasks.generate,
          "check": check, "import": import_checkpoint,
@@ -78,15 +84,21 @@ def _end_of(config: dict[str, Any], stop: StopRequest, *, give_up: Callable[[str
         if why is None:
             traceback.print_exc()
             return DEFECT, f"{type(error).__name__}: {error}"
-        print(f"error: {printable(why)}", file=sys.stderr, flush=True)
+        if is_first_to_say(config, why):
+            print(f"error: {printable(why)}", file=sys.stderr, flush=True)
         return FIXABLE, why
 
 
-def lacks(error: Exception) -> str | None:
-    """What to install, where a package is missing; None of any other error."""
-    if not isinstance(error, ModuleNotFoundError) or str(error.name).startswith("r2gen"):
-        return None
-    return f"the package {error.name} is not installed: pip install -c constraints.txt -e '.[quant,dicom]'"
+def is_first_to_say(config: dict[str, Any], why: str) -> bool:
+    """Whether no other rank has said the same: a mistake that every rank meets is one message."""
+    said = Path(config["run_dir"]) / f"{SAID}{hashlib.sha256(why.encode('utf-8', 'replace')).hexdigest()[:16]}"
+    try:
+        said.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:  # a full disk, say: rather twice than never
+        return True
+    return True
 
 
 if __name__ == "__main__":

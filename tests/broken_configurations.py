@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import run  # noqa: E402
+from r2gen import build as parts  # noqa: E402  now: seconds of torch are no part of an answer
 from r2gen import checked, command_line, compat, config, messages, targets  # noqa: E402
 from r2gen.errors import UserError  # noqa: E402
 from r2gen.run_folder import flat  # noqa: E402
@@ -224,22 +225,20 @@ def refused(plain: dict[str, Any]) -> str | None:
 
 def build_parts(plain: dict[str, Any]) -> None:
     """Build what an accepted configuration asks for, as far as that is small; UserError where it cannot be."""
-    from r2gen import build  # torch: only where something is built
-
-    build.build_metrics(plain)
-    build.build_logger(plain)
-    build.loop_settings(plain)
+    parts.build_metrics(plain)
+    parts.build_logger(plain)
+    parts.loop_settings(plain)
     lm, data = plain["lm"], plain["data"]
     if data["_target_"].endswith("Phantom") and all(data[f"{split}_studies"] < 100 for split in ("train", "val")):
-        phantom = build.build_data(plain)
+        phantom = parts.build_data(plain)
         phantom.film(phantom.studies("train")[0].views[0])
     shape = lm["architecture"]
     if lm["path"] is None and shape and max(shape.values()) < 3000:
-        tokenizer = build.train_tokenizer(["The lungs are clear."] * 3, lm["vocabulary_size"])
-        build.random_lm(tokenizer=tokenizer, seed=plain["seed"], **shape, attention=lm["attention"])
+        tokenizer = parts.train_tokenizer(["The lungs are clear."] * 3, lm["vocabulary_size"])
+        parts.random_lm(tokenizer=tokenizer, seed=plain["seed"], **shape, attention=lm["attention"])
     if plain["vision"]["path"] is None and plain["vision"]["image_size_px"] < 1000:
-        build.instantiate(plain["vision"])
-    build.instantiate(plain["projector"], in_dim=8, out_dim=8)
+        parts.instantiate(plain["vision"])
+    parts.instantiate(plain["projector"], in_dim=8, out_dim=8)
 
 
 def check_message(message: str) -> None:

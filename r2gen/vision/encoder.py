@@ -13,7 +13,7 @@ from timm.models import load_state_dict_from_hf
 from torch import nn
 
 from r2gen.errors import UserError
-from r2gen.vision.hub import WEIGHT_FILES, swin_folder
+from r2gen.vision.hub import WEIGHT_FILES, swin_folder, unfetchable
 from r2gen.vision.swin_names import create_swin, swin_config
 from r2gen.vision.transforms import FilmTransform
 from r2gen.vision.views import ConcatViews, MeanViews
@@ -175,8 +175,7 @@ def tensors_at(path: str, file: str | None = None) -> dict[str, Any]:
     try:
         fetched: dict[str, Any] = load_state_dict_from_hf(path, filename=file or WEIGHT_FILES[1], weights_only=True)
     except _BROKEN as error:
-        raise UserError(f"vision.path={path} is no folder here, and cannot be fetched: {error}\nhub=online fetches a "
-                        "hub id, vision.path=null draws random weights") from error  # fmt: skip
+        raise unfetchable(path, error) from error
     return fetched
 
 
