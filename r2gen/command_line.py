@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 
 from r2gen.config import suggest
 from r2gen.errors import UserError, shown
+from r2gen.run_folder import lies_under
 
 # One option each; metrics takes a list.
 GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation", "data", "trainer", "metrics", "logger",
@@ -64,7 +65,7 @@ def _refuse_override(word: str, *, sweep: bool) -> None:
     key = override.key_or_group
     if override.is_sweep_override() and not sweep:
         raise UserError(f"{shown(word)}: several values are a sweep: type -m as well, or [a,b] for a list")
-    if key == "hydra" or any(key == name or key.startswith(f"{name}.") for name in FOLDERS):
+    if key == "hydra" or lies_under(key, *FOLDERS):
         raise UserError(f"{shown(word)}: Hydra's own folders are not used: run_dir=DIR says where a run goes")
     if override.package is not None:
         raise UserError(f"{shown(word)}: every group has one place: write {key}=OPTION")

@@ -1,6 +1,5 @@
 """From a composed configuration to fresh processes: run folder, config.yaml, one worker a rank. Imports no torch."""
 
-import datetime
 import errno
 import hashlib
 import os
@@ -259,7 +258,7 @@ def _describe(folder: RunFolder, config: dict[str, Any], *, name: str, overrides
         command=shlex.join(["python", "run.py", *overrides]), git=provenance.git_revision(),
         versions=provenance.versions(), hardware=provenance.machine(), data_hash=data_hash, identity=mark,
         weights=provenance.weights_hashes(config),
-        started=_now(), finished=None, seconds=folder.facts()["seconds"] if folder.exists() else {},
+        started=provenance.now(), finished=None, seconds=folder.facts()["seconds"] if folder.exists() else {},
     )  # fmt: skip
 
 
@@ -269,9 +268,5 @@ def _record_end(folder: RunFolder, status: int, why: str | None) -> None:
     reason = folder.facts()["reason"] or why
     if word != "finished" and not reason:
         reason = "stopped by a signal" if status == STOPPED else f"a rank ended with status {status}"
-    folder.record(status=word, reason=reason, finished=_now())
+    folder.record(status=word, reason=reason, finished=provenance.now())
     write_page(folder.path)  # its badge is the status; the films on it stay
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,6 +1,5 @@
 """task=prepare: a published layout becomes an annotation to train on. No rank, no run folder, and no torch."""
 
-import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,6 @@ def prepare(config: dict[str, Any]) -> int:
     print(mimic.prepare(
         root=root, reports=reports, images=data["images"], annotation=root / data["annotation"],
         policy=mimic.Policy(**policy), code=provenance.git_revision(), fresh=config["fresh"],
-        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        date=provenance.now(),
     ))  # fmt: skip
     return DONE

@@ -1,5 +1,6 @@
-"""Where a run comes from: code revision, versions, machine, data. Imports no torch."""
+"""Where a run comes from: time, code revision, versions, machine, data. Imports no torch."""
 
+import datetime
 import hashlib
 import json
 import os
@@ -19,6 +20,10 @@ PACKAGES = ("torch", "torchvision", "transformers", "timm", "peft", "deepspeed",
 WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth")
 CHECKPOINT_FILES = (*WEIGHT_FILES, ".json", ".model", ".tiktoken", ".txt", ".jinja")
 PIECE, PIECES, WHOLE = 2**16, 9, 2**25  # bytes, of them, bytes: a tokenizer is read whole
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def git_revision() -> dict[str, Any]:

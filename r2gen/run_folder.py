@@ -49,10 +49,14 @@ def flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
+def lies_under(key: str, *names: str) -> bool:
+    """Whether a dotted key is one of the names, or below one."""
+    return any(key == name or key.startswith(name + ".") for name in names)
+
+
 def without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """The dotted leaves of a configuration but those that are, or lie under, one of the names."""
-    return {key: value for key, value in flat(config)
-            if not any(key == name or key.startswith(name + ".") for name in names)}  # fmt: skip
+    return {key: value for key, value in flat(config) if not lies_under(key, *names)}
 
 
 def identity(config: dict[str, Any], data_hash: str) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 from r2gen.dashboard import dashboard
 from r2gen.errors import UserError
 from r2gen.prepare import prepare
-from r2gen.stored_run import key_of, lies_under
-from r2gen.sweeps.status import status
+from r2gen.run_folder import lies_under
+from r2gen.stored_run import key_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ def audit(config: dict[str, Any]) -> int:
     return audit.audit(config)
 
 
+def status(config: dict[str, Any]) -> int:
+    from r2gen.sweeps import status  # nor for numpy
+
+    return status.status(config)
+
+
 TASKS = {
     "audit": Standalone(audit, reads=("data", "audit", "out"), own=("audit",)),
     "compare": Standalone(compare, reads=("runs", "compare", "data", "metrics", "out"), own=("runs", "compare")),
@@ -45,8 +51,8 @@ def refuse_unread(task: str, overrides: list[str]) -> None:
     """Raise UserError where something is typed that the task would not read."""
     for override in overrides:
         key = key_of(override)
-        owners = [name for name, other in TASKS.items() if any(lies_under(key, option) for option in other.own)]
+        owners = [name for name, other in TASKS.items() if lies_under(key, *other.own)]
         if owners and task not in owners:
             raise UserError(f"{override} is for task={' and task='.join(owners)}: it changes nothing with task={task}")
-        if task in TASKS and not any(lies_under(key, option) for option in ("task", *TASKS[task].reads)):
+        if task in TASKS and not lies_under(key, "task", *TASKS[task].reads):
             raise UserError(f"{override}: task={task} trains nothing; it reads {', '.join(TASKS[task].reads)} only")

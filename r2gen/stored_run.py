@@ -17,7 +17,7 @@ from r2gen import compat, config, targets
 from r2gen.errors import UserError
 from r2gen.messages import for_hydra
 from r2gen.provenance import ROOT, weights_hashes
-from r2gen.run_folder import RunFolder
+from r2gen.run_folder import RunFolder, lies_under
 from r2gen.schema import Config
 
 ALLOWED = ("task", "run_dir", "images", "out", "hub", "data.root", "data.check", "data.section",
@@ -40,13 +40,13 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
         raise UserError(f"run_dir={composed.run_dir} is not a run folder: there is no run.json in it")
     typed = {key_of(override) for override in overrides}
     for override in overrides:
-        if not any(lies_under(key_of(override), name) for name in ALLOWED):
+        if not lies_under(key_of(override), *ALLOWED):
             raise UserError(f"{override}: the run in {composed.run_dir} has this fixed; with task={composed.task} only "
                             f"{', '.join(ALLOWED)} may be typed")  # fmt: skip
     # A value typed for the stored profile does not belong to a profile chosen now.
     chosen = {key for key in typed if "." not in key}
     kept = [override for override in folder.facts()["overrides"]
-            if not any(lies_under(key_of(override), group) for group in chosen)]  # fmt: skip
+            if not lies_under(key_of(override), *chosen)]  # fmt: skip
     recomposed = hydra.compose("config", overrides=for_hydra([*kept, *overrides]), return_hydra_config=True)
     choices = recomposed.hydra.runtime.choices
     with open_dict(recomposed):
@@ -166,7 +166,3 @@ def without_sweep(overrides: list[str]) -> list[str]:
 def key_of(override: str) -> str:
     """`generation.num_beams` of `++generation.num_beams=3`."""
     return override.lstrip("+~").partition("=")[0]
-
-
-def lies_under(key: str, name: str) -> bool:
-    return key == name or key.startswith(name + ".")

@@ -10,7 +10,8 @@ from test_command import composed, hydra  # noqa: F401
 
 from r2gen import dashboard
 from r2gen.errors import DONE, UserError
-from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
+from r2gen.provenance import now
+from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
 
 pytest.importorskip("wandb_workspaces")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pydantic's, of wandb-workspaces

@@ -13,8 +13,8 @@ from r2gen.compare.source import Source
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
 from r2gen.errors import UserError, shown
 from r2gen.evaluate.scores import Signature
+from r2gen.evaluate.scoring import named
 
-_NAMED = 5  # ids in a message
 _TEXT = 60  # characters of a text in a message
 CLEANERS: tuple[Cleaner, ...] = ("iu_xray", "mimic_cxr")
 RESCORE = "compare.rescore=true scores the reports of all of them anew, with one recipe"
@@ -143,8 +143,7 @@ def _ids(first: Mapping[str, str], second: Mapping[str, str], first_name: str, s
     parts = []
     for name, only in ((first_name, first.keys() - second.keys()), (second_name, second.keys() - first.keys())):
         if only:
-            named = ", ".join(shown(id) for id in sorted(only)[:_NAMED])
-            parts.append(f"only {name} has {named}" + (f" and {len(only) - _NAMED} more" if len(only) > _NAMED else ""))
+            parts.append(f"only {name} has {named(map(shown, only))}")
     return "; ".join(parts)
 
 

@@ -1,6 +1,5 @@
 """From reports of several systems to the Comparison of them: score, resample, test, look at parts. Imports no torch."""
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -24,6 +23,7 @@ from r2gen.errors import UserError
 from r2gen.evaluate.scores import Metric, Signature
 from r2gen.evaluate.statistics import Interval, compare
 from r2gen.evaluate.tables import interval_note
+from r2gen.provenance import now
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def compare_systems(
     differ_by = studies.chosen_score(settings.differ_by, scored) if settings.studies else ""
     return Comparison(
         title=", ".join(source.name for source in given),
-        written=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        written=now(),
         split=split, studies=len(references), references=references_digest(references),
         systems=tuple(System(name=one.name, kind=one.kind, source=one.path, about=one.about) for one in sources),
         scores=scores, pairs=tuple(pairs), joined=joined, joined_pairs=joined_pairs(joined, corpus),

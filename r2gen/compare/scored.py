@@ -8,7 +8,7 @@ from r2gen.compare.source import Source
 from r2gen.compat import SCORES_OF
 from r2gen.errors import UserError
 from r2gen.evaluate.scores import Metric, Scores
-from r2gen.evaluate.scoring import score_reports
+from r2gen.evaluate.scoring import joined_scores, score_reports
 from r2gen.evaluate.statistics import Interval, bootstrap
 from r2gen.evaluate.study_sums import StudySums, sums_of_scores
 
@@ -41,7 +41,7 @@ def score_systems(
             of_metric = _recorded(source, key, references)
             if of_metric is None:
                 of_metric = _signed(source, key, score_reports({key: metric}, references, source.reports))
-            scores = _joined(scores, of_metric, metric=key)
+            scores = joined_scores(scores, of_metric, metric=key)
         sums = sums_of_scores(metrics, references, source.reports, scores)
         _refuse_stale(source, sums)
         found[source.name] = Scored(scores, sums)
@@ -66,17 +66,6 @@ def _signed(source: Source, key: str, scores: Scores) -> Scores:
     """Scores made here, under the signature that metrics.json has: where that is another, systems do not agree."""
     kept = source.recorded.signatures.get(key) if source.recorded is not None else None
     return scores if kept is None else replace(scores, signatures=scores.signatures | {key: kept})
-
-
-def _joined(scores: Scores, more: Scores, *, metric: str) -> Scores:
-    twice = sorted(scores.corpus.keys() & more.corpus.keys())
-    if twice:
-        raise UserError(f"metrics: {metric} gives {twice[0]}, which another metric has given: select one of them")
-    return Scores(
-        corpus=scores.corpus | more.corpus, per_report=scores.per_report | more.per_report,
-        details=scores.details | more.details, sums=scores.sums | more.sums,
-        signatures=scores.signatures | more.signatures, unavailable=scores.unavailable | more.unavailable,
-    )  # fmt: skip
 
 
 def _refuse_stale(source: Source, sums: Sequence[StudySums]) -> None:

@@ -1,12 +1,12 @@
 """A comparison as text: for the terminal, Markdown, LaTeX and CSV. Imports no torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 from r2gen.compare.comparison import Comparison, Interval, JoinedPair, Pair
 from r2gen.csv_text import csv_text
 from r2gen.evaluate.recipe import signature_lines
-from r2gen.evaluate.tables import COLUMNS, LEFT_OUT, WIDTH
+from r2gen.evaluate.tables import WIDTH, aligned, shown_scores
 
 Cells = list[list[str]]  # the first row and the first column are heads
 
@@ -14,14 +14,14 @@ Cells = list[list[str]]  # the first row and the first column are heads
 def terminal(found: Comparison) -> str:
     """Scores with intervals, differences in words, F1 by finding, joined seeds, and what the numbers are."""
     counted = f"{found.split}: {found.studies:,} {'study' if found.studies == 1 else 'studies'}"
-    parts = [f"{counted}, references {found.references}\n{_aligned(_cells(found.scores))}", *_told(_tested(found))]
+    parts = [f"{counted}, references {found.references}\n{aligned(_cells(found.scores))}", *_told(_tested(found))]
     if found.joined:
         seeds = "; ".join(f"{one.name}: {', '.join(map(str, one.seeds))}" for one in found.joined)
-        means = _aligned(_cells({one.name: one.scores for one in found.joined}))
+        means = aligned(_cells({one.name: one.scores for one in found.joined}))
         parts.append(_wrapped(f"mean over seeds ({seeds}), with Student's interval") + f"\n{means}")
         parts += _told(found.joined_pairs)
     if found.findings:
-        parts.append("F1 by finding (of so many studies)\n" + _aligned(_finding_cells(found)))
+        parts.append("F1 by finding (of so many studies)\n" + aligned(_finding_cells(found)))
     below = "\n".join(_wrapped(note) for note in found.notes)
     parts.append(below + signature_lines(found.recipe, found.signatures, width=WIDTH))
     return "\n\n".join(part for part in parts if part)
@@ -53,12 +53,6 @@ def _told(pairs: Sequence[Pair] | Sequence[JoinedPair]) -> list[str]:
     return ["\n".join(fill(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False) for line in lines)]
 
 
-def shown_scores(names: Iterable[str]) -> list[str]:
-    """The scores that a table shows, in its order."""
-    given = [name for name in names if not LEFT_OUT.match(name)]
-    return [name for name in COLUMNS if name in given] + [name for name in given if name not in COLUMNS]
-
-
 def markdown(found: Comparison) -> str:
     """All tables but the studies', with patient text in none of them."""
     counted = f"Split {found.split}, {found.studies:,} studies, references `{found.references}`, {found.written}."
@@ -86,7 +80,7 @@ def markdown(found: Comparison) -> str:
 
 def latex(found: Comparison) -> str:
     """A table for booktabs: systems as rows, scores as columns, the interval below each value."""
-    columns = shown_scores(dict.fromkeys(score for scores in found.scores.values() for score in scores))
+    columns = shown_scores(score for scores in found.scores.values() for score in scores)
     rows = [" & ".join(["", *map(_tex, columns)]) + r" \\", r"\midrule"]
     for name, scores in found.scores.items():
         values = [f"{scores[score].value:.3f}" if score in scores else "--" for score in columns]
@@ -124,7 +118,7 @@ def csv_of_pairs(found: Comparison) -> str:
 
 def _cells(columns: Mapping[str, Mapping[str, Interval]]) -> Cells:
     """Scores as rows, systems as columns."""
-    scores = shown_scores(dict.fromkeys(score for of_system in columns.values() for score in of_system))
+    scores = shown_scores(score for of_system in columns.values() for score in of_system)
     return [["", *columns]] + [[score, *(_interval(of_system.get(score)) for of_system in columns.values())]
                                for score in scores]  # fmt: skip
 
@@ -138,7 +132,7 @@ def _finding_cells(found: Comparison) -> Cells:
 
 
 def _pair_cells(pairs: Sequence[Pair] | Sequence[JoinedPair]) -> Cells:
-    shown = {score: place for place, score in enumerate(shown_scores(dict.fromkeys(pair.score for pair in pairs)))}
+    shown = {score: place for place, score in enumerate(shown_scores(pair.score for pair in pairs))}
     in_order = sorted((pair for pair in pairs if pair.score in shown), key=lambda pair: shown[pair.score])
     rows = [[pair.score, pair.first, pair.second, f"{pair.difference.value:+.3f}", _ends(pair.difference, sign="+"),
              f"{pair.p_holm:.4f}", "within noise" if pair.within_noise else "apart"]
@@ -160,29 +154,6 @@ def _ends(found: Interval, *, sign: str = "") -> str:
 
 def _difference(pair: Pair | JoinedPair) -> str:
     return f"{pair.score} {pair.difference.value:+.3f} ({_ends(pair.difference, sign='+')}, p {pair.p_holm:.4f})"
-
-
-def _aligned(cells: Cells) -> str:
-    """Columns that do not fit on a line stand in a further table under the first."""
-    head, *columns = [[row[place] for row in cells] for place in range(len(cells[0]))]
-    blocks, room = [[head]], 0
-    for column in columns:
-        width = 2 + max(map(len, column))
-        if len(blocks[-1]) == 1 or width <= room:
-            room = (room if len(blocks[-1]) > 1 else WIDTH - max(map(len, head))) - width
-            blocks[-1].append(column)
-        else:
-            room = WIDTH - max(map(len, head)) - width
-            blocks.append([head, column])
-    return "\n\n".join(_block(block) for block in blocks)
-
-
-def _block(columns: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in columns]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in zip(*columns, strict=True)
-    )
 
 
 def _pipes(cells: Cells) -> str:

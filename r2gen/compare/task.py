@@ -21,8 +21,8 @@ from r2gen.data.reports import unchecked
 from r2gen.errors import DONE, UserError
 from r2gen.evaluate.recipe import recipe_of
 from r2gen.launch import absolute
-from r2gen.run_folder import take_folder, write_whole
-from r2gen.stored_run import key_of, lies_under
+from r2gen.run_folder import lies_under, take_folder, write_whole
+from r2gen.stored_run import key_of
 from r2gen.targets import instantiate
 
 Config = dict[str, Any]

@@ -24,6 +24,7 @@ from r2gen.data.annotation_file import read_splits
 from r2gen.data.reports import ANNOTATED, SPLITS, ReportData, Study
 from r2gen.errors import DONE, UserError
 from r2gen.evaluate.recipe import section_of
+from r2gen.evaluate.tables import aligned
 from r2gen.launch import absolute
 from r2gen.run_folder import take_folder, write_whole
 from r2gen.targets import instantiate
@@ -187,11 +188,8 @@ def table(found: dict[str, Any]) -> str:
     rows = [("", *splits), *_rows([one["reports"] for one in splits.values()], _REPORT_ROWS)]
     if all(one["films"] for one in splits.values()):
         rows += _rows([one["films"] for one in splits.values()], _FILM_ROWS)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:],
-             strict=True))]).rstrip() for row in rows]  # fmt: skip
     head = f"data={found['data']}: hash {found['hash']}, section {found['section']}, cleaner {found['cleaner']}"
-    return "\n".join([head, "", *lines, "", *_disjoint(found), *_most_common(found)])
+    return "\n".join([head, "", aligned(rows, pad=str.rjust), "", *_disjoint(found), *_most_common(found)])
 
 
 def _rows(entries: list[dict[str, Any]], rows: Iterable[tuple[str, Any]]) -> list[tuple[str, ...]]:

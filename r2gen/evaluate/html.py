@@ -5,7 +5,6 @@ The page holds patient text: it stays in the run folder (mode 0700), loads nothi
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -15,6 +14,7 @@ from r2gen.errors import UserError
 from r2gen.pages.curves import curves_of
 from r2gen.pages.document import Row, content_of, write_document
 from r2gen.pages.films import embedded
+from r2gen.provenance import now
 from r2gen.run_folder import read_jsonl
 
 SCRIPTS = ("pieces.js", "scores.js", "charts.js", "texts.js", "run.js")
@@ -36,7 +36,7 @@ def write_page(run_dir: Path, *, films: Mapping[str, Sequence[Image.Image]] | No
     config_text, choices = _config(run_dir / "config.yaml")
     shown = embedded(films) if films is not None else _embedded_before(page)
     content = {
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "written": now(),
         "folder": run_dir.name,
         "run": run,
         "config": config_text,

@@ -14,28 +14,26 @@ def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], 
     Raises UserError where the ids of the two sides differ, or two metrics give a score of one name.
     """
     check_texts("scores", references, reports)
-    corpus: dict[str, float] = {}
-    per_report: dict[str, dict[str, float]] = {}
-    details: dict[str, dict[str, dict[str, float | None]]] = {}
-    sums: dict[str, dict[str, list[float]]] = {}
-    signatures: dict[str, Signature] = {}
-    unavailable: dict[str, str] = {}
+    scores = Scores(corpus={})
     for key, metric in metrics.items():
         try:
-            scores = metric(references, reports)
+            of_metric = metric(references, reports)
         except UnavailableError as error:
-            unavailable[key] = str(error)
-            continue
-        twice = corpus.keys() & scores.corpus.keys()
-        if twice:
-            raise UserError(f"metrics: {key} gives {named(twice)}, which another metric has given: select one of them")
-        corpus |= scores.corpus
-        per_report |= scores.per_report
-        details |= scores.details
-        sums |= scores.sums
-        signatures |= scores.signatures
-    return Scores(corpus=corpus, per_report=per_report, details=details, sums=sums, signatures=signatures,
-                  unavailable=unavailable)  # fmt: skip
+            of_metric = Scores(corpus={}, unavailable={key: str(error)})
+        scores = joined_scores(scores, of_metric, metric=key)
+    return scores
+
+
+def joined_scores(scores: Scores, more: Scores, *, metric: str) -> Scores:
+    """Scores with those of one more metric. Raises UserError where both have a score of one name."""
+    twice = scores.corpus.keys() & more.corpus.keys()
+    if twice:
+        raise UserError(f"metrics: {metric} gives {named(twice)}, which another metric has given: select one of them")
+    return Scores(
+        corpus=scores.corpus | more.corpus, per_report=scores.per_report | more.per_report,
+        details=scores.details | more.details, sums=scores.sums | more.sums,
+        signatures=scores.signatures | more.signatures, unavailable=scores.unavailable | more.unavailable,
+    )  # fmt: skip
 
 
 def check_texts(metric: str, references: Mapping[str, str], reports: Mapping[str, str]) -> None:

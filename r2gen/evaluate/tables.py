@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -32,40 +32,42 @@ COLUMNS = (
 # In metrics.json and the page's table of findings, not here: a row would not fit on a line.
 LEFT_OUT = re.compile("[a-z]+_(precision|recall)_(micro|macro)_")
 
-
-MIN_CELL = len("0.000")
 WIDTH = 118  # of a line; columns that do not fit stand in a further table under the first
 
 
 def terminal_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """The table of systems (rows, in the order given) and scores to three decimals; "-" where a row lacks one."""
-    given = list(dict.fromkeys(score for scores in rows.values() for score in scores if not LEFT_OUT.match(score)))
-    columns = [score for score in COLUMNS if score in given] + [score for score in given if score not in COLUMNS]
-    blocks, wide = [list[str]()], max(map(len, rows), default=0)
-    room = WIDTH - wide
-    for column in columns:
-        cell = 2 + max(len(column), MIN_CELL)
-        if blocks[-1] and cell > room:
-            blocks.append([])
-            room = WIDTH - wide
-        blocks[-1].append(column)
-        room -= cell
-    return "\n\n".join(_block(rows, block) for block in blocks)
-
-
-def _block(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
-    cells = [["", *columns]] + [
+    columns = shown_scores(score for scores in rows.values() for score in scores)
+    cells = [
         [name, *(f"{scores[column]:.3f}" if column in scores else "-" for column in columns)]
         for name, scores in rows.items()
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    )
+    return aligned([["", *columns], *cells], pad=str.rjust)
+
+
+def shown_scores(names: Iterable[str]) -> list[str]:
+    """The scores that a table shows, in its order, each once."""
+    given = dict.fromkeys(name for name in names if not LEFT_OUT.match(name))
+    return [name for name in COLUMNS if name in given] + [name for name in given if name not in COLUMNS]
+
+
+def aligned(cells: Sequence[Sequence[str]], *, pad: Callable[[str, int], str] = str.ljust) -> str:
+    """Cells, of which the first row and column are heads, as text; `pad` places what stands in the other columns.
+
+    Columns that do not fit on a line stand in a further table under the first.
+    """
+    head, *columns = ([row[place] for row in cells] for place in range(len(cells[0])))
+    head = [cell.ljust(max(map(len, head))) for cell in head]
+    blocks, room = [[head]], 0
+    for column in columns:
+        width = max(map(len, column))
+        if len(blocks[-1]) > 1 and 2 + width > room:
+            blocks.append([head])
+        if len(blocks[-1]) == 1:
+            room = WIDTH - len(head[0])
+        blocks[-1].append([pad(cell, width) for cell in column])
+        room -= 2 + width
+    return "\n\n".join("\n".join("  ".join(row).rstrip() for row in zip(*block, strict=True)) for block in blocks)
 
 
 def interval_lines(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:

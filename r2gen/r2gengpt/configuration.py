@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from r2gen import compat, config, provenance
 from r2gen.errors import UserError
 from r2gen.messages import for_hydra
-from r2gen.stored_run import key_of, lies_under, with_some_root
+from r2gen.run_folder import lies_under
+from r2gen.stored_run import key_of, with_some_root
 
 RECIPE = "r2gengpt"
 OF_THE_TASK = ("task", "checkpoint", "run_dir", "fresh", "experiment", "tune")  # not part of the recipe

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ from r2gen.evaluate.html import chosen_studies
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.pages.curves import curves_of
 from r2gen.pages.document import Row, content_of, write_document
-from r2gen.provenance import canonical
+from r2gen.provenance import canonical, now
 from r2gen.run_folder import read_jsonl
 from r2gen.sweeps.rows import SweepRow, joined, read_metrics_of
 from r2gen.sweeps.table import COSTS, score_names, splits_of
@@ -51,7 +50,7 @@ def write_sweep_page(
     splits = splits_of(rows)
     content = {
         "title": title,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "written": now(),
         "command": command,
         "shared": dict(shared or {}),
         "columns": list(rows[0].choices) if rows else [],

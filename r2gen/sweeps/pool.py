@@ -12,12 +12,12 @@ from pathlib import Path
 from types import FrameType
 
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
-from r2gen.provenance import ROOT
+from r2gen.provenance import ROOT, now
 from r2gen.run_folder import RunFolder
 from r2gen.sweeps import failure
 from r2gen.sweeps.cells import Cell, is_trained
 from r2gen.sweeps.places import Place, Places
-from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
+from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
 
 PAUSE_S = 0.2
 Judge = Callable[[JobRecord], str | None]  # why a running job shall end early; None: it goes on

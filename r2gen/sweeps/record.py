@@ -7,7 +7,6 @@
 A folder of a sweep also has logs/, one file a job, and multirun.yaml, the configuration that all jobs share.
 """
 
-import datetime
 import fcntl
 import json
 from collections import Counter
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from r2gen.errors import UserError
+from r2gen.provenance import now
 from r2gen.run_folder import take_folder, write_whole
 
 FORMAT = 1
@@ -120,7 +120,3 @@ def _flocked(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

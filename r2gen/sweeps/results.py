@@ -1,10 +1,12 @@
 """What a sweep comes to: table.md, table.csv and sweep.html, and the same table for a terminal. Imports no torch."""
 
+from collections.abc import Sequence
+
+from r2gen.evaluate.tables import terminal_table
 from r2gen.sweeps.page import write_sweep_page
 from r2gen.sweeps.record import SweepFolder, SweepRecord
-from r2gen.sweeps.rows import rows_of, shared_choices
-from r2gen.sweeps.summary import summary
-from r2gen.sweeps.table import write_tables
+from r2gen.sweeps.rows import SweepRow, rows_of, shared_choices
+from r2gen.sweeps.table import splits_of, write_tables
 
 
 def write_results(folder: SweepFolder, record: SweepRecord) -> str:
@@ -13,4 +15,13 @@ def write_results(folder: SweepFolder, record: SweepRecord) -> str:
     write_tables(folder.path, rows, title=record.name)
     page = write_sweep_page(folder.path / "sweep.html", rows, title=record.name, command=record.command,
                             shared=shared_choices(record.jobs))  # fmt: skip
-    return f"{summary(rows)}\n\nsweep: {folder.path}\npage: {page}"
+    return "\n\n".join([*_summary(rows), f"sweep: {folder.path}\npage: {page}"])
+
+
+def _summary(rows: Sequence[SweepRow]) -> list[str]:
+    """A table for each split that some job scored: the jobs' names and the model's scores."""
+    return [
+        f"{split}\n" + terminal_table({row.name: {score: one.value for score, one in row.scores[split].items()}
+                                       for row in rows if split in row.scores})
+        for split in splits_of(rows)
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 from r2gen.errors import UserError
 from r2gen.evaluate.statistics import Interval, join_seeds
 from r2gen.provenance import canonical
-from r2gen.run_folder import PROCESS_ONLY, RunFolder, flat
+from r2gen.run_folder import PROCESS_ONLY, RunFolder, flat, lies_under
 from r2gen.sweeps.record import JobRecord
 from r2gen.sweeps.view import labels
 
@@ -66,7 +66,7 @@ def jobs_of_runs(folders: Sequence[Path]) -> list[JobRecord]:
     for number, path in enumerate(folders):
         folder = RunFolder(path)
         facts = folder.facts()
-        told = [text for text in facts["overrides"] if not _is_of_process(text.partition("=")[0])]
+        told = [text for text in facts["overrides"] if not lies_under(text.partition("=")[0], *PROCESS_ONLY)]
         jobs.append(JobRecord(number, told, folder.config().get("choices") or {}, facts["task"], str(path),
                               state="done" if facts["status"] == "finished" else facts["status"],
                               reason=facts["reason"]))  # fmt: skip
@@ -127,15 +127,11 @@ def _typed(overrides: Sequence[str]) -> dict[str, str]:
     return {key.lstrip("+~"): value for key, _, value in pairs}
 
 
-def _is_of_process(key: str) -> bool:
-    return any(key == name or key.startswith(name + ".") for name in PROCESS_ONLY)
-
-
 def _columns(jobs: Sequence[JobRecord], configs: Sequence[dict[str, Any]]) -> list[str]:
     """Groups that differ between the jobs, then options that some command typed and that differ; the seed last."""
     groups = {group: None for job in jobs for group in job.choices}
     leaves = {key: None for job in jobs for key in _typed(job.overrides) if key not in groups}
-    told = [key for key in leaves if not _is_of_process(key)]
+    told = [key for key in leaves if not lies_under(key, *PROCESS_ONLY)]
     differ = [
         column for column in [*groups, *told]
         if len({_choice(column, job, config) for job, config in zip(jobs, configs, strict=True)}) > 1

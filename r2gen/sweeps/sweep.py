@@ -14,11 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from r2gen import messages, provenance
 from r2gen.errors import DONE, STOPPED
+from r2gen.provenance import now
 from r2gen.run_folder import PROCESS_ONLY, differences, write_whole
 from r2gen.sweeps.cells import Cell, Compose, compose_cells, is_trained, state_line
 from r2gen.sweeps.places import Places
 from r2gen.sweeps.pool import Judge, Pool, exit_status, runs_to_its_end
-from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
+from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
 from r2gen.sweeps.results import write_results
 from r2gen.sweeps.view import View, labels
 

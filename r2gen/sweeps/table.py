@@ -6,7 +6,7 @@ from pathlib import Path
 
 from r2gen.csv_text import csv_text
 from r2gen.evaluate.statistics import Interval
-from r2gen.evaluate.tables import COLUMNS, LEFT_OUT
+from r2gen.evaluate.tables import shown_scores
 from r2gen.run_folder import write_whole
 from r2gen.sweeps.rows import SeedRow, SweepRow, joined
 
@@ -24,8 +24,7 @@ def write_tables(folder: Path, rows: Sequence[SweepRow], *, title: str) -> list[
 
 def score_names(rows: Sequence[SweepRow | SeedRow], split: str) -> list[str]:
     """The scores of a table in its order: those that some row has, without findings' precision and recall."""
-    given = dict.fromkeys(score for row in rows for score in row.scores.get(split, {}) if not LEFT_OUT.match(score))
-    return [score for score in COLUMNS if score in given] + [score for score in given if score not in COLUMNS]
+    return shown_scores(score for row in rows for score in row.scores.get(split, {}))
 
 
 def splits_of(rows: Sequence[SweepRow]) -> list[str]:

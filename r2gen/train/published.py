@@ -15,7 +15,7 @@ from r2gen.evaluate.evaluation import Evaluation
 from r2gen.evaluate.html import shown_studies
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.pages.films import FILM_SIZES_PX
-from r2gen.run_folder import flat, read_jsonl
+from r2gen.run_folder import flat, lies_under, read_jsonl
 
 Fact = str | int | float | bool | None
 TAG_LENGTH = 64  # W&B refuses longer ones
@@ -52,7 +52,7 @@ def shown_config(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str,
     part is kept.
     """
     resolved = {name: _without_folders(value) for name, value in flat(dict(config))
-                if not any(name == left or name.startswith(left + ".") for left in LEFT_OUT)}  # fmt: skip
+                if not lies_under(name, *LEFT_OUT)}  # fmt: skip
     known = {name: run[name] for name in ("identity", "data_hash", "git", "versions")}
     return {**choices_of(config), "seed": config["seed"], "resolved": _nested(resolved), "run": known}
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
+from r2gen.provenance import now
 from r2gen.sweeps.cells import Cell
 from r2gen.sweeps.leases import Gpu, Lease, Leases
 from r2gen.sweeps.places import LocalJob, LocalPlaces
 from r2gen.sweeps.pool import Pool, exit_status
-from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
+from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
 from r2gen.sweeps.view import sweep_lines
 
 TRAINER = {"devices": 1, "micro_batch_size": 4, "batch_size": 8, "device": "auto"}

@@ -16,12 +16,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from smallest_run import ROOT, run
 
 from r2gen.errors import STOPPED, UserError
+from r2gen.provenance import now
 from r2gen.schema import Config
 from r2gen.sweeps.cells import Cell
 from r2gen.sweeps.leases import Lease
 from r2gen.sweeps.places import LocalJob
 from r2gen.sweeps.pool import Pool, exit_status
-from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord, now
+from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
 from r2gen.sweeps.search import Search, Space
 
 SPACE = ["lm=tiny", "trainer.learning_rate=tag(log, interval(1e-4, 1e-1))", "projector=linear,mlp"]
