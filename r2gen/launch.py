@@ -18,7 +18,7 @@ from r2gen.evaluate.html import write_page
 from r2gen.evaluate.metric_files import check_metric_files
 from r2gen.evaluate.tables import table_of
 from r2gen.exhausted import disk_ran_out
-from r2gen.ranks import run_ranks
+from r2gen.ranks import refuse_too_many, run_ranks
 from r2gen.run_folder import EXTENSIBLE, PROCESS_ONLY, RunFolder, differences, identity, write_whole
 
 
@@ -30,6 +30,8 @@ def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
     """
     config = with_absolute_paths(config)
     nodes.check(config["trainer"])
+    if config["trainer"]["nodes"] == 1:
+        refuse_too_many(config["trainer"]["devices"])
     try:
         return _launch(config, overrides=overrides)
     except OSError as error:

@@ -13,12 +13,23 @@ from types import FrameType
 from typing import Any
 
 from r2gen import nodes, provenance
-from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED
+from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.stop import die_with_parent
 
 # Waiting threads soon yield: libgomp lets them spin. Beside another busy process a step then takes longer: 1.4 times in
 # benchmarks/threads.py, 20 times seen with the default job's model.
 SPIN_COUNT = "2000"
+
+
+RANK_GIB = 0.5  # of a process with torch and its libraries, before it has a model
+
+
+def refuse_too_many(devices: int) -> None:
+    """Raise UserError where the processes alone would take all memory, and with it other people's."""
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    if devices * RANK_GIB > memory_gib:
+        raise UserError(f"trainer.devices={devices} needs some {devices * RANK_GIB:.0f} GiB of memory for its "
+                        f"processes alone, and this machine has {memory_gib:.0f}: give fewer")  # fmt: skip
 
 
 def rank_environment(config: dict[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from smallest_run import ROOT
 from torch import nn
 
-from r2gen import worker
+from r2gen import ranks, worker
 from r2gen.build import refuse_not_finite
 from r2gen.errors import UserError, lacks
 from r2gen.run_folder import RunFolder
@@ -73,3 +73,9 @@ def test_a_hub_that_cannot_be_reached_is_not_asked_again_and_again(tmp_path: Pat
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"vision\.path=timm/resnet18 is no folder here, and cannot be fetched"):
         hub.swin_folder("timm/resnet18")
+
+
+def test_ranks_that_would_fill_the_memory_are_refused_before_they_start():
+    ranks.refuse_too_many(1)
+    with pytest.raises(UserError, match=r"^trainer\.devices=1000000 needs some 500000 GiB of memory for its processes"):
+        ranks.refuse_too_many(1_000_000)
