@@ -32,6 +32,7 @@ tasks
   task=compare    'runs=[DIR,DIR,name=reports.csv]': intervals, paired tests, tables, a page (docs/compare.md)
   task=compose    which run a command would be, and whether it is there; with -m one line a job
   task=status     sweep=DIR: where a sweep stands
+  task=dashboard  sweep=DIR logger=wandb: a W&B workspace of a sweep (docs/dashboards.md)
   task=audit      data=NAME data.root=DIR: lengths, words, films, and what of val and test stands in training
   task=prepare    data=mimic_cxr data.root=DIR: an annotation from MIMIC-CXR's tables and raw reports
 """

@@ -163,6 +163,8 @@ def test_help_lists_every_option_and_five_examples(tmp_path: Path):
         assert f"  {group}=\n" in text
         for option in options(group):
             assert f"\n    {option} " in text
+    for task in Config.__dataclass_fields__["task"].metadata["choices"]:
+        assert f"\n  task={task} " in text
     assert text.partition("examples")[2].count("  python run.py") == 5
 
 

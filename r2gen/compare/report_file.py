@@ -146,7 +146,7 @@ class _Texts:
         self.texts: dict[str, str] = {}
         self.lines: dict[str, int | None] = {}
 
-    def add(self, id: Any, text: Any, line: int | None) -> str:
+    def add(self, id: object, text: object, line: int | None) -> str:
         """Gives the id as it is kept: numbers as text."""
         place = f"{self.path}, line {line}" if line is not None else str(self.path)
         if isinstance(id, bool) or not isinstance(id, str | int) or not str(id).strip():
