@@ -5,6 +5,7 @@ Hydra's own Optuna sweeper wants an Optuna before 3, which fails on a storage in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,8 +21,8 @@ class OptunaSweeper(Sweeper):
     """hydra/sweeper=optuna."""
 
     def __init__(
-        self, *, params: DictConfig | None, n_trials: int, batch: int, random_trials: int, prune_after: int | None,
-        seed: int,
+        self, *, params: Mapping[str, Any] | None, n_trials: int, batch: int, random_trials: int,
+        prune_after: int | None, seed: int,
     ) -> None:  # fmt: skip
         self.params = {} if params is None else {str(key): found for key, found in params.items()}
         self.n_trials, self.batch, self.seed = n_trials, batch, seed
@@ -35,9 +36,14 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         # Not at the top: every run of run.py imports this file, and Hydra reads each file of the folder anew.
-        from hydra_plugins.r2gen_sweeps import R2GenLauncher
+        from hydra_plugins.r2gen_sweeps import R2GenLauncher, check_whole
+        from r2gen.sweeps.cells import compose_cell
         from r2gen.sweeps.search import Search, Space
 
+        counts = {"n_trials": (self.n_trials, 1), "batch": (self.batch, 1), "random_trials": (self.random_trials, 0),
+                  "prune_after": (self.prune_after or 0, 0), "seed": (self.seed, 0)}  # fmt: skip
+        for name, (value, least) in counts.items():
+            check_whole(f"hydra.sweeper.{name}", value, least=least)
         if not isinstance(self.launcher, R2GenLauncher):
             raise UserError("hydra/launcher: only gpus and slurm give each trial of a search processes of its own")
         parser = OverridesParser.create(config_loader=self.loader)
@@ -47,6 +53,9 @@ class OptunaSweeper(Sweeper):
             print("\n".join(f"{name} in {found}" for name, found in space.varied.items()))
             return
         sweep = self.launcher.sweep()
+        first = compose_cell([*space.fixed, *space.first()], sweep.compose)
+        if first.refusal is not None and not first.skipped:
+            raise UserError(first.refusal)  # a mistake in the space, that every trial would fail by
         search = Search(sweep.open().path, space, n_trials=self.n_trials, batch=self.batch, seed=self.seed,
                         random_trials=self.random_trials, prune_after=self.prune_after)  # fmt: skip
         search.begin(space.defaults(self.loader.load_sweep_config(self.base, space.fixed)))

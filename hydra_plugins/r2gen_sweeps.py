@@ -6,7 +6,7 @@ beside it: hydra_plugins is a namespace that packages share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -16,11 +16,17 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from r2gen.errors import UserError
+from r2gen.errors import UserError, shown
 
 if TYPE_CHECKING:
     from r2gen.sweeps.places import Places
     from r2gen.sweeps.sweep import Sweep
+
+
+def check_whole(option: str, value: object, *, least: int) -> None:
+    """Raise UserError where an option of Hydra's, which knows no types, is no whole number from `least` on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{option}={shown(value)}: give a whole number from {least} on")
 
 
 class GridSweeper(BasicSweeper):
@@ -35,6 +41,8 @@ class GridSweeper(BasicSweeper):
         if not isinstance(self.launcher, R2GenLauncher):
             raise UserError("hydra/launcher: only gpus and slurm give each job of a sweep processes of its own")
         (batch,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
+        if not batch:
+            raise UserError("this sweep has no job: a range(...) or glob(...) that was typed has nothing in it")
         self.launcher.launch(batch, initial_job_idx=0)
         raise SystemExit(self.launcher.end())
 
@@ -42,10 +50,14 @@ class GridSweeper(BasicSweeper):
 class R2GenLauncher(Launcher):
     """Jobs as commands of their own. A sweeper calls `launch` for each batch, and `end` once."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Mapping[str, Any]) -> None:
         self.open: Sweep | None = None
+        self.counts = counts
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        for name, value in self.counts.items():
+            if value is not None:
+                check_whole(f"hydra.launcher.{name}", value, least=1)
         self.config, self.hydra_context = config, hydra_context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
@@ -74,7 +86,7 @@ class GpusLauncher(R2GenLauncher):
     """hydra/launcher=gpus: this machine."""
 
     def __init__(self, n_jobs: int | None, gpus_per_job: int | None) -> None:
-        super().__init__()
+        super().__init__({"n_jobs": n_jobs, "gpus_per_job": gpus_per_job})
         self.n_jobs, self.gpus_per_job = n_jobs, gpus_per_job
 
     def places(self) -> Places:
@@ -88,7 +100,7 @@ class SlurmLauncher(R2GenLauncher):
     """hydra/launcher=slurm: a cluster's queue, by submitit."""
 
     def __init__(self, cluster: str, n_jobs: int | None, options: DictConfig) -> None:
-        super().__init__()
+        super().__init__({"n_jobs": n_jobs})
         self.cluster, self.n_jobs, self.options = cluster, n_jobs, options
 
     def places(self) -> Places:

@@ -189,6 +189,8 @@ def _nested(hint: Any) -> type | None:
 
 def _unknown_option(name: str) -> str:
     """`unknown option a.b, did you mean a.c?`, from the schema."""
+    if name.startswith("hydra."):
+        return f"unknown option {name}: docs/sweeps.md has those of launchers and sweepers"
     node: type = Config
     parts = name.split(".")
     for end, part in enumerate(parts, start=1):

@@ -49,7 +49,7 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
             folder.record(peak_memory_gib=round(max(peak_gib, earlier.get("peak_memory_gib", 0)), 3),
                           seconds={"train": round(earlier["seconds"].get("train", 0) + trained_s, 1),
                                    "evaluate": round(total_s - trained_s, 1)})  # fmt: skip
-            tell(evaluation, folder, logger, devices=config["trainer"]["devices"])
+            tell(evaluation, folder, logger)
         dist.barrier()
 
 
@@ -62,15 +62,15 @@ def evaluate(config: Config, device: torch.device, stop: StopRequest) -> None:
         evaluation = build_evaluation(config, job, stop=stop)
         score(config, job, evaluation)
         if dist.is_first():
-            tell(evaluation, folder, logger, devices=config["trainer"]["devices"])
+            tell(evaluation, folder, logger)
         dist.barrier()
 
 
-def tell(evaluation: Evaluation, folder: RunFolder, logger: Logger, *, devices: int) -> None:
+def tell(evaluation: Evaluation, folder: RunFolder, logger: Logger) -> None:
     """Page, table and dashboard of what was scored."""
     evaluation.refresh_page()
     print(f"\n{table_of(evaluation.metrics_file)}\n\npage: {folder.path / 'report.html'}", flush=True)
-    logger.summary(summary_of(read_metrics(evaluation.metrics_file), folder.facts(), devices=devices))
+    logger.summary(summary_of(read_metrics(evaluation.metrics_file), folder.facts(), ranks=dist.world()))
     if logger.wants_examples:
         logger.examples(shown_examples(evaluation))
 

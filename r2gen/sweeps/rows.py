@@ -96,11 +96,12 @@ def joined(rows: Sequence[SweepRow]) -> list[SeedRow]:
 
 
 def shared_choices(jobs: Sequence[JobRecord]) -> dict[str, str]:
-    """The groups whose option is the same in all jobs."""
-    if not jobs:
+    """The groups whose option is the same in all jobs that compose."""
+    every = [job.choices for job in jobs if job.choices]
+    if not every:
         return {}
-    return {group: option for group, option in jobs[0].choices.items()
-            if option is not None and all(job.choices.get(group) == option for job in jobs)}  # fmt: skip
+    return {group: option for group, option in every[0].items()
+            if option is not None and all(choices.get(group) == option for choices in every)}  # fmt: skip
 
 
 def _but_seed(row: SweepRow) -> dict[str, str]:
@@ -128,13 +129,17 @@ def _typed(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _columns(jobs: Sequence[JobRecord], configs: Sequence[dict[str, Any]]) -> list[str]:
-    """Groups that differ between the jobs, then options that some command typed and that differ; the seed last."""
+    """Groups that differ between the jobs, then options that some command typed and that differ; the seed last.
+
+    A job that does not compose has no choices but those typed: it makes no other group differ.
+    """
     groups = {group: None for job in jobs for group in job.choices}
     leaves = {key: None for job in jobs for key in _typed(job.overrides) if key not in groups}
     told = [key for key in leaves if not lies_under(key, *PROCESS_ONLY)]
     differ = [
         column for column in [*groups, *told]
-        if len({_choice(column, job, config) for job, config in zip(jobs, configs, strict=True)}) > 1
+        if len({_choice(column, job, config) for job, config in zip(jobs, configs, strict=True)
+                if job.choices or column in _typed(job.overrides)}) > 1
     ]  # fmt: skip
     return sorted(differ, key=lambda column: column == SEED)
 
@@ -198,7 +203,7 @@ def _scores(metrics: Mapping[str, Any]) -> Scores:
 def _cost(facts: Mapping[str, Any], config: Mapping[str, Any]) -> Cost:
     seconds, parts = facts.get("seconds") or {}, facts.get("parameters") or []
     gpus = (facts.get("hardware") or {}).get("gpus") or []
-    ranks = int(config.get("trainer.devices") or 1)
+    ranks = int(config.get("trainer.devices") or 1) * int(config.get("trainer.nodes") or 1)
     return Cost(
         device_seconds=seconds["train"] * ranks if "train" in seconds else None,
         total_seconds=sum(seconds.values()) if seconds else None,

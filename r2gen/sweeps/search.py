@@ -58,6 +58,10 @@ class Space:
                             "'trainer.learning_rate=tag(log, interval(1e-4, 1e-2))'")  # fmt: skip
         return Space({key: found for key, found in varied.items() if key not in fixed}, list(fixed.values()))
 
+    def first(self) -> list[str]:
+        """The overrides of some trial, to see whether one can be composed."""
+        return _typed({key: _lowest(found) for key, found in self.varied.items()})
+
     def defaults(self, composed: DictConfig) -> dict[str, Value] | None:
         """The values that a command without the search would have; None where one of them lies outside of the space."""
         found: dict[str, Value] = {}
@@ -81,9 +85,11 @@ def _distribution(override: Override) -> BaseDistribution:
             return _numbers(sweep.start, sweep.end, log="log" in sweep.tags)
         if isinstance(sweep, RangeSweep):
             steps: list[Any] = sorted(sweep.range())
+            if not steps:
+                raise ValueError("there is nothing in this range")
             return _numbers(steps[0], steps[-1], step=abs(sweep.step))
         return CategoricalDistribution(list(override.sweep_string_iterator()))
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise UserError(f"{override.input_line}: {error}") from error
 
 
@@ -91,6 +97,13 @@ def _numbers(low: Any, high: Any, *, log: bool = False, step: Any = None) -> Bas
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log, step=step or 1)
     return FloatDistribution(low, high, log=log, step=step)
+
+
+def _lowest(distribution: BaseDistribution) -> Value:
+    if isinstance(distribution, CategoricalDistribution):
+        return str(distribution.choices[0])
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    return distribution.low
 
 
 def _holds(distribution: BaseDistribution, value: Value) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r2gen.errors import DEFECT, STOPPED, UserError
+from r2gen.errors import DEFECT, UserError
 from r2gen.provenance import ROOT
 from r2gen.stop import die_with_parent
 from r2gen.sweeps.places import Place
@@ -33,10 +33,7 @@ class Submitted:
                                             stderr=out, preexec_fn=_leave_warning_to_parent)  # fmt: skip
         while self.process.poll() is None:  # not wait(), which holds a lock that checkpoint() would wait for
             time.sleep(0.2)
-        status = self.process.returncode
-        if status == STOPPED:  # SLURM's SIGTERM went to every process of the job, and this one was first
-            signal.raise_signal(WARNING)
-        return status
+        return self.process.returncode  # also after SIGTERM, which scancel sends: only the warning queues it again
 
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission

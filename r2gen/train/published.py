@@ -57,9 +57,9 @@ def shown_config(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str,
     return {**choices_of(config), "seed": config["seed"], "resolved": _nested(resolved), "run": known}
 
 
-def summary_of(metrics: Mapping[str, Any], run: Mapping[str, Any], *, devices: int) -> dict[str, Fact]:
+def summary_of(metrics: Mapping[str, Any], run: Mapping[str, Any], *, ranks: int) -> dict[str, Fact]:
     """The final scores by split with their 95 % intervals, the constant report's, and what the run cost."""
-    return {**dict(_scores(metrics)), **dict(_cost(run, devices=devices))}
+    return {**dict(_scores(metrics)), **dict(_cost(run, ranks=ranks))}
 
 
 def shown_examples(evaluation: Evaluation) -> list[ShownStudy]:
@@ -85,13 +85,13 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:
             yield f"best/{split}/{score}_high", interval["high"]
 
 
-def _cost(run: Mapping[str, Any], *, devices: int) -> Iterator[tuple[str, Fact]]:
+def _cost(run: Mapping[str, Any], *, ranks: int) -> Iterator[tuple[str, Fact]]:
     gpus = run["hardware"]["gpus"]
-    yield "cost/hardware", f"{devices} x {gpus[0]}" if gpus else run["hardware"]["cpu"]
+    yield "cost/hardware", f"{ranks} x {gpus[0]}" if gpus else run["hardware"]["cpu"]
     for name, seconds in run["seconds"].items():
         yield f"cost/{name}_seconds", seconds
     if gpus and "train" in run["seconds"]:
-        yield "cost/gpu_seconds", devices * run["seconds"]["train"]
+        yield "cost/gpu_seconds", ranks * run["seconds"]["train"]
     yield "cost/parameters", sum(part["total"] for part in run["parameters"])
     yield "cost/trainable_parameters", sum(part["trainable"] for part in run["parameters"])
 

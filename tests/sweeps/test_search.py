@@ -157,6 +157,19 @@ def test_the_defaults_are_the_first_trial_where_they_are_in_the_space():
     assert space("seed=interval(5, 6)").defaults(composed) is None
 
 
+@pytest.mark.parametrize(("typed", "told"), [
+    (["hydra.sweeper.n_trials=x", "seed=1,2"], "hydra.sweeper.n_trials=x: give a whole number from 1 on"),
+    (["trainer.nope=interval(0, 1)"], "unknown option trainer.nope: did you mean trainer.nodes?"),
+    (["hydra.sweeper.direction=minimize", "seed=1,2"], "unknown option hydra.sweeper.direction"),
+    (["seed=range(3, 3)"], "seed=range(3, 3): there is nothing in this range"),
+])  # fmt: skip
+def test_a_mistake_in_a_search_is_one_message_and_no_trial(typed: list[str], told: str, tmp_path: Path):
+    done = run("-m", "hydra/sweeper=optuna", *typed, cwd=tmp_path, smallest=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {told}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_search_without_its_sweeper_is_told_what_to_type(tmp_path: Path):
     done = run("+sweeps=optuna_phantom", cwd=tmp_path, smallest=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

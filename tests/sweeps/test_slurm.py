@@ -1,5 +1,6 @@
 """Jobs through submitit: by its local executor, preempted and queued again; and the sbatch file it would submit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("submitit")
 from smallest_run import ROOT, run
 
-from r2gen.errors import DONE
+from r2gen.errors import DONE, FIXABLE, STOPPED
 from r2gen.sweeps.slurm import SlurmPlaces
 
 CONFIG = {"trainer": {"devices": 2, "device": "cpu"}}
@@ -48,8 +49,34 @@ def test_a_preempted_job_saves_itself_and_goes_on(tmp_path: Path, monkeypatch: p
     assert log.read_text().splitlines() == ["up", "going on"]
 
 
+def test_a_cancelled_job_saves_itself_and_is_not_queued_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """scancel sends SIGTERM to every process of a job."""
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "log"
+    places = SlurmPlaces(tmp_path / "slurm", cluster="local", n_jobs=1, options={"timeout_min": 5})
+    job = places.start(CONFIG, [sys.executable, "-c", SAVES_AND_GOES_ON], log, running=0)
+    wait_for(lambda: "up" in log.read_text())
+    task = task_of(int(job.queue_id))
+    for process in (task, task_of(task)):
+        os.kill(process, signal.SIGTERM)
+    wait_for(lambda: job.poll() is not None)
+    assert job.poll() == STOPPED
+    assert (tmp_path / "saved").is_file()
+    assert log.read_text().splitlines() == ["up"]
+
+
+def test_the_launcher_brings_its_places_and_refuses_jobs_of_several_machines(tmp_path: Path):
+    done = run("-m", "trainer.nodes=2", "tune=shallow,nothing", "hydra/launcher=slurm",
+               "hydra.launcher.cluster=local", "hydra.sweep.dir=sweep", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == FIXABLE, done.stderr
+    several, unknown = json.loads((tmp_path / "sweep" / "sweep.json").read_text(encoding="utf-8"))["jobs"]
+    assert several["state"] == "skipped"
+    assert several["reason"].startswith("trainer.nodes=2: a launcher gives each job of a sweep GPUs of one machine")
+    assert unknown["state"] == "failed"
+
+
 def task_of(controller: int) -> int:
-    """The process that submitit's controller started for the job."""
+    """The process that another started: submitit's task that of its controller, the command that of its task."""
     children = Path(f"/proc/{controller}/task/{controller}/children")
     wait_for(lambda: children.read_text().strip())
     return int(children.read_text().split()[0])

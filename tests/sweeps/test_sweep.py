@@ -73,6 +73,17 @@ def test_every_cell_is_filled_or_says_why_not_and_is_not_trained_twice(tmp_path:
     assert "nobody is at work on it" in told.stdout
 
 
+@pytest.mark.parametrize(("typed", "told"), [
+    (["seed=1,2", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: give a whole number from 1 on"),
+    (["lm=glob(nope*)"], "this sweep has no job"),
+])  # fmt: skip
+def test_a_sweep_that_could_never_start_a_job_is_refused(typed: list[str], told: str, tmp_path: Path):
+    done = run("-m", *typed, cwd=tmp_path, smallest=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {told}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_jobs_of_a_killed_sweep_die_with_it(tmp_path: Path):
     sweep = subprocess.Popen(command("-m", "seed=1,2", "hydra.sweep.dir=sweep"), cwd=tmp_path, stdout=subprocess.PIPE)
     until = time.monotonic() + 120

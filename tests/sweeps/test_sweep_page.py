@@ -14,6 +14,7 @@ from r2gen.errors import UserError
 from r2gen.evaluate.statistics import join_seeds
 from r2gen.pages.document import FOLDER, content_of
 from r2gen.sweeps.page import STUDIES, write_sweep_page
+from r2gen.sweeps.record import JobRecord
 from r2gen.sweeps.rows import jobs_of_runs, joined, rows_of, shared_choices
 from r2gen.sweeps.table import comma_separated, markdown, write_tables
 
@@ -94,6 +95,13 @@ def test_tables_have_a_row_a_job_and_its_reason(tmp_path: Path) -> None:
     assert (first["lm"], first["seed"], lines[-1]["reason"]) == ("llama2", "1", "no such pair")
     unscored_row = "| lm=t5 quant=int8 trainer.learning_rate=1e-4 seed=1 | skipped | no such pair |"
     assert unscored_row in (tmp_path / "table.md").read_text(encoding="utf-8")
+
+
+def test_a_job_that_does_not_compose_adds_no_column() -> None:
+    chosen = {"lm": "tiny", "vision": "tiny", "compat": "none"}
+    jobs = [JobRecord(0, ["lm=tiny"], chosen), JobRecord(1, ["lm=nope"], {}, state="failed")]
+    assert [row.choices for row in rows_of(jobs)] == [{"lm": "tiny"}, {"lm": "nope"}]
+    assert shared_choices(jobs) == chosen
 
 
 def test_nothing_scored_has_a_page_too(tmp_path: Path) -> None:

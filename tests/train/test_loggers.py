@@ -184,6 +184,6 @@ def test_no_path_leaves_the_machine():
 
 
 def test_cost_is_in_the_summary():
-    summary = summary_of({"splits": {}}, RUN, devices=2)
+    summary = summary_of({"splits": {}}, RUN, ranks=2)
     assert summary == {"cost/hardware": "2 x H200", "cost/train_seconds": 10.0, "cost/gpu_seconds": 20.0,
                        "cost/parameters": 7, "cost/trainable_parameters": 2}  # fmt: skip
