@@ -63,6 +63,8 @@ def _refuse_override(word: str, *, sweep: bool) -> None:
     except RecursionError as error:
         raise UserError(f"{shown(word)}: this is nested too deep") from error
     key = override.key_or_group
+    if not key:
+        raise UserError(f"{shown(word)}: this sets nothing: write KEY=VALUE, without a blank before the sign")
     if override.is_sweep_override() and not sweep:
         raise UserError(f"{shown(word)}: several values are a sweep: type -m as well, or [a,b] for a list")
     if key == "hydra" or lies_under(key, *FOLDERS):

@@ -80,7 +80,7 @@ def stop() -> None:
 
 
 def lost(error: Exception) -> str | None:
-    """Where an error says that another rank is gone: which one, or "" where a lower rank says so. Else None.
+    """Where an error says that another rank is gone: which one, or "" where somebody else says so. Else None.
 
     Takes a few seconds: a rank is gone when no sign of life comes from it any more.
     """
@@ -90,6 +90,8 @@ def lost(error: Exception) -> str | None:
     deadline = time.monotonic() + 6 * PERIOD_S
     while not (gone := _roll_call[0].silent(for_s=3 * PERIOD_S)) and time.monotonic() < deadline:
         time.sleep(PERIOD_S / 4)
+    if gone and os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        return ""  # of one machine: the rank itself, or the command that started it, says what became of it
     if rank() != min(set(range(world())) - set(gone)):
         return ""
     return f"contact to {ranks(gone) if gone else 'another rank'} was lost: {str(error).splitlines()[0]}"

@@ -85,8 +85,9 @@ def _wait(ranks: list[subprocess.Popen[bytes]], *, grace_s: float = 10) -> tuple
                     ended.add(number)
                     rank.kill()
         time.sleep(0.05)
-    why = next((_killed(number) for number, rank in enumerate(ranks)
-                if rank.returncode == -signal.SIGKILL and number not in ended), None)  # fmt: skip
+    left = (-signal.SIGTERM, -signal.SIGUSR1)  # signals that we passed on
+    why = next((_killed(number, -rank.returncode) for number, rank in enumerate(ranks)
+                if rank.returncode < 0 and rank.returncode not in left and number not in ended), None)  # fmt: skip
     if why is not None:
         print(f"error: {why}", file=sys.stderr, flush=True)
     # A rank that named the fix comes first. One that a signal we passed on ended was still starting: nothing to save.
@@ -94,7 +95,9 @@ def _wait(ranks: list[subprocess.Popen[bytes]], *, grace_s: float = 10) -> tuple
     return next(code for code in (FIXABLE, DEFECT, STOPPED, DONE) if code in codes), why
 
 
-def _killed(rank: int) -> str:
+def _killed(rank: int, number: int) -> str:
+    if number != signal.SIGKILL:
+        return f"rank {rank} was ended by signal {number} ({signal.strsignal(number)}), a defect, not a mistake"
     return (f"rank {rank} was killed by signal 9, most often because the machine's memory ran out (`dmesg` or the "
             "scheduler says so): take more memory, or lower trainer.micro_batch_size (a step sees as many studies), "
             "trainer.workers or trainer.film_cache_mib; the same command goes on from the last checkpoint")  # fmt: skip

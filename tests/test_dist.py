@@ -11,7 +11,7 @@ import pytest
 from smallest_run import ROOT
 
 from r2gen import ranks
-from r2gen.errors import DONE, FIXABLE
+from r2gen.errors import DEFECT, DONE, FIXABLE
 
 LATE = "rank {} of 3 did not come within trainer.timeout_s=5"
 
@@ -55,3 +55,10 @@ def test_the_command_names_a_rank_that_was_killed_and_ends_the_others():
     assert killed is not None
     assert killed.startswith("rank 1 was killed by signal 9")
     assert sleepers[0].returncode == -signal.SIGKILL
+
+
+def test_the_command_names_a_rank_that_fell_over_in_a_library(capsys: pytest.CaptureFixture[str]):
+    fallen = subprocess.Popen([sys.executable, "-c", "import os; os.abort()"], stderr=subprocess.DEVNULL)
+    status, why = ranks._wait([fallen], grace_s=0.1)
+    assert (status, why) == (DEFECT, "rank 0 was ended by signal 6 (Aborted), a defect, not a mistake")
+    assert capsys.readouterr().err == f"error: {why}\n"
