@@ -9,6 +9,7 @@ A folder of a sweep also has logs/, one file a job, and multirun.yaml, the confi
 
 import fcntl
 import json
+import shlex
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -83,7 +84,8 @@ class SweepFolder:
         """Raises UserError where another command runs this sweep."""
         self._lock = (self.path / ".lock").open("a", encoding="utf-8")
         if not _flocked(self._lock):
-            raise UserError(f"{self.path} is run by another command: python run.py task=status sweep={self.path}")
+            raise UserError(f"{self.path} is run by another command: python run.py task=status "
+                            f"{shlex.quote(f'sweep={self.path}')}")  # fmt: skip
 
     def is_at_work(self) -> bool:
         """Whether a command runs this sweep now."""
