@@ -96,11 +96,12 @@ def joined(rows: Sequence[SweepRow]) -> list[SeedRow]:
 
 
 def shared_choices(jobs: Sequence[JobRecord]) -> dict[str, str]:
-    """The groups whose option is the same in all jobs that compose."""
-    every = [job.choices for job in jobs if job.choices]
-    if not every:
+    """The groups whose option is the same in all jobs; one that does not compose has only what was typed."""
+    composed = [job.choices for job in jobs if job.choices]
+    if not composed:
         return {}
-    return {group: option for group, option in every[0].items()
+    every = [job.choices or {**composed[0], **_typed(job.overrides)} for job in jobs]
+    return {group: option for group, option in composed[0].items()
             if option is not None and all(choices.get(group) == option for choices in every)}  # fmt: skip
 
 
