@@ -236,7 +236,7 @@ def build_parts(plain: dict[str, Any]) -> None:
     if lm["path"] is None and shape and max(shape.values()) < 3000:
         tokenizer = parts.train_tokenizer(["The lungs are clear."] * 3, lm["vocabulary_size"])
         parts.random_lm(tokenizer=tokenizer, seed=plain["seed"], **shape, attention=lm["attention"])
-    if plain["vision"]["path"] is None and plain["vision"]["image_size_px"] < 1000:
+    if plain["vision"].get("path") is None and plain["vision"]["image_size_px"] < 1000:
         parts.instantiate(plain["vision"])
     parts.instantiate(plain["projector"], in_dim=8, out_dim=8)
 

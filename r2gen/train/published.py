@@ -92,8 +92,9 @@ def _cost(run: Mapping[str, Any], *, ranks: int) -> Iterator[tuple[str, Fact]]:
         yield f"cost/{name}_seconds", seconds
     if gpus and "train" in run["seconds"]:
         yield "cost/gpu_seconds", ranks * run["seconds"]["train"]
-    yield "cost/parameters", sum(part["total"] for part in run["parameters"])
-    yield "cost/trainable_parameters", sum(part["trainable"] for part in run["parameters"])
+    if "parameters" in run:  # an imported run was never trained here
+        yield "cost/parameters", sum(part["total"] for part in run["parameters"])
+        yield "cost/trainable_parameters", sum(part["trainable"] for part in run["parameters"])
 
 
 def _without_folders(value: Any) -> Any:
