@@ -224,6 +224,4 @@ def test_no_file_of_a_run_holds_a_secret_or_is_readable_by_others(broken: dict[s
     for path in [path for path in files if not path.is_symlink()]:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
         assert path.is_dir() or not any(value.encode() in path.read_bytes() for value in SECRETS.values()), path
-    assert not any(
-        value in broken[name]["said"] for value in SECRETS.values() for name in ("again", "killed")
-    )
+    assert not any(value in broken[name]["said"] for value in SECRETS.values() for name in ("again", "killed"))
