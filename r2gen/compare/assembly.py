@@ -14,7 +14,7 @@ from r2gen.compare.agreement import (
 )
 from r2gen.compare.comparison import Comparison, System
 from r2gen.compare.null_rows import null_sources
-from r2gen.compare.scored import score_systems
+from r2gen.compare.scored import refuse_stale, score_systems
 from r2gen.compare.seeds import joined_pairs, joined_seeds
 from r2gen.compare.source import Source
 from r2gen.data.cleaning import Cleaner
@@ -66,6 +66,9 @@ def compare_systems(
     _refuse_same_names(sources)
 
     scored = score_systems(metrics, references, sources)
+    signatures = agreed_signatures({name: one.scores.signatures for name, one in scored.items()})
+    for source in sources:  # after the signatures, since another tokenizer gives other scores too
+        refuse_stale(source, scored[source.name])
     corpus = {name: of_system.scores.corpus for name, of_system in scored.items()}
     unavailable = {metric: why for of_system in scored.values() for metric, why in of_system.scores.unavailable.items()}
     joined, seed_notes = joined_seeds(given, corpus) if settings.join_seeds else ((), ())
@@ -82,7 +85,7 @@ def compare_systems(
         findings=studies.finding_scores(scored), strata=studies.strata(references, scored), differ_by=differ_by,
         differing=studies.differing_studies(sources, references, scored, score=differ_by, count=settings.studies)
         if settings.studies else (),
-        recipe=recipe, signatures=agreed_signatures({name: one.scores.signatures for name, one in scored.items()}),
+        recipe=recipe, signatures=signatures,
         notes=(
             *(note for source in given for note in source.notes), *notes, *null_notes, *seed_notes,
             *(f"{metric}: unavailable: {why}" for metric, why in unavailable.items()), *_statistics(scores),

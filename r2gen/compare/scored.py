@@ -1,4 +1,4 @@
-"""Scores of every system, with one recipe: as a run recorded them where it did, else from the reports. No torch."""
+"""Scores of every system, with one recipe, from the reports; what a run recorded must be the same. No torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from r2gen.evaluate.statistics import Interval, bootstrap
 from r2gen.evaluate.study_sums import StudySums, sums_of_scores
 
 _ROUNDING = 1e-6
-_SUMS_NOT_KEPT = ("meteor",)  # in metrics.json, so it is always scored from the reports
+_BY_A_MODEL = ("chexbert", "radgraph")  # their recorded values are taken: the weights need not be here
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Scored:
 def score_systems(
     metrics: Mapping[str, Metric], references: Mapping[str, str], sources: Sequence[Source]
 ) -> dict[str, Scored]:
-    """By system. Raises UserError where recorded scores are not those of the reports beside them."""
+    """By system."""
     found = {}
     for source in sources:
         scores = Scores(corpus={})
@@ -42,16 +42,14 @@ def score_systems(
             if of_metric is None:
                 of_metric = _signed(source, key, score_reports({key: metric}, references, source.reports))
             scores = joined_scores(scores, of_metric, metric=key)
-        sums = sums_of_scores(metrics, references, source.reports, scores)
-        _refuse_stale(source, sums)
-        found[source.name] = Scored(scores, sums)
+        found[source.name] = Scored(scores, sums_of_scores(metrics, references, source.reports, scores))
     return found
 
 
 def _recorded(source: Source, key: str, references: Mapping[str, str]) -> Scores | None:
     """What metrics.json holds of one metric; None where it was not scored so, or not report by report."""
     kept = source.recorded
-    if kept is None or key not in kept.signatures or key in _SUMS_NOT_KEPT:
+    if kept is None or key not in kept.signatures or key not in _BY_A_MODEL:
         return None
     names = [name for name in SCORES_OF.get(key, (key,)) if name in kept.corpus]
     per_report = {name: kept.per_report[name] for name in names if name in kept.per_report}
@@ -68,9 +66,10 @@ def _signed(source: Source, key: str, scores: Scores) -> Scores:
     return scores if kept is None else replace(scores, signatures=scores.signatures | {key: kept})
 
 
-def _refuse_stale(source: Source, sums: Sequence[StudySums]) -> None:
+def refuse_stale(source: Source, scored: Scored) -> None:
+    """Raises UserError where recorded scores are not those of the reports beside them."""
     kept = source.recorded.corpus if source.recorded is not None else {}
-    for one in sums:
+    for one in scored.sums:
         for name, value in zip(one.names, one.of_all(), strict=True):
             if name in kept and not abs(value - kept[name]) < _ROUNDING:
                 raise UserError(f"{source.path}: metrics.json says {name} {kept[name]:.4f} and its predictions give "

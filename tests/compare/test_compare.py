@@ -172,6 +172,28 @@ def test_scores_that_are_not_of_the_reports_beside_them_are_refused(good: Path, 
         compare(tmp_path / "out", good, poor)
 
 
+def test_reports_that_were_changed_after_scoring_are_refused_whatever_metric_is_typed(good: Path, tmp_path: Path):
+    poor = write_run(tmp_path / "poor", shuffled_reports(references(), seed=2))
+    file = poor / "predictions" / "test.greedy.jsonl"
+    head, *rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    lines = [head, *(row | {"report": row["reference"]} for row in rows)]
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    with pytest.raises(UserError, match=r"poor: metrics.json says rouge_l 0\.\d+ and its predictions give 1\.0000"):
+        compare(tmp_path / "out", good, poor, metrics=("rouge_l",))
+    found = compare(tmp_path / "out", good, poor, metrics=("rouge_l",), rescore=True)
+    assert found["scores"]["poor"]["rouge_l"]["value"] == pytest.approx(1)
+
+
+def test_another_tokenizer_is_told_as_such_and_not_as_other_scores(good: Path, tmp_path: Path):
+    poor = write_run(tmp_path / "poor", shuffled_reports(references(), seed=2), projector="mlp")
+    metrics = json.loads((poor / "metrics.json").read_text(encoding="utf-8"))
+    metrics["signatures"]["bleu"]["tokenizer"] = "ptb"
+    metrics["splits"]["test"]["systems"]["model"]["bleu_4"] = 0.9
+    (poor / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    with pytest.raises(UserError, match=r"bleu: tokenizer space \(good, constant\) / ptb \(poor\)"):
+        compare(tmp_path / "out", good, poor)
+
+
 def test_files_made_elsewhere_join_in(good: Path, tmp_path: Path):
     of = references()
     with (tmp_path / "mine.csv").open("w", newline="", encoding="utf-8") as out:
