@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,8 @@ _kept: list[Compose] = []  # in a process of the pool
 
 
 def _keep(compose: Compose) -> None:
+    # The command's own handler would raise in the middle of taking a job, and leave the others a lock nobody opens.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _kept.append(compose)
 
 
