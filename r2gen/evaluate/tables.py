@@ -76,8 +76,8 @@ def interval_lines(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     `found` is a split's `intervals` in metrics.json: by system and score, the fields of an Interval.
     """
     of_model = found.get("model", {})
-    told = [f"{score} {of_model[score]['low']:.3f} to {of_model[score]['high']:.3f}" for score in COLUMNS
-            if score in of_model and of_model[score]["low"] is not None]  # fmt: skip
+    told = [f"{score} {of_model[score]['low']:.3f} to {of_model[score]['high']:.3f}" for score in shown_scores(of_model)
+            if of_model[score]["low"] is not None]  # fmt: skip
     if not told:
         return ""
     lines = f"model, 95 %: {', '.join(told)}", interval_note(of_model)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from r2gen.errors import UserError
-from r2gen.evaluate.tables import table_of, terminal_table
+from r2gen.evaluate.tables import interval_lines, table_of, terminal_table
 
 
 def test_columns_stand_in_one_order_and_gaps_are_dashes() -> None:
@@ -75,3 +75,9 @@ def test_columns_that_do_not_fit_stand_under_the_others() -> None:
     ]
     assert max(map(len, lines)) <= 118
     assert lines.count("") == 1
+
+
+def test_scores_beyond_the_usual_columns_have_their_interval_below_the_table():
+    ends = {"value": 0.2, "low": 0.1, "high": 0.3, "draws": 10}
+    lines = interval_lines({"model": {"sacrebleu": ends, "chexbert_recall_micro_14": ends, "bleu_4": ends}})
+    assert lines.splitlines()[1] == "model, 95 %: bleu_4 0.100 to 0.300, sacrebleu 0.100 to 0.300"
