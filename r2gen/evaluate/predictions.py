@@ -37,8 +37,13 @@ def read_predictions(file: Path, header: Header, ids: Sequence[str]) -> list[Pre
     if not file.is_file():
         return None
     try:
-        first, *rest = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        first, *rest = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
         found = [Prediction(**line) for line in rest]
+        wrong = next(
+            (one for one in found if not (isinstance(one.report, str) and isinstance(one.reference, str))), None
+        )
+        if wrong is not None:
+            raise ValueError(f"the report or reference of {wrong.id!r} is no text")
     except (ValueError, TypeError) as error:
         raise UserError(f"{file} cannot be read: {error}; remove it and it is made anew") from error
     if first != {"header": header} or [one.id for one in found] != list(ids):
