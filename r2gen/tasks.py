@@ -1,6 +1,5 @@
 """What a job does once its ranks run: train, evaluate, generate. Each is a recipe over build.py's parts."""
 
-import resource
 import shutil
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from r2gen.model.tune import size_table, sizes
 from r2gen.run_folder import RunFolder
 from r2gen.stop import StopRequest
 from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes, load_best
-from r2gen.train.engine import keep_whole, start_engine, whole_weights
+from r2gen.train.engine import keep_whole, peak_gib, start_engine, whole_weights
 from r2gen.train.fit import fit, validation_steps
 from r2gen.train.loggers import Logger, TrainLog, opened
 from r2gen.train.optim import adamw
@@ -27,7 +26,6 @@ from r2gen.train.published import shown_examples, summary_of
 from r2gen.trained import TrainedRun
 
 Config = dict[str, Any]
-GIB = 2**30
 
 
 def train(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -42,11 +40,11 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
             evaluation.refresh_page()
         trained_s = train_model(config, job, evaluation, folder, stop, logger)
         score(config, job, evaluation)
-        peak_gib = max(dist.gather(peak_memory_gib(device)))
+        most_gib = max(dist.gather(peak_gib(device)))
         if dist.is_first():
             earlier = folder.facts()
             total_s = time.monotonic() - began
-            folder.record(peak_memory_gib=round(max(peak_gib, earlier.get("peak_memory_gib", 0)), 3),
+            folder.record(peak_memory_gib=round(max(most_gib, earlier.get("peak_memory_gib", 0)), 3),
                           seconds={"train": round(earlier["seconds"].get("train", 0) + trained_s, 1),
                                    "evaluate": round(total_s - trained_s, 1)})  # fmt: skip
             tell(evaluation, folder, logger)
@@ -146,13 +144,6 @@ def describe(folder: RunFolder, job: Job) -> None:
     folder.record(parameters=[vars(part) for part in parts[:-1]], hardware={**folder.facts()["hardware"], "gpus": gpus})
     counts = ", ".join(f"{len(dataset):,} {split}" for split, dataset in job.datasets.items())
     print(f"studies: {counts}\n{size_table(parts)}", flush=True)
-
-
-def peak_memory_gib(device: torch.device) -> float:
-    """The most that this rank has held so far: of its GPU, or the process's where there is none."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / GIB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
 def limited(dataset: StudyDataset, studies: int | None) -> StudyDataset:

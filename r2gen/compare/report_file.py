@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from r2gen.data.annotation_file import unique_keys
 from r2gen.errors import UserError, shown
 from r2gen.evaluate.meteor import MOST_WORDS
 
@@ -196,7 +197,7 @@ def _text(path: Path) -> str:
 
 def _parsed(path: Path, text: str, line: int | None) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         place = error.lineno if line is None else line
         fix = "write one whole object a line" if line is not None else "write {id: [report]}"
@@ -205,13 +206,3 @@ def _parsed(path: Path, text: str, line: int | None) -> Any:
         place_named = f"{path}, line {line}" if line is not None else str(path)
         cause = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise UserError(f"{place_named}: {cause}: correct it") from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON lets a key stand twice, and readers then drop the first silently."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f'"{shown(twice)}" stands twice')
-    return found

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gen.data.reports import SPLITS
-from r2gen.errors import UserError
+from r2gen.errors import UserError, shown
 
 MAX_BYTES = 4 * 2**30  # MIMIC-CXR whole takes a fifteenth of it
 NAMED_IN_MESSAGE = 5
@@ -47,7 +47,7 @@ def _parsed(file: Path) -> Any:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{file} cannot be read ({reason}): set data.annotation to the file's name") from error
     try:
-        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_object)
+        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=unique_keys)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         hint = " (it looks like UTF-16)" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
@@ -57,16 +57,25 @@ def _parsed(file: Path) -> Any:
         raise UserError(f"{file} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise UserError(f"{file} is nested too deep: an annotation is an object of three lists of studies") from error
+    except KeyTwice as error:
+        where = f" (id {error.found['id']!r:.60})" if "id" in error.found else ""
+        raise UserError(f'{file} is no annotation: one of its objects{where} has "{error.key[:40]}" twice') from error
     except (ValueError, MemoryError) as error:
         raise UserError(f"{file} is no annotation: {error or 'it does not fit into memory'}") from error
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON lets a key stand twice, and readers then drop the first silently."""
+class KeyTwice(ValueError):
+    """A JSON object has a key twice; readers drop the first silently."""
+
+    def __init__(self, key: str, found: dict[str, Any]) -> None:
+        super().__init__(f'"{shown(key)}" stands twice')
+        self.key, self.found = key, found
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """json.loads' object_pairs_hook. Raises KeyTwice."""
     found = dict(pairs)
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        where = f" (id {found['id']!r:.60})" if "id" in found else ""
-        raise ValueError(f'one of its objects{where} has "{twice[:40]}" twice')
+        raise KeyTwice(next(key for key in keys if keys.count(key) > 1), found)
     return found
