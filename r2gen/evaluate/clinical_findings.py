@@ -5,6 +5,7 @@ Both texts are read by the rules of r2gen/evaluate/labeler. docs/labeler.md has 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol, runtime_checkable
 
 from r2gen.errors import UserError
@@ -16,6 +17,7 @@ UNCERTAIN = ("positive", "negative", "ignore")
 NORMAL = "normal"
 RATES = ("f1", "precision", "recall")
 SETS = {"14": OBSERVATIONS, "5": FIVE}
+_labelled = lru_cache(maxsize=2**15)(label_report)  # every system is scored against the same references, and twice
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Findings:
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
         """Study id to finding ("normal" the last) to its counts, each 0 or 1."""
-        pairs = {id: (label_report(references[id]), label_report(reports[id])) for id in references}
+        pairs = {id: (_labelled(references[id]), _labelled(reports[id])) for id in references}
         return {id: {finding: self._count(*pair, finding) for finding in self.findings} for id, pair in pairs.items()}
 
     def _count(self, reference: ReportLabels, report: ReportLabels, finding: str) -> Counts:
