@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from kills import SMALL, Event, Moment, command
+from killed_command import SMALL, Event, Moment, command
 
 
 def show(name: str, status: int, folder: Path) -> None:
