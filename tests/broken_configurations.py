@@ -10,135 +10,33 @@ import argparse
 import collections
 import copy
 import io
-import random
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import open_dict
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from drawn_configurations import GROUPS, Command, commands, composed, edited  # noqa: E402
+
 import run  # noqa: E402
 from r2gen import build as parts  # noqa: E402  now: seconds of torch are no part of an answer
-from r2gen import checked, command_line, compat, config, messages, targets  # noqa: E402
+from r2gen import checked, command_line, compat, config, messages  # noqa: E402
 from r2gen.errors import UserError  # noqa: E402
-from r2gen.run_folder import flat  # noqa: E402
 from r2gen.schema import Config  # noqa: E402
-
-GROUPS = {group: sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml")) for group in command_line.GROUPS}
-TASKS = ("train", "evaluate", "generate", "check", "import", "export", "prepare")
-# Values that no option means, and values that some option does; words that are no values.
-WORDS = Path(__file__).with_name("broken_words.txt").read_text(encoding="utf-8")
-STRANGE, FLAGS = (part.split() for part in WORDS.split("========"))
-STRANGE += ["", "' '", "a: b", "'a\nb'", "'a\tb'", "\0", "'\ud800'", "x" * 3000, "[" * 200, "{a: 1, a: 2}"]
-TAILS = ["x", "0", "path", "", "_target_", "a.b", "ü"]
-STRIDE = 1
-PREFIXES = ["", "", "", "", "", "+", "++", "~"]
-
-
-@dataclass(frozen=True)
-class Command:
-    """Choices of groups, then values, then what is typed by mistake: a flag, a bracket, a task."""
-
-    choices: tuple[str, ...]
-    values: tuple[str, ...]
-    odd: tuple[str, ...] = ()
-
-    @property
-    def typed(self) -> list[str]:
-        return [*self.choices, *self.values, *self.odd]
-
-
-@cache
-def composed(choices: tuple[str, ...]) -> DictConfig:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=messages.for_hydra(choices), return_hydra_config=True)
-
-
-@cache
-def combinations() -> list[tuple[str, ...]]:
-    """Every option of every group once, and sixty drawn pairs of them; of these every STRIDEth."""
-    one = [_chosen(group, option) for group, options in GROUPS.items() for option in options]
-    drawn = random.Random(0)
-    pairs = (tuple(drawn.sample(one, 2)) for _ in range(60))
-    return [(), *((choice,) for choice in one), *pairs][::STRIDE]
-
-
-@cache
-def defaults() -> dict[str, list[str]]:
-    """Every dotted name that an option of a group gives, with the values it has there, and their classes' arguments."""
-    found: dict[str, dict[str, None]] = {}
-    for choices in combinations():
-        plain: Any = OmegaConf.to_container(composed(choices), resolve=False)
-        del plain["hydra"]
-        for name, value in flat(plain):
-            parts = name.split(".")
-            for end in range(1, len(parts)):
-                found.setdefault(".".join(parts[:end]), {})
-            found.setdefault(name, {})[written(value)] = None
-        for part in ("vision", "projector", "data", "logger"):
-            for key in targets.parameters(plain[part]["_target_"]):
-                found.setdefault(f"{part}.{key}", {})
-    for key in targets.parameters(config.DECODING):
-        found.setdefault(f"generation.{key}", {})
-    return {name: list(values) for name, values in found.items()}
-
-
-def written(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
-
-
-def values_of(name: str) -> st.SearchStrategy[str]:
-    """Mostly what could be meant: a value that some option has, one of the choices, a number; else anything."""
-    likely = defaults()[name]
-    meant = [st.sampled_from(likely)] * 3 if likely else []
-    numbers = [st.integers(0, 70).map(str), st.floats(0, 2).map(str)] if not likely or likely[0][:1].isdigit() else []
-    return st.one_of(*meant, *numbers, st.sampled_from(STRANGE), st.text(max_size=8))
-
-
-def typed_values() -> st.SearchStrategy[str]:
-    known = st.sampled_from(sorted(defaults()))
-    good = known.flatmap(lambda name: values_of(name).map(lambda value: f"{name}={value}"))
-    longer = st.builds("{}.{}".format, known, st.sampled_from(TAILS))
-    name = known | st.builds(misspelt, known, st.integers(0, 50)) | longer
-    bad = st.builds("{}{}={}".format, st.sampled_from(PREFIXES), name, st.sampled_from(STRANGE))
-    return good | good | bad
-
-
-def commands() -> st.SearchStrategy[Command]:
-    task = st.sampled_from(TASKS).map("task={}".format)
-    odd = st.sampled_from(FLAGS) | task | st.sampled_from(sorted(GROUPS)).flatmap(
-        lambda group: st.sampled_from(STRANGE + GROUPS[group]).map(lambda value: f"{group}={value}"))  # fmt: skip
-    return st.builds(
-        lambda choices, values, odd, rare: Command(choices, tuple(values), (odd,) if rare < 6 else ()),
-        st.sampled_from(combinations()), st.lists(typed_values(), max_size=3), odd, st.integers(0, 99),
-    )  # fmt: skip
-
-
-def misspelt(name: str, place: int) -> str:
-    place %= len(name)
-    return name[:place] + name[place + 1 :]
-
-
-def _chosen(group: str, option: str) -> str:
-    return f"metrics=[{option}]" if group == "metrics" else f"{group}={option}"
 
 
 def answer(command: Command) -> tuple[int, str, dict[str, Any] | None]:
@@ -172,45 +70,6 @@ def _main(typed: list[str]) -> int:
         return run.main()
     except SystemExit as left:
         return int(left.code or 0)
-
-
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(STRANGE)
-    | st.dates() | st.binary(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3),
-    max_leaves=5,
-)  # fmt: skip
-
-
-def edited() -> st.SearchStrategy[dict[str, Any]]:
-    """A configuration as a hand may have left its config.yaml: values of any kind, keys gone, keys too many."""
-    edit = st.tuples(
-        st.sampled_from(["set", "meant", "meant", "meant", "take out", "add"]), st.integers(0, 10_000), PLAIN
-    )
-    return st.builds(_edit, st.sampled_from(combinations()), st.lists(edit, min_size=1, max_size=3))
-
-
-def _edit(choices: tuple[str, ...], edits: list[tuple[str, int, Any]]) -> dict[str, Any]:
-    plain: Any = OmegaConf.to_container(composed(choices), resolve=False)
-    del plain["hydra"]
-    for kind, place, value in edits:
-        nodes = [(node, key) for node in _nodes(plain) for key in node]
-        node, key = nodes[place % len(nodes)]
-        if kind == "take out":
-            del node[key]
-        elif kind == "meant":  # what a key of that name has with some option
-            found = [text for name, texts in defaults().items() if name.rpartition(".")[2] == key for text in texts]
-            node[key] = yaml.safe_load(found[place % len(found)]) if found else node[key]
-        else:
-            node[key if kind == "set" else f"{key}_"] = value
-    return plain
-
-
-def _nodes(node: Any) -> Iterator[dict[Any, Any]]:
-    if isinstance(node, dict):
-        yield node
-        for value in node.values():
-            yield from _nodes(value)
 
 
 def refused(plain: dict[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import broken_configurations as broken
+import drawn_configurations as drawn
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -16,18 +17,18 @@ def some(examples: int) -> settings:
 
 @pytest.fixture(scope="module", autouse=True)
 def _at_work():
-    broken.STRIDE = 7  # composing takes most of the time
+    drawn.STRIDE = 7  # composing takes most of the time
     with broken.at_work():
         yield
 
 
 @some(200)
-@given(command=st.deferred(broken.commands), build=st.integers(0, 9))
-def test_a_command_is_accepted_or_refused_in_words(command: broken.Command, build: int):
+@given(command=st.deferred(drawn.commands), build=st.integers(0, 9))
+def test_a_command_is_accepted_or_refused_in_words(command: drawn.Command, build: int):
     broken.check_command(command, build=build == 0)
 
 
 @some(300)
-@given(plain=st.deferred(broken.edited), build=st.integers(0, 9))
+@given(plain=st.deferred(drawn.edited), build=st.integers(0, 9))
 def test_a_configuration_from_a_file_is_accepted_or_refused_in_words(plain: dict[str, Any], build: int):
     broken.check_edited(plain, build=build == 0)
