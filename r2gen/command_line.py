@@ -14,10 +14,11 @@ from r2gen.run_folder import lies_under
 # One option each; metrics takes a list.
 GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation", "data", "trainer", "metrics", "logger",
           "compat", "experiment")  # fmt: skip
-ALONE = ("-m", "--multirun", "-r", "--run", "--resolve", "--info", "-i", "--version", "--hydra-help", "-sc",
+ALONE = ("-m", "--multirun", "-r", "--run", "--resolve", "--version", "--hydra-help", "-sc",
          "--shell-completion")  # fmt: skip
 WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir")
 CFG = ("job", "hydra", "all")
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 # Hydra's own folders: R2Gen's stand in run_dir.
 FOLDERS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir")
 
@@ -47,8 +48,14 @@ def _overrides(words: list[str]) -> Iterator[str]:
             value = value if equals else next(row, "")
             if not value or (flag in ("-c", "--cfg") and value not in CFG):
                 raise UserError(f"{flag}: say what, as in --cfg job, --package trainer or --config-dir FOLDER")
+        elif flag in ("-i", "--info"):
+            value = value if equals else next(row, "all")
+            if value not in INFO:
+                raise UserError(f"{flag} {shown(value)}: say what, as in --info defaults, or write it last; it is one "
+                                f"of {', '.join(INFO)}")  # fmt: skip
         elif equals or flag not in ALONE:
-            raise UserError(f"{shown(word)}: run.py has no such flag{suggest(flag, (*ALONE, *WITH_VALUE))}; it has -m, "
+            known = (*ALONE, *WITH_VALUE, "--info")
+            raise UserError(f"{shown(word)}: run.py has no such flag{suggest(flag, known)}; it has -m, "
                             "--cfg job, --help, --config-dir FOLDER, and options as KEY=VALUE")  # fmt: skip
 
 

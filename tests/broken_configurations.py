@@ -146,7 +146,7 @@ def check_command(command: Command, *, build: bool) -> int:
         status, said, accepted = answer(command)
         assert status in (0, 2), (status, said)
         if status == 2:
-            check_message(said)
+            check_message(said[said.find("error: ") :] if "--info" in command.odd else said)  # Hydra prints it first
         if accepted is not None and build:
             with suppress(UserError):
                 build_parts(accepted)
