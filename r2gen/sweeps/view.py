@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 
 from r2gen.sweeps.progress import minutes, progress_of
 from r2gen.sweeps.record import JobRecord, SweepRecord
@@ -89,7 +90,9 @@ def doing(job: JobRecord) -> str:
 
 
 def labels(jobs: Sequence[JobRecord]) -> dict[int, str]:
-    """By number, what of a job's overrides not all jobs have."""
-    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    """By number, what of a job's overrides not all jobs have; one job alone has all, as far as a line holds them."""
+    if len(jobs) == 1:
+        return {jobs[0].number: shorten(" ".join(jobs[0].overrides), 60, placeholder=" …") or "job 0"}
+    common = set[str].intersection(*(set(job.overrides) for job in jobs)) if jobs else set()
     return {job.number: " ".join(text for text in job.overrides if text not in common) or f"job {job.number}"
             for job in jobs}  # fmt: skip

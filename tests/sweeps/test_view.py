@@ -35,6 +35,10 @@ def test_time_left_is_read_from_train_jsonl(tmp_path: Path):
 def test_a_row_is_named_by_what_not_all_have():
     jobs = [JobRecord(0, ["lm=t5", "seed=1", "data=iu_xray"]), JobRecord(1, ["lm=t5", "seed=2", "data=iu_xray"])]
     assert labels(jobs) == {0: "seed=1", 1: "seed=2"}
+    assert labels(jobs[:1]) == {0: "lm=t5 seed=1 data=iu_xray"}
+    alone = JobRecord(0, ["seed=1", *(f"data.{split}_studies=100" for split in ("train", "val", "test"))])
+    assert labels([alone]) == {0: "seed=1 data.train_studies=100 data.val_studies=100 …"}
+    assert labels([]) == {}
 
 
 def test_a_terminal_is_drawn_over_and_never_overfull(
