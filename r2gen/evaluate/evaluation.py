@@ -137,7 +137,7 @@ class Evaluation:
         dataset, header = self.datasets[split], self._header(checkpoint)
         known = None
         if dist.is_first():
-            known = read_predictions(self._file(split), header, [study.id for study in dataset.studies])
+            known = read_predictions(self._file(split), header, {study.id: study.report for study in dataset.studies})
         known = dist.first_of([known])
         if known is not None:
             return known

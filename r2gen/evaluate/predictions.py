@@ -1,7 +1,7 @@
 """Prediction files: one generated report a line, under a header that says what made them. Imports no torch."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,20 +32,23 @@ def write_predictions(file: Path, header: Header, predictions: Iterable[Predicti
     write_whole(file, "\n".join(lines) + "\n")
 
 
-def read_predictions(file: Path, header: Header, ids: Sequence[str]) -> list[Prediction] | None:
-    """The predictions of exactly these studies under exactly this header, None where they must be made (anew)."""
+def read_predictions(file: Path, header: Header, references: Mapping[str, str]) -> list[Prediction] | None:
+    """The predictions of exactly the studies of `references` under exactly this header, None where they must be made.
+
+    Raises UserError where a line is no prediction, or its reference not that of the data set.
+    """
     if not file.is_file():
         return None
     try:
         first, *rest = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
         found = [Prediction(**line) for line in rest]
-        wrong = next(
-            (one for one in found if not (isinstance(one.report, str) and isinstance(one.reference, str))), None
-        )
-        if wrong is not None:
-            raise ValueError(f"the report or reference of {wrong.id!r} is no text")
+        if first != {"header": header} or [one.id for one in found] != list(references):
+            return None
+        for one in found:
+            if not (isinstance(one.report, str) and isinstance(one.reference, str)):
+                raise ValueError(f"the report or reference of {one.id!r} is no text")
+            if one.reference != references[one.id]:
+                raise ValueError(f"the reference of {one.id!r} is not that of the data")
     except (ValueError, TypeError) as error:
         raise UserError(f"{file} cannot be read: {error}; remove it and it is made anew") from error
-    if first != {"header": header} or [one.id for one in found] != list(ids):
-        return None
     return found
