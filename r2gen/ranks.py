@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from r2gen import nodes, provenance
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
@@ -20,7 +20,7 @@ from r2gen.stop import die_with_parent
 # benchmarks/threads.py, 20 times seen with the default job's model.
 SPIN_COUNT = "2000"
 
-
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 RANK_GIB = 0.5  # of a process with torch and its libraries, before it has a model
 
 
@@ -57,19 +57,17 @@ def run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> tuple[int, s
     else:
         shown = ["python", *command[1:]] if devices == 1 else ["torchrun", f"--nproc-per-node={devices}", *command[1:]]
         print(f"$ {' '.join(f'{key}={value}' for key, value in settings.items())} {shlex.join(shown)}", flush=True)
-    ranks: list[subprocess.Popen[bytes]] = []
-    forward = _Forward(ranks)
-    with forward:
+    with Forward() as forward:
         if several:
-            ranks.append(subprocess.Popen(command, pass_fds=(lock,), start_new_session=True))  # its ranks end with it
+            forward.to(subprocess.Popen(command, pass_fds=(lock,), start_new_session=True))  # its ranks end with it
         for rank in range(0 if several else devices):
             places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": devices, "LOCAL_WORLD_SIZE": devices,
                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
             environment = {**os.environ, **settings, "PYTHONPATH": python_path,
                            **{key: str(value) for key, value in places.items()}}  # fmt: skip
-            ranks.append(subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True,
-                                          preexec_fn=functools.partial(die_with_parent, os.getpid())))  # fmt: skip
-        return _wait(ranks)
+            forward.to(subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True,
+                                        preexec_fn=functools.partial(die_with_parent, os.getpid())))  # fmt: skip
+        return _wait(forward.ranks)
 
 
 def _wait(ranks: list[subprocess.Popen[bytes]], *, grace_s: float = 10) -> tuple[int, str | None]:
@@ -117,29 +115,40 @@ def leave_on_signals() -> None:
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(STOPPED)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in STOPPING:
         signal.signal(number, leave)
 
 
-class _Forward:
-    """While open, SIGINT, SIGTERM and SIGUSR1 go to the ranks, each as often as it came."""
+class Forward:
+    """While open, the signals that stop a job go to its ranks, each as often as it came, also to one started later."""
 
-    def __init__(self, ranks: list[subprocess.Popen[bytes]]) -> None:
-        self.ranks = ranks
+    def __init__(self) -> None:
+        self.ranks: list[subprocess.Popen[bytes]] = []
+        self.came: list[int] = []
         self.before: dict[int, Any] = {}
 
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    def __enter__(self) -> Self:
+        for number in STOPPING:
             self.before[number] = signal.signal(number, self._pass_on)
+        return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
+    def to(self, rank: subprocess.Popen[bytes]) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        self.ranks.append(rank)
+        for number in self.came:
+            rank.send_signal(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
     def _pass_on(self, number: int, _: FrameType | None) -> None:
+        told = signal.SIGTERM if number == signal.SIGINT else number
+        self.came.append(told)
         for rank in self.ranks:
             if rank.poll() is None:
-                rank.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
+                rank.send_signal(told)
 
 
 def free_port() -> int:

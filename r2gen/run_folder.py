@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -35,6 +35,12 @@ PROCESS_ONLY = ("choices", "run_dir", "fresh", "task", "hub", "images", "checkpo
                 "trainer.workers", "trainer.micro_batch_size", "trainer.film_cache_mib", "trainer.timeout_s",
                 "trainer.keep", "trainer.save_every_steps", "trainer.log_every_steps", "trainer.resume",
                 "trainer.device", "trainer.nodes", "trainer.hostfile", "evaluate.page_studies")  # fmt: skip
+# What config.yaml and run.json hold under these names, so that a file edited by hand is one message.
+CONFIG = dict.fromkeys(("lm", "quant", "vision", "projector", "tune", "generation", "data", "trainer", "evaluate",
+                        "metrics", "logger", "choices"), dict)  # fmt: skip
+FACTS = {"format": int, "status": str, "git": dict, "overrides": list, "name": str, "identity": str, "versions": dict,
+         "hardware": dict, "seconds": dict, "weights": dict, "parameters": list}  # fmt: skip
+NEEDED = ("lm", "data", "choices", "format", "status", "git", "overrides")
 # What may change within one run: how long it trains, and what is evaluated.
 EXTENSIBLE = ("evaluate", "trainer.epochs", "trainer.max_steps")
 
@@ -180,13 +186,7 @@ class RunFolder:
             config: dict[str, Any] = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise UserError(f"{self.config_file} cannot be read: {error}") from error
-        if (
-            not isinstance(config, dict)
-            or not isinstance(config.get("lm"), dict)
-            or not {"choices", "data"} <= config.keys()
-        ):
-            raise UserError(f"{self.config_file} is no configuration of a run: it lacks lm, data or choices; "
-                            "put back what the run wrote")  # fmt: skip
+        self._refuse_other(self.config_file, config, CONFIG)
         if config["lm"].get("path") == EXPORTED_LM:
             config["lm"]["path"] = str((self.path / EXPORTED_LM).absolute())
         return config
@@ -197,12 +197,21 @@ class RunFolder:
             facts: dict[str, Any] = json.loads(self.run_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{self.run_file} cannot be read: {error}") from error
-        if not isinstance(facts, dict) or not {"format", "git", "status", "overrides"} <= facts.keys():
-            raise UserError(f"{self.run_file} does not say what a run is: put back what the run wrote")
+        self._refuse_other(self.run_file, facts, FACTS)
         if facts["format"] != FORMAT:
             raise UserError(f"{self.run_file} has format {facts['format']}, this version reads {FORMAT}: use the "
-                            f"version of the code that wrote it (revision {facts['git']['revision']})")  # fmt: skip
+                            f"version of the code that wrote it (revision {facts['git'].get('revision')})")  # fmt: skip
         return facts
+
+    @staticmethod
+    def _refuse_other(file: Path, found: Any, kinds: Mapping[str, type]) -> None:
+        """Raise UserError naming what is not as a run writes it; a fact that came later may be absent."""
+        if not isinstance(found, dict):
+            raise UserError(f"{file} does not hold names with values: put back what the run wrote")
+        wrong = [key for key, kind in kinds.items()
+                 if (key in NEEDED and key not in found) or not isinstance(found.get(key, kind()), kind)]  # fmt: skip
+        if wrong:
+            raise UserError(f"{file} does not say what a run is: {', '.join(wrong)}; put back what the run wrote")
 
     def record(self, **facts: Any) -> None:
         """Set some facts of run.json, keeping the others."""

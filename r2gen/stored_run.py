@@ -55,6 +55,11 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
     assert isinstance(asked, dict)
     stored = completed(folder)
     plain = {key: value for key, value in stored.items() if key != "choices"}
+    try:
+        config.check(with_some_root(plain))
+        compat.refuse(plain, stored["choices"])
+    except UserError as error:
+        raise UserError(f"{folder.config_file}: {error}") from error
     for name in ALLOWED:
         group, _, key = name.partition(".")
         if not any(lies_under(one, name) for one in typed):

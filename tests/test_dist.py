@@ -62,3 +62,11 @@ def test_the_command_names_a_rank_that_fell_over_in_a_library(capsys: pytest.Cap
     status, why = ranks._wait([fallen], grace_s=0.1)
     assert (status, why) == (DEFECT, "rank 0 was ended by signal 6 (Aborted), a defect, not a mistake")
     assert capsys.readouterr().err == f"error: {why}\n"
+
+
+def test_a_signal_that_came_before_a_rank_is_passed_on_to_it_once():
+    with ranks.Forward() as forward:
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(2):
+            forward.to(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]))
+        assert [rank.wait(20) for rank in forward.ranks] == [-signal.SIGTERM] * 2
