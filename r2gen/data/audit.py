@@ -42,8 +42,8 @@ class Reports:
     most_common: int  # how often the most frequent report stands here
     in_training: int  # studies whose report stands word for word in training; of training itself, those told twice
     words: dict[str, float]  # a report: "5 %", "median", "95 %", "longest"
-    unknown_words: float  # share of the words that no training report has
-    unknown_different: float  # share of the different words that no training report has
+    unknown_words: float | None  # share of the words that no training report has
+    unknown_different: float | None  # share of the different words that no training report has
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ def of_reports(studies: Sequence[Study], known: Counter[str], vocabulary: set[st
         studies=len(texts), distinct=len(own), most_common=max(own.values()),
         in_training=sum(known[text] > 1 if train else text in known for text in texts),
         words={"5 %": twentieths[0], "median": twentieths[9], "95 %": twentieths[18], "longest": lengths[-1]},
-        unknown_words=sum(words[word] for word in unknown) / max(1, words.total()),
-        unknown_different=len(unknown) / max(1, len(words)),
+        unknown_words=sum(words[word] for word in unknown) / max(1, words.total()) if vocabulary else None,
+        unknown_different=len(unknown) / max(1, len(words)) if vocabulary else None,
     )  # fmt: skip
 
 
@@ -200,6 +200,11 @@ def _share(count: int, of: int) -> str:
     return f"{count:,} ({count / of:.1%})"
 
 
+def _percent(share: float | None, places: int) -> str:
+    """`-` where there are no training studies to compare with."""
+    return "-" if share is None else f"{share:.{places}%}"
+
+
 _REPORT_ROWS: tuple[tuple[str, Any], ...] = (
     ("studies", lambda one: f"{one['studies']:,}"),
     ("different reports", lambda one: f"{one['distinct']:,}"),
@@ -208,8 +213,8 @@ _REPORT_ROWS: tuple[tuple[str, Any], ...] = (
     ("words a report: median (5 to 95 %)",
      lambda one: f"{one['words']['median']:.0f} ({one['words']['5 %']:.0f} to {one['words']['95 %']:.0f})"),
     ("words of the longest", lambda one: f"{one['words']['longest']:,}"),
-    ("words unknown to training", lambda one: f"{one['unknown_words']:.2%}"),
-    ("different words unknown to training", lambda one: f"{one['unknown_different']:.1%}"),
+    ("words unknown to training", lambda one: _percent(one["unknown_words"], 2)),
+    ("different words unknown to training", lambda one: _percent(one["unknown_different"], 1)),
 )  # fmt: skip
 _FILM_ROWS: tuple[tuple[str, Any], ...] = (
     ("films", lambda one: f"{one['films']:,}"),

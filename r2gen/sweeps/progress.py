@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from r2gen.errors import UserError
 from r2gen.run_folder import RunFolder
 
@@ -20,7 +22,7 @@ class Progress:
     def __str__(self) -> str:
         if self.step >= self.steps:
             return f"step {self.step}/{self.steps}, scoring"
-        left = f", {minutes(self.left_s)} left" if self.left_s is not None else ""
+        left = f", {tqdm.format_interval(self.left_s)} left" if self.left_s is not None else ""
         return f"step {self.step}/{self.steps}{left}"
 
 
@@ -48,10 +50,3 @@ def last_records(file: Path) -> list[dict[str, float]]:
         content.seek(max(0, os.fstat(content.fileno()).st_size - TAIL))
         lines = content.read().split(b"\n")
     return [json.loads(line) for line in lines[:-1] if line.startswith(b'{"event"')]
-
-
-def minutes(seconds: float) -> str:
-    whole = int(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-    return f"{whole // 60}:{whole % 60:02d}"

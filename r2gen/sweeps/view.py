@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 
-from r2gen.sweeps.progress import minutes, progress_of
+from tqdm import tqdm
+
+from r2gen.sweeps.progress import progress_of
 from r2gen.sweeps.record import JobRecord, SweepRecord
 
 REDRAW_S, PLAIN_EVERY_S = 1.0, 30.0
@@ -77,7 +79,7 @@ def job_line(job: JobRecord, name: str) -> str:
     if job.state == "running":
         return f"{told}  {doing(job)}"
     if job.state == "done":
-        return f"{told}  {minutes(job.seconds)}{f' ({job.reason})' if job.reason else ''}"
+        return f"{told}  {tqdm.format_interval(job.seconds)}{f' ({job.reason})' if job.reason else ''}"
     return f"{told}{': ' + job.reason if job.reason else ''}"
 
 

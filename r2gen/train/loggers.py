@@ -224,7 +224,7 @@ class TrainLog:
             self.said = time.monotonic()
             left_s = (self.said - self.began) / (record["step"] - self.first) * (self.total - record["step"])
             print(f"step {record['step']}/{self.total} (epoch {record['epoch']:.2f}): {words}, "
-                  f"{minutes(left_s)} left", flush=True)  # fmt: skip
+                  f"{tqdm.format_interval(left_s)} left", flush=True)  # fmt: skip
 
     def validation(self, record: Record) -> None:
         self._write({"event": "validation", **record})
@@ -247,10 +247,6 @@ class TrainLog:
             with self.file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(record) + "\n")
             self.logger.log(record)
-
-
-def minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def keep_until(file: Path, *, step: int, validated_step: int) -> None:

@@ -27,7 +27,7 @@ def test_time_left_is_read_from_train_jsonl(tmp_path: Path):
     torn = step(10, 20.0) + '{"event": "validation", "step": 20, "scores": {}}\n' + step(30, 60.0) + '{"event": "st'
     run = run_at(tmp_path / "run", steps=100, written=torn)
     assert progress_of(run) == Progress(30, 100, 140.0), "two seconds a step, seventy to go"
-    assert str(progress_of(run)) == "step 30/100, 2:20 left"
+    assert str(progress_of(run)) == "step 30/100, 02:20 left"
     assert str(Progress(100, 100, 0.0)) == "step 100/100, scoring"
     assert progress_of(tmp_path) is None
 
@@ -59,7 +59,7 @@ def test_a_terminal_is_drawn_over_and_never_overfull(
     first, second = capsys.readouterr().out.split("\x1b[J")[1:]
     lines = first.splitlines()
     assert lines[0] == "seeds: 0/40 done, 1 running, 1 failed, 38 waiting"
-    assert lines[1] == "  running  seed=7  GPU 3, step 30/100, 2:20 left"
+    assert lines[1] == "  running  seed=7  GPU 3, step 30/100, 02:20 left"
     assert lines[2].startswith("  failed   seed=9: ValueError: long")
     assert max(map(len, lines)) < 80
     assert len(second.splitlines()) == 22, "and the line of the cursor, of 24"
