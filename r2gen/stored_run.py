@@ -101,7 +101,10 @@ def completed(folder: RunFolder, *, in_hydra: bool = True) -> dict[str, Any]:
     `in_hydra` says that run.py's Hydra is at work. Raises UserError where those overrides no longer compose.
     """
     stored = folder.config()
-    lacks = [*_lacks(stored, Config), *_lacks_arguments(stored)]
+    try:
+        lacks = [*_lacks(stored, Config), *_lacks_arguments(stored)]
+    except UserError as error:
+        raise UserError(f"{folder.config_file}: {error}") from error
     if not lacks:
         return stored
     typed = without_sweep(folder.facts()["overrides"])
