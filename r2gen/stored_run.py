@@ -140,7 +140,9 @@ def _lacks_arguments(stored: dict[str, Any]) -> Iterator[str]:
     """The arguments that a group's class needs and its stored node has not; the others have the class's defaults."""
     for group in TARGETS:
         node = stored.get(group)
-        if isinstance(node, dict) and "_target_" in node:
+        if isinstance(node, dict):
+            if "_target_" not in node:
+                raise UserError(f"{group} has no _target_; put back what the run wrote")
             for name, spec in targets.parameters(node["_target_"], group).items():
                 if spec.required and name not in node and name not in config.SUPPLIED[group]:
                     yield f"{group}.{name}"

@@ -14,7 +14,7 @@ from r2gen.compare.agreement import (
 )
 from r2gen.compare.comparison import Comparison, System
 from r2gen.compare.null_rows import null_sources
-from r2gen.compare.scored import refuse_stale, score_systems
+from r2gen.compare.scored import intervals, refuse_stale, score_systems
 from r2gen.compare.seeds import joined_pairs, joined_seeds
 from r2gen.compare.source import Source
 from r2gen.data.cleaning import Cleaner
@@ -72,7 +72,7 @@ def compare_systems(
     corpus = {name: of_system.scores.corpus for name, of_system in scored.items()}
     unavailable = {metric: why for of_system in scored.values() for metric, why in of_system.scores.unavailable.items()}
     joined, seed_notes = joined_seeds(given, corpus) if settings.join_seeds else ((), ())
-    scores = {name: of_system.intervals() for name, of_system in scored.items()}
+    scores = intervals(scored)
     # Null rows first: a difference is then that of a system from a row, and not the other way round.
     pairs = compare({source.name: scored[source.name].sums for source in (*rows, *given)})
     differ_by = studies.chosen_score(settings.differ_by, scored) if settings.studies else ""

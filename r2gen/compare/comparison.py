@@ -5,8 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from r2gen.evaluate.statistics import LEVEL, Interval
-from r2gen.evaluate.statistics import Comparison as Pair
+from r2gen.evaluate.statistics import LEVEL, Interval, Pair
 
 __all__ = ["Comparison", "FindingScore", "Interval", "JoinedPair", "JoinedSeeds", "Pair", "Stratum", "StudyTexts",
            "System", "as_plain"]  # fmt: skip

@@ -9,7 +9,7 @@ from r2gen.compat import SCORES_OF
 from r2gen.errors import UserError
 from r2gen.evaluate.scores import Metric, Scores
 from r2gen.evaluate.scoring import joined_scores, score_reports
-from r2gen.evaluate.statistics import Interval, bootstrap
+from r2gen.evaluate.statistics import Interval, bootstrap_each
 from r2gen.evaluate.study_sums import StudySums, sums_of_scores
 
 _ROUNDING = 1e-6
@@ -23,11 +23,12 @@ class Scored:
     scores: Scores
     sums: list[StudySums]
 
-    def intervals(self) -> dict[str, Interval]:
-        """Every score with its interval; without ends where there are no sums of it."""
-        found = bootstrap(self.sums)
-        return {name: found.get(name, Interval(value=value, low=None, high=None, draws=0))
-                for name, value in self.scores.corpus.items()}  # fmt: skip
+
+def intervals(scored: Mapping[str, Scored]) -> dict[str, dict[str, Interval]]:
+    """By system, every score with its interval; without ends where there are no sums of it."""
+    found = bootstrap_each({system: one.sums for system, one in scored.items()})
+    return {system: {name: found[system].get(name, Interval(value=value, low=None, high=None, draws=0))
+                     for name, value in one.scores.corpus.items()} for system, one in scored.items()}  # fmt: skip
 
 
 def score_systems(

@@ -11,7 +11,7 @@ from r2gen.compare.source import Source
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
 from r2gen.evaluate.labeler import OBSERVATIONS, Status, label_report
-from r2gen.evaluate.statistics import bootstrap
+from r2gen.evaluate.statistics import bootstrap_each
 from r2gen.evaluate.study_sums import f1_of_each_finding, of_studies
 
 FILM_PX = 320  # at least: as large as a page shows them
@@ -30,27 +30,29 @@ def strata(references: Mapping[str, str], scored: Mapping[str, Scored]) -> tuple
         ("length", f"over {second} words", {id for id in words if words[id] > second}),
     ]
     return tuple(
-        Stratum(kind=kind, name=name, studies=len(ids), scores={
-            system: bootstrap([of_studies(one, ids) for one in of_system.sums]) for system, of_system in scored.items()
-        })
+        Stratum(kind=kind, name=name, studies=len(ids), scores=bootstrap_each({
+            system: [of_studies(one, ids) for one in of_system.sums] for system, of_system in scored.items()
+        }))
         for kind, name, ids in parts if ids
     )  # fmt: skip
 
 
 def finding_scores(scored: Mapping[str, Scored]) -> dict[str, dict[str, FindingScore]]:
     """Finding to system, from the metric `findings`; empty where it was not asked for."""
-    by_system = {}
-    for system, of_system in scored.items():
-        rows = of_system.scores.details.get("findings")
-        sums = next((one for one in of_system.sums if "findings_f1_normal" in one.names), None)
-        if rows is None or sums is None:
-            return {}
-        f1 = bootstrap([f1_of_each_finding(sums)])
-        by_system[system] = {
+    rows = {system: of_system.scores.details.get("findings") for system, of_system in scored.items()}
+    sums = {system: [f1_of_each_finding(one) for one in of_system.sums if "findings_f1_normal" in one.names]
+            for system, of_system in scored.items()}  # fmt: skip
+    if not all(rows.values()) or not all(sums.values()):
+        return {}
+    f1 = bootstrap_each(sums)
+    by_system = {
+        system: {
             finding: FindingScore(support=int(row["support"] or 0), stated=int(row["stated"] or 0),
-                                  precision=row["precision"], recall=row["recall"], f1=f1.get(finding))
-            for finding, row in rows.items()
-        }  # fmt: skip
+                                  precision=row["precision"], recall=row["recall"], f1=f1[system].get(finding))
+            for finding, row in (of_system or {}).items()
+        }
+        for system, of_system in rows.items()
+    }  # fmt: skip
     findings = dict.fromkeys(finding for rows in by_system.values() for finding in rows)
     return {finding: {system: rows[finding] for system, rows in by_system.items()} for finding in findings}
 

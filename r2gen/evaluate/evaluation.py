@@ -22,7 +22,7 @@ from r2gen.evaluate.predictions import Prediction, predictions_file, read_predic
 from r2gen.evaluate.recipe import METRICS_FORMAT
 from r2gen.evaluate.scores import Metric, Scores, Signature
 from r2gen.evaluate.scoring import score_reports
-from r2gen.evaluate.statistics import bootstrap, compare
+from r2gen.evaluate.statistics import bootstrap_each, compare
 from r2gen.evaluate.study_sums import sums_of_scores
 from r2gen.evaluate.wording import wording_entry
 from r2gen.lm.decoding_profile import Decoding
@@ -218,8 +218,8 @@ class Evaluation:
         """`intervals` by system and score; `margins` of the model over the constant report by score, with their p."""
         references = _references(predictions, cut)
         sums = {name: sums_of_scores(self.metrics, references, reports[name], systems[name]) for name in systems}
-        intervals = {name: {score: asdict(found) for score, found in bootstrap(of_system).items()}
-                     for name, of_system in sums.items()}  # fmt: skip
+        intervals = {name: {score: asdict(found) for score, found in of_system.items()}
+                     for name, of_system in bootstrap_each(sums).items()}  # fmt: skip
         margins = compare({name: sums[name] for name in ("constant", "model") if name in sums})
         return {
             "intervals": intervals,

@@ -36,7 +36,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Pair:
     """Two systems in one score. `p` is the randomisation test's, `p_holm` that among all pairs of systems."""
 
     score: str
@@ -57,32 +57,44 @@ def bootstrap(scores: Sequence[StudySums], *, seed: int = 0, resamples: int = RE
     A score without a value on all studies is left out; a resample in which it has none (no reference of it states a
     finding) does not count. Raises UserError where scores stand on different studies.
     """
+    return bootstrap_each({"": scores}, seed=seed, resamples=resamples)[""]
+
+
+def bootstrap_each(
+    systems: Mapping[str, Sequence[StudySums]], *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, dict[str, Interval]]:
+    """`bootstrap` of each system, all on the same resamples, which are drawn once."""
+    found: dict[str, dict[str, Interval]] = {name: {} for name in systems}
+    owned = [(name, one) for name, scores in systems.items() for one in scores]
+    scores = [one for _, one in owned]
     if not scores:
-        return {}
+        return found
     _same_ids(scores)
-    sums_SK = np.concatenate([one.sums for one in scores], axis=1)
-    drawn_RK = _resampled(sums_SK, seed=seed, resamples=resamples)
-    found = {}
-    for one, sums_RK in zip(scores, _split(drawn_RK, scores), strict=True):
+    for (owner, one), sums_RK in zip(owned, _split(_resampled(_beside(scores), seed, resamples), scores), strict=True):
         values_RN, without_SN = one.values(sums_RK), one.without_each()
         for column, (name, value) in enumerate(zip(one.names, one.of_all(), strict=True)):
             if not math.isnan(value):
-                found[name] = _interval(value, values_RN[:, column], without_SN[:, column])
+                found[owner][name] = _interval(value, values_RN[:, column], without_SN[:, column])
     return found
 
 
-def compare(
-    systems: Mapping[str, Sequence[StudySums]], *, seed: int = 0, resamples: int = RESAMPLES
-) -> list[Comparison]:
+def compare(systems: Mapping[str, Sequence[StudySums]], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Pair]:
     """Every pair of systems in every score that both have, with Holm's correction over a score's pairs.
 
     Raises UserError where systems were not scored on the same studies.
     """
-    pairs = [
-        one
-        for first, second in combinations(systems, 2)
-        for one in _pair(first, systems[first], second, systems[second], seed=seed, resamples=resamples)
-    ]
+    scores = [one for of_system in systems.values() for one in of_system]
+    if len(systems) < 2 or not scores:
+        return []
+    _same_ids(scores)
+    sums_SK = _beside(scores)
+    drawn = iter(zip(_split(_resampled(sums_SK, seed, resamples), scores),
+                     _split(_taken(sums_SK, seed, resamples), scores), strict=True))  # fmt: skip
+    known = {name: {one.names: _Drawn(one, *next(drawn)) for one in of_system} for name, of_system in systems.items()}
+    pairs = [replace(one, first=first, second=second)
+             for first, second in combinations(systems, 2)
+             for names in known[first] if names in known[second]
+             for one in _pairs(known[first][names], known[second][names])]  # fmt: skip
     corrected = {}
     for score in dict.fromkeys(one.score for one in pairs):
         of_score = [one for one in pairs if one.score == score]
@@ -121,30 +133,28 @@ def student_quantile(degrees: int) -> float:
     return high
 
 
-def _pair(
-    first: str, of_first: Sequence[StudySums], second: str, of_second: Sequence[StudySums], *, seed: int, resamples: int
-) -> Iterator[Comparison]:
-    theirs = {one.names: one for one in of_second}
-    both = [(one, theirs[one.names]) for one in of_first if one.names in theirs]
-    if not both:
-        return
-    sides = [one for one, _ in both], [other for _, other in both]
-    _same_ids([*sides[0], *sides[1]])
-    sums_SK = [np.concatenate([one.sums for one in side], axis=1) for side in sides]
-    drawn_RK = np.split(_resampled(np.concatenate(sums_SK, axis=1), seed=seed, resamples=resamples), 2, axis=1)
-    swapped_RK = _swapped(sums_SK[0], sums_SK[1], seed=seed, resamples=resamples)
-    parts = [_split(part, sides[0]) for part in (*drawn_RK, *swapped_RK)]
-    for index, (one, other) in enumerate(both):
-        values = one.of_all(), other.of_all()
-        drawn, swapped = (one.values(parts[start + 1][index]) - one.values(parts[start][index]) for start in (0, 2))
-        without_SN = other.without_each() - one.without_each()
-        for column, score in enumerate(one.names):
-            difference = values[1][column] - values[0][column]
-            if not math.isnan(difference):
-                extreme = np.sum(~(np.abs(swapped[:, column]) < abs(difference) - _ROUNDING))
-                p = float(1 + extreme) / (1 + resamples)
-                interval = _interval(difference, drawn[:, column], without_SN[:, column])
-                yield Comparison(score=score, first=first, second=second, difference=interval, p=p, p_holm=p)
+class _Drawn:
+    """Scores of one system: over all studies, without each of them, over every resample, and what swaps move."""
+
+    def __init__(self, sums: StudySums, resampled_RK: Floats, taken_RK: Floats) -> None:
+        self.sums, self.taken_RK = sums, taken_RK
+        self.all_N, self.without_SN, self.resampled_RN = sums.of_all(), sums.without_each(), sums.values(resampled_RK)
+
+
+def _pairs(one: _Drawn, other: _Drawn) -> Iterator[Pair]:
+    """The differences of two systems, which are not named yet, in each score that both have a value in."""
+    moved_RK = other.taken_RK - one.taken_RK
+    swapped = [drawn.sums.values(drawn.sums.sums.sum(axis=0) + sign * moved_RK)
+               for drawn, sign in ((one, 1), (other, -1))]  # fmt: skip
+    swapped_RN = swapped[1] - swapped[0]
+    for column, score in enumerate(one.sums.names):
+        difference = other.all_N[column] - one.all_N[column]
+        if not math.isnan(difference):
+            extreme = np.sum(~(np.abs(swapped_RN[:, column]) < abs(difference) - _ROUNDING))
+            p = float(1 + extreme) / (1 + len(swapped_RN))
+            drawn_R = other.resampled_RN[:, column] - one.resampled_RN[:, column]
+            interval = _interval(difference, drawn_R, other.without_SN[:, column] - one.without_SN[:, column])
+            yield Pair(score=score, first="", second="", difference=interval, p=p, p_holm=p)
 
 
 def _interval(value: float, drawn_R: Floats, without_S: Floats) -> Interval:
@@ -164,7 +174,7 @@ def _interval(value: float, drawn_R: Floats, without_S: Floats) -> Interval:
     return Interval(value=float(value), low=float(low), high=float(high), draws=len(known))
 
 
-def _resampled(sums_SK: Floats, *, seed: int, resamples: int) -> Floats:
+def _resampled(sums_SK: Floats, seed: int, resamples: int) -> Floats:
     """The sums of each of R draws of as many studies, with replacement: [R, K]."""
     draw, studies = np.random.default_rng(seed), len(sums_SK)
     parts = []
@@ -175,20 +185,23 @@ def _resampled(sums_SK: Floats, *, seed: int, resamples: int) -> Floats:
     return np.concatenate(parts)
 
 
-def _swapped(first_SK: Floats, second_SK: Floats, *, seed: int, resamples: int) -> tuple[Floats, Floats]:
-    """The sums of both systems after each of R times every study's reports were swapped or not, by chance."""
-    draw, more_SK = np.random.default_rng([seed, 1]), second_SK - first_SK
-    moved_RK = np.concatenate([
-        draw.integers(2, size=(rows, len(more_SK)), dtype=np.int8).astype(np.float64) @ more_SK
-        for rows in _portions(resamples, len(more_SK))
+def _taken(sums_SK: Floats, seed: int, resamples: int) -> Floats:
+    """The sums of the studies that each of R swaps takes, every study with a chance of one half: [R, K]."""
+    draw = np.random.default_rng([seed, 1])
+    return np.concatenate([
+        draw.integers(2, size=(rows, len(sums_SK)), dtype=np.int8).astype(np.float64) @ sums_SK
+        for rows in _portions(resamples, len(sums_SK))
     ])  # fmt: skip
-    return first_SK.sum(axis=0) + moved_RK, second_SK.sum(axis=0) - moved_RK
 
 
 def _portions(resamples: int, studies: int) -> Iterator[int]:
     at_once = max(1, _DRAWN_AT_ONCE // studies)
     for start in range(0, resamples, at_once):
         yield min(at_once, resamples - start)
+
+
+def _beside(scores: Sequence[StudySums]) -> Floats:
+    return np.concatenate([one.sums for one in scores], axis=1)
 
 
 def _split(sums_RK: Floats, scores: Sequence[StudySums]) -> list[Floats]:

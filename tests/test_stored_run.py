@@ -1,0 +1,69 @@
+"""config.yaml and run.json of a run that somebody edited: one message with the file, whatever was typed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from answered import answered
+from smallest_run import ROOT
+
+from r2gen.run_folder import RunFolder
+
+GONE = object()
+EDITS = [
+    (("trainer",), None, "trainer"), (("data",), None, "data"), (("choices",), 3, "choices"),
+    (("generation",), [], "generation"), (("lm",), GONE, "lm"), (("evaluate",), "x", "evaluate"),
+    (("trainer", "batch_size"), 0, "trainer.batch_size=0 must be more than 0"),
+    (("trainer", "devices"), "many", "trainer.devices=many: give a whole number"),
+    (("vision", "_target_"), GONE, "vision has no _target_"), (("data", "_target_"), 3, "data: _target_=3"),
+    (("projector", "_target_"), "os.system", "projector"), (("seed",), None, "seed=null"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stored() -> dict[str, Any]:
+    status, said = answered("--cfg", "job", "--resolve", cwd=ROOT)
+    assert status == 0, said
+    found: dict[str, Any] = yaml.safe_load(said)
+    return found | {"choices": {"lm": "tiny", "generation": "greedy", "experiment": None}}
+
+
+def a_run(path: Path, config: dict[str, Any]) -> RunFolder:
+    folder = RunFolder(path)
+    folder.create()
+    folder.config_file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    folder.record(git={"revision": "0"}, status="finished", overrides=[])
+    return folder
+
+
+def edited(config: dict[str, Any], name: tuple[str, ...], value: object) -> dict[str, Any]:
+    *groups, key = name
+    if groups:
+        return config | {groups[0]: edited(config[groups[0]], (key,), value)}
+    return {one: known for one, known in config.items() if one != key} | ({} if value is GONE else {key: value})
+
+
+@pytest.mark.parametrize("typed", [[], ["trainer.devices=1"]])
+@pytest.mark.parametrize(("name", "value", "words"), EDITS, ids=[f"{'.'.join(edit[0])}" for edit in EDITS])
+def test_an_edited_configuration_is_one_message_with_its_file(
+    stored: dict[str, Any], name: tuple[str, ...], value: object, words: str, typed: list[str], tmp_path: Path
+):
+    folder = a_run(tmp_path / "run", edited(stored, name, value))
+    status, said = answered("task=evaluate", f"run_dir={folder.path}", *typed, cwd=tmp_path)
+    assert status == 2
+    assert said.startswith(f"error: {folder.config_file}")
+    assert words in said
+
+
+@pytest.mark.parametrize(("key", "value"), [("overrides", 3), ("git", None), ("status", []), ("weights", "x")])
+def test_an_edited_run_json_is_one_message_with_its_file(
+    stored: dict[str, Any], key: str, value: object, tmp_path: Path
+):
+    folder = a_run(tmp_path / "run", stored)
+    folder.run_file.write_text(json.dumps(folder.facts() | {key: value}), encoding="utf-8")
+    status, said = answered("task=evaluate", f"run_dir={folder.path}", cwd=tmp_path)
+    assert (status, said) == (
+        2, f"error: {folder.run_file} does not say what a run is: {key}; put back what the run wrote\n"
+    )  # fmt: skip
