@@ -53,13 +53,10 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
         del recomposed["hydra"]
     asked = OmegaConf.to_container(recomposed, resolve=True)
     assert isinstance(asked, dict)
-    stored = completed(folder)
+    stored = checked(folder)
     plain = {key: value for key, value in stored.items() if key != "choices"}
-    try:
-        config.check(with_some_root(plain))
+    with _said_of(folder.config_file):
         compat.refuse(plain, stored["choices"])
-    except UserError as error:
-        raise UserError(f"{folder.config_file}: {error}") from error
     for name in ALLOWED:
         group, _, key = name.partition(".")
         if not any(lies_under(one, name) for one in typed):
@@ -95,16 +92,30 @@ def explicit(config: dict[str, Any]) -> dict[str, Any]:
     return config | {group: targets.with_defaults(config[group]) for group in TARGETS}
 
 
+def checked(folder: RunFolder, *, in_hydra: bool = True) -> dict[str, Any]:
+    """`completed`, and refused with the file's name where what stands in it is no configuration."""
+    stored = completed(folder, in_hydra=in_hydra)
+    with _said_of(folder.config_file):
+        config.check(with_some_root({key: value for key, value in stored.items() if key != "choices"}))
+    return stored
+
+
+@contextmanager
+def _said_of(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+
+
 def completed(folder: RunFolder, *, in_hydra: bool = True) -> dict[str, Any]:
     """The stored configuration; a key that came after the run has the value its overrides compose to today.
 
     `in_hydra` says that run.py's Hydra is at work. Raises UserError where those overrides no longer compose.
     """
     stored = folder.config()
-    try:
+    with _said_of(folder.config_file):
         lacks = [*_lacks(stored, Config), *_lacks_arguments(stored)]
-    except UserError as error:
-        raise UserError(f"{folder.config_file}: {error}") from error
     if not lacks:
         return stored
     typed = without_sweep(folder.facts()["overrides"])

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from answered import answered
+from smallest_run import ROOT
 
 from r2gen.data.phantom import Phantom
 from r2gen.evaluate.clinical_findings import Findings
@@ -27,14 +30,27 @@ def references(split: str = "test") -> dict[str, str]:
     return {study.id: study.report for study in data.studies(split)}
 
 
+@cache
+def composed(projector: str) -> dict[str, Any]:
+    status, said = answered(
+        "--cfg", "job", "--resolve", f"projector={projector}", "evaluate.nearest_studies=20", cwd=ROOT
+    )
+    assert status == 0, said
+    found: dict[str, Any] = yaml.safe_load(said)
+    return found
+
+
 def write_run(folder: Path, reports: Mapping[str, str], *, seed: int = 0, projector: str = "linear",
               of: Mapping[str, str] | None = None, **changes: Any) -> Path:  # fmt: skip
     """A finished run whose test reports are these; `changes` replace parts of its metrics.json."""
     of = references() if of is None else of
     (folder / "predictions").mkdir(parents=True)
-    config = {"seed": seed, "data": DATA, "projector": {"kind": projector}, "lm": {"path": None},
-              "metrics": {name: {"_target_": target} for name, target in TARGETS.items()},
-              "evaluate": {"nearest_studies": 20}, "choices": {"lm": "tiny", "projector": projector}}  # fmt: skip
+    config = composed(projector) | {
+        "seed": seed,
+        "data": DATA,
+        "choices": {"lm": "tiny", "projector": projector},
+        "metrics": {name: {"_target_": target} for name, target in TARGETS.items()},
+    }
     facts = {"format": FORMAT, "git": {"revision": None}, "status": "finished", "overrides": []}
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     (folder / "run.json").write_text(json.dumps(facts), encoding="utf-8")

@@ -15,6 +15,7 @@ from r2gen.evaluate.recipe import METRICS_FORMAT
 from r2gen.evaluate.scores import Signature
 from r2gen.launch import absolute
 from r2gen.run_folder import PROCESS_ONLY, RunFolder, without
+from r2gen.stored_run import checked
 
 SPLITS = ("test", "val")  # the first that every run has is compared, unless compare.split says so
 _NAME = re.compile(r"\w[\w .+-]{0,59}")  # what a table, a LaTeX file and a page may show as it stands
@@ -135,7 +136,7 @@ def _of_run(name: str, folder: RunFolder, metrics: dict[str, Any], *, split: str
     if not rescore and metrics.get("made_by") != found.header:
         raise UserError(f"{file} and metrics.json are of different checkpoints or decodings: {again}, or take "
                         "compare.rescore=true to score the reports that are there")  # fmt: skip
-    status, config, recipe = folder.facts()["status"], folder.config(), metrics.get("recipe")
+    status, config, recipe = folder.facts()["status"], checked(folder), metrics.get("recipe")
     return Source(
         name=name, kind="run", path=str(folder.path), reports=found.reports, references=found.references,
         about=_about(config, found.header, status), header=found.header, config=config,

@@ -114,8 +114,9 @@ def test_runs_that_differ_in_their_seed_are_joined(good: Path, tmp_path: Path):
 
 
 def test_configurations_are_compared_over_the_seeds_they_share(tmp_path: Path):
+    kinds = {"a": "linear", "b": "mlp"}
     runs = [write_run(tmp_path / f"{kind}{seed}", shuffled_reports(references(), seed=seed + 10 * (kind == "b")),
-                      seed=seed, projector=kind) for kind in "ab" for seed in (1, 2)]  # fmt: skip
+                      seed=seed, projector=kinds[kind]) for kind in kinds for seed in (1, 2)]  # fmt: skip
     found = compare(tmp_path / "out", *runs)
     pair = next(one for one in found["joined_pairs"] if one["score"] == "rouge_l")
     value = {name: found["scores"][name]["rouge_l"]["value"] for name in ("a1", "a2", "b1", "b2")}
