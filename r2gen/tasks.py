@@ -68,7 +68,9 @@ def tell(evaluation: Evaluation, folder: RunFolder, logger: Logger) -> None:
     """Page, table and dashboard of what was scored."""
     evaluation.refresh_page()
     print(f"\n{table_of(evaluation.metrics_file)}\n\npage: {folder.path / 'report.html'}", flush=True)
-    logger.summary(summary_of(read_metrics(evaluation.metrics_file), folder.facts(), ranks=dist.world()))
+    trainer = folder.config()["trainer"]  # of the training: an evaluation may have other ranks
+    logger.summary(summary_of(read_metrics(evaluation.metrics_file), folder.facts(),
+                              ranks=trainer["devices"] * trainer["nodes"]))  # fmt: skip
     if logger.wants_examples:
         logger.examples(shown_examples(evaluation))
 

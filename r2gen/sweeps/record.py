@@ -9,6 +9,7 @@ A folder of a sweep also has logs/, one file a job, and multirun.yaml, the confi
 
 import fcntl
 import json
+import os
 import shlex
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
@@ -21,6 +22,7 @@ from r2gen.run_folder import take_folder, write_whole
 
 FORMAT = 1
 OURS = ("logs", "multirun.yaml", "optuna.db", "slurm")  # what may lie in a folder whose first start was killed
+PLACES = ("run_dir", "log")
 OPEN = ("waiting", "running")  # the other states: done, skipped, failed, stopped, pruned
 
 
@@ -98,7 +100,12 @@ class SweepFolder:
         return self.path / "logs" / f"{number:03d}.log"
 
     def write(self, record: SweepRecord) -> None:
-        write_whole(self.file, json.dumps(asdict(record), indent=1) + "\n")
+        """Folders are written as they lie from here, so that runs and sweep can be moved together."""
+        stored = asdict(record)
+        for job in stored["jobs"]:
+            for key in PLACES:
+                job[key] = os.path.relpath(job[key], self.path.absolute()) if job[key] is not None else None
+        write_whole(self.file, json.dumps(stored, indent=1) + "\n")
 
     def read(self) -> SweepRecord:
         """Raises UserError where the folder has no sweep, or one of another format."""
@@ -109,11 +116,16 @@ class SweepFolder:
                                 "sweep another folder (hydra.sweep.dir=DIR)")  # fmt: skip
             known = {spec.name for spec in fields(JobRecord)}
             jobs = [JobRecord(**{key: value for key, value in job.items() if key in known}) for job in stored["jobs"]]
+            for job in jobs:
+                job.run_dir, job.log = self._place(job.run_dir), self._place(job.log)
             return SweepRecord(**{**stored, "jobs": jobs})
         except FileNotFoundError as error:
             raise UserError(f"sweep={self.path} is not the folder of a sweep: there is no sweep.json in it") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.file} cannot be read: {error!r}") from error
+
+    def _place(self, stored: str | None) -> str | None:
+        return os.path.normpath(self.path.absolute() / stored) if stored is not None else None
 
 
 def _flocked(file: IO[str]) -> bool:

@@ -51,7 +51,7 @@ def test_every_cell_is_filled_or_says_why_not_and_is_not_trained_twice(tmp_path:
     assert first.returncode == 2, first.stdout + first.stderr
     trained, illegal, unknown = jobs_of(tmp_path / "sweep")
     assert trained["state"] == "done"
-    assert (Path(trained["run_dir"]) / "metrics.json").is_file()
+    assert (tmp_path / "sweep" / trained["run_dir"] / "metrics.json").is_file()
     assert trained["choices"]["tune"] == "shallow"
     assert illegal["state"] == "skipped"
     assert illegal["reason"].startswith("tune=delta needs vision.lora_targets")
@@ -59,18 +59,23 @@ def test_every_cell_is_filled_or_says_why_not_and_is_not_trained_twice(tmp_path:
     assert unknown["reason"].startswith("tune=nothing does not exist")
     assert "tune=shallow  " in first.stdout.rpartition("val\n")[2], "its scores are in the table"
     assert {item.name for item in tmp_path.iterdir()} == {"outputs", "sweep"}
-    log = Path(trained["log"]).stat()
+    log = tmp_path / "sweep" / trained["log"]
+    written = log.stat().st_mtime
 
     second = run(*typed, cwd=tmp_path)
     assert second.returncode == 2
     assert [job["state"] for job in jobs_of(tmp_path / "sweep")] == ["done", "skipped", "failed"]
     assert jobs_of(tmp_path / "sweep")[0]["seconds"] == trained["seconds"]
-    assert Path(trained["log"]).stat().st_mtime == log.st_mtime, "it did not run again"
+    assert log.stat().st_mtime == written, "it did not run again"
 
-    told = run("task=status", "sweep=sweep", cwd=tmp_path, smallest=False)
+    (tmp_path / "moved").mkdir()
+    for folder in ("outputs", "sweep"):
+        (tmp_path / folder).rename(tmp_path / "moved" / folder)
+    told = run("task=status", "sweep=sweep", cwd=tmp_path / "moved", smallest=False)
     assert told.returncode == 0, told.stderr
     assert "1/3 done, 1 failed, 1 skipped" in told.stdout
     assert "nobody is at work on it" in told.stdout
+    assert "tune=shallow  " in told.stdout.rpartition("val\n")[2], "its scores are found where the folders lie now"
 
 
 @pytest.mark.parametrize(("typed", "told"), [
