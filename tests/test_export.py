@@ -122,6 +122,16 @@ def test_the_card_says_what_a_user_must_know(tmp_path: Path):
         export({**RunFolder(run_dir).config(), "out": str(tmp_path / "other")}, CPU, StopRequest())
 
 
+def test_an_exported_folder_is_scored_by_a_command(tmp_path: Path):
+    run_dir = a_run(tmp_path, "random_lm")
+    export({**RunFolder(run_dir).config(), "out": str(tmp_path / "out")}, CPU, StopRequest())
+    done = run("task=evaluate", "run_dir=out", "evaluate.splits=[val]", "metrics=[bleu]", "evaluate.best=bleu_4",
+               cwd=tmp_path, smallest=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "model" in done.stdout
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["splits"]["val"]["systems"]["model"]
+
+
 def test_scores_of_another_checkpoint_stay_off_the_card(tmp_path: Path):
     """While a run trains, metrics.json holds the last validation, which need not be the best one."""
     run_dir = a_run(tmp_path, "random_lm")

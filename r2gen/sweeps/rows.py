@@ -67,9 +67,9 @@ def jobs_of_runs(folders: Sequence[Path]) -> list[JobRecord]:
         folder = RunFolder(path)
         facts = folder.facts()
         told = [text for text in facts["overrides"] if not lies_under(text.partition("=")[0], *PROCESS_ONLY)]
-        jobs.append(JobRecord(number, told, folder.config().get("choices") or {}, facts["task"], str(path),
+        jobs.append(JobRecord(number, told, folder.config().get("choices") or {}, facts.get("task"), str(path),
                               state="done" if facts["status"] == "finished" else facts["status"],
-                              reason=facts["reason"]))  # fmt: skip
+                              reason=facts.get("reason")))  # fmt: skip
     return jobs
 
 

@@ -86,6 +86,8 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:
 
 
 def _cost(run: Mapping[str, Any], *, ranks: int) -> Iterator[tuple[str, Fact]]:
+    if "hardware" not in run:  # an exported folder does not say what its training cost
+        return
     gpus = run["hardware"]["gpus"]
     yield "cost/hardware", f"{ranks} x {gpus[0]}" if gpus else run["hardware"]["cpu"]
     for name, seconds in run["seconds"].items():
