@@ -104,7 +104,7 @@ class SweepFolder:
         stored = asdict(record)
         for job in stored["jobs"]:
             for key in PLACES:
-                job[key] = os.path.relpath(job[key], self.path.absolute()) if job[key] is not None else None
+                job[key] = os.path.relpath(Path(job[key]).resolve(), self.path.resolve()) if job[key] else None
         write_whole(self.file, json.dumps(stored, indent=1) + "\n")
 
     def read(self) -> SweepRecord:
@@ -125,7 +125,7 @@ class SweepFolder:
             raise UserError(f"{self.file} cannot be read: {error!r}") from error
 
     def _place(self, stored: str | None) -> str | None:
-        return os.path.normpath(self.path.absolute() / stored) if stored is not None else None
+        return os.path.normpath(self.path.resolve() / stored) if stored is not None else None
 
 
 def _flocked(file: IO[str]) -> bool:

@@ -71,7 +71,8 @@ def test_every_cell_is_filled_or_says_why_not_and_is_not_trained_twice(tmp_path:
     (tmp_path / "moved").mkdir()
     for folder in ("outputs", "sweep"):
         (tmp_path / folder).rename(tmp_path / "moved" / folder)
-    told = run("task=status", "sweep=sweep", cwd=tmp_path / "moved", smallest=False)
+    (tmp_path / "linked").symlink_to(tmp_path / "moved" / "sweep")
+    told = run("task=status", "sweep=linked", cwd=tmp_path, smallest=False)
     assert told.returncode == 0, told.stderr
     assert "1/3 done, 1 failed, 1 skipped" in told.stdout
     assert "nobody is at work on it" in told.stdout
