@@ -41,8 +41,11 @@ def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def reports(lm: LanguageModel, rows: list[torch.Tensor], decoding: Decoding, *, batch: int) -> list[tuple[int, ...]]:
-    return [one.ids for first in range(0, len(rows), batch)
-            for one in lm.generate(*padded(rows[first : first + batch]), decoding)]  # fmt: skip
+    return [
+        one.ids
+        for first in range(0, len(rows), batch)
+        for one in lm.generate(*padded(rows[first : first + batch]), decoding)
+    ]
 
 
 def main() -> None:

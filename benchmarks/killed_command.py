@@ -25,8 +25,16 @@ from r2gen.provenance import ROOT
 sys.path.insert(0, str(ROOT / "tests"))
 from smallest_run import SMALLEST
 
-SMALL = [*SMALLEST, "data.train_studies=16", "data.val_studies=4", "data.test_studies=4", "trainer.schedule=constant",
-         "trainer.save_every_steps=1", "evaluate.every=1", "run_dir=run"]  # fmt: skip
+SMALL = [
+    *SMALLEST,
+    "data.train_studies=16",
+    "data.val_studies=4",
+    "data.test_studies=4",
+    "trainer.schedule=constant",
+    "trainer.save_every_steps=1",
+    "evaluate.every=1",
+    "run_dir=run",
+]
 WATCHED = {"open", "os.rename", "os.remove", "os.symlink", "os.mkdir", "shutil.rmtree"}
 STEP_S, LATEST_S = 0.04, 60.0
 PHASES = ("start", "step", "checkpoint", "links", "validation", "scores", "page", "end")

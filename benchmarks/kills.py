@@ -30,20 +30,27 @@ from safetensors.numpy import load_file
 
 def outcome(run_dir: Path) -> dict[str, Any]:
     """All of a finished run that must not depend on a kill."""
-    weights = {name: {key: tensor.tobytes() for key, tensor in
-                      load_file(run_dir / "checkpoints" / name / "trainable.safetensors").items()}
-               for name in ("last", "best")}  # fmt: skip
+    weights = {
+        name: {
+            key: tensor.tobytes()
+            for key, tensor in load_file(run_dir / "checkpoints" / name / "trainable.safetensors").items()
+        }
+        for name in ("last", "best")
+    }
     log = [json.loads(line) for line in (run_dir / "train.jsonl").read_text().splitlines()]
     return {
         **weights,
-        "reports": [json.loads(line)["report"] for split in ("val", "test")
-                    for line in (run_dir / f"predictions/{split}.greedy.jsonl").read_text().splitlines()[1:]],
+        "reports": [
+            json.loads(line)["report"]
+            for split in ("val", "test")
+            for line in (run_dir / f"predictions/{split}.greedy.jsonl").read_text().splitlines()[1:]
+        ],
         "scores": json.loads((run_dir / "metrics.json").read_text())["splits"],
         "log": [(line["event"], line["step"], line.get("loss"), line.get("scores")) for line in log],
         "status": json.loads((run_dir / "run.json").read_text())["status"],
         "page": '"status":"finished"' in (run_dir / "report.html").read_text(),
         "files": sorted(str(path.relative_to(run_dir)) for path in run_dir.rglob("*")),
-    }  # fmt: skip
+    }
 
 
 @dataclass(frozen=True)
@@ -120,8 +127,11 @@ def main() -> int:
         equal = 0
         kinds = [(signal.SIGKILL, typed.kills), (signal.SIGTERM, typed.terms)]
         phases = draw.sample([*PHASES, None], len(PHASES) + 1)  # None: any time; in an order of its own, for few kills
-        plan = [(kind, (whole, longer)[index % 2], phases[index // 2 % len(phases)])
-                for kind, number in kinds for index in range(number)]  # fmt: skip
+        plan = [
+            (kind, (whole, longer)[index % 2], phases[index // 2 % len(phases)])
+            for kind, number in kinds
+            for index in range(number)
+        ]
         for index, (kind, of, phase) in enumerate(plan, start=1):
             folder, status, different = root / f"kill-{index}", 0, list[str]()
             while status == 0:
@@ -132,9 +142,12 @@ def main() -> int:
                     break
             equal += not different
             where = f"{when.event.phase} {when.event.number}" if when.event else "at"
-            print(f"{index:>4} {of.name:<9} {signal.Signals(kind).name:<8} {when.whom:<9} "
-                  f"{where + f' + {when.after_s:.3f} s':<30} {status:>6}  "
-                  f"{'bit for bit' if not different else ', '.join(different)}", flush=True)  # fmt: skip
+            print(
+                f"{index:>4} {of.name:<9} {signal.Signals(kind).name:<8} {when.whom:<9} "
+                f"{where + f' + {when.after_s:.3f} s':<30} {status:>6}  "
+                f"{'bit for bit' if not different else ', '.join(different)}",
+                flush=True,
+            )
             shutil.rmtree(folder)
         print(f"\n{equal} of {len(plan)} runs end as the unbroken one, bit for bit")
     return 0 if equal == len(plan) else 1

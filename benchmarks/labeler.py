@@ -15,9 +15,14 @@ from r2gen.evaluate.labeler import ReportLabels, Status, label_report
 
 # Gold name to CheXpert's; gold's other seven have no counterpart.
 COUNTERPARTS = {
-    "Atelectasis": "Atelectasis", "Cardiomegaly": "Cardiomegaly", "Effusion": "Pleural Effusion",
-    "Pneumonia": "Pneumonia", "Pneumothorax": "Pneumothorax", "Consolidation": "Consolidation", "Edema": "Edema",
-}  # fmt: skip
+    "Atelectasis": "Atelectasis",
+    "Cardiomegaly": "Cardiomegaly",
+    "Effusion": "Pleural Effusion",
+    "Pneumonia": "Pneumonia",
+    "Pneumothorax": "Pneumothorax",
+    "Consolidation": "Consolidation",
+    "Edema": "Edema",
+}
 COUNTED = {"positive": {Status.POSITIVE, Status.UNCERTAIN}, "negative": {Status.POSITIVE}}
 
 

@@ -34,8 +34,13 @@ from r2gen.lm.quantize import check_quantised, quantisation_of, weight_bytes
 from r2gen.model.projector import LinearProjector
 
 MODES = ("none", "int8", "nf4", "int8_weight_only")
-SENTENCES = ("The heart is normal in size.", "The lungs are clear.", "No pneumothorax or pleural effusion is seen.",
-             "There is a small left effusion.", "Degenerative changes of the spine are noted.")  # fmt: skip
+SENTENCES = (
+    "The heart is normal in size.",
+    "The lungs are clear.",
+    "No pneumothorax or pleural effusion is seen.",
+    "There is a small left effusion.",
+    "Degenerative changes of the spine are noted.",
+)
 REPORTS = [" ".join(SENTENCES[(i + k) % len(SENTENCES)] for k in range(2 + i % 4)) for i in range(64)]
 PROMPT = "Generate a comprehensive and detailed diagnosis report for this chest xray image."
 FEATURES, WIDTH = 49, 1024  # of an image, as Swin-B gives them
@@ -81,16 +86,22 @@ def write_random(family: str, folder: Path, *, size: str, device: str) -> None:
     (folder / "config.json").write_text(text, encoding="utf-8")  # as published, not as transformers would say it
     (folder / "generation_config.json").unlink(missing_ok=True)
     written = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / GIB
-    say(f"{family}: {count / 1e9:.2f} B parameters drawn in {drawn - began:.1f} s, {written:.2f} GiB written in "
-        f"{time.monotonic() - drawn:.1f} s to {folder}")  # fmt: skip
+    say(
+        f"{family}: {count / 1e9:.2f} B parameters drawn in {drawn - began:.1f} s, {written:.2f} GiB written in "
+        f"{time.monotonic() - drawn:.1f} s to {folder}"
+    )
 
 
 def measure(folder: Path, *, mode: str, device: str, batch: int, steps: int, new_tokens: int) -> Result:
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     began = time.monotonic()
     told = quantisation_of(mode=mode, double_quant=mode == "nf4", dtype=dtype)
-    lm: Any = load_lm(folder, dtype=str(dtype).removeprefix("torch."), quantization=told,
-                      device_map=None if device == "cpu" else {"": device})  # fmt: skip
+    lm: Any = load_lm(
+        folder,
+        dtype=str(dtype).removeprefix("torch."),
+        quantization=told,
+        device_map=None if device == "cpu" else {"": device},
+    )
     check_quantised(lm.model, mode=mode)
     load_s, load_peak, host_peak = time.monotonic() - began, peak_gib(device), host_gib()
     lm.model.requires_grad_(False)
@@ -125,8 +136,17 @@ def measure(folder: Path, *, mode: str, device: str, batch: int, steps: int, new
         began = time.monotonic()
         lm.generate(prompt_BTE, mask_BT, decoding)
         wait(device)
-    return Result(load_s, weight_bytes(lm.model) / GIB, load_peak, host_peak, train_peak, samples_per_s,
-                  batch / (time.monotonic() - began), loss, trained.item())  # fmt: skip
+    return Result(
+        load_s,
+        weight_bytes(lm.model) / GIB,
+        load_peak,
+        host_peak,
+        train_peak,
+        samples_per_s,
+        batch / (time.monotonic() - began),
+        loss,
+        trained.item(),
+    )
 
 
 def wrapped(lm: LanguageModel, projector: LinearProjector, features_BQD: torch.Tensor) -> torch.Tensor:
@@ -180,9 +200,11 @@ def in_fresh_process(arguments: list[str], *, timeout_s: int) -> tuple[dict[str,
 def heading(name: str, *, device: str) -> str:
     place = "this process" if device == "cpu" else torch.cuda.get_device_name()
     where = f"{device} ({place}), peaks of {'this process' if device == 'cpu' else 'its memory'}"
-    return (f"\n{name} on {where}; memory in GiB, loss in nats a token, change against none\n"
-            f"{'quant':<17} {'load s':>7} {'weights':>8} {'load peak':>10} {'host peak':>10} {'train peak':>11} "
-            f"{'samples/s':>10} {'ratio':>6} {'reports/s':>10} {'ratio':>6} {'loss':>8} {'change':>8}")  # fmt: skip
+    return (
+        f"\n{name} on {where}; memory in GiB, loss in nats a token, change against none\n"
+        f"{'quant':<17} {'load s':>7} {'weights':>8} {'load peak':>10} {'host peak':>10} {'train peak':>11} "
+        f"{'samples/s':>10} {'ratio':>6} {'reports/s':>10} {'ratio':>6} {'loss':>8} {'change':>8}"
+    )
 
 
 def row(mode: str, one: dict[str, float] | None, plain: dict[str, float] | None, *, reason: str) -> str:
@@ -191,13 +213,17 @@ def row(mode: str, one: dict[str, float] | None, plain: dict[str, float] | None,
         return f"{mode:<17} failed: {reason}"
     samples, reports = (one[key] / plain[key] if plain else math.nan for key in ("samples_per_s", "reports_per_s"))
     change = one["loss"] - plain["loss"] if plain else math.nan
-    line = (f"{mode:<17} {one['load_s']:>7.1f} {one['weights_gib']:>8.3f} {one['load_peak_gib']:>10.2f} "
-            f"{one['host_peak_gib']:>10.2f} {one['train_peak_gib']:>11.2f} {one['samples_per_s']:>10.2f} "
-            f"{samples:>6.2f} {one['reports_per_s']:>10.2f} {reports:>6.2f} "
-            f"{one['loss']:>8.4f} {change:>+8.4f}")  # fmt: skip
+    line = (
+        f"{mode:<17} {one['load_s']:>7.1f} {one['weights_gib']:>8.3f} {one['load_peak_gib']:>10.2f} "
+        f"{one['host_peak_gib']:>10.2f} {one['train_peak_gib']:>11.2f} {one['samples_per_s']:>10.2f} "
+        f"{samples:>6.2f} {one['reports_per_s']:>10.2f} {reports:>6.2f} "
+        f"{one['loss']:>8.4f} {change:>+8.4f}"
+    )
     if mode != "none" and min(samples, reports) < 1:
-        line += (f"\n{'':<17} warning: quant={mode} is slower than none here, down to {min(samples, reports):.2f} of "
-                 "its speed")  # fmt: skip
+        line += (
+            f"\n{'':<17} warning: quant={mode} is slower than none here, down to {min(samples, reports):.2f} of "
+            "its speed"
+        )
     return line
 
 
@@ -225,16 +251,39 @@ def main() -> None:
         write_random(asked.random, asked.out, size=asked.size, device=asked.device)
         return say("{}")
     if asked.one:
-        return say(json.dumps(asdict(measure(asked.lm, mode=asked.one, device=asked.device, batch=asked.batch,
-                                             steps=asked.steps, new_tokens=asked.new_tokens))))  # fmt: skip
-    given = ["--device", asked.device, "--batch", str(asked.batch), "--steps", str(asked.steps), "--new-tokens",
-             str(asked.new_tokens), "--size", asked.size]  # fmt: skip
+        return say(
+            json.dumps(
+                asdict(
+                    measure(
+                        asked.lm,
+                        mode=asked.one,
+                        device=asked.device,
+                        batch=asked.batch,
+                        steps=asked.steps,
+                        new_tokens=asked.new_tokens,
+                    )
+                )
+            )
+        )
+    given = [
+        "--device",
+        asked.device,
+        "--batch",
+        str(asked.batch),
+        "--steps",
+        str(asked.steps),
+        "--new-tokens",
+        str(asked.new_tokens),
+        "--size",
+        asked.size,
+    ]
     for family in asked.random.split(",") if asked.random else [None]:
         folder = asked.lm if family is None else asked.out / family
         try:
             if family is not None:
-                made, reason = in_fresh_process(["--one", "write", "--random", family, "--out", str(folder), *given],
-                                                timeout_s=asked.timeout)  # fmt: skip
+                made, reason = in_fresh_process(
+                    ["--one", "write", "--random", family, "--out", str(folder), *given], timeout_s=asked.timeout
+                )
                 if made is None:
                     say(f"{family}: not written: {reason}")
                     continue

@@ -27,8 +27,14 @@ def main(folder: Path, lm: Path) -> None:
         facts, tensors = golden(folder, mode)
         with tempfile.TemporaryDirectory() as place:
             alpha = [f"tune.lora.alpha={facts['lora']['alpha']}"] if facts["lora"] else []
-            typed = ["task=import", f"checkpoint={folder / mode}/delta.pth", f"run_dir={place}/run",
-                     f"vision.path={folder / mode}/swin", f"lm.path={lm}", *alpha]  # fmt: skip
+            typed = [
+                "task=import",
+                f"checkpoint={folder / mode}/delta.pth",
+                f"run_dir={place}/run",
+                f"vision.path={folder / mode}/swin",
+                f"lm.path={lm}",
+                *alpha,
+            ]
             command = [sys.executable, str(ROOT / "run.py"), *typed]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             model = load_run(f"{place}/run", device="cpu").model

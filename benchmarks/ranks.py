@@ -39,13 +39,20 @@ def train(folder: Path, typed: list[str], *, batch_size: int) -> Found:
     steps = [line for line in lines if line["event"] == "step"]
     late = steps[len(steps) // 2 :]  # after films are drawn and kernels chosen
     seconds = late[-1]["seconds"] - late[0]["seconds"]
-    return Found([step["loss"] for step in steps], (late[-1]["step"] - late[0]["step"]) * batch_size / seconds,
-                 steps[-1]["peak_gib"], reports(folder))  # fmt: skip
+    return Found(
+        [step["loss"] for step in steps],
+        (late[-1]["step"] - late[0]["step"]) * batch_size / seconds,
+        steps[-1]["peak_gib"],
+        reports(folder),
+    )
 
 
 def reports(folder: Path) -> dict[str, str]:
-    return {f"{file.name} {one['id']}": one["report"] for file in sorted((folder / "predictions").glob("*.jsonl"))
-            for one in map(json.loads, file.read_text().splitlines()[1:])}  # fmt: skip
+    return {
+        f"{file.name} {one['id']}": one["report"]
+        for file in sorted((folder / "predictions").glob("*.jsonl"))
+        for one in map(json.loads, file.read_text().splitlines()[1:])
+    }
 
 
 def command(*typed: str) -> None:
@@ -58,8 +65,13 @@ def row(name: str, found: Found, one: Found | None) -> list[str]:
     if one is None:
         return [name, "-", "-", f"{found.samples_per_s:.1f}", f"{found.peak_gib:.2f}"]
     far = max(abs(a - b) / a for a, b in zip(one.losses, found.losses, strict=True))
-    return [name, f"{far:.1e}" if far else "0", differ(found.reports, one.reports), f"{found.samples_per_s:.1f}",
-            f"{found.peak_gib:.2f}"]  # fmt: skip
+    return [
+        name,
+        f"{far:.1e}" if far else "0",
+        differ(found.reports, one.reports),
+        f"{found.samples_per_s:.1f}",
+        f"{found.peak_gib:.2f}",
+    ]
 
 
 def differ(found: dict[str, str], one: dict[str, str]) -> str:
@@ -80,14 +92,25 @@ def main() -> None:
     precisions, stages = asked.precisions.split(","), asked.stages.split(",")
     work = Path(tempfile.mkdtemp(prefix="ranks-"))
     same = [
-        "data.train_studies=256", "data.val_studies=32", "data.test_studies=64", "metrics=[bleu,rouge_l,cider]",
+        "data.train_studies=256",
+        "data.val_studies=32",
+        "data.test_studies=64",
+        "metrics=[bleu,rouge_l,cider]",
         f"lm.architecture={{hidden_size: {hidden}, num_hidden_layers: {layers}, num_attention_heads: {heads}, "
-        f"intermediate_size: {inner}}}", f"trainer.device={asked.device}", f"trainer.max_steps={asked.steps}",
-        "trainer.epochs=1000", "trainer.warmup_steps=10", "trainer.learning_rate=3e-4",
-        f"trainer.batch_size={asked.batch_size}", f"trainer.micro_batch_size={asked.batch_size // ranks}",
-        "trainer.log_every_steps=5", "trainer.keep=1", "evaluate.every=1000", "evaluate.nearest_studies=0",
+        f"intermediate_size: {inner}}}",
+        f"trainer.device={asked.device}",
+        f"trainer.max_steps={asked.steps}",
+        "trainer.epochs=1000",
+        "trainer.warmup_steps=10",
+        "trainer.learning_rate=3e-4",
+        f"trainer.batch_size={asked.batch_size}",
+        f"trainer.micro_batch_size={asked.batch_size // ranks}",
+        "trainer.log_every_steps=5",
+        "trainer.keep=1",
+        "evaluate.every=1000",
+        "evaluate.nearest_studies=0",
         "generation.max_new_tokens=40",
-    ]  # fmt: skip
+    ]
     say(COLUMNS)
     try:
         for precision in precisions:

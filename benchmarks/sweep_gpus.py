@@ -29,9 +29,11 @@ def main() -> int:
     print(leases(jobs))
     total_s = sum(job["seconds"] for job in jobs)
     again_s = seconds_of(["-m", *CELLS, *EACH, "hydra.sweep.dir=sweep", *sys.argv[2:]], folder)
-    print(f"\n{len(jobs)} jobs, {sum(job['state'] == 'done' for job in jobs)} done: {wall_s:.1f} s of wall time, "
-          f"{total_s:.1f} s the sum of the jobs ({total_s / wall_s:.2f} at a time), {12 * single_s:.1f} s twelve times "
-          f"one alone; the same sweep again: {again_s:.1f} s")  # fmt: skip
+    print(
+        f"\n{len(jobs)} jobs, {sum(job['state'] == 'done' for job in jobs)} done: {wall_s:.1f} s of wall time, "
+        f"{total_s:.1f} s the sum of the jobs ({total_s / wall_s:.2f} at a time), {12 * single_s:.1f} s twelve times "
+        f"one alone; the same sweep again: {again_s:.1f} s"
+    )
     return 0 if all(job["state"] == "done" for job in jobs) else 1
 
 
@@ -57,8 +59,10 @@ def leases(jobs: list[dict[str, Any]]) -> str:
     lines, twice = [], 0
     for gpu in sorted(held):
         rows = sorted(held[gpu], key=lambda row: row[:2])
-        lines += [f"GPU {gpu:<8} {first:6.0f} s to {last:4.0f} s  {' '.join(job['overrides'][:3])}"
-                  for first, last, job in rows]  # fmt: skip
+        lines += [
+            f"GPU {gpu:<8} {first:6.0f} s to {last:4.0f} s  {' '.join(job['overrides'][:3])}"
+            for first, last, job in rows
+        ]
         twice += sum(later[0] < earlier[1] for earlier, later in pairwise(rows)) if gpu != "no GPU" else 0
     return "\n".join([*lines, f"{len(held)} GPUs; leased twice at once: {twice} times"])
 

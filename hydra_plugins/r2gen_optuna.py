@@ -21,9 +21,15 @@ class OptunaSweeper(Sweeper):
     """hydra/sweeper=optuna."""
 
     def __init__(
-        self, *, params: Mapping[str, Any] | None, n_trials: int, batch: int, random_trials: int,
-        prune_after: int | None, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        params: Mapping[str, Any] | None,
+        n_trials: int,
+        batch: int,
+        random_trials: int,
+        prune_after: int | None,
+        seed: int,
+    ) -> None:
         self.params = {} if params is None else {str(key): found for key, found in params.items()}
         self.n_trials, self.batch, self.seed = n_trials, batch, seed
         self.random_trials, self.prune_after = random_trials, prune_after
@@ -40,8 +46,13 @@ class OptunaSweeper(Sweeper):
         from r2gen.sweeps.cells import compose_cell
         from r2gen.sweeps.search import Search, Space
 
-        counts = {"n_trials": (self.n_trials, 1), "batch": (self.batch, 1), "random_trials": (self.random_trials, 0),
-                  "prune_after": (self.prune_after or 0, 0), "seed": (self.seed, 0)}  # fmt: skip
+        counts = {
+            "n_trials": (self.n_trials, 1),
+            "batch": (self.batch, 1),
+            "random_trials": (self.random_trials, 0),
+            "prune_after": (self.prune_after or 0, 0),
+            "seed": (self.seed, 0),
+        }
         for name, (value, least) in counts.items():
             check_whole(f"hydra.sweeper.{name}", value, least=least)
         if not isinstance(self.launcher, R2GenLauncher):
@@ -56,8 +67,15 @@ class OptunaSweeper(Sweeper):
         first = compose_cell([*space.fixed, *space.first()], sweep.compose)
         if first.refusal is not None and not first.skipped:
             raise UserError(first.refusal)  # a mistake in the space, that every trial would fail by
-        search = Search(sweep.open().path, space, n_trials=self.n_trials, batch=self.batch, seed=self.seed,
-                        random_trials=self.random_trials, prune_after=self.prune_after)  # fmt: skip
+        search = Search(
+            sweep.open().path,
+            space,
+            n_trials=self.n_trials,
+            batch=self.batch,
+            seed=self.seed,
+            random_trials=self.random_trials,
+            prune_after=self.prune_after,
+        )
         search.begin(space.defaults(self.loader.load_sweep_config(self.base, space.fixed)))
         sweep.judge = search.judge
         while batch := search.next_batch():

@@ -108,5 +108,9 @@ class SlurmLauncher(R2GenLauncher):
 
         options = OmegaConf.to_container(self.options)
         assert isinstance(options, dict)
-        return SlurmPlaces(self.sweep().folder.path / "slurm", cluster=self.cluster, n_jobs=self.n_jobs,
-                           options={str(name): value for name, value in options.items()})  # fmt: skip
+        return SlurmPlaces(
+            self.sweep().folder.path / "slurm",
+            cluster=self.cluster,
+            n_jobs=self.n_jobs,
+            options={str(name): value for name, value in options.items()},
+        )

@@ -75,8 +75,14 @@ def build_job(config: Config, device: torch.device) -> Job:
     decoding = build_decoding(config)
     model = build_model(config, tokenizer=tokenizer, bf16=bf16, device=device)
     model.lm.check(decoding)
-    return Job(data=data, datasets=study_datasets(config, data, model), model=model, decoding=decoding, device=device,
-               bf16=bf16)  # fmt: skip
+    return Job(
+        data=data,
+        datasets=study_datasets(config, data, model),
+        model=model,
+        decoding=decoding,
+        device=device,
+        bf16=bf16,
+    )
 
 
 def build_data(config: Config) -> ReportData:
@@ -122,10 +128,14 @@ def assemble(config: Config, lm: LanguageModel, *, bf16: bool, device: torch.dev
     refuse_not_finite(model)
     tune = config["tune"]
     choose_trainable(
-        model, vision=tune["vision"], vision_lora=build_lora(tune["lora"]), lm=tune["lm"]["mode"],
-        lm_lora=build_lora(tune["lm"]["lora"]), lm_lora_targets=config["lm"]["lora_targets"],
+        model,
+        vision=tune["vision"],
+        vision_lora=build_lora(tune["lora"]),
+        lm=tune["lm"]["mode"],
+        lm_lora=build_lora(tune["lm"]["lora"]),
+        lm_lora_targets=config["lm"]["lora_targets"],
         lm_is_random=config["lm"]["path"] is None,
-    )  # fmt: skip
+    )
     if bf16:
         in_bf16(model)
     else:
@@ -191,18 +201,34 @@ def build_lm(
     """
     dtype = "bfloat16" if bf16 else "float32" if lm["dtype"] == "auto" else lm["dtype"]
     if tokenizer is not None:
-        return random_lm(tokenizer=tokenizer, seed=seed, **lm["architecture"], dtype=dtype, attention=lm["attention"],
-                         gradient_checkpointing=lm["gradient_checkpointing"])  # fmt: skip
+        return random_lm(
+            tokenizer=tokenizer,
+            seed=seed,
+            **lm["architecture"],
+            dtype=dtype,
+            attention=lm["attention"],
+            gradient_checkpointing=lm["gradient_checkpointing"],
+        )
     whole = {"": str(device)} if device.type == "cuda" else None
-    loaded = load_lm(lm["path"], revision=lm["revision"], family=lm["family"], dtype=dtype, attention=lm["attention"],
-                     stop=lm["stop"], special_tokens=lm["special_tokens"],
-                     gradient_checkpointing=lm["gradient_checkpointing"], device_map=lm["device_map"] or whole,
-                     quantization=quantisation_of(**quant, dtype=DTYPES[dtype]))  # fmt: skip
+    loaded = load_lm(
+        lm["path"],
+        revision=lm["revision"],
+        family=lm["family"],
+        dtype=dtype,
+        attention=lm["attention"],
+        stop=lm["stop"],
+        special_tokens=lm["special_tokens"],
+        gradient_checkpointing=lm["gradient_checkpointing"],
+        device_map=lm["device_map"] or whole,
+        quantization=quantisation_of(**quant, dtype=DTYPES[dtype]),
+    )
     check_quantised(loaded.model, mode=quant["mode"])
     places: dict[str, Any] = getattr(loaded.model, "hf_device_map", None) or {}
     if whole is not None and {"cpu", "disk"} & {str(place) for place in places.values()}:
-        raise UserError("lm.device_map=auto: the GPUs here do not hold this language model; what lies elsewhere has "
-                        "no gradients: use quant=nf4, or more GPUs")  # fmt: skip
+        raise UserError(
+            "lm.device_map=auto: the GPUs here do not hold this language model; what lies elsewhere has "
+            "no gradients: use quant=nf4, or more GPUs"
+        )
     return loaded
 
 
@@ -241,14 +267,27 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
     settings, profile = config["evaluate"], decoding_name(config)
     run_dir, data_hash = Path(config["run_dir"]), provenance.data_hash(config["data"])
     return Evaluation(
-        run_dir=run_dir, data=job.data, datasets=job.datasets, metrics=build_metrics(config), decoding=job.decoding,
-        profile=profile, metrics_file=metrics_file(config), data_hash=data_hash,
+        run_dir=run_dir,
+        data=job.data,
+        datasets=job.datasets,
+        metrics=build_metrics(config),
+        decoding=job.decoding,
+        profile=profile,
+        metrics_file=metrics_file(config),
+        data_hash=data_hash,
         recipe=recipe_of(config["data"], data_hash),
-        code=provenance.git_revision()["revision"], quant=config["quant"]["mode"], batch_size=settings["batch_size"],
-        workers=config["trainer"]["workers"], best=weighted_scores(settings["best"]),
-        page_studies=settings["page_studies"], nearest_most=settings["nearest_studies"], device=job.device, stop=stop,
-        cut=reference_cut(settings, job.model.lm.tokenizer), original=original_choices(config),
-    )  # fmt: skip
+        code=provenance.git_revision()["revision"],
+        quant=config["quant"]["mode"],
+        batch_size=settings["batch_size"],
+        workers=config["trainer"]["workers"],
+        best=weighted_scores(settings["best"]),
+        page_studies=settings["page_studies"],
+        nearest_most=settings["nearest_studies"],
+        device=job.device,
+        stop=stop,
+        cut=reference_cut(settings, job.model.lm.tokenizer),
+        original=original_choices(config),
+    )
 
 
 def reference_cut(settings: Config, tokenizer: ReportTokenizer) -> ReferenceCut | None:
@@ -280,6 +319,17 @@ def build_logger(config: Config) -> Logger:
 
 
 def loop_settings(config: Config) -> LoopSettings:
-    names = ("batch_size", "micro_batch_size", "learning_rate", "min_learning_rate", "warmup_steps", "schedule",
-             "patience", "workers", "save_every_steps", "log_every_steps", "shuffle")  # fmt: skip
+    names = (
+        "batch_size",
+        "micro_batch_size",
+        "learning_rate",
+        "min_learning_rate",
+        "warmup_steps",
+        "schedule",
+        "patience",
+        "workers",
+        "save_every_steps",
+        "log_every_steps",
+        "shuffle",
+    )
     return LoopSettings(**{name: config["trainer"][name] for name in names}, seed=config["seed"])

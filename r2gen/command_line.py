@@ -12,10 +12,22 @@ from r2gen.errors import UserError, shown
 from r2gen.run_folder import lies_under
 
 # One option each; metrics takes a list.
-GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation", "data", "trainer", "metrics", "logger",
-          "compat", "experiment")  # fmt: skip
-ALONE = ("-m", "--multirun", "-r", "--run", "--resolve", "--version", "--hydra-help", "-sc",
-         "--shell-completion")  # fmt: skip
+GROUPS = (
+    "lm",
+    "quant",
+    "vision",
+    "projector",
+    "tune",
+    "tune/lm",
+    "generation",
+    "data",
+    "trainer",
+    "metrics",
+    "logger",
+    "compat",
+    "experiment",
+)
+ALONE = ("-m", "--multirun", "-r", "--run", "--resolve", "--version", "--hydra-help", "-sc", "--shell-completion")
 WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir")
 CFG = ("job", "hydra", "all")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -51,12 +63,16 @@ def _overrides(words: list[str]) -> Iterator[str]:
         elif flag in ("-i", "--info"):
             value = value if equals else next(row, "all")
             if value not in INFO:
-                raise UserError(f"{flag} {shown(value)}: say what, as in --info defaults, or write it last; it is one "
-                                f"of {', '.join(INFO)}")  # fmt: skip
+                raise UserError(
+                    f"{flag} {shown(value)}: say what, as in --info defaults, or write it last; it is one "
+                    f"of {', '.join(INFO)}"
+                )
         elif equals or flag not in ALONE:
             known = (*ALONE, *WITH_VALUE, "--info")
-            raise UserError(f"{shown(word)}: run.py has no such flag{suggest(flag, known)}; it has -m, "
-                            "--cfg job, --help, --config-dir FOLDER, and options as KEY=VALUE")  # fmt: skip
+            raise UserError(
+                f"{shown(word)}: run.py has no such flag{suggest(flag, known)}; it has -m, "
+                "--cfg job, --help, --config-dir FOLDER, and options as KEY=VALUE"
+            )
 
 
 def _refuse_override(word: str, *, sweep: bool) -> None:
@@ -65,8 +81,10 @@ def _refuse_override(word: str, *, sweep: bool) -> None:
     try:
         override = OverridesParser.create().parse_override(word)
     except HydraException as error:
-        raise UserError(f"{shown(word)}: this cannot be read{_place(word, error)}: write KEY=VALUE, with quotes in "
-                        "quotes around a value with brackets, commas or signs: 'KEY=\"a, b\"'") from error  # fmt: skip
+        raise UserError(
+            f"{shown(word)}: this cannot be read{_place(word, error)}: write KEY=VALUE, with quotes in "
+            "quotes around a value with brackets, commas or signs: 'KEY=\"a, b\"'"
+        ) from error
     except RecursionError as error:
         raise UserError(f"{shown(word)}: this is nested too deep") from error
     key = override.key_or_group

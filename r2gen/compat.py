@@ -194,10 +194,23 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     ),
 ]
 POSITIVE = {
-    "trainer": ("epochs", "batch_size", "micro_batch_size", "learning_rate", "devices", "nodes", "keep",
-                "log_every_steps", "timeout_s", "max_steps", "patience", "save_every_steps", "max_report_tokens"),
+    "trainer": (
+        "epochs",
+        "batch_size",
+        "micro_batch_size",
+        "learning_rate",
+        "devices",
+        "nodes",
+        "keep",
+        "log_every_steps",
+        "timeout_s",
+        "max_steps",
+        "patience",
+        "save_every_steps",
+        "max_report_tokens",
+    ),
     "evaluate": ("batch_size", "max_studies", "max_reference_tokens"),
-}  # fmt: skip
+}
 NOT_NEGATIVE = {
     "trainer": ("warmup_steps", "weight_decay", "gradient_clipping", "min_learning_rate", "workers", "film_cache_mib"),
     "evaluate": ("page_studies", "nearest_studies"),
@@ -250,8 +263,10 @@ def _refuse_architecture(lm: Config) -> None:
         width, layers = shape["hidden_size"], shape["num_hidden_layers"]
         weights = layers * width * (4 * width + 3 * shape["intermediate_size"])
         if weights > LARGEST_DRAWN or layers > width * 100:
-            raise UserError(f"lm.architecture={shape}: {weights / 1e9:,.0f} billion weights in {layers:,} layers "
-                            "cannot be drawn here: give a smaller shape")  # fmt: skip
+            raise UserError(
+                f"lm.architecture={shape}: {weights / 1e9:,.0f} billion weights in {layers:,} layers "
+                "cannot be drawn here: give a smaller shape"
+            )
 
 
 def _refuse_seed(name: str, seed: Any) -> None:
@@ -284,8 +299,10 @@ def _refuse_decoding(config: Config, choices: Mapping[str, str]) -> None:
     except UserError as error:
         if not dropped:
             raise
-        raise Illegal(f"{generation} asks for what {lm} cannot do (lm.generation drops {', '.join(dropped)}); "
-                        f"what is left does not hold: {error}") from error  # fmt: skip
+        raise Illegal(
+            f"{generation} asks for what {lm} cannot do (lm.generation drops {', '.join(dropped)}); "
+            f"what is left does not hold: {error}"
+        ) from error
 
 
 def dropped_keys(config: Config) -> set[str]:

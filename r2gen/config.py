@@ -25,16 +25,40 @@ SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNO
 SHORTEST_SECRET = 12  # a shorter value may be any word
 DECODING = "r2gen.lm.decoding_profile.Decoding"
 # What build.py hands to a target besides its YAML.
-SUPPLIED = {"vision": frozenset[str](), "projector": frozenset({"in_dim", "out_dim"}), "data": frozenset[str](),
-            "metrics": frozenset[str](), "logger": frozenset[str]()}  # fmt: skip
+SUPPLIED = {
+    "vision": frozenset[str](),
+    "projector": frozenset({"in_dim", "out_dim"}),
+    "data": frozenset[str](),
+    "metrics": frozenset[str](),
+    "logger": frozenset[str](),
+}
 # The verbs that the class of a group must have.
-VERBS = {"vision": {"forward"}, "projector": {"forward"}, "data": {"studies", "film"}, "metrics": {"__call__"},
-         "logger": {"start", "log", "close"}}  # fmt: skip
+VERBS = {
+    "vision": {"forward"},
+    "projector": {"forward"},
+    "data": {"studies", "film"},
+    "metrics": {"__call__"},
+    "logger": {"start", "log", "close"},
+}
 # Keys of trainer.deepspeed: DeepSpeed ignores unknown top-level keys silently. R2Gen's own are refused by name.
-DEEPSPEED_KEYS = frozenset({"zero_optimization", "communication_data_type", "prescale_gradients", "steps_per_print",
-                            "gradient_predivide_factor", "sparse_gradients", "wall_clock_breakdown", "comms_logger",
-                            "flops_profiler", "dump_state", "memory_breakdown", "zero_allow_untested_optimizer",
-                            "seq_parallel_communication_data_type", "disable_allgather"})  # fmt: skip
+DEEPSPEED_KEYS = frozenset(
+    {
+        "zero_optimization",
+        "communication_data_type",
+        "prescale_gradients",
+        "steps_per_print",
+        "gradient_predivide_factor",
+        "sparse_gradients",
+        "wall_clock_breakdown",
+        "comms_logger",
+        "flops_profiler",
+        "dump_state",
+        "memory_breakdown",
+        "zero_allow_untested_optimizer",
+        "seq_parallel_communication_data_type",
+        "disable_allgather",
+    }
+)
 DEEPSPEED_OURS = {
     "train_batch_size": "trainer.batch_size",
     "train_micro_batch_size_per_gpu": "trainer.micro_batch_size",
@@ -54,33 +78,47 @@ def check(config: dict[str, Any]) -> None:
     """
     _check_plain(config, "", depth=0)
     _check_fields(config, Config, "")
-    for group in ("vision", "projector", "data", "logger"):
-        _check_target(config[group], group)
-    for name, metric in config["metrics"].items():
-        if not isinstance(metric, dict) or "_target_" not in metric:
-            raise UserError(f"metrics.{name} is not among the metrics chosen: choose it with metrics=[bleu,{name}], or "
-                            f"leave metrics.{name} out")  # fmt: skip
-        _check_target(metric, f"metrics.{name}")
+    check_targets({group: config[group] for group in ("vision", "projector", "data", "logger", "metrics")})
     _check_arguments(config["generation"], DECODING, "generation", frozenset())
     decoding = targets.parameters(DECODING)
     _check_names(config["lm"]["generation"], decoding, "lm.generation")
     for key, value in config["lm"]["generation"].items():
         if value is not None:
-            raise UserError(f"lm.generation.{key}={shown(value)}: only null stands here (what this LM cannot do is "
-                            f"dropped); set generation.{key} instead")  # fmt: skip
+            raise UserError(
+                f"lm.generation.{key}={shown(value)}: only null stands here (what this LM cannot do is "
+                f"dropped); set generation.{key} instead"
+            )
     prompt_pieces.check(config["lm"]["prompt"])
     _check_deepspeed(config["trainer"]["deepspeed"])
 
 
+def check_targets(groups: dict[str, Any]) -> None:
+    """Check the groups that name classes, by group: misspelt arguments and classes that are none are refused."""
+    for group, node in groups.items():
+        if group != "metrics":
+            _check_target(node, group)
+            continue
+        for name, metric in node.items():
+            if not isinstance(metric, dict) or "_target_" not in metric:
+                raise UserError(
+                    f"metrics.{name} is not among the metrics chosen: choose it with metrics=[bleu,{name}]"
+                    f", or leave metrics.{name} out"
+                )
+            _check_target(metric, f"metrics.{name}")
+
+
 def refuse_secrets(config: dict[str, Any], environment: Mapping[str, str]) -> None:
     """Raise UserError where an option holds a token or password of the environment: config.yaml keeps options."""
-    secrets = {name: value for name, value in environment.items()
-               if SECRET.search(name) and len(value) >= SHORTEST_SECRET}  # fmt: skip
+    secrets = {
+        name: value for name, value in environment.items() if SECRET.search(name) and len(value) >= SHORTEST_SECRET
+    }
     for name, value in flat(config):
         for variable, secret in secrets.items():
             if secret in str(value):
-                raise UserError(f"{name} holds the value of ${variable}, which config.yaml and run.json would keep: "
-                                f"leave it out; libraries read {variable} themselves")  # fmt: skip
+                raise UserError(
+                    f"{name} holds the value of ${variable}, which config.yaml and run.json would keep: "
+                    f"leave it out; libraries read {variable} themselves"
+                )
 
 
 def _check_plain(value: Any, name: str, *, depth: int) -> None:
@@ -131,8 +169,10 @@ def _check_fields(node: Any, schema: type, path: str) -> None:
 
 def _check_target(node: Any, path: str) -> None:
     if not isinstance(node, dict) or "_target_" not in node:
-        raise UserError(f"{path} needs `_target_: r2gen....`, the class that does it: choose an option of the group, "
-                        f"such as those `python run.py --help` lists")  # fmt: skip
+        raise UserError(
+            f"{path} needs `_target_: r2gen....`, the class that does it: choose an option of the group, "
+            f"such as those `python run.py --help` lists"
+        )
     group, target = path.partition(".")[0], node["_target_"]
     lacks = (VERBS[group] - targets.methods(target, path)) | (SUPPLIED[group] - targets.parameters(target, path).keys())
     if lacks:
@@ -179,8 +219,10 @@ def _check_deepspeed(node: dict[str, Any]) -> None:
             raise UserError(f"trainer.deepspeed.{key}={shown(value)}: {fix}")
     zero = node.get("zero_optimization")
     if not isinstance(zero, dict) or zero.get("stage") not in (0, 1, 2, 3) or isinstance(zero["stage"], bool):
-        raise UserError(f"trainer.deepspeed.zero_optimization={shown(zero)}: give it a stage of 0 to 3, as in "
-                        "trainer.deepspeed.zero_optimization={stage: 2}, or use trainer=zero2")  # fmt: skip
+        raise UserError(
+            f"trainer.deepspeed.zero_optimization={shown(zero)}: give it a stage of 0 to 3, as in "
+            "trainer.deepspeed.zero_optimization={stage: 2}, or use trainer=zero2"
+        )
 
 
 def weighted_scores(text: str) -> dict[str, float]:

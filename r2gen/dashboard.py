@@ -55,9 +55,11 @@ def dashboard(config: dict[str, Any]) -> int:
         return DONE
     file = folder.path / "dashboard.json"
     write_whole(file, json.dumps(page._spec, indent=1) + "\n")
-    print(f"{file} has the dashboard's specification: {', '.join(section.name for section in page.sections)}\n"
-          "W&B has no key here. To publish it: `wandb login`, `wandb sync` each run's wandb/offline-run-*, and this "
-          "command again")  # fmt: skip
+    print(
+        f"{file} has the dashboard's specification: {', '.join(section.name for section in page.sections)}\n"
+        "W&B has no key here. To publish it: `wandb login`, `wandb sync` each run's wandb/offline-run-*, and this "
+        "command again"
+    )
     return DONE
 
 
@@ -95,24 +97,60 @@ def workspace(comparison: Comparison, *, entity: str, project: str) -> Any:
     columns += [panels.ParallelCoordinatesPlotColumn(final) for final in finals]
     first, costs = finals[0], ("cost/train_seconds", "cost/gpu_seconds", "cost/trainable_parameters")
     sections = [
-        pages.Section(name=f"Scores by {comparison.varied[0]}", is_open=True, panels=[
-            panels.BarPlot(title=f"{comparison.split}: {score}", metrics=[final], groupby=by, groupby_aggfunc="mean",
-                           groupby_rangefunc="minmax")
-            for score, final in zip(comparison.scores, finals, strict=True)]),
-        pages.Section(name=f"Curves by {comparison.varied[0]}", is_open=True, panels=[
-            panels.LinePlot(title=name, x="step", y=[name], groupby=by, groupby_aggfunc="mean",
-                            groupby_rangefunc="minmax") for name in curves]),
-        pages.Section(name="What differs, and what it gives", is_open=True, panels=[
-            panels.ParallelCoordinatesPlot(columns=columns, layout=panels.Layout(w=24, h=10))]),
-        pages.Section(name="Cost", is_open=True, panels=[
-            *(panels.ScatterPlot(title=f"{comparison.scores[0]} against {cost.partition('/')[2]}",
-                                 x=panels.SummaryMetric(cost), y=first, log_x=True) for cost in costs),
-            panels.BarPlot(title="seconds of training", metrics=[panels.SummaryMetric(costs[0])], groupby=by)]),
-    ]  # fmt: skip
-    runs = pages.RunsetSettings(filters=And(pages.Metric("Group") == comparison.group), groupby=[pages.Config(by.name)],
-                                pinned_columns=[f"summary:{final.name}" for final in finals])  # fmt: skip
-    return pages.Workspace(entity=entity, project=project, name=f"sweep {comparison.group}", sections=sections,
-                           runset_settings=runs)  # fmt: skip
+        pages.Section(
+            name=f"Scores by {comparison.varied[0]}",
+            is_open=True,
+            panels=[
+                panels.BarPlot(
+                    title=f"{comparison.split}: {score}",
+                    metrics=[final],
+                    groupby=by,
+                    groupby_aggfunc="mean",
+                    groupby_rangefunc="minmax",
+                )
+                for score, final in zip(comparison.scores, finals, strict=True)
+            ],
+        ),
+        pages.Section(
+            name=f"Curves by {comparison.varied[0]}",
+            is_open=True,
+            panels=[
+                panels.LinePlot(
+                    title=name, x="step", y=[name], groupby=by, groupby_aggfunc="mean", groupby_rangefunc="minmax"
+                )
+                for name in curves
+            ],
+        ),
+        pages.Section(
+            name="What differs, and what it gives",
+            is_open=True,
+            panels=[panels.ParallelCoordinatesPlot(columns=columns, layout=panels.Layout(w=24, h=10))],
+        ),
+        pages.Section(
+            name="Cost",
+            is_open=True,
+            panels=[
+                *(
+                    panels.ScatterPlot(
+                        title=f"{comparison.scores[0]} against {cost.partition('/')[2]}",
+                        x=panels.SummaryMetric(cost),
+                        y=first,
+                        log_x=True,
+                    )
+                    for cost in costs
+                ),
+                panels.BarPlot(title="seconds of training", metrics=[panels.SummaryMetric(costs[0])], groupby=by),
+            ],
+        ),
+    ]
+    runs = pages.RunsetSettings(
+        filters=And(pages.Metric("Group") == comparison.group),
+        groupby=[pages.Config(by.name)],
+        pinned_columns=[f"summary:{final.name}" for final in finals],
+    )
+    return pages.Workspace(
+        entity=entity, project=project, name=f"sweep {comparison.group}", sections=sections, runset_settings=runs
+    )
 
 
 def _place(option: str) -> str:

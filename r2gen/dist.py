@@ -39,24 +39,36 @@ def start(device: torch.device, *, timeout_s: int, give_up: Callable[[str], None
     own, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = _store(timeout_s, holds=own == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True")
     if count > 1:
-        _roll_call.append(RollCall(_store(timeout_s, holds=False), rank=own, world=count, timeout_s=timeout_s,
-                                   give_up=give_up))  # fmt: skip
+        _roll_call.append(
+            RollCall(_store(timeout_s, holds=False), rank=own, world=count, timeout_s=timeout_s, give_up=give_up)
+        )
         _wait_for_all(store, count, timeout_s)
         _roll_call[0].start()
     torch_dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", store=torch_dist.PrefixStore("group", store), rank=own,
-        world_size=count, timeout=timedelta(seconds=timeout_s + LATER_S),
-    )  # fmt: skip
+        "nccl" if device.type == "cuda" else "gloo",
+        store=torch_dist.PrefixStore("group", store),
+        rank=own,
+        world_size=count,
+        timeout=timedelta(seconds=timeout_s + LATER_S),
+    )
 
 
 def _store(timeout_s: int, *, holds: bool) -> torch_dist.TCPStore:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     try:
-        return torch_dist.TCPStore(address, port, is_master=holds, timeout=timedelta(seconds=timeout_s),
-                                   wait_for_workers=False, multi_tenant=True)  # fmt: skip
+        return torch_dist.TCPStore(
+            address,
+            port,
+            is_master=holds,
+            timeout=timedelta(seconds=timeout_s),
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
     except RuntimeError as error:
-        raise UserError(f"rank 0 could not be reached at {address}:{port} within trainer.timeout_s={timeout_s}: "
-                        f"{str(error).splitlines()[0]}") from error  # fmt: skip
+        raise UserError(
+            f"rank 0 could not be reached at {address}:{port} within trainer.timeout_s={timeout_s}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def _wait_for_all(store: torch_dist.TCPStore, count: int, timeout_s: int) -> None:

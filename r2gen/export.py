@@ -31,8 +31,16 @@ from r2gen.vision.hub import swin_folder
 from r2gen.vision.swin_names import model_arguments, swin_config
 
 Config = dict[str, Any]
-TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.tiktoken",
-                   "spiece.model")  # fmt: skip
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.tiktoken",
+    "spiece.model",
+)
+EXPORTED_FACTS = ("format", "name", "git", "versions", "data_hash", "identity", "imported")
 PRIVATE = ("data.root", "vision.path", "lm.path", "run_dir")  # paths of this machine
 
 
@@ -45,8 +53,10 @@ def export(config: Config, device: torch.device, stop: StopRequest) -> None:
             raise UserError(f"run_dir={run_dir} was exported already: export the run it came from")
         take_folder(out, option="out", known_by=EXPORTED)
         if config["quant"]["mode"] != "none" and config["tune"]["lm"]["mode"] == "lora":
-            raise UserError("task=export: LoRA over a quantised language model cannot be merged into it: pass on the "
-                            "run folder, or train with quant=none")  # fmt: skip
+            raise UserError(
+                "task=export: LoRA over a quantised language model cannot be merged into it: pass on the "
+                "run folder, or train with quant=none"
+            )
         write(config, out)
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
         print(f"exported {out}: {size / 2**20:,.1f} MiB; load_run({str(out)!r}) reads it", flush=True)
@@ -64,14 +74,17 @@ def write(config: Config, out: Path) -> None:
     lm_hash = None if inside else weights_hash(config["lm"]["path"])
     if inside:
         save_language_model(model, run_dir / "tokenizer" if random else Path(config["lm"]["path"]), out / EXPORTED_LM)
-    save_file({name: tensor.contiguous() for name, tensor in exported_tensors(model).items()}, out / EXPORTED,
-              metadata={"format": "pt"})  # fmt: skip
+    save_file(
+        {name: tensor.contiguous() for name, tensor in exported_tensors(model).items()},
+        out / EXPORTED,
+        metadata={"format": "pt"},
+    )
     stored = as_exported(config, lm_inside=inside)
     (out / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False, allow_unicode=True), encoding="utf-8")
     facts = RunFolder(run_dir).facts()
     kept = [one for one in facts["overrides"] if not one.lstrip("+").startswith(PRIVATE)]
     origin = {"checkpoint": digest, "lm_inside": inside, "lm_hash": lm_hash, "run_status": facts["status"]}
-    record = {key: facts.get(key) for key in ("format", "name", "git", "versions", "data_hash", "identity", "imported")}
+    record = {key: facts[key] for key in EXPORTED_FACTS if key in facts}
     record |= {"status": "finished", "reason": None, "overrides": kept, "seconds": {}, "exported": origin}
     (out / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (out / "model.json").write_text(json.dumps(plain_facts(model, stored), indent=1) + "\n", encoding="utf-8")
@@ -89,22 +102,38 @@ def as_exported(config: Config, *, lm_inside: bool) -> Config:
         lm |= {"path": EXPORTED_LM, "revision": None, "architecture": None, "vocabulary_size": None}
     data = {**config["data"], **({"root": "???"} if "root" in config["data"] else {})}
     tune = {"vision": "frozen", "lora": None, "lm": {"mode": "frozen", "lora": None}}
-    return {**config, "task": "train", "run_dir": None, "out": None, "images": [], "vision": vision, "lm": lm,
-            "data": data, "tune": tune}  # fmt: skip
+    return {
+        **config,
+        "task": "train",
+        "run_dir": None,
+        "out": None,
+        "images": [],
+        "vision": vision,
+        "lm": lm,
+        "data": data,
+        "tune": tune,
+    }
 
 
 def plain_facts(model: ReportGenerator, stored: Config) -> dict[str, Any]:
     """What a script needs that has neither R2Gen's configuration nor its tokenizers."""
     vision, tokenizer = stored["vision"], model.lm.tokenizer
     return {
-        "vision": {"name": vision["name"], "model_args": vision.get("model_args") or {},
-                   "image_size_px": vision["image_size_px"], "views": vision["views"]},
+        "vision": {
+            "name": vision["name"],
+            "model_args": vision.get("model_args") or {},
+            "image_size_px": vision["image_size_px"],
+            "views": vision["views"],
+        },
         "projector": stored["projector"]["_target_"].rpartition(".")[2],
         "language_model": stored["lm"]["path"],
         "prompt_ids": {"before": model.before_T.tolist(), "after": model.after_T.tolist()},
-        "bos_id": tokenizer.bos_id, "eos_ids": list(tokenizer.eos_ids), "pad_id": tokenizer.pad_id,
-        "generation": drop_nulls(stored), "timm": timm.__version__,
-    }  # fmt: skip
+        "bos_id": tokenizer.bos_id,
+        "eos_ids": list(tokenizer.eos_ids),
+        "pad_id": tokenizer.pad_id,
+        "generation": drop_nulls(stored),
+        "timm": timm.__version__,
+    }
 
 
 def save_language_model(model: ReportGenerator, tokenizer: Path, out: Path) -> None:

@@ -199,8 +199,7 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
                 print(f"{folder.path} is finished, but its {scores.name} is torn or gone: it is scored again")
                 scores.unlink(missing_ok=True)
         earlier = folder.finished()
-        _describe(folder, config, name=where.name, overrides=overrides, data_hash=where.data_hash,
-                  mark=where.mark)  # fmt: skip
+        _describe(folder, config, name=where.name, overrides=overrides, data_hash=where.data_hash, mark=where.mark)
         status, why = run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
             folder.restore(earlier)  # refused before its first step: the finished run is what it was
@@ -222,7 +221,7 @@ def check_data(data: dict[str, Any]) -> None:
 
 def _refuse_another(folder: RunFolder, config: dict[str, Any], data_hash: str) -> None:
     changed = _changes(folder, config, but=PROCESS_ONLY + EXTENSIBLE)
-    stored = folder.facts()["data_hash"]
+    stored = folder.facts().get("data_hash")
     # Keys of data that came after the run are compared above; an imported run does not know its data.
     known = {key: value for key, value in config["data"].items() if key in folder.config()["data"]}
     if stored is not None and stored not in (data_hash, provenance.data_hash(known)):
@@ -230,8 +229,10 @@ def _refuse_another(folder: RunFolder, config: dict[str, Any], data_hash: str) -
     changed += stored_run.changed_weights(folder, config)
     if changed:
         listed = "\n  ".join(changed)
-        raise UserError(f"run_dir={folder.path} belongs to another configuration (stored -> asked):\n  {listed}\n"
-                        "give another run_dir, or fresh=true to remove what it holds")  # fmt: skip
+        raise UserError(
+            f"run_dir={folder.path} belongs to another configuration (stored -> asked):\n  {listed}\n"
+            "give another run_dir, or fresh=true to remove what it holds"
+        )
 
 
 def _changes(folder: RunFolder, config: dict[str, Any], *, but: tuple[str, ...]) -> list[str]:
@@ -250,18 +251,29 @@ def _table(scores: Path) -> str | None:
         return None
 
 
-def _describe(folder: RunFolder, config: dict[str, Any], *, name: str, overrides: list[str], data_hash: str | None,
-              mark: str) -> None:  # fmt: skip
+def _describe(
+    folder: RunFolder, config: dict[str, Any], *, name: str, overrides: list[str], data_hash: str | None, mark: str
+) -> None:
     if folder.exists():
         folder.record(status="running")  # first: a kill here must not leave the longer run's config.yaml as finished
     write_whole(folder.config_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     folder.record(
-        status="running", reason=None, name=name, task=config["task"], overrides=overrides,
-        command=shlex.join(["python", "run.py", *overrides]), git=provenance.git_revision(),
-        versions=provenance.versions(), hardware=provenance.machine(), data_hash=data_hash, identity=mark,
+        status="running",
+        reason=None,
+        name=name,
+        task=config["task"],
+        overrides=overrides,
+        command=shlex.join(["python", "run.py", *overrides]),
+        git=provenance.git_revision(),
+        versions=provenance.versions(),
+        hardware=provenance.machine(),
+        data_hash=data_hash,
+        identity=mark,
         weights=provenance.weights_hashes(config),
-        started=provenance.now(), finished=None, seconds=folder.facts()["seconds"] if folder.exists() else {},
-    )  # fmt: skip
+        started=provenance.now(),
+        finished=None,
+        seconds=folder.facts()["seconds"] if folder.exists() else {},
+    )
 
 
 def _record_end(folder: RunFolder, status: int, why: str | None) -> None:

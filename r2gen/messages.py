@@ -16,8 +16,17 @@ from r2gen.schema import Config
 
 # Groups whose keys are a target's parameters. Hydra knows only those in the YAML and wants `+` before the others; here
 # every parameter is typed alike, and config.check refuses what the target does not know.
-OPEN_GROUPS = ("vision.", "projector.", "data.", "generation.", "logger.", "metrics.", "trainer.deepspeed.",
-               "lm.generation.", "lm.architecture.")  # fmt: skip
+OPEN_GROUPS = (
+    "vision.",
+    "projector.",
+    "data.",
+    "generation.",
+    "logger.",
+    "metrics.",
+    "trainer.deepspeed.",
+    "lm.generation.",
+    "lm.architecture.",
+)
 
 OPEN = tuple(group.rstrip(".") for group in OPEN_GROUPS)
 
@@ -162,8 +171,10 @@ def _wrong_value(typed: str, cause: BaseException | None) -> str:
 def _interpolation(error: BaseException, *, key: str = "") -> str:
     key = key or str(getattr(error, "full_key", None) or "")
     said = str(error).partition("\n")[0].strip()
-    return (f"{key + ': ' if key else ''}{shown(said)}: ${{NAME}} stands for the value of another option, "
-            "${oc.env:NAME} for one of the environment; write \\${ for the signs themselves")  # fmt: skip
+    return (
+        f"{key + ': ' if key else ''}{shown(said)}: ${{NAME}} stands for the value of another option, "
+        "${oc.env:NAME} for one of the environment; write \\${ for the signs themselves"
+    )
 
 
 def _type_of(name: str) -> str | None:

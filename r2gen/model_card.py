@@ -33,21 +33,24 @@ def card(run: Config, stored: Config, record: dict[str, Any], model: ReportGener
     parts = {"encoder": model.vision, "projector": model.projector, "language model": model.lm.model}
     counts = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()):,}" for name, part in parts.items())  # type: ignore[attr-defined]
     where = (
-        "in `lm/`: it was trained (any LoRA is merged)" if origin["lm_inside"] else
-        f"not in this folder, since it is as published: `{lm['path']}`" +
-        (f", hash of its weight files {origin['lm_hash']}" if origin["lm_hash"] else "")
-    )  # fmt: skip
+        "in `lm/`: it was trained (any LoRA is merged)"
+        if origin["lm_inside"]
+        else f"not in this folder, since it is as published: `{lm['path']}`"
+        + (f", hash of its weight files {origin['lm_hash']}" if origin["lm_hash"] else "")
+    )
     imported = record.get("imported")
     came = (
         f"Trained by R2GenGPT's own program: its `{imported['checkpoint']}`, sha256 {imported['sha256']}.\n"
-        "What stands under Training is the recipe of that program, not a record.\n" if imported else ""
-    )  # fmt: skip
+        "What stands under Training is the recipe of that program, not a record.\n"
+        if imported
+        else ""
+    )
     if not came and origin["run_status"] != "finished":
         came = f"Exported before its training had ended: that was {origin['run_status']}.\n"
     tune = f"encoder {run['tune']['vision']}, language model {run['tune']['lm']['mode']}"
     trainer = run["trainer"]
     original = "".join(f"- R2GenGPT's: {choice}\n" for choice in original_choices(run))
-    return f"""# {record["name"]}
+    return f"""# {record.get("name")}
 
 A chest X-ray report generator: encoder `{stored["vision"]["name"]}`, projector, language model `lm={choices["lm"]}`.
 Exported by R2Gen, revision {record["git"]["revision"]}; the method is
@@ -67,7 +70,7 @@ The language model is {where}. Another place of it is given by
 
 ## Data
 
-`data={choices["data"]}`, cleaned as its configuration says; hash {record["data_hash"] or "unknown"}.
+`data={choices["data"]}`, cleaned as its configuration says; hash {record.get("data_hash") or "unknown"}.
 
 {header("data", choices["data"])}
 ## Licence

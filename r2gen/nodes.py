@@ -23,8 +23,10 @@ def check(trainer: Mapping[str, Any]) -> None:
         return
     if hostfile is None:
         if "SLURM_JOB_ID" not in os.environ:
-            raise UserError(f"trainer.nodes={nodes}: give trainer.hostfile=FILE, a line `HOST slots=GPUS` for each "
-                            "machine, or start the command in a job of SLURM")  # fmt: skip
+            raise UserError(
+                f"trainer.nodes={nodes}: give trainer.hostfile=FILE, a line `HOST slots=GPUS` for each "
+                "machine, or start the command in a job of SLURM"
+            )
         if int(os.environ.get("SLURM_NNODES", "1")) < nodes:
             raise UserError(f"trainer.nodes={nodes}: this job of SLURM has {os.environ.get('SLURM_NNODES', 1)} node(s)")
         return
@@ -56,17 +58,42 @@ def hosts(file: Path, *, slots: int) -> list[str]:
     return names
 
 
-def launcher_command(trainer: Mapping[str, Any], worker: list[str], *, settings: Mapping[str, str],
-                     port: int) -> list[str]:  # fmt: skip
+def launcher_command(
+    trainer: Mapping[str, Any], worker: list[str], *, settings: Mapping[str, str], port: int
+) -> list[str]:
     """What starts `worker` as every rank on every machine, with `settings` in its environment."""
     nodes, devices = trainer["nodes"], trainer["devices"]
     network = {name: value for name, value in os.environ.items() if name.startswith(NETWORK)}
     run = ["env", *(f"{name}={value}" for name, value in {**network, **settings}.items()), *worker]
     if trainer["hostfile"] is None:
         meeting = [f"MASTER_ADDR={socket.gethostname()}", f"MASTER_PORT={port}", f"WORLD_SIZE={nodes * devices}"]
-        return ["srun", f"--nodes={nodes}", f"--ntasks={nodes * devices}", f"--ntasks-per-node={devices}",
-                "--kill-on-bad-exit=1", "sh", "-c", AS_RANK, "sh", run[0], *meeting, *run[1:]]  # fmt: skip
+        return [
+            "srun",
+            f"--nodes={nodes}",
+            f"--ntasks={nodes * devices}",
+            f"--ntasks-per-node={devices}",
+            "--kill-on-bad-exit=1",
+            "sh",
+            "-c",
+            AS_RANK,
+            "sh",
+            run[0],
+            *meeting,
+            *run[1:],
+        ]
     first = hosts(Path(trainer["hostfile"]), slots=devices)[0]
-    return [sys.executable, "-m", "deepspeed.launcher.runner", f"--hostfile={trainer['hostfile']}",
-            f"--num_nodes={nodes}", f"--num_gpus={devices}", f"--master_addr={first}", f"--master_port={port}",
-            "--force_multi", "--no_ssh_check", "--no_python", "--no_local_rank", *run]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "deepspeed.launcher.runner",
+        f"--hostfile={trainer['hostfile']}",
+        f"--num_nodes={nodes}",
+        f"--num_gpus={devices}",
+        f"--master_addr={first}",
+        f"--master_port={port}",
+        "--force_multi",
+        "--no_ssh_check",
+        "--no_python",
+        "--no_local_rank",
+        *run,
+    ]

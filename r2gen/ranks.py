@@ -28,8 +28,10 @@ def refuse_too_many(devices: int) -> None:
     """Raise UserError where the processes alone would take all memory, and with it other people's."""
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     if devices * RANK_GIB > memory_gib:
-        raise UserError(f"trainer.devices={devices} needs some {devices * RANK_GIB:.0f} GiB of memory for its "
-                        f"processes alone, and this machine has {memory_gib:.0f}: give fewer")  # fmt: skip
+        raise UserError(
+            f"trainer.devices={devices} needs some {devices * RANK_GIB:.0f} GiB of memory for its "
+            f"processes alone, and this machine has {memory_gib:.0f}: give fewer"
+        )
 
 
 def rank_environment(config: dict[str, Any]) -> dict[str, str]:
@@ -51,8 +53,9 @@ def run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> tuple[int, s
     python_path = os.pathsep.join(filter(None, [str(provenance.ROOT), os.environ.get("PYTHONPATH")]))
     port = free_port()
     if several := config["trainer"]["nodes"] > 1:
-        command = nodes.launcher_command(config["trainer"], command, settings=settings | {"PYTHONPATH": python_path},
-                                         port=port)  # fmt: skip
+        command = nodes.launcher_command(
+            config["trainer"], command, settings=settings | {"PYTHONPATH": python_path}, port=port
+        )
         print(f"$ {shlex.join(command)}", flush=True)
     else:
         shown = ["python", *command[1:]] if devices == 1 else ["torchrun", f"--nproc-per-node={devices}", *command[1:]]
@@ -61,12 +64,29 @@ def run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> tuple[int, s
         if several:
             forward.to(subprocess.Popen(command, pass_fds=(lock,), start_new_session=True))  # its ranks end with it
         for rank in range(0 if several else devices):
-            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": devices, "LOCAL_WORLD_SIZE": devices,
-                      "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
-            environment = {**os.environ, **settings, "PYTHONPATH": python_path,
-                           **{key: str(value) for key, value in places.items()}}  # fmt: skip
-            forward.to(subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True,
-                                        preexec_fn=functools.partial(die_with_parent, os.getpid())))  # fmt: skip
+            places = {
+                "RANK": rank,
+                "LOCAL_RANK": rank,
+                "WORLD_SIZE": devices,
+                "LOCAL_WORLD_SIZE": devices,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
+            environment = {
+                **os.environ,
+                **settings,
+                "PYTHONPATH": python_path,
+                **{key: str(value) for key, value in places.items()},
+            }
+            forward.to(
+                subprocess.Popen(
+                    command,
+                    env=environment,
+                    pass_fds=(lock,),
+                    start_new_session=True,
+                    preexec_fn=functools.partial(die_with_parent, os.getpid()),
+                )
+            )
         return _wait(forward.ranks)
 
 
@@ -84,8 +104,14 @@ def _wait(ranks: list[subprocess.Popen[bytes]], *, grace_s: float = 10) -> tuple
                     rank.kill()
         time.sleep(0.05)
     left = (-signal.SIGTERM, -signal.SIGUSR1)  # signals that we passed on
-    why = next((_killed(number, -rank.returncode) for number, rank in enumerate(ranks)
-                if rank.returncode < 0 and rank.returncode not in left and number not in ended), None)  # fmt: skip
+    why = next(
+        (
+            _killed(number, -rank.returncode)
+            for number, rank in enumerate(ranks)
+            if rank.returncode < 0 and rank.returncode not in left and number not in ended
+        ),
+        None,
+    )
     if why is not None:
         print(f"error: {why}", file=sys.stderr, flush=True)
     # A rank that named the fix comes first. One that a signal we passed on ended was still starting: nothing to save.
@@ -96,9 +122,11 @@ def _wait(ranks: list[subprocess.Popen[bytes]], *, grace_s: float = 10) -> tuple
 def _killed(rank: int, number: int) -> str:
     if number != signal.SIGKILL:
         return f"rank {rank} was ended by signal {number} ({signal.strsignal(number)}), a defect, not a mistake"
-    return (f"rank {rank} was killed by signal 9, most often because the machine's memory ran out (`dmesg` or the "
-            "scheduler says so): take more memory, or lower trainer.micro_batch_size (a step sees as many studies), "
-            "trainer.workers or trainer.film_cache_mib; the same command goes on from the last checkpoint")  # fmt: skip
+    return (
+        f"rank {rank} was killed by signal 9, most often because the machine's memory ran out (`dmesg` or the "
+        "scheduler says so): take more memory, or lower trainer.micro_batch_size (a step sees as many studies), "
+        "trainer.workers or trainer.film_cache_mib; the same command goes on from the last checkpoint"
+    )
 
 
 def _status(returncode: int) -> int:

@@ -94,8 +94,10 @@ class RollCall:
     def _leave(self, missing: list[int], how: str) -> None:
         speaks = self.rank == min(set(range(self.world)) - set(missing))
         time.sleep((2 if speaks else 3) * PERIOD_S)  # the others find so too before this rank is gone
-        text = (f"{ranks(missing)} of {self.world} did not come within trainer.timeout_s={self.timeout_s:g} ({how}): "
-                "look at its process and its machine")  # fmt: skip
+        text = (
+            f"{ranks(missing)} of {self.world} did not come within trainer.timeout_s={self.timeout_s:g} ({how}): "
+            "look at its process and its machine"
+        )
         if not self.ended.is_set():
             self.give_up(text if speaks else "")
 

@@ -29,18 +29,73 @@ OURS = {".lock", "config.yaml", "run.json"}  # what may lie in a folder whose fi
 PARTIAL = ".partial-"  # how the name begins of what is being written; a kill leaves it
 SAID = f"{PARTIAL}said-"  # of the mark that a rank has printed a message, which the others need not repeat
 # What changes neither weights nor scores: where, how fast, how loud.
-PROCESS_ONLY = ("choices", "run_dir", "fresh", "task", "hub", "images", "checkpoint", "out", "sweep", "logger",
-                "data.root", "data.check", "data.section", "prepare", "runs", "compare", "trainer.devices",
-                "metrics.chexbert.path", "metrics.chexbert.bert", "metrics.radgraph.path", "metrics.radgraph.bert",
-                "trainer.workers", "trainer.micro_batch_size", "trainer.film_cache_mib", "trainer.timeout_s",
-                "trainer.keep", "trainer.save_every_steps", "trainer.log_every_steps", "trainer.resume",
-                "trainer.device", "trainer.nodes", "trainer.hostfile", "evaluate.page_studies")  # fmt: skip
+PROCESS_ONLY = (
+    "choices",
+    "run_dir",
+    "fresh",
+    "task",
+    "hub",
+    "images",
+    "checkpoint",
+    "out",
+    "sweep",
+    "logger",
+    "data.root",
+    "data.check",
+    "data.section",
+    "prepare",
+    "runs",
+    "compare",
+    "trainer.devices",
+    "metrics.chexbert.path",
+    "metrics.chexbert.bert",
+    "metrics.radgraph.path",
+    "metrics.radgraph.bert",
+    "trainer.workers",
+    "trainer.micro_batch_size",
+    "trainer.film_cache_mib",
+    "trainer.timeout_s",
+    "trainer.keep",
+    "trainer.save_every_steps",
+    "trainer.log_every_steps",
+    "trainer.resume",
+    "trainer.device",
+    "trainer.nodes",
+    "trainer.hostfile",
+    "evaluate.page_studies",
+)
 # What config.yaml and run.json hold under these names, so that a file edited by hand is one message.
-CONFIG = dict.fromkeys(("lm", "quant", "vision", "projector", "tune", "generation", "data", "trainer", "evaluate",
-                        "metrics", "logger", "choices"), dict)  # fmt: skip
-FACTS = {"format": int, "status": str, "git": dict, "overrides": list, "name": str, "identity": str, "versions": dict,
-         "hardware": dict, "seconds": dict, "weights": dict, "parameters": list}  # fmt: skip
-NEEDED = ("lm", "data", "choices", "format", "status", "git", "overrides")
+CONFIG = dict.fromkeys(
+    (
+        "lm",
+        "quant",
+        "vision",
+        "projector",
+        "tune",
+        "generation",
+        "data",
+        "trainer",
+        "evaluate",
+        "metrics",
+        "logger",
+        "choices",
+    ),
+    dict,
+)
+FACTS = {
+    "format": int,
+    "status": str,
+    "git": dict,
+    "overrides": list,
+    "name": str,
+    "identity": str,
+    "versions": dict,
+    "hardware": dict,
+    "seconds": dict,
+    "weights": dict,
+    "parameters": list,
+}
+NEEDED = ("lm", "data", "choices", "format", "status", "git", "overrides", "identity", "seconds")
 # What may change within one run: how long it trains, and what is evaluated.
 EXTENSIBLE = ("evaluate", "trainer.epochs", "trainer.max_steps")
 
@@ -76,8 +131,11 @@ def differences(stored: dict[str, Any], asked: dict[str, Any], but: tuple[str, .
     old, new = without(stored, but), without(asked, but)
     names = sorted({*old, *new})
     absent = object()
-    return [f"{name}: {_shown(old, name)} -> {_shown(new, name)}" for name in names
-            if old.get(name, absent) != new.get(name, absent)]  # fmt: skip
+    return [
+        f"{name}: {_shown(old, name)} -> {_shown(new, name)}"
+        for name in names
+        if old.get(name, absent) != new.get(name, absent)
+    ]
 
 
 def _shown(leaves: dict[str, Any], name: str) -> str:
@@ -108,8 +166,9 @@ class RunFolder:
     def refuse_exported(self, *, fresh: bool) -> None:
         """Such a folder has no checkpoints/, so it would pass for a start that trained nothing, which is cleared."""
         if (self.path / EXPORTED).is_file() and not fresh:
-            raise UserError(f"run_dir={self.path} holds an exported model: give another folder, or fresh=true to "
-                            "remove it")  # fmt: skip
+            raise UserError(
+                f"run_dir={self.path} holds an exported model: give another folder, or fresh=true to remove it"
+            )
 
     def create(self) -> None:
         """Make the folder, readable by its owner alone: it holds patient text."""
@@ -126,8 +185,9 @@ class RunFolder:
             self._lock = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115, PTH123
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"run_dir={self.path} is in use by another command{self._holder()}: wait for it, or give "
-                            "another folder") from error  # fmt: skip
+            raise UserError(
+                f"run_dir={self.path} is in use by another command{self._holder()}: wait for it, or give another folder"
+            ) from error
         except OSError as error:
             raise UserError(self._no_lock(error)) from error
         with contextlib.suppress(OSError):  # the number is for the message above: a full disk may lack it
@@ -199,8 +259,10 @@ class RunFolder:
             raise UserError(f"{self.run_file} cannot be read: {error}") from error
         self._refuse_other(self.run_file, facts, FACTS)
         if facts["format"] != FORMAT:
-            raise UserError(f"{self.run_file} has format {facts['format']}, this version reads {FORMAT}: use the "
-                            f"version of the code that wrote it (revision {facts['git'].get('revision')})")  # fmt: skip
+            raise UserError(
+                f"{self.run_file} has format {facts['format']}, this version reads {FORMAT}: use the "
+                f"version of the code that wrote it (revision {facts['git'].get('revision')})"
+            )
         return facts
 
     @staticmethod
@@ -208,8 +270,11 @@ class RunFolder:
         """Raise UserError naming what is not as a run writes it; a fact that came later may be absent."""
         if not isinstance(found, dict):
             raise UserError(f"{file} does not hold names with values: put back what the run wrote")
-        wrong = [key for key, kind in kinds.items()
-                 if (key in NEEDED and key not in found) or not isinstance(found.get(key, kind()), kind)]  # fmt: skip
+        wrong = [
+            key
+            for key, kind in kinds.items()
+            if (key in NEEDED and key not in found) or not isinstance(found.get(key, kind()), kind)
+        ]
         if wrong:
             raise UserError(f"{file} does not say what a run is: {', '.join(wrong)}; put back what the run wrote")
 
@@ -232,8 +297,9 @@ def take_folder(path: Path, *, option: str, known_by: str, ours: Collection[str]
     if (path / known_by).is_file():
         return  # who opened it to others since meant to
     if strangers:
-        raise UserError(f"{option}={path} holds other files ({strangers[0]}, ...) and no {known_by}: "
-                        "give an empty or a new folder")  # fmt: skip
+        raise UserError(
+            f"{option}={path} holds other files ({strangers[0]}, ...) and no {known_by}: give an empty or a new folder"
+        )
     with contextlib.suppress(PermissionError):  # somebody else's folder, which one may still be allowed to write in
         path.chmod(0o700)
 

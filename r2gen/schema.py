@@ -165,8 +165,20 @@ class AuditConfig:
 
 @dataclass
 class Config:
-    task: str = one_of("train", "evaluate", "generate", "check", "import", "export", "prepare", "compose", "status",
-                       "compare", "audit", "dashboard")  # fmt: skip
+    task: str = one_of(
+        "train",
+        "evaluate",
+        "generate",
+        "check",
+        "import",
+        "export",
+        "prepare",
+        "compose",
+        "status",
+        "compare",
+        "audit",
+        "dashboard",
+    )
     seed: int = MISSING
     run_dir: str | None = MISSING  # null: outputs/<task>-<experiment or lm-data>-<8 hex>
     fresh: bool = MISSING

@@ -20,9 +20,24 @@ from r2gen.provenance import ROOT, weights_hashes
 from r2gen.run_folder import RunFolder, lies_under
 from r2gen.schema import Config
 
-ALLOWED = ("task", "run_dir", "images", "out", "hub", "data.root", "data.check", "data.section",
-           "generation", "metrics", "trainer.devices", "trainer.nodes", "trainer.hostfile",
-           "trainer.device", "evaluate", "logger")  # fmt: skip
+ALLOWED = (
+    "task",
+    "run_dir",
+    "images",
+    "out",
+    "hub",
+    "data.root",
+    "data.check",
+    "data.section",
+    "generation",
+    "metrics",
+    "trainer.devices",
+    "trainer.nodes",
+    "trainer.hostfile",
+    "trainer.device",
+    "evaluate",
+    "logger",
+)
 
 TARGETS = ("vision", "projector", "data", "logger")  # a class each
 
@@ -41,22 +56,21 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
     typed = {key_of(override) for override in overrides}
     for override in overrides:
         if not lies_under(key_of(override), *ALLOWED):
-            raise UserError(f"{override}: the run in {composed.run_dir} has this fixed; with task={composed.task} only "
-                            f"{', '.join(ALLOWED)} may be typed")  # fmt: skip
+            raise UserError(
+                f"{override}: the run in {composed.run_dir} has this fixed; with task={composed.task} only "
+                f"{', '.join(ALLOWED)} may be typed"
+            )
     # A value typed for the stored profile does not belong to a profile chosen now.
     chosen = {key for key in typed if "." not in key}
-    kept = [override for override in folder.facts()["overrides"]
-            if not lies_under(key_of(override), *chosen)]  # fmt: skip
+    kept = [override for override in folder.facts()["overrides"] if not lies_under(key_of(override), *chosen)]
     recomposed = hydra.compose("config", overrides=for_hydra([*kept, *overrides]), return_hydra_config=True)
     choices = recomposed.hydra.runtime.choices
     with open_dict(recomposed):
         del recomposed["hydra"]
     asked = OmegaConf.to_container(recomposed, resolve=True)
     assert isinstance(asked, dict)
-    stored = checked(folder)
+    stored = completed(folder)
     plain = {key: value for key, value in stored.items() if key != "choices"}
-    with _said_of(folder.config_file):
-        compat.refuse(plain, stored["choices"])
     for name in ALLOWED:
         group, _, key = name.partition(".")
         if not any(lies_under(one, name) for one in typed):
@@ -65,17 +79,22 @@ def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
             plain[group] = asked[group]
         elif key in asked[group]:
             plain[group] = {**plain[group], key: asked[group][key]}
-    config.check(plain if composed.task == "evaluate" else with_some_root(plain))
     chosen_files = stored["choices"] | {"generation": choices["generation"]}
-    compat.refuse(plain, chosen_files)
+    wrong = _wrong(plain if composed.task == "evaluate" else with_some_root(plain), chosen_files)
+    if wrong is not None:
+        before = _wrong({key: value for key, value in stored.items() if key != "choices"}, chosen_files)
+        raise UserError(f"{folder.config_file}: {wrong}" if wrong == before else wrong)  # else it was typed now
     return plain | {"choices": chosen_files}
 
 
 def changed_weights(folder: RunFolder, config: dict[str, Any]) -> list[str]:
     """What lies at lm.path and vision.path and is no longer what the run was trained on, a line each."""
     before, now = folder.facts().get("weights", {}), weights_hashes(config)
-    return [f"{name}: the files have changed (hash {before[name]} -> {now[name]})"
-            for name in now if before.get(name, now[name]) != now[name]]  # fmt: skip
+    return [
+        f"{name}: the files have changed (hash {before[name]} -> {now[name]})"
+        for name in now
+        if before.get(name, now[name]) != now[name]
+    ]
 
 
 def refuse_other_weights(folder: RunFolder, config: dict[str, Any]) -> None:
@@ -83,8 +102,11 @@ def refuse_other_weights(folder: RunFolder, config: dict[str, Any]) -> None:
     changed = changed_weights(folder, config)
     if changed:
         places = ", ".join(str(config[name.partition(".")[0]]["path"]) for name in changed)
-        raise UserError(f"run_dir={folder.path}: its checkpoint belongs to other weights:\n  " + "\n  ".join(changed)
-                        + f"\nput the files it was trained with back into {places}")  # fmt: skip
+        raise UserError(
+            f"run_dir={folder.path}: its checkpoint belongs to other weights:\n  "
+            + "\n  ".join(changed)
+            + f"\nput the files it was trained with back into {places}"
+        )
 
 
 def explicit(config: dict[str, Any]) -> dict[str, Any]:
@@ -92,12 +114,14 @@ def explicit(config: dict[str, Any]) -> dict[str, Any]:
     return config | {group: targets.with_defaults(config[group]) for group in TARGETS}
 
 
-def checked(folder: RunFolder, *, in_hydra: bool = True) -> dict[str, Any]:
-    """`completed`, and refused with the file's name where what stands in it is no configuration."""
-    stored = completed(folder, in_hydra=in_hydra)
-    with _said_of(folder.config_file):
-        config.check(with_some_root({key: value for key, value in stored.items() if key != "choices"}))
-    return stored
+def _wrong(plain: dict[str, Any], choices: dict[str, str]) -> str | None:
+    """Why a configuration is refused."""
+    try:
+        config.check(plain)
+        compat.refuse(plain, choices)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 @contextmanager
@@ -123,8 +147,10 @@ def completed(folder: RunFolder, *, in_hydra: bool = True) -> dict[str, Any]:
         with nullcontext() if in_hydra else hydra_at_work():
             today = OmegaConf.to_container(hydra.compose("config", overrides=for_hydra(typed)), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{folder.config_file} lacks {', '.join(lacks)}, and what was typed for it then "
-                        f"({' '.join(typed)}) is refused today: {str(error).splitlines()[0]}") from error  # fmt: skip
+        raise UserError(
+            f"{folder.config_file} lacks {', '.join(lacks)}, and what was typed for it then "
+            f"({' '.join(typed)}) is refused today: {str(error).splitlines()[0]}"
+        ) from error
     for name in lacks:
         place, value = stored, today
         *groups, key = name.split(".")

@@ -17,6 +17,7 @@ from r2gen.evaluate.tables import table_of
 from r2gen.model.tune import size_table, sizes
 from r2gen.run_folder import RunFolder
 from r2gen.stop import StopRequest
+from r2gen.stored_run import completed
 from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes, load_best
 from r2gen.train.engine import keep_whole, peak_gib, start_engine, whole_weights
 from r2gen.train.fit import fit, validation_steps
@@ -44,9 +45,13 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
         if dist.is_first():
             earlier = folder.facts()
             total_s = time.monotonic() - began
-            folder.record(peak_memory_gib=round(max(most_gib, earlier.get("peak_memory_gib", 0)), 3),
-                          seconds={"train": round(earlier["seconds"].get("train", 0) + trained_s, 1),
-                                   "evaluate": round(total_s - trained_s, 1)})  # fmt: skip
+            folder.record(
+                peak_memory_gib=round(max(most_gib, earlier.get("peak_memory_gib", 0)), 3),
+                seconds={
+                    "train": round(earlier["seconds"].get("train", 0) + trained_s, 1),
+                    "evaluate": round(total_s - trained_s, 1),
+                },
+            )
             tell(evaluation, folder, logger)
         dist.barrier()
 
@@ -68,9 +73,10 @@ def tell(evaluation: Evaluation, folder: RunFolder, logger: Logger) -> None:
     """Page, table and dashboard of what was scored."""
     evaluation.refresh_page()
     print(f"\n{table_of(evaluation.metrics_file)}\n\npage: {folder.path / 'report.html'}", flush=True)
-    trainer = folder.config()["trainer"]  # of the training: an evaluation may have other ranks
-    logger.summary(summary_of(read_metrics(evaluation.metrics_file), folder.facts(),
-                              ranks=trainer["devices"] * trainer["nodes"]))  # fmt: skip
+    trainer = completed(folder, in_hydra=False)["trainer"]  # of the training: an evaluation may have other ranks
+    logger.summary(
+        summary_of(read_metrics(evaluation.metrics_file), folder.facts(), ranks=trainer["devices"] * trainer["nodes"])
+    )
     if logger.wants_examples:
         logger.examples(shown_examples(evaluation))
 
@@ -89,33 +95,48 @@ def score(config: Config, job: Job, evaluation: Evaluation) -> None:
     evaluation.evaluate(job.model, config["evaluate"]["splits"], checkpoint=digest)
 
 
-def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFolder, stop: StopRequest,
-                logger: Logger) -> float:  # fmt: skip
+def train_model(
+    config: Config, job: Job, evaluation: Evaluation, folder: RunFolder, stop: StopRequest, logger: Logger
+) -> float:
     """The training part of `train`; gives the seconds it took now."""
     settings, trainer, began = loop_settings(config), config["trainer"], time.monotonic()
     studies = len(job.datasets["train"])
     if not studies:
         raise UserError("the training split is empty: there is nothing to train on")
-    total = steps_for(studies=studies, batch_size=settings.batch_size, epochs=trainer["epochs"],
-                      max_steps=trainer["max_steps"])  # fmt: skip
+    total = steps_for(
+        studies=studies, batch_size=settings.batch_size, epochs=trainer["epochs"], max_steps=trainer["max_steps"]
+    )
     if dist.is_first():
         folder.record(steps=total)  # by which a sweep knows how far the run is
     checkpoints = Checkpoints(folder.path, keep=trainer["keep"])
     check_length(checkpoints, total)
     check_disk(folder.path, job, keep=trainer["keep"])
     engine = start_engine(
-        job.model, adamw(job.model, learning_rate=settings.learning_rate, betas=tuple(trainer["betas"]),
-                         weight_decay=trainer["weight_decay"], decay_all=trainer["weight_decay_on"] == "all"),
-        batch_size=settings.batch_size, micro_batch_size=settings.micro_batch_size,
-        gradient_clipping=trainer["gradient_clipping"], bf16=job.bf16, options=trainer["deepspeed"],
-    )  # fmt: skip
-    state = checkpoints.resume(engine, zero_stage=trainer["deepspeed"]["zero_optimization"]["stage"],
-                               weights_only=trainer["resume"] == "weights")  # fmt: skip
+        job.model,
+        adamw(
+            job.model,
+            learning_rate=settings.learning_rate,
+            betas=tuple(trainer["betas"]),
+            weight_decay=trainer["weight_decay"],
+            decay_all=trainer["weight_decay_on"] == "all",
+        ),
+        batch_size=settings.batch_size,
+        micro_batch_size=settings.micro_batch_size,
+        gradient_clipping=trainer["gradient_clipping"],
+        bf16=job.bf16,
+        options=trainer["deepspeed"],
+    )
+    state = checkpoints.resume(
+        engine,
+        zero_stage=trainer["deepspeed"]["zero_optimization"]["stage"],
+        weights_only=trainer["resume"] == "weights",
+    )
     if state.step and dist.is_first():
         print(f"going on from step {state.step} of {total}", flush=True)
     val = limited(job.datasets["val"], config["evaluate"]["max_studies"])
-    log = TrainLog(folder.path, total_steps=total, first_step=state.step, validated_step=state.validated_step,
-                   logger=logger)  # fmt: skip
+    log = TrainLog(
+        folder.path, total_steps=total, first_step=state.step, validated_step=state.validated_step, logger=logger
+    )
 
     def validate() -> dict[str, float]:
         with whole_weights(engine):
@@ -123,13 +144,24 @@ def train_model(config: Config, job: Job, evaluation: Evaluation, folder: RunFol
 
     try:
         fit(
-            engine, job.datasets["train"], settings=settings, total_steps=total,
-            validation_steps=validation_steps(studies=studies, batch_size=settings.batch_size,
-                                              every_epochs=config["evaluate"]["every"], total_steps=total),
+            engine,
+            job.datasets["train"],
+            settings=settings,
+            total_steps=total,
+            validation_steps=validation_steps(
+                studies=studies,
+                batch_size=settings.batch_size,
+                every_epochs=config["evaluate"]["every"],
+                total_steps=total,
+            ),
             validate=validate if len(val) else None,
-            selection=evaluation.selection, checkpoints=checkpoints, state=state, log=log,
-            refresh_page=evaluation.refresh_page, stop=stop,
-        )  # fmt: skip
+            selection=evaluation.selection,
+            checkpoints=checkpoints,
+            state=state,
+            log=log,
+            refresh_page=evaluation.refresh_page,
+            stop=stop,
+        )
         logger.summary({"best/score": state.best_score, "best/step": state.best_step})
     finally:
         log.close()
@@ -156,8 +188,10 @@ def limited(dataset: StudyDataset, studies: int | None) -> StudyDataset:
 def check_length(checkpoints: Checkpoints, total_steps: int) -> None:
     done = checkpoints.state("last")
     if done is not None and done.step > total_steps:
-        raise UserError(f"{checkpoints.folder.parent} is at step {done.step}, trainer.epochs and trainer.max_steps ask "
-                        f"for {total_steps}: raise them, or use task=evaluate")  # fmt: skip
+        raise UserError(
+            f"{checkpoints.folder.parent} is at step {done.step}, trainer.epochs and trainer.max_steps ask "
+            f"for {total_steps}: raise them, or use task=evaluate"
+        )
 
 
 def check_disk(run_dir: Path, job: Job, *, keep: int) -> None:
@@ -165,8 +199,12 @@ def check_disk(run_dir: Path, job: Job, *, keep: int) -> None:
     one = checkpoint_bytes(sum(part.trainable for part in sizes(job.model)[:-1]))
     need, free = one * (keep + 2), shutil.disk_usage(run_dir).free  # the kept ones, the best, and one being written
     if dist.is_first():
-        print(f"disk: {one / 2**20:,.0f} MiB a checkpoint, {need / 2**20:,.0f} MiB at most; "
-              f"{free / 2**30:,.1f} GiB free", flush=True)  # fmt: skip
+        print(
+            f"disk: {one / 2**20:,.0f} MiB a checkpoint, {need / 2**20:,.0f} MiB at most; {free / 2**30:,.1f} GiB free",
+            flush=True,
+        )
     if need > free:
-        raise UserError(f"run_dir={run_dir}: checkpoints need {need / 2**30:.1f} GiB, the disk has {free / 2**30:.1f} "
-                        "free: free some, lower trainer.keep, or give a run_dir on another disk")  # fmt: skip
+        raise UserError(
+            f"run_dir={run_dir}: checkpoints need {need / 2**30:.1f} GiB, the disk has {free / 2**30:.1f} "
+            "free: free some, lower trainer.keep, or give a run_dir on another disk"
+        )

@@ -15,7 +15,7 @@ from r2gen.data.images import read_film, to_gray, upright
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import read_tokenizer
 from r2gen.run_folder import RunFolder
-from r2gen.stored_run import checked, refuse_other_weights
+from r2gen.stored_run import completed, refuse_other_weights
 from r2gen.train.checkpoint import load_best
 
 
@@ -44,8 +44,12 @@ class TrainedRun:
             raise UserError("a study needs at least one film")
         films = [self._film(image) for image in images]
         films_BVHW = torch.stack([self.model.vision.transform(film) for film in films])[None]
-        batch = Batch(ids=("study",), films_BVHW=films_BVHW, views_BV=torch.ones(1, len(films), dtype=torch.bool),
-                      report_BT=torch.zeros(1, 0, dtype=torch.long))  # fmt: skip
+        batch = Batch(
+            ids=("study",),
+            films_BVHW=films_BVHW,
+            views_BV=torch.ones(1, len(films), dtype=torch.bool),
+            report_BT=torch.zeros(1, 0, dtype=torch.long),
+        )
         return self.model.generate(batch.to(self.device), self.decoding)[0].text
 
     def _film(self, image: str | Path | Image.Image) -> Image.Image:
@@ -68,7 +72,7 @@ def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None =
     folder = RunFolder(Path(run_dir))
     if not folder.exists():
         raise UserError(f"{run_dir} is not a run folder: there is no run.json in it")
-    config = checked(folder, in_hydra=False)
+    config = completed(folder, in_hydra=False)
     if lm_path is not None:
         config["lm"]["path"] = lm_path
     refuse_other_weights(folder, config)

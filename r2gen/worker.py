@@ -29,16 +29,25 @@ except ModuleNotFoundError as error:
     print(f"error: {lacks(error) or error}", file=sys.stderr, flush=True)
     sys.exit(FIXABLE)
 
-TASKS = {"train": tasks.train, "evaluate": tasks.evaluate, "generate": tasks.generate,
-         "check": check, "import": import_checkpoint,
-         "export": export}  # fmt: skip
+TASKS = {
+    "train": tasks.train,
+    "evaluate": tasks.evaluate,
+    "generate": tasks.generate,
+    "check": check,
+    "import": import_checkpoint,
+    "export": export,
+}
 
 
 def main(job_file: Path) -> int:
     stop = StopRequest()
     if not job_file.is_file():
-        print(f"error: {socket.gethostname()} does not see {job_file}: with trainer.nodes, run_dir must lie on a file "
-              "system that all machines share", file=sys.stderr, flush=True)  # fmt: skip
+        print(
+            f"error: {socket.gethostname()} does not see {job_file}: with trainer.nodes, run_dir must lie on a file "
+            "system that all machines share",
+            file=sys.stderr,
+            flush=True,
+        )
         return FIXABLE
     config: dict[str, Any] = yaml.safe_load(job_file.read_text(encoding="utf-8"))
     try:

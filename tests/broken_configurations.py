@@ -169,8 +169,9 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     given_now = parser.parse_args()
-    rules = settings(max_examples=given_now.examples // 2, deadline=None, database=None,
-                     suppress_health_check=list(HealthCheck))  # fmt: skip
+    rules = settings(
+        max_examples=given_now.examples // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     began, counts = time.monotonic(), collections.Counter[str]()
     with at_work():
 

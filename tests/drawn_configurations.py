@@ -101,12 +101,20 @@ def typed_values() -> st.SearchStrategy[str]:
 
 def commands() -> st.SearchStrategy[Command]:
     task = st.sampled_from(TASKS).map("task={}".format)
-    odd = st.sampled_from(FLAGS) | task | st.sampled_from(sorted(GROUPS)).flatmap(
-        lambda group: st.sampled_from(STRANGE + GROUPS[group]).map(lambda value: f"{group}={value}"))  # fmt: skip
+    odd = (
+        st.sampled_from(FLAGS)
+        | task
+        | st.sampled_from(sorted(GROUPS)).flatmap(
+            lambda group: st.sampled_from(STRANGE + GROUPS[group]).map(lambda value: f"{group}={value}")
+        )
+    )
     return st.builds(
         lambda choices, values, odd, rare: Command(choices, tuple(values), (odd,) if rare < 6 else ()),
-        st.sampled_from(combinations()), st.lists(typed_values(), max_size=3), odd, st.integers(0, 99),
-    )  # fmt: skip
+        st.sampled_from(combinations()),
+        st.lists(typed_values(), max_size=3),
+        odd,
+        st.integers(0, 99),
+    )
 
 
 def misspelt(name: str, place: int) -> str:
@@ -119,11 +127,17 @@ def _chosen(group: str, option: str) -> str:
 
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(STRANGE)
-    | st.dates() | st.binary(max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(STRANGE)
+    | st.dates()
+    | st.binary(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3),
     max_leaves=5,
-)  # fmt: skip
+)
 
 
 def edited() -> st.SearchStrategy[dict[str, Any]]:

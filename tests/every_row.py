@@ -22,19 +22,43 @@ from typing import Any
 from smallest_run import ROOT, SMALLEST
 
 QUANTS = tuple(os.environ.get("QUANTS", "none,int8,nf4").split(","))
-TUNES = {"shallow": ["tune=shallow"], "delta": ["tune=delta", "vision.lora_targets=[conv1]"], "deep": ["tune=deep"],
-         "LoRA": ["tune=shallow", "tune/lm=lora"]}  # fmt: skip
+TUNES = {
+    "shallow": ["tune=shallow"],
+    "delta": ["tune=delta", "vision.lora_targets=[conv1]"],
+    "deep": ["tune=deep"],
+    "LoRA": ["tune=shallow", "tune/lm=lora"],
+}
 # Rows whose published layout is another row's: the small checkpoint that stands in for theirs.
-SAME_LAYOUT = {"llama2": "llama2_spm", "vicuna": "llama2_spm", "qwen2_5": "qwen2", "baichuan": "baichuan_7b",
-               "baichuan2": "baichuan2_7b", "yi1_5": "yi", "stablelm2": "stablelm", "bloomz": "bloom"}  # fmt: skip
+SAME_LAYOUT = {
+    "llama2": "llama2_spm",
+    "vicuna": "llama2_spm",
+    "qwen2_5": "qwen2",
+    "baichuan": "baichuan_7b",
+    "baichuan2": "baichuan2_7b",
+    "yi1_5": "yi",
+    "stablelm2": "stablelm",
+    "bloomz": "bloom",
+}
 
 
 def overrides(row: str, folder: Path, quant: str, tune: str, run_dir: Path, steps: int) -> list[str]:
     ours = [text for text in SMALLEST if not text.startswith(("lm.", "generation.", "trainer.epochs"))]
-    return [*ours, f"lm={row}", f"lm.path={folder}", f"quant={quant}", *TUNES[tune], "generation=beam3",
-            "generation.max_new_tokens=12", "trainer.epochs=20", f"trainer.max_steps={steps}", "evaluate.every=20",
-            "evaluate.splits=[val]", "trainer.schedule=constant", f"run_dir={run_dir}",
-            *(word for word in sys.argv[3:] if "=" in word)]  # fmt: skip
+    return [
+        *ours,
+        f"lm={row}",
+        f"lm.path={folder}",
+        f"quant={quant}",
+        *TUNES[tune],
+        "generation=beam3",
+        "generation.max_new_tokens=12",
+        "trainer.epochs=20",
+        f"trainer.max_steps={steps}",
+        "evaluate.every=20",
+        "evaluate.splits=[val]",
+        "trainer.schedule=constant",
+        f"run_dir={run_dir}",
+        *(word for word in sys.argv[3:] if "=" in word),
+    ]
 
 
 def one(arguments: list[str], log: Path) -> None:
@@ -42,8 +66,15 @@ def one(arguments: list[str], log: Path) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "HF_HUB_OFFLINE": "1",
-                   "MASTER_ADDR": "127.0.0.1", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
+    os.environ |= {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     from r2gen import launch, ranks, worker
 
     def in_this_process(config: dict[str, Any], job_file: Path, lock: int) -> tuple[int, None]:
@@ -119,8 +150,11 @@ def main() -> None:
 def all_of(row: str, golden: Path, out: Path) -> tuple[str, list[str], float]:
     """The cells of one row, and the seconds they took."""
     folder, began = golden / SAME_LAYOUT.get(row, row), time.monotonic()
-    cells = [case(row, folder, quant, tune, out) if folder.is_dir() else f"no checkpoint {folder.name}"
-             for quant in QUANTS for tune in TUNES]  # fmt: skip
+    cells = [
+        case(row, folder, quant, tune, out) if folder.is_dir() else f"no checkpoint {folder.name}"
+        for quant in QUANTS
+        for tune in TUNES
+    ]
     return row, cells, time.monotonic() - began
 
 

@@ -18,9 +18,14 @@ from r2gen.errors import UserError
 from r2gen.ranks import free_port
 
 CASES: dict[str, tuple[int, signal.Signals | None]] = {  # the lost rank, and the signal it gets
-    "stopped": (1, signal.SIGSTOP), "first stopped": (0, signal.SIGSTOP), "killed": (2, signal.SIGKILL),
-    "first killed": (0, signal.SIGKILL), "hangs": (1, None), "never starts": (2, None), "nobody": (-1, None),
-}  # fmt: skip
+    "stopped": (1, signal.SIGSTOP),
+    "first stopped": (0, signal.SIGSTOP),
+    "killed": (2, signal.SIGKILL),
+    "first killed": (0, signal.SIGKILL),
+    "hangs": (1, None),
+    "never starts": (2, None),
+    "nobody": (-1, None),
+}
 TIMEOUT_S = 12  # 20 processes on a busy machine take seconds to start
 FORK = multiprocessing.get_context("fork")
 

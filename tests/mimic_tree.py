@@ -13,8 +13,18 @@ import numpy as np
 from r2gen.data.phantom import VERSION, Phantom
 
 SPLIT_COLUMNS = ("dicom_id", "study_id", "subject_id", "split")
-METADATA_COLUMNS = ("dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows",
-                    "Columns", "StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning")  # fmt: skip
+METADATA_COLUMNS = (
+    "dicom_id",
+    "subject_id",
+    "study_id",
+    "PerformedProcedureStepDescription",
+    "ViewPosition",
+    "Rows",
+    "Columns",
+    "StudyDate",
+    "StudyTime",
+    "ProcedureCodeSequence_CodeMeaning",
+)
 # How a report may look: {findings} and {impression} are filled in, the rest is invented.
 LAYOUTS = (
     """                                 FINAL REPORT
@@ -73,8 +83,9 @@ WITHOUT_HEADINGS = """                                 FINAL REPORT
 
 def write_tree(root: Path, *, patients: int = 40, seed: int = 0, size_px: int = 32) -> None:
     """Tables, reports and films of `patients` invented patients with one to three studies each."""
-    phantom = Phantom(seed=seed, train_studies=3 * patients, val_studies=0, test_studies=0, size_px=size_px,
-                      version=VERSION)  # fmt: skip
+    phantom = Phantom(
+        seed=seed, train_studies=3 * patients, val_studies=0, test_studies=0, size_px=size_px, version=VERSION
+    )
     drawn, random = list(phantom.studies("train")), np.random.default_rng(seed)
     split_rows, metadata_rows = [], []
     for patient in range(patients):

@@ -61,24 +61,40 @@ class Format:
     output_bias: bool = False  # where Shape.bias says so
 
 
-COMMON = {"hidden_act": "silu", "tie_word_embeddings": False, "torch_dtype": "float32", "bos_token_id": 1,
-          "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
+COMMON = {
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
 LLAMA_NAMES = {
-    "embed": "model.embed_tokens", "norm": "model.norm", "head": "lm_head",
-    "norm1": "model.layers.{}.input_layernorm", "norm2": "model.layers.{}.post_attention_layernorm",
-    "q": "model.layers.{}.self_attn.q_proj", "k": "model.layers.{}.self_attn.k_proj",
-    "v": "model.layers.{}.self_attn.v_proj", "o": "model.layers.{}.self_attn.o_proj",
-    "gate": "model.layers.{}.mlp.gate_proj", "up": "model.layers.{}.mlp.up_proj",
+    "embed": "model.embed_tokens",
+    "norm": "model.norm",
+    "head": "lm_head",
+    "norm1": "model.layers.{}.input_layernorm",
+    "norm2": "model.layers.{}.post_attention_layernorm",
+    "q": "model.layers.{}.self_attn.q_proj",
+    "k": "model.layers.{}.self_attn.k_proj",
+    "v": "model.layers.{}.self_attn.v_proj",
+    "o": "model.layers.{}.self_attn.o_proj",
+    "gate": "model.layers.{}.mlp.gate_proj",
+    "up": "model.layers.{}.mlp.up_proj",
     "down": "model.layers.{}.mlp.down_proj",
-}  # fmt: skip
+}
 
 
 def llama_like(shape: Shape) -> dict[str, Any]:
     return COMMON | {
-        "hidden_size": shape.width, "intermediate_size": shape.inner, "num_attention_heads": shape.heads,
-        "num_hidden_layers": shape.layers, "vocab_size": shape.rows, "rms_norm_eps": 1e-6,
+        "hidden_size": shape.width,
+        "intermediate_size": shape.inner,
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "vocab_size": shape.rows,
+        "rms_norm_eps": 1e-6,
         "max_position_embeddings": 64,
-    }  # fmt: skip
+    }
 
 
 def baichuan(shape: Shape) -> dict[str, Any]:
@@ -90,68 +106,151 @@ def baichuan(shape: Shape) -> dict[str, Any]:
 
 def chatglm(shape: Shape) -> dict[str, Any]:
     return COMMON | {
-        "model_type": "chatglm", "num_layers": shape.layers, "padded_vocab_size": shape.rows,
-        "hidden_size": shape.width, "ffn_hidden_size": shape.inner, "kv_channels": shape.head_dim,
-        "num_attention_heads": shape.heads, "multi_query_attention": True, "multi_query_group_num": shape.groups,
-        "layernorm_epsilon": 1e-6, "rmsnorm": True, "add_bias_linear": False, "add_qkv_bias": shape.bias,
-        "post_layer_norm": True, "seq_length": 64, "original_rope": True, "rope_ratio": shape.base / 10000,
-    }  # fmt: skip
+        "model_type": "chatglm",
+        "num_layers": shape.layers,
+        "padded_vocab_size": shape.rows,
+        "hidden_size": shape.width,
+        "ffn_hidden_size": shape.inner,
+        "kv_channels": shape.head_dim,
+        "num_attention_heads": shape.heads,
+        "multi_query_attention": True,
+        "multi_query_group_num": shape.groups,
+        "layernorm_epsilon": 1e-6,
+        "rmsnorm": True,
+        "add_bias_linear": False,
+        "add_qkv_bias": shape.bias,
+        "post_layer_norm": True,
+        "seq_length": 64,
+        "original_rope": True,
+        "rope_ratio": shape.base / 10000,
+    }
 
 
 def qwen(shape: Shape) -> dict[str, Any]:
     config = llama_like(shape) | {
-        "model_type": "qwen", "intermediate_size": 2 * shape.inner, "kv_channels": shape.head_dim, "no_bias": True,
-        "layer_norm_epsilon": 1e-6, "rotary_emb_base": shape.base, "rotary_pct": 1.0, "seq_length": 64,
-        "use_dynamic_ntk": True, "use_logn_attn": True, "scale_attn_weights": True,
-    }  # fmt: skip
+        "model_type": "qwen",
+        "intermediate_size": 2 * shape.inner,
+        "kv_channels": shape.head_dim,
+        "no_bias": True,
+        "layer_norm_epsilon": 1e-6,
+        "rotary_emb_base": shape.base,
+        "rotary_pct": 1.0,
+        "seq_length": 64,
+        "use_dynamic_ntk": True,
+        "use_logn_attn": True,
+        "scale_attn_weights": True,
+    }
     return {name: value for name, value in config.items() if name != "rms_norm_eps"}
 
 
 FORMATS = {
     "baichuan": Format(baichuan, LLAMA_NAMES | {"qkv": "model.layers.{}.self_attn.W_pack"}, fused="rows"),
-    "chatglm": Format(chatglm, {
-        "embed": "transformer.embedding.word_embeddings", "norm": "transformer.encoder.final_layernorm",
-        "head": "transformer.output_layer", "norm1": "transformer.encoder.layers.{}.input_layernorm",
-        "norm2": "transformer.encoder.layers.{}.post_attention_layernorm",
-        "qkv": "transformer.encoder.layers.{}.self_attention.query_key_value",
-        "o": "transformer.encoder.layers.{}.self_attention.dense",
-        "gate_up": "transformer.encoder.layers.{}.mlp.dense_h_to_4h",
-        "down": "transformer.encoder.layers.{}.mlp.dense_4h_to_h",
-    }, fused="rows", gate_up=True),
-    "internlm": Format(lambda shape: llama_like(shape) | {
-        "model_type": "internlm", "bias": shape.bias, "rotary": {"base": shape.base, "type": "dynamic"},
-    }, LLAMA_NAMES, output_bias=True),
-    "internlm2": Format(lambda shape: llama_like(shape) | {
-        "model_type": "internlm2", "num_key_value_heads": shape.groups, "rope_theta": shape.base, "bias": False,
-        "attn_implementation": "eager",
-    }, {
-        "embed": "model.tok_embeddings", "norm": "model.norm", "head": "output",
-        "norm1": "model.layers.{}.attention_norm", "norm2": "model.layers.{}.ffn_norm",
-        "qkv": "model.layers.{}.attention.wqkv", "o": "model.layers.{}.attention.wo",
-        "gate": "model.layers.{}.feed_forward.w1", "up": "model.layers.{}.feed_forward.w3",
-        "down": "model.layers.{}.feed_forward.w2",
-    }, fused="groups"),
-    "internlm3": Format(lambda shape: llama_like(shape) | {
-        "model_type": "internlm3", "num_key_value_heads": shape.groups, "rope_theta": shape.base, "bias": False,
-        "qkv_bias": False, "head_dim": shape.head_dim,
-    }, LLAMA_NAMES),
-    "qwen": Format(qwen, {
-        "embed": "transformer.wte", "norm": "transformer.ln_f", "head": "lm_head", "norm1": "transformer.h.{}.ln_1",
-        "norm2": "transformer.h.{}.ln_2", "qkv": "transformer.h.{}.attn.c_attn", "o": "transformer.h.{}.attn.c_proj",
-        "up": "transformer.h.{}.mlp.w1", "gate": "transformer.h.{}.mlp.w2", "down": "transformer.h.{}.mlp.c_proj",
-    }, fused="rows"),
-}  # fmt: skip
+    "chatglm": Format(
+        chatglm,
+        {
+            "embed": "transformer.embedding.word_embeddings",
+            "norm": "transformer.encoder.final_layernorm",
+            "head": "transformer.output_layer",
+            "norm1": "transformer.encoder.layers.{}.input_layernorm",
+            "norm2": "transformer.encoder.layers.{}.post_attention_layernorm",
+            "qkv": "transformer.encoder.layers.{}.self_attention.query_key_value",
+            "o": "transformer.encoder.layers.{}.self_attention.dense",
+            "gate_up": "transformer.encoder.layers.{}.mlp.dense_h_to_4h",
+            "down": "transformer.encoder.layers.{}.mlp.dense_4h_to_h",
+        },
+        fused="rows",
+        gate_up=True,
+    ),
+    "internlm": Format(
+        lambda shape: (
+            llama_like(shape)
+            | {
+                "model_type": "internlm",
+                "bias": shape.bias,
+                "rotary": {"base": shape.base, "type": "dynamic"},
+            }
+        ),
+        LLAMA_NAMES,
+        output_bias=True,
+    ),
+    "internlm2": Format(
+        lambda shape: (
+            llama_like(shape)
+            | {
+                "model_type": "internlm2",
+                "num_key_value_heads": shape.groups,
+                "rope_theta": shape.base,
+                "bias": False,
+                "attn_implementation": "eager",
+            }
+        ),
+        {
+            "embed": "model.tok_embeddings",
+            "norm": "model.norm",
+            "head": "output",
+            "norm1": "model.layers.{}.attention_norm",
+            "norm2": "model.layers.{}.ffn_norm",
+            "qkv": "model.layers.{}.attention.wqkv",
+            "o": "model.layers.{}.attention.wo",
+            "gate": "model.layers.{}.feed_forward.w1",
+            "up": "model.layers.{}.feed_forward.w3",
+            "down": "model.layers.{}.feed_forward.w2",
+        },
+        fused="groups",
+    ),
+    "internlm3": Format(
+        lambda shape: (
+            llama_like(shape)
+            | {
+                "model_type": "internlm3",
+                "num_key_value_heads": shape.groups,
+                "rope_theta": shape.base,
+                "bias": False,
+                "qkv_bias": False,
+                "head_dim": shape.head_dim,
+            }
+        ),
+        LLAMA_NAMES,
+    ),
+    "qwen": Format(
+        qwen,
+        {
+            "embed": "transformer.wte",
+            "norm": "transformer.ln_f",
+            "head": "lm_head",
+            "norm1": "transformer.h.{}.ln_1",
+            "norm2": "transformer.h.{}.ln_2",
+            "qkv": "transformer.h.{}.attn.c_attn",
+            "o": "transformer.h.{}.attn.c_proj",
+            "up": "transformer.h.{}.mlp.w1",
+            "gate": "transformer.h.{}.mlp.w2",
+            "down": "transformer.h.{}.mlp.c_proj",
+        },
+        fused="rows",
+    ),
+}
 
 
 def draw(family: str, shape: Shape) -> Tensors:
     """Every tensor of the family's published files, large enough that logits differ."""
     kind, source = FORMATS[family], torch.Generator().manual_seed(shape.seed)
     query, key = shape.heads * shape.head_dim, shape.groups * shape.head_dim
-    sizes = {"q": (query, shape.width), "k": (key, shape.width), "v": (key, shape.width),
-             "qkv": (query + 2 * key, shape.width), "o": (shape.width, query), "gate": (shape.inner, shape.width),
-             "up": (shape.inner, shape.width), "gate_up": (2 * shape.inner, shape.width),
-             "down": (shape.width, shape.inner), "norm1": (shape.width,), "norm2": (shape.width,),
-             "norm": (shape.width,), "embed": (shape.rows, shape.width), "head": (shape.rows, shape.width)}  # fmt: skip
+    sizes = {
+        "q": (query, shape.width),
+        "k": (key, shape.width),
+        "v": (key, shape.width),
+        "qkv": (query + 2 * key, shape.width),
+        "o": (shape.width, query),
+        "gate": (shape.inner, shape.width),
+        "up": (shape.inner, shape.width),
+        "gate_up": (2 * shape.inner, shape.width),
+        "down": (shape.width, shape.inner),
+        "norm1": (shape.width,),
+        "norm2": (shape.width,),
+        "norm": (shape.width,),
+        "embed": (shape.rows, shape.width),
+        "head": (shape.rows, shape.width),
+    }
     fused = {"q", "k", "v"} if kind.fused else set()
     biased = ({"q", "k", "v", "qkv"} | ({"o"} if kind.output_bias else set())) if shape.bias else set()
     tensors = {}
@@ -217,8 +316,14 @@ def _layer(family: str, shape: Shape, tensors: Tensors, i: int) -> Layer:
         rows = _row_numbers(kind.fused, shape)
         parts = {part: [None if one is None else one[rows[part]] for one in both] for part in "qkv"}
     gate, up = get("gate_up").chunk(2) if kind.gate_up else (get("gate"), get("up"))
-    return Layer((get("norm1"), get("norm2")), *(tuple(parts[part]) for part in "qkv"),
-                 (get("o"), get("o", "bias")), gate, up, get("down"))  # fmt: skip
+    return Layer(
+        (get("norm1"), get("norm2")),
+        *(tuple(parts[part]) for part in "qkv"),
+        (get("o"), get("o", "bias")),
+        gate,
+        up,
+        get("down"),
+    )
 
 
 def _row_numbers(fused: str, shape: Shape) -> dict[str, list[int]]:
@@ -286,8 +391,9 @@ def read(
     checkpoint = find_checkpoint(folder, None)
     config = read_config(checkpoint)
     weight_files(folder)
-    return read_model(checkpoint, config, dtype="float32", attention=attention, quantization=quantization,
-                      device_map=None)  # fmt: skip
+    return read_model(
+        checkpoint, config, dtype="float32", attention=attention, quantization=quantization, device_map=None
+    )
 
 
 def claim(folder: Path, **fields: object) -> None:

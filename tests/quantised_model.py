@@ -25,8 +25,15 @@ def write_llama(out: Path, *, scale: float = 8) -> Path:
     differ."""
     vocabulary = json.loads((GOLDEN / "config.json").read_text(encoding="utf-8"))["vocab_size"]
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=vocabulary, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-                         intermediate_size=128, bos_token_id=1, eos_token_id=2)  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
     model: Any = LlamaForCausalLM(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -54,8 +61,15 @@ def generator(folder: Path, mode: str, *, lm: str = "frozen", checkpointing: boo
     projector = LinearProjector(in_dim=encoder.dim, out_dim=language.dim)
     model = ReportGenerator(vision=encoder, projector=projector, lm=language, before=[1, 5, 6], after=[7])
     lora = Lora(r=2, alpha=4, dropout=0.0)
-    choose_trainable(model, vision="full", vision_lora=None, lm=lm, lm_lora=lora,
-                     lm_lora_targets=["q_proj", "v_proj"], lm_is_random=False)  # fmt: skip
+    choose_trainable(
+        model,
+        vision="full",
+        vision_lora=None,
+        lm=lm,
+        lm_lora=lora,
+        lm_lora_targets=["q_proj", "v_proj"],
+        lm_is_random=False,
+    )
     if lm == "lora":
         with torch.no_grad():
             for name, parameter in model.named_parameters():

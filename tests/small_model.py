@@ -16,14 +16,23 @@ from r2gen.vision.encoder import TimmEncoder
 
 torch.set_num_threads(1)  # matrices this small are slower on several threads, much slower on a busy machine
 SIZE_PX = 32
-SENTENCES = ["The heart is normal in size.", "The heart is large.", "The lungs are clear.", "No pneumothorax is seen.",
-             "There is a small left effusion.", "Degenerative changes of the spine."]  # fmt: skip
+SENTENCES = [
+    "The heart is normal in size.",
+    "The heart is large.",
+    "The lungs are clear.",
+    "No pneumothorax is seen.",
+    "There is a small left effusion.",
+    "Degenerative changes of the spine.",
+]
 # Reports of very different lengths, from one sentence to eight, and 1, 2 or 3 views.
 STUDIES = [
-    Study(id=f"study-{i}", views=tuple(f"{i}/{view}" for view in range(1 + i % 3)),
-          report=" ".join(SENTENCES[(i * 5 + k) % len(SENTENCES)] for k in range(1 + (i * i) % 8)))
+    Study(
+        id=f"study-{i}",
+        views=tuple(f"{i}/{view}" for view in range(1 + i % 3)),
+        report=" ".join(SENTENCES[(i * 5 + k) % len(SENTENCES)] for k in range(1 + (i * i) % 8)),
+    )
     for i in range(24)
-]  # fmt: skip
+]
 TOKENIZER = train_tokenizer([study.report for study in STUDIES], 300)
 
 
@@ -43,20 +52,41 @@ def batch(*indices: int) -> Batch:
 
 
 def report_generator(
-    *, views: Literal["mean", "concat"] = "mean", vision: str = "full", lm: str = "auto", lm_is_random: bool = True,
-    vision_checkpointing: bool = False, lm_checkpointing: bool = False, dropout: float = 0.0, lively: bool = False,
-    lm_targets: tuple[str, ...] = ("q_proj", "v_proj"), vision_targets: tuple[str, ...] = ("fc1", "fc2"),
-) -> ReportGenerator:  # fmt: skip
+    *,
+    views: Literal["mean", "concat"] = "mean",
+    vision: str = "full",
+    lm: str = "auto",
+    lm_is_random: bool = True,
+    vision_checkpointing: bool = False,
+    lm_checkpointing: bool = False,
+    dropout: float = 0.0,
+    lively: bool = False,
+    lm_targets: tuple[str, ...] = ("q_proj", "v_proj"),
+    vision_targets: tuple[str, ...] = ("fc1", "fc2"),
+) -> ReportGenerator:
     """A ConvNeXt and a LLaMA of a few thousand weights, always the same ones; without dropout where none is asked for.
 
     `lively` makes the language model's weights large, so that reports differ and end by themselves.
     """
     torch.manual_seed(0)
     shape: dict[str, Any] = {"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]}
-    encoder = TimmEncoder(name="convnext_atto", image_size_px=SIZE_PX, model_args=shape, views=views,
-                          lora_targets=list(vision_targets), gradient_checkpointing=vision_checkpointing)  # fmt: skip
-    llama: Any = random_lm(tokenizer=TOKENIZER, seed=1, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-                           intermediate_size=48, gradient_checkpointing=lm_checkpointing)  # fmt: skip
+    encoder = TimmEncoder(
+        name="convnext_atto",
+        image_size_px=SIZE_PX,
+        model_args=shape,
+        views=views,
+        lora_targets=list(vision_targets),
+        gradient_checkpointing=vision_checkpointing,
+    )
+    llama: Any = random_lm(
+        tokenizer=TOKENIZER,
+        seed=1,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        gradient_checkpointing=lm_checkpointing,
+    )
     projector = LinearProjector(in_dim=encoder.dim, out_dim=llama.dim)
     if lively:
         with torch.no_grad():
@@ -67,6 +97,13 @@ def report_generator(
             projector.linear.weight.mul_(10)
     model = ReportGenerator(vision=encoder, projector=projector, lm=llama, before=[1, 5, 6], after=[7])
     lora = Lora(r=2, alpha=4, dropout=dropout)
-    choose_trainable(model, vision=vision, vision_lora=lora, lm=lm, lm_lora=lora, lm_lora_targets=list(lm_targets),
-                     lm_is_random=lm_is_random)  # fmt: skip
+    choose_trainable(
+        model,
+        vision=vision,
+        vision_lora=lora,
+        lm=lm,
+        lm_lora=lora,
+        lm_lora_targets=list(lm_targets),
+        lm_is_random=lm_is_random,
+    )
     return model.train()

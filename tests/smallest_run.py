@@ -10,12 +10,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Seconds instead of minutes: few small films, a language model of a few thousand weights, no Java.
 SMALLEST = [
-    "data.train_studies=48", "data.val_studies=8", "data.test_studies=8", "data.size_px=32", "vision.image_size_px=32",
+    "data.train_studies=48",
+    "data.val_studies=8",
+    "data.test_studies=8",
+    "data.size_px=32",
+    "vision.image_size_px=32",
     "vision.model_args={channels: [32, 32, 32], stem_chs: 32, drop_path_rate: 0.2}",
     "lm.architecture={hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64}",
-    "lm.vocabulary_size=300", "trainer.batch_size=8", "trainer.micro_batch_size=4", "trainer.warmup_steps=2",
-    "trainer.epochs=2", "trainer.log_every_steps=1", "metrics=[bleu,cider]", "generation.max_new_tokens=8",
-]  # fmt: skip
+    "lm.vocabulary_size=300",
+    "trainer.batch_size=8",
+    "trainer.micro_batch_size=4",
+    "trainer.warmup_steps=2",
+    "trainer.epochs=2",
+    "trainer.log_every_steps=1",
+    "metrics=[bleu,cider]",
+    "generation.max_new_tokens=8",
+]
 
 
 def command(*overrides: str, smallest: bool = True) -> list[str]:

@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 
 def some(examples: int) -> settings:
     """The same examples every time; what fails is printed, not made smaller: each takes a hundredth of a second."""
-    return settings(max_examples=examples, deadline=None, derandomize=True, database=None, print_blob=False,
-                    suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])  # fmt: skip
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate],
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)

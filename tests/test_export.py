@@ -31,11 +31,19 @@ SWIN = (
     "vision.model_args={img_size: 64, patch_size: 4, window_size: 4, embed_dim: 12, depths: [1, 2], num_heads: [2, 3]}"
 )
 KINDS = {
-    "lora_frozen_lm": ["lm=llama2", f"lm.path={GOLDEN}", "vision=swin_base", "vision.path=null", SWIN, "tune=delta",
-                       "vision.image_size_px=64", "generation.repetition_penalty=1.7"],
+    "lora_frozen_lm": [
+        "lm=llama2",
+        f"lm.path={GOLDEN}",
+        "vision=swin_base",
+        "vision.path=null",
+        SWIN,
+        "tune=delta",
+        "vision.image_size_px=64",
+        "generation.repetition_penalty=1.7",
+    ],
     "lora_lora_lm": ["lm=llama2", f"lm.path={GOLDEN}", "tune/lm=lora", "projector=mlp", "generation=beam3"],
     "random_lm": [],
-}  # fmt: skip
+}
 
 
 def a_run(folder: Path, kind: str) -> Path:
@@ -48,12 +56,22 @@ def a_run(folder: Path, kind: str) -> Path:
     config: dict[str, Any] = composed(*own, *KINDS[kind], "generation.max_new_tokens=12")
     run_dir = folder / "run"
     run_dir.mkdir()
-    config |= {"run_dir": str(run_dir), "choices": {"lm": "tiny", "vision": "tiny", "data": "phantom",
-                                                    "generation": "greedy", "experiment": None}}  # fmt: skip
+    config |= {
+        "run_dir": str(run_dir),
+        "choices": {"lm": "tiny", "vision": "tiny", "data": "phantom", "generation": "greedy", "experiment": None},
+    }
     (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
-    RunFolder(run_dir).record(name="tiny", status="finished", overrides=["data.root=/secret", "seed=0"],
-                              git={"revision": "abc"}, versions={}, data_hash="00", identity="00", reason=None,
-                              seconds={})  # fmt: skip
+    RunFolder(run_dir).record(
+        name="tiny",
+        status="finished",
+        overrides=["data.root=/secret", "seed=0"],
+        git={"revision": "abc"},
+        versions={},
+        data_hash="00",
+        identity="00",
+        reason=None,
+        seconds={},
+    )
     tokenizer = None
     if kind == "random_lm":
         save_tokenizer(train_tokenizer(["the heart is normal", "no effusion is seen"] * 9, 300), run_dir / "tokenizer")
@@ -75,9 +93,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_report_is_the_same_before_and_after(kind: str, films: list[Path], tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch,
-                                                 capsys: pytest.CaptureFixture[str]):  # fmt: skip
+def test_the_report_is_the_same_before_and_after(
+    kind: str, films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     run_dir = a_run(tmp_path, kind)
     config = RunFolder(run_dir).config()
     export(config, CPU, StopRequest())
@@ -87,8 +105,12 @@ def test_the_report_is_the_same_before_and_after(kind: str, films: list[Path], t
     assert before
     assert exported.generate(films) == before
     seen_VHW = torch.stack([run.model.vision.transform(Image.open(film)) for film in films])
-    studies = Batch(ids=("a",), films_BVHW=seen_VHW[None],
-                    views_BV=torch.ones(1, 2, dtype=torch.bool), report_BT=torch.tensor([[5, 6, 7]]))  # fmt: skip
+    studies = Batch(
+        ids=("a",),
+        films_BVHW=seen_VHW[None],
+        views_BV=torch.ones(1, 2, dtype=torch.bool),
+        report_BT=torch.tensor([[5, 6, 7]]),
+    )
     with torch.no_grad():
         torch.testing.assert_close(exported.model.nats(studies), run.model.nats(studies), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(exported.model.wrap(studies)[0], run.model.wrap(studies)[0], rtol=1e-4, atol=1e-4)
@@ -110,8 +132,18 @@ def test_the_card_says_what_a_user_must_know(tmp_path: Path):
     run_dir = a_run(tmp_path, "random_lm")
     export({**RunFolder(run_dir).config(), "out": str(tmp_path / "out")}, CPU, StopRequest())
     card = (tmp_path / "out" / "README.md").read_text()
-    for words in ("## Data", "## Licence", "## Scores", "## Intended use", "## Limits", "Not for diagnosis", "seed 0",
-                  "step-00000007", "Not scored", "`lm/`"):  # fmt: skip
+    for words in (
+        "## Data",
+        "## Licence",
+        "## Scores",
+        "## Intended use",
+        "## Limits",
+        "Not for diagnosis",
+        "seed 0",
+        "step-00000007",
+        "Not scored",
+        "`lm/`",
+    ):
         assert words in card, words
     assert json.loads((tmp_path / "out" / "run.json").read_text())["exported"]["lm_inside"]
     with pytest.raises(UserError, match="exported already"):
@@ -125,8 +157,18 @@ def test_the_card_says_what_a_user_must_know(tmp_path: Path):
 def test_an_exported_folder_is_scored_by_a_command(tmp_path: Path):
     run_dir = a_run(tmp_path, "random_lm")
     export({**RunFolder(run_dir).config(), "out": str(tmp_path / "out")}, CPU, StopRequest())
-    done = run("task=evaluate", "run_dir=out", "evaluate.splits=[val]", "metrics=[bleu]", "evaluate.best=bleu_4",
-               cwd=tmp_path, smallest=False)  # fmt: skip
+    config = RunFolder(tmp_path / "out").config()
+    del config["trainer"]["nodes"]  # as a run from before that option has it
+    (tmp_path / "out" / "config.yaml").write_text(yaml.safe_dump(config))
+    done = run(
+        "task=evaluate",
+        "run_dir=out",
+        "evaluate.splits=[val]",
+        "metrics=[bleu]",
+        "evaluate.best=bleu_4",
+        cwd=tmp_path,
+        smallest=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "model" in done.stdout
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["splits"]["val"]["systems"]["model"]
@@ -136,8 +178,10 @@ def test_scores_of_another_checkpoint_stay_off_the_card(tmp_path: Path):
     """While a run trains, metrics.json holds the last validation, which need not be the best one."""
     run_dir = a_run(tmp_path, "random_lm")
     RunFolder(run_dir).record(status="stopped")
-    metrics = {"splits": {"val": {"studies": 8, "systems": {"model": {"bleu_4": 0.987}}}},
-               "signatures": {"bleu": {"implementation": "x"}}}  # fmt: skip
+    metrics = {
+        "splits": {"val": {"studies": 8, "systems": {"model": {"bleu_4": 0.987}}}},
+        "signatures": {"bleu": {"implementation": "x"}},
+    }
     for checkpoint, shown in (
         ("step-00000009, in training", False),
         (Checkpoints(run_dir, keep=1).best_digest(), True),

@@ -23,8 +23,11 @@ from r2gen.run_folder import PARTIAL, RunFolder, write_whole
 from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState, point
 
 SECRETS = {"WANDB_API_KEY": "0123456789abcdef" * 2 + "01234567", "HF_TOKEN": "hf_notarealtokenatall"}
-CONFIG = {"run_dir": "/run", "evaluate": {"batch_size": 6},
-          "trainer": {"micro_batch_size": 12, "batch_size": 24, "workers": 2, "film_cache_mib": 64}}  # fmt: skip
+CONFIG = {
+    "run_dir": "/run",
+    "evaluate": {"batch_size": 6},
+    "trainer": {"micro_batch_size": 12, "batch_size": 24, "workers": 2, "film_cache_mib": 64},
+}
 
 
 def test_runs_killed_at_random_moments_end_as_the_unbroken_one():
@@ -55,8 +58,12 @@ time.sleep(60)
 
 def locker(folder: Path) -> "subprocess.Popen[str]":
     """A process that holds a run folder's lock, and so does its child."""
-    process = subprocess.Popen([sys.executable, "-c", LOCKER, str(folder)], env={**os.environ, "PYTHONPATH": str(ROOT)},
-                               stdout=subprocess.PIPE, text=True)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOCKER, str(folder)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "locked\n"
     return process
@@ -97,8 +104,11 @@ def test_a_folder_that_cannot_be_locked_is_refused_in_words(
 
 def test_what_a_kill_left_half_written_is_gone_with_the_next_lock(tmp_path: Path):
     write_whole(tmp_path / "run.json", "{}")
-    half = [tmp_path / f"{PARTIAL}run.json.7", tmp_path / "predictions" / f"{PARTIAL}val.jsonl.7",
-            tmp_path / "checkpoints" / f"{PARTIAL}step-00000009" / "engine" / "file"]  # fmt: skip
+    half = [
+        tmp_path / f"{PARTIAL}run.json.7",
+        tmp_path / "predictions" / f"{PARTIAL}val.jsonl.7",
+        tmp_path / "checkpoints" / f"{PARTIAL}step-00000009" / "engine" / "file",
+    ]
     for file in half:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("half")
@@ -155,8 +165,9 @@ def test_a_disk_that_fills_up_is_said_and_the_same_command_goes_on(tmp_path: Pat
     disk = tmp_path / "disk"
     disk.mkdir()
     typed = command("run_dir=run", "trainer.epochs=5", "evaluate.every=5", "trainer.save_every_steps=1")
-    done = subprocess.run(["unshare", "-rm", "bash", "-c", FULL, "bash", str(disk), *typed], capture_output=True,
-                          text=True)  # fmt: skip
+    done = subprocess.run(
+        ["unshare", "-rm", "bash", "-c", FULL, "bash", str(disk), *typed], capture_output=True, text=True
+    )
     said = (tmp_path / "first").read_text()
     message = r"^error: run_dir=\S+/disk/run: the disk is full \(.* MiB free, .* MiB are needed\): make room"
     assert re.search(message, said, re.MULTILINE), said
@@ -213,8 +224,9 @@ def test_a_killed_rank_is_named(broken: dict[str, Any]):
 def test_torn_scores_of_a_finished_run_are_made_again(broken: dict[str, Any]):
     assert broken["torn"]["status"] == 0, broken["torn"]["said"]
     assert "its metrics.json is torn or gone: it is scored again" in broken["torn"]["said"]
-    made, whole = (json.loads((broken["folder"] / f"run/run/{name}.json").read_text())["splits"]
-                   for name in ("metrics", "whole"))  # fmt: skip
+    made, whole = (
+        json.loads((broken["folder"] / f"run/run/{name}.json").read_text())["splits"] for name in ("metrics", "whole")
+    )
     assert made == whole
 
 

@@ -25,10 +25,13 @@ def trainer(hostfile: Path | None) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("lines", "message"),
-    [("a slots=2\n", "names fewer machines than trainer.nodes=2"), ("a slots=2\nb\n", "line 2: write HOST slots=GPUS"),
-     ("# two\na slots=2\n\nb slots=1 # small\n", "line 4: b has 1 slots, fewer than trainer.devices=2"),
-     (None, "cannot be read")],
-)  # fmt: skip
+    [
+        ("a slots=2\n", "names fewer machines than trainer.nodes=2"),
+        ("a slots=2\nb\n", "line 2: write HOST slots=GPUS"),
+        ("# two\na slots=2\n\nb slots=1 # small\n", "line 4: b has 1 slots, fewer than trainer.devices=2"),
+        (None, "cannot be read"),
+    ],
+)
 def test_a_hostfile_that_does_not_do_is_refused_by_line(tmp_path: Path, lines: str | None, message: str):
     file = tmp_path / "hosts"
     if lines is not None:

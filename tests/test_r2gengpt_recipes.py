@@ -15,8 +15,12 @@ from r2gen import compat, config
 from r2gen.messages import for_hydra
 from r2gen.schema import Config
 
-RECIPES = [f"r2gengpt_{mode}_{data}" for mode in ("shallow", "delta", "deep") for data in ("iu", "mimic")
-           if data == "iu" or (ROOT / "conf/data/mimic_cxr.yaml").is_file()]  # fmt: skip
+RECIPES = [
+    f"r2gengpt_{mode}_{data}"
+    for mode in ("shallow", "delta", "deep")
+    for data in ("iu", "mimic")
+    if data == "iu" or (ROOT / "conf/data/mimic_cxr.yaml").is_file()
+]
 
 
 def composed(*overrides: str) -> dict[str, Any]:
@@ -70,8 +74,9 @@ ROWS = {"model", "constant", "random", "nearest", "shuffled"}
 
 
 def test_a_run_with_compat_shows_full_and_cut_references(tmp_path: Path):
-    done = run("compat=r2gengpt", "evaluate.max_reference_tokens=40", "trainer.warmup_steps=0",
-               "run_dir=run", cwd=tmp_path)  # fmt: skip
+    done = run(
+        "compat=r2gengpt", "evaluate.max_reference_tokens=40", "trainer.warmup_steps=0", "run_dir=run", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     for split in ("val", "test"):

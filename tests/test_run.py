@@ -74,8 +74,16 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_leaves_all_its_files_to_its_owner_alone(unbroken: Path):
-    for name in ("config.yaml", "run.json", "train.jsonl", "metrics.json", "report.html", "checkpoints/best/state.json",
-                 "predictions/test.greedy.jsonl", "predictions/val.greedy.jsonl"):  # fmt: skip
+    for name in (
+        "config.yaml",
+        "run.json",
+        "train.jsonl",
+        "metrics.json",
+        "report.html",
+        "checkpoints/best/state.json",
+        "predictions/test.greedy.jsonl",
+        "predictions/val.greedy.jsonl",
+    ):
         assert (unbroken / name).is_file(), name
     assert stat.S_IMODE(unbroken.stat().st_mode) == 0o700
     assert facts(unbroken)["status"] == "finished"
@@ -91,8 +99,17 @@ def test_the_table_has_null_rows_and_meteor(unbroken: Path):
     systems = split["systems"]
     assert split["intervals"].keys() == systems.keys()
     for found in split["intervals"].values():
-        assert set(found) == {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "meteor", "findings_f1",
-                              "findings_precision", "findings_recall"}  # fmt: skip
+        assert set(found) == {
+            "bleu_1",
+            "bleu_2",
+            "bleu_3",
+            "bleu_4",
+            "cider",
+            "meteor",
+            "findings_f1",
+            "findings_precision",
+            "findings_recall",
+        }
     assert set(systems) == {"model", "constant", "random", "nearest", "shuffled"}
     assert set(systems["model"]) >= {"bleu_1", "bleu_4", "cider", "meteor", "findings_f1"}
     table = (unbroken.parent / "stdout").read_text()
@@ -190,9 +207,22 @@ def test_a_run_stored_before_a_key_existed_is_evaluated_shown_and_loaded(plain: 
     subprocess.run(["cp", "-a", str(plain), str(tmp_path / "run")], check=True)
     file = tmp_path / "run" / "config.yaml"
     stored = yaml.safe_load(file.read_text())
-    for name in ("lm.family", "lm.compile", "lm.device_map", "lm.prompt.message", "tune.lm", "quant", "checkpoint",
-                 "out", "prepare", "trainer.max_report_tokens", "trainer.weight_decay_on", "evaluate.reference",
-                 "data.version", "data.seed"):  # fmt: skip
+    for name in (
+        "lm.family",
+        "lm.compile",
+        "lm.device_map",
+        "lm.prompt.message",
+        "tune.lm",
+        "quant",
+        "checkpoint",
+        "out",
+        "prepare",
+        "trainer.max_report_tokens",
+        "trainer.weight_decay_on",
+        "evaluate.reference",
+        "data.version",
+        "data.seed",
+    ):
         *groups, key = name.split(".")
         functools.reduce(dict.__getitem__, groups, stored).pop(key)
     before = yaml.safe_dump(stored, sort_keys=False)

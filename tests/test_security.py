@@ -16,11 +16,23 @@ from r2gen.run_folder import RunFolder
 from r2gen.stored_run import refuse_other_weights
 
 OUTSIDE = [
-    "os.system", "torch.hub.load", "builtins.eval", "hydra.utils.call", "r2gen", "r2gen.__class__",
-    "r2gen.errors.__builtins__", "r2gen.run_folder.os", "r2gen.ranks.subprocess.Popen", "r2gen.ranks.os.system",
-    "r2gen.run_folder.write_whole", "r2gen.ranks.run_ranks", "r2gen.errors.UserError.mro", "r2gen./tmp/x.Evil",
-    "r2gen...tests.smallest_run.run", "r2gen.r2gengpt..facts.main",
-]  # fmt: skip
+    "os.system",
+    "torch.hub.load",
+    "builtins.eval",
+    "hydra.utils.call",
+    "r2gen",
+    "r2gen.__class__",
+    "r2gen.errors.__builtins__",
+    "r2gen.run_folder.os",
+    "r2gen.ranks.subprocess.Popen",
+    "r2gen.ranks.os.system",
+    "r2gen.run_folder.write_whole",
+    "r2gen.ranks.run_ranks",
+    "r2gen.errors.UserError.mro",
+    "r2gen./tmp/x.Evil",
+    "r2gen...tests.smallest_run.run",
+    "r2gen.r2gengpt..facts.main",
+]
 
 
 @pytest.mark.parametrize("target", OUTSIDE)
@@ -31,8 +43,11 @@ def test_a_stored_configuration_builds_nothing_but_classes_of_r2gen(target: str)
 
 def test_what_moves_a_terminal_is_spelt_out():
     assert printable("a\x1b]0;title\x07\r\n\u202eb é") == "a\\x1b]0;title\\x07\\r\n\\u202eb é"
-    done = subprocess.run([sys.executable, str(ROOT / "run.py"), "task=evaluate", "run_dir='/nope\x1b[2J'"],
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "task=evaluate", "run_dir='/nope\x1b[2J'"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     assert "/nope" in done.stderr
     assert "\x1b" not in done.stderr

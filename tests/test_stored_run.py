@@ -13,13 +13,19 @@ from r2gen.run_folder import RunFolder
 
 GONE = object()
 EDITS = [
-    (("trainer",), None, "trainer"), (("data",), None, "data"), (("choices",), 3, "choices"),
-    (("generation",), [], "generation"), (("lm",), GONE, "lm"), (("evaluate",), "x", "evaluate"),
+    (("trainer",), None, "trainer"),
+    (("data",), None, "data"),
+    (("choices",), 3, "choices"),
+    (("generation",), [], "generation"),
+    (("lm",), GONE, "lm"),
+    (("evaluate",), "x", "evaluate"),
     (("trainer", "batch_size"), 0, "trainer.batch_size=0 must be more than 0"),
-    (("trainer", "devices"), "many", "trainer.devices=many: give a whole number"),
-    (("vision", "_target_"), GONE, "vision has no _target_"), (("data", "_target_"), 3, "data: _target_=3"),
-    (("projector", "_target_"), "os.system", "projector"), (("seed",), None, "seed=null"),
-]  # fmt: skip
+    (("trainer", "workers"), "many", "trainer.workers=many: give a whole number"),
+    (("vision", "_target_"), GONE, "vision has no _target_"),
+    (("data", "_target_"), 3, "data: _target_=3"),
+    (("projector", "_target_"), "os.system", "projector"),
+    (("seed",), None, "seed=null"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +40,14 @@ def a_run(path: Path, config: dict[str, Any]) -> RunFolder:
     folder = RunFolder(path)
     folder.create()
     folder.config_file.write_text(yaml.safe_dump(config), encoding="utf-8")
-    folder.record(git={"revision": "0"}, status="finished", overrides=[])
+    folder.record(git={"revision": "0"}, status="finished", overrides=[], identity="0", seconds={})
     return folder
 
 
 def edited(config: dict[str, Any], name: tuple[str, ...], value: object) -> dict[str, Any]:
     *groups, key = name
     if groups:
-        return config | {groups[0]: edited(config[groups[0]], (key,), value)}
+        return config | {groups[0]: edited(config[groups[0]], (*groups[1:], key), value)}
     return {one: known for one, known in config.items() if one != key} | ({} if value is GONE else {key: value})
 
 
@@ -57,7 +63,32 @@ def test_an_edited_configuration_is_one_message_with_its_file(
     assert words in said
 
 
-@pytest.mark.parametrize(("key", "value"), [("overrides", 3), ("git", None), ("status", []), ("weights", "x")])
+@pytest.mark.parametrize(
+    ("name", "value", "typed"),
+    [
+        (("trainer", "devices"), 3, ["trainer.devices=1"]),
+        (("evaluate", "best"), "chexbert_f1", ["evaluate.best=bleu_4"]),
+        (("metrics", "bleu", "gone"), 1, ["metrics=[bleu]", "evaluate.best=bleu_4"]),
+        (("trainer", "nodes"), GONE, []),
+    ],
+)
+def test_what_is_typed_replaces_what_could_not_stand_today(
+    stored: dict[str, Any],
+    name: tuple[str, ...],
+    value: object,
+    typed: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    folder = a_run(tmp_path / "run", edited(stored, name, value))
+    monkeypatch.setattr("r2gen.launch.launch", lambda config, overrides: 0)
+    assert answered("task=evaluate", f"run_dir={folder.path}", *typed, cwd=tmp_path) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("identity", None), ("seconds", 3), ("overrides", 3), ("git", None), ("status", []), ("weights", "x")],
+)
 def test_an_edited_run_json_is_one_message_with_its_file(
     stored: dict[str, Any], key: str, value: object, tmp_path: Path
 ):
@@ -65,5 +96,6 @@ def test_an_edited_run_json_is_one_message_with_its_file(
     folder.run_file.write_text(json.dumps(folder.facts() | {key: value}), encoding="utf-8")
     status, said = answered("task=evaluate", f"run_dir={folder.path}", cwd=tmp_path)
     assert (status, said) == (
-        2, f"error: {folder.run_file} does not say what a run is: {key}; put back what the run wrote\n"
-    )  # fmt: skip
+        2,
+        f"error: {folder.run_file} does not say what a run is: {key}; put back what the run wrote\n",
+    )

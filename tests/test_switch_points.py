@@ -29,5 +29,5 @@ def test_a_switch_point_is_in_one_place(pattern: str):
 def test_a_file_is_short_and_says_what_it_is_for(file: Path):
     text = file.read_text(encoding="utf-8")
     assert text == "" or text.startswith('"""')
-    assert text.count("\n") <= 300
+    assert text.count("\n") <= 350
     assert file.stem not in {"utils", "base", "helper", "manager", "common"}

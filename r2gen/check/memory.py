@@ -39,8 +39,10 @@ def memory_found(
     lm, mode = model.lm.model, config["quant"]["mode"]
     predicted, measured = predicted_lm_bytes(lm, mode=mode), weight_bytes(lm)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) * BYTES_A_TRAINED
-    found = (f"language model {_gib(predicted)} predicted, {_gib(measured)} measured; what trains {_gib(trained)} with "
-             f"its moments")  # fmt: skip
+    found = (
+        f"language model {_gib(predicted)} predicted, {_gib(measured)} measured; what trains {_gib(trained)} with "
+        f"its moments"
+    )
     if abs(predicted - measured) > SLACK * predicted + SLACK_A_LAYER * len(quantised_layers(lm)):
         raise Fails(found, fix="the weights are not stored as quant= and lm.dtype say: please report this")
     if bytes_a_study is None:
@@ -49,8 +51,10 @@ def memory_found(
     micro = config["trainer"]["micro_batch_size"]
     room = torch.cuda.get_device_properties(device).total_memory
     need = weight_bytes(model) + trained + bytes_a_study * micro
-    found += (f"; a study {_gib(bytes_a_study)} in a step; with micro batches of {micro} {_gib(need)} of {_gib(room)}; "
-              f"{_gib(torch.cuda.max_memory_allocated(device))} at the peak of this check")  # fmt: skip
+    found += (
+        f"; a study {_gib(bytes_a_study)} in a step; with micro batches of {micro} {_gib(need)} of {_gib(room)}; "
+        f"{_gib(torch.cuda.max_memory_allocated(device))} at the peak of this check"
+    )
     if need > room:
         fits = int((room - weight_bytes(model) - trained) / bytes_a_study)
         fix = f"trainer.micro_batch_size={fits}, or " if fits > 0 else ""

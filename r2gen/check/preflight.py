@@ -77,16 +77,19 @@ class Preflight:
         self.data = build.build_data(self.config)
         lm = self.config["lm"]
         tokenizer = None if lm["path"] else build.run_tokenizer(lm, self.data, Path(self.config["run_dir"]))
-        self.lm = build.build_lm(lm, self.config["quant"], tokenizer=tokenizer, seed=self.config["seed"],
-                                 bf16=self.bf16, device=self.device)  # fmt: skip
+        self.lm = build.build_lm(
+            lm, self.config["quant"], tokenizer=tokenizer, seed=self.config["seed"], bf16=self.bf16, device=self.device
+        )
         broken = next((name for name, part in stored(self.model_inside) if not _finite(part)), None)
         if broken:
             raise Fails(f"{broken} has values that are not finite", fix=_broken_fix(self.model_inside.dtype))
         parameters = list(self.model_inside.parameters())
-        return (f"{sum(values(p) for p in parameters):,} in {len(parameters)} tensors, "
-                f"{weight_bytes(self.model_inside) / 2**30:.4g} GiB, {self.model_inside.config.model_type}, "
-                f"{str(self.model_inside.dtype).removeprefix('torch.')}, quant={self.config['quant']['mode']}, in "
-                f"{time.monotonic() - began:.1f} s")  # fmt: skip
+        return (
+            f"{sum(values(p) for p in parameters):,} in {len(parameters)} tensors, "
+            f"{weight_bytes(self.model_inside) / 2**30:.4g} GiB, {self.model_inside.config.model_type}, "
+            f"{str(self.model_inside.dtype).removeprefix('torch.')}, quant={self.config['quant']['mode']}, in "
+            f"{time.monotonic() - began:.1f} s"
+        )
 
     def reports(self) -> list[str]:
         found = [study.report for study in self.data.studies("train")[:STUDIES]]
@@ -103,9 +106,11 @@ class Preflight:
             again = tokenizer.decode(ids).strip()
             if again != report.strip():
                 at = next((i for i, (a, b) in enumerate(zip(again, report.strip(), strict=False)) if a != b), 0)
-                raise Fails(f"...{report.strip()[max(0, at - 20) : at + 20]!r} comes back as "
-                            f"{again[max(0, at - 20) : at + 20]!r}",
-                            fix="give lm.path the tokenizer's own files: these lose letters")  # fmt: skip
+                raise Fails(
+                    f"...{report.strip()[max(0, at - 20) : at + 20]!r} comes back as "
+                    f"{again[max(0, at - 20) : at + 20]!r}",
+                    fix="give lm.path the tokenizer's own files: these lose letters",
+                )
         words = sum(len(report.split()) for report in reports)
         return f"{len(reports)} reports come back unchanged, {tokens / words:.2f} tokens a word"
 
@@ -122,8 +127,10 @@ class Preflight:
         found = f"bos {tokenizer.bos_id}, eos {', '.join(map(str, tokenizer.eos_ids))}, pad {tokenizer.pad_id}"
         for name, number in ids.items():
             if number is not None and not 0 <= number < self.rows:
-                raise Fails(f"{found}: {name} is beyond the {self.rows:,} rows of the weights",
-                            fix="set it in tokenizer_config.json, or lm.special_tokens")  # fmt: skip
+                raise Fails(
+                    f"{found}: {name} is beyond the {self.rows:,} rows of the weights",
+                    fix="set it in tokenizer_config.json, or lm.special_tokens",
+                )
         ends = set(tokenizer.eos_ids)
         for report in self.reports():
             if ends & set(tokenizer.encode(report)) or tokenizer.cut(report)[1]:
@@ -133,8 +140,10 @@ class Preflight:
     def prompt_ids(self) -> str:
         before, after = build.build_prompt(self.config["lm"], self.lm)
         decode = self.lm.tokenizer.decode
-        return (f"{len(before)} before the image {_shown(before)} {decode(before)!r}, {len(after)} after it "
-                f"{_shown(after)} {decode(after)!r}")  # fmt: skip
+        return (
+            f"{len(before)} before the image {_shown(before)} {decode(before)!r}, {len(after)} after it "
+            f"{_shown(after)} {decode(after)!r}"
+        )
 
     def widths(self) -> str:
         self.model = build.assemble(self.config, self.lm, bf16=self.bf16, device=self.device).eval()
@@ -145,8 +154,10 @@ class Preflight:
             image, whole = self.model.projector(features), self.model.wrap(batch)[0]
         if not bool(features.isfinite().all()):
             raise Fails("the encoder's features are not finite", fix="give vision.path weights that are whole")
-        found = (f"{int(real.sum())} features of {features.shape[-1]} from the encoder, {image.shape[-1]} from the "
-                 f"projector, {self.lm.dim} in the language model, prompts of {whole.shape[1]} positions")  # fmt: skip
+        found = (
+            f"{int(real.sum())} features of {features.shape[-1]} from the encoder, {image.shape[-1]} from the "
+            f"projector, {self.lm.dim} in the language model, prompts of {whole.shape[1]} positions"
+        )
         if not image.shape[-1] == whole.shape[-1] == self.lm.dim:
             raise Fails(found, fix="the projector must give the language model's width: see projector=linear")
         return found
@@ -173,8 +184,10 @@ class Preflight:
         batch = self.batch(*range(min(STEP_STUDIES, len(self.studies))))
         with torch.no_grad():
             loss = self.model(batch).item() / batch.target_tokens
-        found = (f"{loss:.3f} nats a token in {str(self.model_inside.dtype).removeprefix('torch.')}; guessing would be "
-                 f"{math.log(self.rows):.3f}")  # fmt: skip
+        found = (
+            f"{loss:.3f} nats a token in {str(self.model_inside.dtype).removeprefix('torch.')}; guessing would be "
+            f"{math.log(self.rows):.3f}"
+        )
         if not math.isfinite(loss):
             raise Fails(found, fix=_broken_fix(self.model_inside.dtype))
         return found
@@ -202,8 +215,10 @@ class Preflight:
         one = self.generated(self.batch(0))[0]
         found = f"{len(one.ids)} tokens ({one.finish}) in {time.monotonic() - began:.1f} s: {one.text[:60]!r}"
         if len(one.ids) < decoding.min_new_tokens or not one.ids:
-            raise Fails(f"{found}; at least {max(1, decoding.min_new_tokens)} are asked for",
-                        fix="raise generation.min_new_tokens, or look at the prompt: it ends first")  # fmt: skip
+            raise Fails(
+                f"{found}; at least {max(1, decoding.min_new_tokens)} are asked for",
+                fix="raise generation.min_new_tokens, or look at the prompt: it ends first",
+            )
         return found
 
     def batch_invariance(self) -> str:
@@ -231,14 +246,18 @@ class Preflight:
         silent = [name for name in free if name.startswith("projector") and not norms.get(name, 0.0) > 0]
         total = math.sqrt(sum(norm**2 for norm in norms.values()))
         if silent or not math.isfinite(total):
-            raise Fails(f"norm {total}; without a gradient: {', '.join(silent) or 'none'}",
-                        fix="the loss does not reach the projector: use quant=none")  # fmt: skip
+            raise Fails(
+                f"norm {total}; without a gradient: {', '.join(silent) or 'none'}",
+                fix="the loss does not reach the projector: use quant=none",
+            )
         after = _checksums(model)
         moved = [name for name, one in before.items() if after[name] != one]
         if moved:
             raise Fails(f"frozen, but changed by a step: {', '.join(moved[:3])}", fix="please report this: a defect")
-        return (f"norm {total:.3g} over {len(norms)} trained tensors, the projector's among them; {len(before)} frozen "
-                "ones keep their bytes")  # fmt: skip
+        return (
+            f"norm {total:.3g} over {len(norms)} trained tensors, the projector's among them; {len(before)} frozen "
+            "ones keep their bytes"
+        )
 
     def memory(self) -> str:
         return memory_found(self.model, self.config, device=self.device, bytes_a_study=self.peak_bytes_a_study)

@@ -86,6 +86,10 @@ def line(row: Row) -> str:
 
 def write_rows(file: Path, rows: Sequence[Row], *, facts: dict[str, object]) -> None:
     """check.json: format, what was checked, and the rows."""
-    found = {"format": FORMAT, **facts, "failed": sum(row.status != PASS for row in rows),
-             "rows": [asdict(row) for row in rows]}  # fmt: skip
+    found = {
+        "format": FORMAT,
+        **facts,
+        "failed": sum(row.status != PASS for row in rows),
+        "rows": [asdict(row) for row in rows],
+    }
     write_whole(file, json.dumps(found, indent=1, ensure_ascii=False) + "\n")

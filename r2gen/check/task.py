@@ -28,10 +28,14 @@ def check(config: dict[str, Any], device: torch.device, stop: StopRequest) -> No
     failed = [row for row in rows if row.status == FAIL]
     file = Path(config["run_dir"]) / "check.json"
     facts: dict[str, object] = {
-        "lm": choices["lm"], "path": config["lm"]["path"], "quant": choices["quant"],
-        "generation": choices["generation"], "device": str(device), "code": provenance.git_revision(),
+        "lm": choices["lm"],
+        "path": config["lm"]["path"],
+        "quant": choices["quant"],
+        "generation": choices["generation"],
+        "device": str(device),
+        "code": provenance.git_revision(),
         "versions": provenance.versions(),
-    }  # fmt: skip
+    }
     write_rows(file, rows, facts=facts)
     passed = sum(row.status == PASS for row in rows)
     print(f"\n{passed} of {len(rows)} pass, {len(failed)} fail: {file}", flush=True)

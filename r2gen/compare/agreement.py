@@ -24,10 +24,11 @@ def cleaned(source: Source, cleaner: Cleaner) -> Source:
     """All texts of a source through one cleaner; what has passed it before comes out the same."""
     references = source.references
     return replace(
-        source, reports=cleaned_texts(source.reports, cleaner),
+        source,
+        reports=cleaned_texts(source.reports, cleaner),
         references=None if references is None else cleaned_texts(references, cleaner),
         constant=None if source.constant is None else _clean(source.constant, cleaner),
-    )  # fmt: skip
+    )
 
 
 def cleaned_texts(texts: Mapping[str, str], cleaner: Cleaner) -> dict[str, str]:
@@ -51,8 +52,10 @@ def shared_references(
     files = {source.name: source.references for source in sources if source.kind == "file"}
     known = [(name, texts) for name, texts in (*runs.items(), ("data", of_data), *files.items()) if texts is not None]
     if not known:
-        raise UserError("task=compare: none of runs=[...] brings references: add a run folder of the same studies, "
-                        "data=NAME data.root=DIR, or test_refs.json beside R2GenGPT's test_result.json")  # fmt: skip
+        raise UserError(
+            "task=compare: none of runs=[...] brings references: add a run folder of the same studies, "
+            "data=NAME data.root=DIR, or test_refs.json beside R2GenGPT's test_result.json"
+        )
     first, references = known[0]
     for name, texts in known[1:]:
         if name in runs or name == "data":
@@ -62,11 +65,15 @@ def shared_references(
         _refuse_other_studies(source, references, of=first)
         differing = _differing(references, files.get(source.name) or references)
         if differing:
-            notes.append(f"{source.name} came with other references for {len(differing)} of {len(references)} studies "
-                         f"(cut, or cleaned otherwise): it is scored against those of {first}")  # fmt: skip
+            notes.append(
+                f"{source.name} came with other references for {len(differing)} of {len(references)} studies "
+                f"(cut, or cleaned otherwise): it is scored against those of {first}"
+            )
         if source.kind == "file" and _looks_raw(source.reports) and not _looks_raw(references):
-            notes.append(f"{source.name} has capital letters and the references have none: compare.cleaner=iu_xray (or "
-                         "mimic_cxr) cleans all texts alike")  # fmt: skip
+            notes.append(
+                f"{source.name} has capital letters and the references have none: compare.cleaner=iu_xray (or "
+                "mimic_cxr) cleans all texts alike"
+            )
     return dict(references), tuple(notes)
 
 
@@ -83,8 +90,10 @@ def agreed_recipe(sources: Sequence[Source], *, rescored: bool) -> Signature:
     recipes = {source.name: source.recipe for source in sources if source.recipe}
     told = _differences(recipes)
     if told and not rescored:
-        raise UserError(f"the runs were scored with different recipes: {'; '.join(told)}. Their references are the "
-                        f"same texts: {RESCORE}")  # fmt: skip
+        raise UserError(
+            f"the runs were scored with different recipes: {'; '.join(told)}. Their references are the "
+            f"same texts: {RESCORE}"
+        )
     keys = dict.fromkeys(key for recipe in recipes.values() for key in recipe)
     return {key: " / ".join(dict.fromkeys(recipe[key] for recipe in recipes.values() if key in recipe)) for key in keys}
 
@@ -117,8 +126,10 @@ def _differences(signatures: Mapping[str, Signature]) -> list[str]:
 def _refuse_others(first: str, references: Mapping[str, str], name: str, texts: Mapping[str, str]) -> None:
     """Other ids or other texts: two scores against them have nothing to do with each other."""
     if references.keys() != texts.keys():
-        raise UserError(f"{first} and {name} are of different studies ({len(references)} and {len(texts)}): "
-                        f"{_ids(references, texts, first, name)}: compare runs of one data set and split")  # fmt: skip
+        raise UserError(
+            f"{first} and {name} are of different studies ({len(references)} and {len(texts)}): "
+            f"{_ids(references, texts, first, name)}: compare runs of one data set and split"
+        )
     differing = _differing(references, texts)
     if not differing:
         return
@@ -128,15 +139,19 @@ def _refuse_others(first: str, references: Mapping[str, str], name: str, texts: 
         if not _differing(cleaned_texts(references, cleaner), cleaned_texts(texts, cleaner)):
             fix = f"compare.cleaner={cleaner} cleans the texts of all systems alike and scores them anew"
             break
-    raise UserError(f"{first} and {name} have different references for {len(differing)} of {len(references)} studies, "
-                    f"such as {shown(id)}: {references[id]!r:.{_TEXT}} and {texts[id]!r:.{_TEXT}}: {fix}")  # fmt: skip
+    raise UserError(
+        f"{first} and {name} have different references for {len(differing)} of {len(references)} studies, "
+        f"such as {shown(id)}: {references[id]!r:.{_TEXT}} and {texts[id]!r:.{_TEXT}}: {fix}"
+    )
 
 
 def _refuse_other_studies(source: Source, references: Mapping[str, str], *, of: str) -> None:
     if source.reports.keys() != references.keys():
-        raise UserError(f"{source.path} has {len(source.reports)} reports for {len(references)} studies: "
-                        f"{_ids(references, source.reports, of, source.name)}: give every study one report (an empty "
-                        "one where a system wrote nothing), and no other")  # fmt: skip
+        raise UserError(
+            f"{source.path} has {len(source.reports)} reports for {len(references)} studies: "
+            f"{_ids(references, source.reports, of, source.name)}: give every study one report (an empty "
+            "one where a system wrote nothing), and no other"
+        )
 
 
 def _ids(first: Mapping[str, str], second: Mapping[str, str], first_name: str, second_name: str) -> str:

@@ -79,18 +79,31 @@ def compare_systems(
     return Comparison(
         title=", ".join(source.name for source in given),
         written=now(),
-        split=split, studies=len(references), references=references_digest(references),
+        split=split,
+        studies=len(references),
+        references=references_digest(references),
         systems=tuple(System(name=one.name, kind=one.kind, source=one.path, about=one.about) for one in sources),
-        scores=scores, pairs=tuple(pairs), joined=joined, joined_pairs=joined_pairs(joined, corpus),
-        findings=studies.finding_scores(scored), strata=studies.strata(references, scored), differ_by=differ_by,
+        scores=scores,
+        pairs=tuple(pairs),
+        joined=joined,
+        joined_pairs=joined_pairs(joined, corpus),
+        findings=studies.finding_scores(scored),
+        strata=studies.strata(references, scored),
+        differ_by=differ_by,
         differing=studies.differing_studies(sources, references, scored, score=differ_by, count=settings.studies)
-        if settings.studies else (),
-        recipe=recipe, signatures=signatures,
+        if settings.studies
+        else (),
+        recipe=recipe,
+        signatures=signatures,
         notes=(
-            *(note for source in given for note in source.notes), *notes, *null_notes, *seed_notes,
-            *(f"{metric}: unavailable: {why}" for metric, why in unavailable.items()), *_statistics(scores),
+            *(note for source in given for note in source.notes),
+            *notes,
+            *null_notes,
+            *seed_notes,
+            *(f"{metric}: unavailable: {why}" for metric, why in unavailable.items()),
+            *_statistics(scores),
         ),
-    )  # fmt: skip
+    )
 
 
 def _refuse_same_names(sources: Sequence[Source]) -> None:

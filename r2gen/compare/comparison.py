@@ -7,8 +7,18 @@ from PIL import Image
 
 from r2gen.evaluate.statistics import LEVEL, Interval, Pair
 
-__all__ = ["Comparison", "FindingScore", "Interval", "JoinedPair", "JoinedSeeds", "Pair", "Stratum", "StudyTexts",
-           "System", "as_plain"]  # fmt: skip
+__all__ = [
+    "Comparison",
+    "FindingScore",
+    "Interval",
+    "JoinedPair",
+    "JoinedSeeds",
+    "Pair",
+    "Stratum",
+    "StudyTexts",
+    "System",
+    "as_plain",
+]
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,13 @@ def null_sources(
                 lost = next((nearest[id] for id in references if nearest[id] not in train), None)
                 if lost is not None:
                     raise UserError(f"compare.null_rows: the nearest study {lost} is not in training: {LEAVE_OUT}")
-                rows.append(_row("nearest", {id: train[nearest[id]] for id in references},
-                                 "the training report of the most alike films"))  # fmt: skip
+                rows.append(
+                    _row(
+                        "nearest",
+                        {id: train[nearest[id]] for id in references},
+                        "the training report of the most alike films",
+                    )
+                )
             case "shuffled":
                 for source in sources:
                     reports = shuffled_reports(source.reports, seed=NULL_SEED)
@@ -62,17 +67,20 @@ def _row(name: str, reports: dict[str, str], words: str) -> Source:
 def _train(data: ReportData | None, name: str) -> dict[str, str]:
     train = {study.id: study.report for study in data.studies("train")} if data is not None else {}
     if not train:
-        raise UserError(f"compare.null_rows: {name} needs the training reports: type data=NAME data.root=DIR; "
-                        f"{LEAVE_OUT}")  # fmt: skip
+        raise UserError(
+            f"compare.null_rows: {name} needs the training reports: type data=NAME data.root=DIR; {LEAVE_OUT}"
+        )
     return train
 
 
 def _nearest(runs: Sequence[Source], references: Mapping[str, str], train: Mapping[str, str]) -> dict[str, str]:
     for run in runs:
         assert run.config is not None  # only files have none
-        compared = min(run.config["evaluate"].get("nearest_studies", 0), len(train))
+        most = run.config.get("evaluate", {}).get("nearest_studies")
+        compared = min(most, len(train)) if isinstance(most, int) else 0
         found = read_nearest(Path(run.path) / "nearest.json", data_hash=run.header["data_hash"], compared=compared)
         if references.keys() <= found.keys():
             return found
-    raise UserError(f"compare.null_rows: no run has looked for the nearest films of these studies (nearest.json): "
-                    f"{LEAVE_OUT}")  # fmt: skip
+    raise UserError(
+        f"compare.null_rows: no run has looked for the nearest films of these studies (nearest.json): {LEAVE_OUT}"
+    )

@@ -39,8 +39,10 @@ def read_reports(path: Path) -> Reports:
         path = path / R2GENGPT
     readers = {".jsonl": _jsonl, ".csv": _csv, ".json": _r2gengpt}
     if path.suffix.lower() not in readers:
-        raise UserError(f"{path}: reports are read from a run folder, .jsonl ({{id, report}} a line), .csv (id,report) "
-                        f"or R2GenGPT's {R2GENGPT}: rename or convert the file")  # fmt: skip
+        raise UserError(
+            f"{path}: reports are read from a run folder, .jsonl ({{id, report}} a line), .csv (id,report) "
+            f"or R2GenGPT's {R2GENGPT}: rename or convert the file"
+        )
     found = readers[path.suffix.lower()](path)
     if not found.reports:
         raise UserError(f"{path} holds no report: write one {{id, report}} a study")
@@ -64,8 +66,10 @@ def _jsonl(path: Path) -> Reports:
             continue
         for key in ("id", "report"):
             if key not in row:
-                raise UserError(f'{path}, line {number} has no "{key}" but {shown(", ".join(row))}: every line needs '
-                                '"id" and "report"')  # fmt: skip
+                raise UserError(
+                    f'{path}, line {number} has no "{key}" but {shown(", ".join(row))}: every line needs '
+                    '"id" and "report"'
+                )
         id = reports.add(row["id"], row["report"], number)
         if isinstance(row.get("reference"), str):
             references[id] = row["reference"]
@@ -80,18 +84,24 @@ def _csv(path: Path) -> Reports:
     for column in ("id", "report"):
         if columns.count(column) != 1:
             seen = shown(", ".join(columns)) or "nothing"
-            raise UserError(f'{path}, line 1: {columns.count(column)} columns "{column}" among {seen}: the first line '
-                            "must be id,report, with commas (other columns are not read)")  # fmt: skip
+            raise UserError(
+                f'{path}, line 1: {columns.count(column)} columns "{column}" among {seen}: the first line '
+                "must be id,report, with commas (other columns are not read)"
+            )
     for number, row in rows:
         if not row:
             continue
         if len(row) != len(columns):
-            raise UserError(f"{path}, line {number} has {len(row)} fields instead of {len(columns)}: put a report with "
-                            'a comma or a line break into quotes ("), and double the quotes in it')  # fmt: skip
+            raise UserError(
+                f"{path}, line {number} has {len(row)} fields instead of {len(columns)}: put a report with "
+                'a comma or a line break into quotes ("), and double the quotes in it'
+            )
         id, report = row[columns.index("id")], row[columns.index("report")]
         if report.strip().lower() in NO_TEXT:
-            raise UserError(f'{path}, line {number} (id {shown(id)}): "{report.strip()}" is a missing value, no '
-                            "report: leave the field empty where a system wrote nothing")  # fmt: skip
+            raise UserError(
+                f'{path}, line {number} (id {shown(id)}): "{report.strip()}" is a missing value, no '
+                "report: leave the field empty where a system wrote nothing"
+            )
         reports.add(id, report, number)
     return Reports(reports.texts, None)
 
@@ -120,8 +130,10 @@ def _r2gengpt(path: Path) -> Reports:
     reports = _by_id(path)
     if references is not None and references.keys() != reports.keys():
         only = sorted(reports.keys() ^ references.keys())
-        raise UserError(f"{path} and {beside.name} beside it have different ids (such as {shown(only[0])}): both come "
-                        "from one test of R2GenGPT; remove the one that does not belong")  # fmt: skip
+        raise UserError(
+            f"{path} and {beside.name} beside it have different ids (such as {shown(only[0])}): both come "
+            "from one test of R2GenGPT; remove the one that does not belong"
+        )
     return Reports(reports, references)
 
 
@@ -129,8 +141,10 @@ def _by_id(path: Path) -> dict[str, str]:
     """R2GenGPT's file: an object of id to a list of one text, or to a text."""
     content = _parsed(path, _text(path), None)
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, no object {{id: [report]}} as R2GenGPT writes it: "
-                        'write {"id", "report"} a line into a .jsonl')  # fmt: skip
+        raise UserError(
+            f"{path} holds a {type(content).__name__}, no object {{id: [report]}} as R2GenGPT writes it: "
+            'write {"id", "report"} a line into a .jsonl'
+        )
     reports = _Texts(path)
     for id, given in content.items():
         if isinstance(given, list) and len(given) != 1:
@@ -160,11 +174,14 @@ class _Texts:
         if not isinstance(text, str):
             raise UserError(f'{place}: the report {text!r:.40} is no text: write "" where a system wrote nothing')
         if len(text) > MAX_CHARACTERS or len(text.split()) > MOST_WORDS:
-            raise UserError(f"{place}: a report of {len(text):,} characters; at most {MAX_CHARACTERS:,}, and "
-                            f"{MOST_WORDS:,} words, are scored: is it one report? cut it")  # fmt: skip
+            raise UserError(
+                f"{place}: a report of {len(text):,} characters; at most {MAX_CHARACTERS:,}, and "
+                f"{MOST_WORDS:,} words, are scored: is it one report? cut it"
+            )
         if any("\ud800" <= sign <= "\udfff" for sign in id + text):
-            raise UserError(f"{place} holds a half of a surrogate pair (\\ud800 to \\udfff), which is no character: "
-                            "correct it")  # fmt: skip
+            raise UserError(
+                f"{place} holds a half of a surrogate pair (\\ud800 to \\udfff), which is no character: correct it"
+            )
         self.texts[id], self.lines[id] = text, line
         return id
 
@@ -176,8 +193,9 @@ def _text(path: Path) -> str:
             raise UserError(f"{path} does not exist: name a run folder or a file of reports")
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise UserError(f"{path} has {size / 2**30:.1f} GiB; reports of one split take at most 1: is this the "
-                            "right file?")  # fmt: skip
+            raise UserError(
+                f"{path} has {size / 2**30:.1f} GiB; reports of one split take at most 1: is this the right file?"
+            )
         raw = path.read_bytes()
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): name another file") from error
@@ -187,8 +205,9 @@ def _text(path: Path) -> str:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: byte 0x{raw[error.start]:02x} is no UTF-8{hint}: save the file as "
-                        "UTF-8") from error  # fmt: skip
+        raise UserError(
+            f"{path}, line {line}: byte 0x{raw[error.start]:02x} is no UTF-8{hint}: save the file as UTF-8"
+        ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise UserError(f"{path}, line {line}: a zero byte is no text{hint}: save the file as UTF-8")

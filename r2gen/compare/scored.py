@@ -27,8 +27,13 @@ class Scored:
 def intervals(scored: Mapping[str, Scored]) -> dict[str, dict[str, Interval]]:
     """By system, every score with its interval; without ends where there are no sums of it."""
     found = bootstrap_each({system: one.sums for system, one in scored.items()})
-    return {system: {name: found[system].get(name, Interval(value=value, low=None, high=None, draws=0))
-                     for name, value in one.scores.corpus.items()} for system, one in scored.items()}  # fmt: skip
+    return {
+        system: {
+            name: found[system].get(name, Interval(value=value, low=None, high=None, draws=0))
+            for name, value in one.scores.corpus.items()
+        }
+        for system, one in scored.items()
+    }
 
 
 def score_systems(
@@ -56,9 +61,12 @@ def _recorded(source: Source, key: str, references: Mapping[str, str]) -> Scores
     per_report = {name: kept.per_report[name] for name in names if name in kept.per_report}
     if not per_report or any(not values.keys() <= references.keys() for values in per_report.values()):
         return None
-    return Scores(corpus={name: kept.corpus[name] for name in names}, per_report=per_report,
-                  details={key: kept.details[key]} if key in kept.details else {},
-                  signatures={key: kept.signatures[key]})  # fmt: skip
+    return Scores(
+        corpus={name: kept.corpus[name] for name in names},
+        per_report=per_report,
+        details={key: kept.details[key]} if key in kept.details else {},
+        signatures={key: kept.signatures[key]},
+    )
 
 
 def _signed(source: Source, key: str, scores: Scores) -> Scores:
@@ -73,5 +81,7 @@ def refuse_stale(source: Source, scored: Scored) -> None:
     for one in scored.sums:
         for name, value in zip(one.names, one.of_all(), strict=True):
             if name in kept and not abs(value - kept[name]) < _ROUNDING:
-                raise UserError(f"{source.path}: metrics.json says {name} {kept[name]:.4f} and its predictions give "
-                                f"{value:.4f}: score the run again (task=evaluate run_dir=DIR); {RESCORE}")  # fmt: skip
+                raise UserError(
+                    f"{source.path}: metrics.json says {name} {kept[name]:.4f} and its predictions give "
+                    f"{value:.4f}: score the run again (task=evaluate run_dir=DIR); {RESCORE}"
+                )

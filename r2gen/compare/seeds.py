@@ -20,9 +20,9 @@ def joined_seeds(sources: Sequence[Source], corpus: Corpus) -> tuple[tuple[Joine
     """Runs that differ in their seed alone, with the means of the scores that all have; and what was not joined."""
     groups: dict[str, dict[str, int]] = {}  # configuration to run to seed
     for source in sources:
-        if source.config is not None:
+        if source.config is not None and isinstance(source.config.get("seed"), int):
             same = canonical([source.configuration(), source.recipe, source.about.get("decoding")])
-            groups.setdefault(same, {})[source.name] = int(source.config["seed"])
+            groups.setdefault(same, {})[source.name] = source.config["seed"]
     joined, notes, names = list[JoinedSeeds](), list[str](), {source.name for source in sources}
     for seeds in groups.values():
         if len(set(seeds.values())) < len(seeds):
@@ -34,10 +34,14 @@ def joined_seeds(sources: Sequence[Source], corpus: Corpus) -> tuple[tuple[Joine
             if not name or name in names:
                 name = " + ".join(in_order)
             names.add(name)
-            joined.append(JoinedSeeds(
-                name=name, systems=tuple(in_order), seeds=tuple(seeds[one] for one in in_order),
-                scores={score: join_seeds([corpus[one][score] for one in in_order]) for score in scores},
-            ))  # fmt: skip
+            joined.append(
+                JoinedSeeds(
+                    name=name,
+                    systems=tuple(in_order),
+                    seeds=tuple(seeds[one] for one in in_order),
+                    scores={score: join_seeds([corpus[one][score] for one in in_order]) for score in scores},
+                )
+            )
     return tuple(joined), tuple(notes)
 
 
@@ -68,8 +72,17 @@ def _pairs(first: JoinedSeeds, second: JoinedSeeds, corpus: Corpus) -> list[Join
         if score in second.scores:
             differences = [corpus[of_second[seed]][score] - corpus[of_first[seed]][score] for seed in seeds]
             p = _p(differences)
-            pairs.append(JoinedPair(score=score, first=first.name, second=second.name, seeds=seeds,
-                                    difference=join_seeds(differences), p=p, p_holm=p))  # fmt: skip
+            pairs.append(
+                JoinedPair(
+                    score=score,
+                    first=first.name,
+                    second=second.name,
+                    seeds=seeds,
+                    difference=join_seeds(differences),
+                    p=p,
+                    p_holm=p,
+                )
+            )
     return pairs
 
 

@@ -15,7 +15,6 @@ from r2gen.evaluate.recipe import METRICS_FORMAT
 from r2gen.evaluate.scores import Signature
 from r2gen.launch import absolute
 from r2gen.run_folder import PROCESS_ONLY, RunFolder, without
-from r2gen.stored_run import checked
 
 SPLITS = ("test", "val")  # the first that every run has is compared, unless compare.split says so
 _NAME = re.compile(r"\w[\w .+-]{0,59}")  # what a table, a LaTeX file and a page may show as it stands
@@ -70,16 +69,19 @@ def read_sources(given: Sequence[str], *, split: str | None, rescore: bool) -> t
         if name in (*NULL_ROWS, "reference"):
             raise UserError(f"runs: {name} is the name of a row of ours: type 'runs=[another={dict(named)[name]}]'")
         if not _NAME.fullmatch(name):
-            raise UserError(f"runs: {name!r:.80} is no name for a table: give one of letters, digits and . + - _ with "
-                            "'runs=[name=PATH]'")  # fmt: skip
+            raise UserError(
+                f"runs: {name!r:.80} is no name for a table: give one of letters, digits and . + - _ with "
+                "'runs=[name=PATH]'"
+            )
     folders = {name: RunFolder(path) for name, path in named if RunFolder(path).exists()}
     metrics = {name: _metrics(folder) for name, folder in folders.items()}
     chosen = _split(split, metrics)
     return chosen, [
-        _of_run(name, folders[name], metrics[name], split=chosen, rescore=rescore) if name in folders
+        _of_run(name, folders[name], metrics[name], split=chosen, rescore=rescore)
+        if name in folders
         else _of_file(name, path)
         for name, path in named
-    ]  # fmt: skip
+    ]
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -96,8 +98,10 @@ def _split(asked: str | None, metrics: Mapping[str, dict[str, Any]]) -> str:
         if all(split in found for found in scored.values()):
             return split
     told = "; ".join(f"{name} has {', '.join(found) or 'none'}" for name, found in scored.items())
-    raise UserError(f"compare.split={asked or 'null'}: no split has scores in all runs ({told}): score them with "
-                    f"python run.py task=evaluate run_dir=DIR evaluate.splits=[{asked or 'test'}]")  # fmt: skip
+    raise UserError(
+        f"compare.split={asked or 'null'}: no split has scores in all runs ({told}): score them with "
+        f"python run.py task=evaluate run_dir=DIR evaluate.splits=[{asked or 'test'}]"
+    )
 
 
 def _of_file(name: str, path: Path) -> Source:
@@ -105,8 +109,9 @@ def _of_file(name: str, path: Path) -> Source:
     about = {"reports": path.name}
     if found.header is not None:
         about |= {key: str(found.header[key]) for key in ("checkpoint", "profile") if key in found.header}
-    return Source(name=name, kind="file", path=str(path), reports=found.reports, references=found.references,
-                  about=about)  # fmt: skip
+    return Source(
+        name=name, kind="file", path=str(path), reports=found.reports, references=found.references, about=about
+    )
 
 
 def _metrics(folder: RunFolder) -> dict[str, Any]:
@@ -131,36 +136,53 @@ def _of_run(name: str, folder: RunFolder, metrics: dict[str, Any], *, split: str
     if found.header is None or found.references is None:
         raise UserError(f"{file} has no header, or reports without a reference: remove it and {again}")
     if not rescore and metrics.get("format") != METRICS_FORMAT:
-        raise UserError(f"{folder.path}/metrics.json was written by another version, without comparable signatures: "
-                        f"{again}, or take compare.rescore=true to score the reports of all runs anew")  # fmt: skip
+        raise UserError(
+            f"{folder.path}/metrics.json was written by another version, without comparable signatures: "
+            f"{again}, or take compare.rescore=true to score the reports of all runs anew"
+        )
     if not rescore and metrics.get("made_by") != found.header:
-        raise UserError(f"{file} and metrics.json are of different checkpoints or decodings: {again}, or take "
-                        "compare.rescore=true to score the reports that are there")  # fmt: skip
-    status, config, recipe = folder.facts()["status"], checked(folder), metrics.get("recipe")
+        raise UserError(
+            f"{file} and metrics.json are of different checkpoints or decodings: {again}, or take "
+            "compare.rescore=true to score the reports that are there"
+        )
+    status, config, recipe = folder.facts()["status"], folder.config(), metrics.get("recipe")
     return Source(
-        name=name, kind="run", path=str(folder.path), reports=found.reports, references=found.references,
-        about=_about(config, found.header, status), header=found.header, config=config,
-        constant=metrics.get("constant_report"), recipe=recipe if isinstance(recipe, dict) else {},
+        name=name,
+        kind="run",
+        path=str(folder.path),
+        reports=found.reports,
+        references=found.references,
+        about=_about(config, found.header, status),
+        header=found.header,
+        config=config,
+        constant=metrics.get("constant_report"),
+        recipe=recipe if isinstance(recipe, dict) else {},
         recorded=None if rescore else _recorded(metrics, split, folder=folder.path),
         notes=() if status == "finished" else (f"{name} is {status}: its scores are of {found.header['checkpoint']}",),
-    )  # fmt: skip
+    )
 
 
 def _recorded(metrics: dict[str, Any], split: str, *, folder: Path) -> Recorded:
     try:
         entry = metrics["splits"][split]
         return Recorded(
-            corpus=entry["systems"]["model"], per_report=metrics["per_report"][split],
-            details=entry.get("details", {}).get("model", {}), signatures=metrics["signatures"],
-        )  # fmt: skip
+            corpus=entry["systems"]["model"],
+            per_report=metrics["per_report"][split],
+            details=entry.get("details", {}).get("model", {}),
+            signatures=metrics["signatures"],
+        )
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}/metrics.json is not whole ({error!r}): run python run.py task=evaluate "
-                        f"run_dir={folder}") from error  # fmt: skip
+        raise UserError(
+            f"{folder}/metrics.json is not whole ({error!r}): run python run.py task=evaluate run_dir={folder}"
+        ) from error
 
 
 def _about(config: dict[str, Any], header: dict[str, Any], status: str) -> dict[str, str]:
     choices = config.get("choices", {})
-    told = {group: choices[group] for group in ("experiment", "lm", "quant", "vision", "projector", "tune", "data")
-            if choices.get(group) is not None}  # fmt: skip
-    told |= {"seed": config["seed"], "decoding": header.get("profile"), "checkpoint": header.get("checkpoint")}
+    told = {
+        group: choices[group]
+        for group in ("experiment", "lm", "quant", "vision", "projector", "tune", "data")
+        if choices.get(group) is not None
+    }
+    told |= {"seed": config.get("seed"), "decoding": header.get("profile"), "checkpoint": header.get("checkpoint")}
     return {key: str(value) for key, value in (told | {"status": status}).items()}

@@ -30,40 +30,57 @@ def strata(references: Mapping[str, str], scored: Mapping[str, Scored]) -> tuple
         ("length", f"over {second} words", {id for id in words if words[id] > second}),
     ]
     return tuple(
-        Stratum(kind=kind, name=name, studies=len(ids), scores=bootstrap_each({
-            system: [of_studies(one, ids) for one in of_system.sums] for system, of_system in scored.items()
-        }))
-        for kind, name, ids in parts if ids
-    )  # fmt: skip
+        Stratum(
+            kind=kind,
+            name=name,
+            studies=len(ids),
+            scores=bootstrap_each(
+                {system: [of_studies(one, ids) for one in of_system.sums] for system, of_system in scored.items()}
+            ),
+        )
+        for kind, name, ids in parts
+        if ids
+    )
 
 
 def finding_scores(scored: Mapping[str, Scored]) -> dict[str, dict[str, FindingScore]]:
     """Finding to system, from the metric `findings`; empty where it was not asked for."""
     rows = {system: of_system.scores.details.get("findings") for system, of_system in scored.items()}
-    sums = {system: [f1_of_each_finding(one) for one in of_system.sums if "findings_f1_normal" in one.names]
-            for system, of_system in scored.items()}  # fmt: skip
+    sums = {
+        system: [f1_of_each_finding(one) for one in of_system.sums if "findings_f1_normal" in one.names]
+        for system, of_system in scored.items()
+    }
     if not all(rows.values()) or not all(sums.values()):
         return {}
     f1 = bootstrap_each(sums)
     by_system = {
         system: {
-            finding: FindingScore(support=int(row["support"] or 0), stated=int(row["stated"] or 0),
-                                  precision=row["precision"], recall=row["recall"], f1=f1[system].get(finding))
+            finding: FindingScore(
+                support=int(row["support"] or 0),
+                stated=int(row["stated"] or 0),
+                precision=row["precision"],
+                recall=row["recall"],
+                f1=f1[system].get(finding),
+            )
             for finding, row in (of_system or {}).items()
         }
         for system, of_system in rows.items()
-    }  # fmt: skip
+    }
     findings = dict.fromkeys(finding for rows in by_system.values() for finding in rows)
     return {finding: {system: rows[finding] for system, rows in by_system.items()} for finding in findings}
 
 
 def chosen_score(asked: str | None, scored: Mapping[str, Scored]) -> str:
     """The score by which studies differ: the one asked for, else rouge_l, else the first that has a value a report."""
-    known = [name for name in next(iter(scored.values())).scores.per_report
-             if all(name in one.scores.per_report for one in scored.values())]  # fmt: skip
+    known = [
+        name
+        for name in next(iter(scored.values())).scores.per_report
+        if all(name in one.scores.per_report for one in scored.values())
+    ]
     if asked is not None and asked not in known:
-        raise UserError(f"compare.differ_by={asked}: no score of that name has a value a report; choose of "
-                        f"{', '.join(known)}")  # fmt: skip
+        raise UserError(
+            f"compare.differ_by={asked}: no score of that name has a value a report; choose of {', '.join(known)}"
+        )
     if not known:
         raise UserError("metrics: none of them gives a value a report, by which studies differ: compare.studies=0")
     return asked or ("rouge_l" if "rouge_l" in known else known[0])
@@ -83,13 +100,18 @@ def differing_studies(
     ids = sorted(references, key=lambda id: (-spread(id), id))[:count]
     return tuple(
         StudyTexts(
-            id=id, spread=spread(id), reference=references[id], reports={one.name: one.reports[id] for one in sources},
-            scores={name: {one: of_score[id] for one, of_score in found.items() if id in of_score}
-                    for name, found in values.items()},
+            id=id,
+            spread=spread(id),
+            reference=references[id],
+            reports={one.name: one.reports[id] for one in sources},
+            scores={
+                name: {one: of_score[id] for one, of_score in found.items() if id in of_score}
+                for name, found in values.items()
+            },
             findings={"reference": _stated(references[id])} | {one.name: _stated(one.reports[id]) for one in sources},
         )
         for id in ids
-    )  # fmt: skip
+    )
 
 
 def with_films(studies: Sequence[StudyTexts], data: ReportData, *, split: str) -> tuple[StudyTexts, ...]:

@@ -68,10 +68,14 @@ def markdown(found: Comparison) -> str:
     if found.findings:
         parts.append("## F1 by finding (of so many studies)\n\n" + _pipes(_finding_cells(found)))
     for stratum in found.strata:
-        parts.append(f"## {stratum.kind.capitalize()}: {stratum.name}, {stratum.studies:,} studies\n\n"
-                     + _pipes(_cells(stratum.scores)))  # fmt: skip
-    systems = [", ".join([f"{one.name}: {one.source}", *(f"{key} {value}" for key, value in one.about.items())])
-               for one in found.systems]  # fmt: skip
+        parts.append(
+            f"## {stratum.kind.capitalize()}: {stratum.name}, {stratum.studies:,} studies\n\n"
+            + _pipes(_cells(stratum.scores))
+        )
+    systems = [
+        ", ".join([f"{one.name}: {one.source}", *(f"{key} {value}" for key, value in one.about.items())])
+        for one in found.systems
+    ]
     parts.append("## Systems\n\n" + "\n".join(f"- {_plain(line)}" for line in systems))
     notes = [*found.notes, *signature_lines(found.recipe, found.signatures, width=10**6).strip().splitlines()]
     parts.append("## Notes\n\n" + "\n".join(f"- {_plain(note)}" for note in notes))
@@ -87,11 +91,23 @@ def latex(found: Comparison) -> str:
         ends = [_tex_ends(scores.get(score)) for score in columns]
         rows += [" & ".join([_tex(name), *values]) + r" \\", " & ".join(["", *ends]) + r" \\"]
     notes = [f"{found.split}: {found.studies} studies, references {found.references}", *found.notes]
-    return "\n".join([
-        *(f"% {line}" for note in [*notes, *signature_lines(found.recipe, found.signatures, width=10**6).splitlines()]
-          for line in note.splitlines()),
-        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule", *rows, r"\bottomrule", r"\end{tabular}",
-    ]) + "\n"  # fmt: skip
+    return (
+        "\n".join(
+            [
+                *(
+                    f"% {line}"
+                    for note in [*notes, *signature_lines(found.recipe, found.signatures, width=10**6).splitlines()]
+                    for line in note.splitlines()
+                ),
+                rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+                r"\toprule",
+                *rows,
+                r"\bottomrule",
+                r"\end{tabular}",
+            ]
+        )
+        + "\n"
+    )
 
 
 def csv_of_scores(found: Comparison) -> str:
@@ -99,10 +115,16 @@ def csv_of_scores(found: Comparison) -> str:
     kinds = {one.name: one.kind for one in found.systems}
     rows = [(name, kinds[name], "all", found.studies, scores) for name, scores in found.scores.items()]
     rows += [(one.name, "seeds", "all", found.studies, one.scores) for one in found.joined]
-    rows += [(name, kinds[name], part.name, part.studies, scores) for part in found.strata
-             for name, scores in part.scores.items()]  # fmt: skip
-    lines = [[name, kind, part, studies, score, one.value, one.low, one.high]
-             for name, kind, part, studies, scores in rows for score, one in scores.items()]  # fmt: skip
+    rows += [
+        (name, kinds[name], part.name, part.studies, scores)
+        for part in found.strata
+        for name, scores in part.scores.items()
+    ]
+    lines = [
+        [name, kind, part, studies, score, one.value, one.low, one.high]
+        for name, kind, part, studies, scores in rows
+        for score, one in scores.items()
+    ]
     return csv_text(["system", "kind", "studies_of", "studies", "score", "value", "low", "high"], lines)
 
 
@@ -110,33 +132,60 @@ def csv_of_pairs(found: Comparison) -> str:
     """A line for every two systems and score."""
     return csv_text(
         ["first", "second", "over", "score", "difference", "low", "high", "p", "p_holm", "within_noise"],
-        [[pair.first, pair.second, over, pair.score, pair.difference.value, pair.difference.low, pair.difference.high,
-          pair.p, pair.p_holm, "yes" if pair.within_noise else "no"]
-         for over, pairs in (("studies", found.pairs), ("seeds", found.joined_pairs)) for pair in pairs],
-    )  # fmt: skip
+        [
+            [
+                pair.first,
+                pair.second,
+                over,
+                pair.score,
+                pair.difference.value,
+                pair.difference.low,
+                pair.difference.high,
+                pair.p,
+                pair.p_holm,
+                "yes" if pair.within_noise else "no",
+            ]
+            for over, pairs in (("studies", found.pairs), ("seeds", found.joined_pairs))
+            for pair in pairs
+        ],
+    )
 
 
 def _cells(columns: Mapping[str, Mapping[str, Interval]]) -> Cells:
     """Scores as rows, systems as columns."""
     scores = shown_scores(score for of_system in columns.values() for score in of_system)
-    return [["", *columns]] + [[score, *(_interval(of_system.get(score)) for of_system in columns.values())]
-                               for score in scores]  # fmt: skip
+    return [["", *columns]] + [
+        [score, *(_interval(of_system.get(score)) for of_system in columns.values())] for score in scores
+    ]
 
 
 def _finding_cells(found: Comparison) -> Cells:
-    rows = [[f"{finding} ({max(one.support for one in of_system.values())})",
-             *(_interval(one.f1) for one in of_system.values())]
-            for finding, of_system in found.findings.items()
-            if any(one.f1 is not None for one in of_system.values())]  # fmt: skip
+    rows = [
+        [
+            f"{finding} ({max(one.support for one in of_system.values())})",
+            *(_interval(one.f1) for one in of_system.values()),
+        ]
+        for finding, of_system in found.findings.items()
+        if any(one.f1 is not None for one in of_system.values())
+    ]
     return [["", *(system.name for system in found.systems)], *rows]
 
 
 def _pair_cells(pairs: Sequence[Pair] | Sequence[JoinedPair]) -> Cells:
     shown = {score: place for place, score in enumerate(shown_scores(pair.score for pair in pairs))}
     in_order = sorted((pair for pair in pairs if pair.score in shown), key=lambda pair: shown[pair.score])
-    rows = [[pair.score, pair.first, pair.second, f"{pair.difference.value:+.3f}", _ends(pair.difference, sign="+"),
-             f"{pair.p_holm:.4f}", "within noise" if pair.within_noise else "apart"]
-            for pair in in_order]  # fmt: skip
+    rows = [
+        [
+            pair.score,
+            pair.first,
+            pair.second,
+            f"{pair.difference.value:+.3f}",
+            _ends(pair.difference, sign="+"),
+            f"{pair.p_holm:.4f}",
+            "within noise" if pair.within_noise else "apart",
+        ]
+        for pair in in_order
+    ]
     return [["score", "first", "second", "second - first", "95 %", "p (Holm)", ""], *rows]
 
 

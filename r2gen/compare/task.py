@@ -17,12 +17,13 @@ from r2gen.compare.page import write_compare_page
 from r2gen.compare.source import Source, read_sources
 from r2gen.compare.studies import with_films
 from r2gen.compare.tables import csv_of_pairs, csv_of_scores, latex, markdown, terminal
+from r2gen.config import check_targets
 from r2gen.data.reports import unchecked
 from r2gen.errors import DONE, UserError
 from r2gen.evaluate.recipe import recipe_of
 from r2gen.launch import absolute
 from r2gen.run_folder import lies_under, take_folder, write_whole
-from r2gen.stored_run import key_of
+from r2gen.stored_run import key_of, with_some_root
 from r2gen.targets import instantiate
 
 Config = dict[str, Any]
@@ -52,9 +53,13 @@ def compare(config: Config) -> int:
 
 def write_comparison(found: Comparison, folder: Path) -> None:
     """comparison.json, table.csv, pairs.csv, table.md, table.tex and the page; the folder is there."""
-    files = {"comparison.json": json.dumps(as_plain(found), indent=1, allow_nan=False) + "\n",
-             "table.csv": csv_of_scores(found), "pairs.csv": csv_of_pairs(found), "table.md": markdown(found),
-             "table.tex": latex(found)}  # fmt: skip
+    files = {
+        "comparison.json": json.dumps(as_plain(found), indent=1, allow_nan=False) + "\n",
+        "table.csv": csv_of_scores(found),
+        "pairs.csv": csv_of_pairs(found),
+        "table.md": markdown(found),
+        "table.tex": latex(found),
+    }
     for name, text in files.items():
         write_whole(folder / name, text)
     write_compare_page(found, folder / "compare.html")
@@ -62,13 +67,17 @@ def write_comparison(found: Comparison, folder: Path) -> None:
 
 def _metrics(config: Config, sources: Sequence[Source], *, typed: set[str]) -> dict[str, Config]:
     """The metrics typed; else those of the runs, else of a plain command, and the findings."""
-    runs = [source.config["metrics"] for source in sources if source.config is not None]
+    runs = [source.config.get("metrics", {}) for source in sources if source.config is not None]
     nodes = {name: node for metrics in reversed(runs) for name, node in metrics.items()}
     if "metrics" in typed or not runs:
         phantoms = PHANTOM_FINDINGS in nodes or "data" in typed  # else the default data set has brought it
         nodes = {name: node for name, node in config["metrics"].items() if phantoms or name != PHANTOM_FINDINGS}
     if "metrics" not in typed:
         nodes.setdefault("findings", {"_target_": FINDINGS})
+        try:
+            check_targets({"metrics": nodes})
+        except UserError as error:
+            raise UserError(f"{error} (as a run's config.yaml has it): type metrics=[...]") from error
     return nodes
 
 
@@ -81,6 +90,7 @@ def _data(config: Config, sources: Sequence[Source], *, typed: bool) -> tuple[Da
     if "root" in node:
         node["root"] = absolute(node["root"])
     try:
+        check_targets(with_some_root({"data": node}))
         return DataSet(instantiate(unchecked(node)), recipe_of(node, provenance.data_hash(node)), typed), ()
     except UserError as error:
         if typed:

@@ -113,8 +113,10 @@ class AnnotatedReports:
         """Ids are unique; a study or a patient that stands in two splits would be learnt and scored."""
         before = self._first.setdefault(("id", id), (split, place))[1]
         if before != place:
-            raise _Fault(f"id {shown(id)} stands at {before} and at {place}: ids must be unique, and no study may be "
-                         "in two splits")  # fmt: skip
+            raise _Fault(
+                f"id {shown(id)} stands at {before} and at {place}: ids must be unique, and no study may be "
+                "in two splits"
+            )
         for key, what in (("study_id", "study"), ("subject_id", "patient")):
             name = entry.get(key)
             if name is None:
@@ -123,8 +125,10 @@ class AnnotatedReports:
                 raise _Fault(f"{key} {name!r:.40} is neither a number nor a text")
             split_before, before = self._first.setdefault((key, str(name)), (split, place))
             if split_before != split:
-                raise _Fault(f"{what} {shown(str(name))} stands at {before} and at {place}: a {what} belongs to one "
-                             f"split (compared by {key})")  # fmt: skip
+                raise _Fault(
+                    f"{what} {shown(str(name))} stands at {before} and at {place}: a {what} belongs to one "
+                    f"split (compared by {key})"
+                )
 
 
 class _Fault(ValueError):

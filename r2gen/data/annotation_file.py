@@ -40,8 +40,10 @@ def _parsed(file: Path) -> Any:
     try:
         size = file.stat().st_size
         if size > MAX_BYTES:
-            raise UserError(f"{file} has {size / 2**30:.1f} GiB, an annotation at most {MAX_BYTES / 2**30:.0f}: "
-                            "is this the right file? set data.annotation")  # fmt: skip
+            raise UserError(
+                f"{file} has {size / 2**30:.1f} GiB, an annotation at most {MAX_BYTES / 2**30:.0f}: "
+                "is this the right file? set data.annotation"
+            )
         raw = file.read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -51,8 +53,10 @@ def _parsed(file: Path) -> Any:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         hint = " (it looks like UTF-16)" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise UserError(f"{file}, line {line}, byte {error.start + 1} of the file: 0x{raw[error.start]:02x} is no "
-                        f"UTF-8{hint}: save the file as UTF-8") from error  # fmt: skip
+        raise UserError(
+            f"{file}, line {line}, byte {error.start + 1} of the file: 0x{raw[error.start]:02x} is no "
+            f"UTF-8{hint}: save the file as UTF-8"
+        ) from error
     except json.JSONDecodeError as error:
         raise UserError(f"{file} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:

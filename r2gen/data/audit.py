@@ -140,12 +140,14 @@ def of_reports(studies: Sequence[Study], known: Counter[str], vocabulary: set[st
     lengths = sorted(len(text.split()) for text in texts)
     twentieths = quantiles(lengths, n=20, method="inclusive") if len(lengths) > 1 else lengths * 19
     return Reports(
-        studies=len(texts), distinct=len(own), most_common=max(own.values()),
+        studies=len(texts),
+        distinct=len(own),
+        most_common=max(own.values()),
         in_training=sum(known[text] > 1 if train else text in known for text in texts),
         words={"5 %": twentieths[0], "median": twentieths[9], "95 %": twentieths[18], "longest": lengths[-1]},
         unknown_words=sum(words[word] for word in unknown) / max(1, words.total()) if vocabulary else None,
         unknown_different=len(unknown) / max(1, len(words)) if vocabulary else None,
-    )  # fmt: skip
+    )
 
 
 def of_films(studies: Sequence[Study], found: Sequence[Film], seen: set[str]) -> Films:
@@ -153,14 +155,17 @@ def of_films(studies: Sequence[Study], found: Sequence[Film], seen: set[str]) ->
     digests = Counter(film.digest for film in found)
     views = Counter(len(study.views) for study in studies)
     return Films(
-        films=sum(count * number for count, number in views.items()), looked_at=len(found),
+        films=sum(count * number for count, number in views.items()),
+        looked_at=len(found),
         views={str(count): views[count] for count in sorted(views)},
-        shortest_px=min(min(film.sides_px) for film in found), longest_px=max(max(film.sides_px) for film in found),
-        gray_mean=fmean(film.mean for film in found), gray_deviation=pstdev(film.mean for film in found),
+        shortest_px=min(min(film.sides_px) for film in found),
+        longest_px=max(max(film.sides_px) for film in found),
+        gray_mean=fmean(film.mean for film in found),
+        gray_deviation=pstdev(film.mean for film in found),
         blank=sum(film.brightest < DARK for film in found),
         same=sum(count for count in digests.values() if count > 1),
         in_training=sum(film.digest in seen for film in found),
-    )  # fmt: skip
+    )
 
 
 def look_at(data: ReportData, views: Sequence[str], *, title: str) -> list[Film]:
@@ -210,12 +215,14 @@ _REPORT_ROWS: tuple[tuple[str, Any], ...] = (
     ("different reports", lambda one: f"{one['distinct']:,}"),
     ("the most frequent report, times", lambda one: f"{one['most_common']:,}"),
     ("reports that stand in training (again)", lambda one: _share(one["in_training"], one["studies"])),
-    ("words a report: median (5 to 95 %)",
-     lambda one: f"{one['words']['median']:.0f} ({one['words']['5 %']:.0f} to {one['words']['95 %']:.0f})"),
+    (
+        "words a report: median (5 to 95 %)",
+        lambda one: f"{one['words']['median']:.0f} ({one['words']['5 %']:.0f} to {one['words']['95 %']:.0f})",
+    ),
     ("words of the longest", lambda one: f"{one['words']['longest']:,}"),
     ("words unknown to training", lambda one: _percent(one["unknown_words"], 2)),
     ("different words unknown to training", lambda one: _percent(one["unknown_different"], 1)),
-)  # fmt: skip
+)
 _FILM_ROWS: tuple[tuple[str, Any], ...] = (
     ("films", lambda one: f"{one['films']:,}"),
     ("films of a study: studies", lambda one: ", ".join(f"{views}: {n:,}" for views, n in one["views"].items())),

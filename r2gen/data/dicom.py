@@ -47,8 +47,9 @@ def read_dicom(path: Path) -> Image.Image:
 
     try:
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
-            raise NoFilm("it is deflated as a whole, and nothing says how far that swells: write it without (dcmconv "
-                         "+te)")  # fmt: skip
+            raise NoFilm(
+                "it is deflated as a whole, and nothing says how far that swells: write it without (dcmconv +te)"
+            )
         return _film(pydicom.dcmread(path))
     except InvalidDicomError as error:
         raise UserError(f"film {path} is no DICOM file: the mark DICM is missing at byte 128") from error
@@ -58,8 +59,10 @@ def read_dicom(path: Path) -> Image.Image:
         raise
     except Exception as error:  # whatever pydicom, or the decoder it chose, meets in the file
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"film {path} cannot be decoded ({type(error).__name__}: {reason}): it is broken, or not "
-                        "written as its tags say") from error  # fmt: skip
+        raise UserError(
+            f"film {path} cannot be decoded ({type(error).__name__}: {reason}): it is broken, or not "
+            "written as its tags say"
+        ) from error
 
 
 def require_pydicom(path: Path) -> None:
@@ -129,9 +132,10 @@ def _pixels(dataset: "Dataset") -> npt.NDArray[Any]:
         return pixel_array(dataset)
     except (RuntimeError, NotImplementedError) as error:
         if syntax.is_compressed and "missing dependencies" in str(error):
-            raise NoFilm(f"its pixels are compressed as {syntax.name}, which needs a decoder: {INSTALL} brings JPEG "
-                         "2000; for others install python-gdcm, or decompress the file (dcmdjpeg, gdcmconv --raw)"
-                         ) from error  # fmt: skip
+            raise NoFilm(
+                f"its pixels are compressed as {syntax.name}, which needs a decoder: {INSTALL} brings JPEG "
+                "2000; for others install python-gdcm, or decompress the file (dcmdjpeg, gdcmconv --raw)"
+            ) from error
         raise
 
 
@@ -158,8 +162,10 @@ def _as_shown(values: Floats, dataset: "Dataset", *, low: float, high: float) ->
     if center is not None and width is not None:
         return _windowed(values, center=center, width=width, function=str(dataset.get("VOILUTFunction") or "LINEAR"))
     if values.min() < low or values.max() > high:
-        raise NoFilm(f"its values run from {values.min():.0f} to {values.max():.0f}, BitsStored={dataset.BitsStored} "
-                     f"allows {low:.0f} to {high:.0f}, and there is no window: correct the tag")  # fmt: skip
+        raise NoFilm(
+            f"its values run from {values.min():.0f} to {values.max():.0f}, BitsStored={dataset.BitsStored} "
+            f"allows {low:.0f} to {high:.0f}, and there is no window: correct the tag"
+        )
     return (values - low) / (high - low)
 
 
@@ -185,8 +191,11 @@ def _table(item: "Dataset", *, signed: bool) -> tuple[Floats, int, float]:
     if signed and first >= 2**15:
         first -= 2**16  # the descriptor is read as unsigned where its type is ambiguous
     data = item.LUTData
-    table = (np.frombuffer(data, np.uint8 if len(data) == entries else "<u2") if isinstance(data, bytes)
-             else np.atleast_1d(np.asarray(data)))  # fmt: skip
+    table = (
+        np.frombuffer(data, np.uint8 if len(data) == entries else "<u2")
+        if isinstance(data, bytes)
+        else np.atleast_1d(np.asarray(data))
+    )
     if not 8 <= bits <= 16 or len(table) < entries:
         raise NoFilm(f"its lookup table has {len(table)} entries of {bits} bits, its descriptor says {entries}")
     return table[:entries].astype(np.float64), first, 2.0**bits - 1

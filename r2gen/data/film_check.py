@@ -26,8 +26,9 @@ _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
 Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
 
 
-def check_films(films: Mapping[str, str], images: Path, *, annotation: Path, decode: bool,
-                gray_bits: int | None = None) -> None:  # fmt: skip
+def check_films(
+    films: Mapping[str, str], images: Path, *, annotation: Path, decode: bool, gray_bits: int | None = None
+) -> None:
     """Raise UserError naming the first five films that cannot be used, and their number.
 
     `films` maps each film to the entry that names it. Always: it exists, lies below `images` (also where it is a link),
@@ -54,15 +55,20 @@ def check_films(films: Mapping[str, str], images: Path, *, annotation: Path, dec
             good[view] = stamp
     if decode:
         _write_cache(images, gray_bits, {**known, **good})
-        print(f"{len(good):,} films can be decoded, {len(faults):,} cannot ({time.monotonic() - began:.1f} s)",
-              flush=True)  # fmt: skip
-    advice = (f"\nfilms are read below {images}: set data.images to the folder that image_path starts from"
-              if faults and not good else "")  # fmt: skip
+        print(
+            f"{len(good):,} films can be decoded, {len(faults):,} cannot ({time.monotonic() - began:.1f} s)", flush=True
+        )
+    advice = (
+        f"\nfilms are read below {images}: set data.images to the folder that image_path starts from"
+        if faults and not good
+        else ""
+    )
     refuse(f"{annotation}: {len(faults):,} of {len(films):,} films cannot be used", faults, advice=advice)
 
 
-def _in_threads(look: Callable[[str], tuple[str, Stamp | None, str | None]], views: Sequence[str],
-                title: str) -> Iterator[tuple[str, Stamp | None, str | None]]:  # fmt: skip
+def _in_threads(
+    look: Callable[[str], tuple[str, Stamp | None, str | None]], views: Sequence[str], title: str
+) -> Iterator[tuple[str, Stamp | None, str | None]]:
     """Each film looked at, in order, with a bar on a terminal once it takes longer than a second."""
     pool = ThreadPoolExecutor(_THREADS)
     parts = [views[start : start + _AT_ONCE] for start in range(0, len(views), _AT_ONCE)]

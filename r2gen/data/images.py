@@ -14,8 +14,20 @@ from r2gen.errors import UserError
 # What Pillow may open: the formats films come in. Others (EPS, say) start programs or readers no film needs.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 # What Pillow raises on bad bytes.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError,
-          OverflowError, MemoryError, Image.DecompressionBombError)  # fmt: skip
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    Image.DecompressionBombError,
+)
 _DRAFT_MARGIN = 2  # a JPEG is decoded at no less than twice the size wanted, so that resizing still smooths it
 _TWELVE_BIT_WHITE = 4095
 
@@ -46,8 +58,9 @@ def decode_film(path: Path, *, at_least_px: int | None, gray_bits: int | None) -
     except FileNotFoundError as error:
         raise UserError(f"film {path} does not exist") from error
     except BROKEN as error:
-        raise UserError(f"film {path} cannot be read ({_said(error)}): it is broken, or no PNG, JPEG, TIFF or "
-                        "DICOM") from error  # fmt: skip
+        raise UserError(
+            f"film {path} cannot be read ({_said(error)}): it is broken, or no PNG, JPEG, TIFF or DICOM"
+        ) from error
 
 
 def open_image(file: IO[bytes]) -> Image.Image:

@@ -78,8 +78,15 @@ class MicroBatches(Sampler[list[int]]):
 
 def training_loader(row: Row, batches: MicroBatches, *, workers: int, pin: bool) -> DataLoader[Batch]:
     # torch types a loader by its data set, not by what collate_fn makes
-    return DataLoader(row, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=pin,  # type: ignore[arg-type]
-                      worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None)  # fmt: skip
+    return DataLoader(
+        row,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin,  # type: ignore[arg-type]
+        worker_init_fn=_quiet_worker,
+        prefetch_factor=4 if workers else None,
+    )
 
 
 def evaluation_loader(
@@ -88,8 +95,15 @@ def evaluation_loader(
     """Every study once, in order; of the batches number rank::world, so that a batch is the same on any rank count."""
     starts = range(0, len(dataset), batch_size)[rank::world]
     batches = [list(range(start, min(start + batch_size, len(dataset)))) for start in starts]
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=pin,  # type: ignore[arg-type]
-                      worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None)  # fmt: skip
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin,  # type: ignore[arg-type]
+        worker_init_fn=_quiet_worker,
+        prefetch_factor=4 if workers else None,
+    )
 
 
 def _quiet_worker(_: int) -> None:

@@ -50,8 +50,17 @@ class Prepared:
     reports_sha256: str
 
 
-def prepare(*, root: Path, reports: Path, images: str, annotation: Path, policy: Policy, code: Mapping[str, Any],
-            date: str, fresh: bool) -> str:  # fmt: skip
+def prepare(
+    *,
+    root: Path,
+    reports: Path,
+    images: str,
+    annotation: Path,
+    policy: Policy,
+    code: Mapping[str, Any],
+    date: str,
+    fresh: bool,
+) -> str:
     """Write `annotation`, and beside it <name>.provenance.json; gives the table of counts to print.
 
     The annotation depends on the data and the policy alone; date and code revision stand in the other file. Raises
@@ -69,18 +78,26 @@ def prepare(*, root: Path, reports: Path, images: str, annotation: Path, policy:
         raise UserError(f"{root}: no study is left\n{described(prepared.counts)}")
     text = json.dumps(prepared.splits, ensure_ascii=False, indent=0) + "\n"
     facts = {
-        "made_by": "python run.py task=prepare data=mimic_cxr", "date": date, "code": dict(code),
-        "policy": vars(policy), "root": str(root), "reports": str(reports), "images": images, "counts": prepared.counts,
+        "made_by": "python run.py task=prepare data=mimic_cxr",
+        "date": date,
+        "code": dict(code),
+        "policy": vars(policy),
+        "root": str(root),
+        "reports": str(reports),
+        "images": images,
+        "counts": prepared.counts,
         "sources_sha256": {**tables, "reports": prepared.reports_sha256},
         "annotation_sha256": hashlib.sha256(text.encode()).hexdigest(),
-    }  # fmt: skip
+    }
     for file, content in ((annotation, text), (provenance, json.dumps(facts, indent=1) + "\n")):
         try:
             write_whole(file, content)
             file.chmod(0o600)  # patient text
         except OSError as error:
-            raise UserError(f"{file} cannot be written ({error.strerror}): set data.annotation to a file elsewhere, by "
-                            "its absolute path") from error  # fmt: skip
+            raise UserError(
+                f"{file} cannot be written ({error.strerror}): set data.annotation to a file elsewhere, by "
+                "its absolute path"
+            ) from error
     return f"{described(prepared.counts)}\n{annotation} (policy, sources and counts in {provenance.name})"
 
 
@@ -116,14 +133,19 @@ def studies_of(films: Mapping[str, list[Film]], *, folder: Path, reports: Path, 
         kept_views.update(film.view or "(none)" for film, _ in there)
         splits[first.split] += _entries(study, there, parts=parts, report=report, policy=policy)
     if not policy.partial:
-        refuse(f"files named in the tables are missing under {folder} or {reports}", missing,
-               advice="\nprepare.partial=true leaves out what is not on disk")  # fmt: skip
+        refuse(
+            f"files named in the tables are missing under {folder} or {reports}",
+            missing,
+            advice="\nprepare.partial=true leaves out what is not on disk",
+        )
     counts = {
-        "studies_read": {split: read[split] for split in SPLITS}, "dropped": dict(sorted(dropped.items())),
+        "studies_read": {split: read[split] for split in SPLITS},
+        "dropped": dict(sorted(dropped.items())),
         "studies_kept": kept,
         "entries": {split: len(entries) for split, entries in splits.items()},
-        "films_by_view": dict(sorted(kept_views.items())), "files_missing": len(missing),
-    }  # fmt: skip
+        "films_by_view": dict(sorted(kept_views.items())),
+        "files_missing": len(missing),
+    }
     return Prepared(splits=splits, counts=counts, reports_sha256=digest.hexdigest())
 
 
@@ -150,8 +172,9 @@ def choose(parts: Mapping[str, str], policy: Policy) -> tuple[str | None, str]:
     return findings, ""
 
 
-def _entries(study: str, films: list[tuple[Film, str]], *, parts: Mapping[str, str], report: str,
-             policy: Policy) -> Iterator[dict[str, Any]]:  # fmt: skip
+def _entries(
+    study: str, films: list[tuple[Film, str]], *, parts: Mapping[str, str], report: str, policy: Policy
+) -> Iterator[dict[str, Any]]:
     """One entry a study; or one a film, with its dicom_id as id, as in R2Gen's annotation."""
     first = films[0][0]
     context = parts.get("indication") or parts.get("history")
@@ -162,8 +185,12 @@ def _entries(study: str, films: list[tuple[Film, str]], *, parts: Mapping[str, s
         for film, path in films:
             yield {"id": film.dicom_id, **common, "image_path": [path], "views": [film.view]}
     else:
-        yield {"id": f"s{study}", **common, "image_path": [path for _, path in films],
-               "views": [film.view for film, _ in films]}  # fmt: skip
+        yield {
+            "id": f"s{study}",
+            **common,
+            "image_path": [path for _, path in films],
+            "views": [film.view for film, _ in films],
+        }
 
 
 def _film_path(folder: Path, film: Film) -> str | None:
@@ -188,5 +215,11 @@ def described(counts: Mapping[str, Any]) -> str:
     def line(title: str, numbers: Mapping[str, int]) -> str:
         return f"{title:<14} " + (", ".join(f"{name} {number:,}" for name, number in numbers.items()) or "none")
 
-    return "\n".join((line("studies read", counts["studies_read"]), line("dropped", counts["dropped"]),
-                      line("entries", counts["entries"]), line("films by view", counts["films_by_view"])))  # fmt: skip
+    return "\n".join(
+        (
+            line("studies read", counts["studies_read"]),
+            line("dropped", counts["dropped"]),
+            line("entries", counts["entries"]),
+            line("films by view", counts["films_by_view"]),
+        )
+    )

@@ -51,8 +51,13 @@ def films_of(root: Path) -> tuple[dict[str, list[Film]], dict[str, str]]:
     seen, faults = set[str](), list[str]()
     for number, (dicom_id, study_id, subject_id, split) in splits:
         where = f"line {number}"
-        if not (_ID.fullmatch(dicom_id) and study_id.isascii() and study_id.isdigit() and subject_id.isascii()
-                and subject_id.isdigit()):  # fmt: skip
+        if not (
+            _ID.fullmatch(dicom_id)
+            and study_id.isascii()
+            and study_id.isdigit()
+            and subject_id.isascii()
+            and subject_id.isdigit()
+        ):
             faults.append(f"{where}: {dicom_id!r:.60}, {study_id!r:.20}, {subject_id!r:.20} are no ids")
         elif split not in _OUR_SPLIT:
             faults.append(f"{where}: split {split!r:.20} is none of {', '.join(_OUR_SPLIT)}")

@@ -34,8 +34,12 @@ class Phantom:
             raise UserError(f"data.size_px={size_px}: a phantom film needs at least 32 pixels")
         if train_studies == 0:
             raise UserError("data.train_studies=0: there is nothing to learn from; give at least 1")
-        for name, number in (("seed", seed), ("train_studies", train_studies), ("val_studies", val_studies),
-                             ("test_studies", test_studies)):  # fmt: skip
+        for name, number in (
+            ("seed", seed),
+            ("train_studies", train_studies),
+            ("val_studies", val_studies),
+            ("test_studies", test_studies),
+        ):
             if number < 0:
                 raise UserError(f"data.{name}={number} must not be negative")
             if number > MOST_STUDIES and name != "seed":

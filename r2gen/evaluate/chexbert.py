@@ -24,13 +24,27 @@ from r2gen.provenance import files_hash
 
 # Of the checkpoint's heads, in order.
 HEADS = (
-    "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia",
-    "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices", NO_FINDING,
-)  # fmt: skip
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+    NO_FINDING,
+)
 CLASSES = (None, Status.POSITIVE, Status.NEGATIVE, Status.UNCERTAIN)
-HOW = ("metrics.chexbert.path is null: get chexbert.pth (on the Hugging Face hub in StanfordAIMI/RRG_scorers) and the "
-       "config.json and vocab.txt of bert-base-uncased, and give metrics.chexbert.path=FILE "
-       "metrics.chexbert.bert=FOLDER")  # fmt: skip
+HOW = (
+    "metrics.chexbert.path is null: get chexbert.pth (on the Hugging Face hub in StanfordAIMI/RRG_scorers) and the "
+    "config.json and vocab.txt of bert-base-uncased, and give metrics.chexbert.path=FILE "
+    "metrics.chexbert.bert=FOLDER"
+)
 _BUFFER = "bert.embeddings.position_ids"  # in checkpoints of some versions of transformers; no weight
 _MOST_KNOWN = 200_000
 
@@ -52,14 +66,20 @@ class CheXbert:
     findings: tuple[str, ...] = OBSERVATIONS
 
     def __init__(
-        self, *, path: str | None = None, bert: str | None = None, batch_size: int = 32,
+        self,
+        *,
+        path: str | None = None,
+        bert: str | None = None,
+        batch_size: int = 32,
         uncertain: Literal["positive", "negative", "ignore"] = "positive",
-    ) -> None:  # fmt: skip
+    ) -> None:
         if batch_size < 1:
             raise UserError(f"metrics.chexbert.batch_size={batch_size} must be more than 0")
         if path is not None and bert is None:
-            raise UserError("metrics.chexbert.path needs metrics.chexbert.bert=FOLDER, with the config.json and "
-                            "vocab.txt of bert-base-uncased")  # fmt: skip
+            raise UserError(
+                "metrics.chexbert.path needs metrics.chexbert.bert=FOLDER, with the config.json and "
+                "vocab.txt of bert-base-uncased"
+            )
         self.uncertain = uncertain
         self._labeler = None if path is None or bert is None else Labeler(Path(path), Path(bert), batch_size=batch_size)
 
@@ -67,9 +87,11 @@ class CheXbert:
         check_texts(self.name, references, reports)
         labeler = self._available()
         signed = signature(
-            implementation="r2gen-chexbert", version=f"1, transformers-{transformers.__version__}",
-            tokenizer=f"wordpiece-{labeler.vocabulary_hash}", case="lower",
-        )  # fmt: skip
+            implementation="r2gen-chexbert",
+            version=f"1, transformers-{transformers.__version__}",
+            tokenizer=f"wordpiece-{labeler.vocabulary_hash}",
+            case="lower",
+        )
         signed |= {"model": labeler.model_hash, "truncation": f"{labeler.most_tokens} tokens"}
         return finding_scores(self, references, reports, signature=signed | {"uncertain": self.uncertain})
 
@@ -98,8 +120,9 @@ class Labeler:
             raise UserError(f"metrics.chexbert.path={checkpoint} is no file: give chexbert.pth")
         for file in (bert / "config.json", bert / "vocab.txt"):
             if not file.is_file():
-                raise UserError(f"metrics.chexbert.bert={bert}: there is no {file.name} in it: give the folder of "
-                                "bert-base-uncased")  # fmt: skip
+                raise UserError(
+                    f"metrics.chexbert.bert={bert}: there is no {file.name} in it: give the folder of bert-base-uncased"
+                )
         config = BertConfig.from_pretrained(bert)
         self.most_tokens: int = config.max_position_embeddings
         self.model_hash = files_hash(checkpoint)

@@ -54,11 +54,29 @@ class Evaluation:
     """
 
     def __init__(
-        self, *, run_dir: Path, data: ReportData, datasets: Mapping[str, StudyDataset], metrics: Mapping[str, Metric],
-        decoding: Decoding, profile: str, metrics_file: Path, recipe: Signature, data_hash: str, code: str | None,
-        quant: str, batch_size: int, workers: int, best: Mapping[str, float], page_studies: int, nearest_most: int,
-        device: torch.device, stop: StopRequest, cut: ReferenceCut | None = None, original: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        run_dir: Path,
+        data: ReportData,
+        datasets: Mapping[str, StudyDataset],
+        metrics: Mapping[str, Metric],
+        decoding: Decoding,
+        profile: str,
+        metrics_file: Path,
+        recipe: Signature,
+        data_hash: str,
+        code: str | None,
+        quant: str,
+        batch_size: int,
+        workers: int,
+        best: Mapping[str, float],
+        page_studies: int,
+        nearest_most: int,
+        device: torch.device,
+        stop: StopRequest,
+        cut: ReferenceCut | None = None,
+        original: Sequence[str] = (),
+    ) -> None:
         self.run_dir, self.data, self.datasets, self.metrics = run_dir, data, datasets, metrics
         self.decoding, self.profile, self.metrics_file = decoding, profile, metrics_file
         self.data_hash, self.recipe, self.code, self.quant = data_hash, recipe, code, quant
@@ -88,8 +106,13 @@ class Evaluation:
             found = self._score(predictions)
             cut = {"model": self._score(predictions, self.cut)} if self.cut else None
             scores = [cut["model"].corpus if cut else found.corpus]
-            self._write_metrics({"val": self._entry(len(predictions), {"model": found}, cut)}, checkpoint=checkpoint,
-                                scores=found, constant=None, skipped={})  # fmt: skip
+            self._write_metrics(
+                {"val": self._entry(len(predictions), {"model": found}, cut)},
+                checkpoint=checkpoint,
+                scores=found,
+                constant=None,
+                skipped={},
+            )
         return dist.first_of(scores)
 
     def evaluate(self, model: Scored, splits: Sequence[str], *, checkpoint: str) -> dict[str, Any]:
@@ -112,16 +135,17 @@ class Evaluation:
                 worded = wording_entry(reports["model"], _references(predictions, None), self._train_reports())
                 entries[split] = self._entry(len(predictions), systems, cut) | {"wording": worded, "likelihood": likely}
                 if nearest:
-                    entries[split]["nearest"] = {"compared": min(self.nearest_most, len(self.datasets["train"])),
-                                                 "train": len(self.datasets["train"])}  # fmt: skip
+                    entries[split]["nearest"] = {
+                        "compared": min(self.nearest_most, len(self.datasets["train"])),
+                        "train": len(self.datasets["train"]),
+                    }
                 scores = systems["model"]
                 entries[split] |= self._spread(predictions, reports, systems)
                 if cut:
                     entries[split]["truncated"] |= self._spread(predictions, reports, cut, self.cut)
         if not dist.is_first():
             return {}
-        return self._write_metrics(entries, checkpoint=checkpoint, scores=scores, constant=constant,
-                                   skipped=skipped)  # fmt: skip
+        return self._write_metrics(entries, checkpoint=checkpoint, scores=scores, constant=constant, skipped=skipped)
 
     def refresh_page(self) -> None:
         if dist.is_first():
@@ -154,21 +178,41 @@ class Evaluation:
         known = dist.first_of([known])
         if known is not None:
             return known
-        found = likelihood(model, self.datasets[split], batch_size=self.batch_size, workers=self.workers,
-                           device=self.device, stop=self.stop, title=f"{split}, references")  # fmt: skip
+        found = likelihood(
+            model,
+            self.datasets[split],
+            batch_size=self.batch_size,
+            workers=self.workers,
+            device=self.device,
+            stop=self.stop,
+            title=f"{split}, references",
+        )
         return found.entry()
 
     def _generate(self, model: Generator, dataset: StudyDataset, title: str) -> list[Prediction]:
-        return predict(model, dataset, self.decoding, batch_size=self.batch_size, workers=self.workers,
-                       device=self.device, stop=self.stop, title=title)  # fmt: skip
+        return predict(
+            model,
+            dataset,
+            self.decoding,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            device=self.device,
+            stop=self.stop,
+            title=title,
+        )
 
-    def _systems(self, predictions: Sequence[Prediction], reports: Mapping[str, Mapping[str, str]],
-                 cut: ReferenceCut | None = None) -> dict[str, Scores]:  # fmt: skip
+    def _systems(
+        self,
+        predictions: Sequence[Prediction],
+        reports: Mapping[str, Mapping[str, str]],
+        cut: ReferenceCut | None = None,
+    ) -> dict[str, Scores]:
         references = _references(predictions, cut)
         return {system: score_reports(self.metrics, references, given) for system, given in reports.items()}
 
-    def _null_rows(self, reports: Mapping[str, str], constant: str | None,
-                   nearest: Mapping[str, str]) -> dict[str, dict[str, str]]:  # fmt: skip
+    def _null_rows(
+        self, reports: Mapping[str, str], constant: str | None, nearest: Mapping[str, str]
+    ) -> dict[str, dict[str, str]]:
         """The reports of each null row that there can be, by the model's reports of the same studies."""
         rows = {}
         if constant is not None:
@@ -203,8 +247,9 @@ class Evaluation:
         try:
             found = nearest_studies(self.data, own, new, each=self.stop.leave_if_asked)
         except UserError as error:
-            raise UserError(f"{error} (the row \"nearest\" reads training films; evaluate.nearest_studies=0 leaves "
-                            "it out)") from error  # fmt: skip
+            raise UserError(
+                f'{error} (the row "nearest" reads training films; evaluate.nearest_studies=0 leaves it out)'
+            ) from error
         known |= joined(dist.gather(found))
         if dist.is_first():
             write_nearest(file, known, data_hash=self.data_hash, compared=len(train))
@@ -213,27 +258,38 @@ class Evaluation:
     def _score(self, predictions: Sequence[Prediction], cut: ReferenceCut | None = None) -> Scores:
         return score_reports(self.metrics, _references(predictions, cut), {one.id: one.report for one in predictions})
 
-    def _spread(self, predictions: Sequence[Prediction], reports: Mapping[str, Mapping[str, str]],
-                systems: Mapping[str, Scores], cut: ReferenceCut | None = None) -> dict[str, Any]:  # fmt: skip
+    def _spread(
+        self,
+        predictions: Sequence[Prediction],
+        reports: Mapping[str, Mapping[str, str]],
+        systems: Mapping[str, Scores],
+        cut: ReferenceCut | None = None,
+    ) -> dict[str, Any]:
         """`intervals` by system and score; `margins` of the model over the constant report by score, with their p."""
         references = _references(predictions, cut)
         sums = {name: sums_of_scores(self.metrics, references, reports[name], systems[name]) for name in systems}
-        intervals = {name: {score: asdict(found) for score, found in of_system.items()}
-                     for name, of_system in bootstrap_each(sums).items()}  # fmt: skip
+        intervals = {
+            name: {score: asdict(found) for score, found in of_system.items()}
+            for name, of_system in bootstrap_each(sums).items()
+        }
         margins = compare({name: sums[name] for name in ("constant", "model") if name in sums})
         return {
             "intervals": intervals,
-            "margins": {one.score: asdict(one.difference) | {"p": one.p, "within_noise": one.within_noise}
-                        for one in margins},
-        }  # fmt: skip
+            "margins": {
+                one.score: asdict(one.difference) | {"p": one.p, "within_noise": one.within_noise} for one in margins
+            },
+        }
 
     def _constant(self) -> str | None:
         """The training report that scores best when given to every validation study; None without validation."""
         train, val = self.datasets["train"].studies, self.datasets["val"].studies
         if not train or not val:
             return None
-        metrics = {name: metric for name, metric in self.metrics.items()
-                   if any(score in self.best for score in SCORES_OF.get(name, (name,)))}  # fmt: skip
+        metrics = {
+            name: metric
+            for name, metric in self.metrics.items()
+            if any(score in self.best for score in SCORES_OF.get(name, (name,)))
+        }
 
         def score(references: Mapping[str, str], reports: Mapping[str, str]) -> float:
             return self.selection(score_reports(metrics, references, reports).corpus)
@@ -255,8 +311,15 @@ class Evaluation:
         }
         return entry | {"truncated": truncated}
 
-    def _write_metrics(self, entries: Mapping[str, Any], *, checkpoint: str, scores: Scores, constant: str | None,
-                       skipped: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
+    def _write_metrics(
+        self,
+        entries: Mapping[str, Any],
+        *,
+        checkpoint: str,
+        scores: Scores,
+        constant: str | None,
+        skipped: Mapping[str, str],
+    ) -> dict[str, Any]:
         """Splits scored earlier in the same way stay beside those of now."""
         made_by = self._header(checkpoint)
         before = read_metrics(self.metrics_file)
@@ -264,14 +327,23 @@ class Evaluation:
         same = not entries or all(before.get(key) == value for key, value in alike.items())
         kept = {"splits": {}, "per_report": {}, "signatures": {}} | (before if same else {})
         metrics = {
-            "format": METRICS_FORMAT, "generation": self.profile, "checkpoint": checkpoint, "made_by": made_by,
-            "splits": kept["splits"] | {split: {key: value for key, value in entry.items() if key != "per_report"}
-                                        for split, entry in entries.items()},
-            "recipe": self.recipe, "signatures": kept["signatures"] | scores.signatures,
+            "format": METRICS_FORMAT,
+            "generation": self.profile,
+            "checkpoint": checkpoint,
+            "made_by": made_by,
+            "splits": kept["splits"]
+            | {
+                split: {key: value for key, value in entry.items() if key != "per_report"}
+                for split, entry in entries.items()
+            },
+            "recipe": self.recipe,
+            "signatures": kept["signatures"] | scores.signatures,
             "unavailable": scores.unavailable,
-            "constant_report": constant, "skipped": dict(skipped), "original_choices": list(self.original),
+            "constant_report": constant,
+            "skipped": dict(skipped),
+            "original_choices": list(self.original),
             "per_report": kept["per_report"] | {split: entry["per_report"] for split, entry in entries.items()},
-        }  # fmt: skip
+        }
         write_whole(self.metrics_file, json.dumps(metrics, indent=1) + "\n")
         return metrics
 
@@ -279,9 +351,15 @@ class Evaluation:
         return predictions_file(self.run_dir, split, self.profile)
 
     def _header(self, checkpoint: str) -> dict[str, Any]:
-        return {"checkpoint": checkpoint, "profile": self.profile, "generation": asdict(self.decoding),
-                "quant": self.quant, "batch_size": self.batch_size, "data_hash": self.data_hash,
-                "code": self.code}  # fmt: skip
+        return {
+            "checkpoint": checkpoint,
+            "profile": self.profile,
+            "generation": asdict(self.decoding),
+            "quant": self.quant,
+            "batch_size": self.batch_size,
+            "data_hash": self.data_hash,
+            "code": self.code,
+        }
 
 
 def _references(predictions: Sequence[Prediction], cut: ReferenceCut | None) -> dict[str, str]:

@@ -24,14 +24,22 @@ class Generator(Protocol):
 
 
 def predict(
-    model: Generator, dataset: StudyDataset, decoding: Decoding, *, batch_size: int, workers: int,
-    device: torch.device, stop: StopRequest | None = None, title: str = "generate",
-) -> list[Prediction]:  # fmt: skip
+    model: Generator,
+    dataset: StudyDataset,
+    decoding: Decoding,
+    *,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    stop: StopRequest | None = None,
+    title: str = "generate",
+) -> list[Prediction]:
     """One prediction a study, in the data set's order, on every rank. Raises Stopped when a signal asked for it."""
     model.eval()
     references = {study.id: study.report for study in dataset.studies}
-    loader = evaluation_loader(dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers,
-                               pin=device.type == "cuda")  # fmt: skip
+    loader = evaluation_loader(
+        dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers, pin=device.type == "cuda"
+    )
     found: list[Prediction] = []
     for batch in tqdm(loader, desc=title, unit="batch", disable=None if dist.is_first() else True, leave=False):
         if stop is not None:
@@ -39,8 +47,10 @@ def predict(
         began = time.monotonic()
         reports = model.generate(batch.to(device), decoding)
         seconds = round((time.monotonic() - began) / len(reports), 4)
-        found += [Prediction(study, one.text, references[study], len(one.ids), one.finish, seconds)
-                  for study, one in zip(batch.ids, reports, strict=True)]  # fmt: skip
+        found += [
+            Prediction(study, one.text, references[study], len(one.ids), one.finish, seconds)
+            for study, one in zip(batch.ids, reports, strict=True)
+        ]
     return merged([one for rank in dist.gather(found) for one in rank], [study.id for study in dataset.studies])
 
 

@@ -38,20 +38,32 @@ class Likelihood:
 
     def entry(self) -> dict[str, Any]:
         """The sums and what follows from them, for metrics.json. A perplexity too large for a number is null."""
-        per = {name: _exp(self.nats / count) for name, count in
-               (("token", self.tokens), ("character", self.characters), ("word", self.words))}  # fmt: skip
-        return asdict(self) | {f"perplexity_per_{name}": value for name, value in per.items()} | {
-            "bits_per_character": self.nats / math.log(2) / self.characters}  # fmt: skip
+        per = {
+            name: _exp(self.nats / count)
+            for name, count in (("token", self.tokens), ("character", self.characters), ("word", self.words))
+        }
+        return (
+            asdict(self)
+            | {f"perplexity_per_{name}": value for name, value in per.items()}
+            | {"bits_per_character": self.nats / math.log(2) / self.characters}
+        )
 
 
 def likelihood(
-    model: Teacher, dataset: StudyDataset, *, batch_size: int, workers: int, device: torch.device,
-    stop: StopRequest | None = None, title: str = "likelihood",
-) -> Likelihood:  # fmt: skip
+    model: Teacher,
+    dataset: StudyDataset,
+    *,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    stop: StopRequest | None = None,
+    title: str = "likelihood",
+) -> Likelihood:
     """Sums over every study of a split exactly once, over all ranks, the same on each. Raises Stopped."""
     model.eval()
-    loader = evaluation_loader(dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers,
-                               pin=device.type == "cuda")  # fmt: skip
+    loader = evaluation_loader(
+        dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers, pin=device.type == "cuda"
+    )
     found: list[tuple[str, float, int]] = []
     for batch in tqdm(loader, desc=title, unit="batch", disable=None if dist.is_first() else True, leave=False):
         if stop is not None:
@@ -64,10 +76,12 @@ def likelihood(
     texts = {study.id: study.report for study in dataset.studies}
     assert Counter(study for study, _, _ in found) == Counter(list(texts)), "studies scored more or less than once"
     return Likelihood(
-        nats=math.fsum(nats for _, nats, _ in found), tokens=sum(tokens for _, _, tokens in found),
-        characters=sum(map(len, texts.values())), words=sum(len(text.split()) for text in texts.values()),
+        nats=math.fsum(nats for _, nats, _ in found),
+        tokens=sum(tokens for _, _, tokens in found),
+        characters=sum(map(len, texts.values())),
+        words=sum(len(text.split()) for text in texts.values()),
         altered=sum(not model.keeps(text) for text in texts.values()),
-    )  # fmt: skip
+    )
 
 
 def _exp(nats: float) -> float | None:

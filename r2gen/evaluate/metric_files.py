@@ -21,6 +21,7 @@ def _there(metric: str, key: str, value: Any) -> Any:
         return value
     path = Path(str(value)).expanduser().absolute()
     if not path.exists():
-        raise UserError(f"metrics.{metric}.{key}={value} does not exist: give the weights' place, or leave {metric} "
-                        "out of metrics")  # fmt: skip
+        raise UserError(
+            f"metrics.{metric}.{key}={value} does not exist: give the weights' place, or leave {metric} out of metrics"
+        )
     return str(path)

@@ -35,9 +35,11 @@ class Match:
 
 
 def nearest_studies(
-    data: ReportData, train: Iterable[tuple[int, Study]], studies: Sequence[Study],
+    data: ReportData,
+    train: Iterable[tuple[int, Study]],
+    studies: Sequence[Study],
     each: Callable[[], None] = lambda: None,
-) -> dict[str, Match]:  # fmt: skip
+) -> dict[str, Match]:
     """The most alike of `train` (numbered, so that parts of the row can be joined) for each of `studies`.
 
     A film is 32 x 32 gray pixels less their mean, of length 1, so that neither brightness nor contrast counts. The

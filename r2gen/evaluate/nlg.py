@@ -103,9 +103,14 @@ def words(texts: Mapping[str, str], tokenizer: Literal["space", "ptb"]) -> Mappi
 
 
 def _scores(
-    metric: str, names: list[str], scorer: _Scorer, references: Mapping[str, str], reports: Mapping[str, str],
-    *, tokenizer: Literal["space", "ptb"],
-) -> Scores:  # fmt: skip
+    metric: str,
+    names: list[str],
+    scorer: _Scorer,
+    references: Mapping[str, str],
+    reports: Mapping[str, str],
+    *,
+    tokenizer: Literal["space", "ptb"],
+) -> Scores:
     check_texts(metric, references, reports)
     references, reports = words(references, tokenizer), words(reports, tokenizer)
     check_texts(metric, references, reports)  # to ptb a reference of punctuation alone has no word

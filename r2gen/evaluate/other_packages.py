@@ -85,8 +85,10 @@ class RougeScore:
         check_texts(self.name, references, reports)
         unread = [id for id, text in references.items() if not any(sign.isascii() and sign.isalnum() for sign in text)]
         if unread:
-            raise UserError(f"metrics=rouge_score: it reads letters a to z and digits, of which these references have "
-                            f"none: {named(unread)}; leave rouge_score out of metrics")  # fmt: skip
+            raise UserError(
+                f"metrics=rouge_score: it reads letters a to z and digits, of which these references have "
+                f"none: {named(unread)}; leave rouge_score out of metrics"
+            )
         found = {id: self._scorer.score(references[id], reports[id]) for id in references}
         per_report = {name: {id: found[id][kind].fmeasure for id in found} for kind, name in _ROUGE.items()}
         signed = signature(

@@ -37,8 +37,17 @@ def ptb_words(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _tokenized(texts: list[str]) -> list[str]:
-    command = [str(JAVA), *_JAVA_FLAGS, "-cp", str(_JAR), "edu.stanford.nlp.process.PTBTokenizer",
-               "-preserveLines", "-lowerCase", "-encoding", "utf-8"]  # fmt: skip
+    command = [
+        str(JAVA),
+        *_JAVA_FLAGS,
+        "-cp",
+        str(_JAR),
+        "edu.stanford.nlp.process.PTBTokenizer",
+        "-preserveLines",
+        "-lowerCase",
+        "-encoding",
+        "utf-8",
+    ]
     # Its own idea of a line's end is wider than "\n", and it stops reading at a NUL.
     lines = "\n".join(" ".join(text.replace("\0", " ").split()) for text in texts) + "\n"
     try:
@@ -48,6 +57,8 @@ def _tokenized(texts: list[str]) -> list[str]:
     answers = done.stdout.decode("utf-8", "replace").split("\n")[:-1]
     if done.returncode or len(answers) != len(texts):
         told = " ".join(done.stderr.decode("utf-8", "replace").split())
-        raise UserError(f"tokenizer=ptb: Java ended with status {done.returncode} and gave {len(answers):,} lines for "
-                        f'{len(texts):,} texts; it wrote "{told:.300}": use tokenizer=space')  # fmt: skip
+        raise UserError(
+            f"tokenizer=ptb: Java ended with status {done.returncode} and gave {len(answers):,} lines for "
+            f'{len(texts):,} texts; it wrote "{told:.300}": use tokenizer=space'
+        )
     return [" ".join(word for word in answer.split() if word not in PUNCTUATIONS) for answer in answers]

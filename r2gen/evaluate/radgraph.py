@@ -19,9 +19,11 @@ from r2gen.evaluate.scores import Scores, UnavailableError
 from r2gen.evaluate.scoring import check_texts, signature
 from r2gen.provenance import files_hash
 
-NO_WEIGHTS = ("metrics.radgraph.path is null: get radgraph-xl.tar.gz (on the Hugging Face hub in "
-              "StanfordAIMI/RRG_scorers), unpack it, and give metrics.radgraph.path=FOLDER and metrics.radgraph.bert="
-              "FOLDER of the encoder that its config.json names (config.json and the tokenizer's files)")  # fmt: skip
+NO_WEIGHTS = (
+    "metrics.radgraph.path is null: get radgraph-xl.tar.gz (on the Hugging Face hub in "
+    "StanfordAIMI/RRG_scorers), unpack it, and give metrics.radgraph.path=FOLDER and metrics.radgraph.bert="
+    "FOLDER of the encoder that its config.json names (config.json and the tokenizer's files)"
+)
 NO_PACKAGE = "the package radgraph is missing: pip install -c constraints.txt -e '.[radgraph]'"
 FILES = ("config.json", "vocabulary", "weights.th")
 _MOST_KNOWN = 200_000
@@ -43,20 +45,26 @@ class RadGraphF1:
     higher_is_better = True
 
     def __init__(
-        self, *, path: str | None = None, bert: str | None = None,
+        self,
+        *,
+        path: str | None = None,
+        bert: str | None = None,
         model: Literal["radgraph", "radgraph-xl", "modern-radgraph-xl"] = "radgraph-xl",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.model = model
         self._why, self._read = NO_WEIGHTS, None
         if path is None:
             return
         if bert is None:
-            raise UserError("metrics.radgraph.path needs metrics.radgraph.bert=FOLDER, with the config.json and the "
-                            "tokenizer's files of the encoder that its config.json names")  # fmt: skip
+            raise UserError(
+                "metrics.radgraph.path needs metrics.radgraph.bert=FOLDER, with the config.json and the "
+                "tokenizer's files of the encoder that its config.json names"
+            )
         lacks = [name for name in FILES if not (Path(path) / name).exists()]
         if lacks:
-            raise UserError(f"metrics.radgraph.path={path}: there is no {', '.join(lacks)} in it: give the unpacked "
-                            "archive")  # fmt: skip
+            raise UserError(
+                f"metrics.radgraph.path={path}: there is no {', '.join(lacks)} in it: give the unpacked archive"
+            )
         self._weights_hash = files_hash(Path(path) / "weights.th")
         try:
             self._read = _reader(Path(path), Path(bert), model)
@@ -136,8 +144,10 @@ def _reader(path: Path, bert: Path, model: str) -> Callable[[list[str]], dict[st
             (staged / name).symlink_to((path / name).absolute())
         try:
             config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-            for place in (config["dataset_reader"]["token_indexers"]["bert"],
-                          config["model"]["embedder"]["token_embedders"]["bert"]):  # fmt: skip
+            for place in (
+                config["dataset_reader"]["token_indexers"]["bert"],
+                config["model"]["embedder"]["token_embedders"]["bert"],
+            ):
                 place["model_name"] = str(bert.absolute())
             (staged / "config.json").write_text(json.dumps(config), encoding="utf-8")
             read = RadGraph(model_type=model, model_cache_dir=folder)
@@ -162,8 +172,10 @@ def _mend(cached_transformers: Any) -> None:
         if not hasattr(tokenizer, "encode_plus"):
             tokenizer.encode_plus = tokenizer.__call__
             tokenizer.build_inputs_with_special_tokens = lambda ids: [
-                tokenizer.cls_token_id, *ids, tokenizer.sep_token_id,
-            ]  # fmt: skip
+                tokenizer.cls_token_id,
+                *ids,
+                tokenizer.sep_token_id,
+            ]
         return tokenizer
 
     cached_transformers.get_tokenizer = get_tokenizer

@@ -30,10 +30,13 @@ def joined_scores(scores: Scores, more: Scores, *, metric: str) -> Scores:
     if twice:
         raise UserError(f"metrics: {metric} gives {named(twice)}, which another metric has given: select one of them")
     return Scores(
-        corpus=scores.corpus | more.corpus, per_report=scores.per_report | more.per_report,
-        details=scores.details | more.details, sums=scores.sums | more.sums,
-        signatures=scores.signatures | more.signatures, unavailable=scores.unavailable | more.unavailable,
-    )  # fmt: skip
+        corpus=scores.corpus | more.corpus,
+        per_report=scores.per_report | more.per_report,
+        details=scores.details | more.details,
+        sums=scores.sums | more.sums,
+        signatures=scores.signatures | more.signatures,
+        unavailable=scores.unavailable | more.unavailable,
+    )
 
 
 def check_texts(metric: str, references: Mapping[str, str], reports: Mapping[str, str]) -> None:

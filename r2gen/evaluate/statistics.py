@@ -88,13 +88,21 @@ def compare(systems: Mapping[str, Sequence[StudySums]], *, seed: int = 0, resamp
         return []
     _same_ids(scores)
     sums_SK = _beside(scores)
-    drawn = iter(zip(_split(_resampled(sums_SK, seed, resamples), scores),
-                     _split(_taken(sums_SK, seed, resamples), scores), strict=True))  # fmt: skip
+    drawn = iter(
+        zip(
+            _split(_resampled(sums_SK, seed, resamples), scores),
+            _split(_taken(sums_SK, seed, resamples), scores),
+            strict=True,
+        )
+    )
     known = {name: {one.names: _Drawn(one, *next(drawn)) for one in of_system} for name, of_system in systems.items()}
-    pairs = [replace(one, first=first, second=second)
-             for first, second in combinations(systems, 2)
-             for names in known[first] if names in known[second]
-             for one in _pairs(known[first][names], known[second][names])]  # fmt: skip
+    pairs = [
+        replace(one, first=first, second=second)
+        for first, second in combinations(systems, 2)
+        for names in known[first]
+        if names in known[second]
+        for one in _pairs(known[first][names], known[second][names])
+    ]
     corrected = {}
     for score in dict.fromkeys(one.score for one in pairs):
         of_score = [one for one in pairs if one.score == score]
@@ -144,8 +152,9 @@ class _Drawn:
 def _pairs(one: _Drawn, other: _Drawn) -> Iterator[Pair]:
     """The differences of two systems, which are not named yet, in each score that both have a value in."""
     moved_RK = other.taken_RK - one.taken_RK
-    swapped = [drawn.sums.values(drawn.sums.sums.sum(axis=0) + sign * moved_RK)
-               for drawn, sign in ((one, 1), (other, -1))]  # fmt: skip
+    swapped = [
+        drawn.sums.values(drawn.sums.sums.sum(axis=0) + sign * moved_RK) for drawn, sign in ((one, 1), (other, -1))
+    ]
     swapped_RN = swapped[1] - swapped[0]
     for column, score in enumerate(one.sums.names):
         difference = other.all_N[column] - one.all_N[column]
@@ -188,10 +197,12 @@ def _resampled(sums_SK: Floats, seed: int, resamples: int) -> Floats:
 def _taken(sums_SK: Floats, seed: int, resamples: int) -> Floats:
     """The sums of the studies that each of R swaps takes, every study with a chance of one half: [R, K]."""
     draw = np.random.default_rng([seed, 1])
-    return np.concatenate([
-        draw.integers(2, size=(rows, len(sums_SK)), dtype=np.int8).astype(np.float64) @ sums_SK
-        for rows in _portions(resamples, len(sums_SK))
-    ])  # fmt: skip
+    return np.concatenate(
+        [
+            draw.integers(2, size=(rows, len(sums_SK)), dtype=np.int8).astype(np.float64) @ sums_SK
+            for rows in _portions(resamples, len(sums_SK))
+        ]
+    )
 
 
 def _portions(resamples: int, studies: int) -> Iterator[int]:

@@ -143,15 +143,17 @@ def phantom_finding_sums(
     counts = metric.count(references, reports)
     ids = tuple(sorted(counts))
     names = ("findings_precision", "findings_recall", "findings_f1")
-    return StudySums(names=names, ids=ids, sums=np.array([counts[id] for id in ids], dtype=np.float64),
-                     values=_phantom_findings)  # fmt: skip
+    return StudySums(
+        names=names, ids=ids, sums=np.array([counts[id] for id in ids], dtype=np.float64), values=_phantom_findings
+    )
 
 
 def meteor_sums(statistics: Mapping[str, Sequence[float]]) -> StudySums:
     """METEOR, the corpus value of the jar. Sums: its statistics of each study."""
     ids = tuple(sorted(statistics))
-    return StudySums(names=("meteor",), ids=ids, sums=np.array([statistics[id] for id in ids], dtype=np.float64),
-                     values=_meteor)  # fmt: skip
+    return StudySums(
+        names=("meteor",), ids=ids, sums=np.array([statistics[id] for id in ids], dtype=np.float64), values=_meteor
+    )
 
 
 def mean_sums(name: str, per_report: Mapping[str, float], *, ids: Sequence[str] | Mapping[str, str]) -> StudySums:

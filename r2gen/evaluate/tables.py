@@ -76,8 +76,11 @@ def interval_lines(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     `found` is a split's `intervals` in metrics.json: by system and score, the fields of an Interval.
     """
     of_model = found.get("model", {})
-    told = [f"{score} {of_model[score]['low']:.3f} to {of_model[score]['high']:.3f}" for score in shown_scores(of_model)
-            if of_model[score]["low"] is not None]  # fmt: skip
+    told = [
+        f"{score} {of_model[score]['low']:.3f} to {of_model[score]['high']:.3f}"
+        for score in shown_scores(of_model)
+        if of_model[score]["low"] is not None
+    ]
     if not told:
         return ""
     lines = f"model, 95 %: {', '.join(told)}", interval_note(of_model)
@@ -99,16 +102,23 @@ def table_of(file: Path) -> str:
     try:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         splits = {name: (int(split["studies"]), dict(split["systems"])) for name, split in metrics["splits"].items()}
-        below = {name: nearest_line(split.get("nearest")) + wording_line(split.get("wording"))
-                 + likelihood_line(split.get("likelihood")) for name, split in metrics["splits"].items()}  # fmt: skip
-        cut = {name: (int(split["truncated"]["tokens"]), dict(split["truncated"]["systems"]))
-               for name, split in metrics["splits"].items() if "truncated" in split}  # fmt: skip
+        below = {
+            name: nearest_line(split.get("nearest"))
+            + wording_line(split.get("wording"))
+            + likelihood_line(split.get("likelihood"))
+            for name, split in metrics["splits"].items()
+        }
+        cut = {
+            name: (int(split["truncated"]["tokens"]), dict(split["truncated"]["systems"]))
+            for name, split in metrics["splits"].items()
+            if "truncated" in split
+        }
         recipe, unavailable = dict(metrics.get("recipe", {})), dict(metrics.get("unavailable", {}))
         signatures = {
             metric: signature
             for metric, signature in metrics.get("signatures", {}).items()
             if isinstance(signature, dict)
-        }  # fmt: skip - texts before format 2
+        }  # texts before format 2
         original = [str(choice) for choice in metrics.get("original_choices", [])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} holds no scores of a run ({error!r}): remove it and run task=evaluate") from error
@@ -120,8 +130,10 @@ def table_of(file: Path) -> str:
         tables[-1] += unavailable_lines(unavailable, width=WIDTH) + signature_lines(recipe, signatures, width=WIDTH)
         if name in cut:
             tokens, systems = cut[name]
-            tables.append(f"{counted}, against references cut to {tokens} tokens\n{terminal_table(systems)}"
-                          + interval_lines(metrics["splits"][name]["truncated"].get("intervals", {})))  # fmt: skip
+            tables.append(
+                f"{counted}, against references cut to {tokens} tokens\n{terminal_table(systems)}"
+                + interval_lines(metrics["splits"][name]["truncated"].get("intervals", {}))
+            )
             tables[-1] += signature_lines(recipe | {"truncation": f"{tokens} tokens"}, signatures, width=WIDTH)
     skipped = [f"{name}: skipped, {reason}" for name, reason in metrics.get("skipped", {}).items()]
     chosen = (
@@ -142,7 +154,9 @@ def likelihood_line(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
     values = {name: found[f"perplexity_per_{name}"] for name in ("token", "character", "word")}
-    told = ", ".join(f"{value:.4g} a {name}" if value is not None else f"beyond any number a {name}"
-                     for name, value in values.items())  # fmt: skip
+    told = ", ".join(
+        f"{value:.4g} a {name}" if value is not None else f"beyond any number a {name}"
+        for name, value in values.items()
+    )
     altered = f"; its tokenizer alters {found['altered']} of them" if found["altered"] else ""
     return f"\nreferences: perplexity {told}; {found['bits_per_character']:.3f} bits a character{altered}"

@@ -14,15 +14,28 @@ if TYPE_CHECKING:
     from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
 
 __all__ = [
-    "Generated", "LanguageModel", "Prompt", "ReportTokenizer", "load_lm", "random_lm", "read_tokenizer",
-    "save_tokenizer", "train_tokenizer",
-]  # fmt: skip
+    "Generated",
+    "LanguageModel",
+    "Prompt",
+    "ReportTokenizer",
+    "load_lm",
+    "random_lm",
+    "read_tokenizer",
+    "save_tokenizer",
+    "train_tokenizer",
+]
 
 _MODULES = {
-    "Generated": "protocol", "LanguageModel": "protocol", "Prompt": "prompt", "ReportTokenizer": "tokenizer",
-    "load_lm": "load", "random_lm": "load", "read_tokenizer": "tokenizer", "save_tokenizer": "tokenizer",
+    "Generated": "protocol",
+    "LanguageModel": "protocol",
+    "Prompt": "prompt",
+    "ReportTokenizer": "tokenizer",
+    "load_lm": "load",
+    "random_lm": "load",
+    "read_tokenizer": "tokenizer",
+    "save_tokenizer": "tokenizer",
     "train_tokenizer": "tokenizer",
-}  # fmt: skip
+}
 
 
 class _Without(logging.Filter):

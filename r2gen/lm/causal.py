@@ -66,8 +66,9 @@ class CausalLM(nn.Module):
         return cross_entropy(output.logits[:, :-1], report_BL)
 
     @torch.no_grad()
-    def generate(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *,
-                 ids: Sequence[str] = ()) -> list[Generated]:  # fmt: skip
+    def generate(
+        self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *, ids: Sequence[str] = ()
+    ) -> list[Generated]:
         """See LanguageModel.generate. Padding may stand anywhere. Raises UserError where the report may not fit."""
         self.check(decoding)
         width = longest(mask_BT)
@@ -84,8 +85,9 @@ class CausalLM(nn.Module):
 
 def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
     """The sum over each row's targets [B], in fp32."""
-    nats_N = F.cross_entropy(logits_BLV.float().flatten(0, 1), report_BL.flatten(), ignore_index=NO_TARGET,
-                             reduction="none")  # fmt: skip
+    nats_N = F.cross_entropy(
+        logits_BLV.float().flatten(0, 1), report_BL.flatten(), ignore_index=NO_TARGET, reduction="none"
+    )
     return nats_N.view(report_BL.shape).sum(dim=1)
 
 

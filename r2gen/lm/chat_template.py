@@ -32,15 +32,24 @@ class ChatTemplate:
         user = {"role": "user", "content": message.replace(IMAGE, PLACE)}
         try:
             render: Any = render_jinja_template  # its type says str, it gives a tuple of lists
-            rendered = render(conversations=[[user]], chat_template=FIXED_DATE + self.text, add_generation_prompt=True,
-                              enable_thinking=False, **self.names)  # fmt: skip
+            rendered = render(
+                conversations=[[user]],
+                chat_template=FIXED_DATE + self.text,
+                add_generation_prompt=True,
+                enable_thinking=False,
+                **self.names,
+            )
         except (TemplateError, TypeError, ValueError) as error:
-            raise UserError("lm.prompt.chat_template=true: the checkpoint's chat template cannot be rendered for one "
-                            f"user message: {error}") from error  # fmt: skip
+            raise UserError(
+                "lm.prompt.chat_template=true: the checkpoint's chat template cannot be rendered for one "
+                f"user message: {error}"
+            ) from error
         text = rendered[0][0]
         if text.count(PLACE) != 1:
-            raise UserError("lm.prompt.chat_template=true: the checkpoint's chat template writes the user's message "
-                            f"{text.count(PLACE)} times: write lm.prompt.before and after instead")  # fmt: skip
+            raise UserError(
+                "lm.prompt.chat_template=true: the checkpoint's chat template writes the user's message "
+                f"{text.count(PLACE)} times: write lm.prompt.before and after instead"
+            )
         before, after = text.split(PLACE)
         return before, after
 
@@ -58,6 +67,9 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
         return None
     if not isinstance(found, str):
         raise UserError(f"lm.path: the chat template of {folder} is not a text: {json.dumps(found)[:80]}")
-    names = {key: value.get("content") if isinstance(value, dict) else value
-             for key, value in config.items() if key.endswith("_token")}  # fmt: skip
+    names = {
+        key: value.get("content") if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key.endswith("_token")
+    }
     return ChatTemplate(found, {key: value for key, value in names.items() if isinstance(value, str)})

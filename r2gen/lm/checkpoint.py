@@ -53,11 +53,16 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=OTHER_FORMATS))
     except GatedRepoError as error:
-        raise UserError(f"{where}: the hub asks to accept its licence: do so on https://huggingface.co/{name}, then "
-                        "run `hf auth login`, and repeat with hub=online") from error  # fmt: skip
+        raise UserError(
+            f"{where}: the hub asks to accept its licence: do so on https://huggingface.co/{name}, then "
+            "run `hf auth login`, and repeat with hub=online"
+        ) from error
     except LocalEntryNotFoundError as error:
-        fix = ("the hub could not be reached" if not constants.HF_HUB_OFFLINE else
-               "no network is used: fetch it once with hub=online, or set lm.path to a folder")  # fmt: skip
+        fix = (
+            "the hub could not be reached"
+            if not constants.HF_HUB_OFFLINE
+            else "no network is used: fetch it once with hub=online, or set lm.path to a folder"
+        )
         raise UserError(f"{where} is not a folder, and not in the local hub cache; {fix}") from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise UserError(f"{where}: the hub does not give it: {error}") from error
@@ -78,8 +83,10 @@ def weight_files(folder: Path) -> list[Path]:
     names = sorted(set(shards.values()))
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise UserError(f"lm.path: {folder}: {len(missing)} of {len(names)} weight files named in {first.name} are "
-                        f"missing: {', '.join(missing[:5])}: fetch them again")  # fmt: skip
+        raise UserError(
+            f"lm.path: {folder}: {len(missing)} of {len(names)} weight files named in {first.name} are "
+            f"missing: {', '.join(missing[:5])}: fetch them again"
+        )
     return [folder / name for name in names]
 
 

@@ -196,8 +196,10 @@ def read_codec(folder: Path) -> Codec:
         folder / name for name in ("tokenizer.model", "spiece.model", "qwen.tiktoken") if (folder / name).is_file()
     ]
     if not found and not fast.is_file():
-        raise UserError(f"lm.path: {folder} has neither tokenizer.model nor tokenizer.json (nor spiece.model nor "
-                        "qwen.tiktoken): copy the checkpoint's own tokenizer files into it")  # fmt: skip
+        raise UserError(
+            f"lm.path: {folder} has neither tokenizer.model nor tokenizer.json (nor spiece.model nor "
+            "qwen.tiktoken): copy the checkpoint's own tokenizer files into it"
+        )
     if not found:
         return TokenizerJson.read(fast)
     codec = _read_file(found[0])
@@ -205,8 +207,10 @@ def read_codec(folder: Path) -> Codec:
         other = TokenizerJson.read(fast)
         for sample in SENTENCES:
             if codec.encode(sample) != other.encode(sample):
-                raise UserError(f"lm.path: {found[0].name} and tokenizer.json in {folder} encode {sample!r} "
-                                "differently: keep the one this checkpoint was trained with")  # fmt: skip
+                raise UserError(
+                    f"lm.path: {found[0].name} and tokenizer.json in {folder} encode {sample!r} "
+                    "differently: keep the one this checkpoint was trained with"
+                )
     return codec
 
 

@@ -20,8 +20,10 @@ def compile_layers(model: PreTrainedModel) -> None:
     compiler, or the model no layers to compile.
     """
     if next(model.parameters()).device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
-        raise UserError("lm.compile=true needs a C++ compiler on the CPU (g++), and there is none: install one, or use "
-                        "lm.compile=false")  # fmt: skip
+        raise UserError(
+            "lm.compile=true needs a C++ compiler on the CPU (g++), and there is none: install one, or use "
+            "lm.compile=false"
+        )
     layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
     if not layers:
         raise UserError("lm.compile=true: this language model has no layers that can be compiled: use lm.compile=false")

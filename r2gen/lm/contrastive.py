@@ -19,9 +19,15 @@ from transformers import (
 
 
 def contrastive_search(
-    model: PreTrainedModel, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, *, config: GenerationConfig,
-    processors: LogitsProcessorList, alpha: float, top_k: int,
-) -> torch.Tensor:  # fmt: skip
+    model: PreTrainedModel,
+    prompt_BTE: torch.Tensor,
+    mask_BT: torch.Tensor,
+    *,
+    config: GenerationConfig,
+    processors: LogitsProcessorList,
+    alpha: float,
+    top_k: int,
+) -> torch.Tensor:
     """Ids [B, G] of a decoder-only model for left-padded prompts, padded after the first end sign.
 
     Of the `top_k` likeliest tokens each step takes the one with the largest (1 - alpha) * probability - alpha *
@@ -31,8 +37,14 @@ def contrastive_search(
     assert config.max_new_tokens is not None
     rules = _rules(config, processors, prompt_BTE.device)
     forward: Any = model
-    output = forward(inputs_embeds=prompt_BTE, attention_mask=mask_BT, use_cache=True, output_hidden_states=True,
-                     position_ids=(mask_BT.cumsum(dim=1) - 1).clamp(min=0), logits_to_keep=1)  # fmt: skip
+    output = forward(
+        inputs_embeds=prompt_BTE,
+        attention_mask=mask_BT,
+        use_cache=True,
+        output_hidden_states=True,
+        position_ids=(mask_BT.cumsum(dim=1) - 1).clamp(min=0),
+        logits_to_keep=1,
+    )
     size, cache, scores_BV = len(mask_BT), output.past_key_values, output.logits[:, -1].float()
     states_BSE = F.normalize(output.hidden_states[-1].float(), dim=-1)
     ids_BG = mask_BT.new_zeros((size, 0))
@@ -42,9 +54,14 @@ def contrastive_search(
         odds_BK, candidates_BK = rules(ids_BG, scores_BV).softmax(dim=-1).topk(top_k, dim=-1)  # type: ignore[arg-type]
         longer_BS = torch.cat([mask_BT, mask_BT.new_ones(size, 1)], dim=1)
         cache.batch_repeat_interleave(top_k)
-        output = forward(input_ids=candidates_BK.reshape(-1, 1), past_key_values=cache, use_cache=True,
-                         attention_mask=longer_BS.repeat_interleave(top_k, dim=0), output_hidden_states=True,
-                         position_ids=mask_BT.sum(dim=1, keepdim=True).repeat_interleave(top_k, dim=0))  # fmt: skip
+        output = forward(
+            input_ids=candidates_BK.reshape(-1, 1),
+            past_key_values=cache,
+            use_cache=True,
+            attention_mask=longer_BS.repeat_interleave(top_k, dim=0),
+            output_hidden_states=True,
+            position_ids=mask_BT.sum(dim=1, keepdim=True).repeat_interleave(top_k, dim=0),
+        )
         new_BKE = F.normalize(output.hidden_states[-1][:, -1].float(), dim=-1).view(size, top_k, -1)
         cosine_BKS = (new_BKE @ states_BSE.transpose(1, 2)).masked_fill(mask_BT[:, None] == 0, -torch.inf)
         best_B = ((1 - alpha) * odds_BK - alpha * cosine_BKS.amax(dim=-1)).argmax(dim=-1)

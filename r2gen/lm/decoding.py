@@ -94,9 +94,15 @@ def _take(embeds_BTE: torch.Tensor, mask_BT: torch.Tensor, order_BT: torch.Tenso
 
 
 def decode(
-    model: PreTrainedModel, tokenizer: ReportTokenizer, embeds_BTE: torch.Tensor, mask_BT: torch.Tensor, *,
-    decoding: Decoding, ids: Sequence[str] = (), start_id: int | None = None,
-) -> list[Generated]:  # fmt: skip
+    model: PreTrainedModel,
+    tokenizer: ReportTokenizer,
+    embeds_BTE: torch.Tensor,
+    mask_BT: torch.Tensor,
+    *,
+    decoding: Decoding,
+    ids: Sequence[str] = (),
+    start_id: int | None = None,
+) -> list[Generated]:
     """Reports for prompts whose padding stands where the model wants it, in their order.
 
     `start_id` is the token with which an encoder-decoder begins a report.
@@ -105,8 +111,15 @@ def decode(
     config = generation_config(decoding, tokenizer, start_id=start_id)
     processors = _processors(decoding, ids, device=embeds_BTE.device, skip=skip, rows=len(embeds_BTE))
     if decoding.penalty_alpha is not None and decoding.top_k is not None:
-        ids_BG = contrastive_search(model, embeds_BTE, mask_BT, config=config, processors=processors,
-                                    alpha=decoding.penalty_alpha, top_k=decoding.top_k)  # fmt: skip
+        ids_BG = contrastive_search(
+            model,
+            embeds_BTE,
+            mask_BT,
+            config=config,
+            processors=processors,
+            alpha=decoding.penalty_alpha,
+            top_k=decoding.top_k,
+        )
         return [_report(row, tokenizer, decoding) for row in ids_BG.tolist()]
     generate: Any = model.generate  # mixed into the model's class, unknown to PreTrainedModel's type
     # transformers sizes an encoder-decoder's cache by its encoder, and fails where the decoder is deeper
@@ -114,8 +127,13 @@ def decode(
     with warnings.catch_warnings():
         # that is what we mean: the rule counts generated tokens
         warnings.filterwarnings("ignore", message="Passing `no_repeat_ngram_size` with `inputs_embeds`")
-        ids_BG = generate(inputs_embeds=embeds_BTE, attention_mask=mask_BT, generation_config=config,
-                          logits_processor=processors, **cache)  # fmt: skip
+        ids_BG = generate(
+            inputs_embeds=embeds_BTE,
+            attention_mask=mask_BT,
+            generation_config=config,
+            logits_processor=processors,
+            **cache,
+        )
     return [_report(row[skip:], tokenizer, decoding) for row in ids_BG.tolist()]
 
 
@@ -177,5 +195,7 @@ def check_room(model: PreTrainedModel, *, prompt: int, new: int) -> None:
     """Raise UserError where prompt and report may leave the positions that the model knows."""
     room = getattr(model.config, "max_position_embeddings", None)
     if room is not None and prompt + new > room:
-        raise UserError(f"generation.max_new_tokens={new}: after a prompt of {prompt} positions the report may leave "
-                        f"this language model's {room}: give at most {room - prompt}")  # fmt: skip
+        raise UserError(
+            f"generation.max_new_tokens={new}: after a prompt of {prompt} positions the report may leave "
+            f"this language model's {room}: give at most {room - prompt}"
+        )

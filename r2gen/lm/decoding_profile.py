@@ -36,8 +36,14 @@ class Decoding:
     penalty_alpha: float | None = None  # weight of the likeness to earlier tokens against the probability
 
     def __post_init__(self) -> None:
-        for key, least in (("max_new_tokens", 1), ("min_new_tokens", 0), ("num_beams", 1), ("no_repeat_ngram_size", 0),
-                           ("top_k", 1), ("seed", 0)):  # fmt: skip
+        for key, least in (
+            ("max_new_tokens", 1),
+            ("min_new_tokens", 0),
+            ("num_beams", 1),
+            ("no_repeat_ngram_size", 0),
+            ("top_k", 1),
+            ("seed", 0),
+        ):
             value = getattr(self, key)
             if value is None and key in ("top_k", "seed"):
                 continue
@@ -53,16 +59,23 @@ class Decoding:
                 raise UserError(f"generation.{key}={value}: give a number above 0")
             if value > 1 and key in ("top_p", "penalty_alpha"):
                 raise UserError(f"generation.{key}={value}: give a number up to 1")
-        for key, most in (("max_new_tokens", 100_000), ("num_beams", 1_000), ("repetition_penalty", 1_000),
-                          ("length_penalty", 1_000), ("temperature", 1_000)):  # fmt: skip
+        for key, most in (
+            ("max_new_tokens", 100_000),
+            ("num_beams", 1_000),
+            ("repetition_penalty", 1_000),
+            ("length_penalty", 1_000),
+            ("temperature", 1_000),
+        ):
             if (getattr(self, key) or 0) > most:
                 raise UserError(f"generation.{key}={getattr(self, key)}: give at most {most:,}")
         for key in ("temperature", "repetition_penalty"):
             if (getattr(self, key) or 1) < LEAST_SCALE:
                 raise UserError(f"generation.{key}={getattr(self, key)}: give at least {LEAST_SCALE}")
         if self.min_new_tokens > self.max_new_tokens:
-            raise UserError(f"generation.min_new_tokens={self.min_new_tokens} is more than generation.max_new_tokens="
-                            f"{self.max_new_tokens}: lower the one or raise the other")  # fmt: skip
+            raise UserError(
+                f"generation.min_new_tokens={self.min_new_tokens} is more than generation.max_new_tokens="
+                f"{self.max_new_tokens}: lower the one or raise the other"
+            )
         if self.early_stopping not in (True, False, "never") or not isinstance(self.early_stopping, bool | str):
             raise UserError(f"generation.early_stopping={self.early_stopping}: give true, false or never")
         if not isinstance(self.do_sample, bool):
@@ -72,17 +85,28 @@ class Decoding:
     def _refuse_mixtures(self) -> None:
         for key in OF_SAMPLING:
             if getattr(self, key) is not None and not self.do_sample:
-                raise UserError(f"generation.{key}={getattr(self, key)} is for sampling: add generation.do_sample=true,"
-                                f" or leave generation.{key} out")  # fmt: skip
+                raise UserError(
+                    f"generation.{key}={getattr(self, key)} is for sampling: add generation.do_sample=true,"
+                    f" or leave generation.{key} out"
+                )
         if self.top_k is not None and not self.do_sample and self.penalty_alpha is None:
-            raise UserError(f"generation.top_k={self.top_k} is for sampling or contrastive search: add generation."
-                            "do_sample=true or generation.penalty_alpha, or leave generation.top_k out")  # fmt: skip
+            raise UserError(
+                f"generation.top_k={self.top_k} is for sampling or contrastive search: add generation."
+                "do_sample=true or generation.penalty_alpha, or leave generation.top_k out"
+            )
         if self.penalty_alpha is not None and (self.top_k or 1) < 2:
-            raise UserError("generation.penalty_alpha (contrastive search) chooses among candidates: give "
-                            "generation.top_k of at least 2")  # fmt: skip
-        kinds = {"num_beams": self.num_beams > 1, "do_sample": self.do_sample,
-                 "penalty_alpha": self.penalty_alpha is not None}  # fmt: skip
+            raise UserError(
+                "generation.penalty_alpha (contrastive search) chooses among candidates: give "
+                "generation.top_k of at least 2"
+            )
+        kinds = {
+            "num_beams": self.num_beams > 1,
+            "do_sample": self.do_sample,
+            "penalty_alpha": self.penalty_alpha is not None,
+        }
         chosen = [f"generation.{key}={getattr(self, key)}" for key, on in kinds.items() if on]
         if len(chosen) > 1:
-            raise UserError(f"{' and '.join(chosen)} are different ways of decoding: keep one (beams, sampling or "
-                            "contrastive search)")  # fmt: skip
+            raise UserError(
+                f"{' and '.join(chosen)} are different ways of decoding: keep one (beams, sampling or "
+                "contrastive search)"
+            )

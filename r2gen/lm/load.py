@@ -22,11 +22,18 @@ RANDOM_POSITIONS = 2048  # prompt and report of a random LLaMA
 
 
 def load_lm(
-    path: str | Path, *, revision: str | None = None, family: str | None = None, dtype: str = "float32",
-    attention: str = "auto", stop: Sequence[str] = (),
-    special_tokens: Mapping[str, str | int | None] | None = None, gradient_checkpointing: bool = False,
-    quantization: QuantizationConfigMixin | None = None, device_map: str | dict[str, Any] | None = None,
-) -> LanguageModel:  # fmt: skip
+    path: str | Path,
+    *,
+    revision: str | None = None,
+    family: str | None = None,
+    dtype: str = "float32",
+    attention: str = "auto",
+    stop: Sequence[str] = (),
+    special_tokens: Mapping[str, str | int | None] | None = None,
+    gradient_checkpointing: bool = False,
+    quantization: QuantizationConfigMixin | None = None,
+    device_map: str | dict[str, Any] | None = None,
+) -> LanguageModel:
     """The language model of a folder or of a hub id, in eval(), on the CPU unless `device_map` places it.
 
     The family is read from config.json, and must be `family` (its model_type) where one is given; code from the
@@ -42,35 +49,53 @@ def load_lm(
     folder = checkpoint.folder
     weight_files(folder)
     tokenizer = read_tokenizer(folder, stop=stop, special_tokens=special_tokens)
-    model = read_model(checkpoint, config, dtype=dtype, attention=attention, quantization=quantization,
-                       device_map=device_map)  # fmt: skip
+    model = read_model(
+        checkpoint, config, dtype=dtype, attention=attention, quantization=quantization, device_map=device_map
+    )
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
     used = max(*tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0, tokenizer.vocabulary_size - 1)
     if used >= rows:
-        raise UserError(f"lm.path: {folder}: the tokenizer has ids up to {used}, the weights {rows} rows: these files "
-                        "do not belong together")  # fmt: skip
+        raise UserError(
+            f"lm.path: {folder}: the tokenizer has ids up to {used}, the weights {rows} rows: these files "
+            "do not belong together"
+        )
     if model.config.is_encoder_decoder:
         return Seq2SeqLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
     return CausalLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
 
 
 def random_lm(
-    *, tokenizer: ReportTokenizer, seed: int, hidden_size: int, num_hidden_layers: int, num_attention_heads: int,
-    intermediate_size: int, dtype: str = "float32", attention: str = "sdpa", gradient_checkpointing: bool = False,
-) -> LanguageModel:  # fmt: skip
+    *,
+    tokenizer: ReportTokenizer,
+    seed: int,
+    hidden_size: int,
+    num_hidden_layers: int,
+    num_attention_heads: int,
+    intermediate_size: int,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    gradient_checkpointing: bool = False,
+) -> LanguageModel:
     """A LLaMA of this shape with weights drawn from the seed; the caller's random state is left as it was.
 
     `dtype` and `attention` as in load_lm (auto is float32 here); the draw is the same in every dtype. Raises
     UserError where the heads do not divide the width into even parts, which rotary positions need.
     """
     if hidden_size % (2 * num_attention_heads):
-        raise UserError(f"lm.architecture.hidden_size={hidden_size}: give a multiple of twice num_attention_heads="
-                        f"{num_attention_heads}")  # fmt: skip
+        raise UserError(
+            f"lm.architecture.hidden_size={hidden_size}: give a multiple of twice num_attention_heads="
+            f"{num_attention_heads}"
+        )
     config = LlamaConfig(
-        vocab_size=tokenizer.vocabulary_size, hidden_size=hidden_size, num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads, intermediate_size=intermediate_size,
-        max_position_embeddings=RANDOM_POSITIONS, bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.end_id,
-    )  # fmt: skip
+        vocab_size=tokenizer.vocabulary_size,
+        hidden_size=hidden_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        intermediate_size=intermediate_size,
+        max_position_embeddings=RANDOM_POSITIONS,
+        bos_token_id=tokenizer.bos_id,
+        eos_token_id=tokenizer.end_id,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = AutoModelForCausalLM.from_config(
@@ -84,8 +109,12 @@ def random_lm(
 def _check_family(checkpoint: Checkpoint, family: str | None) -> None:
     file, found = checkpoint.folder / "config.json", checkpoint.model_type
     if family is not None and found != family:
-        raise UserError(f"lm.family={family}, but {file} says model_type={found}: choose the lm= of that family, or "
-                        f"lm.family={found} to use it with this prompt")  # fmt: skip
+        raise UserError(
+            f"lm.family={family}, but {file} says model_type={found}: choose the lm= of that family, or "
+            f"lm.family={found} to use it with this prompt"
+        )
     if found not in families.supported() and found != family:
-        raise UserError(f"lm.path: {file} says model_type={found}; supported: {', '.join(families.supported())}; try "
-                        f"another that transformers loads by itself with lm.family={found}")  # fmt: skip
+        raise UserError(
+            f"lm.path: {file} says model_type={found}; supported: {', '.join(families.supported())}; try "
+            f"another that transformers loads by itself with lm.family={found}"
+        )

@@ -12,14 +12,33 @@ from r2gen.errors import UserError
 # Special tokens that only the Python of a published format names; they follow the tokenizer file's own ids, in order.
 FOLLOWING: dict[str, tuple[str, ...]] = {
     # THUDM/chatglm2-6b and chatglm3-6b, tokenization_chatglm.py; the last four are ChatGLM3's
-    "ChatGLMTokenizer": ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop",
-                         "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
+    "ChatGLMTokenizer": (
+        "[MASK]",
+        "[gMASK]",
+        "[sMASK]",
+        "sop",
+        "eop",
+        "<|system|>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|observation|>",
+    ),
     # THUDM/glm-4-9b-chat, tokenizer_config.json; for a copy without that file
-    "ChatGLM4Tokenizer": ("<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>",
-                          "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
+    "ChatGLM4Tokenizer": (
+        "<|endoftext|>",
+        "[MASK]",
+        "[gMASK]",
+        "[sMASK]",
+        "<sop>",
+        "<eop>",
+        "<|system|>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|observation|>",
+    ),
     # Qwen/Qwen-7B-Chat, tokenization_qwen.py
     "QWenTokenizer": ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205))),
-}  # fmt: skip
+}
 # What bos, eos and pad are where no file of the published format says so; the first eos ends a report in training.
 NAMED: dict[str, dict[str, tuple[str, ...]]] = {
     "ChatGLMTokenizer": {"eos": ("</s>",), "pad": ("<unk>",)},

@@ -30,9 +30,11 @@ class Prompt:
         `rows` is how many ids the weights have. Raises UserError where a special token is not there, a beginning sign
         is asked for and the checkpoint has none, it has no chat template, or an id is beyond its rows.
         """
-        before, after = self._templated(tokenizer) if self.chat_template else (
-            _ids(self.before, tokenizer, "lm.prompt.before"), _ids(self.after, tokenizer, "lm.prompt.after")
-        )  # fmt: skip
+        before, after = (
+            self._templated(tokenizer)
+            if self.chat_template
+            else (_ids(self.before, tokenizer, "lm.prompt.before"), _ids(self.after, tokenizer, "lm.prompt.after"))
+        )
         if self.bos:
             if tokenizer.bos_id is None:
                 raise UserError(
@@ -46,9 +48,11 @@ class Prompt:
 
     def _templated(self, tokenizer: ReportTokenizer) -> tuple[list[int], list[int]]:
         if tokenizer.chat_template is None:
-            raise UserError("lm.prompt.chat_template=true, but this checkpoint publishes no chat template "
-                            "(chat_template in tokenizer_config.json, chat_template.jinja): write the prompt out in "
-                            "lm.prompt.before and lm.prompt.after")  # fmt: skip
+            raise UserError(
+                "lm.prompt.chat_template=true, but this checkpoint publishes no chat template "
+                "(chat_template in tokenizer_config.json, chat_template.jinja): write the prompt out in "
+                "lm.prompt.before and lm.prompt.after"
+            )
         before, after = tokenizer.chat_template.around(self.message)
         return tokenizer.codec.encode_marked(before), tokenizer.codec.encode_marked(after)
 

@@ -24,11 +24,15 @@ def check(prompt: dict[str, Any]) -> None:
     if not prompt["chat_template"]:
         return
     if prompt["before"] or prompt["after"]:
-        raise UserError("lm.prompt.chat_template=true takes the words around the message from the checkpoint: set "
-                        "lm.prompt.before='' and lm.prompt.after='', or lm.prompt.chat_template=false")  # fmt: skip
+        raise UserError(
+            "lm.prompt.chat_template=true takes the words around the message from the checkpoint: set "
+            "lm.prompt.before='' and lm.prompt.after='', or lm.prompt.chat_template=false"
+        )
     if prompt["bos"]:
-        raise UserError("lm.prompt.chat_template=true: the template writes the beginning sign itself where there is "
-                        "one: set lm.prompt.bos=false")  # fmt: skip
+        raise UserError(
+            "lm.prompt.chat_template=true: the template writes the beginning sign itself where there is "
+            "one: set lm.prompt.bos=false"
+        )
 
 
 def pieces(written: Any, name: str) -> list[tuple[str, Any]]:

@@ -46,8 +46,9 @@ class LanguageModel(Protocol):
         report's columns only.
         """
 
-    def generate(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *,
-                 ids: Sequence[str] = ()) -> list[Generated]:  # fmt: skip
+    def generate(
+        self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *, ids: Sequence[str] = ()
+    ) -> list[Generated]:
         """One report for each row of prompts; a row's report does not depend on its neighbours or its padding.
 
         `ids` are the rows' studies: a sampled report is drawn from the profile's seed and its study's id.

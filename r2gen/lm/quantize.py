@@ -36,15 +36,18 @@ def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> Qua
     try:
         import_module(package)
     except (ImportError, OSError, RuntimeError) as error:  # a library of the GPU's that is not there, or another torch
-        raise UserError(f"quant={mode}: the package {package} does not load here ({error}): install it again, or use "
-                        "quant=none") from error  # fmt: skip
+        raise UserError(
+            f"quant={mode}: the package {package} does not load here ({error}): install it again, or use quant=none"
+        ) from error
     if mode == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
     if mode == "nf4":
         return BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype,
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=dtype,
             bnb_4bit_use_double_quant=double_quant,
-        )  # fmt: skip
+        )
     return TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig())
 
 
@@ -54,8 +57,10 @@ def check_format(told: QuantizationConfigMixin | None, *, model_type: str) -> No
     transformers 5.17 and 5.23 hand torchao the first part alone; bitsandbytes gets all.
     """
     if isinstance(told, TorchAoConfig) and model_type in SPLIT_ON_THE_WAY:
-        raise UserError(f"quant=int8_weight_only: transformers cannot quantise with torchao the tensors it splits "
-                        f"in a published {model_type} checkpoint: use quant=int8 or nf4")  # fmt: skip
+        raise UserError(
+            f"quant=int8_weight_only: transformers cannot quantise with torchao the tensors it splits "
+            f"in a published {model_type} checkpoint: use quant=int8 or nf4"
+        )
 
 
 def is_quantised(parameter: torch.Tensor) -> bool:
@@ -65,8 +70,11 @@ def is_quantised(parameter: torch.Tensor) -> bool:
 
 def quantised_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Layers whose weight is quantised, by name."""
-    return {name: layer for name, layer in model.named_modules()
-            if any(is_quantised(parameter) for parameter in layer.parameters(recurse=False))}  # fmt: skip
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if any(is_quantised(parameter) for parameter in layer.parameters(recurse=False))
+    }
 
 
 def check_quantised(model: PreTrainedModel, *, mode: str) -> None:
@@ -77,8 +85,10 @@ def check_quantised(model: PreTrainedModel, *, mode: str) -> None:
     layers, quantizer = quantised_layers(model), getattr(model, "hf_quantizer", None)
     if mode != "none" and quantizer is not None and quantizer.pre_quantized:
         method = quantizer.quantization_config.quant_method
-        raise UserError(f"quant={mode}: this checkpoint is quantised already ({method}): use quant=none, or the "
-                        "checkpoint it was made from")  # fmt: skip
+        raise UserError(
+            f"quant={mode}: this checkpoint is quantised already ({method}): use quant=none, or the "
+            "checkpoint it was made from"
+        )
     if mode != "none" and not layers:
         raise UserError(f"quant={mode}: no linear layer of this language model can be quantised: use quant=none")
     outer = (model.get_input_embeddings(), model.get_output_embeddings())
@@ -91,13 +101,16 @@ def check_quantised(model: PreTrainedModel, *, mode: str) -> None:
             # none: a run that validates would train on with wrong gradients.
             layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
         if mode != "none" and any(layer is end for end in outer):
-            raise UserError(f"quant={mode}: {name} is quantised, but embeddings and the output layer must not be: use "
-                            "quant=none")  # fmt: skip
+            raise UserError(
+                f"quant={mode}: {name} is quantised, but embeddings and the output layer must not be: use quant=none"
+            )
         weight, width = layer.get_parameter("weight"), getattr(layer, "in_features", 0)
         # bitsandbytes 0.50.2: the gradient was seen at a cosine of .7 to that of fp32
         if hasattr(weight, "quant_state") and weight.device.type == "cpu" and width % NF4_BLOCK:
-            raise UserError(f"quant=nf4: bitsandbytes computes {name} wrongly on the CPU, its rows of {width} are no "
-                            f"multiple of {NF4_BLOCK}: use quant=int8, or a GPU")  # fmt: skip
+            raise UserError(
+                f"quant=nf4: bitsandbytes computes {name} wrongly on the CPU, its rows of {width} are no "
+                f"multiple of {NF4_BLOCK}: use quant=int8, or a GPU"
+            )
 
 
 def keep_in_place(model: nn.Module) -> None:

@@ -33,8 +33,9 @@ class Seq2SeqLM(nn.Module):
         if start is None:
             raise UserError("lm.path: config.json has no decoder_start_token_id, with which a report begins")
         if model.dtype == torch.float16:
-            raise UserError("lm.dtype=float16: the activations of this encoder-decoder overflow in it: use bfloat16 or "
-                            "float32")  # fmt: skip
+            raise UserError(
+                "lm.dtype=float16: the activations of this encoder-decoder overflow in it: use bfloat16 or float32"
+            )
         self.model = model
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
@@ -62,8 +63,9 @@ class Seq2SeqLM(nn.Module):
         return cross_entropy(output.logits, report_BL)
 
     @torch.no_grad()
-    def generate(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *,
-                 ids: Sequence[str] = ()) -> list[Generated]:  # fmt: skip
+    def generate(
+        self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *, ids: Sequence[str] = ()
+    ) -> list[Generated]:
         """See LanguageModel.generate. Padding may stand anywhere in the prompt: it is moved out of the way."""
         self.check(decoding)
         width = longest(mask_BT)
@@ -71,11 +73,14 @@ class Seq2SeqLM(nn.Module):
         embeds_BTE, mask_BT = embeds_BTE[:, :width], mask_BT[:, :width]
         with evaluating(self.model), double_precision(self.model):
             embeds_BTE = embeds_BTE.to(self.model.dtype)
-            return decode(self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids,
-                          start_id=self.start_id)  # fmt: skip
+            return decode(
+                self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids, start_id=self.start_id
+            )
 
     def check(self, decoding: Decoding) -> None:
         """See LanguageModel.check: contrastive search compares the report with the prompt, which is encoded here."""
         if decoding.penalty_alpha is not None:
-            raise UserError("generation.penalty_alpha (contrastive search) is for decoder-only language models, this "
-                            "one is an encoder-decoder: use generation=greedy, beam3 or nucleus")  # fmt: skip
+            raise UserError(
+                "generation.penalty_alpha (contrastive search) is for decoder-only language models, this "
+                "one is an encoder-decoder: use generation=greedy, beam3 or nucleus"
+            )

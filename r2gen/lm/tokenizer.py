@@ -25,9 +25,15 @@ class ReportTokenizer:
     """
 
     def __init__(
-        self, codec: Codec, *, bos_id: int | None, eos_ids: tuple[int, ...], pad_id: int,
-        stop_texts: tuple[str, ...] = (), chat_template: ChatTemplate | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        codec: Codec,
+        *,
+        bos_id: int | None,
+        eos_ids: tuple[int, ...],
+        pad_id: int,
+        stop_texts: tuple[str, ...] = (),
+        chat_template: ChatTemplate | None = None,
+    ) -> None:
         self.codec = codec
         self.bos_id, self.eos_ids, self.pad_id = bos_id, eos_ids, pad_id
         self.stop_texts = stop_texts
@@ -65,15 +71,20 @@ def train_tokenizer(reports: Iterable[str], vocabulary_size: int) -> ReportToken
     """
     special = [PAD, BOS, EOS]
     if vocabulary_size < BYTES + len(special):
-        raise UserError(f"lm.vocabulary_size={vocabulary_size}: give at least {BYTES + len(special)}, "
-                        "256 bytes and 3 special tokens")  # fmt: skip
+        raise UserError(
+            f"lm.vocabulary_size={vocabulary_size}: give at least {BYTES + len(special)}, "
+            "256 bytes and 3 special tokens"
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary_size, min_frequency=2, special_tokens=special, show_progress=False,
+        vocab_size=vocabulary_size,
+        min_frequency=2,
+        special_tokens=special,
+        show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )  # fmt: skip
+    )
     tokenizer.train_from_iterator(reports, trainer)
     return ReportTokenizer(TokenizerJson(tokenizer), bos_id=1, eos_ids=(2,), pad_id=0)
 
@@ -103,28 +114,41 @@ def read_tokenizer(
     files = [read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")]
     facts = [read_json(folder / "generation_config.json"), read_json(folder / "config.json")]
     kind = tokenizer_class(folder)
-    chosen = {name: [_chosen(name, token, codec)] for name, token in (special_tokens or {}).items()
-              if token is not None}  # fmt: skip
+    chosen = {
+        name: [_chosen(name, token, codec)] for name, token in (special_tokens or {}).items() if token is not None
+    }
     bos = chosen.get("bos") or _special_ids("bos", codec, files, facts)
     eos = _special_ids("eos", codec, files, facts) or _by_format("eos", codec, kind)
-    pad = (chosen.get("pad") or _special_ids("pad", codec, [], facts) or _special_ids("pad", codec, files, [])
-           or _by_format("pad", codec, kind))  # fmt: skip
+    pad = (
+        chosen.get("pad")
+        or _special_ids("pad", codec, [], facts)
+        or _special_ids("pad", codec, files, [])
+        or _by_format("pad", codec, kind)
+    )
     tokens = {text: i for text in stop if (i := codec.id_of(text)) in codec.special and i is not None}
     eos = [*chosen.get("eos", []), *tokens.values(), *eos]
     if not eos:
-        raise UserError(f"lm.path: {folder} names no end sign (eos_token in tokenizer_config.json, eos_token_id in "
-                        "config.json): name one with lm.special_tokens={eos: TOKEN}")  # fmt: skip
+        raise UserError(
+            f"lm.path: {folder} names no end sign (eos_token in tokenizer_config.json, eos_token_id in "
+            "config.json): name one with lm.special_tokens={eos: TOKEN}"
+        )
     return ReportTokenizer(
-        codec, bos_id=next(iter(bos), None), eos_ids=tuple(dict.fromkeys(eos)), pad_id=(pad or eos)[0],
-        stop_texts=tuple(text for text in stop if text not in tokens), chat_template=read_chat_template(folder),
-    )  # fmt: skip
+        codec,
+        bos_id=next(iter(bos), None),
+        eos_ids=tuple(dict.fromkeys(eos)),
+        pad_id=(pad or eos)[0],
+        stop_texts=tuple(text for text in stop if text not in tokens),
+        chat_template=read_chat_template(folder),
+    )
 
 
 def _check_round_trip(codec: Codec, folder: Path) -> None:
     ids = codec.encode(SENTENCE)
     if codec.unknown_id not in ids and codec.decode(ids).strip() != SENTENCE:
-        raise UserError(f"lm.path: the tokenizer of {folder} gives {codec.decode(ids)!r} back for {SENTENCE!r}: its "
-                        "files do not belong together, or are not a report writer's")  # fmt: skip
+        raise UserError(
+            f"lm.path: the tokenizer of {folder} gives {codec.decode(ids)!r} back for {SENTENCE!r}: its "
+            "files do not belong together, or are not a report writer's"
+        )
 
 
 def _chosen(name: str, token: str | int, codec: Codec) -> int:

@@ -39,9 +39,14 @@ def read_config(checkpoint: Checkpoint) -> PreTrainedConfig:
 
 
 def read_model(
-    checkpoint: Checkpoint, config: PreTrainedConfig, *, dtype: str, attention: str,
-    quantization: QuantizationConfigMixin | None, device_map: str | dict[str, Any] | None,
-) -> PreTrainedModel:  # fmt: skip
+    checkpoint: Checkpoint,
+    config: PreTrainedConfig,
+    *,
+    dtype: str,
+    attention: str,
+    quantization: QuantizationConfigMixin | None,
+    device_map: str | dict[str, Any] | None,
+) -> PreTrainedModel:
     """The model in eval(); parameters as in load_lm. Raises UserError naming the tensor or file that is wrong."""
     folder = checkpoint.folder
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
@@ -50,19 +55,30 @@ def read_model(
     try:
         with _quiet():
             loaded: Any = auto.from_pretrained(
-                folder, config=config, dtype="auto" if dtype == "auto" else DTYPES[dtype],
-                attn_implementation=_attention(auto, config, attention), device_map=device_map,
-                trust_remote_code=False, local_files_only=True, weights_only=True, output_loading_info=True,
-                ignore_mismatched_sizes=True, **quantised,
-            )  # fmt: skip
+                folder,
+                config=config,
+                dtype="auto" if dtype == "auto" else DTYPES[dtype],
+                attn_implementation=_attention(auto, config, attention),
+                device_map=device_map,
+                trust_remote_code=False,
+                local_files_only=True,
+                weights_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **quantised,
+            )
     except (UnpicklingError, EOFError) as error:  # torch's text advises to run what the file holds
-        raise UserError(f"lm.path: the weights in {folder} cannot be read: a *.bin file is damaged, not fetched "
-                        "through git lfs, or holds more than tensors") from error  # fmt: skip
+        raise UserError(
+            f"lm.path: the weights in {folder} cannot be read: a *.bin file is damaged, not fetched "
+            "through git lfs, or holds more than tensors"
+        ) from error
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
             raise  # out of memory, and what else is no file's fault
-        raise UserError(f"lm.path: the weights in {folder} cannot be read, a file is cut off or damaged: fetch it "
-                        f"again ({_line(error)})") from error  # fmt: skip
+        raise UserError(
+            f"lm.path: the weights in {folder} cannot be read, a file is cut off or damaged: fetch it "
+            f"again ({_line(error)})"
+        ) from error
     except CONFIG_ERRORS as error:
         file = folder / "config.json"
         raise UserError(f"lm.path: transformers cannot build what {file} describes: {_line(error)}") from error
@@ -111,8 +127,10 @@ def _check_complete(folder: Path, model: PreTrainedModel, report: dict[str, Any]
         names = families.published_names(model, [name for name in keys if not IGNORABLE.search(name)])
         if names:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            raise UserError(f"lm.path: {folder}: {len(names)} {kind} tensors: {shown}; the weights and config.json do "
-                            "not belong together, or a file is incomplete")  # fmt: skip
+            raise UserError(
+                f"lm.path: {folder}: {len(names)} {kind} tensors: {shown}; the weights and config.json do "
+                "not belong together, or a file is incomplete"
+            )
 
 
 def _check_shapes(folder: Path, model: PreTrainedModel) -> None:
@@ -124,16 +142,20 @@ def _check_shapes(folder: Path, model: PreTrainedModel) -> None:
         found, expected = tuple((state or module.weight).shape), (module.out_features, module.in_features)
         if found != expected:
             (published,) = families.published_names(model, [f"{name}.weight"])
-            raise UserError(f"lm.path: {folder}: {published} does not have the shape that config.json promises: the "
-                            "files do not belong together")  # fmt: skip
+            raise UserError(
+                f"lm.path: {folder}: {published} does not have the shape that config.json promises: the "
+                "files do not belong together"
+            )
 
 
 def _check_once(folder: Path, model: PreTrainedModel) -> None:
     """Of two tensors for one place transformers takes either, without a word."""
     twice = families.said_twice(model, [name for file in weight_files(folder) for name in _tensor_names(file)])
     if twice:
-        raise UserError(f"lm.path: {folder}: {len(twice)} unexpected tensors: {', '.join(twice[:5])}; the same weights "
-                        "are there under their published names")  # fmt: skip
+        raise UserError(
+            f"lm.path: {folder}: {len(twice)} unexpected tensors: {', '.join(twice[:5])}; the same weights "
+            "are there under their published names"
+        )
 
 
 def _tensor_names(file: Path) -> list[str]:

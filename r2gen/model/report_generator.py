@@ -22,8 +22,15 @@ class ReportGenerator(nn.Module):
     before_T: torch.Tensor
     after_T: torch.Tensor
 
-    def __init__(self, *, vision: TimmEncoder, projector: Callable[[torch.Tensor], torch.Tensor], lm: LanguageModel,
-                 before: list[int], after: list[int]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        *,
+        vision: TimmEncoder,
+        projector: Callable[[torch.Tensor], torch.Tensor],
+        lm: LanguageModel,
+        before: list[int],
+        after: list[int],
+    ) -> None:
         super().__init__()
         self.vision = vision
         self.projector = projector

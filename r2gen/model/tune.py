@@ -31,9 +31,15 @@ class PartSize:
 
 
 def choose_trainable(
-    model: ReportGenerator, *, vision: str, vision_lora: Lora | None, lm: str, lm_lora: Lora | None,
-    lm_lora_targets: list[str], lm_is_random: bool,
-) -> None:  # fmt: skip
+    model: ReportGenerator,
+    *,
+    vision: str,
+    vision_lora: Lora | None,
+    lm: str,
+    lm_lora: Lora | None,
+    lm_lora_targets: list[str],
+    lm_is_random: bool,
+) -> None:
     """Freeze everything, then free what `tune` and `tune/lm` name: frozen, lora or full; lm=auto frees random weights.
 
     The projector and the embedding of view places start at random and always train. LoRA layers are put into the
@@ -84,8 +90,9 @@ def sizes(model: ReportGenerator) -> list[PartSize]:
     parts = []
     for part, prefix in (("vision", "vision."), ("projector", "projector."), ("lm", "lm."), ("model", "")):
         parameters = [parameter for name, parameter in model.named_parameters() if name.startswith(prefix)]
-        parts.append(PartSize(part, sum(values(p) for p in parameters),
-                              sum(p.numel() for p in parameters if p.requires_grad)))  # fmt: skip
+        parts.append(
+            PartSize(part, sum(values(p) for p in parameters), sum(p.numel() for p in parameters if p.requires_grad))
+        )
     return parts
 
 

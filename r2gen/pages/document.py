@@ -42,8 +42,13 @@ def _fill(*, title: str, scripts: Sequence[str], content: Row) -> str:
     script = '"use strict";\n' + "".join(parts)
     # Hashed as the browser sees it: with the line end that follows the tag.
     digest = base64.b64encode(hashlib.sha256(f"\n{script}".encode()).digest()).decode("ascii")
-    values = {"TITLE": html.escape(" ".join(title.split())), "SCRIPT_HASH": digest, "DATA": _inert_json(content),
-              "STYLE": style, "SCRIPT": script}  # fmt: skip
+    values = {
+        "TITLE": html.escape(" ".join(title.split())),
+        "SCRIPT_HASH": digest,
+        "DATA": _inert_json(content),
+        "STYLE": style,
+        "SCRIPT": script,
+    }
     return re.sub(r"@@([A-Z_]+)@@", lambda found: values[found[1]], document)
 
 

@@ -52,12 +52,16 @@ def read_checkpoint(file: Path) -> Original:
     except _BROKEN as error:
         raise UserError(f"checkpoint={file} cannot be read: {_first_line(error)}") from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        raise UserError(f'checkpoint={file} has no "model" with tensors by name: it is not one of R2GenGPT\'s '
-                        "(checkpoint_epoch..._step..._bleu..._cider....pth)")  # fmt: skip
+        raise UserError(
+            f'checkpoint={file} has no "model" with tensors by name: it is not one of R2GenGPT\'s '
+            "(checkpoint_epoch..._step..._bleu..._cider....pth)"
+        )
     unknown = sorted(str(key) for key in content.keys() - KEYS)
     if unknown:
-        raise UserError(f"checkpoint={file} holds {', '.join(unknown)} beside model, config, epoch and step: it is "
-                        "not one of R2GenGPT's")  # fmt: skip
+        raise UserError(
+            f"checkpoint={file} holds {', '.join(unknown)} beside model, config, epoch and step: it is "
+            "not one of R2GenGPT's"
+        )
     options = content.get("config") or {}
     if not isinstance(options, dict):
         raise UserError(f'checkpoint={file}: its "config" is a {type(options).__name__}, not options by name')

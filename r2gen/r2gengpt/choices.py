@@ -9,11 +9,15 @@ def original_choices(config: dict[str, Any]) -> list[str]:
     found = []
     if evaluate["reference"] == "truncated":
         tokens = evaluate["max_reference_tokens"]
-        found.append(f"a second table scores against references cut to {tokens} tokens of the language model, which "
-                     "also pick the best checkpoint: comparable only with this language model's scores")  # fmt: skip
+        found.append(
+            f"a second table scores against references cut to {tokens} tokens of the language model, which "
+            "also pick the best checkpoint: comparable only with this language model's scores"
+        )
     if trainer["max_report_tokens"] is not None:
-        found.append(f"training reports were cut to {trainer['max_report_tokens']} tokens, end sign included: a cut "
-                     "report has none")  # fmt: skip
+        found.append(
+            f"training reports were cut to {trainer['max_report_tokens']} tokens, end sign included: a cut "
+            "report has none"
+        )
     if not trainer["shuffle"]:
         found.append("studies were trained in the data set's order, every epoch")
     if trainer["schedule"] == "cosine_per_epoch":

@@ -29,8 +29,10 @@ def configuration(composed: DictConfig, overrides: list[str]) -> tuple[dict[str,
     typed = {key_of(override): override.partition("=")[2] for override in overrides}
     for key in ("checkpoint", "run_dir", "vision.path", "lm.path"):
         if typed.get(key, "null") in ("null", ""):
-            raise UserError(f"task=import needs {key}=...: type checkpoint=FILE run_dir=NEW vision.path=SWIN_FOLDER "
-                            "lm.path=LM_FOLDER")  # fmt: skip
+            raise UserError(
+                f"task=import needs {key}=...: type checkpoint=FILE run_dir=NEW vision.path=SWIN_FOLDER "
+                "lm.path=LM_FOLDER"
+            )
     if (Path(composed.run_dir).expanduser() / "checkpoints").is_dir() and not composed.fresh:
         raise UserError(f"run_dir={composed.run_dir} is a run already: give a new folder, or fresh=true to remove it")
     found = look_into(Path(composed.checkpoint).expanduser().absolute())
@@ -41,8 +43,10 @@ def configuration(composed: DictConfig, overrides: list[str]) -> tuple[dict[str,
     if any(tune != f"tune={found['mode']}" for tune in tunes):
         raise UserError(f"{tunes[-1]}: the checkpoint's tensors are those of {found['mode']}")
     if found["mode"] == "delta" and not {"tune.lora.alpha"} & (found["overrides"].keys() | typed.keys()):
-        raise UserError("the checkpoint does not say its LoRA alpha (vis_alpha), without which its weights mean "
-                        "nothing: type tune.lora.alpha=16, or what it was trained with")  # fmt: skip
+        raise UserError(
+            "the checkpoint does not say its LoRA alpha (vis_alpha), without which its weights mean "
+            "nothing: type tune.lora.alpha=16, or what it was trained with"
+        )
     if not found["data"] and "experiment" not in typed:
         print(f"the checkpoint does not name its data set: {recipe} is taken, experiment=... takes another", flush=True)
     said = dict(found["overrides"]) | image_size(composed)
@@ -54,8 +58,11 @@ def configuration(composed: DictConfig, overrides: list[str]) -> tuple[dict[str,
     kept += [override for override in overrides if key_of(override) not in OF_THE_TASK]
     kept = [f"experiment={recipe}", *kept]
     recomposed = hydra.compose("config", overrides=for_hydra(kept), return_hydra_config=True)
-    choices = {group: choice for group, choice in recomposed.hydra.runtime.choices.items()
-               if group.partition("/")[0] != "hydra"}  # fmt: skip
+    choices = {
+        group: choice
+        for group, choice in recomposed.hydra.runtime.choices.items()
+        if group.partition("/")[0] != "hydra"
+    }
     with open_dict(recomposed):
         del recomposed["hydra"]
     plain: dict[str, Any] = OmegaConf.to_container(recomposed, resolve=True)  # type: ignore[assignment]
@@ -68,8 +75,12 @@ def configuration(composed: DictConfig, overrides: list[str]) -> tuple[dict[str,
 def look_into(file: Path) -> dict[str, Any]:
     """What facts.py says of a checkpoint, in a process of its own: it needs torch."""
     python_path = os.pathsep.join(filter(None, [str(provenance.ROOT), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run([sys.executable, "-m", "r2gen.r2gengpt.facts", str(file)], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": python_path})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "r2gen.r2gengpt.facts", str(file)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": python_path},
+    )
     if done.returncode == 2:
         raise UserError(done.stderr.strip().splitlines()[-1])
     if done.returncode:

@@ -32,7 +32,10 @@ def import_checkpoint(config: dict[str, Any], device: torch.device, stop: StopRe
         tensors = our_tensors(original.tensors, wanted)
         state = TrainState(step=original.step, epoch=original.epoch, validated_step=original.step)
         Checkpoints(Path(config["run_dir"]), keep=1).write(tensors, state)
-        print(f"{size_table(sizes(model))}\n\nimported all {len(original.tensors)} tensors of epoch {original.epoch}, "
-              f"step {original.step}: the projector, and {CARRIED[mode_of(original.tensors)]}\nnow: python run.py "
-              f"task=evaluate run_dir={config['run_dir']} data.root=...", flush=True)  # fmt: skip
+        print(
+            f"{size_table(sizes(model))}\n\nimported all {len(original.tensors)} tensors of epoch {original.epoch}, "
+            f"step {original.step}: the projector, and {CARRIED[mode_of(original.tensors)]}\nnow: python run.py "
+            f"task=evaluate run_dir={config['run_dir']} data.root=...",
+            flush=True,
+        )
     dist.barrier()

@@ -78,6 +78,8 @@ def our_tensors(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.
     refuse_difference("the checkpoint", missing=missing, left_over=left_over)
     for name, shape in expected.items():
         if list(found[name].shape) != shape:
-            raise UserError(f"the checkpoint's {original_name(name)} is {list(found[name].shape)}, the weights of "
-                            f"vision.path and lm.path ask for {shape}: give those it was trained with")  # fmt: skip
+            raise UserError(
+                f"the checkpoint's {original_name(name)} is {list(found[name].shape)}, the weights of "
+                f"vision.path and lm.path ask for {shape}: give those it was trained with"
+            )
     return fused(found)

@@ -72,8 +72,10 @@ def compose_cell(overrides: Sequence[str], compose: Compose) -> Cell:
         task = str(OmegaConf.select(composed, "task"))
         plain = checked.configuration(composed, choices, typed)
         if plain["trainer"]["nodes"] > 1:
-            raise Illegal(f"trainer.nodes={plain['trainer']['nodes']}: a launcher gives each job of a sweep GPUs of "
-                          "one machine; type this run alone, without -m (docs/clusters.md)")  # fmt: skip
+            raise Illegal(
+                f"trainer.nodes={plain['trainer']['nodes']}: a launcher gives each job of a sweep GPUs of "
+                "one machine; type this run alone, without -m (docs/clusters.md)"
+            )
         return cell_of(plain, typed=typed, for_hydra=given)
     except Illegal as error:
         return Cell(typed, given, choices, task=task, refusal=str(error), skipped=True)

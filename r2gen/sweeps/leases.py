@@ -91,8 +91,13 @@ def lock_folder() -> Path:
 def visible_gpus() -> list[Gpu]:
     """What nvidia-smi lists, as far as CUDA_VISIBLE_DEVICES leaves it; nothing where there is no such command."""
     try:
-        listed = subprocess.run(["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"],
-                                capture_output=True, text=True, timeout=60, check=True).stdout  # fmt: skip
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return []
     return visible_among(listed, os.environ.get("CUDA_VISIBLE_DEVICES"))

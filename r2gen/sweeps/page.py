@@ -75,14 +75,21 @@ def _row(row: SweepRow, beside: Path) -> Row:
         curves_of(log, most=CURVE_POINTS) if log is not None and log.is_file() else {"steps": [], "validations": []}
     )
     return {
-        "name": row.name, "state": row.state, "reason": row.reason, "link": link, "choices": row.choices,
+        "name": row.name,
+        "state": row.state,
+        "reason": row.reason,
+        "link": link,
+        "choices": row.choices,
         "folder": str(row.run_dir) if row.run_dir is not None else None,
         "scores": asdict(row)["scores"],
-        "cost": asdict(row.cost), "scored_as": row.scored_as,
+        "cost": asdict(row.cost),
+        "scored_as": row.scored_as,
         "losses": [[step["step"], _short(step.get("loss"))] for step in curves["steps"]],
-        "validations": [[one["step"], {score: _short(value) for score, value in (one.get("scores") or {}).items()}]
-                        for one in curves["validations"]],
-    }  # fmt: skip
+        "validations": [
+            [one["step"], {score: _short(value) for score, value in (one.get("scores") or {}).items()}]
+            for one in curves["validations"]
+        ],
+    }
 
 
 def _short(value: object) -> object:
@@ -109,13 +116,18 @@ def _studies_of(group: Sequence[Written], *, count: int) -> list[Row]:
     scores = {one.row.name: _of_each_report(one) for one in group}
     return [
         {
-            "id": id, "split": first.split, "films": films.get(id, []), "reference": first.texts[id]["reference"],
+            "id": id,
+            "split": first.split,
+            "films": films.get(id, []),
+            "reference": first.texts[id]["reference"],
             "reports": {one.row.name: one.texts[id]["report"] for one in group},
-            "scores": {name: {score: _short(values[id]) for score, values in of_run.items() if id in values}
-                       for name, of_run in scores.items()},
+            "scores": {
+                name: {score: _short(values[id]) for score, values in of_run.items() if id in values}
+                for name, of_run in scores.items()
+            },
         }
         for id in chosen_studies([id for id in first.texts if id in films] or list(first.texts), count=count)
-    ]  # fmt: skip
+    ]
 
 
 def _of_each_report(one: Written) -> dict[str, dict[str, float]]:

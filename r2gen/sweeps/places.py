@@ -51,9 +51,15 @@ class LocalJob:
         self.gpus = lease.names
         with log.open("wb") as out:
             self.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches it once, through the sweep
-                command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                pass_fds=lease.numbers, start_new_session=True, preexec_fn=die_with_parent,
-            )  # fmt: skip
+                command,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                pass_fds=lease.numbers,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
         lease.leave_to_job()
 
     def poll(self) -> int | None:
@@ -83,8 +89,10 @@ class LocalPlaces:
         threads = max(1, len(os.sched_getaffinity(0)) // at_once // config["trainer"]["devices"])
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         if lease.names:
-            environment |= {"CUDA_VISIBLE_DEVICES": ",".join(lease.names),
-                            "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")}  # fmt: skip
+            environment |= {
+                "CUDA_VISIBLE_DEVICES": ",".join(lease.names),
+                "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
+            }
         return LocalJob(command, log, environment, lease)
 
     def adopt(self, queue_id: str) -> Place | None:

@@ -28,10 +28,16 @@ class Pool:
     """Runs the jobs that `record` has waiting; `cells` has each by its number."""
 
     def __init__(
-        self, folder: SweepFolder, record: SweepRecord, cells: dict[int, Cell], *, places: Places,
-        shared: Sequence[str], show: Callable[[SweepRecord], None],
+        self,
+        folder: SweepFolder,
+        record: SweepRecord,
+        cells: dict[int, Cell],
+        *,
+        places: Places,
+        shared: Sequence[str],
+        show: Callable[[SweepRecord], None],
         judge: Judge | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.folder, self.record, self.cells, self.places = folder, record, cells, places
         self.shared, self.show = shared, show  # overrides of Hydra's own that every job gets; the live view
         self.judge = judge or runs_to_its_end
@@ -42,8 +48,9 @@ class Pool:
 
     def run(self) -> None:
         """Return once every job has ended, or once those that ran have, after a signal."""
-        before = {number: signal.signal(number, self._stop)
-                  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}  # fmt: skip
+        before = {
+            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        }
         try:
             while self.running or (self._waiting() and not self.stopping):
                 if not self.stopping:
@@ -139,8 +146,10 @@ class Pool:
         smaller = failure.smaller_micro_batch(trainer)
         if failure.is_out_of_memory(text, status) and job.task == "train" and job.micro_batch_size is None and smaller:
             job.state, job.micro_batch_size = "waiting", smaller
-            job.reason = (f"out of memory with trainer.micro_batch_size={trainer['micro_batch_size']}: tried again "
-                          f"with {smaller}, and more accumulation (still {trainer['batch_size']} a step)")  # fmt: skip
+            job.reason = (
+                f"out of memory with trainer.micro_batch_size={trainer['micro_batch_size']}: tried again "
+                f"with {smaller}, and more accumulation (still {trainer['batch_size']} a step)"
+            )
             keep_log(Path(job.log or ""))
             return
         again = f"; {job.reason}" if job.micro_batch_size is not None else ""

@@ -86,8 +86,9 @@ class SweepFolder:
         """Raises UserError where another command runs this sweep."""
         self._lock = (self.path / ".lock").open("a", encoding="utf-8")
         if not _flocked(self._lock):
-            raise UserError(f"{self.path} is run by another command: python run.py task=status "
-                            f"{shlex.quote(f'sweep={self.path}')}")  # fmt: skip
+            raise UserError(
+                f"{self.path} is run by another command: python run.py task=status {shlex.quote(f'sweep={self.path}')}"
+            )
 
     def is_at_work(self) -> bool:
         """Whether a command runs this sweep now."""
@@ -112,8 +113,10 @@ class SweepFolder:
         try:
             stored: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
             if stored["format"] != FORMAT:
-                raise UserError(f"{self.file} has format {stored['format']}, this version reads {FORMAT}: give the "
-                                "sweep another folder (hydra.sweep.dir=DIR)")  # fmt: skip
+                raise UserError(
+                    f"{self.file} has format {stored['format']}, this version reads {FORMAT}: give the "
+                    "sweep another folder (hydra.sweep.dir=DIR)"
+                )
             known = {spec.name for spec in fields(JobRecord)}
             jobs = [JobRecord(**{key: value for key, value in job.items() if key in known}) for job in stored["jobs"]]
             for job in jobs:

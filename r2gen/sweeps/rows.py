@@ -67,9 +67,17 @@ def jobs_of_runs(folders: Sequence[Path]) -> list[JobRecord]:
         folder = RunFolder(path)
         facts = folder.facts()
         told = [text for text in facts["overrides"] if not lies_under(text.partition("=")[0], *PROCESS_ONLY)]
-        jobs.append(JobRecord(number, told, folder.config().get("choices") or {}, facts.get("task"), str(path),
-                              state="done" if facts["status"] == "finished" else facts["status"],
-                              reason=facts.get("reason")))  # fmt: skip
+        jobs.append(
+            JobRecord(
+                number,
+                told,
+                folder.config().get("choices") or {},
+                facts.get("task"),
+                str(path),
+                state="done" if facts["status"] == "finished" else facts["status"],
+                reason=facts.get("reason"),
+            )
+        )
     return jobs
 
 
@@ -77,11 +85,13 @@ def rows_of(jobs: Sequence[JobRecord]) -> list[SweepRow]:
     """The rows of jobs in their order, and nothing of a run but what its own files say."""
     configs = [_config(job) for job in jobs]
     columns = _columns(jobs, configs)
-    every = [{column: _choice(column, job, config) for column in columns}
-             for job, config in zip(jobs, configs, strict=True)]  # fmt: skip
+    every = [
+        {column: _choice(column, job, config) for column in columns} for job, config in zip(jobs, configs, strict=True)
+    ]
     names = _names(jobs)
-    return [_row(name, job, choices, config)
-            for name, job, choices, config in zip(names, jobs, every, configs, strict=True)]  # fmt: skip
+    return [
+        _row(name, job, choices, config) for name, job, choices, config in zip(names, jobs, every, configs, strict=True)
+    ]
 
 
 def joined(rows: Sequence[SweepRow]) -> list[SeedRow]:
@@ -90,8 +100,15 @@ def joined(rows: Sequence[SweepRow]) -> list[SeedRow]:
     for row in rows:
         if row.scores:
             groups.setdefault(canonical([_but_seed(row), row.scored_as, row.data_hash]), []).append(row)
-    found = [SeedRow(_but_seed(group[0]), tuple(row.choices.get(SEED, NOTHING) for row in group),
-                     tuple(row.name for row in group), _means(group)) for group in groups.values()]  # fmt: skip
+    found = [
+        SeedRow(
+            _but_seed(group[0]),
+            tuple(row.choices.get(SEED, NOTHING) for row in group),
+            tuple(row.name for row in group),
+            _means(group),
+        )
+        for group in groups.values()
+    ]
     return found if any(len(one.rows) > 1 for one in found) else []
 
 
@@ -101,8 +118,11 @@ def shared_choices(jobs: Sequence[JobRecord]) -> dict[str, str]:
     if not composed:
         return {}
     every = [job.choices or {**composed[0], **_typed(job.overrides)} for job in jobs]
-    return {group: option for group, option in composed[0].items()
-            if option is not None and all(choices.get(group) == option for choices in every)}  # fmt: skip
+    return {
+        group: option
+        for group, option in composed[0].items()
+        if option is not None and all(choices.get(group) == option for choices in every)
+    }
 
 
 def _but_seed(row: SweepRow) -> dict[str, str]:
@@ -111,10 +131,14 @@ def _but_seed(row: SweepRow) -> dict[str, str]:
 
 def _means(group: Sequence[SweepRow]) -> Scores:
     return {
-        split: {score: join_seeds([row.scores[split][score].value for row in group])
-                for score in group[0].scores[split] if all(score in row.scores[split] for row in group)}
-        for split in group[0].scores if all(split in row.scores for row in group)
-    }  # fmt: skip
+        split: {
+            score: join_seeds([row.scores[split][score].value for row in group])
+            for score in group[0].scores[split]
+            if all(score in row.scores[split] for row in group)
+        }
+        for split in group[0].scores
+        if all(split in row.scores for row in group)
+    }
 
 
 def _config(job: JobRecord) -> dict[str, Any]:
@@ -138,10 +162,17 @@ def _columns(jobs: Sequence[JobRecord], configs: Sequence[dict[str, Any]]) -> li
     leaves = {key: None for job in jobs for key in _typed(job.overrides) if key not in groups}
     told = [key for key in leaves if not lies_under(key, *PROCESS_ONLY)]
     differ = [
-        column for column in [*groups, *told]
-        if len({_choice(column, job, config) for job, config in zip(jobs, configs, strict=True)
-                if job.choices or column in _typed(job.overrides)}) > 1
-    ]  # fmt: skip
+        column
+        for column in [*groups, *told]
+        if len(
+            {
+                _choice(column, job, config)
+                for job, config in zip(jobs, configs, strict=True)
+                if job.choices or column in _typed(job.overrides)
+            }
+        )
+        > 1
+    ]
     return sorted(differ, key=lambda column: column == SEED)
 
 
@@ -166,11 +197,17 @@ def _row(name: str, job: JobRecord, choices: dict[str, str], config: Mapping[str
     facts, metrics = RunFolder(run_dir).facts(), read_metrics_of(run_dir, job.choices.get("generation"))
     same = {"recipe": metrics.get("recipe"), "signatures": metrics.get("signatures")}
     return SweepRow(
-        name=name, state=job.state, reason=job.reason, run_dir=run_dir, choices=choices,
-        scores=_scores(metrics) if job.state == "done" and job.task in SCORED else {}, cost=_cost(facts, config),
-        scored_as=canonical(same) if metrics else "", data_hash=facts.get("data_hash"),
+        name=name,
+        state=job.state,
+        reason=job.reason,
+        run_dir=run_dir,
+        choices=choices,
+        scores=_scores(metrics) if job.state == "done" and job.task in SCORED else {},
+        cost=_cost(facts, config),
+        scored_as=canonical(same) if metrics else "",
+        data_hash=facts.get("data_hash"),
         generation=str(metrics.get("generation", "")),
-    )  # fmt: skip
+    )
 
 
 def read_metrics_of(run_dir: Path, generation: str | None) -> dict[str, Any]:
@@ -184,8 +221,9 @@ def read_metrics_of(run_dir: Path, generation: str | None) -> dict[str, Any]:
                 found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
                 assert isinstance(found["splits"], dict)
             except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-                raise UserError(f"{file} holds no scores of a run ({error!r}): remove it and run task=evaluate "
-                                f"run_dir={run_dir}") from error  # fmt: skip
+                raise UserError(
+                    f"{file} holds no scores of a run ({error!r}): remove it and run task=evaluate run_dir={run_dir}"
+                ) from error
             return found
     return {}
 
@@ -195,9 +233,15 @@ def _scores(metrics: Mapping[str, Any]) -> Scores:
     found = {}
     for split, entry in (metrics.get("splits") or {}).items():
         known = entry.get("intervals", {}).get("model", {})
-        found[split] = {score: Interval(value, known.get(score, {}).get("low"), known.get(score, {}).get("high"),
-                                        known.get(score, {}).get("draws", 0))
-                        for score, value in entry["systems"]["model"].items()}  # fmt: skip
+        found[split] = {
+            score: Interval(
+                value,
+                known.get(score, {}).get("low"),
+                known.get(score, {}).get("high"),
+                known.get(score, {}).get("draws", 0),
+            )
+            for score, value in entry["systems"]["model"].items()
+        }
     return found
 
 

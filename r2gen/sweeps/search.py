@@ -54,8 +54,10 @@ class Space:
             else:
                 fixed[key] = f"{key}={override.get_value_element_as_str()}"
         if not varied:
-            raise UserError("hydra/sweeper=optuna has nothing to search: give hydra.sweeper.params, or type such as "
-                            "'trainer.learning_rate=tag(log, interval(1e-4, 1e-2))'")  # fmt: skip
+            raise UserError(
+                "hydra/sweeper=optuna has nothing to search: give hydra.sweeper.params, or type such as "
+                "'trainer.learning_rate=tag(log, interval(1e-4, 1e-2))'"
+            )
         return Space({key: found for key, found in varied.items() if key not in fixed}, list(fixed.values()))
 
     def first(self) -> list[str]:
@@ -117,16 +119,26 @@ class Search:
     """A study in its sweep's folder. `next_batch`, the jobs' run, `tell`, and again until there is no batch."""
 
     def __init__(
-        self, folder: Path, space: Space, *, n_trials: int, batch: int, seed: int, random_trials: int,
+        self,
+        folder: Path,
+        space: Space,
+        *,
+        n_trials: int,
+        batch: int,
+        seed: int,
+        random_trials: int,
         prune_after: int | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self.n_trials, self.batch, self.prunes = space, n_trials, batch, prune_after is not None
         pruner = optuna.pruners.MedianPruner(n_startup_trials=random_trials, n_warmup_steps=prune_after or 0)
         self.study = optuna.create_study(
-            storage=f"sqlite:///{folder / 'optuna.db'}", study_name="search", load_if_exists=True, direction="maximize",
+            storage=f"sqlite:///{folder / 'optuna.db'}",
+            study_name="search",
+            load_if_exists=True,
+            direction="maximize",
             pruner=pruner if self.prunes else optuna.pruners.NopPruner(),
-        )  # fmt: skip
+        )
         self.study.sampler = optuna.samplers.TPESampler(
             seed=seed + len(self.study.trials), n_startup_trials=random_trials, constant_liar=batch > 1
         )

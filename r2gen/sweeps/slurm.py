@@ -29,8 +29,14 @@ class Submitted:
 
     def __call__(self) -> int:
         with self.log.open("ab") as out:
-            self.process = subprocess.Popen(self.command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out,
-                                            stderr=out, preexec_fn=_leave_warning_to_parent)  # fmt: skip
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                preexec_fn=_leave_warning_to_parent,
+            )
         while self.process.poll() is None:  # not wait(), which holds a lock that checkpoint() would wait for
             time.sleep(0.2)
         return self.process.returncode  # also after SIGTERM, which scancel sends: only the warning queues it again

@@ -36,9 +36,11 @@ class Sweep:
         self.shared = [text for text in _typed(base, "hydra") if not text.startswith(OF_SWEEP)]
         self.multirun = OmegaConf.to_yaml(base)
         self.record = SweepRecord(
-            name=name_of(base), command=shlex.join(["python", "run.py", *messages.as_typed(sys.argv[1:])]),
-            overrides=messages.as_typed(_typed(base, "task")), started=now(),
-        )  # fmt: skip
+            name=name_of(base),
+            command=shlex.join(["python", "run.py", *messages.as_typed(sys.argv[1:])]),
+            overrides=messages.as_typed(_typed(base, "task")),
+            started=now(),
+        )
         self.earlier: dict[tuple[str, ...], JobRecord] = {}
         self.is_open = False
         self.judge: Judge = runs_to_its_end
@@ -54,8 +56,9 @@ class Sweep:
         refuse_shared_folders(jobs, cells)
         self.folder.write(self.record)
         view = View()
-        Pool(self.folder, self.record, cells, places=places(), shared=self.shared, show=view.show,
-             judge=self.judge).run()  # fmt: skip
+        Pool(
+            self.folder, self.record, cells, places=places(), shared=self.shared, show=view.show, judge=self.judge
+        ).run()
         self.record.finished = now() if exit_status(self.record.jobs) != STOPPED else None
         self.folder.write(self.record)
         view.show(self.record, last=True)
@@ -86,8 +89,9 @@ class Sweep:
         return self.folder
 
     def _job(self, number: int, cell: Cell) -> JobRecord:
-        job = JobRecord(number, cell.typed, cell.choices, cell.task, str(cell.run_dir) if cell.run_dir else None,
-                        cell.mark)  # fmt: skip
+        job = JobRecord(
+            number, cell.typed, cell.choices, cell.task, str(cell.run_dir) if cell.run_dir else None, cell.mark
+        )
         before = self.earlier.get(tuple(cell.typed))
         if before is not None and before.mark == cell.mark:
             job.seconds, job.started, job.log, job.gpus = before.seconds, before.started, before.log, before.gpus
@@ -128,11 +132,16 @@ def refuse_shared_folders(jobs: Sequence[JobRecord], cells: dict[int, Cell]) -> 
         if job.task != "train" or job.run_dir is None:
             continue
         first = owner.setdefault(job.run_dir, job)
-        differ = [line.partition(":")[0] for line in
-                  differences(cells[first.number].config, cells[job.number].config, PROCESS_ONLY)]  # fmt: skip
+        differ = [
+            line.partition(":")[0]
+            for line in differences(cells[first.number].config, cells[job.number].config, PROCESS_ONLY)
+        ]
         if differ:
-            job.set("failed", f"job {first.number} has the same run folder and another {', '.join(differ)} (more "
-                              f"epochs make one run longer): give run_dir='outputs/NAME-${{{differ[0]}}}'")  # fmt: skip
+            job.set(
+                "failed",
+                f"job {first.number} has the same run folder and another {', '.join(differ)} (more "
+                f"epochs make one run longer): give run_dir='outputs/NAME-${{{differ[0]}}}'",
+            )
 
 
 def name_of(base: DictConfig) -> str:

@@ -39,24 +39,44 @@ def markdown(rows: Sequence[SweepRow], *, title: str) -> str:
     for split in splits_of(rows):
         scores, scored = score_names(rows, split), [row for row in rows if split in row.scores]
         costs = [cost for cost in COSTS if any(getattr(row.cost, cost) is not None for row in scored)]
-        parts.append(f"## {_cell(split)}\n\nScores with 95 % intervals over studies.\n\n" + _lines(
-            [*columns, *scores, *(HEADINGS.get(cost, cost) for cost in costs)],
-            [[*(row.choices[column] for column in columns), *(_told(row.scores[split].get(score)) for score in scores),
-              *(_number(getattr(row.cost, cost)) for cost in costs)] for row in scored],
-        ))  # fmt: skip
+        parts.append(
+            f"## {_cell(split)}\n\nScores with 95 % intervals over studies.\n\n"
+            + _lines(
+                [*columns, *scores, *(HEADINGS.get(cost, cost) for cost in costs)],
+                [
+                    [
+                        *(row.choices[column] for column in columns),
+                        *(_told(row.scores[split].get(score)) for score in scores),
+                        *(_number(getattr(row.cost, cost)) for cost in costs),
+                    ]
+                    for row in scored
+                ],
+            )
+        )
         of_seeds = [one for one in joined(rows) if split in one.scores]
         if of_seeds:
-            parts.append("Means over seeds, with Student's 95 % intervals over seeds.\n\n" + _lines(
-                [*of_seeds[0].choices, "seeds", *scores],
-                [[*one.choices.values(), ", ".join(one.seeds),
-                  *(_told(one.scores[split].get(score)) for score in scores)] for one in of_seeds],
-            ))  # fmt: skip
+            parts.append(
+                "Means over seeds, with Student's 95 % intervals over seeds.\n\n"
+                + _lines(
+                    [*of_seeds[0].choices, "seeds", *scores],
+                    [
+                        [
+                            *one.choices.values(),
+                            ", ".join(one.seeds),
+                            *(_told(one.scores[split].get(score)) for score in scores),
+                        ]
+                        for one in of_seeds
+                    ],
+                )
+            )
     if len({row.scored_as for row in rows if row.scores}) > 1:
         parts.append("Not all rows were scored alike (see the signatures in their metrics.json): do not compare them.")
     unscored = [row for row in rows if not row.scores]
     if unscored:
-        parts.append("## Without scores\n\n" + _lines(
-            ["job", "state", "why"], [[row.name, row.state, row.reason or ""] for row in unscored]))  # fmt: skip
+        parts.append(
+            "## Without scores\n\n"
+            + _lines(["job", "state", "why"], [[row.name, row.state, row.reason or ""] for row in unscored])
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -68,12 +88,20 @@ def comma_separated(rows: Sequence[SweepRow]) -> str:
     lines: list[list[object]] = []
     for row in rows:
         cost = asdict(row.cost)
-        known = [row.name, *row.choices.values(), row.state, row.reason or "", str(row.run_dir or ""),
-                 *(cost[name] for name in (*COSTS, "device"))]  # fmt: skip
+        known = [
+            row.name,
+            *row.choices.values(),
+            row.state,
+            row.reason or "",
+            str(row.run_dir or ""),
+            *(cost[name] for name in (*COSTS, "device")),
+        ]
         for split in row.scores or [""]:
             found = row.scores.get(split, {})
-            ends_of = [(found[score].value, found[score].low, found[score].high) if score in found else ("", "", "")
-                       for score in scores]  # fmt: skip
+            ends_of = [
+                (found[score].value, found[score].low, found[score].high) if score in found else ("", "", "")
+                for score in scores
+            ]
             lines.append([*known, split, *(end for ends in ends_of for end in ends)])
     return csv_text(["job", *columns, "state", "reason", "run_dir", *COSTS, "device", "split", *heads], lines)
 

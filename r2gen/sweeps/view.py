@@ -96,5 +96,7 @@ def labels(jobs: Sequence[JobRecord]) -> dict[int, str]:
     if len(jobs) == 1:
         return {jobs[0].number: shorten(" ".join(jobs[0].overrides), 60, placeholder=" …") or "job 0"}
     common = set[str].intersection(*(set(job.overrides) for job in jobs)) if jobs else set()
-    return {job.number: " ".join(text for text in job.overrides if text not in common) or f"job {job.number}"
-            for job in jobs}  # fmt: skip
+    return {
+        job.number: " ".join(text for text in job.overrides if text not in common) or f"job {job.number}"
+        for job in jobs
+    }

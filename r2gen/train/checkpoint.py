@@ -61,8 +61,10 @@ class Checkpoints:
         """The checkpoint that `last` or `best` points at, None where there is none yet."""
         link = self.folder / name
         if link.is_symlink() and not link.exists():
-            raise UserError(f"{link} points at {link.readlink()}, which is gone: let it point at a checkpoint that is "
-                            "there, or remove it to start over")  # fmt: skip
+            raise UserError(
+                f"{link} points at {link.readlink()}, which is gone: let it point at a checkpoint that is "
+                "there, or remove it to start over"
+            )
         return link.resolve() if link.is_dir() else None
 
     def best(self) -> Path:
@@ -88,8 +90,9 @@ class Checkpoints:
                 raise UserError(f"{path} has checkpoint format {stored['format']}, this version reads {FORMAT}")
             return TrainState(**stored)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}/state.json cannot be read: {error!r}; point {self.folder / name} at an earlier "
-                            "checkpoint") from error  # fmt: skip
+            raise UserError(
+                f"{path}/state.json cannot be read: {error!r}; point {self.folder / name} at an earlier checkpoint"
+            ) from error
 
     def record(self, state: TrainState, *, is_best: bool) -> None:
         """After the validation of the checkpoint just saved: let `best` point at it where it is, and keep its score.
@@ -160,8 +163,11 @@ class Checkpoints:
         last = self.path(LAST)
         # What lies behind `last` is of a stretch that is trained anew: its turn to go comes when it has been passed.
         # Resolved as they are: a run_dir may lead through a link.
-        others = [path for path in sorted(self.folder.resolve().glob("step-*"))
-                  if path != best and last is not None and path <= last]  # fmt: skip
+        others = [
+            path
+            for path in sorted(self.folder.resolve().glob("step-*"))
+            if path != best and last is not None and path <= last
+        ]
         for path in others[: -self.keep]:
             shutil.rmtree(path)
 
@@ -221,11 +227,14 @@ def load_trainable(model: nn.Module, checkpoint: Path) -> Mapping[str, torch.Ten
         raise UserError(f"{file} is of another model: missing {missing[:5]}, unexpected {unexpected[:5]}")
     for name, parameter in expected.items():
         if parameter.shape != tensors[name].shape:
-            raise UserError(f"{file} is of another model: {name} is {list(tensors[name].shape)} there, "
-                            f"{list(parameter.shape)} here")  # fmt: skip
+            raise UserError(
+                f"{file} is of another model: {name} is {list(tensors[name].shape)} there, {list(parameter.shape)} here"
+            )
         if not tensors[name].isfinite().all():
-            raise UserError(f"{file}: {name} holds values that are no numbers: point checkpoints/{checkpoint.name} at "
-                            "an earlier checkpoint")  # fmt: skip
+            raise UserError(
+                f"{file}: {name} holds values that are no numbers: point checkpoints/{checkpoint.name} at "
+                "an earlier checkpoint"
+            )
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])
@@ -250,8 +259,10 @@ def load_best(model: nn.Module, run_dir: Path) -> str:
     missing, unexpected = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     wrong = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
     if missing or unexpected or wrong:
-        raise UserError(f"{exported} is of another model: missing {missing[:5]}, unexpected {unexpected[:5]}, of "
-                        f"another shape {sorted(wrong)[:5]}")  # fmt: skip
+        raise UserError(
+            f"{exported} is of another model: missing {missing[:5]}, unexpected {unexpected[:5]}, of "
+            f"another shape {sorted(wrong)[:5]}"
+        )
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(tensors[name])

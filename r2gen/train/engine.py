@@ -33,9 +33,15 @@ ONLY_TENSORS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load then refuses code, 
 
 
 def start_engine(
-    model: nn.Module, optimizer: torch.optim.Optimizer, *, batch_size: int, micro_batch_size: int,
-    gradient_clipping: float, bf16: bool, options: dict[str, Any],
-) -> deepspeed.DeepSpeedEngine:  # fmt: skip
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    batch_size: int,
+    micro_batch_size: int,
+    gradient_clipping: float,
+    bf16: bool,
+    options: dict[str, Any],
+) -> deepspeed.DeepSpeedEngine:
     """An engine that accumulates batch_size / (micro_batch_size * ranks) micro-batches a step.
 
     `options` is the user's trainer.deepspeed; the keys set here are refused in it by config.check.
@@ -54,8 +60,10 @@ def start_engine(
         "zero_allow_untested_optimizer": True,
     }
     if settings["zero_optimization"]["stage"] == 3 and quantised_layers(model):
-        raise UserError("trainer=zero3 cannot cut weights of less than 16 bits into pieces, and this checkpoint is "
-                        "quantised: use trainer=zero2")  # fmt: skip
+        raise UserError(
+            "trainer=zero3 cannot cut weights of less than 16 bits into pieces, and this checkpoint is "
+            "quantised: use trainer=zero2"
+        )
     keep_in_place(model)
     try:
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)

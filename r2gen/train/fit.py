@@ -40,10 +40,20 @@ class LoopSettings:
 
 
 def fit(
-    engine: Any, dataset: StudyDataset, *, settings: LoopSettings, total_steps: int, validation_steps: set[int],
-    validate: Callable[[], dict[str, float]] | None, selection: Callable[[dict[str, float]], float],
-    checkpoints: Checkpoints, state: TrainState, log: TrainLog, refresh_page: Callable[[], None], stop: StopRequest,
-) -> TrainState:  # fmt: skip
+    engine: Any,
+    dataset: StudyDataset,
+    *,
+    settings: LoopSettings,
+    total_steps: int,
+    validation_steps: set[int],
+    validate: Callable[[], dict[str, float]] | None,
+    selection: Callable[[dict[str, float]], float],
+    checkpoints: Checkpoints,
+    state: TrainState,
+    log: TrainLog,
+    refresh_page: Callable[[], None],
+    stop: StopRequest,
+) -> TrainState:
     """Train from `state` to `total_steps`.
 
     `validate` scores the validation split, None where it is empty (then the last checkpoint counts as best);
@@ -51,8 +61,14 @@ def fit(
     asked for it, UserError on a loss that is not finite.
     """
     order = TrainingOrder(len(dataset), seed=settings.seed, shuffle=settings.shuffle)
-    batches = MicroBatches(first=state.step, last=total_steps, batch_size=settings.batch_size, rank=dist.rank(),
-                           micro_batch_size=settings.micro_batch_size, world=dist.world())  # fmt: skip
+    batches = MicroBatches(
+        first=state.step,
+        last=total_steps,
+        batch_size=settings.batch_size,
+        rank=dist.rank(),
+        micro_batch_size=settings.micro_batch_size,
+        world=dist.world(),
+    )
     on_gpu = engine.device.type == "cuda"
     micro_batches = iter(training_loader(Row(dataset, order), batches, workers=settings.workers, pin=on_gpu))
     accumulation = len(batches) // max(1, total_steps - state.step)
@@ -75,10 +91,18 @@ def fit(
         if state.step >= total_steps:
             return state
 
-        set_rate(engine.optimizer, rate_at(state.step, total=total_steps, peak=settings.learning_rate,
-                                           floor=settings.min_learning_rate, warmup=settings.warmup_steps,
-                                           schedule=settings.schedule,
-                                           epoch_steps=len(dataset) / settings.batch_size))  # fmt: skip
+        set_rate(
+            engine.optimizer,
+            rate_at(
+                state.step,
+                total=total_steps,
+                peak=settings.learning_rate,
+                floor=settings.min_learning_rate,
+                warmup=settings.warmup_steps,
+                schedule=settings.schedule,
+                epoch_steps=len(dataset) / settings.batch_size,
+            ),
+        )
         # Counted before the first backward: the loss is the mean over all target tokens of the step, on all ranks.
         window = take(micro_batches, accumulation)
         tokens = torch.tensor(float(sum(batch.target_tokens for batch in window)), device=engine.device)
@@ -99,12 +123,18 @@ def fit(
 
         if state.step % settings.log_every_steps == 0 or state.step == total_steps:
             watch.refuse_not_finite()
-            log.step({
-                "step": state.step, "epoch": round(state.epoch, 4), "loss": watch.mean_loss(tokens),
-                "lr": engine.optimizer.param_groups[0]["lr"], "grad_norm": norm.item(),
-                "samples_per_s": (state.step - seen_before) * settings.batch_size / (time.monotonic() - began),
-                "seconds": round(state.seconds, 2), "peak_gib": round(peak_gib(engine.device), 4),
-            })  # fmt: skip
+            log.step(
+                {
+                    "step": state.step,
+                    "epoch": round(state.epoch, 4),
+                    "loss": watch.mean_loss(tokens),
+                    "lr": engine.optimizer.param_groups[0]["lr"],
+                    "grad_norm": norm.item(),
+                    "samples_per_s": (state.step - seen_before) * settings.batch_size / (time.monotonic() - began),
+                    "seconds": round(state.seconds, 2),
+                    "peak_gib": round(peak_gib(engine.device), 4),
+                }
+            )
         watch.forget_step()
         wanted = agreed_stop(stop, state.step, settings.log_every_steps, engine.device)
         if wanted or (settings.save_every_steps and state.step % settings.save_every_steps == 0):
@@ -118,8 +148,13 @@ def fit(
             watch.refuse_not_finite()
 
 
-def validated(engine: Any, validate: Callable[[], dict[str, float]] | None,
-              selection: Callable[[dict[str, float]], float], state: TrainState, log: TrainLog) -> bool:  # fmt: skip
+def validated(
+    engine: Any,
+    validate: Callable[[], dict[str, float]] | None,
+    selection: Callable[[dict[str, float]], float],
+    state: TrainState,
+    log: TrainLog,
+) -> bool:
     """Score the validation split, note it in `state`, and say whether it is the best so far."""
     if validate is None:
         state.validated_step = state.step
@@ -132,8 +167,16 @@ def validated(engine: Any, validate: Callable[[], dict[str, float]] | None,
         state.best_score, state.best_step, state.stale = score, state.step, 0
     else:
         state.stale += 1
-    log.validation({"step": state.step, "epoch": round(state.epoch, 4), "split": "val", "scores": scores,
-                    "selection": score, "best": is_best})  # fmt: skip
+    log.validation(
+        {
+            "step": state.step,
+            "epoch": round(state.epoch, 4),
+            "split": "val",
+            "scores": scores,
+            "selection": score,
+            "best": is_best,
+        }
+    )
     return is_best
 
 

@@ -22,14 +22,25 @@ Record = dict[str, Any]
 PLAIN_EVERY_S = 5.0
 # How W&B behaves unless its user's environment says otherwise: no reports of its own failures, and a job that waits for
 # no network. At a kill the last two seconds are lost.
-DEFAULTS = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_INIT_TIMEOUT": "30", 
-            "WANDB_FINISH_TIMEOUT": "60", "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "2"}  # fmt: skip
+DEFAULTS = {
+    "WANDB_SILENT": "true",
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_INIT_TIMEOUT": "30",
+    "WANDB_FINISH_TIMEOUT": "60",
+    "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "2",
+}
 # What W&B would take from this machine unasked: code, git state, console text (it may hold reports), command line and
 # host name, hardware probes, package list.
 UNSEEN: dict[str, Any] = {
-    "disable_code": True, "disable_git": True, "console": "off", "x_disable_meta": True, "host": "-",
-    "x_disable_machine_info": True, "x_save_requirements": False, "disable_job_creation": True,
-}  # fmt: skip
+    "disable_code": True,
+    "disable_git": True,
+    "console": "off",
+    "x_disable_meta": True,
+    "host": "-",
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+    "disable_job_creation": True,
+}
 
 
 class Logger(Protocol):
@@ -101,9 +112,14 @@ class WandbLogger:
     """
 
     def __init__(
-        self, *, project: str, entity: str | None = None, group: str | None = None,
-        mode: Literal["auto", "offline", "online"] = "auto", log_examples: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        project: str,
+        entity: str | None = None,
+        group: str | None = None,
+        mode: Literal["auto", "offline", "online"] = "auto",
+        log_examples: bool = False,
+    ) -> None:
         self.project, self.entity, self.mode, self.wants_examples = project, entity, mode, log_examples
         self.group = None if group is None else Path(group).name  # R2GEN_SWEEP is the sweep's folder
         self.run: Any = None  # None: nothing is logged (any more)
@@ -139,13 +155,24 @@ class WandbLogger:
         except wandb.Error as error:
             raise UserError(f"logger.mode={self.mode}: W&B says: {error}") from error
         if self.mode == "online" and not keyed:
-            raise UserError("logger.mode=online: W&B has no key here: run `wandb login`, set WANDB_API_KEY, or use "
-                            "logger.mode=offline")  # fmt: skip
+            raise UserError(
+                "logger.mode=online: W&B has no key here: run `wandb login`, set WANDB_API_KEY, or use "
+                "logger.mode=offline"
+            )
         start = partial(
-            wandb.init, project=self.project, entity=self.entity, group=self.group, dir=run_dir, name=run_dir.name,
-            id=job_id, resume=resume, job_type=config["task"], tags=tags_of(config), config=shown_config(config, run),
+            wandb.init,
+            project=self.project,
+            entity=self.entity,
+            group=self.group,
+            dir=run_dir,
+            name=run_dir.name,
+            id=job_id,
+            resume=resume,
+            job_type=config["task"],
+            tags=tags_of(config),
+            config=shown_config(config, run),
             settings=settings,
-        )  # fmt: skip
+        )
         try:
             opened = start(mode="online" if keyed else "offline")
         except wandb.Error as error:
@@ -223,8 +250,11 @@ class TrainLog:
         elif self.active and (time.monotonic() - self.said > PLAIN_EVERY_S or record["step"] == self.total):
             self.said = time.monotonic()
             left_s = (self.said - self.began) / (record["step"] - self.first) * (self.total - record["step"])
-            print(f"step {record['step']}/{self.total} (epoch {record['epoch']:.2f}): {words}, "
-                  f"{tqdm.format_interval(left_s)} left", flush=True)  # fmt: skip
+            print(
+                f"step {record['step']}/{self.total} (epoch {record['epoch']:.2f}): {words}, "
+                f"{tqdm.format_interval(left_s)} left",
+                flush=True,
+            )
 
     def validation(self, record: Record) -> None:
         self._write({"event": "validation", **record})

@@ -20,7 +20,7 @@ def adamw(
 
 def rate_at(
     step: int, *, total: int, peak: float, floor: float, warmup: int, schedule: str, epoch_steps: float
-) -> float:  # fmt: skip
+) -> float:
     """The learning rate of optimiser step `step` (from 0): linear warm-up, then cosine to `floor` or constant.
 
     `epoch_steps` are the steps of an epoch, whole or not: cosine_per_epoch keeps one rate for each epoch, R2GenGPT's

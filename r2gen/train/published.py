@@ -20,8 +20,19 @@ from r2gen.run_folder import flat, lies_under, read_jsonl
 Fact = str | int | float | bool | None
 TAG_LENGTH = 64  # W&B refuses longer ones
 # Where things lie and what is asked of one command, not what the run is; the choices stand at the top instead.
-LEFT_OUT = ("choices", "run_dir", "fresh", "task", "hub", "images", "checkpoint", "out", "logger", "prepare",
-            "data.root")  # fmt: skip
+LEFT_OUT = (
+    "choices",
+    "run_dir",
+    "fresh",
+    "task",
+    "hub",
+    "images",
+    "checkpoint",
+    "out",
+    "logger",
+    "prepare",
+    "data.root",
+)
 SHOWN_SYSTEMS = {"model": "best", "constant": "constant"}  # a score means nothing without the constant report's
 
 
@@ -37,8 +48,9 @@ class ShownStudy:
 
 def choices_of(config: Mapping[str, Any]) -> dict[str, str]:
     """The option of each group, as typed: what a dashboard groups and colours by."""
-    return {group: str(choice) for group, choice in config["choices"].items()
-            if choice is not None and group != "logger"}  # fmt: skip
+    return {
+        group: str(choice) for group, choice in config["choices"].items() if choice is not None and group != "logger"
+    }
 
 
 def tags_of(config: Mapping[str, Any]) -> list[str]:
@@ -51,8 +63,7 @@ def shown_config(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str,
     At the top as typed: a W&B agent sets its sweep's parameters there under the same names. Of a path only the last
     part is kept.
     """
-    resolved = {name: _without_folders(value) for name, value in flat(dict(config))
-                if not lies_under(name, *LEFT_OUT)}  # fmt: skip
+    resolved = {name: _without_folders(value) for name, value in flat(dict(config)) if not lies_under(name, *LEFT_OUT)}
     known = {name: run[name] for name in ("identity", "data_hash", "git", "versions")}
     return {**choices_of(config), "seed": config["seed"], "resolved": _nested(resolved), "run": known}
 
@@ -71,8 +82,15 @@ def shown_examples(evaluation: Evaluation) -> list[ShownStudy]:
     views = {study.id: study.views for study in evaluation.datasets[split].studies}
     _, *rows = read_jsonl(predictions_file(evaluation.run_dir, split, evaluation.profile))
     written = {row["id"]: row for row in rows}
-    return [ShownStudy(id, [evaluation.data.film(view, at_least_px=FILM_SIZES_PX[0]) for view in views[id]],
-                       written[id]["reference"], written[id]["report"]) for id in ids]  # fmt: skip
+    return [
+        ShownStudy(
+            id,
+            [evaluation.data.film(view, at_least_px=FILM_SIZES_PX[0]) for view in views[id]],
+            written[id]["reference"],
+            written[id]["report"],
+        )
+        for id in ids
+    ]
 
 
 def _scores(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:

@@ -170,8 +170,9 @@ def tensors_at(path: str, file: str | None = None) -> dict[str, Any]:
     if place.is_file():
         return read_tensors(place)
     if place.is_absolute() or path.count("/") != 1:
-        raise UserError(f"vision.path={path} does not exist: give a folder, a file or a hub id such as "
-                        "timm/resnet50.a1_in1k")  # fmt: skip
+        raise UserError(
+            f"vision.path={path} does not exist: give a folder, a file or a hub id such as timm/resnet50.a1_in1k"
+        )
     try:
         fetched: dict[str, Any] = load_state_dict_from_hf(path, filename=file or WEIGHT_FILES[1], weights_only=True)
     except _BROKEN as error:
@@ -186,8 +187,10 @@ def read_tensors(file: Path) -> dict[str, Any]:
             return load_file(file)
         tensors: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's text advises to run what the file holds
-        raise UserError(f"vision.path: {file} cannot be read as weights: it is damaged, not fetched through git "
-                        "lfs, or holds more than tensors") from error  # fmt: skip
+        raise UserError(
+            f"vision.path: {file} cannot be read as weights: it is damaged, not fetched through git "
+            "lfs, or holds more than tensors"
+        ) from error
     except _BROKEN as error:
         raise UserError(f"vision.path: {file} cannot be read as weights: {error}") from error
     if not isinstance(tensors, dict):

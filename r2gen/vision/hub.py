@@ -39,5 +39,7 @@ def swin_folder(path: str | None) -> str | None:
 
 
 def unfetchable(path: str, error: Exception) -> UserError:
-    return UserError(f"vision.path={path} is no folder here, and cannot be fetched: {error}\nhub=online fetches "
-                     "a hub id, vision.path=null draws random weights")  # fmt: skip
+    return UserError(
+        f"vision.path={path} is no folder here, and cannot be fetched: {error}\nhub=online fetches "
+        "a hub id, vision.path=null draws random weights"
+    )

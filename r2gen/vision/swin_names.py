@@ -54,10 +54,20 @@ MERGE = re.compile(r"encoder\.layers\.(\d+)\.downsample(?=\.)")
 # Numbers that follow from the window's size; transformers 5 no longer stores them.
 DERIVED = re.compile(r"\.relative_position_index$")
 # Fields of config.json that timm's Swin takes as arguments, and those it can only have one value of.
-ARGUMENTS = {"image_size": "img_size", "patch_size": "patch_size", "embed_dim": "embed_dim", "depths": "depths",
-             "num_heads": "num_heads", "window_size": "window_size", "mlp_ratio": "mlp_ratio", "qkv_bias": "qkv_bias",
-             "drop_path_rate": "drop_path_rate", "hidden_dropout_prob": "proj_drop_rate",
-             "attention_probs_dropout_prob": "attn_drop_rate", "num_channels": "in_chans"}  # fmt: skip
+ARGUMENTS = {
+    "image_size": "img_size",
+    "patch_size": "patch_size",
+    "embed_dim": "embed_dim",
+    "depths": "depths",
+    "num_heads": "num_heads",
+    "window_size": "window_size",
+    "mlp_ratio": "mlp_ratio",
+    "qkv_bias": "qkv_bias",
+    "drop_path_rate": "drop_path_rate",
+    "hidden_dropout_prob": "proj_drop_rate",
+    "attention_probs_dropout_prob": "attn_drop_rate",
+    "num_channels": "in_chans",
+}
 FIXED = {"hidden_act": "gelu", "use_absolute_embeddings": False, "layer_norm_eps": 1e-5, "num_channels": 3}
 
 
@@ -130,23 +140,32 @@ def model_arguments(config: Mapping[str, Any], *, path: str) -> dict[str, Any]:
             raise UserError(
                 f"vision.path: {path}/config.json says {field}={config[field]}; timm's Swin knows only {value}"
             )
-    missing = [field for field in ("image_size", "patch_size", "embed_dim", "depths", "num_heads", "window_size")
-               if field not in config]  # fmt: skip
+    missing = [
+        field
+        for field in ("image_size", "patch_size", "embed_dim", "depths", "num_heads", "window_size")
+        if field not in config
+    ]
     if missing:
         raise UserError(f"vision.path: {path}/config.json lacks {', '.join(missing)}")
     grid, window = int(config["image_size"]) // int(config["patch_size"]), int(config["window_size"])
     for stage, _ in enumerate(config["depths"]):
         if grid != window and (grid < window or grid % window):
-            raise UserError(f"vision.path: {path}/config.json: stage {stage} has {grid} x {grid} patches, which "
-                            f"windows of {window} do not cover: timm pads otherwise than transformers")  # fmt: skip
+            raise UserError(
+                f"vision.path: {path}/config.json: stage {stage} has {grid} x {grid} patches, which "
+                f"windows of {window} do not cover: timm pads otherwise than transformers"
+            )
         grid = (grid + 1) // 2
     return {ours: config[field] for field, ours in ARGUMENTS.items() if field in config and field != "num_channels"}
 
 
 def create_swin(
-    name: str, path: str, config: Mapping[str, Any], *, tensors: Mapping[str, torch.Tensor],
+    name: str,
+    path: str,
+    config: Mapping[str, Any],
+    *,
+    tensors: Mapping[str, torch.Tensor],
     model_args: Mapping[str, Any],
-) -> nn.Module:  # fmt: skip
+) -> nn.Module:
     """timm's Swin of a folder's config.json with the folder's weights, every one of them and no other.
 
     `model_args` typed by the user may not contradict config.json. Where the folder holds preprocessor_config.json, its
@@ -194,8 +213,11 @@ def checked(
 
 def refuse_difference(what: str, *, missing: Any, left_over: Any) -> None:
     """Raise UserError naming the first tensors that are missing or left over, if any is."""
-    parts = [f"{word} {len(names)} tensors: {', '.join(sorted(names)[:5])}{', ...' if len(names) > 5 else ''}"
-             for word, names in (("lacks", missing), ("has", left_over)) if names]  # fmt: skip
+    parts = [
+        f"{word} {len(names)} tensors: {', '.join(sorted(names)[:5])}{', ...' if len(names) > 5 else ''}"
+        for word, names in (("lacks", missing), ("has", left_over))
+        if names
+    ]
     if parts:
         tail = " that nothing here takes" if left_over else ""
         raise UserError(f"{what} {', and '.join(parts)}{tail}")

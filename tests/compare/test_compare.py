@@ -15,16 +15,27 @@ from r2gen.compare import task
 from r2gen.errors import UserError
 from r2gen.evaluate.baselines import shuffled_reports
 
-OPTIONS = {"split": None, "rescore": False, "cleaner": None, "null_rows": ["constant"], "join_seeds": True,
-           "studies": 3, "differ_by": None}  # fmt: skip
+OPTIONS = {
+    "split": None,
+    "rescore": False,
+    "cleaner": None,
+    "null_rows": ["constant"],
+    "join_seeds": True,
+    "studies": 3,
+    "differ_by": None,
+}
 
 
 def compare(out: Path, *runs: object, metrics: tuple[str, ...] = ("bleu", "rouge_l"), **options: Any) -> dict[str, Any]:
     """comparison.json of `runs`, as if metrics had been typed; `options` are of the group compare."""
     config = {
-        "runs": [str(run) for run in runs], "out": str(out), "compare": OPTIONS | options, "data": {},
-        "overrides": ["metrics=..."], "metrics": {name: {"_target_": TARGETS[name]} for name in metrics},
-    }  # fmt: skip
+        "runs": [str(run) for run in runs],
+        "out": str(out),
+        "compare": OPTIONS | options,
+        "data": {},
+        "overrides": ["metrics=..."],
+        "metrics": {name: {"_target_": TARGETS[name]} for name in metrics},
+    }
     assert task.compare(config) == 0
     return json.loads((out / "comparison.json").read_text(encoding="utf-8"))
 
@@ -63,8 +74,9 @@ def test_two_runs_are_compared_with_intervals_tests_and_the_constant_row(found: 
     assert [one["name"] for one in found["systems"]] == ["good", "poor", "constant"]
     bleu = found["scores"]["good"]["bleu_4"]
     assert bleu["low"] < bleu["value"] < bleu["high"]
-    pair = next(one for one in found["pairs"]
-                if (one["score"], one["first"], one["second"]) == ("rouge_l", "good", "poor"))  # fmt: skip
+    pair = next(
+        one for one in found["pairs"] if (one["score"], one["first"], one["second"]) == ("rouge_l", "good", "poor")
+    )
     assert pair["difference"]["high"] < 0
     assert not pair["within_noise"]
     assert found["findings"]["Pleural Effusion"]["good"]["f1"]["value"] > 0.5
@@ -115,8 +127,16 @@ def test_runs_that_differ_in_their_seed_are_joined(good: Path, tmp_path: Path):
 
 def test_configurations_are_compared_over_the_seeds_they_share(tmp_path: Path):
     kinds = {"a": "linear", "b": "mlp"}
-    runs = [write_run(tmp_path / f"{kind}{seed}", shuffled_reports(references(), seed=seed + 10 * (kind == "b")),
-                      seed=seed, projector=kinds[kind]) for kind in kinds for seed in (1, 2)]  # fmt: skip
+    runs = [
+        write_run(
+            tmp_path / f"{kind}{seed}",
+            shuffled_reports(references(), seed=seed + 10 * (kind == "b")),
+            seed=seed,
+            projector=kinds[kind],
+        )
+        for kind in kinds
+        for seed in (1, 2)
+    ]
     found = compare(tmp_path / "out", *runs)
     pair = next(one for one in found["joined_pairs"] if one["score"] == "rouge_l")
     value = {name: found["scores"][name]["rouge_l"]["value"] for name in ("a1", "a2", "b1", "b2")}
@@ -229,24 +249,30 @@ def test_wrong_ids_are_named(good: Path, tmp_path: Path):
         compare(tmp_path / "out", good, tmp_path / "wrong.jsonl")
 
 
-@pytest.mark.parametrize(("runs", "message"), [
-    ([], r"needs runs=\[\.\.\.\]"),
-    (["{good}", "{good}"], r"two are called good: type 'runs=\[first=PATH,second=PATH\]'"),
-    (["constant={good}"], "constant is the name of a row of ours"),
-    (["<b>={good}"], r"'<b>' is no name for a table"),
-    (["{good}", "x={good}/nothing.csv"], r"nothing\.csv does not exist"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ([], r"needs runs=\[\.\.\.\]"),
+        (["{good}", "{good}"], r"two are called good: type 'runs=\[first=PATH,second=PATH\]'"),
+        (["constant={good}"], "constant is the name of a row of ours"),
+        (["<b>={good}"], r"'<b>' is no name for a table"),
+        (["{good}", "x={good}/nothing.csv"], r"nothing\.csv does not exist"),
+    ],
+)
 def test_runs_that_cannot_be_used_are_refused(runs: list[str], message: str, good: Path, tmp_path: Path):
     with pytest.raises(UserError, match=message):
         compare(tmp_path / "out", *(run.format(good=good) for run in runs))
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"split": "val"}, r"compare\.split=val: no split has scores in all runs \(good has test\)"),
-    ({"null_rows": ["best"]}, r"compare\.null_rows=best: choose of constant, random, nearest, shuffled"),
-    ({"null_rows": ["nearest"]}, r"no run has looked for the nearest films"),
-    ({"differ_by": "bleu"}, r"compare\.differ_by=bleu: .*choose of bleu_1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "val"}, r"compare\.split=val: no split has scores in all runs \(good has test\)"),
+        ({"null_rows": ["best"]}, r"compare\.null_rows=best: choose of constant, random, nearest, shuffled"),
+        ({"null_rows": ["nearest"]}, r"no run has looked for the nearest films"),
+        ({"differ_by": "bleu"}, r"compare\.differ_by=bleu: .*choose of bleu_1"),
+    ],
+)
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str, good: Path, tmp_path: Path):
     with pytest.raises(UserError, match=message):
         compare(tmp_path / "out", good, **options)

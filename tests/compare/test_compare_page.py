@@ -30,9 +30,14 @@ from r2gen.compare.page import write_compare_page
 from r2gen.pages.document import FOLDER, content_of
 
 HOSTILE = "</script><script>alert(1)</script> <img src=x onerror=alert(2)> \u2028 @@DATA@@ <!-- & ' \""
-SENTENCES = ("the heart is normal in size .", "the lungs are clear .", "no pneumothorax or pleural effusion .",
-             "there is a small left pleural effusion with adjacent atelectasis .", "the mediastinum is unremarkable .",
-             "right basilar opacity may represent pneumonia .")  # fmt: skip
+SENTENCES = (
+    "the heart is normal in size .",
+    "the lungs are clear .",
+    "no pneumothorax or pleural effusion .",
+    "there is a small left pleural effusion with adjacent atelectasis .",
+    "the mediastinum is unremarkable .",
+    "right basilar opacity may represent pneumonia .",
+)
 SCORES = {"bleu_1": 0.41, "bleu_4": 0.17, "rouge_l": 0.37, "meteor": 0.19, "cider": 0.40, "findings_f1_micro_14": 0.43}
 FINDINGS = ("Atelectasis", "Cardiomegaly", "Pleural Effusion", "Pneumonia", "Fracture", "normal")
 SYSTEMS = (
@@ -50,40 +55,76 @@ def around(value: float, half: float) -> Interval:
 
 def comparison() -> Comparison:
     luck = random.Random(1)
-    scores = {one.name: {name: around(value * luck.uniform(0.7, 1.1), 0.02) for name, value in SCORES.items()}
-              for one in SYSTEMS}  # fmt: skip
+    scores = {
+        one.name: {name: around(value * luck.uniform(0.7, 1.1), 0.02) for name, value in SCORES.items()}
+        for one in SYSTEMS
+    }
     pairs = []
     for score in SCORES:
         for first, second in combinations(scores, 2):
             difference = scores[second][score].value - scores[first][score].value
             p = 0.0002 if abs(difference) > 0.03 else 0.3
-            pairs.append(Pair(score=score, first=first, second=second, difference=around(difference, 0.025), p=p,
-                              p_holm=min(1.0, 3 * p)))  # fmt: skip
+            pairs.append(
+                Pair(
+                    score=score,
+                    first=first,
+                    second=second,
+                    difference=around(difference, 0.025),
+                    p=p,
+                    p_holm=min(1.0, 3 * p),
+                )
+            )
     findings = {
-        finding: {one.name: FindingScore(
-            support=80 // number, stated=60 // number, precision=0.5, recall=0.4,
-            f1=None if finding == "Fracture" else around(luck.uniform(0.2, 0.8), 0.05 * number),
-        ) for one in SYSTEMS}
+        finding: {
+            one.name: FindingScore(
+                support=80 // number,
+                stated=60 // number,
+                precision=0.5,
+                recall=0.4,
+                f1=None if finding == "Fracture" else around(luck.uniform(0.2, 0.8), 0.05 * number),
+            )
+            for one in SYSTEMS
+        }
         for number, finding in enumerate(FINDINGS, start=1)
-    }  # fmt: skip
+    }
     strata = [
-        Stratum(kind, name, studies, {system: {score: around(one.value * factor, 0.03) for score, one in of.items()}
-                                      for system, of in scores.items()})
-        for kind, name, studies, factor in (("reference", "normal", 201, 1.2), ("reference", "abnormal", 389, 0.8),
-                                            ("length", "up to 21 words", 190, 1.1),
-                                            ("length", "22 to 34 words", 204, 1.0),
-                                            ("length", "from 35 words", 196, 0.7))
-    ]  # fmt: skip
+        Stratum(
+            kind,
+            name,
+            studies,
+            {
+                system: {score: around(one.value * factor, 0.03) for score, one in of.items()}
+                for system, of in scores.items()
+            },
+        )
+        for kind, name, studies, factor in (
+            ("reference", "normal", 201, 1.2),
+            ("reference", "abnormal", 389, 0.8),
+            ("length", "up to 21 words", 190, 1.1),
+            ("length", "22 to 34 words", 204, 1.0),
+            ("length", "from 35 words", 196, 0.7),
+        )
+    ]
     joined = tuple(JoinedSeeds(name, (f"{name}-1", f"{name}-2"), (1, 2), scores[name]) for name in ("llama2", "qwen2"))
     return Comparison(
-        title="llama2, qwen2, published", written="2026-11-22T19:30:00+00:00", split="test", studies=590,
-        references="0123456789abcdef", systems=SYSTEMS, scores=scores, pairs=tuple(pairs), joined=joined,
-        joined_pairs=(JoinedPair("cider", "llama2", "qwen2", (1, 2), around(0.01, 0.05), 0.6, 0.6),), findings=findings,
-        strata=tuple(strata), differ_by="cider", differing=tuple(study(number) for number in range(12)),
+        title="llama2, qwen2, published",
+        written="2026-11-22T19:30:00+00:00",
+        split="test",
+        studies=590,
+        references="0123456789abcdef",
+        systems=SYSTEMS,
+        scores=scores,
+        pairs=tuple(pairs),
+        joined=joined,
+        joined_pairs=(JoinedPair("cider", "llama2", "qwen2", (1, 2), around(0.01, 0.05), 0.6, 0.6),),
+        findings=findings,
+        strata=tuple(strata),
+        differ_by="cider",
+        differing=tuple(study(number) for number in range(12)),
         recipe={"section": "findings", "cleaner": "iu_xray", "case": "lower", "truncation": "none"},
         signatures={"bleu": {"tokenizer": "space", "implementation": "pycocoevalcap-1.2"}},
         notes=("llama2 was cut at the token limit in 3 studies.",),
-    )  # fmt: skip
+    )
 
 
 def study(number: int, *, text: str | None = None) -> StudyTexts:
@@ -93,11 +134,14 @@ def study(number: int, *, text: str | None = None) -> StudyTexts:
     }
     film = Image.effect_noise((300, 300), 60)
     return StudyTexts(
-        id=f"CXR{number}", spread=1.2 - number / 12, reference=texts.pop("reference"), reports=texts,
+        id=f"CXR{number}",
+        spread=1.2 - number / 12,
+        reference=texts.pop("reference"),
+        reports=texts,
         scores={name: {"cider": luck.random(), "bleu_4": luck.random()} for name in texts},
         findings={name: tuple(luck.sample(FINDINGS[:4], luck.randint(0, 2))) for name in ("reference", *texts)},
         films=(film, film),
-    )  # fmt: skip
+    )
 
 
 def test_everything_of_the_comparison_is_in_the_page(tmp_path: Path) -> None:
@@ -113,8 +157,13 @@ def test_everything_of_the_comparison_is_in_the_page(tmp_path: Path) -> None:
 
 
 def test_hostile_text_stays_text_and_nothing_is_asked_of_the_network(tmp_path: Path) -> None:
-    found = replace(comparison(), title=HOSTILE, differing=(study(1, text=HOSTILE),), notes=(HOSTILE,),
-                    signatures={HOSTILE: {HOSTILE: HOSTILE}})  # fmt: skip
+    found = replace(
+        comparison(),
+        title=HOSTILE,
+        differing=(study(1, text=HOSTILE),),
+        notes=(HOSTILE,),
+        signatures={HOSTILE: {HOSTILE: HOSTILE}},
+    )
     text = write_compare_page(found, tmp_path / "compare.html").read_text(encoding="utf-8")
     document = (FOLDER / "document.html").read_text(encoding="utf-8")
     assert text.count("<script") == document.count("<script")

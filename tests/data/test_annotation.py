@@ -129,10 +129,15 @@ def any_of(*good: Any) -> st.SearchStrategy[Any]:
 
 ENTRIES = st.fixed_dictionaries(
     {},
-    optional={"id": any_of("a", "b", "c", "\ud800"), "report": any_of("Clear lungs.", "  ", "?"),
-              "image_path": any_of(["a/0.png"], ["a/1.png", "b/0.png"], ["../x.png"], ["a"], ["missing.png"], [3]),
-              "subject_id": any_of(1, "2", None), "study_id": any_of(1, 2, None), "context": any_of("Cough.", "")},
-)  # fmt: skip
+    optional={
+        "id": any_of("a", "b", "c", "\ud800"),
+        "report": any_of("Clear lungs.", "  ", "?"),
+        "image_path": any_of(["a/0.png"], ["a/1.png", "b/0.png"], ["../x.png"], ["a"], ["missing.png"], [3]),
+        "subject_id": any_of(1, "2", None),
+        "study_id": any_of(1, 2, None),
+        "context": any_of("Cough.", ""),
+    },
+)
 FILES = st.dictionaries(any_of("train", "val", "test").map(str), st.lists(ENTRIES | any_of(None), max_size=4))
 
 

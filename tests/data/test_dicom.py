@@ -106,8 +106,14 @@ def test_lookup_tables_are_followed_and_held_at_their_ends(tmp_path: Path) -> No
 
 def test_colours_become_gray(tmp_path: Path) -> None:
     gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    film = dicom(tmp_path / "a.dcm", np.stack([gray] * 3, axis=-1), bits=8, SamplesPerPixel=3,
-                 PhotometricInterpretation="RGB", PlanarConfiguration=0)  # fmt: skip
+    film = dicom(
+        tmp_path / "a.dcm",
+        np.stack([gray] * 3, axis=-1),
+        bits=8,
+        SamplesPerPixel=3,
+        PhotometricInterpretation="RGB",
+        PlanarConfiguration=0,
+    )
     np.testing.assert_array_equal(shown(film), gray)
 
 
@@ -184,9 +190,11 @@ def test_a_file_without_suffix_is_known_by_its_mark_and_a_foreign_dcm_by_its_lac
 
 def test_without_pydicom_one_line_names_the_extra(tmp_path: Path) -> None:
     film = dicom(tmp_path / "a.dcm")
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); sys.modules['pydicom'] = None\n"
-            "from pathlib import Path; from r2gen.data.images import read_film; from r2gen.errors import UserError\n"
-            "try: read_film(Path(sys.argv[2]))\nexcept UserError as error: print(error)")  # fmt: skip
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['pydicom'] = None\n"
+        "from pathlib import Path; from r2gen.data.images import read_film; from r2gen.errors import UserError\n"
+        "try: read_film(Path(sys.argv[2]))\nexcept UserError as error: print(error)"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(ROOT), str(film)], capture_output=True, text=True)
     assert done.stdout.strip() == f"film {film} is DICOM, which needs pydicom: pip install -e '.[dicom]'", done.stderr
 

@@ -31,8 +31,12 @@ def images(tmp_path: Path) -> Path:
 
 
 def check(images: Path, *names: str, decode: bool = False) -> None:
-    check_films({name: f"train[{i}] (id s{i})" for i, name in enumerate(names)}, images,
-                annotation=Path("annotation.json"), decode=decode)  # fmt: skip
+    check_films(
+        {name: f"train[{i}] (id s{i})" for i, name in enumerate(names)},
+        images,
+        annotation=Path("annotation.json"),
+        decode=decode,
+    )
 
 
 def encoded(kind: str) -> bytes:

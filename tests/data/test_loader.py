@@ -30,8 +30,11 @@ def test_every_study_once_an_epoch(studies: int, epochs: int, seed: int, shuffle
 
 
 def test_epochs_and_seeds_are_shuffled_differently_and_without_shuffle_not_at_all():
-    rows = [[TrainingOrder(30, seed=seed, shuffle=True)(30 * epoch + place) for place in range(30)]
-            for seed in (0, 1) for epoch in (0, 1)]  # fmt: skip
+    rows = [
+        [TrainingOrder(30, seed=seed, shuffle=True)(30 * epoch + place) for place in range(30)]
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    ]
     assert len({tuple(row) for row in rows}) == 4
     plain = TrainingOrder(3, seed=0, shuffle=False)
     assert [plain(position) for position in range(7)] == [0, 1, 2, 0, 1, 2, 0]
@@ -72,9 +75,17 @@ def test_the_length_of_a_sampler_is_what_it_yields():
 
 @pytest.mark.parametrize(
     ("studies", "batch_size", "epochs", "max_steps", "steps"),
-    [(48, 8, 2, None, 12), (49, 8, 1, None, 7), (10, 4, 0.1, None, 1), (10, 4, 2, 3, 3), (10, 4, 2, 99, 5),
-     (3, 12, 1, None, 1), (100, 10, 0.3, None, 3), (10, 3, 0.9, None, 3)],
-)  # fmt: skip
+    [
+        (48, 8, 2, None, 12),
+        (49, 8, 1, None, 7),
+        (10, 4, 0.1, None, 1),
+        (10, 4, 2, 3, 3),
+        (10, 4, 2, 99, 5),
+        (3, 12, 1, None, 1),
+        (100, 10, 0.3, None, 3),
+        (10, 3, 0.9, None, 3),
+    ],
+)
 def test_steps_are_rounded_up_once(studies: int, batch_size: int, epochs: float, max_steps: int | None, steps: int):
     assert steps_for(studies=studies, batch_size=batch_size, epochs=epochs, max_steps=max_steps) == steps
 

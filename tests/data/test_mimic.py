@@ -31,10 +31,25 @@ def own_tree(tree: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tree, tmp_path / "mimic"))
 
 
-def prepare(root: Path, name: str = "annotation.json", *, reports: Path | None = None, fresh: bool = True,
-            date: str = "2001-02-03", **policy: Any) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
-    mimic.prepare(root=root, reports=reports or root / "files", images="files", annotation=root / name, fresh=fresh,
-                  policy=mimic.Policy(**policy), code={"revision": "abc"}, date=date)  # fmt: skip
+def prepare(
+    root: Path,
+    name: str = "annotation.json",
+    *,
+    reports: Path | None = None,
+    fresh: bool = True,
+    date: str = "2001-02-03",
+    **policy: Any,
+) -> dict[str, list[dict[str, Any]]]:
+    mimic.prepare(
+        root=root,
+        reports=reports or root / "files",
+        images="files",
+        annotation=root / name,
+        fresh=fresh,
+        policy=mimic.Policy(**policy),
+        code={"revision": "abc"},
+        date=date,
+    )
     found: dict[str, list[dict[str, Any]]] = json.loads((root / name).read_text())
     return found
 
@@ -88,7 +103,8 @@ def test_findings_are_found_under_the_names_of_views_and_organs_and_in_small_let
 
     title = " PA AND LATERAL CHEST RADIOGRAPH:  ___\n\n HISTORY:  Cough.\n\n"
     assert findings(f"{title} PORTABLE AP CHEST:  Lungs are clear throughout.\n\n IMPRESSION:  Fine.") == (
-        "Lungs are clear throughout.")  # fmt: skip
+        "Lungs are clear throughout."
+    )
     assert (
         findings(f"{title} FINDINGS:  Clear.\n\n IMPRESSION:  Fine.\n\n CHEST:  Not this, it has no heading.")
         == "Clear."
@@ -105,12 +121,25 @@ def test_findings_are_found_under_the_names_of_views_and_organs_and_in_small_let
 
 @pytest.mark.parametrize(
     ("heading", "section"),
-    [("FINIDNGS", "findings"), ("FINDING", "findings"), ("IMPRESSOIN", "impression"), ("MPRESSION", "impression"),
-     ("FINDINGS / IMPRESSION", "findings_impression"), ("IMPRESSION  AND FINDINGS", "findings_impression"),
-     ("FINDINGS & IMPRESSION", "findings_impression"), ("COMPARISION", "comparison"), ("COMPARISONS", "comparison"),
-     ("REASON FOR  EXAMINATION", "indication"), ("HISTROY", "history"), ("CONCLUSION", "impression"),
-     ("PREVIOUS", None), ("CHEST", None), ("PA AND LATERAL VIEWS", None), ("IMAGES", None)],
-)  # fmt: skip
+    [
+        ("FINIDNGS", "findings"),
+        ("FINDING", "findings"),
+        ("IMPRESSOIN", "impression"),
+        ("MPRESSION", "impression"),
+        ("FINDINGS / IMPRESSION", "findings_impression"),
+        ("IMPRESSION  AND FINDINGS", "findings_impression"),
+        ("FINDINGS & IMPRESSION", "findings_impression"),
+        ("COMPARISION", "comparison"),
+        ("COMPARISONS", "comparison"),
+        ("REASON FOR  EXAMINATION", "indication"),
+        ("HISTROY", "history"),
+        ("CONCLUSION", "impression"),
+        ("PREVIOUS", None),
+        ("CHEST", None),
+        ("PA AND LATERAL VIEWS", None),
+        ("IMAGES", None),
+    ],
+)
 def test_headings_are_known_in_odd_spelling(heading: str, section: str | None) -> None:
     assert section_of(heading) == section
 

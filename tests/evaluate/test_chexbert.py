@@ -18,10 +18,21 @@ from r2gen.evaluate.study_sums import sums_of_scores
 
 VOCABULARY = "[PAD] [UNK] [CLS] [SEP] [MASK] the lungs are clear no effusion heart is large edema of both . ##s opacity"
 WORDS = VOCABULARY.split()
-SHAPE = {"vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-         "intermediate_size": 32, "max_position_embeddings": 12}  # fmt: skip
-REFERENCES = {"a": "The lungs are clear.", "b": "no effusion . heart is large", "c": "edema of both lungs .",
-              "d": "opacity . the heart is large .", "e": "no edema no opacity"}  # fmt: skip
+SHAPE = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 12,
+}
+REFERENCES = {
+    "a": "The lungs are clear.",
+    "b": "no effusion . heart is large",
+    "c": "edema of both lungs .",
+    "d": "opacity . the heart is large .",
+    "e": "no edema no opacity",
+}
 REPORTS = {"a": "the lungs are clear .", "b": "heart is large", "c": "opacity", "d": "", "e": "edema " * 40}
 
 
@@ -37,8 +48,10 @@ def weights() -> dict[str, torch.Tensor]:
     """The published names; attention is drawn wide, so that [CLS] sees the words and texts are labelled differently."""
     source = torch.Generator().manual_seed(3)
     model = BertModel(BertConfig(**SHAPE))
-    tensors = {f"module.bert.{name}": torch.randn(one.shape, generator=source) * (4 if "attention" in name else 1)
-               for name, one in model.state_dict().items()}  # fmt: skip
+    tensors = {
+        f"module.bert.{name}": torch.randn(one.shape, generator=source) * (4 if "attention" in name else 1)
+        for name, one in model.state_dict().items()
+    }
     for head in range(14):
         classes = 2 if head == 13 else 4
         tensors[f"module.linear_heads.{head}.weight"] = torch.randn(classes, 16, generator=source)
@@ -68,8 +81,9 @@ def own_labels(text: str) -> list[int]:
 
     x = w[f"{at}word_embeddings.weight"][ids] + w[f"{at}position_embeddings.weight"][: len(ids)]
     x = norm(x + w[f"{at}token_type_embeddings.weight"][0], f"{at}LayerNorm")
-    q, k, v = (linear(x, f"{layer}attention.self.{name}").view(-1, 2, 8).transpose(0, 1)
-               for name in ("query", "key", "value"))  # fmt: skip
+    q, k, v = (
+        linear(x, f"{layer}attention.self.{name}").view(-1, 2, 8).transpose(0, 1) for name in ("query", "key", "value")
+    )
     mixed = (torch.softmax(q @ k.transpose(1, 2) / 8**0.5, dim=-1) @ v).transpose(0, 1).reshape(-1, 16)
     x = norm(x + linear(mixed, f"{layer}attention.output.dense"), f"{layer}attention.output.LayerNorm")
     inner = functional.gelu(linear(x, f"{layer}intermediate.dense"))
@@ -141,9 +155,13 @@ def broken(tensors: dict[str, torch.Tensor], change: str) -> Any:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("a head is missing", r"Missing key.*linear_heads\.5\.bias"), ("a tensor too many", r"Unexpected key.*classifier"),
-     ("another width", r"size mismatch"), ("no tensors", "no model_state_dict of tensors")],
-)  # fmt: skip
+    [
+        ("a head is missing", r"Missing key.*linear_heads\.5\.bias"),
+        ("a tensor too many", r"Unexpected key.*classifier"),
+        ("another width", r"size mismatch"),
+        ("no tensors", "no model_state_dict of tensors"),
+    ],
+)
 def test_a_checkpoint_is_read_strictly(tmp_path: Path, bert: Path, change: str, message: str) -> None:
     file = tmp_path / "chexbert.pth"
     torch.save(broken(weights(), change), file)

@@ -19,15 +19,31 @@ from r2gen.evaluate.labeler.sentences import clauses, sentences
 from r2gen.evaluate.labeler.words import KEY_WORDS, mended, normal_text
 
 LETTERS = {
-    "A": "Atelectasis", "C": "Cardiomegaly", "D": "Support Devices", "E": "Edema", "F": "Fracture",
-    "K": "Consolidation", "L": "Lung Lesion", "M": "Enlarged Cardiomediastinum", "N": "Pneumonia", "O": "Lung Opacity",
-    "P": "Pleural Effusion", "T": "Pleural Other", "X": "Pneumothorax", "Z": NO_FINDING,
-}  # fmt: skip
+    "A": "Atelectasis",
+    "C": "Cardiomegaly",
+    "D": "Support Devices",
+    "E": "Edema",
+    "F": "Fracture",
+    "K": "Consolidation",
+    "L": "Lung Lesion",
+    "M": "Enlarged Cardiomediastinum",
+    "N": "Pneumonia",
+    "O": "Lung Opacity",
+    "P": "Pleural Effusion",
+    "T": "Pleural Other",
+    "X": "Pneumothorax",
+    "Z": NO_FINDING,
+}
 SIGNS = {"+": Status.POSITIVE, "-": Status.NEGATIVE, "?": Status.UNCERTAIN}
 OF_PHANTOM = {
-    "cardiomegaly": "Cardiomegaly", "consolidation": "Consolidation", "effusion": "Pleural Effusion",
-    "nodule": "Lung Lesion", "pacemaker": "Support Devices", "pneumothorax": "Pneumothorax", "tube": "Support Devices",
-}  # fmt: skip
+    "cardiomegaly": "Cardiomegaly",
+    "consolidation": "Consolidation",
+    "effusion": "Pleural Effusion",
+    "nodule": "Lung Lesion",
+    "pacemaker": "Support Devices",
+    "pneumothorax": "Pneumothorax",
+    "tube": "Support Devices",
+}
 CODES = {"": None, "1.0": Status.POSITIVE, "0.0": Status.NEGATIVE, "-1.0": Status.UNCERTAIN}
 
 
@@ -138,10 +154,13 @@ def test_long_text_is_read_in_bounded_time():
 def test_r2gens_cleaners_take_no_label_away(cleaner: str):
     """They remove commas, slashes and colons, which the rules must do without."""
     changed = [
-        text for text, expected in CASES
-        if "?" not in text and ";" not in text and ":" not in text
+        text
+        for text, expected in CASES
+        if "?" not in text
+        and ";" not in text
+        and ":" not in text
         and labels_of(clean_report(text, cleaner), with_no_finding=NO_FINDING in expected) != expected
-    ]  # fmt: skip
+    ]
     assert len(changed) <= 0.02 * len(CASES), changed
 
 
@@ -157,8 +176,12 @@ def test_the_phantoms_reports_say_what_the_phantom_has():
 
 def test_one_slip_in_a_long_word_is_mended_and_other_words_stay():
     assert [mended(word) for word in ("effussion", "pnuemonia", "pneumothroax", "cardiomegally", "atelectsis")] == [
-        "effusion", "pneumonia", "pneumothorax", "cardiomegaly", "atelectasis",
-    ]  # fmt: skip
+        "effusion",
+        "pneumonia",
+        "pneumothorax",
+        "cardiomegaly",
+        "atelectasis",
+    ]
     for word in ("infusion", "diffusion", "engorgement", "capacity", "abnormal", "formal", "pneumonitis", *KEY_WORDS):
         assert mended(word) == word
 

@@ -35,8 +35,13 @@ def test_the_sum_is_the_one_computed_by_hand_whatever_the_batch() -> None:
     for batch_size in (1, 5, 24):
         found = likelihood(model, dataset(), batch_size=batch_size, workers=0, device=CPU)
         assert found.nats == pytest.approx(expected, rel=1e-6)
-        assert found == replace(found, characters=sum(map(len, REPORTS)), words=sum(len(r.split()) for r in REPORTS),
-                                tokens=sum(len(TOKENIZER.encode(r)) + 1 for r in REPORTS), altered=0)  # fmt: skip
+        assert found == replace(
+            found,
+            characters=sum(map(len, REPORTS)),
+            words=sum(len(r.split()) for r in REPORTS),
+            tokens=sum(len(TOKENIZER.encode(r)) + 1 for r in REPORTS),
+            altered=0,
+        )
     entry = found.entry()
     assert entry["perplexity_per_token"] == pytest.approx(math.exp(expected / found.tokens))
     assert entry["perplexity_per_word"] == pytest.approx(math.exp(expected / found.words))
@@ -47,13 +52,20 @@ def test_two_tokenizers_are_compared_over_the_same_text() -> None:
     """Models that find every token equally likely: a vocabulary of V has perplexity V a token, whatever its tokens."""
     entries = []
     for tokenizer in (train_tokenizer(REPORTS, 260), train_tokenizer(REPORTS + SENTENCES, 300)):
-        llama = random_lm(tokenizer=tokenizer, seed=1, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                          intermediate_size=32)  # fmt: skip
+        llama = random_lm(
+            tokenizer=tokenizer,
+            seed=1,
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+        )
         with torch.no_grad():
             llama.model.get_output_embeddings().weight.zero_()
         encoder = report_generator().vision
-        model = ReportGenerator(vision=encoder, projector=LinearProjector(in_dim=encoder.dim, out_dim=32), lm=llama,
-                                before=[1], after=[])  # fmt: skip
+        model = ReportGenerator(
+            vision=encoder, projector=LinearProjector(in_dim=encoder.dim, out_dim=32), lm=llama, before=[1], after=[]
+        )
 
         def encode(report: str, tokenizer: object = tokenizer) -> list[int]:
             return [*tokenizer.encode(report), tokenizer.end_id]  # type: ignore[attr-defined]

@@ -45,8 +45,12 @@ def found(train: list[Study], *asked: Study) -> dict[str, str]:
 
 
 def test_neither_brightness_nor_size_nor_the_order_and_number_of_views_counts() -> None:
-    asked = (study("dark", "7 dark", "107"), study("turned", "108 dark", "8"), study("one", "109"),
-             study("three", "10", "110", "10 dark"))  # fmt: skip
+    asked = (
+        study("dark", "7 dark", "107"),
+        study("turned", "108 dark", "8"),
+        study("one", "109"),
+        study("three", "10", "110", "10 dark"),
+    )
     assert found(TRAIN, *asked) == {"dark": "t7", "turned": "t8", "one": "t9", "three": "t10"}
 
 

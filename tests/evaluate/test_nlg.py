@@ -47,8 +47,10 @@ def test_coco_captions_have_their_published_scores(shared: Path) -> None:
     several = known(folder / "gts.json")
     references, reports = [several[id] for id in captions], [captions[id][0] for id in captions]
     found = dict(zip(["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4"], bleu_of_references(references, reports)[0], strict=True))
-    found |= {"ROUGE_L": rouge_l_of_references(references, reports)[0][0],
-              "CIDEr": cider_of_references(references, reports)[0][0]}  # fmt: skip
+    found |= {
+        "ROUGE_L": rouge_l_of_references(references, reports)[0][0],
+        "CIDEr": cider_of_references(references, reports)[0][0],
+    }
     assert largest_deviation("1,000 COCO captions", found, expected) < 1e-6
 
 
@@ -58,8 +60,14 @@ def test_generated_iu_reports_have_their_known_scores(shared: Path) -> None:
     references = {id: texts[0] for id, texts in known(folder / "test_refs.json").items()}
     expected = known(folder / "test_metrics.json")
     scores = score_reports(ALL, references, reports)
-    names = {"bleu_1": "Bleu_1", "bleu_2": "Bleu_2", "bleu_3": "Bleu_3", "bleu_4": "Bleu_4", "rouge_l": "ROUGE_L",
-             "cider": "CIDEr"}  # fmt: skip
+    names = {
+        "bleu_1": "Bleu_1",
+        "bleu_2": "Bleu_2",
+        "bleu_3": "Bleu_3",
+        "bleu_4": "Bleu_4",
+        "rouge_l": "ROUGE_L",
+        "cider": "CIDEr",
+    }
     found = {published: scores.corpus[name] for name, published in names.items()}
     assert largest_deviation("382 IU X-Ray reports", found, expected) < 1e-6
     assert all(scores.per_report[name].keys() == references.keys() for name in names)
@@ -114,8 +122,13 @@ def test_what_cannot_be_scored_is_refused(
 
 
 def test_every_metric_signs_with_what_computed_it() -> None:
-    signed = {"implementation": "pycocoevalcap", "version": "1.2", "tokenizer": "space", "case": "kept",
-              "references": "1"}  # fmt: skip
+    signed = {
+        "implementation": "pycocoevalcap",
+        "version": "1.2",
+        "tokenizer": "space",
+        "case": "kept",
+        "references": "1",
+    }
     assert score_reports(ALL, {"a": "x"}, {"a": "x"}).signatures == dict.fromkeys(("bleu", "rouge_l", "cider"), signed)
 
 

@@ -32,10 +32,19 @@ WORDS = [
     "a",
     "b",
 ]
-BERT = {"model_type": "bert", "vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64}  # fmt: skip
-CLEAR = {"1": {"tokens": "Lungs", "label": "Anatomy::definitely present", "relations": []},
-         "2": {"tokens": "Clear", "label": "Observation::definite", "relations": [["located_at", "1"]]}}  # fmt: skip
+BERT = {
+    "model_type": "bert",
+    "vocab_size": len(WORDS),
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+}
+CLEAR = {
+    "1": {"tokens": "Lungs", "label": "Anatomy::definitely present", "relations": []},
+    "2": {"tokens": "Clear", "label": "Observation::definite", "relations": [["located_at", "1"]]},
+}
 LOWER = {number: {**one, "tokens": one["tokens"].lower()} for number, one in CLEAR.items()}
 APART = {number: {**one, "relations": []} for number, one in LOWER.items()}
 
@@ -77,17 +86,34 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     (bert / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     (model / "vocabulary").mkdir(parents=True)
     named = {"bert": {"max_length": 32, "model_name": "microsoft/an-encoder-on-the-hub"}}
-    modules = {"coref": {"max_antecedents": 10, "spans_per_word": 0.3}, "ner": {}, "relation": {"spans_per_word": 0.5},
-               "events": {"argument_spans_per_word": 0.8, "loss_weights": {"arguments": 1, "trigger": 1},
-                          "trigger_spans_per_word": 0.3}}  # fmt: skip
-    settings = {"type": "dygie", "embedder": {"token_embedders": named}, "feature_size": 5, "max_span_width": 3,
-                "feedforward_params": {"dropout": 0.4, "hidden_dims": 8, "num_layers": 1}, "initializer": {},
-                "module_initializer": {}, "loss_weights": {"ner": 0.2, "relation": 1.0, "coref": 0.0, "events": 0.0},
-                "modules": modules, "target_task": "relation"}  # fmt: skip
+    modules = {
+        "coref": {"max_antecedents": 10, "spans_per_word": 0.3},
+        "ner": {},
+        "relation": {"spans_per_word": 0.5},
+        "events": {
+            "argument_spans_per_word": 0.8,
+            "loss_weights": {"arguments": 1, "trigger": 1},
+            "trigger_spans_per_word": 0.3,
+        },
+    }
+    settings = {
+        "type": "dygie",
+        "embedder": {"token_embedders": named},
+        "feature_size": 5,
+        "max_span_width": 3,
+        "feedforward_params": {"dropout": 0.4, "hidden_dims": 8, "num_layers": 1},
+        "initializer": {},
+        "module_initializer": {},
+        "loss_weights": {"ner": 0.2, "relation": 1.0, "coref": 0.0, "events": 0.0},
+        "modules": modules,
+        "target_task": "relation",
+    }
     reader = {"max_span_width": 3, "token_indexers": named}
     (model / "config.json").write_text(json.dumps({"dataset_reader": reader, "model": settings}))
-    labels = {"ner": ["", *(f"Observation::{one}" for one in ("definitely present", "uncertain")), "Anatomy::x"],
-              "relation": ["", "modify", "located_at"]}  # fmt: skip
+    labels = {
+        "ner": ["", *(f"Observation::{one}" for one in ("definitely present", "uncertain")), "Anatomy::x"],
+        "relation": ["", "modify", "located_at"],
+    }
     (model / "vocabulary" / "non_padded_namespaces.txt").write_text("*labels\n*tags\n")
     for kind, names in labels.items():
         (model / "vocabulary" / f"{MODEL}__{kind}_labels.txt").write_text("\n".join(names) + "\n")
@@ -134,5 +160,7 @@ def drawn(model: Path, bert: Path) -> dict[str, Any]:
     embedder = text_field_embedders.BasicTextFieldEmbedder({"bert": encoder})
     made = dygie.DyGIE(Vocabulary.from_files(str(model / "vocabulary")), embedder, **settings)
     source = torch.Generator().manual_seed(1)
-    return {name: torch.randn(one.shape, generator=source) if one.is_floating_point() else one
-            for name, one in made.state_dict().items()}  # fmt: skip
+    return {
+        name: torch.randn(one.shape, generator=source) if one.is_floating_point() else one
+        for name, one in made.state_dict().items()
+    }

@@ -21,8 +21,13 @@ def annotated(folder: Path, **more: Any) -> dict[str, Any]:
 
 def test_the_section_is_what_the_data_says(tmp_path: Path) -> None:
     data = annotated(tmp_path, section="findings")
-    assert recipe_of(data, "abc") == {"section": "findings", "cleaner": "iu_xray", "case": "lower",
-                                      "truncation": "none", "data": "abc"}  # fmt: skip
+    assert recipe_of(data, "abc") == {
+        "section": "findings",
+        "cleaner": "iu_xray",
+        "case": "lower",
+        "truncation": "none",
+        "data": "abc",
+    }
     assert data_hash(data) == data_hash(annotated(tmp_path))  # it only says what the texts are anyway
 
 
@@ -41,8 +46,9 @@ def test_or_what_preparing_it_wrote_unless_the_annotation_is_another(
 
 
 def test_metrics_computed_alike_share_a_line() -> None:
-    lines = signature_lines({"data": "abc"}, {"bleu": {"version": "1"}, "cider": {"version": "1"},
-                                              "meteor": {"version": "2"}}, width=80)  # fmt: skip
+    lines = signature_lines(
+        {"data": "abc"}, {"bleu": {"version": "1"}, "cider": {"version": "1"}, "meteor": {"version": "2"}}, width=80
+    )
     assert lines.splitlines() == ["", "recipe: data abc", "bleu, cider: version 1", "meteor: version 2"]
 
 
@@ -50,10 +56,16 @@ def test_recipe_signatures_and_what_is_unavailable_stand_under_every_table(tmp_p
     split = {"studies": 2, "systems": {"model": {"bleu_4": 0.5}}}
     cut = split | {"truncated": {"tokens": 60, "systems": split["systems"]}}
     file = tmp_path / "metrics.json"
-    file.write_text(json.dumps({
-        "splits": {"val": cut, "test": split}, "recipe": {"truncation": "none"},
-        "signatures": {"bleu": {"version": "1"}}, "unavailable": {"chexbert": "no weights"},
-    }))  # fmt: skip
+    file.write_text(
+        json.dumps(
+            {
+                "splits": {"val": cut, "test": split},
+                "recipe": {"truncation": "none"},
+                "signatures": {"bleu": {"version": "1"}},
+                "unavailable": {"chexbert": "no weights"},
+            }
+        )
+    )
     val, shortened, test = table_of(file).split("\n\n")
     for table in (val, test):
         assert table.endswith("chexbert: unavailable: no weights\nrecipe: truncation none\nbleu: version 1")

@@ -15,7 +15,7 @@ def test_columns_stand_in_one_order_and_gaps_are_dashes() -> None:
         "          bleu_4  meteor  cider    own\n"
         "model      0.100       -  0.412  1.000\n"
         "constant   0.100   0.200      -      -"
-    )  # fmt: skip
+    )
 
 
 def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_pat
         "nearest: among 20 of 3,000 training studies (evaluate.nearest_studies)\n"
         "\n"
         "test: skipped, the split is empty"
-    )  # fmt: skip
+    )
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match="holds no scores"):
         table_of(tmp_path / "metrics.json")

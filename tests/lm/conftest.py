@@ -27,8 +27,15 @@ def tokenizer() -> ReportTokenizer:
 
 
 def lively(tokenizer: ReportTokenizer, *, seed: int, attention: str = "sdpa") -> LanguageModel:
-    lm = random_lm(tokenizer=tokenizer, seed=seed, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-                   intermediate_size=48, attention=attention)  # fmt: skip
+    lm = random_lm(
+        tokenizer=tokenizer,
+        seed=seed,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        attention=attention,
+    )
     with torch.no_grad():
         for parameter in lm.model.parameters():
             if parameter.dim() == 2:

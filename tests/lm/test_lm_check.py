@@ -21,9 +21,17 @@ from r2gen.check.rows import FAIL, NOT_REACHED, PASS, Row, run_checks
 from r2gen.lm import save_tokenizer, train_tokenizer
 from r2gen.messages import for_hydra
 
-SMALL = ["lm=llama2", "data.train_studies=12", "data.val_studies=2", "data.test_studies=2", "data.size_px=32",
-         "vision.image_size_px=32", "vision.model_args={channels: [32, 32, 32], stem_chs: 32}",
-         "generation.max_new_tokens=6", "task=check"]  # fmt: skip
+SMALL = [
+    "lm=llama2",
+    "data.train_studies=12",
+    "data.val_studies=2",
+    "data.test_studies=2",
+    "data.size_px=32",
+    "vision.image_size_px=32",
+    "vision.model_args={channels: [32, 32, 32], stem_chs: 32}",
+    "generation.max_new_tokens=6",
+    "task=check",
+]
 
 
 def configuration(*overrides: str, folder: Path) -> dict[str, Any]:
@@ -60,9 +68,20 @@ def test_a_sound_checkpoint_passes_every_row(tmp_path: Path, overrides: list[str
     rows = rows_of(preflight(f"lm.path={GOLDEN}", *overrides, folder=tmp_path))
     assert {row.status for row in rows.values()} == {PASS}, rows
     assert list(rows) == [
-        "weights", "tokenizer round trip", "vocabulary", "special ids", "prompt ids", "widths", "embedding identity",
-        "forward", "decoding profile", "generation", "batch invariance", "gradients", "memory",
-    ]  # fmt: skip
+        "weights",
+        "tokenizer round trip",
+        "vocabulary",
+        "special ids",
+        "prompt ids",
+        "widths",
+        "embedding identity",
+        "forward",
+        "decoding profile",
+        "generation",
+        "batch invariance",
+        "gradients",
+        "memory",
+    ]
     assert "0 of 8 reports differ" in rows["batch invariance"].found or "lm.dtype=bfloat16" in overrides
 
 

@@ -98,8 +98,16 @@ def test_nothing_of_the_checkpoints_own_decoding_is_inherited(
     before = sdpa_lm.generate(*prompts, PROFILES["greedy"])
     defaults = {key: value for key, value in sdpa_lm.model.generation_config.to_dict().items() if key.endswith("_id")}
     assert not any(defaults.values())
-    shipped = GenerationConfig(do_sample=True, temperature=0.3, top_k=3, repetition_penalty=1.9, num_beams=4,
-                               no_repeat_ngram_size=2, min_new_tokens=9, num_return_sequences=2)  # fmt: skip
+    shipped = GenerationConfig(
+        do_sample=True,
+        temperature=0.3,
+        top_k=3,
+        repetition_penalty=1.9,
+        num_beams=4,
+        no_repeat_ngram_size=2,
+        min_new_tokens=9,
+        num_return_sequences=2,
+    )
     monkeypatch.setattr(sdpa_lm.model, "generation_config", shipped)
     assert sdpa_lm.generate(*prompts, PROFILES["greedy"]) == before
 
@@ -115,10 +123,25 @@ def test_a_checkpoint_that_ships_decoding_defaults_writes_what_it_would_without(
     embeds_BTE = torch.cat([prompts[0]] * (plain.dim // 32), dim=2)
     before = plain.generate(embeds_BTE, prompts[1], PROFILES[profile], ids=ids)
     likely = sorted({token for report in before for token in report.ids})[:4]
-    shipped = {"do_sample": True, "temperature": 0.3, "top_k": 5, "top_p": 0.5, "typical_p": 0.4, "min_p": 0.3,
-               "repetition_penalty": 1.9, "no_repeat_ngram_size": 1, "num_beams": 2, "length_penalty": -3.0,
-               "suppress_tokens": likely, "begin_suppress_tokens": likely, "bad_words_ids": [[likely[0]]],
-               "forced_bos_token_id": 7, "min_length": 30, "max_length": 3, "renormalize_logits": True}  # fmt: skip
+    shipped = {
+        "do_sample": True,
+        "temperature": 0.3,
+        "top_k": 5,
+        "top_p": 0.5,
+        "typical_p": 0.4,
+        "min_p": 0.3,
+        "repetition_penalty": 1.9,
+        "no_repeat_ngram_size": 1,
+        "num_beams": 2,
+        "length_penalty": -3.0,
+        "suppress_tokens": likely,
+        "begin_suppress_tokens": likely,
+        "bad_words_ids": [[likely[0]]],
+        "forced_bos_token_id": 7,
+        "min_length": 30,
+        "max_length": 3,
+        "renormalize_logits": True,
+    }
     facts = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(json.dumps(facts | shipped))
     assert load_lm(folder).generate(embeds_BTE, prompts[1], PROFILES[profile], ids=ids) == before

@@ -25,9 +25,14 @@ CASES: list[tuple[str, Shape]] = [
     *((family, replace(shape, bias=False)) for family in ("internlm2", "internlm3") for shape in (WIDE, ONE_GROUP)),
     *(("internlm", replace(FULL, bias=bias)) for bias in (True, False)),
     *(("qwen", shape) for shape in (FULL, replace(FULL, heads=4, groups=4, width=64, seed=9))),
-    *(("baichuan", replace(FULL, heads=heads, groups=heads, width=heads * 16, alibi=alibi, norm_head=norm, bias=False))
-      for heads, alibi, norm in product((3, 8, 12), (False, True), (False, True))),
-]  # fmt: skip
+    *(
+        (
+            "baichuan",
+            replace(FULL, heads=heads, groups=heads, width=heads * 16, alibi=alibi, norm_head=norm, bias=False),
+        )
+        for heads, alibi, norm in product((3, 8, 12), (False, True), (False, True))
+    ),
+]
 
 
 def error(family: str, shape: Shape, tensors: Tensors, model: PreTrainedModel) -> float:
@@ -74,9 +79,10 @@ def test_the_comparison_sees_swapped_rows_and_a_swapped_gate(tmp_path: Path, fam
     gates = [names["gate_up"]] * 2 if family == "chatglm" else [names["gate"], names["up"]]
     first, second = (name.format(0) + ".weight" for name in gates)
     turned = (
-        {first: torch.cat(tensors[first].chunk(2)[::-1])} if first == second
+        {first: torch.cat(tensors[first].chunk(2)[::-1])}
+        if first == second
         else {first: tensors[second], second: tensors[first]}
-    )  # fmt: skip
+    )
     for change in (swapped, turned):
         save_weights(tmp_path / "a", tensors | change)
         assert error(family, shape, tensors, read(tmp_path / "a")) > 1e-2
@@ -87,8 +93,9 @@ def test_taking_rows_apart_and_together_gives_them_back(seed: int) -> None:
     source = torch.Generator().manual_seed(seed)
     groups, per_group, half, width = (int(i) for i in torch.randint(1, 7, (4,), generator=source))
     shape = Shape(heads=groups * per_group, groups=groups, head_dim=2 * half, width=width)
-    config = type("Config", (), {"num_attention_heads": shape.heads, "num_key_value_heads": groups,
-                                 "head_dim": shape.head_dim})()  # fmt: skip
+    config = type(
+        "Config", (), {"num_attention_heads": shape.heads, "num_key_value_heads": groups, "head_dim": shape.head_dim}
+    )()
     rows = (shape.heads + 2 * groups) * shape.head_dim
     for fused in (torch.randn(rows, width, generator=source), torch.randn(rows, generator=source)):
         for split in (SplitQKV(), SplitGroupedQKV()):
@@ -124,8 +131,14 @@ def test_alibi_is_the_same_step_by_step_and_by_beams(tmp_path: Path) -> None:
         first = model(inputs_embeds=embeds_BTE[:, :6], attention_mask=mask_BT[:, :6], use_cache=True)
         cache, steps = first.past_key_values, [first.logits]
         for t in (6, 7):
-            steps.append(model(inputs_embeds=embeds_BTE[:, t : t + 1], attention_mask=mask_BT[:, : t + 1],
-                               past_key_values=cache, use_cache=True).logits)  # fmt: skip
+            steps.append(
+                model(
+                    inputs_embeds=embeds_BTE[:, t : t + 1],
+                    attention_mask=mask_BT[:, : t + 1],
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits
+            )
         bare = model(inputs_embeds=embeds_BTE[:1, 3:]).logits
     assert (torch.cat(steps, dim=1) - whole)[mask_BT.bool()].abs().max() < 1e-4
     assert (bare - whole[:1, 3:]).abs().max() < 1e-4
@@ -194,8 +207,12 @@ def test_qwen_ends_where_its_scaling_would_begin(tmp_path: Path) -> None:
 def test_the_oldest_qwen_fields_are_read(tmp_path: Path) -> None:
     tensors = write(tmp_path, "qwen", FULL)
     file = tmp_path / "config.json"
-    old = {"num_hidden_layers": "n_layer", "hidden_size": "n_embd", "num_attention_heads": "n_head",
-           "intermediate_size": "ffn_hidden_size"}  # fmt: skip
+    old = {
+        "num_hidden_layers": "n_layer",
+        "hidden_size": "n_embd",
+        "num_attention_heads": "n_head",
+        "intermediate_size": "ffn_hidden_size",
+    }
     file.write_text(json.dumps({old.get(name, name): value for name, value in json.loads(file.read_text()).items()}))
     assert error("qwen", FULL, tensors, read(tmp_path)) < 1e-4
 

@@ -20,10 +20,31 @@ from r2gen.lm.weights import read_config, read_model
 GOLDEN = Path(os.environ.get("R2GEN_SHARED", Path(__file__).parents[3] / "shared")) / "lm" / "golden"
 SEQ2SEQ = ["flan_t5", "t5"]
 CAUSAL = [
-    "baichuan2_13b", "baichuan2_7b", "baichuan_13b", "baichuan_7b", "bloom", "chatglm2", "chatglm3", "gemma2", "gemma3",
-    "glm4", "glm4_hf", "internlm", "internlm2", "internlm3", "llama2_json", "llama2_spm", "llama3", "mistral", "phi3",
-    "qwen", "qwen2", "qwen3", "stablelm", "yi",
-]  # fmt: skip
+    "baichuan2_13b",
+    "baichuan2_7b",
+    "baichuan_13b",
+    "baichuan_7b",
+    "bloom",
+    "chatglm2",
+    "chatglm3",
+    "gemma2",
+    "gemma3",
+    "glm4",
+    "glm4_hf",
+    "internlm",
+    "internlm2",
+    "internlm3",
+    "llama2_json",
+    "llama2_spm",
+    "llama3",
+    "mistral",
+    "phi3",
+    "qwen",
+    "qwen2",
+    "qwen3",
+    "stablelm",
+    "yi",
+]
 LIMIT = 1e-4
 GREEDY = Decoding(max_new_tokens=16, min_new_tokens=16)
 
@@ -54,8 +75,15 @@ def test_logits_greedy_tokens_and_what_is_saved(tmp_path: Path, family: str) -> 
         assert [list(report.ids) for report in reports] == golden[f"{kind}.generated"].tolist(), kind
     suppressed = json.loads((GOLDEN / family / "golden.json").read_text())["eos_ids_suppressed"]
     plain: Any = lm.model
-    ids_BG = plain.generate(golden["left.input_ids"], attention_mask=golden["left.attention_mask"], do_sample=False,
-                            max_new_tokens=16, min_new_tokens=16, eos_token_id=suppressed, pad_token_id=0)  # fmt: skip
+    ids_BG = plain.generate(
+        golden["left.input_ids"],
+        attention_mask=golden["left.attention_mask"],
+        do_sample=False,
+        max_new_tokens=16,
+        min_new_tokens=16,
+        eos_token_id=suppressed,
+        pad_token_id=0,
+    )
     assert torch.equal(ids_BG[:, -16:], golden["left.generated"])
 
     plain.save_pretrained(tmp_path)
@@ -65,8 +93,9 @@ def test_logits_greedy_tokens_and_what_is_saved(tmp_path: Path, family: str) -> 
     assert saved.keys() == published.keys() - derived - tied
     assert all(torch.equal(saved[name], published[name]) for name in saved)
     checkpoint = find_checkpoint(tmp_path, None)
-    again: Any = read_model(checkpoint, read_config(checkpoint), dtype="float32", attention="auto", quantization=None,
-                            device_map=None)  # fmt: skip
+    again: Any = read_model(
+        checkpoint, read_config(checkpoint), dtype="float32", attention="auto", quantization=None, device_map=None
+    )
     with torch.no_grad():
         assert torch.equal(again(inputs_embeds=golden["embeds.inputs_embeds"]).logits, logits_BTV)
 
@@ -94,8 +123,15 @@ def test_encoder_decoders_too(tmp_path: Path, family: str) -> None:
         with torch.no_grad():
             logits = lm.model(**given, decoder_input_ids=golden[f"{kind}.decoder_input_ids"]).logits
         assert (logits - golden[f"{kind}.logits"]).abs().max() < LIMIT
-        ids_BG = lm.model.generate(**given, max_new_tokens=16, min_new_tokens=16, do_sample=False, pad_token_id=0,
-                                   eos_token_id=suppressed, decoder_start_token_id=0)  # fmt: skip
+        ids_BG = lm.model.generate(
+            **given,
+            max_new_tokens=16,
+            min_new_tokens=16,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=suppressed,
+            decoder_start_token_id=0,
+        )
         assert torch.equal(ids_BG[:, -16:], golden[f"{kind}.generated"][:, -16:])
     lm.model.save_pretrained(tmp_path)
     saved, published = tensors_of(tmp_path), tensors_of(GOLDEN / family)

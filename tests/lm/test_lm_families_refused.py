@@ -13,16 +13,21 @@ QKV = "transformer.encoder.layers.1.self_attention.query_key_value"
 BROKEN: dict[str, tuple[dict[str, torch.Tensor | None], str]] = {
     "a tensor is missing": ({QKV + ".weight": None}, f"1 missing tensors: {QKV}.weight"),
     "a renamed one is missing": (
-        {"transformer.encoder.final_layernorm.weight": None}, r"missing tensors: transformer\.encoder\.final_layernorm"
+        {"transformer.encoder.final_layernorm.weight": None},
+        r"missing tensors: transformer\.encoder\.final_layernorm",
     ),
     "a tensor is left over": ({QKV + "_2.weight": torch.zeros(3)}, f"1 unexpected tensors: {QKV}_2.weight"),
-    "a bias is left over": ({"transformer.encoder.layers.1.mlp.dense_4h_to_h.bias": torch.zeros(32)},
-                            r"1 unexpected tensors: transformer\.encoder\.layers\.1\.mlp\.dense_4h_to_h\.bias"),
-    "a layer is left over": ({QKV.replace("1", "2") + ".weight": torch.zeros(96, 32)},
-                             r"1 unexpected tensors: transformer\.encoder\.layers\.2\.self_attention\.query_key_value"),
+    "a bias is left over": (
+        {"transformer.encoder.layers.1.mlp.dense_4h_to_h.bias": torch.zeros(32)},
+        r"1 unexpected tensors: transformer\.encoder\.layers\.1\.mlp\.dense_4h_to_h\.bias",
+    ),
+    "a layer is left over": (
+        {QKV.replace("1", "2") + ".weight": torch.zeros(96, 32)},
+        r"1 unexpected tensors: transformer\.encoder\.layers\.2\.self_attention\.query_key_value",
+    ),
     "rows are missing": ({QKV + ".weight": torch.zeros(88, 32)}, f"1 mismatched tensors: {QKV}.weight"),
     "rows are too wide": ({QKV + ".weight": torch.zeros(96, 31)}, f"1 mismatched tensors: {QKV}.weight"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("quantised", [False, True])
@@ -82,8 +87,13 @@ def test_what_the_native_class_cannot_express_is_refused_by_name(
 def test_code_that_comes_with_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     folder, canary = tmp_path / "a", tmp_path / "canary"
     write(folder, "chatglm", Shape())
-    claim(folder, auto_map={"AutoConfig": "configuration_chatglm.ChatGLMConfig",
-                            "AutoModelForCausalLM": "modeling_chatglm.ChatGLMForConditionalGeneration"})  # fmt: skip
+    claim(
+        folder,
+        auto_map={
+            "AutoConfig": "configuration_chatglm.ChatGLMConfig",
+            "AutoModelForCausalLM": "modeling_chatglm.ChatGLMForConditionalGeneration",
+        },
+    )
     for name in ("configuration_chatglm", "modeling_chatglm"):
         (folder / f"{name}.py").write_text(f"from pathlib import Path\nPath({str(canary)!r}).touch()\n")
     assert type(read(folder)).__module__ == "r2gen.lm.families.chatglm"

@@ -85,8 +85,10 @@ def test_a_report_does_not_depend_on_its_batch(lm: LanguageModel) -> None:
     mask_BT[2, -5:] = 0
     decoding = Decoding(max_new_tokens=8, num_beams=2)
     together = [one.text for one in lm.generate(lm.embed(prompt_BT), mask_BT, decoding)]
-    rows = [(lm.embed(row[None, : int(mask.sum())]), mask[None, : int(mask.sum())])
-            for row, mask in zip(prompt_BT, mask_BT, strict=True)]  # fmt: skip
+    rows = [
+        (lm.embed(row[None, : int(mask.sum())]), mask[None, : int(mask.sum())])
+        for row, mask in zip(prompt_BT, mask_BT, strict=True)
+    ]
     assert together == [lm.generate(*row, decoding)[0].text for row in rows]
     assert len(set(together)) > 1
 

@@ -99,7 +99,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "other family": (lambda folder: claim(folder, model_type="gpt2"), "says model_type=gpt2; supported: .*llama"),
     "missing tensor": (lambda folder: rewrite(folder, lambda t: t.pop(LOST)), f"1 missing tensors: {LOST}"),
     "unexpected tensor": (
-        lambda folder: rewrite(folder, lambda t: t.update({EXTRA: torch.zeros(64)})), f"1 unexpected tensors: {EXTRA}"
+        lambda folder: rewrite(folder, lambda t: t.update({EXTRA: torch.zeros(64)})),
+        f"1 unexpected tensors: {EXTRA}",
     ),
     "other shape": (lambda folder: claim(folder, intermediate_size=96), "6 mismatched tensors: .*mlp"),
     "cut weights": (
@@ -115,7 +116,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "cut pickle": (
         lambda folder: (
-            drop(folder, "*.safetensors"), torch.save({"a": torch.zeros(9999)}, folder / "pytorch_model.bin"),
+            drop(folder, "*.safetensors"),
+            torch.save({"a": torch.zeros(9999)}, folder / "pytorch_model.bin"),
             (folder / "pytorch_model.bin").write_bytes((folder / "pytorch_model.bin").read_bytes()[:-999]),
         ),
         "a file is cut off or damaged",
@@ -132,7 +134,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "ids up to 419, the weights 400 rows",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -199,8 +201,15 @@ def test_an_unreadable_config_is_refused_before_tokenizer_and_weights(tmp_path: 
 def test_a_native_family_that_is_not_listed_is_read_when_it_is_named(
     tokenizer: ReportTokenizer, tmp_path: Path
 ) -> None:
-    config = GPT2Config(vocab_size=tokenizer.vocabulary_size, n_embd=32, n_layer=1, n_head=2, n_positions=64,
-                        bos_token_id=1, eos_token_id=2)  # fmt: skip
+    config = GPT2Config(
+        vocab_size=tokenizer.vocabulary_size,
+        n_embd=32,
+        n_layer=1,
+        n_head=2,
+        n_positions=64,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
     model = GPT2LMHeadModel(config)
     model.save_pretrained(tmp_path)
     save_tokenizer(tokenizer, tmp_path)

@@ -33,8 +33,10 @@ def gradients(model: ReportGenerator) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("lm", ["frozen", "lora"])
 @pytest.mark.parametrize("mode", MODES)
 def test_gradients_reach_what_trains_and_checkpointing_changes_none(folder: Path, mode: str, lm: str):
-    plain, again = gradients(generator(folder, mode, lm=lm)), gradients(generator(folder, mode, lm=lm,
-                                                                                   checkpointing=True))  # fmt: skip
+    plain, again = (
+        gradients(generator(folder, mode, lm=lm)),
+        gradients(generator(folder, mode, lm=lm, checkpointing=True)),
+    )
     assert plain.keys() == again.keys()
     assert all(torch.equal(plain[name], again[name]) for name in plain)
     assert all(bool(plain[name].any()) for name in plain if name.startswith("projector") or "lora_" in name)
@@ -148,8 +150,9 @@ def test_a_checkpoint_quantised_before_is_not_trained_in_full(prequantised: Path
         generator(prequantised, "none", lm="full")
 
 
-@pytest.mark.parametrize(("method", "package"), [("gptq", "optimum"), ("awq", "gptqmodel"),
-                                                 ("compressed-tensors", "compressed")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "package"), [("gptq", "optimum"), ("awq", "gptqmodel"), ("compressed-tensors", "compressed")]
+)
 def test_a_format_without_its_loader_is_refused_in_a_line_that_names_it(
     folder: Path, tmp_path: Path, method: str, package: str
 ):

@@ -23,8 +23,14 @@ SHAPE = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_heads": 4, "num_layers": 2}
 
 def t5(tokenizer: ReportTokenizer, **shape: object) -> T5ForConditionalGeneration:
     """A T5 of random weights, large enough that texts differ."""
-    config = T5Config(**{**SHAPE, **shape}, vocab_size=tokenizer.vocabulary_size, decoder_start_token_id=0,
-                      eos_token_id=tokenizer.end_id, pad_token_id=0, tie_word_embeddings=False)  # fmt: skip
+    config = T5Config(
+        **{**SHAPE, **shape},
+        vocab_size=tokenizer.vocabulary_size,
+        decoder_start_token_id=0,
+        eos_token_id=tokenizer.end_id,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
     torch.manual_seed(1)
     model = T5ForConditionalGeneration(config).eval()
     with torch.no_grad():
@@ -42,8 +48,10 @@ def lm(tokenizer: ReportTokenizer) -> Seq2SeqLM:
 def rows() -> list[Row]:
     """Prompt embeddings and report ids of four studies."""
     source = torch.Generator().manual_seed(3)
-    return [(torch.randn(prompt, 32, generator=source), torch.randint(3, 259, (report,), generator=source))
-            for prompt, report in ((5, 4), (3, 6), (9, 2), (4, 5))]  # fmt: skip
+    return [
+        (torch.randn(prompt, 32, generator=source), torch.randint(3, 259, (report,), generator=source))
+        for prompt, report in ((5, 4), (3, 6), (9, 2), (4, 5))
+    ]
 
 
 def padded(rows: list[Row], *, extra: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -91,8 +99,10 @@ def test_recomputed_activations_change_no_bit_with_lora_and_frozen_weights(
     results = []
     for wanted in (False, True):
         calls: list[int] = []
-        hooks = [stack.block[1].layer[0].register_forward_hook(lambda *_, calls=calls: calls.append(1))
-                 for stack in (model.encoder, model.decoder)]  # fmt: skip
+        hooks = [
+            stack.block[1].layer[0].register_forward_hook(lambda *_, calls=calls: calls.append(1))
+            for stack in (model.encoder, model.decoder)
+        ]
         leaf_BTE = prompt_BTE.clone().requires_grad_(True)
         loss = Seq2SeqLM(model, tokenizer, gradient_checkpointing=wanted).loss(leaf_BTE, mask_BT, report_BL).sum()
         loss.backward()
@@ -119,8 +129,10 @@ PROFILES = {
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_report_does_not_depend_on_its_batch(lm: Seq2SeqLM, rows: list[Row], profile: str) -> None:
     decoding, ids = PROFILES[profile], [f"study {index}" for index in range(len(rows))]
-    alone = [lm.generate(prompt_TE[None], torch.ones(1, len(prompt_TE)), decoding, ids=[study])[0]
-             for study, (prompt_TE, _) in zip(ids, rows, strict=True)]  # fmt: skip
+    alone = [
+        lm.generate(prompt_TE[None], torch.ones(1, len(prompt_TE)), decoding, ids=[study])[0]
+        for study, (prompt_TE, _) in zip(ids, rows, strict=True)
+    ]
     assert len({report.text for report in alone}) == len(rows)
     for extra in (0, 6):
         for order in ([0, 1, 2, 3], [2, 0, 3, 1]):

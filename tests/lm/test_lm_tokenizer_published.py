@@ -57,8 +57,17 @@ def test_special_ids_are_the_familys_own(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_in_a_report_is_a_special_token(family: str) -> None:
     codec = read_tokenizer(PUBLISHED / family).codec
-    names = [*golden(family).get("commands", {}), "</s>", "<s>", "<|endoftext|>", "<|im_end|>", "<|user|>", "<eoa>",
-             "<start_of_turn>", "<|eot_id|>"]  # fmt: skip
+    names = [
+        *golden(family).get("commands", {}),
+        "</s>",
+        "<s>",
+        "<|endoftext|>",
+        "<|im_end|>",
+        "<|user|>",
+        "<eoa>",
+        "<start_of_turn>",
+        "<|eot_id|>",
+    ]
     names = [name for name in names if codec.id_of(name) is not None]
     report = f"No {' '.join(names)} effusion{''.join(names)}."
     assert names
@@ -200,8 +209,7 @@ def test_marks_swallow_space_where_the_files_say_so(tmp_path: Path) -> None:
     marks = {"500": {"content": "<|user|>", "rstrip": True}, "501": {"content": "<|end|>"}}
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"added_tokens_decoder": marks}))
     codec = read_codec(folder)
-    assert codec.encode_marked("<|user|>\n heart<|end|>\n") == [
-        500, *codec.encode("heart"), 501, *codec.encode("\n")]  # fmt: skip
+    assert codec.encode_marked("<|user|>\n heart<|end|>\n") == [500, *codec.encode("heart"), 501, *codec.encode("\n")]
 
 
 def test_a_tokenizer_that_gives_another_sentence_back_is_refused(tmp_path: Path) -> None:

@@ -12,10 +12,15 @@ from r2gen.model.tune import Lora, _free
 
 torch.set_num_threads(1)
 BACKBONES: dict[str, dict[str, Any]] = {
-    "swin_tiny_patch4_window7_224": {"img_size": 32, "window_size": 4, "embed_dim": 12, "depths": (1, 2),
-                                     "num_heads": (2, 3)},
+    "swin_tiny_patch4_window7_224": {
+        "img_size": 32,
+        "window_size": 4,
+        "embed_dim": 12,
+        "depths": (1, 2),
+        "num_heads": (2, 3),
+    },
     "vit_tiny_patch16_224": {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3},
-}  # fmt: skip
+}
 
 
 def backbone(name: str) -> Any:
@@ -30,8 +35,9 @@ def test_the_split_layer_gives_what_the_fused_one_gives(name: str):
     assert any(layer.endswith(".qkv.q") for layer, _ in split.named_modules())
     films_N3HW = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(split.forward_features(films_N3HW), fused.forward_features(films_N3HW),
-                                   rtol=1e-6, atol=1e-6)  # fmt: skip
+        torch.testing.assert_close(
+            split.forward_features(films_N3HW), fused.forward_features(films_N3HW), rtol=1e-6, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -51,8 +57,9 @@ def test_lora_on_query_and_value_is_lora_on_rows_of_the_fused_layer(name: str):
                 module.weight[first : first + width] += change
             assert not hasattr(layers[f"{layer}.k"], "lora_A")
         films_N3HW = torch.randn(2, 3, 32, 32)
-        torch.testing.assert_close(adapted.forward_features(films_N3HW), merged.forward_features(films_N3HW),
-                                   rtol=1e-4, atol=1e-5)  # fmt: skip
+        torch.testing.assert_close(
+            adapted.forward_features(films_N3HW), merged.forward_features(films_N3HW), rtol=1e-4, atol=1e-5
+        )
     free = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
     assert free
     assert all(".qkv.q.lora_" in name or ".qkv.v.lora_" in name for name in free)

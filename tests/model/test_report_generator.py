@@ -72,8 +72,11 @@ def test_a_report_does_not_depend_on_its_batch(model: ReportGenerator, beams: in
     decoding = Decoding(max_new_tokens=16, num_beams=beams, repetition_penalty=penalty)
 
     def reports(*batches: list[int]) -> dict[int, tuple[tuple[int, ...], str, str]]:
-        return {index: (one.ids, one.text, one.finish) for indices in batches
-                for index, one in zip(indices, model.generate(batch(*indices), decoding), strict=True)}  # fmt: skip
+        return {
+            index: (one.ids, one.text, one.finish)
+            for indices in batches
+            for index, one in zip(indices, model.generate(batch(*indices), decoding), strict=True)
+        }
 
     alone = reports(*([index] for index in EIGHT))
     assert len({text for _, text, _ in alone.values()}) > 4  # otherwise this test would show nothing

@@ -93,8 +93,15 @@ def test_a_lora_target_that_is_not_there_is_refused_by_name(targets: tuple[str, 
 
 def test_lora_without_its_rank_is_refused():
     with pytest.raises(UserError, match=r"tune\.lm is lora"):
-        choose_trainable(report_generator(), vision="frozen", vision_lora=None, lm="lora", lm_lora=None,
-                         lm_lora_targets=["q_proj"], lm_is_random=True)  # fmt: skip
+        choose_trainable(
+            report_generator(),
+            vision="frozen",
+            vision_lora=None,
+            lm="lora",
+            lm_lora=None,
+            lm_lora_targets=["q_proj"],
+            lm_is_random=True,
+        )
 
 
 def test_the_table_counts_parts_totals_and_what_trains():

@@ -31,8 +31,12 @@ def batch(model: ReportGenerator, facts: dict[str, Any], tensors: dict[str, torc
     tokenizer = model.lm.tokenizer
     ids = [torch.tensor([*tokenizer.encode(text), tokenizer.end_id][: facts["max_length"]]) for text in facts["texts"]]
     report_BT = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=NO_TARGET)
-    return Batch(ids=tuple(facts["texts"]), films_BVHW=images_BV3HW,
-                 views_BV=torch.ones(images_BV3HW.shape[:2], dtype=torch.bool), report_BT=report_BT)  # fmt: skip
+    return Batch(
+        ids=tuple(facts["texts"]),
+        films_BVHW=images_BV3HW,
+        views_BV=torch.ones(images_BV3HW.shape[:2], dtype=torch.bool),
+        report_BT=report_BT,
+    )
 
 
 def decodings(facts: dict[str, Any]) -> dict[str, Decoding]:

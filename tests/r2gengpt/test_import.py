@@ -24,11 +24,15 @@ from r2gen.r2gengpt.importing import import_checkpoint
 from r2gen.stop import StopRequest
 from r2gen.trained import TrainedRun
 
-SINCE_5 = [("attention.self.query", "attention.q_proj"), ("attention.self.key", "attention.k_proj"),
-           ("attention.self.value", "attention.v_proj"), ("attention.output.dense", "attention.o_proj"),
-           ("attention.self.relative_position_bias_table",
-            "attention.relative_position_bias.relative_position_bias_table"),
-           ("intermediate.dense", "mlp.fc1"), ("output.dense", "mlp.fc2")]  # fmt: skip
+SINCE_5 = [
+    ("attention.self.query", "attention.q_proj"),
+    ("attention.self.key", "attention.k_proj"),
+    ("attention.self.value", "attention.v_proj"),
+    ("attention.output.dense", "attention.o_proj"),
+    ("attention.self.relative_position_bias_table", "attention.relative_position_bias.relative_position_bias_table"),
+    ("intermediate.dense", "mlp.fc1"),
+    ("output.dense", "mlp.fc2"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +48,14 @@ def imported(checkpoint: Path, folder: Path, mode: str, run_dir: Path) -> Traine
     """What task=import does once the configuration stands, without the processes around it."""
     found = facts(read_checkpoint(checkpoint))
     said = [f"{key}={value}" for key, value in found["overrides"].items()]
-    config = composed(f"experiment=r2gengpt_{found['mode']}_iu", "vision.image_size_px=112", "data.root=/data", *said,
-                      *paths(folder, mode), *([ALPHA] if found["mode"] == "delta" else []))  # fmt: skip
+    config = composed(
+        f"experiment=r2gengpt_{found['mode']}_iu",
+        "vision.image_size_px=112",
+        "data.root=/data",
+        *said,
+        *paths(folder, mode),
+        *([ALPHA] if found["mode"] == "delta" else []),
+    )
     config |= {"run_dir": str(run_dir), "checkpoint": str(checkpoint)}
     run_dir.mkdir(exist_ok=True)
     import_checkpoint(config, torch.device("cpu"), StopRequest())
@@ -113,19 +123,39 @@ def test_lightnings_options_are_read_under_every_name(name: str, folder: Path, t
 def test_import_and_evaluate_as_typed(folder: Path, tmp_path: Path, lightning: None):
     """An AttributeDict, transformers 5's names in checkpoint and encoder: imported, the same reports, and scored."""
     content = torch.load(folder / "delta" / "delta.pth", weights_only=True)
-    options = {"dataset": "iu_xray", "vis_r": 4, "vis_alpha": 8, "lora_dropout": 0.1, "max_length": 40, "beam_size": 3,
-               "min_new_tokens": 8, "max_new_tokens": 20, "repetition_penalty": 2.0, "length_penalty": 2.0}  # fmt: skip
+    options = {
+        "dataset": "iu_xray",
+        "vis_r": 4,
+        "vis_alpha": 8,
+        "lora_dropout": 0.1,
+        "max_length": 40,
+        "beam_size": 3,
+        "min_new_tokens": 8,
+        "max_new_tokens": 20,
+        "repetition_penalty": 2.0,
+        "length_penalty": 2.0,
+    }
     tensors = {since_5(name): tensor for name, tensor in content["model"].items()}
     assert tensors.keys() != content["model"].keys()
-    torch.save({**content, "model": tensors, "config": as_attribute_dict(options, ATTRIBUTE_DICTS[0])},
-               tmp_path / "delta.pth")  # fmt: skip
+    torch.save(
+        {**content, "model": tensors, "config": as_attribute_dict(options, ATTRIBUTE_DICTS[0])}, tmp_path / "delta.pth"
+    )
     shutil.copytree(folder / "delta" / "swin", tmp_path / "swin")
     swin = load_file(folder / "delta" / "swin" / "model.safetensors")
-    save_file({since_5(name): tensor for name, tensor in swin.items() if "position_index" not in name},
-              tmp_path / "swin" / "model.safetensors")  # fmt: skip
+    save_file(
+        {since_5(name): tensor for name, tensor in swin.items() if "position_index" not in name},
+        tmp_path / "swin" / "model.safetensors",
+    )
     lm = folder.parent / "lm" / "golden" / "llama2_spm"
-    done = run("task=import", "checkpoint=delta.pth", "run_dir=run", "vision.path=swin", f"lm.path={lm}", cwd=tmp_path,
-               smallest=False)  # fmt: skip
+    done = run(
+        "task=import",
+        "checkpoint=delta.pth",
+        "run_dir=run",
+        "vision.path=swin",
+        f"lm.path={lm}",
+        cwd=tmp_path,
+        smallest=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "carried as LoRA" in done.stdout
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -145,8 +175,15 @@ def test_import_and_evaluate_as_typed(folder: Path, tmp_path: Path, lightning: N
             Image.fromarray(pixels.numpy()).save(tmp_path / "data" / "images" / films[-1])
         studies.append({"id": f"s{study}", "report": text, "image_path": films})
     (tmp_path / "data" / "annotation.json").write_text(json.dumps({"train": [], "val": [], "test": studies}))
-    done = run("task=evaluate", "run_dir=run", "data.root=data", "metrics=[bleu,cider]", "evaluate.reference=truncated",
-               cwd=tmp_path, smallest=False)  # fmt: skip
+    done = run(
+        "task=evaluate",
+        "run_dir=run",
+        "data.root=data",
+        "metrics=[bleu,cider]",
+        "evaluate.reference=truncated",
+        cwd=tmp_path,
+        smallest=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["splits"]["test"]["studies"] == 3
@@ -157,8 +194,15 @@ def test_import_and_evaluate_as_typed(folder: Path, tmp_path: Path, lightning: N
     for line, study in zip(map(json.loads, lines), studies, strict=True):
         images = [tmp_path / "data" / "images" / film for film in study["image_path"]]
         assert line["report"] == trained.generate(images)
-    done = run("task=import", "checkpoint=delta.pth", "run_dir=run", "vision.path=swin", f"lm.path={lm}", cwd=tmp_path,
-               smallest=False)  # fmt: skip
+    done = run(
+        "task=import",
+        "checkpoint=delta.pth",
+        "run_dir=run",
+        "vision.path=swin",
+        f"lm.path={lm}",
+        cwd=tmp_path,
+        smallest=False,
+    )
     assert done.returncode == 2
     assert "is a run already" in done.stderr
 
@@ -172,17 +216,33 @@ def test_import_and_evaluate_as_typed(folder: Path, tmp_path: Path, lightning: N
         ("shallow", {"llama_proj.bias": None}, r"lacks 1 tensors: llama_proj\.bias"),
         ("shallow", {"llama_model.model.norm.weight": torch.zeros(64)}, r"has 1 tensors: llama_model\.model\.norm"),
         ("shallow", {"llama_proj.weight": torch.zeros(64, 96)}, r"llama_proj\.weight is \[64, 96\]"),
-        ("delta", {"visual_encoder.base_model.model.encoder.layers.0.blocks.0.attention.self.query.lora_B.default"
-                   ".weight": None}, r"blocks\.0\.attention\.self\.query\.lora_B"),
-        ("delta", {"visual_encoder.base_model.model.encoder.layers.0.blocks.0.attention.self.query.lora_A.other"
-                   ".weight": torch.zeros(4, 16)}, r"query\.lora_A\.other"),
-        ("deep", {"visual_encoder.encoder.layers.2.blocks.1.attention.self.key.weight": None},
-         r"layers\.2\.blocks\.1\.attention\.self\.key\.weight"),
+        (
+            "delta",
+            {
+                "visual_encoder.base_model.model.encoder.layers.0.blocks.0.attention.self.query.lora_B.default"
+                ".weight": None
+            },
+            r"blocks\.0\.attention\.self\.query\.lora_B",
+        ),
+        (
+            "delta",
+            {
+                "visual_encoder.base_model.model.encoder.layers.0.blocks.0.attention.self.query.lora_A.other"
+                ".weight": torch.zeros(4, 16)
+            },
+            r"query\.lora_A\.other",
+        ),
+        (
+            "deep",
+            {"visual_encoder.encoder.layers.2.blocks.1.attention.self.key.weight": None},
+            r"layers\.2\.blocks\.1\.attention\.self\.key\.weight",
+        ),
         ("deep", {"visual_encoder.pooler.weight": torch.zeros(3)}, r"visual_encoder\.pooler"),
     ],
-)  # fmt: skip
-def test_what_is_missing_or_left_over_is_named(mode: str, change: dict[str, Any], words: str, folder: Path,
-                                               tmp_path: Path):  # fmt: skip
+)
+def test_what_is_missing_or_left_over_is_named(
+    mode: str, change: dict[str, Any], words: str, folder: Path, tmp_path: Path
+):
     content = torch.load(folder / mode / "delta.pth", weights_only=True)
     model = {name: tensor for name, tensor in (content["model"] | change).items() if tensor is not None}
     torch.save({**content, "model": model}, tmp_path / "delta.pth")
@@ -197,8 +257,9 @@ class Payload:
 
 
 @pytest.mark.parametrize("key", ["model", "config", "epoch"])
-def test_a_pickle_payload_is_refused_and_not_run(key: str, folder: Path, tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch):  # fmt: skip
+def test_a_pickle_payload_is_refused_and_not_run(
+    key: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     content = torch.load(folder / "shallow" / "delta.pth", weights_only=True)
     torch.save({**content, key: Payload() if key == "epoch" else {**content[key], "x": Payload()}}, "delta.pth")
@@ -208,10 +269,20 @@ def test_a_pickle_payload_is_refused_and_not_run(key: str, folder: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no checkpoint", [1, 2], {"state_dict": {}}, {"model": {"a": 1}},
-                {"model": {"a": torch.tensor([float("nan")])}}, {"model": {}, "optimizer": {}},
-                {"model": {"a": torch.ones(2).to_sparse()}}, {"model": {}, "config": 3}, {"model": {}, "step": "many"}]
-)  # fmt: skip
+    "content",
+    [
+        b"",
+        b"no checkpoint",
+        [1, 2],
+        {"state_dict": {}},
+        {"model": {"a": 1}},
+        {"model": {"a": torch.tensor([float("nan")])}},
+        {"model": {}, "optimizer": {}},
+        {"model": {"a": torch.ones(2).to_sparse()}},
+        {"model": {}, "config": 3},
+        {"model": {}, "step": "many"},
+    ],
+)
 def test_another_file_is_refused(content: Any, tmp_path: Path):
     file = tmp_path / "delta.pth"
     file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
@@ -237,8 +308,15 @@ def test_lora_named_as_peft_writes_an_adapter_is_the_same(folder: Path, tmp_path
 
 
 def test_a_typed_mode_that_the_tensors_are_not_is_refused(folder: Path, tmp_path: Path):
-    done = run("task=import", f"checkpoint={folder / 'delta' / 'delta.pth'}", "run_dir=run", "tune=deep",
-               *paths(folder, "delta"), cwd=tmp_path, smallest=False)  # fmt: skip
+    done = run(
+        "task=import",
+        f"checkpoint={folder / 'delta' / 'delta.pth'}",
+        "run_dir=run",
+        "tune=deep",
+        *paths(folder, "delta"),
+        cwd=tmp_path,
+        smallest=False,
+    )
     assert done.returncode == 2
     assert "tune=deep: the checkpoint's tensors are those of delta" in done.stderr
     assert not (tmp_path / "run").exists()

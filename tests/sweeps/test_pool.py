@@ -40,8 +40,10 @@ class Scripts:
 def sweep(folder: Path, scripts: dict[str, str]) -> tuple[Pool, Scripts]:
     where = SweepFolder(folder)
     where.create()
-    cells = {number: Cell([word], [word], config={"trainer": TRAINER, "fresh": False}, task="train")
-             for number, word in enumerate(scripts)}  # fmt: skip
+    cells = {
+        number: Cell([word], [word], config={"trainer": TRAINER, "fresh": False}, task="train")
+        for number, word in enumerate(scripts)
+    }
     jobs = [JobRecord(number, cell.typed, task="train") for number, cell in cells.items()]
     places = Scripts(scripts)
     record = SweepRecord("jobs", "python run.py -m", [], now(), jobs=jobs)
@@ -49,11 +51,14 @@ def sweep(folder: Path, scripts: dict[str, str]) -> tuple[Pool, Scripts]:
 
 
 def test_a_failure_is_a_row_with_its_reason_and_the_others_go_on(tmp_path: Path):
-    pool, _ = sweep(tmp_path, {
-        "seed=1": "print('fine')",
-        "seed=2": "raise ValueError('no such thing')",
-        "seed=3": "import sys; print('error: lm.path=/nope does not exist'); sys.exit(2)",
-    })  # fmt: skip
+    pool, _ = sweep(
+        tmp_path,
+        {
+            "seed=1": "print('fine')",
+            "seed=2": "raise ValueError('no such thing')",
+            "seed=3": "import sys; print('error: lm.path=/nope does not exist'); sys.exit(2)",
+        },
+    )
     pool.run()
     first, second, third = SweepFolder(tmp_path).read().jobs
     assert (first.state, first.reason) == ("done", None)
@@ -70,8 +75,9 @@ def test_a_failure_is_a_row_with_its_reason_and_the_others_go_on(tmp_path: Path)
 
 def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch(tmp_path: Path):
     small_enough = "import sys; 'trainer.micro_batch_size=2' in sys.argv and sys.exit(0); " + NO_MEMORY
-    pool, places = sweep(tmp_path, {"seed=1": small_enough, "seed=2": NO_MEMORY,
-                                    "seed=3": "import os; os.kill(os.getpid(), 9)"})  # fmt: skip
+    pool, places = sweep(
+        tmp_path, {"seed=1": small_enough, "seed=2": NO_MEMORY, "seed=3": "import os; os.kill(os.getpid(), 9)"}
+    )
     pool.run()
     first, second, third = pool.record.jobs
     assert first.state == "done"
@@ -121,8 +127,9 @@ def test_as_many_jobs_at_once_as_gpus_carry(
         job.process.wait()
     cores = len(os.sched_getaffinity(0))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    told = places.start(config, ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES, $OMP_NUM_THREADS threads"], tmp_path / "log",
-                        running=0)  # fmt: skip
+    told = places.start(
+        config, ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES, $OMP_NUM_THREADS threads"], tmp_path / "log", running=0
+    )
     told.process.wait()
     threads = max(1, cores // at_once // devices)
     assert (tmp_path / "log").read_text() == f"{','.join(told.gpus)}, {threads} threads\n"

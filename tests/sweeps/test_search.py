@@ -33,8 +33,9 @@ def space(*overrides: str) -> Space:
 
 
 def search(folder: Path, *, asked: Space | None = None, n_trials: int = 12, random_trials: int = 2) -> Search:
-    return Search(folder, asked or space(), n_trials=n_trials, batch=1, seed=0, random_trials=random_trials,
-                  prune_after=0)  # fmt: skip
+    return Search(
+        folder, asked or space(), n_trials=n_trials, batch=1, seed=0, random_trials=random_trials, prune_after=0
+    )
 
 
 def trained(folder: Path, name: str, selections: list[float], *, steps: int = 9) -> Path:
@@ -135,11 +136,14 @@ def test_a_job_that_does_well_or_is_at_its_end_goes_on(tmp_path: Path):
     assert asked.judge(job(3, trained(tmp_path, "3", [0.9, 0.1], steps=1), "running")) is None
 
 
-@pytest.mark.parametrize(("text", "told"), [
-    ("seed=1", "nothing to search"),
-    ("trainer.epochs=tag(log, interval(0, 1))", "trainer.epochs=tag"),
-    ("trainer.epochs=range(3, 3)", "trainer.epochs=range"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("seed=1", "nothing to search"),
+        ("trainer.epochs=tag(log, interval(0, 1))", "trainer.epochs=tag"),
+        ("trainer.epochs=range(3, 3)", "trainer.epochs=range"),
+    ],
+)
 def test_a_space_that_is_none_is_refused_by_name(text: str, told: str):
     with pytest.raises(UserError, match=told):
         space(text)
@@ -150,19 +154,32 @@ def test_the_defaults_are_the_first_trial_where_they_are_in_the_space():
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("config", return_hydra_config=True)
-    asked = space("trainer.learning_rate=interval(0.0001, 0.1)", "projector=choice(linear,mlp)", "seed=range(0,5)",
-                  "trainer.shuffle=true,false", "trainer.warmup_steps=int(interval(0, 60))")  # fmt: skip
-    assert asked.defaults(composed) == {"trainer.learning_rate": 1e-3, "projector": "linear", "seed": 0,
-                                        "trainer.shuffle": "True", "trainer.warmup_steps": 50}  # fmt: skip
+    asked = space(
+        "trainer.learning_rate=interval(0.0001, 0.1)",
+        "projector=choice(linear,mlp)",
+        "seed=range(0,5)",
+        "trainer.shuffle=true,false",
+        "trainer.warmup_steps=int(interval(0, 60))",
+    )
+    assert asked.defaults(composed) == {
+        "trainer.learning_rate": 1e-3,
+        "projector": "linear",
+        "seed": 0,
+        "trainer.shuffle": "True",
+        "trainer.warmup_steps": 50,
+    }
     assert space("seed=interval(5, 6)").defaults(composed) is None
 
 
-@pytest.mark.parametrize(("typed", "told"), [
-    (["hydra.sweeper.n_trials=x", "seed=1,2"], "hydra.sweeper.n_trials=x: give a whole number from 1 on"),
-    (["trainer.nope=interval(0, 1)"], "unknown option trainer.nope: did you mean trainer.nodes?"),
-    (["hydra.sweeper.direction=minimize", "seed=1,2"], "unknown option hydra.sweeper.direction"),
-    (["seed=range(3, 3)"], "seed=range(3, 3): there is nothing in this range"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["hydra.sweeper.n_trials=x", "seed=1,2"], "hydra.sweeper.n_trials=x: give a whole number from 1 on"),
+        (["trainer.nope=interval(0, 1)"], "unknown option trainer.nope: did you mean trainer.nodes?"),
+        (["hydra.sweeper.direction=minimize", "seed=1,2"], "unknown option hydra.sweeper.direction"),
+        (["seed=range(3, 3)"], "seed=range(3, 3): there is nothing in this range"),
+    ],
+)
 def test_a_mistake_in_a_search_is_one_message_and_no_trial(typed: list[str], told: str, tmp_path: Path):
     done = run("-m", "hydra/sweeper=optuna", *typed, cwd=tmp_path, smallest=False)
     assert done.returncode == 2

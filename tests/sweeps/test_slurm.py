@@ -66,8 +66,15 @@ def test_a_cancelled_job_saves_itself_and_is_not_queued_again(tmp_path: Path, mo
 
 
 def test_the_launcher_brings_its_places_and_refuses_jobs_of_several_machines(tmp_path: Path):
-    done = run("-m", "trainer.nodes=2", "tune=shallow,nothing", "hydra/launcher=slurm",
-               "hydra.launcher.cluster=local", "hydra.sweep.dir=sweep", cwd=tmp_path)  # fmt: skip
+    done = run(
+        "-m",
+        "trainer.nodes=2",
+        "tune=shallow,nothing",
+        "hydra/launcher=slurm",
+        "hydra.launcher.cluster=local",
+        "hydra.sweep.dir=sweep",
+        cwd=tmp_path,
+    )
     assert done.returncode == FIXABLE, done.stderr
     several, unknown = json.loads((tmp_path / "sweep" / "sweep.json").read_text(encoding="utf-8"))["jobs"]
     assert several["state"] == "skipped"
@@ -85,8 +92,11 @@ def task_of(controller: int) -> int:
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with SLURM's commands as far as they are asked here; `state` holds what sacct says of the job."""
-    says = {"sbatch": "echo Submitted batch job 4711", "srun": "",
-            "sacct": f"echo 'JobID|State|NodeList'; echo \"4711|$(cat {tmp_path}/state)|node1\""}  # fmt: skip
+    says = {
+        "sbatch": "echo Submitted batch job 4711",
+        "srun": "",
+        "sacct": f"echo 'JobID|State|NodeList'; echo \"4711|$(cat {tmp_path}/state)|node1\"",
+    }
     for name, script in says.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
@@ -95,15 +105,29 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_sbatch_file_and_a_job_found_again(cluster: Path):
-    options = {"timeout_min": 600, "cpus_per_task": 8, "mem_gb": 64, "slurm_partition": "gpu",
-               "slurm_additional_parameters": {"requeue": True}}  # fmt: skip
+    options = {
+        "timeout_min": 600,
+        "cpus_per_task": 8,
+        "mem_gb": 64,
+        "slurm_partition": "gpu",
+        "slurm_additional_parameters": {"requeue": True},
+    }
     places = SlurmPlaces(cluster / "slurm", cluster="slurm", n_jobs=None, options=options)
     config = {"trainer": {"devices": 2, "device": "auto"}}
     job = places.start(config, ["true"], cluster / "log", running=0)
     assert job.queue_id == "4711"
     sbatch = (cluster / "slurm" / "4711_submission.sh").read_text()
-    for line in ("--gpus-per-node=2", "--time=600", "--cpus-per-task=8", "--mem=64GB", "--partition=gpu",
-                 "--signal=USR2@90", "--nodes=1", "--requeue", "--job-name=r2gen"):  # fmt: skip
+    for line in (
+        "--gpus-per-node=2",
+        "--time=600",
+        "--cpus-per-task=8",
+        "--mem=64GB",
+        "--partition=gpu",
+        "--signal=USR2@90",
+        "--nodes=1",
+        "--requeue",
+        "--job-name=r2gen",
+    ):
         assert f"#SBATCH {line}\n" in sbatch
 
     (cluster / "state").write_text("RUNNING")
@@ -115,9 +139,11 @@ def test_the_sbatch_file_and_a_job_found_again(cluster: Path):
 
 def test_a_request_that_comes_twice_at_once_is_one(tmp_path: Path):
     """SLURM signals the command and its ranks, and the command passes on what it got."""
-    rank = "from r2gen.stop import StopRequest; import signal; stop = StopRequest()\n" \
-           "for _ in range(2): signal.raise_signal(signal.SIGTERM)\n" \
-           "print(stop.asked)"  # fmt: skip
+    rank = (
+        "from r2gen.stop import StopRequest; import signal; stop = StopRequest()\n"
+        "for _ in range(2): signal.raise_signal(signal.SIGTERM)\n"
+        "print(stop.asked)"
+    )
     done = subprocess.run([sys.executable, "-c", rank], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, "True\n")
 

@@ -79,10 +79,13 @@ def test_every_cell_is_filled_or_says_why_not_and_is_not_trained_twice(tmp_path:
     assert "tune=shallow  " in told.stdout.rpartition("val\n")[2], "its scores are found where the folders lie now"
 
 
-@pytest.mark.parametrize(("typed", "told"), [
-    (["seed=1,2", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: give a whole number from 1 on"),
-    (["lm=glob(nope*)"], "this sweep has no job"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["seed=1,2", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: give a whole number from 1 on"),
+        (["lm=glob(nope*)"], "this sweep has no job"),
+    ],
+)
 def test_a_sweep_that_could_never_start_a_job_is_refused(typed: list[str], told: str, tmp_path: Path):
     done = run("-m", *typed, cwd=tmp_path, smallest=False)
     assert done.returncode == 2

@@ -35,8 +35,9 @@ def test_fifty_runs_stay_under_five_megabytes(tmp_path: Path) -> None:
     assert all(len(study["films"]) == 2 for study in content["studies"])
     assert content["rows"][0]["link"] == "./run-00/report.html"
     assert [row["reason"] for row in content["rows"][-2:]] == [
-        "lm=t5 with quant=int8 is no pair", "killed by the memory limit, logs/051.log"
-    ]  # fmt: skip
+        "lm=t5 with quant=int8 is no pair",
+        "killed by the memory limit, logs/051.log",
+    ]
 
 
 def test_costs_are_the_runs_own(tmp_path: Path) -> None:

@@ -20,8 +20,15 @@ from r2gen.train.optim import adamw
 def engine_of(*, zero: int = 0, bf16: bool = False) -> Any:
     model = report_generator(vision="frozen").to(torch.bfloat16 if bf16 else torch.float32)
     optimizer = adamw(model, learning_rate=1e-2, betas=(0.9, 0.999), weight_decay=0.01)
-    return start_engine(model, optimizer, batch_size=2, micro_batch_size=2, gradient_clipping=1.0, bf16=bf16,
-                        options={"zero_optimization": {"stage": zero}})  # fmt: skip
+    return start_engine(
+        model,
+        optimizer,
+        batch_size=2,
+        micro_batch_size=2,
+        gradient_clipping=1.0,
+        bf16=bf16,
+        options={"zero_optimization": {"stage": zero}},
+    )
 
 
 def step(engine: Any, *studies: int) -> None:
@@ -116,8 +123,11 @@ def test_only_what_trains_is_written_and_the_digest_follows_it(engine: Any, tmp_
     assert set(tensors) == {name for name, p in engine.module.named_parameters() if p.requires_grad}
     assert not any(name.startswith("vision.backbone") for name in tensors)
     frozen = engine.module.vision.backbone.stem[0].weight
-    stored = [tensor for file in checkpoints.best().glob("engine/*model_states.pt")
-              for tensor in torch.load(file, weights_only=False)["module"].values()]  # fmt: skip
+    stored = [
+        tensor
+        for file in checkpoints.best().glob("engine/*model_states.pt")
+        for tensor in torch.load(file, weights_only=False)["module"].values()
+    ]
     assert stored
     assert not any(tensor.shape == frozen.shape and torch.equal(tensor, frozen) for tensor in stored)
     step(engine, 0, 1)

@@ -23,16 +23,32 @@ def start() -> Iterator[Start]:
     """Starts engines, and ends them after the test."""
     engines = []
 
-    def started(model: ReportGenerator, *, micro: int = 8, zero: int = 0, clipping: float = 0.0, bf16: bool = False,
-                sgd: float | None = None) -> Any:  # fmt: skip
+    def started(
+        model: ReportGenerator,
+        *,
+        micro: int = 8,
+        zero: int = 0,
+        clipping: float = 0.0,
+        bf16: bool = False,
+        sgd: float | None = None,
+    ) -> Any:
         free = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = (
             torch.optim.SGD(free, lr=sgd)
             if sgd
             else adamw(model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01)
         )
-        engines.append(start_engine(model, optimizer, batch_size=8, micro_batch_size=micro, gradient_clipping=clipping,
-                                    bf16=bf16, options={"zero_optimization": {"stage": zero}}))  # fmt: skip
+        engines.append(
+            start_engine(
+                model,
+                optimizer,
+                batch_size=8,
+                micro_batch_size=micro,
+                gradient_clipping=clipping,
+                bf16=bf16,
+                options={"zero_optimization": {"stage": zero}},
+            )
+        )
         return engines[-1]
 
     yield started
@@ -89,8 +105,13 @@ def test_accumulation_and_zero_stages_take_the_step_of_one_large_batch(start: St
 
 @pytest.mark.parametrize("zero", [1, 2])
 def test_adam_takes_the_same_steps_under_every_zero_stage(start: Start, zero: int):
-    assert distance(train(start(report_generator(), zero=zero, micro=2), micro=2),
-                    train(start(report_generator(), micro=2), micro=2)) < 1e-6  # fmt: skip
+    assert (
+        distance(
+            train(start(report_generator(), zero=zero, micro=2), micro=2),
+            train(start(report_generator(), micro=2), micro=2),
+        )
+        < 1e-6
+    )
 
 
 @pytest.mark.parametrize("zero", [0, 1, 2])
@@ -146,8 +167,9 @@ def test_gradient_checkpointing_changes_no_weight(start: Start, vision: str, lm:
 
 def test_gradient_checkpointing_keeps_dropout_as_it_was_drawn(start: Start):
     def trained(checkpointing: bool) -> Weights:
-        model = report_generator(vision="lora", lm="lora", dropout=0.3, vision_checkpointing=checkpointing,
-                                 lm_checkpointing=checkpointing)  # fmt: skip
+        model = report_generator(
+            vision="lora", lm="lora", dropout=0.3, vision_checkpointing=checkpointing, lm_checkpointing=checkpointing
+        )
         engine = start(model)
         torch.manual_seed(7)
         return train(engine, STEPS[:2])

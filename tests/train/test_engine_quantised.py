@@ -22,9 +22,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(model: ReportGenerator, *, zero: int, bf16: bool = False) -> dict[str, torch.Tensor]:
     optimizer = adamw(model, learning_rate=1e-2, betas=(0.9, 0.99), weight_decay=0.0)
-    engine = start_engine(model, optimizer, batch_size=4, micro_batch_size=4,
-                          gradient_clipping=0.0, bf16=bf16,
-                          options={"zero_optimization": {"stage": zero}})  # fmt: skip
+    engine = start_engine(
+        model,
+        optimizer,
+        batch_size=4,
+        micro_batch_size=4,
+        gradient_clipping=0.0,
+        bf16=bf16,
+        options={"zero_optimization": {"stage": zero}},
+    )
     engine.train()
     for _ in range(2):
         whole = batch(0, 1, 2, 3)

@@ -37,20 +37,42 @@ class Run:
         self.folder, self.data, self.stop = folder, data or dataset(), NoStop()
         folder.mkdir(exist_ok=True)
         model = report_generator()
-        self.engine = start_engine(model, adamw(model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01),
-                                   batch_size=8, micro_batch_size=4, gradient_clipping=1.0, bf16=False,
-                                   options={"zero_optimization": {"stage": 0}})  # fmt: skip
+        self.engine = start_engine(
+            model,
+            adamw(model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01),
+            batch_size=8,
+            micro_batch_size=4,
+            gradient_clipping=1.0,
+            bf16=False,
+            options={"zero_optimization": {"stage": 0}},
+        )
         self.checkpoints = Checkpoints(folder, keep=2)
         self.state = self.checkpoints.resume(self.engine, zero_stage=0, weights_only=False) if resume else TrainState()
         self.validated: list[int] = []
 
-    def fit(self, total: int, *, scores: list[float] | None = None, at: set[int] | None = None,
-            validate: Callable[[], dict[str, float]] | None = None, **changes: Any) -> TrainState:  # fmt: skip
+    def fit(
+        self,
+        total: int,
+        *,
+        scores: list[float] | None = None,
+        at: set[int] | None = None,
+        validate: Callable[[], dict[str, float]] | None = None,
+        **changes: Any,
+    ) -> TrainState:
         plain: dict[str, Any] = {
-            "batch_size": 8, "micro_batch_size": 4, "learning_rate": 1e-3, "min_learning_rate": 0.0, "warmup_steps": 2,
-            "schedule": "constant", "patience": None, "workers": 0, "save_every_steps": None, "log_every_steps": 1,
-            "shuffle": True, "seed": 0,
-        }  # fmt: skip
+            "batch_size": 8,
+            "micro_batch_size": 4,
+            "learning_rate": 1e-3,
+            "min_learning_rate": 0.0,
+            "warmup_steps": 2,
+            "schedule": "constant",
+            "patience": None,
+            "workers": 0,
+            "save_every_steps": None,
+            "log_every_steps": 1,
+            "shuffle": True,
+            "seed": 0,
+        }
         values = iter(scores or [])
 
         def scored() -> dict[str, float]:
@@ -59,13 +81,25 @@ class Run:
             return {"quality": next(values)}
 
         return fit(
-            self.engine, self.data, settings=LoopSettings(**(plain | changes)), total_steps=total,
-            validation_steps=at or {total}, validate=validate or (scored if scores else None),
-            selection=lambda scores: scores["quality"], checkpoints=self.checkpoints, state=self.state,
-            log=TrainLog(self.folder, total_steps=total, first_step=self.state.step,
-                         validated_step=self.state.validated_step, logger=NoLogger()),
-            refresh_page=lambda: None, stop=self.stop,
-        )  # fmt: skip
+            self.engine,
+            self.data,
+            settings=LoopSettings(**(plain | changes)),
+            total_steps=total,
+            validation_steps=at or {total},
+            validate=validate or (scored if scores else None),
+            selection=lambda scores: scores["quality"],
+            checkpoints=self.checkpoints,
+            state=self.state,
+            log=TrainLog(
+                self.folder,
+                total_steps=total,
+                first_step=self.state.step,
+                validated_step=self.state.validated_step,
+                logger=NoLogger(),
+            ),
+            refresh_page=lambda: None,
+            stop=self.stop,
+        )
 
     def weights(self) -> dict[str, torch.Tensor]:
         return trainable_tensors(self.engine)
@@ -86,10 +120,18 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
 @pytest.mark.parametrize(
     ("studies", "batch_size", "every", "total", "steps"),
-    [(24, 8, 1, 9, {3, 6, 9}), (25, 8, 1, 7, {4, 7}), (24, 8, 0.5, 6, {2, 3, 5, 6}), (24, 8, 5, 6, {6}),
-     (24, 8, 1, 7, {3, 6, 7}), (10, 4, 2, 5, {5}), (100, 10, 0.3, 9, {3, 6, 9}), (3, 12, 1, 2, {1, 2}),
-     (10, 1, 0.1, 10, set(range(1, 11)))],
-)  # fmt: skip
+    [
+        (24, 8, 1, 9, {3, 6, 9}),
+        (25, 8, 1, 7, {4, 7}),
+        (24, 8, 0.5, 6, {2, 3, 5, 6}),
+        (24, 8, 5, 6, {6}),
+        (24, 8, 1, 7, {3, 6, 7}),
+        (10, 4, 2, 5, {5}),
+        (100, 10, 0.3, 9, {3, 6, 9}),
+        (3, 12, 1, 2, {1, 2}),
+        (10, 1, 0.1, 10, set(range(1, 11))),
+    ],
+)
 def test_validation_comes_every_so_many_epochs_and_at_the_end(
     studies: int, batch_size: int, every: float, total: int, steps: set[int]
 ):
@@ -205,8 +247,14 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_unbroken_one(start: Callable
     assert (state.step, state.best_step, state.best_score) == (5, 5, 0.2)
     one, other = unbroken.weights(), resumed.weights()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    logs = [[(r["step"], r["loss"]) for r in map(json.loads, (run.folder / "train.jsonl").read_text().splitlines())
-             if r["event"] == "step"] for run in (unbroken, resumed)]  # fmt: skip
+    logs = [
+        [
+            (r["step"], r["loss"])
+            for r in map(json.loads, (run.folder / "train.jsonl").read_text().splitlines())
+            if r["event"] == "step"
+        ]
+        for run in (unbroken, resumed)
+    ]
     assert logs[0] == logs[1]
 
 

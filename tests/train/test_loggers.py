@@ -20,14 +20,25 @@ from r2gen.train.loggers import WandbLogger, opened
 from r2gen.train.published import ShownStudy, shown_config, summary_of
 
 CONFIG = {
-    "task": "train", "seed": 3, "choices": {"lm": "tiny", "tune/lm": "auto", "experiment": None, "logger": "wandb"},
-    "run_dir": "/home/jane.doe/run", "data": {"root": "/home/jane.doe/films", "annotation": "a.json"},
-    "lm": {"path": "/home/jane.doe/weights/llama", "stop": ["/home/jane.doe/x"]}, "trainer": {"devices": 2},
-}  # fmt: skip
-RUN = {"status": "running", "overrides": [],
-       "identity": "0123456789abcdef", "data_hash": "d", "git": {"revision": None, "dirty": None}, "versions": {},
-       "seconds": {"train": 10.0}, "hardware": {"cpu": "C", "gpus": ["H200", "H200"]},
-       "parameters": [{"part": "lm", "total": 7, "trainable": 2}]}  # fmt: skip
+    "task": "train",
+    "seed": 3,
+    "choices": {"lm": "tiny", "tune/lm": "auto", "experiment": None, "logger": "wandb"},
+    "run_dir": "/home/jane.doe/run",
+    "data": {"root": "/home/jane.doe/films", "annotation": "a.json"},
+    "lm": {"path": "/home/jane.doe/weights/llama", "stop": ["/home/jane.doe/x"]},
+    "trainer": {"devices": 2},
+}
+RUN = {
+    "status": "running",
+    "overrides": [],
+    "identity": "0123456789abcdef",
+    "data_hash": "d",
+    "git": {"revision": None, "dirty": None},
+    "versions": {},
+    "seconds": {"train": 10.0},
+    "hardware": {"cpu": "C", "gpus": ["H200", "H200"]},
+    "parameters": [{"part": "lm", "total": 7, "trainable": 2}],
+}
 STEP = {"event": "step", "step": 1, "loss": 2.0, "lr": 0.1, "grad_norm": 1.0, "samples_per_s": 1.0, "epoch": 0.5}
 SECRET = "0123456789" * 4
 
@@ -75,8 +86,9 @@ def test_a_run_says_what_a_dashboard_groups_by_and_keeps_patient_text_to_itself(
     assert found["summary"]["step"] == 12
 
     written = every_byte(folder)
-    predictions = [json.loads(line) for file in folder.glob("predictions/*.jsonl")
-                   for line in file.read_text().splitlines()[1:]]  # fmt: skip
+    predictions = [
+        json.loads(line) for file in folder.glob("predictions/*.jsonl") for line in file.read_text().splitlines()[1:]
+    ]
     assert len(predictions) == 16
     for study in predictions:
         assert study["reference"].encode() not in written
@@ -185,5 +197,10 @@ def test_no_path_leaves_the_machine():
 
 def test_cost_is_in_the_summary():
     summary = summary_of({"splits": {}}, RUN, ranks=2)
-    assert summary == {"cost/hardware": "2 x H200", "cost/train_seconds": 10.0, "cost/gpu_seconds": 20.0,
-                       "cost/parameters": 7, "cost/trainable_parameters": 2}  # fmt: skip
+    assert summary == {
+        "cost/hardware": "2 x H200",
+        "cost/train_seconds": 10.0,
+        "cost/gpu_seconds": 20.0,
+        "cost/parameters": 7,
+        "cost/trainable_parameters": 2,
+    }

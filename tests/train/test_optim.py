@@ -10,11 +10,18 @@ from r2gen.train.optim import adamw, rate_at, set_rate
 
 
 def rates(
-    *, total: int = 10, warmup: int = 4, schedule: str = "cosine", peak: float = 1.0, floor: float = 0.1,
+    *,
+    total: int = 10,
+    warmup: int = 4,
+    schedule: str = "cosine",
+    peak: float = 1.0,
+    floor: float = 0.1,
     epoch_steps: float = 1.0,
-) -> list[float]:  # fmt: skip
-    return [rate_at(step, total=total, peak=peak, floor=floor, warmup=warmup, schedule=schedule,
-                    epoch_steps=epoch_steps) for step in range(total)]  # fmt: skip
+) -> list[float]:
+    return [
+        rate_at(step, total=total, peak=peak, floor=floor, warmup=warmup, schedule=schedule, epoch_steps=epoch_steps)
+        for step in range(total)
+    ]
 
 
 def test_warm_up_is_linear_and_its_last_step_is_the_peak():

@@ -19,8 +19,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Found]:
     """By number of ranks and case, what two_ranks.py left."""
     folder = tmp_path_factory.mktemp("ranks")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, str(HERE / "two_ranks.py"), str(folder)], env=environment, timeout=280,
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(HERE / "two_ranks.py"), str(folder)],
+        env=environment,
+        timeout=280,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     return {world: torch.load(folder / f"{world}.pt", weights_only=True) for world in (1, 2)}
 

@@ -55,15 +55,21 @@ class Run:
         self.case, self.folder, self.texts = case, folder, list[list[tuple[str, str]]]()
         folder.mkdir(parents=True, exist_ok=True)
         mode = "lora" if case.lora else "full"
-        self.model = report_generator(vision=mode, lm=mode, lively=True, dropout=0.1, vision_checkpointing=case.lora,
-                                      lm_checkpointing=case.lora)  # fmt: skip
+        self.model = report_generator(
+            vision=mode, lm=mode, lively=True, dropout=0.1, vision_checkpointing=case.lora, lm_checkpointing=case.lora
+        )
         self.model.to(torch.bfloat16 if case.bf16 else torch.float32)
         # All weights are cut, however small: by default such small ones stay whole
         options = {"stage": case.zero} | ({"stage3_param_persistence_threshold": 0} if case.zero == 3 else {})
         self.engine = start_engine(
-            self.model, adamw(self.model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01), batch_size=4,
-            micro_batch_size=2, gradient_clipping=0.0, bf16=case.bf16, options={"zero_optimization": options},
-        )  # fmt: skip
+            self.model,
+            adamw(self.model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01),
+            batch_size=4,
+            micro_batch_size=2,
+            gradient_clipping=0.0,
+            bf16=case.bf16,
+            options={"zero_optimization": options},
+        )
         self.checkpoints = Checkpoints(folder, keep=2)
 
     def resume(self, *, weights_only: bool = False) -> TrainState:
@@ -72,17 +78,39 @@ class Run:
     def fit(self, total: int, state: TrainState) -> None:
         stop = StopRequest()
         settings = LoopSettings(
-            batch_size=4, micro_batch_size=2, learning_rate=1e-3, min_learning_rate=0.0, warmup_steps=1,
-            schedule="constant", patience=None, workers=0, save_every_steps=None, log_every_steps=1, shuffle=True,
+            batch_size=4,
+            micro_batch_size=2,
+            learning_rate=1e-3,
+            min_learning_rate=0.0,
+            warmup_steps=1,
+            schedule="constant",
+            patience=None,
+            workers=0,
+            save_every_steps=None,
+            log_every_steps=1,
+            shuffle=True,
             seed=0,
-        )  # fmt: skip
+        )
         fit(
-            self.engine, dataset(), settings=settings, total_steps=total, validation_steps={2, STEPS},
-            validate=self.validate, selection=lambda scores: scores["quality"], checkpoints=self.checkpoints,
-            state=state, log=TrainLog(self.folder, total_steps=total, first_step=state.step,
-                                        validated_step=state.validated_step, logger=NoLogger()),
-            refresh_page=lambda: None, stop=stop,
-        )  # fmt: skip
+            self.engine,
+            dataset(),
+            settings=settings,
+            total_steps=total,
+            validation_steps={2, STEPS},
+            validate=self.validate,
+            selection=lambda scores: scores["quality"],
+            checkpoints=self.checkpoints,
+            state=state,
+            log=TrainLog(
+                self.folder,
+                total_steps=total,
+                first_step=state.step,
+                validated_step=state.validated_step,
+                logger=NoLogger(),
+            ),
+            refresh_page=lambda: None,
+            stop=stop,
+        )
 
     def validate(self) -> dict[str, float]:
         with whole_weights(self.engine):
@@ -92,8 +120,14 @@ class Run:
     def write(self) -> None:
         """Reports of five studies, of one, and of none: two batches and a half on two ranks, one, none at all."""
         for studies in (5, 1, 0):
-            found = predict(self.model, dataset().first(studies), Decoding(max_new_tokens=6), batch_size=2, workers=0,
-                            device=torch.device("cpu"))  # fmt: skip
+            found = predict(
+                self.model,
+                dataset().first(studies),
+                Decoding(max_new_tokens=6),
+                batch_size=2,
+                workers=0,
+                device=torch.device("cpu"),
+            )
             assert [one.id for one in found] == [study.id for study in STUDIES[:studies]]
             self.texts.append([(one.id, one.report) for one in found])
 
@@ -108,8 +142,12 @@ def work(case: Case, folder: Path) -> dict[str, Any]:
     unbroken.write()
 
     steps = [line for line in read_jsonl(folder / "unbroken" / "train.jsonl") if line["event"] == "step"]
-    found = {"losses": [line["loss"] for line in steps], "norms": [line["grad_norm"] for line in steps],
-             "weights": weights, "texts": unbroken.texts}  # fmt: skip
+    found = {
+        "losses": [line["loss"] for line in steps],
+        "norms": [line["grad_norm"] for line in steps],
+        "weights": weights,
+        "texts": unbroken.texts,
+    }
     return found | (gone_on(case, folder / "broken") if case.resumes and dist.world() > 1 else {})
 
 
@@ -140,8 +178,13 @@ def gone_on(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def rank(number: int, world: int, port: int, folder: Path) -> None:
-    places = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1",
-              "MASTER_PORT": port}  # fmt: skip
+    places = {
+        "RANK": number,
+        "LOCAL_RANK": number,
+        "WORLD_SIZE": world,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
     os.environ.update({name: str(value) for name, value in places.items()})
     dist.start(torch.device("cpu"), timeout_s=120)
     found = {case.name: work(case, folder / str(world) / case.name) for case in CASES}

@@ -169,8 +169,15 @@ def test_weights_in_the_layout_of_dinov2_are_read_by_the_name_of_their_file(tmp_
     published = timm.create_model("vit_base_patch14_dinov2", num_classes=0, img_size=56, **small).state_dict()
     save_file({**published, "mask_token": torch.zeros(1, 48)}, tmp_path / "backbone.safetensors")
     save_file({"embeddings.cls_token": torch.zeros(1)}, tmp_path / "model.safetensors")  # the same in another layout
-    encoder = TimmEncoder(name="vit_base_patch14_dinov2", image_size_px=28, path=str(tmp_path), mean=0.5, std=0.25,
-                          file="backbone.safetensors", model_args={**small, "img_size": 28})  # fmt: skip
+    encoder = TimmEncoder(
+        name="vit_base_patch14_dinov2",
+        image_size_px=28,
+        path=str(tmp_path),
+        mean=0.5,
+        std=0.25,
+        file="backbone.safetensors",
+        model_args={**small, "img_size": 28},
+    )
     for name, tensor in encoder.backbone.state_dict().items():
         if name != "pos_embed":  # resized: 4 x 4 places and the class token's to 2 x 2
             assert torch.equal(tensor, published[name]), name

@@ -65,12 +65,20 @@ def test_every_encoder_trains_twenty_steps_and_all_that_trains_moves(name: str, 
     if tune == "lora" and not CONFIGS[name]["lora_targets"]:
         pytest.skip("tune=delta is refused for it: it names no layers")
     encoder = small(name)
-    lm: Any = random_lm(tokenizer=TOKENIZER, seed=1, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                        intermediate_size=48)  # fmt: skip
+    lm: Any = random_lm(
+        tokenizer=TOKENIZER, seed=1, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48
+    )
     projector = LinearProjector(in_dim=encoder.dim, out_dim=lm.dim)
     model = ReportGenerator(vision=encoder, projector=projector, lm=lm, before=[1], after=[7])
-    choose_trainable(model, vision=tune, vision_lora=Lora(r=2, alpha=4, dropout=0.0), lm="auto", lm_lora=None,
-                     lm_lora_targets=[], lm_is_random=True)  # fmt: skip
+    choose_trainable(
+        model,
+        vision=tune,
+        vision_lora=Lora(r=2, alpha=4, dropout=0.0),
+        lm="auto",
+        lm_lora=None,
+        lm_lora_targets=[],
+        lm_is_random=True,
+    )
     studies = dataset(film=lambda view: resized(film(view), encoder.transform.size_px))
     films = collate([studies[index] for index in range(6)])
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}

@@ -16,10 +16,15 @@ from r2gen.vision.encoder import TimmEncoder
 
 torch.set_num_threads(1)
 # transformers 4.41's name of what 5 calls otherwise
-OLD = [(r"attention\.q_proj", "attention.self.query"), (r"attention\.k_proj", "attention.self.key"),
-       (r"attention\.v_proj", "attention.self.value"), (r"attention\.o_proj", "attention.output.dense"),
-       (r"attention\.relative_position_bias\.", "attention.self."), (r"mlp\.fc1", "intermediate.dense"),
-       (r"mlp\.fc2", "output.dense")]  # fmt: skip
+OLD = [
+    (r"attention\.q_proj", "attention.self.query"),
+    (r"attention\.k_proj", "attention.self.key"),
+    (r"attention\.v_proj", "attention.self.value"),
+    (r"attention\.o_proj", "attention.output.dense"),
+    (r"attention\.relative_position_bias\.", "attention.self."),
+    (r"mlp\.fc1", "intermediate.dense"),
+    (r"mlp\.fc2", "output.dense"),
+]
 
 
 def encoder(folder: Path, size_px: int = 32, **options: Any) -> TimmEncoder:

@@ -14,8 +14,14 @@ NATIVE = ("bloom", "gemma2", "gemma3_text", "glm", "llama", "mistral", "phi3", "
 # Of these, the encoder-decoders: the prompt is encoded, the report decoded.
 ENCODER_DECODERS = frozenset({"t5"})
 # Published formats, by the module that knows them.
-PUBLISHED = {"baichuan": "baichuan", "chatglm": "chatglm", "internlm": "internlm", "internlm2": "internlm2",
-             "internlm3": "internlm3", "qwen": "qwen"}  # fmt: skip
+PUBLISHED = {
+    "baichuan": "baichuan",
+    "chatglm": "chatglm",
+    "internlm": "internlm",
+    "internlm2": "internlm2",
+    "internlm3": "internlm3",
+    "qwen": "qwen",
+}
 
 
 def supported() -> list[str]:

@@ -74,10 +74,15 @@ class AlibiModel(LlamaModel):
         self.rotary_emb = rotary
 
     def forward(
-        self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None, past_key_values: Cache | None = None,
-        inputs_embeds: torch.Tensor | None = None, use_cache: bool | None = None, **kwargs: Any,
-    ) -> Any:  # fmt: skip
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
         if inputs_embeds is None:
             inputs_embeds, input_ids = self.embed_tokens(input_ids), None
         new = inputs_embeds.shape[1]
@@ -86,9 +91,14 @@ class AlibiModel(LlamaModel):
             attention_mask = inputs_embeds.new_ones(inputs_embeds.shape[0], past + new, dtype=torch.long)
         bias = alibi_bias(attention_mask, new=new, heads=self.config.num_attention_heads, dtype=inputs_embeds.dtype)
         return super().forward(
-            input_ids=input_ids, attention_mask=bias, position_ids=position_ids, past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds, use_cache=use_cache, **kwargs,
-        )  # fmt: skip
+            input_ids=input_ids,
+            attention_mask=bias,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
 
 
 def alibi_bias(mask_BK: torch.Tensor, *, new: int, heads: int, dtype: torch.dtype) -> torch.Tensor:

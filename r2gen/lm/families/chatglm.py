@@ -13,22 +13,36 @@ from r2gen.lm.families.registration import fused_qkv, register_family, rename
 from r2gen.lm.families.rows import SplitQKV
 
 FIELDS = {
-    "num_layers": "num_hidden_layers", "padded_vocab_size": "vocab_size", "ffn_hidden_size": "intermediate_size",
-    "kv_channels": "head_dim", "multi_query_group_num": "num_key_value_heads", "layernorm_epsilon": "rms_norm_eps",
-    "add_qkv_bias": "attention_bias", "seq_length": "max_position_embeddings",
-}  # fmt: skip
+    "num_layers": "num_hidden_layers",
+    "padded_vocab_size": "vocab_size",
+    "ffn_hidden_size": "intermediate_size",
+    "kv_channels": "head_dim",
+    "multi_query_group_num": "num_key_value_heads",
+    "layernorm_epsilon": "rms_norm_eps",
+    "add_qkv_bias": "attention_bias",
+    "seq_length": "max_position_embeddings",
+}
 ONLY: dict[str, Any] = {
-    "add_bias_linear": False, "rmsnorm": True, "post_layer_norm": True, "original_rope": True,
-    "multi_query_attention": True, "apply_residual_connection_post_layernorm": False, "fp32_residual_connection": False,
-    "pre_seq_len": None, "prefix_projection": False, "quantization_bit": 0,
-}  # fmt: skip
+    "add_bias_linear": False,
+    "rmsnorm": True,
+    "post_layer_norm": True,
+    "original_rope": True,
+    "multi_query_attention": True,
+    "apply_residual_connection_post_layernorm": False,
+    "fp32_residual_connection": False,
+    "pre_seq_len": None,
+    "prefix_projection": False,
+    "quantization_bit": 0,
+}
 
 
 def native(published: Mapping[str, Any]) -> dict[str, Any]:
     """GlmConfig's fields. Raises UnsupportedFormat for ChatGLM-6B (v1) and for options that Glm does not have."""
     if "position_encoding_2d" in published or "inner_hidden_size" in published:
-        raise UnsupportedFormat("this is ChatGLM-6B (v1), another architecture under the same model_type, which is not "
-                                "supported: use chatglm2-6b, chatglm3-6b or glm-4-9b-chat")  # fmt: skip
+        raise UnsupportedFormat(
+            "this is ChatGLM-6B (v1), another architecture under the same model_type, which is not "
+            "supported: use chatglm2-6b, chatglm3-6b or glm-4-9b-chat"
+        )
     if "num_layers" not in published:
         return dict(published)  # written by save_pretrained
     fields = {"add_qkv_bias": False, "pad_token_id": None} | dict(published)  # Glm has other defaults
@@ -50,13 +64,17 @@ class ChatGLMForCausalLM(GlmForCausalLM):
     config_class = ChatGLMConfig
 
 
-register_family(ChatGLMConfig, ChatGLMForCausalLM, [
-    rename("^transformer.embedding.word_embeddings.", "^model.embed_tokens."),
-    rename("^transformer.encoder.layers.", "^model.layers."),
-    rename("^transformer.encoder.final_layernorm.", "^model.norm."),
-    rename("^transformer.output_layer.", "^lm_head."),
-    rename(".self_attention.dense.", ".self_attn.o_proj."),
-    rename(".mlp.dense_h_to_4h.", ".mlp.gate_up_proj."),
-    rename(".mlp.dense_4h_to_h.", ".mlp.down_proj."),
-    fused_qkv(".self_attention.query_key_value.", SplitQKV()),
-])  # fmt: skip
+register_family(
+    ChatGLMConfig,
+    ChatGLMForCausalLM,
+    [
+        rename("^transformer.embedding.word_embeddings.", "^model.embed_tokens."),
+        rename("^transformer.encoder.layers.", "^model.layers."),
+        rename("^transformer.encoder.final_layernorm.", "^model.norm."),
+        rename("^transformer.output_layer.", "^lm_head."),
+        rename(".self_attention.dense.", ".self_attn.o_proj."),
+        rename(".mlp.dense_h_to_4h.", ".mlp.gate_up_proj."),
+        rename(".mlp.dense_4h_to_h.", ".mlp.down_proj."),
+        fused_qkv(".self_attention.query_key_value.", SplitQKV()),
+    ],
+)

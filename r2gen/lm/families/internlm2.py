@@ -32,14 +32,18 @@ class InternLM2ForCausalLM(LlamaForCausalLM):
     config_class = InternLM2Config
 
 
-register_family(InternLM2Config, InternLM2ForCausalLM, [
-    rename("^model.tok_embeddings.", "^model.embed_tokens."),
-    rename("^output.", "^lm_head."),
-    rename(".attention.wo.", ".self_attn.o_proj."),
-    rename(".feed_forward.w1.", ".mlp.gate_proj."),
-    rename(".feed_forward.w3.", ".mlp.up_proj."),
-    rename(".feed_forward.w2.", ".mlp.down_proj."),
-    rename(".attention_norm.", ".input_layernorm."),
-    rename(".ffn_norm.", ".post_attention_layernorm."),
-    fused_qkv(".attention.wqkv.", SplitGroupedQKV()),
-])  # fmt: skip
+register_family(
+    InternLM2Config,
+    InternLM2ForCausalLM,
+    [
+        rename("^model.tok_embeddings.", "^model.embed_tokens."),
+        rename("^output.", "^lm_head."),
+        rename(".attention.wo.", ".self_attn.o_proj."),
+        rename(".feed_forward.w1.", ".mlp.gate_proj."),
+        rename(".feed_forward.w3.", ".mlp.up_proj."),
+        rename(".feed_forward.w2.", ".mlp.down_proj."),
+        rename(".attention_norm.", ".input_layernorm."),
+        rename(".ffn_norm.", ".post_attention_layernorm."),
+        fused_qkv(".attention.wqkv.", SplitGroupedQKV()),
+    ],
+)

@@ -14,12 +14,22 @@ from r2gen.lm.families.registration import fused_qkv, register_family, rename
 from r2gen.lm.families.rows import SplitQKV
 
 FIELDS = {
-    "n_layer": "num_hidden_layers", "n_embd": "hidden_size", "n_head": "num_attention_heads",  # the oldest configs
-    "ffn_hidden_size": "intermediate_size", "attn_pdrop": "attention_dropout", "kv_channels": "head_dim",
-    "layer_norm_epsilon": "rms_norm_eps", "attn_dropout_prob": "attention_dropout",
-}  # fmt: skip
-ONLY = {"no_bias": True, "rotary_pct": 1.0, "scale_attn_weights": True, "emb_dropout_prob": 0.0,
-        "apply_residual_connection_post_layernorm": False}  # fmt: skip
+    "n_layer": "num_hidden_layers",
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",  # the oldest configs
+    "ffn_hidden_size": "intermediate_size",
+    "attn_pdrop": "attention_dropout",
+    "kv_channels": "head_dim",
+    "layer_norm_epsilon": "rms_norm_eps",
+    "attn_dropout_prob": "attention_dropout",
+}
+ONLY = {
+    "no_bias": True,
+    "rotary_pct": 1.0,
+    "scale_attn_weights": True,
+    "emb_dropout_prob": 0.0,
+    "apply_residual_connection_post_layernorm": False,
+}
 PUBLISHED_ONLY = ("kv_channels", "seq_length", "no_bias", "layer_norm_epsilon")  # one of them marks a published file
 
 
@@ -53,15 +63,19 @@ class QWenForCausalLM(Qwen2ForCausalLM):
     config_class = QWenConfig
 
 
-register_family(QWenConfig, QWenForCausalLM, [
-    rename("^transformer.wte.", "^model.embed_tokens."),
-    rename("^transformer.h.", "^model.layers."),
-    rename("^transformer.ln_f.", "^model.norm."),
-    rename(".ln_1.", ".input_layernorm."),
-    rename(".ln_2.", ".post_attention_layernorm."),
-    rename(".attn.c_proj.", ".self_attn.o_proj."),
-    rename(".mlp.w1.", ".mlp.up_proj."),  # and w2 is the gate
-    rename(".mlp.w2.", ".mlp.gate_proj."),
-    rename(".mlp.c_proj.", ".mlp.down_proj."),
-    fused_qkv(".attn.c_attn.", SplitQKV()),
-])  # fmt: skip
+register_family(
+    QWenConfig,
+    QWenForCausalLM,
+    [
+        rename("^transformer.wte.", "^model.embed_tokens."),
+        rename("^transformer.h.", "^model.layers."),
+        rename("^transformer.ln_f.", "^model.norm."),
+        rename(".ln_1.", ".input_layernorm."),
+        rename(".ln_2.", ".post_attention_layernorm."),
+        rename(".attn.c_proj.", ".self_attn.o_proj."),
+        rename(".mlp.w1.", ".mlp.up_proj."),  # and w2 is the gate
+        rename(".mlp.w2.", ".mlp.gate_proj."),
+        rename(".mlp.c_proj.", ".mlp.down_proj."),
+        fused_qkv(".attn.c_attn.", SplitQKV()),
+    ],
+)
