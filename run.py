@@ -21,10 +21,14 @@ try:
     from hydra.plugins.search_path_plugin import SearchPathPlugin
     from omegaconf import DictConfig, OmegaConf
 
-    from r2gen import checked, command_line, launch, manual, messages, ranks, standalone
+    from r2gen.cli import help, hydra_errors, words
+    from r2gen.config.overrides import as_typed, for_hydra
+    from r2gen.config.schema import Config
+    from r2gen.launch import job, processes
     from r2gen.r2gengpt.configuration import configuration as import_configuration
-    from r2gen.schema import Config
+    from r2gen.runs import requested
     from r2gen.sweeps import cells
+    from r2gen.tasks import standalone
 except ModuleNotFoundError as error:
     print(f"error: {lacks(error) or error}", file=sys.stderr)
     sys.exit(FIXABLE)
@@ -41,7 +45,7 @@ class SweepFiles(SearchPathPlugin):
 
 
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
-def job(composed: DictConfig) -> None:
+def command(composed: DictConfig) -> None:
     try:
         statuses.append(run_job(composed))
     except Exception as error:
@@ -49,40 +53,40 @@ def job(composed: DictConfig) -> None:
 
 
 def run_job(composed: DictConfig) -> int:
-    overrides = messages.as_typed(HydraConfig.get().overrides.task)
+    overrides = as_typed(HydraConfig.get().overrides.task)
     if OmegaConf.select(composed, "task") == "import":
         found, kept = import_configuration(composed, overrides)
-        return launch.launch(found, overrides=kept)
-    choices = checked.group_choices(HydraConfig.get().runtime.choices)
-    plain = checked.configuration(composed, choices, overrides)
+        return job.launch(found, overrides=kept)
+    choices = requested.group_choices(HydraConfig.get().runtime.choices)
+    plain = requested.configuration(composed, choices, overrides)
     if plain["task"] in standalone.TASKS:
         return standalone.TASKS[plain["task"]].work(plain | {"overrides": overrides})
     if plain["task"] == "compose":
         print(cells.state_line(cells.cell_of(plain, typed=overrides, for_hydra=overrides)))
         return DONE
-    return launch.launch(plain, overrides=overrides)
+    return job.launch(plain, overrides=overrides)
 
 
 def refuse(error: Exception) -> int:
     """Print what is wrong with the command as one message, without a traceback; another error goes on."""
-    print(f"error: {printable(messages.in_words(error))}", file=sys.stderr)
+    print(f"error: {printable(hydra_errors.in_words(error))}", file=sys.stderr)
     return FIXABLE
 
 
 def main() -> int:
-    ranks.leave_on_signals()
+    processes.leave_on_signals()
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print(manual.text(ROOT / "conf", ROOT / "sweeps"))
+        print(help.text(ROOT / "conf", ROOT / "sweeps"))
         return DONE
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that its errors leave with 2 and one message
     ConfigStore.instance().store(name="schema", node=Config)
     Plugins.instance().register(SweepFiles)
     try:
         if "task=import" in sys.argv[1:]:
-            sys.argv.insert(1, messages.ROOM_FOR_LORA)
-        sys.argv[1:] = messages.for_hydra(sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun")))
-        command_line.refuse(messages.as_typed(sys.argv[1:]))
-        job()
+            sys.argv.insert(1, hydra_errors.ROOM_FOR_LORA)
+        sys.argv[1:] = for_hydra(sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun")))
+        words.refuse(as_typed(sys.argv[1:]))
+        command()
     except Exception as error:
         return refuse(error)
     return statuses[0] if statuses else DONE

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from r2gen.config.decoding import Decoding
 from r2gen.lm import LanguageModel, load_lm
-from r2gen.lm.decoding_profile import Decoding
 
 # B batch, T positions of the prompt, E width
 PROMPTS, BATCH, SHORTEST, LONGEST, TOKENS = 64, 8, 16, 64, 32

@@ -19,8 +19,9 @@ from typing import Any
 
 import wandb  # noqa: F401  what a run imports later, imported once
 
-from r2gen import ranks, worker
-from r2gen.provenance import ROOT
+from r2gen.launch import processes
+from r2gen.runs.provenance import ROOT
+from r2gen.tasks import worker
 
 sys.path.insert(0, str(ROOT / "tests"))
 from smallest_run import SMALLEST
@@ -110,7 +111,7 @@ class Watch:
 
 
 class ForkedRank:
-    """What ranks.py starts, without a new Python: subprocess.Popen's poll, kill and send_signal."""
+    """What processes.py starts, without a new Python: subprocess.Popen's poll, kill and send_signal."""
 
     pipe = -1
     moment: Moment | None = None
@@ -160,7 +161,7 @@ def start(overrides: list[str], pipe: int, moment: Moment | None, folder: Path) 
         os.dup2(output, 1)
         os.dup2(output, 2)
         ForkedRank.pipe, ForkedRank.moment = pipe, moment
-        ranks.subprocess = SimpleNamespace(Popen=ForkedRank)  # type: ignore[assignment]
+        processes.subprocess = SimpleNamespace(Popen=ForkedRank)  # type: ignore[assignment]
         Watch("launcher", pipe, moment)
         sys.argv = ["run.py", *overrides]
         runpy.run_path(str(ROOT / "run.py"), run_name="__main__")

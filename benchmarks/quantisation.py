@@ -27,9 +27,9 @@ from quantisation_shapes import SHAPES, TINY
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
 from r2gen.lm import LanguageModel, families, load_lm, save_tokenizer, train_tokenizer
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.quantize import check_quantised, quantisation_of, weight_bytes
 from r2gen.model.projector import LinearProjector
 

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 
-from r2gen.ranks import SPIN_COUNT
+from r2gen.launch.processes import SPIN_COUNT
 
 STEPS = r"""
 import time, torch

@@ -7,8 +7,12 @@ from typing import Any
 
 import torch
 
-from r2gen import compat, dist, provenance
-from r2gen.config import weighted_scores
+from r2gen.config import rules
+from r2gen.config.check import weighted_scores
+from r2gen.config.decoding import Decoding
+from r2gen.config.original_choices import original_choices
+from r2gen.config.plain import canonical
+from r2gen.config.targets import instantiate
 from r2gen.data.dataset import FilmCache, StudyDataset
 from r2gen.data.reports import SPLITS, ReportData, unchecked
 from r2gen.data.share import TrainShare
@@ -17,7 +21,6 @@ from r2gen.evaluate.evaluation import Evaluation, ReferenceCut
 from r2gen.evaluate.recipe import recipe_of
 from r2gen.evaluate.scores import Metric
 from r2gen.lm.compile import compile_layers
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.load import DTYPES, load_lm, random_lm
 from r2gen.lm.prompt import Prompt
 from r2gen.lm.protocol import LanguageModel
@@ -25,10 +28,11 @@ from r2gen.lm.quantize import check_quantised, is_quantised, quantisation_of
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
-from r2gen.r2gengpt.choices import original_choices
-from r2gen.run_folder import PARTIAL, RunFolder
-from r2gen.stop import StopRequest
-from r2gen.targets import instantiate
+from r2gen.ranks import dist
+from r2gen.ranks.stop import StopRequest
+from r2gen.runs import provenance
+from r2gen.runs.files import PARTIAL
+from r2gen.runs.folder import RunFolder
 from r2gen.train.fit import LoopSettings
 from r2gen.train.loggers import Logger
 from r2gen.vision.encoder import TimmEncoder
@@ -252,11 +256,11 @@ def build_lora(lora: Config | None) -> Lora | None:
 
 def build_decoding(config: Config) -> Decoding:
     """The decoding profile, without what this language model cannot do; that is said once."""
-    dropped = compat.dropped_keys(config)
+    dropped = rules.dropped_keys(config)
     if dropped and dist.is_first():
         keys = ", ".join(f"generation.{key}={config['generation'][key]}" for key in sorted(dropped))
         print(f"left out, since this language model cannot do it (lm.generation): {keys}", flush=True)
-    return Decoding(**compat.drop_nulls(config))
+    return Decoding(**rules.drop_nulls(config))
 
 
 def build_metrics(config: Config) -> dict[str, Metric]:
@@ -303,7 +307,7 @@ def decoding_name(config: Config) -> str:
     stored, name = RunFolder(Path(config["run_dir"])).config(), str(config["choices"]["generation"])
     if name != stored["choices"]["generation"] or config["generation"] == stored["generation"]:
         return name
-    return f"{name}-{hashlib.sha256(provenance.canonical(config['generation']).encode()).hexdigest()[:4]}"
+    return f"{name}-{hashlib.sha256(canonical(config['generation']).encode()).hexdigest()[:4]}"
 
 
 def metrics_file(config: Config) -> Path:

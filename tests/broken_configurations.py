@@ -34,9 +34,15 @@ from drawn_configurations import GROUPS, Command, commands, composed, edited  # 
 
 import run  # noqa: E402
 from r2gen import build as parts  # noqa: E402  now: seconds of torch are no part of an answer
-from r2gen import checked, command_line, compat, config, messages  # noqa: E402
+from r2gen.cli import words  # noqa: E402
+from r2gen.config import check, rules  # noqa: E402
+from r2gen.config.overrides import (  # noqa: E402
+    as_typed,
+    for_hydra,
+)
+from r2gen.config.schema import Config  # noqa: E402
 from r2gen.errors import UserError  # noqa: E402
-from r2gen.schema import Config  # noqa: E402
+from r2gen.runs import requested  # noqa: E402
 
 
 def answer(command: Command) -> tuple[int, str, dict[str, Any] | None]:
@@ -50,15 +56,15 @@ def answer(command: Command) -> tuple[int, str, dict[str, Any] | None]:
         if command.odd or names & {*GROUPS, "hydra", "task"}:
             return _main(command.typed), said.getvalue(), None
         try:
-            typed = messages.for_hydra(command.typed)
-            command_line.refuse(messages.as_typed(typed))
+            typed = for_hydra(command.typed)
+            words.refuse(as_typed(typed))
             cfg = copy.deepcopy(composed(command.choices))
-            overrides = OverridesParser.create().parse_overrides(messages.for_hydra(command.values))
+            overrides = OverridesParser.create().parse_overrides(for_hydra(command.values))
             ConfigLoaderImpl._apply_overrides_to_config(overrides, cfg)
-            choices = checked.group_choices(cfg.hydra.runtime.choices)
+            choices = requested.group_choices(cfg.hydra.runtime.choices)
             with open_dict(cfg):
                 del cfg["hydra"]
-            return 0, "", checked.configuration(cfg, choices, [])
+            return 0, "", requested.configuration(cfg, choices, [])
         except Exception as error:
             return run.refuse(error), said.getvalue(), None
 
@@ -75,8 +81,8 @@ def _main(typed: list[str]) -> int:
 def refused(plain: dict[str, Any]) -> str | None:
     """The message that a configuration from a file is refused with, None where it is accepted."""
     try:
-        config.check(plain)
-        compat.refuse(plain)
+        check.check(plain)
+        rules.refuse(plain)
     except UserError as error:
         return str(error)
     return None

@@ -15,7 +15,7 @@ from r2gen.evaluate.clinical_findings import Findings
 from r2gen.evaluate.nlg import Bleu, RougeL
 from r2gen.evaluate.predictions import Prediction, predictions_file, write_predictions
 from r2gen.evaluate.scoring import score_reports
-from r2gen.run_folder import FORMAT
+from r2gen.runs.folder import FORMAT
 
 METRICS = {"bleu": Bleu(), "rouge_l": RougeL(), "findings": Findings()}
 TARGETS = {

@@ -16,10 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from r2gen import command_line, config, messages, targets  # noqa: E402
-from r2gen.run_folder import flat  # noqa: E402
+from r2gen.cli import words  # noqa: E402
+from r2gen.config import check, targets  # noqa: E402
+from r2gen.config.overrides import for_hydra  # noqa: E402
+from r2gen.config.plain import flat  # noqa: E402
 
-GROUPS = {group: sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml")) for group in command_line.GROUPS}
+GROUPS = {group: sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml")) for group in words.GROUPS}
 TASKS = ("train", "evaluate", "generate", "check", "import", "export", "prepare")  # the others start no rank
 # Values that no option means, and values that some option does; words that are no values.
 WORDS = Path(__file__).with_name("broken_words.txt").read_text(encoding="utf-8")
@@ -46,7 +48,7 @@ class Command:
 @cache
 def composed(choices: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=messages.for_hydra(choices), return_hydra_config=True)
+        return compose("config", overrides=for_hydra(choices), return_hydra_config=True)
 
 
 @cache
@@ -73,7 +75,7 @@ def defaults() -> dict[str, list[str]]:
         for part in ("vision", "projector", "data", "logger"):
             for key in targets.parameters(plain[part]["_target_"]):
                 found.setdefault(f"{part}.{key}", {})
-    for key in targets.parameters(config.DECODING):
+    for key in targets.parameters(check.DECODING):
         found.setdefault(f"generation.{key}", {})
     return {name: list(values) for name, values in found.items()}
 

@@ -75,13 +75,14 @@ def one(arguments: list[str], log: Path) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    from r2gen import launch, ranks, worker
+    from r2gen.launch import job, processes
+    from r2gen.tasks import worker
 
     def in_this_process(config: dict[str, Any], job_file: Path, lock: int) -> tuple[int, None]:
-        os.environ["MASTER_PORT"] = str(ranks.free_port())
+        os.environ["MASTER_PORT"] = str(processes.free_port())
         return worker.main(job_file), None
 
-    launch.run_ranks = in_this_process
+    job.run_ranks = in_this_process
     sys.argv = [str(ROOT / "run.py"), *arguments]
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from r2gen.evaluate.html import chosen_studies, write_page
+from r2gen.pages.run import chosen_studies, write_page
 from r2gen.sweeps.page import write_sweep_page
 from r2gen.sweeps.record import JobRecord
 from r2gen.sweeps.rows import rows_of, shared_choices

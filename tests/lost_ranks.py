@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from r2gen import dist
 from r2gen.errors import UserError
-from r2gen.ranks import free_port
+from r2gen.ranks import dist
+from r2gen.ranks.ports import free_port
 
 CASES: dict[str, tuple[int, signal.Signals | None]] = {  # the lost rank, and the signal it gets
     "stopped": (1, signal.SIGSTOP),

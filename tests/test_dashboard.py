@@ -8,10 +8,10 @@ import yaml
 from smallest_run import ROOT, run
 from test_command import composed, hydra  # noqa: F401
 
-from r2gen import dashboard
 from r2gen.errors import DONE, UserError
-from r2gen.provenance import now
+from r2gen.runs.provenance import now
 from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
+from r2gen.tasks import dashboard
 
 pytest.importorskip("wandb_workspaces")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pydantic's, of wandb-workspaces

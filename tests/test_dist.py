@@ -10,8 +10,8 @@ import sys
 import pytest
 from smallest_run import ROOT
 
-from r2gen import ranks
 from r2gen.errors import DEFECT, DONE, FIXABLE
+from r2gen.launch import processes
 
 LATE = "rank {} of 3 did not come within trainer.timeout_s=12"
 
@@ -60,7 +60,7 @@ def test_the_command_names_a_rank_that_was_killed_and_ends_the_others():
     sleepers = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) for _ in range(2)]
     sleepers[1].send_signal(signal.SIGKILL)
     sleepers[1].wait()
-    status, killed = ranks._wait(sleepers, grace_s=0.1)
+    status, killed = processes._wait(sleepers, grace_s=0.1)
     assert status == FIXABLE
     assert killed is not None
     assert killed.startswith("rank 1 was killed by signal 9")
@@ -69,13 +69,13 @@ def test_the_command_names_a_rank_that_was_killed_and_ends_the_others():
 
 def test_the_command_names_a_rank_that_fell_over_in_a_library(capsys: pytest.CaptureFixture[str]):
     fallen = subprocess.Popen([sys.executable, "-c", "import os; os.abort()"], stderr=subprocess.DEVNULL)
-    status, why = ranks._wait([fallen], grace_s=0.1)
+    status, why = processes._wait([fallen], grace_s=0.1)
     assert (status, why) == (DEFECT, "rank 0 was ended by signal 6 (Aborted), a defect, not a mistake")
     assert capsys.readouterr().err == f"error: {why}\n"
 
 
 def test_a_signal_that_came_before_a_rank_is_passed_on_to_it_once():
-    with ranks.Forward() as forward:
+    with processes.Forward() as forward:
         os.kill(os.getpid(), signal.SIGTERM)
         for _ in range(2):
             forward.to(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]))

@@ -19,10 +19,10 @@ from r2gen import load_run
 from r2gen.build import build_model
 from r2gen.data.collate import Batch
 from r2gen.errors import UserError
-from r2gen.export import export
 from r2gen.lm.tokenizer import read_tokenizer, save_tokenizer, train_tokenizer
-from r2gen.run_folder import RunFolder
-from r2gen.stop import StopRequest
+from r2gen.ranks.stop import StopRequest
+from r2gen.runs.folder import RunFolder
+from r2gen.tasks.export import export
 from r2gen.train.checkpoint import Checkpoints, TrainState
 
 CPU = torch.device("cpu")

@@ -18,8 +18,9 @@ import torch
 from smallest_run import ROOT, command
 
 from r2gen.errors import UserError
-from r2gen.exhausted import memory_ran_out, ran_out
-from r2gen.run_folder import PARTIAL, RunFolder, write_whole
+from r2gen.runs.files import PARTIAL, write_whole
+from r2gen.runs.folder import RunFolder
+from r2gen.runs.resources import memory_ran_out, ran_out
 from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState, point
 
 SECRETS = {"WANDB_API_KEY": "0123456789abcdef" * 2 + "01234567", "HF_TOKEN": "hf_notarealtokenatall"}

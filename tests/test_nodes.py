@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from r2gen import nodes
 from r2gen.errors import UserError
+from r2gen.launch import machines
 
 SHOW = ["python3", "-c", "import os, sys, json; print(json.dumps([sys.argv[1], dict(os.environ)]))", "job.yaml"]
 # Stands in for srun: runs the command once a task, on this machine.
@@ -37,7 +37,7 @@ def test_a_hostfile_that_does_not_do_is_refused_by_line(tmp_path: Path, lines: s
     if lines is not None:
         file.write_text(lines)
     with pytest.raises(UserError, match=message):
-        nodes.check(trainer(file))
+        machines.check(trainer(file))
 
 
 def test_several_machines_need_a_hostfile_and_pdsh_or_a_large_enough_job(
@@ -48,15 +48,15 @@ def test_several_machines_need_a_hostfile_and_pdsh_or_a_large_enough_job(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(UserError, match="pdsh, which is not installed"):
-        nodes.check(trainer(file))
+        machines.check(trainer(file))
     with pytest.raises(UserError, match=r"give trainer\.hostfile=FILE"):
-        nodes.check(trainer(None))
+        machines.check(trainer(None))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_NNODES", "1")
     with pytest.raises(UserError, match=r"has 1 node\(s\)"):
-        nodes.check(trainer(None))
+        machines.check(trainer(None))
     monkeypatch.setenv("SLURM_NNODES", "2")
-    nodes.check(trainer(None))
+    machines.check(trainer(None))
 
 
 def test_every_task_of_slurm_becomes_a_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -64,7 +64,7 @@ def test_every_task_of_slurm_becomes_a_rank(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "srun").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
-    command = nodes.launcher_command(trainer(None), SHOW, settings={"HF_HUB_OFFLINE": "1"}, port=4567)
+    command = machines.launcher_command(trainer(None), SHOW, settings={"HF_HUB_OFFLINE": "1"}, port=4567)
     assert command[:5] == ["srun", "--nodes=2", "--ntasks=4", "--ntasks-per-node=2", "--kill-on-bad-exit=1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = [json.loads(line) for line in done.stdout.splitlines()]

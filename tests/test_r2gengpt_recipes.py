@@ -11,9 +11,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from smallest_run import ROOT, run
 
-from r2gen import compat, config
-from r2gen.messages import for_hydra
-from r2gen.schema import Config
+from r2gen.config import check, rules
+from r2gen.config.overrides import for_hydra
+from r2gen.config.schema import Config
+from r2gen.errors import UserError
 
 RECIPES = [
     f"r2gengpt_{mode}_{data}"
@@ -27,8 +28,8 @@ def composed(*overrides: str) -> dict[str, Any]:
     ConfigStore.instance().store(name="schema", node=Config)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         plain = OmegaConf.to_container(compose("config", overrides=for_hydra(overrides)), resolve=True)
-    config.check(plain)  # type: ignore[arg-type]
-    compat.refuse(plain)  # type: ignore[arg-type]
+    check.check(plain)  # type: ignore[arg-type]
+    rules.refuse(plain)  # type: ignore[arg-type]
     return plain  # type: ignore[return-value]
 
 
@@ -58,7 +59,7 @@ def test_compat_turns_on_what_we_do_not_share(recipe: str):
 
 
 def test_compat_without_a_length_is_refused():
-    with pytest.raises(config.UserError, match=r"evaluate\.max_reference_tokens"):
+    with pytest.raises(UserError, match=r"evaluate\.max_reference_tokens"):
         composed("compat=r2gengpt")
 
 

@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from smallest_run import command, run
 
-from r2gen import load_run, provenance
+from r2gen import load_run
+from r2gen.runs import provenance
 
 EPOCHS = 4
 UNBROKEN = ("trainer.epochs=4", "evaluate.every=1", "trainer.save_every_steps=1", "run_dir=run")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from smallest_run import ROOT
 
-from r2gen import targets
-from r2gen.csv_text import csv_text
+from r2gen.config import targets
 from r2gen.errors import UserError, printable
-from r2gen.provenance import weights_hashes
-from r2gen.run_folder import RunFolder
-from r2gen.stored_run import refuse_other_weights
+from r2gen.pages.csv_text import csv_text
+from r2gen.runs.folder import RunFolder
+from r2gen.runs.provenance import weights_hashes
+from r2gen.runs.stored import refuse_other_weights
 
 OUTSIDE = [
     "os.system",
@@ -23,11 +23,11 @@ OUTSIDE = [
     "r2gen",
     "r2gen.__class__",
     "r2gen.errors.__builtins__",
-    "r2gen.run_folder.os",
-    "r2gen.ranks.subprocess.Popen",
-    "r2gen.ranks.os.system",
-    "r2gen.run_folder.write_whole",
-    "r2gen.ranks.run_ranks",
+    "r2gen.runs.folder.os",
+    "r2gen.launch.processes.subprocess.Popen",
+    "r2gen.launch.processes.os.system",
+    "r2gen.runs.files.write_whole",
+    "r2gen.launch.processes.run_ranks",
     "r2gen.errors.UserError.mro",
     "r2gen./tmp/x.Evil",
     "r2gen...tests.smallest_run.run",

@@ -9,7 +9,7 @@ import yaml
 from answered import answered
 from smallest_run import ROOT
 
-from r2gen.run_folder import RunFolder
+from r2gen.runs.folder import RunFolder
 
 GONE = object()
 EDITS = [
@@ -81,7 +81,7 @@ def test_what_is_typed_replaces_what_could_not_stand_today(
     monkeypatch: pytest.MonkeyPatch,
 ):
     folder = a_run(tmp_path / "run", edited(stored, name, value))
-    monkeypatch.setattr("r2gen.launch.launch", lambda config, overrides: 0)
+    monkeypatch.setattr("r2gen.launch.job.launch", lambda config, overrides: 0)
     assert answered("task=evaluate", f"run_dir={folder.path}", *typed, cwd=tmp_path) == (0, "")
 
 

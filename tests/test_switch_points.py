@@ -8,10 +8,10 @@ from smallest_run import ROOT
 
 SOURCES = sorted((ROOT / "r2gen").rglob("*.py"))
 ONLY_IN = {
-    r"\binstantiate\(": {"build.py", "compare/task.py", "data/audit.py", "targets.py"},
+    r"\binstantiate\(": {"build.py", "tasks/compare.py", "tasks/audit.py", "config/targets.py"},
     r"\brequires_grad(_\(|\s*=)": {"model/tune.py"},
-    r"torch\.distributed": {"dist.py"},
-    r"import wandb|from wandb": {"train/loggers.py", "dashboard.py"},
+    r"torch\.distributed": {"ranks/dist.py"},
+    r"import wandb|from wandb": {"train/loggers.py", "tasks/dashboard.py"},
     r"import deepspeed|from deepspeed": {"train/engine.py"},
     r"weights_only=False|trust_remote_code=True|pickle\.load": set(),
     r"\bcfg\.get\(": set(),

@@ -23,7 +23,7 @@ from r2gen.errors import UserError
 from r2gen.evaluate.scores import Metric, Signature
 from r2gen.evaluate.statistics import Interval, compare
 from r2gen.evaluate.tables import interval_note
-from r2gen.provenance import now
+from r2gen.runs.provenance import now
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from itertools import combinations
 
 from r2gen.compare.comparison import JoinedPair, JoinedSeeds
 from r2gen.compare.source import Source
+from r2gen.config.plain import canonical
 from r2gen.evaluate.statistics import holm, join_seeds, student_within
-from r2gen.provenance import canonical
 
 Corpus = Mapping[str, Mapping[str, float]]  # system to score to value
 

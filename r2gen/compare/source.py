@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from r2gen.compare.report_file import read_reports
+from r2gen.config.plain import without
 from r2gen.errors import UserError
 from r2gen.evaluate.baselines import NULL_ROWS
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.evaluate.recipe import METRICS_FORMAT
 from r2gen.evaluate.scores import Signature
-from r2gen.launch import absolute
-from r2gen.run_folder import PROCESS_ONLY, RunFolder, without
+from r2gen.runs.files import absolute
+from r2gen.runs.folder import RunFolder
+from r2gen.runs.identity import PROCESS_ONLY
 
 SPLITS = ("test", "val")  # the first that every run has is compared, unless compare.split says so
 _NAME = re.compile(r"\w[\w .+-]{0,59}")  # what a table, a LaTeX file and a page may show as it stands

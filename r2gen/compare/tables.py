@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 from r2gen.compare.comparison import Comparison, Interval, JoinedPair, Pair
-from r2gen.csv_text import csv_text
 from r2gen.evaluate.recipe import signature_lines
 from r2gen.evaluate.tables import WIDTH, aligned, shown_scores
+from r2gen.pages.csv_text import csv_text
 
 Cells = list[list[str]]  # the first row and the first column are heads
 

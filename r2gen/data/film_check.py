@@ -17,7 +17,7 @@ from r2gen.data.annotation_file import refuse
 from r2gen.data.dicom import MARK, SUFFIXES, require_pydicom
 from r2gen.data.images import BROKEN, decode_film, one_picture, open_image
 from r2gen.errors import UserError, shown
-from r2gen.run_folder import write_whole
+from r2gen.runs.files import write_whole
 
 READER = 1  # raise when images.py or dicom.py refuses more than before: films known as good are then decoded again
 _AT_ONCE = 128  # films a thread takes; Pillow decodes, and a network disk answers, without the interpreter's lock

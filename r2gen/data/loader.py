@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from r2gen.data.collate import Batch, collate
 from r2gen.data.dataset import Example, StudyDataset
-from r2gen.stop import die_with_parent
+from r2gen.ranks.stop import die_with_parent
 
 
 def steps_for(*, studies: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
@@ -79,11 +79,11 @@ class MicroBatches(Sampler[list[int]]):
 def training_loader(row: Row, batches: MicroBatches, *, workers: int, pin: bool) -> DataLoader[Batch]:
     # torch types a loader by its data set, not by what collate_fn makes
     return DataLoader(
-        row,
+        row,  # type: ignore[arg-type]
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
-        pin_memory=pin,  # type: ignore[arg-type]
+        pin_memory=pin,
         worker_init_fn=_quiet_worker,
         prefetch_factor=4 if workers else None,
     )
@@ -96,11 +96,11 @@ def evaluation_loader(
     starts = range(0, len(dataset), batch_size)[rank::world]
     batches = [list(range(start, min(start + batch_size, len(dataset)))) for start in starts]
     return DataLoader(
-        dataset,
+        dataset,  # type: ignore[arg-type]
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
-        pin_memory=pin,  # type: ignore[arg-type]
+        pin_memory=pin,
         worker_init_fn=_quiet_worker,
         prefetch_factor=4 if workers else None,
     )

@@ -19,7 +19,7 @@ from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
 from r2gen.data.mimic_tables import Film, films_of
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
-from r2gen.run_folder import write_whole
+from r2gen.runs.files import write_whole
 
 VIEWS = {
     "frontal": frozenset({"AP", "PA"}),

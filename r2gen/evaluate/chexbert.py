@@ -20,7 +20,7 @@ from r2gen.evaluate.clinical_findings import Counts, counted, finding_scores
 from r2gen.evaluate.labeler import NO_FINDING, OBSERVATIONS, Status
 from r2gen.evaluate.scores import Scores, UnavailableError
 from r2gen.evaluate.scoring import check_texts, signature
-from r2gen.provenance import files_hash
+from r2gen.runs.provenance import files_hash
 
 # Of the checkpoint's heads, in order.
 HEADS = (

@@ -8,14 +8,13 @@ from typing import Any, Protocol
 
 import torch
 
-from r2gen import dist
-from r2gen.compat import SCORES_OF
+from r2gen.config.decoding import Decoding
+from r2gen.config.rules import SCORES_OF
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
 from r2gen.evaluate.baselines import NULL_SEED, constant_report, random_reports, shuffled_reports
 from r2gen.evaluate.generate import Generator, predict
-from r2gen.evaluate.html import shown_studies, write_page
 from r2gen.evaluate.likelihood import Teacher, likelihood
 from r2gen.evaluate.nearest import joined, nearest_studies, read_nearest, spread, write_nearest
 from r2gen.evaluate.predictions import Prediction, predictions_file, read_predictions, write_predictions
@@ -25,10 +24,11 @@ from r2gen.evaluate.scoring import score_reports
 from r2gen.evaluate.statistics import bootstrap_each, compare
 from r2gen.evaluate.study_sums import sums_of_scores
 from r2gen.evaluate.wording import wording_entry
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.pages.films import FILM_SIZES_PX
-from r2gen.run_folder import write_whole
-from r2gen.stop import StopRequest
+from r2gen.pages.run import shown_studies, write_page
+from r2gen.ranks import dist
+from r2gen.ranks.stop import StopRequest
+from r2gen.runs.files import write_whole
 
 
 @dataclass(frozen=True)

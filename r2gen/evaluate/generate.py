@@ -7,14 +7,14 @@ from typing import Protocol
 import torch
 from tqdm import tqdm
 
-from r2gen import dist
+from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import evaluation_loader
 from r2gen.evaluate.predictions import Prediction
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.protocol import Generated
-from r2gen.stop import StopRequest
+from r2gen.ranks import dist
+from r2gen.ranks.stop import StopRequest
 
 
 class Generator(Protocol):

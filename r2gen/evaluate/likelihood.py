@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import torch
 from tqdm import tqdm
 
-from r2gen import dist
 from r2gen.data.collate import NO_TARGET, Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import evaluation_loader
-from r2gen.stop import StopRequest
+from r2gen.ranks import dist
+from r2gen.ranks.stop import StopRequest
 
 
 class Teacher(Protocol):

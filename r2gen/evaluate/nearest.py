@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from r2gen.data.reports import ReportData, Study
-from r2gen.run_folder import write_whole
+from r2gen.runs.files import write_whole
 
 FORMAT = 1
 SIDE_PX = 32

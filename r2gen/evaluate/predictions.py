@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gen.errors import UserError
-from r2gen.run_folder import write_whole
+from r2gen.runs.files import write_whole
 
 Header = dict[str, Any]
 

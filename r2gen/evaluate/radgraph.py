@@ -17,7 +17,7 @@ from typing import Any, Literal
 from r2gen.errors import UserError
 from r2gen.evaluate.scores import Scores, UnavailableError
 from r2gen.evaluate.scoring import check_texts, signature
-from r2gen.provenance import files_hash
+from r2gen.runs.provenance import files_hash
 
 NO_WEIGHTS = (
     "metrics.radgraph.path is null: get radgraph-xl.tar.gz (on the Hugging Face hub in "

@@ -1,6 +1,6 @@
 """Language models: `load_lm` reads a checkpoint, `random_lm` draws one, `train_tokenizer` makes the latter's tokenizer.
 
-The names are fetched when first used, since run.py reads `r2gen.lm.decoding_profile` and must not import torch.
+The names are fetched when first used, since run.py reads `r2gen.config.check.decoding` and must not import torch.
 """
 
 import logging

@@ -11,9 +11,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
 from r2gen.lm.decoding import check_room, decode, left_pad, longest
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.precise import double_precision
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer

@@ -18,9 +18,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
 from r2gen.lm.contrastive import contrastive_search
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer
 

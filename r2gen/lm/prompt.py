@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from r2gen.config.prompt_pieces import MESSAGE, pieces
 from r2gen.errors import UserError
-from r2gen.lm.prompt_pieces import MESSAGE, pieces
 from r2gen.lm.tokenizer import ReportTokenizer
 
 Written = str | Sequence[str | dict[str, Any]]  # see prompt_pieces

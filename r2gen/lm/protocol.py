@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import torch
 from transformers import PreTrainedModel
 
-from r2gen.lm.decoding_profile import Decoding
+from r2gen.config.decoding import Decoding
 from r2gen.lm.tokenizer import ReportTokenizer
 
 # B batch, T positions of the prompt, L tokens of the report, E width of the language model

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
+from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
 from r2gen.errors import UserError
 from r2gen.lm.causal import cross_entropy, evaluating, recomputed
 from r2gen.lm.decoding import decode, longest, right_pad
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.precise import double_precision
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer

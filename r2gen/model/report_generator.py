@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.protocol import Generated, LanguageModel
 from r2gen.vision.encoder import TimmEncoder
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from r2gen.errors import UserError
 from r2gen.pages.document import Row
-from r2gen.run_folder import read_jsonl
+from r2gen.runs.files import read_jsonl
 
 
 def curves_of(path: Path, *, most: int) -> Row:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r2gen.run_folder import write_whole
+from r2gen.runs.files import write_whole
 
 Row = dict[str, Any]  # one JSON object
 

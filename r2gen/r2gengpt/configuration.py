@@ -10,11 +10,12 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from r2gen import compat, config, provenance
+from r2gen.config import check, rules
+from r2gen.config.overrides import for_hydra
+from r2gen.config.plain import key_of, lies_under
 from r2gen.errors import UserError
-from r2gen.messages import for_hydra
-from r2gen.run_folder import lies_under
-from r2gen.stored_run import key_of, with_some_root
+from r2gen.runs import provenance
+from r2gen.runs.stored import with_some_root
 
 RECIPE = "r2gengpt"
 OF_THE_TASK = ("task", "checkpoint", "run_dir", "fresh", "experiment", "tune")  # not part of the recipe
@@ -66,8 +67,8 @@ def configuration(composed: DictConfig, overrides: list[str]) -> tuple[dict[str,
     with open_dict(recomposed):
         del recomposed["hydra"]
     plain: dict[str, Any] = OmegaConf.to_container(recomposed, resolve=True)  # type: ignore[assignment]
-    config.check(with_some_root(plain))
-    compat.refuse(plain, choices)
+    check.check(with_some_root(plain))
+    rules.refuse(plain, choices)
     plain |= {"run_dir": composed.run_dir, "fresh": composed.fresh, "checkpoint": composed.checkpoint, "task": "import"}
     return plain | {"choices": choices}, kept
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from r2gen import dist
 from r2gen.build import build_model
 from r2gen.model.tune import size_table, sizes
 from r2gen.r2gengpt.checkpoint import read_checkpoint
 from r2gen.r2gengpt.names import mode_of, our_tensors
-from r2gen.stop import StopRequest
+from r2gen.ranks import dist
+from r2gen.ranks.stop import StopRequest
 from r2gen.train.checkpoint import Checkpoints, TrainState
 
 CARRIED = {

@@ -12,9 +12,13 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from r2gen import checked, launch, messages, provenance
+from r2gen.cli import hydra_errors
+from r2gen.config.overrides import as_typed
+from r2gen.config.plain import canonical
 from r2gen.errors import Illegal, UserError
-from r2gen.run_folder import RunFolder
+from r2gen.launch import job
+from r2gen.runs import provenance, requested
+from r2gen.runs.folder import RunFolder
 
 WORTH_A_PROCESS = 4  # cells
 Compose = Callable[[list[str]], DictConfig]  # Hydra's overrides to the configuration, `hydra` in it
@@ -60,17 +64,17 @@ def _compose_kept(overrides: Sequence[str]) -> Cell:
 
 def compose_cell(overrides: Sequence[str], compose: Compose) -> Cell:
     """The cell of a job's overrides, as Hydra's sweeper gives them. A mistake in them is its refusal."""
-    typed, given = messages.as_typed(overrides), list(overrides)
+    typed, given = as_typed(overrides), list(overrides)
     choices: dict[str, str] = {}
     task = None
     try:
         composed = compose(given)
         HydraConfig.instance().set_config(composed)  # for ${hydra:runtime.choices.lm}
-        choices = checked.group_choices(composed.hydra.runtime.choices)
+        choices = requested.group_choices(composed.hydra.runtime.choices)
         with open_dict(composed):
             del composed["hydra"]
         task = str(OmegaConf.select(composed, "task"))
-        plain = checked.configuration(composed, choices, typed)
+        plain = requested.configuration(composed, choices, typed)
         if plain["trainer"]["nodes"] > 1:
             raise Illegal(
                 f"trainer.nodes={plain['trainer']['nodes']}: a launcher gives each job of a sweep GPUs of "
@@ -80,25 +84,25 @@ def compose_cell(overrides: Sequence[str], compose: Compose) -> Cell:
     except Illegal as error:
         return Cell(typed, given, choices, task=task, refusal=str(error), skipped=True)
     except Exception as error:
-        return Cell(typed, given, choices, task=task, refusal=messages.in_words(error))
+        return Cell(typed, given, choices, task=task, refusal=hydra_errors.in_words(error))
 
 
 def cell_of(plain: dict[str, Any], *, typed: list[str], for_hydra: list[str]) -> Cell:
     """The cell of a checked configuration. Raises UserError where its data is not there."""
-    plain = launch.with_absolute_paths(plain)
+    plain = job.with_absolute_paths(plain)
     run_dir, mark = _place(plain)
     return Cell(typed, for_hydra, plain["choices"], plain, plain["task"], run_dir, mark)
 
 
 def _place(plain: dict[str, Any]) -> tuple[Path | None, str]:
     if plain["task"] in ("train", "compose"):
-        where = launch.place(plain)
+        where = job.place(plain)
         return where.run_dir, where.mark
     # Of another task nothing is stored but its results: it is done again where anything typed, or its run, changed.
     asked = {key: value for key, value in plain.items() if key not in ("choices", "logger")}
     run_dir = Path(plain["run_dir"]) if plain["run_dir"] is not None else None
     made_on = RunFolder(run_dir).last() if run_dir is not None else None
-    digest = provenance.canonical([asked, made_on, provenance.weights_hashes(plain)])
+    digest = canonical([asked, made_on, provenance.weights_hashes(plain)])
     return run_dir, hashlib.sha256(digest.encode()).hexdigest()[:16]
 
 
@@ -107,7 +111,7 @@ def is_trained(cell: Cell) -> bool:
     if cell.task != "train" or cell.refusal is not None:
         return False
     try:
-        return launch.is_done(cell.config)
+        return job.is_done(cell.config)
     except UserError:
         return False  # its own process will say what is wrong
 
@@ -119,7 +123,7 @@ def state_line(cell: Cell) -> str:
     if cell.run_dir is None:
         return f"task={cell.task}"
     try:
-        state = "finished" if launch.is_done(cell.config) else "unfinished"
+        state = "finished" if job.is_done(cell.config) else "unfinished"
     except UserError:
         state = "holds another run"
     return f"{_from_here(cell.run_dir)} ({state if RunFolder(cell.run_dir).exists() else 'new'})"

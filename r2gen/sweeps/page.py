@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from r2gen.evaluate.html import chosen_studies
+from r2gen.config.plain import canonical
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.pages.curves import curves_of
 from r2gen.pages.document import Row, content_of, write_document
-from r2gen.provenance import canonical, now
-from r2gen.run_folder import read_jsonl
+from r2gen.pages.run import chosen_studies
+from r2gen.runs.files import read_jsonl
+from r2gen.runs.provenance import now
 from r2gen.sweeps.rows import SweepRow, joined, read_metrics_of
 from r2gen.sweeps.table import COSTS, score_names, splits_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from r2gen.errors import UserError
-from r2gen.stop import die_with_parent
+from r2gen.ranks.stop import die_with_parent
 from r2gen.sweeps.leases import Lease, Leases
 
 

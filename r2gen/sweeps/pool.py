@@ -12,8 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
-from r2gen.provenance import ROOT, now
-from r2gen.run_folder import RunFolder
+from r2gen.runs.folder import RunFolder
+from r2gen.runs.provenance import ROOT, now
 from r2gen.sweeps import failure
 from r2gen.sweeps.cells import Cell, is_trained
 from r2gen.sweeps.places import Place, Places

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from r2gen.errors import UserError
-from r2gen.run_folder import RunFolder
+from r2gen.runs.folder import RunFolder
 
 TAIL = 2**14  # bytes of train.jsonl that hold its last few records
 

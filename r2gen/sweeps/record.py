@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from r2gen.errors import UserError
-from r2gen.provenance import now
-from r2gen.run_folder import take_folder, write_whole
+from r2gen.runs.files import take_folder, write_whole
+from r2gen.runs.provenance import now
 
 FORMAT = 1
 OURS = ("logs", "multirun.yaml", "optuna.db", "slurm")  # what may lie in a folder whose first start was killed

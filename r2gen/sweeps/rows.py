@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.plain import canonical, flat, lies_under
 from r2gen.errors import UserError
 from r2gen.evaluate.statistics import Interval, join_seeds
-from r2gen.provenance import canonical
-from r2gen.run_folder import PROCESS_ONLY, RunFolder, flat, lies_under
+from r2gen.runs.folder import RunFolder
+from r2gen.runs.identity import PROCESS_ONLY
 from r2gen.sweeps.record import JobRecord
 from r2gen.sweeps.view import labels
 

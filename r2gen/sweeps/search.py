@@ -15,7 +15,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 from r2gen.errors import UserError
-from r2gen.run_folder import RunFolder, read_jsonl
+from r2gen.runs.files import read_jsonl
+from r2gen.runs.folder import RunFolder
 from r2gen.sweeps.record import JobRecord
 
 try:

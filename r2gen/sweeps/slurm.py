@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from r2gen.errors import DEFECT, UserError
-from r2gen.provenance import ROOT
-from r2gen.stop import die_with_parent
+from r2gen.ranks.stop import die_with_parent
+from r2gen.runs.provenance import ROOT
 from r2gen.sweeps.places import Place
 
 WARNING = signal.SIGUSR2  # what submitit asks SLURM to send 90 s before the end, and takes for a preemption

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from r2gen import messages, provenance
+from r2gen.config.overrides import as_typed
+from r2gen.config.plain import canonical
 from r2gen.errors import DONE, STOPPED
-from r2gen.provenance import now
-from r2gen.run_folder import PROCESS_ONLY, differences, write_whole
+from r2gen.runs.files import write_whole
+from r2gen.runs.identity import PROCESS_ONLY, differences
+from r2gen.runs.provenance import now
 from r2gen.sweeps.cells import Cell, Compose, compose_cells, is_trained, state_line
 from r2gen.sweeps.places import Places
 from r2gen.sweeps.pool import Judge, Pool, exit_status, runs_to_its_end
@@ -37,8 +39,8 @@ class Sweep:
         self.multirun = OmegaConf.to_yaml(base)
         self.record = SweepRecord(
             name=name_of(base),
-            command=shlex.join(["python", "run.py", *messages.as_typed(sys.argv[1:])]),
-            overrides=messages.as_typed(_typed(base, "task")),
+            command=shlex.join(["python", "run.py", *as_typed(sys.argv[1:])]),
+            overrides=as_typed(_typed(base, "task")),
             started=now(),
         )
         self.earlier: dict[tuple[str, ...], JobRecord] = {}
@@ -159,5 +161,5 @@ def sweep_dir(base: DictConfig) -> Path:
     """hydra.sweep.dir where it is given; else a folder that the same command finds again."""
     if base.hydra.sweep.dir:
         return Path(base.hydra.sweep.dir).absolute()
-    typed = provenance.canonical(sorted(_typed(base, "task")))
+    typed = canonical(sorted(_typed(base, "task")))
     return Path(f"outputs/sweep-{name_of(base)}-{hashlib.sha256(typed.encode()).hexdigest()[:8]}").absolute()

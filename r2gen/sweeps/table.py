@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from r2gen.csv_text import csv_text
 from r2gen.evaluate.statistics import Interval
 from r2gen.evaluate.tables import shown_scores
-from r2gen.run_folder import write_whole
+from r2gen.pages.csv_text import csv_text
+from r2gen.runs.files import write_whole
 from r2gen.sweeps.rows import SeedRow, SweepRow, joined
 
 COSTS = ("device_seconds", "total_seconds", "peak_memory_gib", "trainable", "parameters")

@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from r2gen import dist
 from r2gen.errors import UserError
-from r2gen.exhausted import disk_ran_out
-from r2gen.run_folder import EXPORTED, PARTIAL, write_whole
+from r2gen.ranks import dist
+from r2gen.runs.files import PARTIAL, write_whole
+from r2gen.runs.folder import EXPORTED
+from r2gen.runs.resources import disk_ran_out
 from r2gen.train.engine import load_engine, set_masters, trainable_tensors, whole_weights
 
 FORMAT = 1

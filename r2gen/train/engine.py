@@ -25,9 +25,9 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from pydantic import ValidationError
 from torch import nn
 
-from r2gen import dist
 from r2gen.errors import UserError
 from r2gen.lm.quantize import keep_in_place, quantised_layers
+from r2gen.ranks import dist
 
 ONLY_TENSORS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load then refuses code, whatever its caller asks for
 

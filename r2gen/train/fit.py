@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from r2gen import dist
 from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import MicroBatches, Row, TrainingOrder, training_loader
 from r2gen.errors import UserError
-from r2gen.stop import Stopped, StopRequest
+from r2gen.ranks import dist
+from r2gen.ranks.stop import Stopped, StopRequest
 from r2gen.train.checkpoint import Checkpoints, TrainState
 from r2gen.train.engine import backward, peak_gib, step
 from r2gen.train.loggers import TrainLog

@@ -12,10 +12,11 @@ from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
-from r2gen import dist
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
-from r2gen.run_folder import PARTIAL, RunFolder, read_jsonl
-from r2gen.stop import Stopped
+from r2gen.ranks import dist
+from r2gen.ranks.stop import Stopped
+from r2gen.runs.files import PARTIAL, read_jsonl
+from r2gen.runs.folder import RunFolder
 from r2gen.train.published import Fact, ShownStudy, shown_config, tags_of
 
 Record = dict[str, Any]

@@ -11,11 +11,12 @@ from typing import Any
 
 from PIL import Image
 
+from r2gen.config.plain import flat, lies_under
 from r2gen.evaluate.evaluation import Evaluation
-from r2gen.evaluate.html import shown_studies
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.pages.films import FILM_SIZES_PX
-from r2gen.run_folder import flat, lies_under, read_jsonl
+from r2gen.pages.run import shown_studies
+from r2gen.runs.files import read_jsonl
 
 Fact = str | int | float | bool | None
 TAG_LENGTH = 64  # W&B refuses longer ones

@@ -11,9 +11,9 @@ import pytest
 from compare_runs import TARGETS, references, write_run
 from smallest_run import run
 
-from r2gen.compare import task
 from r2gen.errors import UserError
 from r2gen.evaluate.baselines import shuffled_reports
+from r2gen.tasks import compare as compare_task
 
 OPTIONS = {
     "split": None,
@@ -36,7 +36,7 @@ def compare(out: Path, *runs: object, metrics: tuple[str, ...] = ("bleu", "rouge
         "overrides": ["metrics=..."],
         "metrics": {name: {"_target_": TARGETS[name]} for name in metrics},
     }
-    assert task.compare(config) == 0
+    assert compare_task.compare(config) == 0
     return json.loads((out / "comparison.json").read_text(encoding="utf-8"))
 
 

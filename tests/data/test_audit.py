@@ -11,8 +11,8 @@ from PIL import Image
 from smallest_run import run
 
 from r2gen.data.annotation import AnnotatedReports
-from r2gen.data.audit import looked_through
 from r2gen.data.phantom import VERSION, Phantom
+from r2gen.tasks.audit import looked_through
 
 TRAIN = ["No effusion.", "no  effusion .", "The heart is large. The lungs are clear."]
 VAL = ["No effusion.", "No pneumothorax, no effusion."]

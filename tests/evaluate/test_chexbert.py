@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
-from r2gen.compat import SCORES_OF
+from r2gen.config.rules import SCORES_OF
 from r2gen.errors import UserError
 from r2gen.evaluate.chexbert import HEADS, CheXbert, Labeler
 from r2gen.evaluate.nlg import Bleu

@@ -2,7 +2,7 @@
 
 import pytest
 
-from r2gen.compat import SCORES_OF
+from r2gen.config.rules import SCORES_OF
 from r2gen.errors import UserError
 from r2gen.evaluate.clinical_findings import Findings
 from r2gen.evaluate.scoring import score_reports

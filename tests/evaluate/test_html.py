@@ -31,8 +31,8 @@ from fake_run import (
 from PIL import Image
 
 from r2gen.errors import UserError
-from r2gen.evaluate.html import chosen_studies, shown_studies, write_page
 from r2gen.pages.document import FOLDER
+from r2gen.pages.run import chosen_studies, shown_studies, write_page
 
 
 def shown(page: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from r2gen.evaluate.recipe import recipe_of, signature_lines
 from r2gen.evaluate.tables import table_of
-from r2gen.provenance import data_hash
+from r2gen.runs.provenance import data_hash
 
 ANNOTATED = "r2gen.data.annotation.AnnotatedReports"
 

@@ -15,11 +15,11 @@ from quantised_model import GOLDEN
 from safetensors.torch import load_file, save_file
 from smallest_run import ROOT, run
 
-from r2gen import config as schema
-from r2gen.check.preflight import Preflight
-from r2gen.check.rows import FAIL, NOT_REACHED, PASS, Row, run_checks
+from r2gen.config import check as schema
+from r2gen.config.overrides import for_hydra
 from r2gen.lm import save_tokenizer, train_tokenizer
-from r2gen.messages import for_hydra
+from r2gen.tasks.check.preflight import Preflight
+from r2gen.tasks.check.rows import FAIL, NOT_REACHED, PASS, Row, run_checks
 
 SMALL = [
     "lm=llama2",

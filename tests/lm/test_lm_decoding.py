@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
 from r2gen.lm import Generated, LanguageModel, ReportTokenizer, load_lm
-from r2gen.lm.decoding_profile import Decoding
 
 # B batch, T tokens, E width
 STUDIES = 8

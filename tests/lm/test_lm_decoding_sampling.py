@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from r2gen.config.decoding import Decoding
 from r2gen.lm import LanguageModel
-from r2gen.lm.decoding_profile import Decoding
 
 # B batch, T positions of the prompt, S those so far, E width, V vocabulary
 DRAWS = 2000

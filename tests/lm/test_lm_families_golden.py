@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from r2gen.config.decoding import Decoding
 from r2gen.lm import LanguageModel, load_lm
 from r2gen.lm.checkpoint import find_checkpoint
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.weights import read_config, read_model
 
 GOLDEN = Path(os.environ.get("R2GEN_SHARED", Path(__file__).parents[3] / "shared")) / "lm" / "golden"

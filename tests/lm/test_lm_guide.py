@@ -14,12 +14,12 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from published import ROOT
 
-from r2gen import compat, config
+from r2gen.config import check, rules
+from r2gen.config.decoding import Decoding
+from r2gen.config.prompt_pieces import MESSAGE
+from r2gen.config.schema import Config, LmConfig
 from r2gen.errors import UserError
 from r2gen.lm import LanguageModel, Prompt, load_lm
-from r2gen.lm.decoding_profile import Decoding
-from r2gen.lm.prompt_pieces import MESSAGE
-from r2gen.schema import Config, LmConfig
 
 # B batch, T tokens
 GUIDE = (ROOT / "docs/add-a-language-model.md").read_text(encoding="utf-8")
@@ -60,8 +60,8 @@ def test_the_row_composes_and_its_layers_exist(lm: LanguageModel) -> None:
     schema: Any = OmegaConf.structured(LmConfig)
     composed.lm = OmegaConf.merge(schema, ROW)
     plain: Any = OmegaConf.to_container(composed, resolve=True)
-    config.check(plain)
-    compat.refuse(plain)
+    check.check(plain)
+    rules.refuse(plain)
     names = {name.rpartition(".")[2] for name, _ in lm.model.named_modules()}
     assert set(plain["lm"]["lora_targets"]) <= names
     assert not (ROOT / "conf/lm/olmo2.yaml").exists()  # it is a family that is not among the rows

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
 from r2gen.lm import LanguageModel, load_lm
-from r2gen.lm.decoding_profile import Decoding
 
 # B batch, T positions of the prompt, L tokens of the report, E width
 GOLDEN = Path(os.environ.get("R2GEN_SHARED", Path(__file__).parents[3] / "shared")) / "lm" / "golden"

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
 from r2gen.lm import LanguageModel, Prompt, ReportTokenizer, load_lm, random_lm, save_tokenizer, train_tokenizer
-from r2gen.lm.decoding_profile import Decoding
 
 CONF = Path(__file__).parents[2] / "conf"
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from r2gen.config.decoding import Decoding
 from r2gen.lm import LanguageModel, load_lm
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.precise import double_precision
 
 GOLDEN = Path(os.environ.get("R2GEN_SHARED", Path(__file__).parents[3] / "shared")) / "lm" / "golden"

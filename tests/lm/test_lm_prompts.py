@@ -8,9 +8,9 @@ import pytest
 import yaml
 from published import PUBLISHED, ROOT, golden, needs_published
 
+from r2gen.config.prompt_pieces import MESSAGE, check, pieces
 from r2gen.errors import UserError
 from r2gen.lm import Prompt, ReportTokenizer, read_tokenizer
-from r2gen.lm.prompt_pieces import MESSAGE, check, pieces
 
 # Text and ids of each row around the image, on the tiny checkpoint of its family. Made without r2gen: by sentencepiece,
 # tokenizers and tiktoken from the published files, with golden.json's table of special ids.

@@ -12,9 +12,9 @@ from quantised_model import GOLDEN, MODES, generator, loaded, write_llama
 from small_model import batch
 from transformers import BitsAndBytesConfig, LlamaForCausalLM
 
+from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
 from r2gen.lm import quantize
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.quantize import is_quantised, keep_in_place, quantised_layers, weight_bytes
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import sizes

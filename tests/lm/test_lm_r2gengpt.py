@@ -10,9 +10,9 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
+from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
 from r2gen.lm import LanguageModel, Prompt
-from r2gen.lm.decoding_profile import Decoding
 
 # B batch, T tokens of prompt and report, L those of the report, E width
 ROOT = Path(__file__).parents[2]

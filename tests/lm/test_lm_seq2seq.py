@@ -9,10 +9,10 @@ from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file
 from transformers import T5Config, T5ForConditionalGeneration
 
+from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
 from r2gen.errors import UserError
 from r2gen.lm import ReportTokenizer
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.lm.seq2seq import Seq2SeqLM
 
 # B batch, T positions of the prompt, L tokens of the report, E width, V vocabulary

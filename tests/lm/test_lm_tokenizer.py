@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
 from r2gen.lm import LanguageModel, Prompt, ReportTokenizer, load_lm, read_tokenizer, save_tokenizer, train_tokenizer
-from r2gen.lm.decoding_profile import Decoding
 
 LITERAL = "<s>literal</s> <unk>"
 TRAINED = train_tokenizer(["The heart is normal </s>.", "No pneumothorax <s> is seen.\n"] * 20, 320)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from small_model import STUDIES, TOKENIZER, batch, report_generator
 
+from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.model.report_generator import ReportGenerator
 
 EIGHT = list(range(8))  # 1, 2, 3, 1, 2, 3, 1, 2 views

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET, Batch
-from r2gen.lm.decoding_profile import Decoding
 from r2gen.model.report_generator import ReportGenerator
 
 torch.set_num_threads(1)

@@ -21,8 +21,8 @@ from r2gen.errors import UserError
 from r2gen.r2gengpt.checkpoint import ATTRIBUTE_DICTS, read_checkpoint
 from r2gen.r2gengpt.facts import facts
 from r2gen.r2gengpt.importing import import_checkpoint
-from r2gen.stop import StopRequest
-from r2gen.trained import TrainedRun
+from r2gen.ranks.stop import StopRequest
+from r2gen.tasks.generate import TrainedRun
 
 SINCE_5 = [
     ("attention.self.query", "attention.q_proj"),

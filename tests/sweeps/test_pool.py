@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
-from r2gen.provenance import now
+from r2gen.runs.provenance import now
 from r2gen.sweeps.cells import Cell
 from r2gen.sweeps.leases import Gpu, Lease, Leases
 from r2gen.sweeps.places import LocalJob, LocalPlaces

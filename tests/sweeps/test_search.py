@@ -15,9 +15,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from smallest_run import ROOT, run
 
+from r2gen.config.schema import Config
 from r2gen.errors import STOPPED, UserError
-from r2gen.provenance import now
-from r2gen.schema import Config
+from r2gen.runs.provenance import now
 from r2gen.sweeps.cells import Cell
 from r2gen.sweeps.leases import Lease
 from r2gen.sweeps.places import LocalJob

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from r2gen.provenance import now
-from r2gen.run_folder import RunFolder
+from r2gen.runs.folder import RunFolder
+from r2gen.runs.provenance import now
 from r2gen.sweeps.progress import Progress, progress_of
 from r2gen.sweeps.record import JobRecord, SweepRecord
 from r2gen.sweeps.view import View, labels, sweep_lines

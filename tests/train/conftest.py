@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from r2gen import dist
+from r2gen.ranks import dist
 
 
 @pytest.fixture(scope="package")

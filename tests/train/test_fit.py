@@ -11,8 +11,8 @@ from small_model import STUDIES, dataset, report_generator
 from small_model import film as noise
 
 from r2gen.errors import UserError
-from r2gen.run_folder import read_jsonl
-from r2gen.stop import Stopped, StopRequest
+from r2gen.ranks.stop import Stopped, StopRequest
+from r2gen.runs.files import read_jsonl
 from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState
 from r2gen.train.engine import start_engine, trainable_tensors
 from r2gen.train.fit import LoopSettings, fit, validation_steps

@@ -14,8 +14,8 @@ from smallest_run import ROOT, run
 from wandb_files import every_byte, read
 
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
-from r2gen.run_folder import RunFolder
-from r2gen.stop import Stopped
+from r2gen.ranks.stop import Stopped
+from r2gen.runs.folder import RunFolder
 from r2gen.train.loggers import WandbLogger, opened
 from r2gen.train.published import ShownStudy, shown_config, summary_of
 

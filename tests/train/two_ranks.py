@@ -16,13 +16,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from small_model import STUDIES, dataset, report_generator
 
-from r2gen import dist
+from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
 from r2gen.evaluate.generate import predict
-from r2gen.lm.decoding_profile import Decoding
-from r2gen.ranks import free_port
-from r2gen.run_folder import read_jsonl
-from r2gen.stop import StopRequest
+from r2gen.ranks import dist
+from r2gen.ranks.ports import free_port
+from r2gen.ranks.stop import StopRequest
+from r2gen.runs.files import read_jsonl
 from r2gen.train.checkpoint import Checkpoints, TrainState, load_trainable
 from r2gen.train.engine import keep_whole, start_engine, trainable_tensors, whole_weights
 from r2gen.train.fit import LoopSettings, fit

@@ -1,14 +1,6 @@
 """What a chest X-ray report says of the 14 CheXpert observations, by rules: no weights, no network, no torch."""
 
-from r2gen.evaluate.labeler.labeler import (
-    FIVE,
-    NO_FINDING,
-    OBSERVATIONS,
-    VERSION,
-    ReportLabels,
-    Status,
-    label_report,
-)
+from r2gen.evaluate.labeler.labeler import FIVE, NO_FINDING, OBSERVATIONS, VERSION, ReportLabels, Status, label_report
 from r2gen.evaluate.labeler.phrases import digest
 
 __all__ = ["FIVE", "NO_FINDING", "OBSERVATIONS", "VERSION", "ReportLabels", "Status", "digest", "label_report"]

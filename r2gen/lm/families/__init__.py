@@ -11,8 +11,6 @@ from typing import Any
 
 # model_type of config.json. A family that transformers reads by itself costs no line here: its YAML names lm.family.
 NATIVE = ("bloom", "gemma2", "gemma3_text", "glm", "llama", "mistral", "phi3", "qwen2", "qwen3", "stablelm", "t5")
-# Of these, the encoder-decoders: the prompt is encoded, the report decoded.
-ENCODER_DECODERS = frozenset({"t5"})
 # Published formats, by the module that knows them.
 PUBLISHED = {
     "baichuan": "baichuan",

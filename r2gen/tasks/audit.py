@@ -1,0 +1,254 @@
+"""task=audit: what a data set holds, and what of its test stands in its training. No rank, and no torch.
+
+    python run.py task=audit data=iu_xray data.root=/data/iu_xray
+
+Prints a table and writes audit.json. Ids, studies and patients that stand in two splits are refused by the data set
+itself; reports and films that do are counted here.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, pstdev, quantiles
+from typing import Any
+
+from PIL import ImageStat
+from tqdm import tqdm
+
+from r2gen.config.targets import instantiate
+from r2gen.data.annotation_file import read_splits
+from r2gen.data.reports import ANNOTATED, SPLITS, ReportData, Study
+from r2gen.errors import DONE, UserError
+from r2gen.evaluate.recipe import section_of
+from r2gen.evaluate.tables import aligned
+from r2gen.runs import provenance
+from r2gen.runs.files import absolute, take_folder, write_whole
+
+THREADS = 8  # Pillow decodes without the interpreter's lock
+DARK = 8  # gray: a film whose brightest pixel is below it shows nothing
+
+
+@dataclass(frozen=True)
+class Reports:
+    """The reports of one split; a report is compared word by word, as it is scored (cleaned, white space apart)."""
+
+    studies: int
+    distinct: int
+    most_common: int  # how often the most frequent report stands here
+    in_training: int  # studies whose report stands word for word in training; of training itself, those told twice
+    words: dict[str, float]  # a report: "5 %", "median", "95 %", "longest"
+    unknown_words: float | None  # share of the words that no training report has
+    unknown_different: float | None  # share of the different words that no training report has
+
+
+@dataclass(frozen=True)
+class Films:
+    """The films looked at of one split, at their own size and in 8-bit gray."""
+
+    films: int
+    looked_at: int
+    views: dict[str, int]  # number of films of a study to how many studies have it
+    shortest_px: int  # the shortest and the longest side of any film
+    longest_px: int
+    gray_mean: float
+    gray_deviation: float  # of the films' means
+    blank: int  # nothing brighter than DARK
+    same: int  # films whose pixels another film of the split has too
+    in_training: int  # films whose pixels a film of training has; 0 for training itself
+
+
+@dataclass(frozen=True)
+class Film:
+    """One film: a digest of its size and pixels, and what they are."""
+
+    digest: str
+    sides_px: tuple[int, int]
+    mean: float
+    brightest: int
+
+
+def audit(config: dict[str, Any]) -> int:
+    """Look at the data set, print the table, write outputs/audit-<data>-<hash>/audit.json; gives the exit status."""
+    node, films = config["data"], config["audit"]["films"]
+    if films is not None and films < 0:
+        raise UserError(f"audit.films={films}: give a number of films of a split, 0 for none, or null for all")
+    if "root" in node:
+        node = {**node, "root": absolute(node["root"])}
+    data: ReportData = instantiate(node)
+    mark = provenance.data_hash(node)
+    found = {
+        "data": config["choices"]["data"],
+        "hash": mark,
+        "section": section_of(node),
+        "cleaner": node.get("cleaner", "none"),
+        "named": named_in_file(node),
+        **looked_through(data, films=films),
+    }
+    print(table(found))
+    if config["out"] is None:
+        folder = Path(absolute(f"outputs/audit-{config['choices']['data']}-{mark[:8]}"))
+    else:
+        folder = Path(absolute(config["out"]))
+    take_folder(folder, option="out", known_by="audit.json")
+    write_whole(folder / "audit.json", json.dumps(found, indent=1) + "\n")
+    print(f"\nwritten: {folder / 'audit.json'}")
+    return DONE
+
+
+def looked_through(data: ReportData, *, films: int | None) -> dict[str, Any]:
+    """Reports and films of every split that has studies, and the ids whose report stands in training.
+
+    `films`: how many of a split are looked at at most, of evenly spread studies; None: all. Raises UserError where a
+    film cannot be read.
+    """
+    splits = {split: data.studies(split) for split in SPLITS if data.studies(split)}
+    train = splits.get("train", ())
+    known = Counter(joined(study) for study in train)
+    vocabulary = {word for report in known for word in report.split()}
+    seen: set[str] = set()  # the pixels of training's films
+    entries: dict[str, Any] = {}
+    for split, studies in splits.items():
+        count = sum(len(study.views) for study in studies)
+        # Whole studies: every second film would be frontal films alone.
+        looked = studies if films is None else [] if films == 0 else studies[:: -(-count // films)]
+        found = look_at(data, [view for study in looked for view in study.views], title=split)
+        entries[split] = {
+            "reports": asdict(of_reports(studies, known, vocabulary, train=split == "train")),
+            "films": asdict(of_films(studies, found, seen)) if found else None,
+            "ids_in_training": [] if split == "train" else [one.id for one in studies if joined(one) in known],
+        }
+        if split == "train":
+            seen = {film.digest for film in found}
+    return {"splits": entries, "most_common": {"report": known.most_common(1)[0][0] if known else None}}
+
+
+def joined(study: Study) -> str:
+    return " ".join(study.report.split())
+
+
+def of_reports(studies: Sequence[Study], known: Counter[str], vocabulary: set[str], *, train: bool) -> Reports:
+    """Of at least one study."""
+    texts = [joined(study) for study in studies]
+    own = Counter(texts)
+    words = Counter(word for text in texts for word in text.split())
+    unknown = [word for word in words if word not in vocabulary]
+    lengths = sorted(len(text.split()) for text in texts)
+    twentieths = quantiles(lengths, n=20, method="inclusive") if len(lengths) > 1 else lengths * 19
+    return Reports(
+        studies=len(texts),
+        distinct=len(own),
+        most_common=max(own.values()),
+        in_training=sum(known[text] > 1 if train else text in known for text in texts),
+        words={"5 %": twentieths[0], "median": twentieths[9], "95 %": twentieths[18], "longest": lengths[-1]},
+        unknown_words=sum(words[word] for word in unknown) / max(1, words.total()) if vocabulary else None,
+        unknown_different=len(unknown) / max(1, len(words)) if vocabulary else None,
+    )
+
+
+def of_films(studies: Sequence[Study], found: Sequence[Film], seen: set[str]) -> Films:
+    """Of at least one film; `seen` are the digests of training's films."""
+    digests = Counter(film.digest for film in found)
+    views = Counter(len(study.views) for study in studies)
+    return Films(
+        films=sum(count * number for count, number in views.items()),
+        looked_at=len(found),
+        views={str(count): views[count] for count in sorted(views)},
+        shortest_px=min(min(film.sides_px) for film in found),
+        longest_px=max(max(film.sides_px) for film in found),
+        gray_mean=fmean(film.mean for film in found),
+        gray_deviation=pstdev(film.mean for film in found),
+        blank=sum(film.brightest < DARK for film in found),
+        same=sum(count for count in digests.values() if count > 1),
+        in_training=sum(film.digest in seen for film in found),
+    )
+
+
+def look_at(data: ReportData, views: Sequence[str], *, title: str) -> list[Film]:
+    def look(view: str) -> Film:
+        film = data.film(view)
+        digest = hashlib.blake2b(f"{film.size} ".encode() + film.tobytes(), digest_size=16).hexdigest()
+        return Film(digest, film.size, ImageStat.Stat(film).mean[0], int(film.getextrema()[1]))  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(tqdm(pool.map(look, views), desc=title, total=len(views), unit="film", disable=None, leave=False))
+
+
+def named_in_file(node: dict[str, Any]) -> dict[str, int] | None:
+    """How many entries of an annotation name their study and their patient, so that splits can be compared by them."""
+    if node["_target_"] != ANNOTATED:
+        return None
+    entries = [entry for split in read_splits(Path(node["root"]) / node["annotation"]).values() for entry in split]
+    counts = {key: sum(entry.get(key) is not None for entry in entries) for key in ("study_id", "subject_id")}
+    return {"entries": len(entries), **counts}
+
+
+def table(found: dict[str, Any]) -> str:
+    """What audit.json holds, for a terminal."""
+    splits = found["splits"]
+    rows = [("", *splits), *_rows([one["reports"] for one in splits.values()], _REPORT_ROWS)]
+    if all(one["films"] for one in splits.values()):
+        rows += _rows([one["films"] for one in splits.values()], _FILM_ROWS)
+    head = f"data={found['data']}: hash {found['hash']}, section {found['section']}, cleaner {found['cleaner']}"
+    return "\n".join([head, "", aligned(rows, pad=str.rjust), "", *_disjoint(found), *_most_common(found)])
+
+
+def _rows(entries: list[dict[str, Any]], rows: Iterable[tuple[str, Any]]) -> list[tuple[str, ...]]:
+    return [(name, *(cell(entry) for entry in entries)) for name, cell in rows]
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count:,} ({count / of:.1%})"
+
+
+def _percent(share: float | None, places: int) -> str:
+    """`-` where there are no training studies to compare with."""
+    return "-" if share is None else f"{share:.{places}%}"
+
+
+_REPORT_ROWS: tuple[tuple[str, Any], ...] = (
+    ("studies", lambda one: f"{one['studies']:,}"),
+    ("different reports", lambda one: f"{one['distinct']:,}"),
+    ("the most frequent report, times", lambda one: f"{one['most_common']:,}"),
+    ("reports that stand in training (again)", lambda one: _share(one["in_training"], one["studies"])),
+    (
+        "words a report: median (5 to 95 %)",
+        lambda one: f"{one['words']['median']:.0f} ({one['words']['5 %']:.0f} to {one['words']['95 %']:.0f})",
+    ),
+    ("words of the longest", lambda one: f"{one['words']['longest']:,}"),
+    ("words unknown to training", lambda one: _percent(one["unknown_words"], 2)),
+    ("different words unknown to training", lambda one: _percent(one["unknown_different"], 1)),
+)
+_FILM_ROWS: tuple[tuple[str, Any], ...] = (
+    ("films", lambda one: f"{one['films']:,}"),
+    ("films of a study: studies", lambda one: ", ".join(f"{views}: {n:,}" for views, n in one["views"].items())),
+    ("films looked at", lambda one: f"{one['looked_at']:,}"),
+    ("shortest and longest side, pixels", lambda one: f"{one['shortest_px']}, {one['longest_px']}"),
+    ("mean gray (deviation between films)", lambda one: f"{one['gray_mean']:.0f} ({one['gray_deviation']:.0f})"),
+    ("films without light", lambda one: f"{one['blank']:,}"),
+    ("films that are there twice", lambda one: f"{one['same']:,}"),
+    ("films that stand in training", lambda one: f"{one['in_training']:,}"),
+)
+
+
+def _disjoint(found: dict[str, Any]) -> list[str]:
+    """What was compared between the splits: what is the same in two of them has been refused before."""
+    named = found["named"]
+    if named is None:
+        return ["splits: studies are drawn from the split's name and a number, none twice"]
+    lines = ["splits: no id stands in two"]
+    for key, what in (("study_id", "study"), ("subject_id", "patient")):
+        count = named[key]
+        lines.append(
+            f"splits: {'no' if count == named['entries'] else 'unknown whether a'} {what} stands in two "
+            f"({key} in {count:,} of {named['entries']:,} entries)"
+        )
+    return lines
+
+
+def _most_common(found: dict[str, Any]) -> list[str]:
+    report = found["most_common"]["report"]
+    return [] if report is None else [f"the most frequent report of training: {report[:300]}"]

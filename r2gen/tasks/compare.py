@@ -1,0 +1,118 @@
+"""task=compare: several systems over the same studies, as a table, as files, and as a page. No rank, and no torch.
+
+python run.py task=compare 'runs=[outputs/A, outputs/B, mine=predictions.csv]'
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from r2gen.compare.assembly import DataSet, Settings, compare_systems
+from r2gen.compare.comparison import Comparison, as_plain
+from r2gen.compare.page import write_compare_page
+from r2gen.compare.source import Source, read_sources
+from r2gen.compare.studies import with_films
+from r2gen.compare.tables import csv_of_pairs, csv_of_scores, latex, markdown, terminal
+from r2gen.config.check import check_targets
+from r2gen.config.plain import canonical, key_of, lies_under
+from r2gen.config.targets import instantiate
+from r2gen.data.reports import unchecked
+from r2gen.errors import DONE, UserError
+from r2gen.evaluate.recipe import recipe_of
+from r2gen.runs import provenance
+from r2gen.runs.files import absolute, take_folder, write_whole
+from r2gen.runs.stored import with_some_root
+
+Config = dict[str, Any]
+FINDINGS = "r2gen.evaluate.clinical_findings.Findings"  # always among the metrics that are not typed
+PHANTOM_FINDINGS = "phantom_findings"  # metrics that data=phantom, the default, brings
+
+
+def compare(config: Config) -> int:
+    """Compare `runs`, print the table, write the folder; gives the exit status. `overrides` in it is what was typed."""
+    typed = {group for group in ("data", "metrics") for one in config["overrides"] if lies_under(key_of(one), group)}
+    options = config["compare"]
+    settings = Settings(**{key: value for key, value in options.items() if key != "split"})
+    rescore = settings.rescore or settings.cleaner is not None
+    split, sources = read_sources(config["runs"], split=options["split"], rescore=rescore)
+    nodes = _metrics(config, sources, typed=typed)
+    data, notes = _data(config, sources, typed="data" in typed)
+    metrics = {name: instantiate(node) for name, node in nodes.items()}
+    found = compare_systems(sources, split=split, metrics=metrics, settings=settings, data=data)
+    if data is not None and found.differing:
+        found, notes = _filmed(found, data, notes)
+    found = replace(found, notes=(*found.notes, *notes))
+    folder = _folder(config["out"], _mark(found, sources, nodes, options))
+    write_comparison(found, folder)
+    print(f"{terminal(found)}\n\nwritten: {folder}")
+    return DONE
+
+
+def write_comparison(found: Comparison, folder: Path) -> None:
+    """comparison.json, table.csv, pairs.csv, table.md, table.tex and the page; the folder is there."""
+    files = {
+        "comparison.json": json.dumps(as_plain(found), indent=1, allow_nan=False) + "\n",
+        "table.csv": csv_of_scores(found),
+        "pairs.csv": csv_of_pairs(found),
+        "table.md": markdown(found),
+        "table.tex": latex(found),
+    }
+    for name, text in files.items():
+        write_whole(folder / name, text)
+    write_compare_page(found, folder / "compare.html")
+
+
+def _metrics(config: Config, sources: Sequence[Source], *, typed: set[str]) -> dict[str, Config]:
+    """The metrics typed; else those of the runs, else of a plain command, and the findings."""
+    runs = [source.config.get("metrics", {}) for source in sources if source.config is not None]
+    nodes = {name: node for metrics in reversed(runs) for name, node in metrics.items()}
+    if "metrics" in typed or not runs:
+        phantoms = PHANTOM_FINDINGS in nodes or "data" in typed  # else the default data set has brought it
+        nodes = {name: node for name, node in config["metrics"].items() if phantoms or name != PHANTOM_FINDINGS}
+    if "metrics" not in typed:
+        nodes.setdefault("findings", {"_target_": FINDINGS})
+        try:
+            check_targets({"metrics": nodes})
+        except UserError as error:
+            raise UserError(f"{error} (as a run's config.yaml has it): type metrics=[...]") from error
+    return nodes
+
+
+def _data(config: Config, sources: Sequence[Source], *, typed: bool) -> tuple[DataSet | None, tuple[str, ...]]:
+    """The data set typed, else that of the first run: for films, training reports and, if typed, references."""
+    run = next((source for source in sources if source.config is not None), None)
+    if not typed and (run is None or run.config is None):
+        return None, ("no films: they come from a run, or from data=NAME data.root=DIR",)
+    node = dict(config["data"]) if typed or run is None or run.config is None else dict(run.config["data"])
+    if "root" in node:
+        node["root"] = absolute(node["root"])
+    try:
+        check_targets(with_some_root({"data": node}))
+        return DataSet(instantiate(unchecked(node)), recipe_of(node, provenance.data_hash(node)), typed), ()
+    except UserError as error:
+        if typed:
+            raise
+        return None, (f"no films: {error}",)
+
+
+def _filmed(found: Comparison, data: DataSet, notes: tuple[str, ...]) -> tuple[Comparison, tuple[str, ...]]:
+    try:
+        return replace(found, differing=with_films(found.differing, data.data, split=found.split)), notes
+    except UserError as error:  # the table stands without them
+        return found, (*notes, f"no films: {error}")
+
+
+def _mark(found: Comparison, sources: Sequence[Source], metrics: Mapping[str, Config], options: Config) -> str:
+    """8 hex digits of what is compared, and how: the same command writes the same folder."""
+    reports = {source.name: source.reports for source in sources}
+    told = canonical([found.split, found.references, reports, dict(metrics), options])
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def _folder(out: str | None, mark: str) -> Path:
+    folder = Path(absolute(out if out is not None else f"outputs/compare-{mark}"))
+    take_folder(folder, option="out", known_by="comparison.json")
+    return folder
