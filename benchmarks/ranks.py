@@ -37,7 +37,7 @@ def train(folder: Path, typed: list[str], *, batch_size: int) -> Found:
     command("fresh=true", f"run_dir={folder}", *typed)
     lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["event"] == "step"]
-    late = steps[len(steps) // 2 :]  # after films are drawn and kernels chosen
+    late = steps[len(steps) // 2 :]  # after images are drawn and kernels chosen
     seconds = late[-1]["seconds"] - late[0]["seconds"]
     return Found(
         [step["loss"] for step in steps],

@@ -20,11 +20,11 @@ width, batch = 128, 16
 model = nn.Sequential(nn.Conv2d(3, 32, 7, 2, 3), nn.GroupNorm(8, 32), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(),
                       nn.Conv2d(64, width, 3, 2, 1), nn.Flatten(2))
 reader = nn.TransformerEncoder(nn.TransformerEncoderLayer(width, 4, 4 * width, batch_first=True), 2)
-films, optimizer = torch.randn(2 * batch, 3, 64, 64), torch.optim.AdamW([*model.parameters(), *reader.parameters()])
+images, optimizer = torch.randn(2 * batch, 3, 64, 64), torch.optim.AdamW([*model.parameters(), *reader.parameters()])
 for step in range(12):
     if step == 2:
         began = time.perf_counter()
-    reader(model(films).transpose(1, 2)).square().mean().backward()
+    reader(model(images).transpose(1, 2)).square().mean().backward()
     optimizer.step()
     optimizer.zero_grad()
 print((time.perf_counter() - began) / 10)

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 folder, *others = map(Path, sys.argv[1:])
-films = [path for path in others if path.is_file()]
+images = [path for path in others if path.is_file()]
 facts = json.loads((folder / "model.json").read_text())
 tensors = load_file(folder / "model.safetensors")
 vision = facts["vision"]
@@ -53,9 +53,9 @@ lm = AutoModelForCausalLM.from_pretrained(lm_folder, dtype=torch.float32).eval()
 lm.generation_config = GenerationConfig()
 
 size = (vision["image_size_px"],) * 2
-gray = [Image.open(film).convert("L") for film in films]
-gray = [film if film.size == size else film.resize(size, Image.Resampling.BICUBIC) for film in gray]
-pixels = torch.from_numpy(np.stack([np.array(film) for film in gray]))[:, None] / 255
+gray = [Image.open(image).convert("L") for image in images]
+gray = [image if image.size == size else image.resize(size, Image.Resampling.BICUBIC) for image in gray]
+pixels = torch.from_numpy(np.stack([np.array(image) for image in gray]))[:, None] / 255
 pixels = (pixels - tensors["vision.mean_C"][:, None, None]) / tensors["vision.std_C"][:, None, None]
 with torch.no_grad():
     features = backbone.forward_features(pixels)
@@ -65,7 +65,7 @@ with torch.no_grad():
     if vision["views"] == "mean":
         features = features.mean(dim=0)
     else:
-        features = (features + tensors["vision.join.place_VD"][: len(films), None]).flatten(0, 1)
+        features = (features + tensors["vision.join.place_VD"][: len(images), None]).flatten(0, 1)
     embed = lm.get_input_embeddings()
     before, after = (torch.tensor(facts["prompt_ids"][side], dtype=torch.long) for side in ("before", "after"))
     prompt = torch.cat([embed(before), projector(features), embed(after)])[None]

@@ -13,7 +13,7 @@ from r2gen.config.decoding import Decoding
 from r2gen.config.original_choices import original_choices
 from r2gen.config.plain import canonical
 from r2gen.config.targets import instantiate
-from r2gen.data.dataset import FilmCache, StudyDataset
+from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.reports import SPLITS, ReportData, unchecked
 from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
@@ -95,19 +95,19 @@ def build_data(config: Config) -> ReportData:
 
 
 def study_datasets(config: Config, data: ReportData, model: ReportGenerator) -> dict[str, StudyDataset]:
-    """The studies of each split, with films at the encoder's size and reports as the language model's ids."""
+    """The studies of each split, with images at the encoder's size and reports as the language model's ids."""
     encode = model.lm.tokenizer.encode
     end, longest = model.lm.tokenizer.end_id, config["trainer"]["max_report_tokens"]
     transform = model.vision.transform
-    film = FilmCache(
-        lambda view: transform(data.film(view, at_least_px=transform.size_px)),
+    image = ImageCache(
+        lambda view: transform(data.image(view, at_least_px=transform.size_px)),
         budget_mib=config["trainer"]["film_cache_mib"],
     )
 
     def ids(report: str) -> list[int]:
         return [*encode(report), end][:longest]
 
-    return {split: StudyDataset(data.studies(split), film=film, encode=ids) for split in SPLITS}
+    return {split: StudyDataset(data.studies(split), image=image, encode=ids) for split in SPLITS}
 
 
 def build_model(

@@ -96,7 +96,7 @@ def build_parts(plain: dict[str, Any]) -> None:
     lm, data = plain["lm"], plain["data"]
     if data["_target_"].endswith("Phantom") and all(data[f"{split}_studies"] < 100 for split in ("train", "val")):
         phantom = parts.build_data(plain)
-        phantom.film(phantom.studies("train")[0].views[0])
+        phantom.image(phantom.studies("train")[0].views[0])
     shape = lm["architecture"]
     if lm["path"] is None and shape and max(shape.values()) < 3000:
         tokenizer = parts.train_tokenizer(["The lungs are clear."] * 3, lm["vocabulary_size"])

@@ -25,7 +25,7 @@ SENTENCES = (
 SCORES = {"bleu_1": 0.412, "bleu_4": 0.171, "rouge_l": 0.371, "meteor": 0.188, "cider": 0.402, "findings_f1": 0.431}
 
 
-def film(seed: int, *, size_px: int = 480) -> Image.Image:
+def image(seed: int, *, size_px: int = 480) -> Image.Image:
     """Something like a chest: two dark lungs, a heart, ribs and noise."""
     noise = Image.effect_noise((size_px, size_px), 18)
     drawn = Image.new("L", (size_px, size_px), 150)

@@ -133,8 +133,8 @@ def run_of(
             )
     (folder / "train.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
     if page:
-        film = Image.effect_noise((400, 400), 60)
-        write_page(folder, films={id: [film, film] for id in chosen_studies(IDS)})
+        image = Image.effect_noise((400, 400), 60)
+        write_page(folder, images={id: [image, image] for id in chosen_studies(IDS)})
     return JobRecord(next(NUMBERS), overrides, choices, "train", str(folder), state="done")
 
 

@@ -1,6 +1,6 @@
-"""Files in MIMIC-CXR-JPG's exact layout with invented patients, texts and films:  python tests/mimic_tree.py DIR
+"""Files in MIMIC-CXR-JPG's exact layout with invented patients, texts and images:  python tests/mimic_tree.py DIR
 
-No word and no number of it is MIMIC's. Films are phantoms, so that their reports say what is drawn.
+No word and no number of it is MIMIC's. Images are phantoms, so that their reports say what is drawn.
 """
 
 import csv
@@ -75,14 +75,14 @@ WITHOUT_FINDINGS = """                                 FINAL REPORT
  IMPRESSION:  {impression}
 """
 WITHOUT_HEADINGS = """                                 FINAL REPORT
- Invented portable film, no headings.
+ Invented portable image, no headings.
 
  {findings}
 """
 
 
 def write_tree(root: Path, *, patients: int = 40, seed: int = 0, size_px: int = 32) -> None:
-    """Tables, reports and films of `patients` invented patients with one to three studies each."""
+    """Tables, reports and images of `patients` invented patients with one to three studies each."""
     phantom = Phantom(
         seed=seed, train_studies=3 * patients, val_studies=0, test_studies=0, size_px=size_px, version=VERSION
     )
@@ -100,11 +100,11 @@ def write_tree(root: Path, *, patients: int = 40, seed: int = 0, size_px: int = 
             layout = WITHOUT_FINDINGS if patient % 11 == 9 else WITHOUT_HEADINGS if patient % 11 == 10 else layout
             text = layout.format(findings=findings.replace(".  ", ".\n "), impression="No invented acute process.")
             (folder / f"s{study}.txt").write_text(text)
-            # The tables list films in no order; a frontal film may come after the lateral one, and some have no view.
+            # The tables list images in no order; a frontal image may come after the lateral one, and some have no view.
             views = [("lateral", "LATERAL" if patient % 2 else "LL"), ("frontal", ("PA", "AP", "")[patient % 3])]
             for kind, position in views[patient % 2 if number else 0 :]:
                 dicom_id = "-".join(random.bytes(4).hex() for _ in range(5))
-                phantom.film(f"{source.id}-{kind}").save(folder / f"s{study}" / f"{dicom_id}.jpg", quality=95)
+                phantom.image(f"{source.id}-{kind}").save(folder / f"s{study}" / f"{dicom_id}.jpg", quality=95)
                 split_rows.append((dicom_id, study, subject, split))
                 metadata_rows.append((dicom_id, subject, study, "CHEST", position, size_px, size_px, 21800101, 0.0, ""))
     write_table(root / "mimic-cxr-2.0.0-split.csv.gz", SPLIT_COLUMNS, split_rows)

@@ -36,14 +36,14 @@ STUDIES = [
 TOKENIZER = train_tokenizer([study.report for study in STUDIES], 300)
 
 
-def film(view: str) -> torch.Tensor:
+def image(view: str) -> torch.Tensor:
     """A square of noise that depends on the view's name alone."""
     drawn = torch.Generator().manual_seed(int.from_bytes(view.encode(), "little") % 2**31)
     return torch.randint(256, (SIZE_PX, SIZE_PX), dtype=torch.uint8, generator=drawn)
 
 
-def dataset(*, film: Callable[[str], torch.Tensor] = film) -> StudyDataset:
-    return StudyDataset(STUDIES, film=film, encode=lambda report: [*TOKENIZER.encode(report), TOKENIZER.end_id])
+def dataset(*, image: Callable[[str], torch.Tensor] = image) -> StudyDataset:
+    return StudyDataset(STUDIES, image=image, encode=lambda report: [*TOKENIZER.encode(report), TOKENIZER.end_id])
 
 
 def batch(*indices: int) -> Batch:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Seconds instead of minutes: few small films, a language model of a few thousand weights, no Java.
+# Seconds instead of minutes: few small images, a language model of a few thousand weights, no Java.
 SMALLEST = [
     "data.train_studies=48",
     "data.val_studies=8",

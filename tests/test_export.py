@@ -84,9 +84,9 @@ def a_run(folder: Path, kind: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     drawn = torch.Generator().manual_seed(0)
-    paths = [tmp_path_factory.mktemp("films") / f"{view}.png" for view in range(2)]
+    paths = [tmp_path_factory.mktemp("images") / f"{view}.png" for view in range(2)]
     for path in paths:
         Image.fromarray(torch.randint(256, (70, 60), dtype=torch.uint8, generator=drawn).numpy()).save(path)
     return paths
@@ -94,20 +94,20 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_report_is_the_same_before_and_after(
-    kind: str, films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: str, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     run_dir = a_run(tmp_path, kind)
     config = RunFolder(run_dir).config()
     export(config, CPU, StopRequest())
     out = run_dir / "export"
     run, exported = load_run(run_dir, device="cpu"), load_run(out, device="cpu")
-    before = run.generate(films)
+    before = run.generate(images)
     assert before
-    assert exported.generate(films) == before
-    seen_VHW = torch.stack([run.model.vision.transform(Image.open(film)) for film in films])
+    assert exported.generate(images) == before
+    seen_VHW = torch.stack([run.model.vision.transform(Image.open(image)) for image in images])
     studies = Batch(
         ids=("a",),
-        films_BVHW=seen_VHW[None],
+        images_BVHW=seen_VHW[None],
         views_BV=torch.ones(1, 2, dtype=torch.bool),
         report_BT=torch.tensor([[5, 6, 7]]),
     )
@@ -122,7 +122,7 @@ def test_the_report_is_the_same_before_and_after(
     script = ROOT / "docs" / "plain_script.py"
     assert "r2gen" not in re.sub(r'"""(.|\n)*?"""', "", script.read_text()).replace("R2Gen", "")
     lm = [] if (out / "lm").is_dir() else [str(GOLDEN)]
-    monkeypatch.setattr(sys, "argv", [str(script), str(out), *lm, *map(str, films)])
+    monkeypatch.setattr(sys, "argv", [str(script), str(out), *lm, *map(str, images)])
     capsys.readouterr()
     runpy.run_path(str(script), run_name="__main__")  # in this process, which has torch already
     assert capsys.readouterr().out.removesuffix("\n") == before

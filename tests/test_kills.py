@@ -44,8 +44,8 @@ def test_runs_killed_at_random_moments_end_as_the_unbroken_one():
 LOCKER = """
 import os, sys, time
 from pathlib import Path
-from r2gen.run_folder import RunFolder
-from r2gen.stop import die_with_parent
+from r2gen.runs.folder import RunFolder
+from r2gen.ranks.stop import die_with_parent
 folder = RunFolder(Path(sys.argv[1]))
 folder.lock()
 own = os.getpid()

@@ -196,12 +196,12 @@ def test_a_finished_run_is_evaluated_again_and_writes_reports(plain: Path, tmp_p
         "test is still there"
     )
 
-    films = [tmp_path / name for name in ("a.png", "b.png")]
-    for film in films:
-        Image.new("L", (50, 40), 90).save(film)
-    done = run("task=generate", "run_dir=run", f"images=[{films[0]},{films[1]}]", cwd=plain.parent, smallest=False)
+    images = [tmp_path / name for name in ("a.png", "b.png")]
+    for image in images:
+        Image.new("L", (50, 40), 90).save(image)
+    done = run("task=generate", "run_dir=run", f"images=[{images[0]},{images[1]}]", cwd=plain.parent, smallest=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].strip() == load_run(plain).generate(films)
+    assert done.stdout.splitlines()[-1].strip() == load_run(plain).generate(images)
 
 
 def test_a_run_stored_before_a_key_existed_is_evaluated_shown_and_loaded(plain: Path, tmp_path: Path):

@@ -88,18 +88,18 @@ def test_a_deflated_dicom_is_refused_before_it_is_inflated(tmp_path: Path):
     meta = pydicom.dataset.FileMetaDataset()
     meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.3"
-    film = tmp_path / "bomb.dcm"
-    with film.open("wb") as out:
+    image = tmp_path / "bomb.dcm"
+    with image.open("wb") as out:
         out.write(b"\0" * 128 + b"DICM")
         pydicom.filewriter.write_file_meta_info(out, meta, enforce_standard=True)
         packer = zlib.compressobj(9, wbits=-15)
         for _ in range(300):
             out.write(packer.compress(bytes(2**20)))
         out.write(packer.flush())
-    assert film.stat().st_size < 2**20
-    from r2gen.data.images import read_film
+    assert image.stat().st_size < 2**20
+    from r2gen.data.images import read_image
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match=r"bomb\.dcm: it is deflated as a whole"):
-        read_film(film)
+        read_image(image)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB

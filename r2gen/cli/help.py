@@ -33,7 +33,7 @@ tasks
   task=compose    which run a command would be, and whether it is there; with -m one line a job
   task=status     sweep=DIR: where a sweep stands
   task=dashboard  sweep=DIR logger=wandb: a W&B workspace of a sweep (docs/dashboards.md)
-  task=audit      data=NAME data.root=DIR: lengths, words, films, and what of val and test stands in training
+  task=audit      data=NAME data.root=DIR: lengths, words, images, and what of val and test stands in training
   task=prepare    data=mimic_cxr data.root=DIR: an annotation from MIMIC-CXR's tables and raw reports
 """
 EXAMPLES = """\
@@ -45,7 +45,7 @@ examples
   python run.py data=iu_xray data.root=/data/iu_xray lm=llama2 lm.path=/weights/llama2 vision=swin_base tune=delta
       R2GenGPT's delta on a GPU
   python run.py task=generate run_dir=outputs/train-tiny-phantom-0123abcd images=[frontal.png,lateral.png]
-      the report of two films
+      the report of two images
   python run.py -m seed=1,2,3 projector=linear,mlp
       a sweep: six runs, as many at once as there are GPUs; typed again, what is missing or failed
 

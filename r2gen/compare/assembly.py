@@ -50,7 +50,7 @@ class DataSet:
 def compare_systems(
     given: Sequence[Source], *, split: str, metrics: Mapping[str, Metric], settings: Settings, data: DataSet | None
 ) -> Comparison:
-    """Everything but the films. Raises UserError where the systems cannot stand side by side."""
+    """Everything but the images. Raises UserError where the systems cannot stand side by side."""
     rescored = settings.rescore or settings.cleaner is not None
     of_data = {study.id: study.report for study in data.data.studies(split)} if data and data.typed else None
     if settings.cleaner is not None:

@@ -89,7 +89,7 @@ class StudyTexts:
     reports: dict[str, str]  # system to report
     scores: dict[str, dict[str, float]]  # system to score to its value of this study
     findings: dict[str, tuple[str, ...]]  # system, and "reference", to the positive or uncertain findings of the text
-    films: tuple[Image.Image, ...] = field(default=(), repr=False)  # 8-bit gray (mode L), as stored; not in the JSON
+    images: tuple[Image.Image, ...] = field(default=(), repr=False)  # 8-bit gray (mode L), as stored; not in the JSON
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ class Comparison:
 
 
 def as_plain(comparison: Comparison) -> dict[str, Any]:
-    """For JSON: the fields as dictionaries and lists, pairs with their `within_noise`, without films."""
-    plain = asdict(_without_films(comparison))
+    """For JSON: the fields as dictionaries and lists, pairs with their `within_noise`, without images."""
+    plain = asdict(_without_images(comparison))
     for one in plain["differing"]:
-        del one["films"]
+        del one["images"]
     for row, pair in zip(plain["pairs"], comparison.pairs, strict=True):
         row["within_noise"] = pair.within_noise
     for row, joined in zip(plain["joined_pairs"], comparison.joined_pairs, strict=True):
@@ -127,5 +127,5 @@ def as_plain(comparison: Comparison) -> dict[str, Any]:
     return plain
 
 
-def _without_films(comparison: Comparison) -> Comparison:
-    return replace(comparison, differing=tuple(replace(one, films=()) for one in comparison.differing))
+def _without_images(comparison: Comparison) -> Comparison:
+    return replace(comparison, differing=tuple(replace(one, images=()) for one in comparison.differing))

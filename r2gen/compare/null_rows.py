@@ -47,7 +47,7 @@ def null_sources(
                     _row(
                         "nearest",
                         {id: train[nearest[id]] for id in references},
-                        "the training report of the most alike films",
+                        "the training report of the most alike images",
                     )
                 )
             case "shuffled":
@@ -82,5 +82,5 @@ def _nearest(runs: Sequence[Source], references: Mapping[str, str], train: Mappi
         if references.keys() <= found.keys():
             return found
     raise UserError(
-        f"compare.null_rows: no run has looked for the nearest films of these studies (nearest.json): {LEAVE_OUT}"
+        f"compare.null_rows: no run has looked for the nearest images of these studies (nearest.json): {LEAVE_OUT}"
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from r2gen.compare.comparison import Comparison, as_plain
 from r2gen.pages.document import write_document
-from r2gen.pages.films import embedded
+from r2gen.pages.images import embedded
 
 SCRIPTS = ("pieces.js", "scores.js", "charts.js", "plots.js", "texts.js", "compare.js")
 
@@ -12,7 +12,7 @@ SCRIPTS = ("pieces.js", "scores.js", "charts.js", "plots.js", "texts.js", "compa
 def write_compare_page(comparison: Comparison, path: Path) -> Path:
     """Write the page, whole or not at all, readable by its owner alone: it holds patient text. Gives its path."""
     content = as_plain(comparison)
-    films = embedded({study.id: study.films for study in comparison.differing})
+    images = embedded({study.id: study.images for study in comparison.differing})
     for study in content["differing"]:
-        study["films"] = films[study["id"]]
+        study["images"] = images[study["id"]]
     return write_document(path, title=comparison.title, scripts=SCRIPTS, content=content)

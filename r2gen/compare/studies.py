@@ -14,7 +14,7 @@ from r2gen.evaluate.labeler import OBSERVATIONS, Status, label_report
 from r2gen.evaluate.statistics import bootstrap_each
 from r2gen.evaluate.study_sums import f1_of_each_finding, of_studies
 
-FILM_PX = 320  # at least: as large as a page shows them
+IMAGE_PX = 320  # at least: as large as a page shows them
 
 
 def strata(references: Mapping[str, str], scored: Mapping[str, Scored]) -> tuple[Stratum, ...]:
@@ -89,7 +89,7 @@ def chosen_score(asked: str | None, scored: Mapping[str, Scored]) -> str:
 def differing_studies(
     sources: Sequence[Source], references: Mapping[str, str], scored: Mapping[str, Scored], *, score: str, count: int
 ) -> tuple[StudyTexts, ...]:
-    """The studies with the largest spread of the score over all systems but null rows, without films."""
+    """The studies with the largest spread of the score over all systems but null rows, without images."""
     compared = [source.name for source in sources if source.kind != "null"]
     values = {name: of_system.scores.per_report for name, of_system in scored.items()}
 
@@ -114,11 +114,11 @@ def differing_studies(
     )
 
 
-def with_films(studies: Sequence[StudyTexts], data: ReportData, *, split: str) -> tuple[StudyTexts, ...]:
-    """The same studies with the films of those that the data set has. Raises UserError naming a film."""
+def with_images(studies: Sequence[StudyTexts], data: ReportData, *, split: str) -> tuple[StudyTexts, ...]:
+    """The same studies with the images of those that the data set has. Raises UserError naming an image."""
     views = {study.id: study.views for study in data.studies(split)}
     return tuple(
-        replace(study, films=tuple(data.film(view, at_least_px=FILM_PX) for view in views.get(study.id, ())))
+        replace(study, images=tuple(data.image(view, at_least_px=IMAGE_PX) for view in views.get(study.id, ())))
         for study in studies
     )
 

@@ -31,7 +31,7 @@ SUPPLIED = {
 VERBS = {
     "vision": {"forward"},
     "projector": {"forward"},
-    "data": {"studies", "film"},
+    "data": {"studies", "image"},
     "metrics": {"__call__"},
     "logger": {"start", "log", "close"},
 }

@@ -154,7 +154,7 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         ),
     ),
     (
-        "task=generate needs films: images=[frontal.png,lateral.png]",
+        "task=generate needs images: images=[frontal.png,lateral.png]",
         lambda c: c["task"] == "generate" and not c["images"],
     ),
     (

@@ -106,7 +106,7 @@ class TrainerConfig:
     nodes: int = MISSING  # machines
     hostfile: str | None = None  # lines HOST slots=GPUS, for more than one machine without SLURM
     workers: int = MISSING  # data processes a rank
-    film_cache_mib: int = MISSING  # resized films kept in memory, a data process
+    film_cache_mib: int = MISSING  # resized images kept in memory, a data process
     save_every_steps: int | None = MISSING  # checkpoints between validations; null: at validations only
     keep: int = MISSING  # checkpoints kept besides the best
     resume: str = one_of("auto", "weights")
@@ -128,7 +128,7 @@ class EvaluateConfig:
     max_reference_tokens: int | None = MISSING  # where evaluate.reference=truncated cuts, in tokens of the LM
     best: str = MISSING  # weighted scores, such as 0.5*bleu_4 + 0.5*cider; the best checkpoint has the largest on val
     page_studies: int = MISSING  # studies shown in report.html
-    nearest_studies: int = MISSING  # of training, looked through for the null row of the nearest films; 0: no row
+    nearest_studies: int = MISSING  # of training, looked through for the null row of the nearest images; 0: no row
 
 
 @dataclass
@@ -137,9 +137,9 @@ class PrepareConfig:
 
     sections: str = one_of("findings", "impression", "findings+impression", "findings_else_impression")
     without_headings: str = one_of("drop", "last_paragraph")  # reports with neither findings nor impression
-    views: str = one_of("frontal", "lateral", "frontal+lateral", "all")  # films by ViewPosition
-    entries: str = one_of("study", "film")  # one entry a study with all its films, or one a film (R2Gen's)
-    reports: str | None = MISSING  # the folder with p10/p10000032/s50414267.txt; null: beside the films
+    views: str = one_of("frontal", "lateral", "frontal+lateral", "all")  # images by ViewPosition
+    entries: str = one_of("study", "film")  # one entry a study with all its images, or one an image (R2Gen's)
+    reports: str | None = MISSING  # the folder with p10/p10000032/s50414267.txt; null: beside the images
     partial: bool = MISSING  # true: leave out what is not on disk, instead of refusing
 
 
@@ -183,7 +183,7 @@ class Config:
     run_dir: str | None = MISSING  # null: outputs/<task>-<experiment or lm-data>-<8 hex>
     fresh: bool = MISSING
     hub: str = one_of("offline", "online")
-    images: list[str] = MISSING  # films of one study, for task=generate
+    images: list[str] = MISSING  # images of one study, for task=generate
     checkpoint: str | None = MISSING  # R2GenGPT's file, for task=import
     sweep: str | None = MISSING  # the folder of a sweep, for task=status and task=dashboard
     out: str | None = MISSING  # the folder that task=export, compare or audit writes

@@ -1,4 +1,4 @@
-"""Reports in R2Gen's format: an annotation.json of three splits beside a folder of films. Imports no torch."""
+"""Reports in R2Gen's format: an annotation.json of three splits beside a folder of images. Imports no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -8,19 +8,19 @@ from PIL import Image
 
 from r2gen.data.annotation_file import read_splits, refuse
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
-from r2gen.data.film_check import check_films
-from r2gen.data.images import read_film
+from r2gen.data.image_check import check_images
+from r2gen.data.images import read_image
 from r2gen.data.reports import SPLITS, Study
 from r2gen.errors import UserError, shown
 
 
 class AnnotatedReports:
-    """Studies of `{"train": [{"id", "report", "image_path": [film, ...]}], "val": [...], "test": [...]}`.
+    """Studies of `{"train": [{"id", "report", "image_path": [image, ...]}], "val": [...], "test": [...]}`.
 
     A study has as many views as image_path names, in that order. Of the other keys `context` is read (text, such as the
     indication), and `study_id` and `subject_id`, which no two splits may share. Everything is checked here, once: every
-    entry, and the films as film_check.py says (check=fast or full; none leaves them out). Raises UserError with the
-    file and the entries. gray_bits: of 16-bit films without an sBIT chunk, how many bits are used (images.py).
+    entry, and the images as image_check.py says (check=fast or full; none leaves them out). Raises UserError with the
+    file and the entries. gray_bits: of 16-bit images without an sBIT chunk, how many bits are used (images.py).
     section: which part of a report was taken, for signatures only (evaluate/recipe.py); null: as task=prepare wrote.
     """
 
@@ -42,22 +42,22 @@ class AnnotatedReports:
                 f"data.root={root} does not exist: point it at the folder that holds {annotation} and {images}/"
             )
         if gray_bits is not None and not 8 <= gray_bits <= 16:
-            raise UserError(f"data.gray_bits={gray_bits}: a 16-bit film uses 8 to 16 bits")
+            raise UserError(f"data.gray_bits={gray_bits}: a 16-bit image uses 8 to 16 bits")
         self._images = folder / images
         self._cleaner: Cleaner = cleaner
         self._gray_bits = gray_bits
         self._file = folder / annotation
         self._faults: list[str] = []
         self._first: dict[tuple[str, str], tuple[str, str]] = {}  # (kind, name) to the split and place it stood at
-        self._films: dict[str, str] = {}  # each film once, with the place that names it first
+        self._views: dict[str, str] = {}  # each image once, with the place that names it first
         entries = read_splits(self._file)
         self._studies = {split: self._read_split(split, entries.get(split, [])) for split in SPLITS}
         refuse(str(self._file), self._faults)
         if not any(self._studies.values()):
             raise UserError(f"{self._file} holds no study in any of {', '.join(SPLITS)}")
         if check != "none":
-            check_films(self._films, self._images, annotation=self._file, decode=check == "full", gray_bits=gray_bits)
-        self._films, self._first = {}, {}  # of the largest sets these are a hundred megabytes
+            check_images(self._views, self._images, annotation=self._file, decode=check == "full", gray_bits=gray_bits)
+        self._views, self._first = {}, {}  # of the largest sets these are a hundred megabytes
 
     def studies(self, split: str) -> Sequence[Study]:
         """The studies of train, val or test in the order of the file; empty where the split is."""
@@ -65,9 +65,9 @@ class AnnotatedReports:
             raise UserError(f"data.split={split} is none of {', '.join(SPLITS)}")
         return self._studies[split]
 
-    def film(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
-        """The film named in Study.views, 8-bit gray (mode L), as images.read_film gives it."""
-        return read_film(self._images / view, at_least_px=at_least_px, gray_bits=self._gray_bits)
+    def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+        """The image named in Study.views, 8-bit gray (mode L), as images.read_image gives it."""
+        return read_image(self._images / view, at_least_px=at_least_px, gray_bits=self._gray_bits)
 
     def _read_split(self, split: str, entries: list[Any]) -> tuple[Study, ...]:
         studies = []
@@ -81,7 +81,7 @@ class AnnotatedReports:
                 self._faults.append(f"{place} (id {shown(named)}): {fault}" if named else f"{place} {fault}")
                 continue
             for view in study.views:
-                self._films.setdefault(view, f"{place} (id {shown(study.id)})")
+                self._views.setdefault(view, f"{place} (id {shown(study.id)})")
             studies.append(study)
         return tuple(studies)
 
@@ -103,7 +103,7 @@ class AnnotatedReports:
         if context is not None and not isinstance(context, str):
             raise _Fault(f"context {context!r:.40} is no text")
         if not isinstance(views, list) or not views:
-            raise _Fault(f"image_path {views!r:.40} names no film: it must be a list of at least one")
+            raise _Fault(f"image_path {views!r:.40} names no image: it must be a list of at least one")
         study = Study(id=id, views=tuple(_view(view) for view in views), report=cleaned, context=context or None)
         if any(_has_surrogate(text) for text in (id, report, context or "")):
             raise _Fault("holds a half of a surrogate pair (\\ud800 to \\udfff), which is no character: correct it")
@@ -136,9 +136,9 @@ class _Fault(ValueError):
 
 
 def _view(view: Any) -> str:
-    """The view's name, once it is known to stay below the image folder (film_check.py looks at links)."""
+    """The view's name, once it is known to stay below the image folder (image_check.py looks at links)."""
     if not isinstance(view, str) or not view or "\0" in view or _has_surrogate(view):
-        raise _Fault(f"image_path holds {view!r:.40}, which names no film")
+        raise _Fault(f"image_path holds {view!r:.40}, which names no image")
     path = PurePosixPath(view)
     if path.is_absolute() or ".." in path.parts:
         raise _Fault(f"image_path {view:.200} leaves the image folder: write it relative to data.images")

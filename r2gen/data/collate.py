@@ -15,7 +15,7 @@ NO_TARGET = -100
 @dataclass(frozen=True)
 class Batch:
     ids: tuple[str, ...]
-    films_BVHW: torch.Tensor  # uint8; absent views are zeros
+    images_BVHW: torch.Tensor  # uint8; absent views are zeros
     views_BV: torch.Tensor  # bool, which views are there
     report_BT: torch.Tensor  # int64 ids, right-padded with NO_TARGET
 
@@ -27,17 +27,17 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         return replace(
             self,
-            films_BVHW=self.films_BVHW.to(device, non_blocking=True),
+            images_BVHW=self.images_BVHW.to(device, non_blocking=True),
             views_BV=self.views_BV.to(device, non_blocking=True),
             report_BT=self.report_BT.to(device, non_blocking=True),
         )
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    views = [torch.ones(len(example.films_VHW), dtype=torch.bool) for example in examples]
+    views = [torch.ones(len(example.images_VHW), dtype=torch.bool) for example in examples]
     return Batch(
         ids=tuple(example.id for example in examples),
-        films_BVHW=pad_sequence([example.films_VHW for example in examples], batch_first=True),
+        images_BVHW=pad_sequence([example.images_VHW for example in examples], batch_first=True),
         views_BV=pad_sequence(views, batch_first=True),
         report_BT=pad_sequence(
             [example.report_T for example in examples], batch_first=True, padding_value=float(NO_TARGET)

@@ -1,4 +1,4 @@
-"""Study -> Example: films decoded and resized, the report as token ids."""
+"""Study -> Example: images decoded and resized, the report as token ids."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,48 +14,48 @@ from r2gen.data.reports import Study
 @dataclass(frozen=True)
 class Example:
     id: str
-    films_VHW: torch.Tensor  # uint8 gray, every view at the encoder's size
+    images_VHW: torch.Tensor  # uint8 gray, every view at the encoder's size
     report_T: torch.Tensor  # int64 ids of the report and its end sign
     context: str | None
 
 
-class FilmCache:
-    """Keeps resized films while they fit into a budget, since drawing or decoding one costs a millisecond and more."""
+class ImageCache:
+    """Keeps resized images while they fit into a budget, since drawing or decoding one costs a millisecond and more."""
 
     def __init__(self, load: Callable[[str], torch.Tensor], *, budget_mib: int) -> None:
         self.load = load
         self.room = budget_mib * 2**20
-        self.films: dict[str, torch.Tensor] = {}
+        self.images: dict[str, torch.Tensor] = {}
 
     def __call__(self, view: str) -> torch.Tensor:
-        film_HW = self.films.get(view)
-        if film_HW is None:
-            film_HW = self.load(view)
-            if self.room >= film_HW.nbytes:
-                self.films[view] = film_HW
-                self.room -= film_HW.nbytes
-        return film_HW
+        image_HW = self.images.get(view)
+        if image_HW is None:
+            image_HW = self.load(view)
+            if self.room >= image_HW.nbytes:
+                self.images[view] = image_HW
+                self.room -= image_HW.nbytes
+        return image_HW
 
 
 class StudyDataset(Dataset[Example]):
     """The studies of one split, as examples in the data set's own order.
 
-    `film` gives a view at the encoder's size, `encode` the token ids of a report with its end sign.
+    `image` gives a view at the encoder's size, `encode` the token ids of a report with its end sign.
     """
 
     def __init__(
         self,
         studies: Sequence[Study],
         *,
-        film: Callable[[str], torch.Tensor],
+        image: Callable[[str], torch.Tensor],
         encode: Callable[[str], list[int]],
     ) -> None:
         self.studies = studies
-        self.film = film
+        self.image = image
         self.encode = encode
 
     def first(self, count: int) -> "StudyDataset":
-        return StudyDataset(self.studies[:count], film=self.film, encode=self.encode)
+        return StudyDataset(self.studies[:count], image=self.image, encode=self.encode)
 
     def __len__(self) -> int:
         return len(self.studies)
@@ -64,7 +64,7 @@ class StudyDataset(Dataset[Example]):
         study = self.studies[index]
         return Example(
             id=study.id,
-            films_VHW=torch.stack([self.film(view) for view in study.views]),
+            images_VHW=torch.stack([self.image(view) for view in study.views]),
             report_T=torch.tensor(self.encode(study.report)),
             context=study.context,
         )

@@ -1,4 +1,4 @@
-"""A film from a DICOM file, as a viewer shows it: rescaled, windowed, MONOCHROME1 inverted. Needs the extra [dicom]."""
+"""An image from a DICOM file, as a viewer shows it: rescaled, windowed, MONOCHROME1 inverted. Needs `[dicom]`."""
 
 import math
 import re
@@ -24,8 +24,8 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom inflates such a file whole, befo
 Floats = npt.NDArray[np.float64]
 
 
-class NoFilm(ValueError):
-    """Why a DICOM file gives no film."""
+class NoImage(ValueError):
+    """Why a DICOM file gives no image."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -36,10 +36,10 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_dicom(path: Path) -> Image.Image:
-    """The film, 8-bit gray, at its own size. Raises UserError on what is no single film, or cannot be decoded.
+    """The image, 8-bit gray, at its own size. Raises UserError on what is no single image, or cannot be decoded.
 
     Modality LUT or rescale, then the first VOI LUT or else the first window, then the polarity of MONOCHROME1 (PS3.3
-    C.7.6.3, C.11.1, C.11.2). Without LUT and window the whole range of the stored bits is shown, never the film's own.
+    C.7.6.3, C.11.1, C.11.2). Without LUT and window the whole range of the stored bits is shown, never the image's own.
     """
     require_pydicom(path)
     import pydicom
@@ -47,76 +47,76 @@ def read_dicom(path: Path) -> Image.Image:
 
     try:
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
-            raise NoFilm(
+            raise NoImage(
                 "it is deflated as a whole, and nothing says how far that swells: write it without (dcmconv +te)"
             )
-        return _film(pydicom.dcmread(path))
+        return _image(pydicom.dcmread(path))
     except InvalidDicomError as error:
-        raise UserError(f"film {path} is no DICOM file: the mark DICM is missing at byte 128") from error
-    except NoFilm as error:
-        raise UserError(f"film {path}: {error}") from error
+        raise UserError(f"image {path} is no DICOM file: the mark DICM is missing at byte 128") from error
+    except NoImage as error:
+        raise UserError(f"image {path}: {error}") from error
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever pydicom, or the decoder it chose, meets in the file
         reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"film {path} cannot be decoded ({type(error).__name__}: {reason}): it is broken, or not "
+            f"image {path} cannot be decoded ({type(error).__name__}: {reason}): it is broken, or not "
             "written as its tags say"
         ) from error
 
 
 def require_pydicom(path: Path) -> None:
-    """Raise UserError where the extra is missing, naming a film that needs it."""
+    """Raise UserError where the extra is missing, naming an image that needs it."""
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
-        raise UserError(f"film {path} is DICOM, which needs pydicom: {INSTALL}") from error
+        raise UserError(f"image {path} is DICOM, which needs pydicom: {INSTALL}") from error
 
 
-def _film(dataset: "Dataset") -> Image.Image:
-    _refuse_other_than_one_film(dataset)
+def _image(dataset: "Dataset") -> Image.Image:
+    _refuse_other_than_one_image(dataset)
     kind = str(dataset.PhotometricInterpretation)
     pixels = _pixels(dataset)
     if pixels.shape[:2] != (dataset.Rows, dataset.Columns):  # pydicom takes an excess for more frames
-        raise NoFilm("it holds more pixels than its Rows and Columns say: correct the tags")
+        raise NoImage("it holds more pixels than its Rows and Columns say: correct the tags")
     if (pixels == pixels[0, 0]).all():
-        raise NoFilm(f"every pixel is {pixels[0, 0]}: it shows nothing; leave it out")
+        raise NoImage(f"every pixel is {pixels[0, 0]}: it shows nothing; leave it out")
     if kind in _COLOURS:
         return Image.fromarray(pixels).convert("L")
     stored = pixels.astype(np.float64)
     shown, low, high = _modality(stored, dataset)
     gray = _as_shown(shown, dataset, low=low, high=high)
     if gray.min() == gray.max():
-        raise NoFilm("its window or lookup table shows every pixel alike: correct or remove the tags")
+        raise NoImage("its window or lookup table shows every pixel alike: correct or remove the tags")
     if kind == "MONOCHROME1":  # the smallest value is white
         gray = 1 - gray
     return Image.fromarray(np.floor(gray * 255 + 0.5).astype(np.uint8))
 
 
-def _refuse_other_than_one_film(dataset: "Dataset") -> None:
+def _refuse_other_than_one_image(dataset: "Dataset") -> None:
     from pydicom.uid import AllTransferSyntaxes, UID_dictionary
 
     if dataset.file_meta.get("TransferSyntaxUID") not in AllTransferSyntaxes:
-        raise NoFilm("its TransferSyntaxUID is missing or none of the standard's: it is broken")
+        raise NoImage("its TransferSyntaxUID is missing or none of the standard's: it is broken")
     if not any(dataset.get(name) for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         # A damaged length makes a value run on into the patient's name, so only a name the standard lists is shown.
         what = UID_dictionary.get(str(dataset.get("SOPClassUID")), ("or it is cut short",))[0]
-        raise NoFilm(f"it holds no pixels ({what}): leave it out")
+        raise NoImage(f"it holds no pixels ({what}): leave it out")
     if not dataset.get("PixelData"):
-        raise NoFilm("it holds floating-point pixels, whose white is unknown: leave it out")
+        raise NoImage("it holds floating-point pixels, whose white is unknown: leave it out")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise NoFilm(f"it holds {frames} frames, a film is one: write each to a file of its own")
+        raise NoImage(f"it holds {frames} frames, an image is one: write each to a file of its own")
     kind = str(dataset.PhotometricInterpretation)
     if kind not in ("MONOCHROME1", "MONOCHROME2", *_COLOURS):
-        raise NoFilm(f"its pixels are {kind}: convert it to MONOCHROME2 or RGB first")
+        raise NoImage(f"its pixels are {kind}: convert it to MONOCHROME2 or RGB first")
     if kind in _COLOURS and int(dataset.BitsAllocated) != 8:
-        raise NoFilm(f"its colours have {dataset.BitsAllocated} bits: convert it to 8-bit RGB first")
+        raise NoImage(f"its colours have {dataset.BitsAllocated} bits: convert it to 8-bit RGB first")
     if int(dataset.get("HighBit", dataset.BitsStored - 1)) != dataset.BitsStored - 1:
-        raise NoFilm(f"HighBit={dataset.HighBit} does not suit BitsStored={dataset.BitsStored}: correct the tags")
+        raise NoImage(f"HighBit={dataset.HighBit} does not suit BitsStored={dataset.BitsStored}: correct the tags")
     pixels = int(dataset.Rows) * int(dataset.Columns)
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
-        raise NoFilm(f"it is too large: {pixels} pixels, the limit is {Image.MAX_IMAGE_PIXELS}")
+        raise NoImage(f"it is too large: {pixels} pixels, the limit is {Image.MAX_IMAGE_PIXELS}")
 
 
 def _pixels(dataset: "Dataset") -> npt.NDArray[Any]:
@@ -127,12 +127,12 @@ def _pixels(dataset: "Dataset") -> npt.NDArray[Any]:
     said = _JPEG_2000_SIZE.search(dataset.PixelData, 0, 4096) if syntax.is_compressed else None
     right, bottom, left, top = (int.from_bytes(number) for number in said.groups()) if said else (0, 0, 0, 0)
     if said and (right - left, bottom - top) != (dataset.Columns, dataset.Rows):
-        raise NoFilm("its compressed picture is of another size than its Rows and Columns say: it is broken")
+        raise NoImage("its compressed picture is of another size than its Rows and Columns say: it is broken")
     try:
         return pixel_array(dataset)
     except (RuntimeError, NotImplementedError) as error:
         if syntax.is_compressed and "missing dependencies" in str(error):
-            raise NoFilm(
+            raise NoImage(
                 f"its pixels are compressed as {syntax.name}, which needs a decoder: {INSTALL} brings JPEG "
                 "2000; for others install python-gdcm, or decompress the file (dcmdjpeg, gdcmconv --raw)"
             ) from error
@@ -148,7 +148,7 @@ def _modality(stored: Floats, dataset: "Dataset") -> tuple[Floats, float, float]
         return _looked_up(stored, table, first), 0.0, top
     slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
     if slope == 0:
-        raise NoFilm("its RescaleSlope is 0, which leaves nothing to see")
+        raise NoImage("its RescaleSlope is 0, which leaves nothing to see")
     low, high = sorted((low * slope + intercept, high * slope + intercept))
     return stored * slope + intercept, low, high
 
@@ -162,7 +162,7 @@ def _as_shown(values: Floats, dataset: "Dataset", *, low: float, high: float) ->
     if center is not None and width is not None:
         return _windowed(values, center=center, width=width, function=str(dataset.get("VOILUTFunction") or "LINEAR"))
     if values.min() < low or values.max() > high:
-        raise NoFilm(
+        raise NoImage(
             f"its values run from {values.min():.0f} to {values.max():.0f}, BitsStored={dataset.BitsStored} "
             f"allows {low:.0f} to {high:.0f}, and there is no window: correct the tag"
         )
@@ -172,13 +172,13 @@ def _as_shown(values: Floats, dataset: "Dataset", *, low: float, high: float) ->
 def _windowed(values: Floats, *, center: float, width: float, function: str) -> Floats:
     """PS3.3 C.11.2.1.2 and C.11.2.1.3: the linear functions clip, the sigmoid has no edge."""
     if not (math.isfinite(center) and math.isfinite(width)) or width <= 0 or (function == "LINEAR" and width < 1):
-        raise NoFilm(f"its window (center {center:g}, width {width:g}) is none: correct or remove the tags")
+        raise NoImage(f"its window (center {center:g}, width {width:g}) is none: correct or remove the tags")
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
     if function == "LINEAR_EXACT":
         return np.clip((values - center) / width + 0.5, 0, 1)
     if function != "LINEAR":
-        raise NoFilm(f"its VOILUTFunction {function} is none of LINEAR, LINEAR_EXACT, SIGMOID: correct the tag")
+        raise NoImage(f"its VOILUTFunction {function} is none of LINEAR, LINEAR_EXACT, SIGMOID: correct the tag")
     if width == 1:  # a threshold
         return (values > center - 0.5).astype(np.float64)
     return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
@@ -197,7 +197,7 @@ def _table(item: "Dataset", *, signed: bool) -> tuple[Floats, int, float]:
         else np.atleast_1d(np.asarray(data))
     )
     if not 8 <= bits <= 16 or len(table) < entries:
-        raise NoFilm(f"its lookup table has {len(table)} entries of {bits} bits, its descriptor says {entries}")
+        raise NoImage(f"its lookup table has {len(table)} entries of {bits} bits, its descriptor says {entries}")
     return table[:entries].astype(np.float64), first, 2.0**bits - 1
 
 
@@ -207,7 +207,7 @@ def _looked_up(values: Floats, table: Floats, first: int) -> Floats:
 
 
 def _first(dataset: "Dataset", name: str) -> float | None:
-    """The first of a tag's numbers (films may offer several windows); None where the tag is missing or empty."""
+    """The first of a tag's numbers (images may offer several windows); None where the tag is missing or empty."""
     value = dataset.get(name)
     if value is None or value == "" or (not isinstance(value, str | int | float) and not _has_items(value)):
         return None

@@ -1,4 +1,4 @@
-"""A film from its file: whatever the PNG, JPEG, TIFF or DICOM holds becomes 8-bit gray. Imports no torch."""
+"""An image from its file: whatever the PNG, JPEG, TIFF or DICOM holds becomes 8-bit gray. Imports no torch."""
 
 import struct
 import warnings
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from r2gen.data.dicom import is_dicom, read_dicom
 from r2gen.errors import UserError
 
-# What Pillow may open: the formats films come in. Others (EPS, say) start programs or readers no film needs.
+# What Pillow may open: the formats images come in. Others (EPS, say) start programs or readers no image needs.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 # What Pillow raises on bad bytes.
 BROKEN = (
@@ -32,8 +32,8 @@ _DRAFT_MARGIN = 2  # a JPEG is decoded at no less than twice the size wanted, so
 _TWELVE_BIT_WHITE = 4095
 
 
-def read_film(path: Path, *, at_least_px: int | None = None, gray_bits: int | None = None) -> Image.Image:
-    """The film as a viewer shows it, 8-bit gray (mode L), at its own size in pixels.
+def read_image(path: Path, *, at_least_px: int | None = None, gray_bits: int | None = None) -> Image.Image:
+    """The image as a viewer shows it, 8-bit gray (mode L), at its own size in pixels.
 
     at_least_px: the side of the square it will be resized to. A JPEG far larger is decoded at a half, a quarter or an
     eighth of its size (Pillow's draft mode), never below twice at_least_px. gray_bits: how many bits of a 16-bit file
@@ -41,11 +41,11 @@ def read_film(path: Path, *, at_least_px: int | None = None, gray_bits: int | No
     """
     with warnings.catch_warnings():  # of metadata, which do the pixels no harm; what does harm is raised
         warnings.simplefilter("ignore")
-        return decode_film(path, at_least_px=at_least_px, gray_bits=gray_bits)
+        return decode_image(path, at_least_px=at_least_px, gray_bits=gray_bits)
 
 
-def decode_film(path: Path, *, at_least_px: int | None, gray_bits: int | None) -> Image.Image:
-    """read_film for threads: warnings are the caller's to silence, since Python does that for a whole process."""
+def decode_image(path: Path, *, at_least_px: int | None, gray_bits: int | None) -> Image.Image:
+    """read_image for threads: warnings are the caller's to silence, since Python does that for a whole process."""
     try:
         if is_dicom(path):
             return read_dicom(path)
@@ -56,10 +56,10 @@ def decode_film(path: Path, *, at_least_px: int | None, gray_bits: int | None) -
             image.load()
             return to_gray(upright(image), gray_bits=significant_bits(path) or gray_bits)
     except FileNotFoundError as error:
-        raise UserError(f"film {path} does not exist") from error
+        raise UserError(f"image {path} does not exist") from error
     except BROKEN as error:
         raise UserError(
-            f"film {path} cannot be read ({_said(error)}): it is broken, or no PNG, JPEG, TIFF or DICOM"
+            f"image {path} cannot be read ({_said(error)}): it is broken, or no PNG, JPEG, TIFF or DICOM"
         ) from error
 
 
@@ -73,10 +73,10 @@ def open_image(file: IO[bytes]) -> Image.Image:
 
 
 def one_picture(image: Image.Image) -> None:
-    """Raise ValueError where a file holds several: nobody said which of them is the film."""
+    """Raise ValueError where a file holds several: nobody said which of them is the image."""
     pictures = getattr(image, "n_frames", 1)
     if pictures > 1 and image.format != "MPO":  # of a camera's MPO the first is the picture, the others its previews
-        raise ValueError(f"it holds {pictures} pictures, a film is one: write each to a file of its own")
+        raise ValueError(f"it holds {pictures} pictures, an image is one: write each to a file of its own")
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -85,11 +85,11 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def to_gray(image: Image.Image, *, gray_bits: int | None = None) -> Image.Image:
-    """An image of any mode as read_film gives it. Raises ValueError where its white is unknown.
+    """An image of any mode as read_image gives it. Raises ValueError where its white is unknown.
 
     The white of 16-bit gray is the largest number of `gray_bits` bits. Without them it is 65535, or 4095 where every
-    pixel fits 12 bits (a film that uses a sixteenth of its range would be all but black). It is never the film's own
-    brightest pixel. Transparent pixels are black, as a film's border is.
+    pixel fits 12 bits (an image that uses a sixteenth of its range would be all but black). It is never the image's own
+    brightest pixel. Transparent pixels are black, as an image's border is.
     """
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _gray_from_16_bit(image.convert("I"), gray_bits)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from r2gen.data.annotation_file import refuse
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
-from r2gen.data.mimic_tables import Film, films_of
+from r2gen.data.mimic_tables import MimicImage, images_of
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
 from r2gen.runs.files import write_whole
@@ -26,7 +26,7 @@ VIEWS = {
     "lateral": frozenset({"LATERAL", "LL"}),
     "frontal+lateral": frozenset({"AP", "PA", "LATERAL", "LL"}),
 }
-_ORDER = {"PA": 0, "AP": 1, "LATERAL": 2, "LL": 2}  # of the films of a study; other views after them
+_ORDER = {"PA": 0, "AP": 1, "LATERAL": 2, "LL": 2}  # of the listed of a study; other views after them
 KEPT = ("indication", "history", "comparison", "technique", "examination")
 
 
@@ -64,7 +64,7 @@ def prepare(
     """Write `annotation`, and beside it <name>.provenance.json; gives the table of counts to print.
 
     The annotation depends on the data and the policy alone; date and code revision stand in the other file. Raises
-    UserError on tables that cannot be read, on reports or films that are missing (unless policy.partial), and where
+    UserError on tables that cannot be read, on reports or listed that are missing (unless policy.partial), and where
     the annotation is there already (unless fresh).
     """
     provenance = annotation.with_name(f"{annotation.stem}.provenance.json")
@@ -72,8 +72,8 @@ def prepare(
         raise UserError(f"{annotation} is there already: fresh=true replaces it, data.annotation=FILE writes another")
     if not annotation.parent.is_dir():
         raise UserError(f"{annotation.parent} does not exist: make it, or set data.annotation to another file")
-    films, tables = films_of(root)
-    prepared = studies_of(films, folder=root / images, reports=reports, policy=policy)
+    listed, tables = images_of(root)
+    prepared = studies_of(listed, folder=root / images, reports=reports, policy=policy)
     if not any(prepared.splits.values()):
         raise UserError(f"{root}: no study is left\n{described(prepared.counts)}")
     text = json.dumps(prepared.splits, ensure_ascii=False, indent=0) + "\n"
@@ -101,26 +101,26 @@ def prepare(
     return f"{described(prepared.counts)}\n{annotation} (policy, sources and counts in {provenance.name})"
 
 
-def studies_of(films: Mapping[str, list[Film]], *, folder: Path, reports: Path, policy: Policy) -> Prepared:
-    """The entries of every study (study id to its films) that the policy keeps, in the order of the split table."""
+def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports: Path, policy: Policy) -> Prepared:
+    """The entries of every study (study id to its listed) that the policy keeps, in the order of the split table."""
     splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     dropped, kept_views, read, missing = Counter[str](), Counter[str](), Counter[str](), list[str]()
     digest, kept = hashlib.sha256(), 0
-    for study, all_films in tqdm(films.items(), desc="studies", unit="study", disable=None, leave=False, delay=1):
-        first = all_films[0]
+    for study, all_images in tqdm(listed.items(), desc="studies", unit="study", disable=None, leave=False, delay=1):
+        first = all_images[0]
         read[first.split] += 1
-        chosen = [film for film in all_films if policy.views == "all" or film.view in VIEWS[policy.views]]
+        chosen = [image for image in all_images if policy.views == "all" or image.view in VIEWS[policy.views]]
         if not chosen:
-            dropped[f"no {policy.views} film"] += 1
+            dropped[f"no {policy.views} image"] += 1
             continue
-        there = [(film, path) for film in chosen if (path := _film_path(folder, film)) is not None]
+        there = [(image, path) for image in chosen if (path := _image_path(folder, image)) is not None]
         raw = _report(reports / first.report)
         if raw is None or len(there) < len(chosen):
             gone = [first.report] if raw is None else []
-            gone += [film.path for film in chosen if not any(film is one for one, _ in there)]
+            gone += [image.path for image in chosen if not any(image is one for one, _ in there)]
             missing += gone
             if raw is None or not there:
-                dropped["report or films not on disk"] += 1
+                dropped["report or images not on disk"] += 1
                 continue
         digest.update(f"{first.report}\0{raw}\0".encode())
         parts = sections(raw)
@@ -130,7 +130,7 @@ def studies_of(films: Mapping[str, list[Film]], *, folder: Path, reports: Path, 
             continue
         there.sort(key=lambda pair: (_ORDER.get(pair[0].view, 3), pair[0].dicom_id))
         kept += 1
-        kept_views.update(film.view or "(none)" for film, _ in there)
+        kept_views.update(image.view or "(none)" for image, _ in there)
         splits[first.split] += _entries(study, there, parts=parts, report=report, policy=policy)
     if not policy.partial:
         refuse(
@@ -173,29 +173,29 @@ def choose(parts: Mapping[str, str], policy: Policy) -> tuple[str | None, str]:
 
 
 def _entries(
-    study: str, films: list[tuple[Film, str]], *, parts: Mapping[str, str], report: str, policy: Policy
+    study: str, listed: list[tuple[MimicImage, str]], *, parts: Mapping[str, str], report: str, policy: Policy
 ) -> Iterator[dict[str, Any]]:
-    """One entry a study; or one a film, with its dicom_id as id, as in R2Gen's annotation."""
-    first = films[0][0]
+    """One entry a study; or one an image, with its dicom_id as id, as in R2Gen's annotation."""
+    first = listed[0][0]
     context = parts.get("indication") or parts.get("history")
     common = {"study_id": int(study), "subject_id": int(first.subject_id), "report": report, "split": first.split}
     common |= {"context": context} if context else {}
     common |= {name: parts[name] for name in KEPT if name in parts}
     if policy.entries == "film":
-        for film, path in films:
-            yield {"id": film.dicom_id, **common, "image_path": [path], "views": [film.view]}
+        for image, path in listed:
+            yield {"id": image.dicom_id, **common, "image_path": [path], "views": [image.view]}
     else:
         yield {
             "id": f"s{study}",
             **common,
-            "image_path": [path for _, path in films],
-            "views": [film.view for film, _ in films],
+            "image_path": [path for _, path in listed],
+            "views": [image.view for image, _ in listed],
         }
 
 
-def _film_path(folder: Path, film: Film) -> str | None:
-    """Where the film lies below the image folder, as .jpg (MIMIC-CXR-JPG) or .dcm (MIMIC-CXR)."""
-    return next((film.path + end for end in (".jpg", ".dcm") if (folder / (film.path + end)).is_file()), None)
+def _image_path(folder: Path, image: MimicImage) -> str | None:
+    """Where the image lies below the image folder, as .jpg (MIMIC-CXR-JPG) or .dcm (MIMIC-CXR)."""
+    return next((image.path + end for end in (".jpg", ".dcm") if (folder / (image.path + end)).is_file()), None)
 
 
 def _report(file: Path) -> str | None:
@@ -220,6 +220,6 @@ def described(counts: Mapping[str, Any]) -> str:
             line("studies read", counts["studies_read"]),
             line("dropped", counts["dropped"]),
             line("entries", counts["entries"]),
-            line("films by view", counts["films_by_view"]),
+            line("images by view", counts["films_by_view"]),
         )
     )

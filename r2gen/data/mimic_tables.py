@@ -1,4 +1,4 @@
-"""MIMIC-CXR's tables: which films a study has, their views, and its official split. Imports no torch."""
+"""MIMIC-CXR's tables: which images a study has, their views, and its official split. Imports no torch."""
 
 import csv
 import gzip
@@ -17,7 +17,7 @@ _ID = re.compile(r"[A-Za-z0-9-]+")  # what may become a file name
 
 
 @dataclass(frozen=True)
-class Film:
+class MimicImage:
     """One row of the tables."""
 
     dicom_id: str
@@ -37,8 +37,8 @@ class Film:
         return f"p{self.subject_id[:2]}/p{self.subject_id}/s{self.study_id}.txt"
 
 
-def films_of(root: Path) -> tuple[dict[str, list[Film]], dict[str, str]]:
-    """Study id to its films in the split table's order, and the SHA-256 of each table by its name.
+def images_of(root: Path) -> tuple[dict[str, list[MimicImage]], dict[str, str]]:
+    """Study id to its images in the split table's order, and the SHA-256 of each table by its name.
 
     Raises UserError where a table is missing or broken, where the tables do not agree, or where a study or a patient
     stands in two splits.
@@ -46,7 +46,7 @@ def films_of(root: Path) -> tuple[dict[str, list[Film]], dict[str, str]]:
     splits, split_file, split_hash = _table(root, "split", ("dicom_id", "study_id", "subject_id", "split"))
     views, view_file, view_hash = _table(root, "metadata", ("dicom_id", "ViewPosition"))
     view_of = {row[0]: row[1].strip().upper() for _, row in views}
-    films: dict[str, list[Film]] = {}
+    images: dict[str, list[MimicImage]] = {}
     home: dict[tuple[str, str], str] = {}
     seen, faults = set[str](), list[str]()
     for number, (dicom_id, study_id, subject_id, split) in splits:
@@ -62,19 +62,19 @@ def films_of(root: Path) -> tuple[dict[str, list[Film]], dict[str, str]]:
         elif split not in _OUR_SPLIT:
             faults.append(f"{where}: split {split!r:.20} is none of {', '.join(_OUR_SPLIT)}")
         elif dicom_id in seen:
-            faults.append(f"{where}: film {dicom_id} stands twice")
+            faults.append(f"{where}: image {dicom_id} stands twice")
         elif dicom_id not in view_of:
-            faults.append(f"{where}: film {dicom_id} is not in {view_file.name}")
+            faults.append(f"{where}: image {dicom_id} is not in {view_file.name}")
         elif home.setdefault(("study", study_id), f"{subject_id} {split}") != f"{subject_id} {split}":
             faults.append(f"{where}: study {study_id} is in two splits, or of two patients")
         elif home.setdefault(("patient", subject_id), split) != split:
             faults.append(f"{where}: patient {subject_id} is in two splits")
         else:
             seen.add(dicom_id)
-            film = Film(dicom_id, study_id, subject_id, _OUR_SPLIT[split], view_of[dicom_id])
-            films.setdefault(study_id, []).append(film)
+            image = MimicImage(dicom_id, study_id, subject_id, _OUR_SPLIT[split], view_of[dicom_id])
+            images.setdefault(study_id, []).append(image)
     refuse(str(split_file), faults)
-    return films, {split_file.name: split_hash, view_file.name: view_hash}
+    return images, {split_file.name: split_hash, view_file.name: view_hash}
 
 
 def _table(root: Path, kind: str, columns: tuple[str, ...]) -> tuple[list[tuple[int, list[str]]], Path, str]:

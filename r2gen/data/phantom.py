@@ -1,26 +1,26 @@
-"""Chest phantoms: studies of a frontal and a lateral film drawn at run time, whose findings are known exactly."""
+"""Chest phantoms: studies of a frontal and a lateral image drawn at run time, whose findings are known exactly."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from r2gen.data.phantom_films import DRAW
+from r2gen.data.phantom_images import DRAW
 from r2gen.data.phantom_reports import FINDINGS, write_report
 from r2gen.data.reports import SPLITS, Study
 from r2gen.errors import UserError
 
-VERSION = 1  # raise when a film or a report of the same seed changes; conf/data/phantom.yaml names it too
+VERSION = 1  # raise when an image or a report of the same seed changes; conf/data/phantom.yaml names it too
 PREVALENCE = 0.18  # of each finding on each side, drawn independently; a report naming all of them scores F1 .31
 
 MOST_STUDIES, LARGEST_PX = 1_000_000, 4096
-_FINDINGS, _REPORT, _FILMS = range(3)  # independent random streams of one study
+_FINDINGS, _REPORT, _IMAGES = range(3)  # independent random streams of one study
 
 
 class Phantom:
     """Studies that depend on (seed, split, number) only: more studies leave the earlier ones as they were.
 
-    Each film is drawn anew at every call (about a millisecond), size_px pixels square.
+    Each image is drawn anew at every call (about a millisecond), size_px pixels square.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Phantom:
         if version != VERSION:
             raise UserError(f"data.version={version}: this code draws version {VERSION}; set data.version={VERSION}")
         if size_px > LARGEST_PX:
-            raise UserError(f"data.size_px={size_px}: a phantom film has at most {LARGEST_PX:,} pixels")
+            raise UserError(f"data.size_px={size_px}: a phantom image has at most {LARGEST_PX:,} pixels")
         if size_px < 32:
-            raise UserError(f"data.size_px={size_px}: a phantom film needs at least 32 pixels")
+            raise UserError(f"data.size_px={size_px}: a phantom image needs at least 32 pixels")
         if train_studies == 0:
             raise UserError("data.train_studies=0: there is nothing to learn from; give at least 1")
         for name, number in (
@@ -52,11 +52,11 @@ class Phantom:
         """The studies of one split, numbered from 0, with ids like "train-00017"."""
         return [self._study(split, number) for number in range(self._counts[split])]
 
-    def film(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
-        """The film of a view name like "train-00017-frontal", whatever size is wanted."""
+    def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+        """The image of a view name like "train-00017-frontal", whatever size is wanted."""
         split, number, kind = view.split("-")
         findings = self._findings(split, int(number))
-        pixels = DRAW[kind](findings, self._random(split, int(number), _FILMS), self.size_px)
+        pixels = DRAW[kind](findings, self._random(split, int(number), _IMAGES), self.size_px)
         return Image.fromarray(pixels)
 
     def _study(self, split: str, number: int) -> Study:

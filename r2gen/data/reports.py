@@ -1,4 +1,4 @@
-"""What a data set gives: studies with their full reference reports, and the films they name. Imports no torch."""
+"""What a data set gives: studies with their full reference reports, and the images they name. Imports no torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ ANNOTATED = "r2gen.data.annotation.AnnotatedReports"  # whose check launch.py ma
 
 @dataclass(frozen=True)
 class Study:
-    """One examination: the films taken, and the report written about them."""
+    """One examination: the images taken, and the report written about them."""
 
     id: str
-    views: tuple[str, ...]  # names that ReportData.film understands; order is the data set's own
+    views: tuple[str, ...]  # names that ReportData.image understands; order is the data set's own
     report: str  # the full cleaned reference; nothing in R2Gen ever cuts it
     context: str | None = None  # indication or prior report, where the data set has one
     findings: frozenset[str] | None = None  # what was drawn ("effusion:left"); None where nobody knows
 
 
 class ReportData(Protocol):
-    """A data set of chest films with reports. `conf/data/*.yaml` names a class that does this."""
+    """A data set of chest images with reports. `conf/data/*.yaml` names a class that does this."""
 
     def studies(self, split: str) -> Sequence[Study]:
         """The studies of train, val or test, always in the same order; empty where the split is."""
 
-    def film(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
-        """The film named in Study.views, 8-bit gray (mode L), at its own size in pixels.
+    def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+        """The image named in Study.views, 8-bit gray (mode L), at its own size in pixels.
 
-        With at_least_px, the side of the square it will be resized to, a film far larger may come out smaller.
+        With at_least_px, the side of the square it will be resized to, an image far larger may come out smaller.
         """
 
 
 def unchecked(data: dict[str, Any]) -> dict[str, Any]:
-    """The node of a data set without its check of the films, which launch.py has made once for all ranks."""
+    """The node of a data set without its check of the images, which launch.py has made once for all ranks."""
     return {**data, "check": "none"} if data["_target_"] == ANNOTATED else data

@@ -25,5 +25,5 @@ class TrainShare:
         kept = {study.id for study in drawn[: max(1, round(self.share * len(studies)))]}
         return [study for study in studies if study.id in kept]
 
-    def film(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
-        return self.data.film(view, at_least_px=at_least_px)
+    def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+        return self.data.image(view, at_least_px=at_least_px)

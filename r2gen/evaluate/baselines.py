@@ -53,7 +53,7 @@ def random_reports(ids: Iterable[str], train: Sequence[str], seed: int) -> dict[
 def shuffled_reports(reports: Mapping[str, str], seed: int) -> dict[str, str]:
     """Every study with the report of another one; a single study keeps its own.
 
-    What a model still scores here it owes to writing like a radiologist, not to the films.
+    What a model still scores here it owes to writing like a radiologist, not to the images.
     """
     ids = sorted(reports)
     random.Random(seed).shuffle(ids)

@@ -24,7 +24,7 @@ from r2gen.evaluate.scoring import score_reports
 from r2gen.evaluate.statistics import bootstrap_each, compare
 from r2gen.evaluate.study_sums import sums_of_scores
 from r2gen.evaluate.wording import wording_entry
-from r2gen.pages.films import FILM_SIZES_PX
+from r2gen.pages.images import IMAGE_SIZES_PX
 from r2gen.pages.run import shown_studies, write_page
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
@@ -46,7 +46,7 @@ class Scored(Generator, Teacher, Protocol):
 class Evaluation:
     """Scores splits of one data set with one decoding profile, and keeps metrics.json and report.html up to date.
 
-    `nearest_most` is how many training studies are looked through for the nearest films, 0 for no such row.
+    `nearest_most` is how many training studies are looked through for the nearest images, 0 for no such row.
     `profile` is the decoding's name, in file names and headers; `recipe` says which texts are scored; `data_hash`,
     `code` and `quant` say, with the checkpoint and the decoding, what made a prediction; `best` has the weights of the
     scores that pick the best checkpoint; `cut` adds scores against cut references, which then pick it; `original` says
@@ -150,12 +150,14 @@ class Evaluation:
     def refresh_page(self) -> None:
         if dist.is_first():
             shown = shown_studies(self.run_dir, count=self.page_studies)
-            films = {}
+            images = {}
             if shown is not None:
                 split, ids = shown
                 views = {study.id: study.views for study in self.datasets[split].studies}
-                films = {id: [self.data.film(view, at_least_px=FILM_SIZES_PX[0]) for view in views[id]] for id in ids}
-            write_page(self.run_dir, films=films)
+                images = {
+                    id: [self.data.image(view, at_least_px=IMAGE_SIZES_PX[0]) for view in views[id]] for id in ids
+                }
+            write_page(self.run_dir, images=images)
 
     def _predictions(self, model: Generator, split: str, *, checkpoint: str) -> list[Prediction]:
         dataset, header = self.datasets[split], self._header(checkpoint)
@@ -230,7 +232,7 @@ class Evaluation:
         return [study.report for study in self.datasets["train"].studies]
 
     def _nearest(self, splits: Sequence[str]) -> dict[str, str]:
-        """Study id to the training study of the nearest films, kept in nearest.json; empty where the row is left out.
+        """Study id to the training study of the nearest images, kept in nearest.json; empty where the row is left out.
 
         Every rank looks through its share of the training studies.
         """
@@ -248,7 +250,7 @@ class Evaluation:
             found = nearest_studies(self.data, own, new, each=self.stop.leave_if_asked)
         except UserError as error:
             raise UserError(
-                f'{error} (the row "nearest" reads training films; evaluate.nearest_studies=0 leaves it out)'
+                f'{error} (the row "nearest" reads training images; evaluate.nearest_studies=0 leaves it out)'
             ) from error
         known |= joined(dist.gather(found))
         if dist.is_first():

@@ -1,4 +1,4 @@
-"""The nearest film: for each study the training study whose films look most alike, pixel by pixel, without any model.
+"""The nearest image: for each study the training study whose images look most alike, pixel by pixel, without any model.
 
 Imports no torch.
 """
@@ -24,7 +24,7 @@ _DECIMALS = 5  # of a likeness: what a product rounds to differently in another 
 
 Item = TypeVar("Item")
 
-# Q studies asked for, T training studies, F films, P pixels
+# Q studies asked for, T training studies, F images, P pixels
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def nearest_studies(
 ) -> dict[str, Match]:
     """The most alike of `train` (numbered, so that parts of the row can be joined) for each of `studies`.
 
-    A film is 32 x 32 gray pixels less their mean, of length 1, so that neither brightness nor contrast counts. The
-    likeness of two studies: each film asked for takes the most alike of the other study's films (their product is the
-    correlation), and the films' values are averaged; so the order and the number of views do not matter. Of equal ones
+    An image is 32 x 32 gray pixels less their mean, of length 1, so that neither brightness nor contrast counts. The
+    likeness of two studies: each image asked for takes the most alike of the other study's images (their product is the
+    correlation), and the images' values are averaged; so the order and the number of views do not matter. Of equal ones
     the first counts. A study is never its own match. `train` is read once, in blocks: 256 studies are in memory.
-    `each` is called after every block. Raises UserError where a film cannot be read.
+    `each` is called after every block. Raises UserError where an image cannot be read.
     """
     found: dict[str, Match] = {}
     chunks = [(chunk, *_pixels(data, chunk)) for chunk in _blocks(studies, _QUERIES)]
@@ -54,9 +54,9 @@ def nearest_studies(
         own_FP, own_starts = _pixels(data, [study for _, study in block])
         place_of = {study.id: index for index, (_, study) in enumerate(block)}
         for chunk, asked_FP, starts in chunks:
-            films = np.maximum.reduceat(own_FP @ asked_FP.T, own_starts, axis=0)  # T, films asked for
+            images = np.maximum.reduceat(own_FP @ asked_FP.T, own_starts, axis=0)  # T, images asked for
             views = np.diff([*starts, len(asked_FP)])
-            likeness_TQ = np.round(np.add.reduceat(films, starts, axis=1) / views, _DECIMALS)
+            likeness_TQ = np.round(np.add.reduceat(images, starts, axis=1) / views, _DECIMALS)
             for column, study in enumerate(chunk):
                 if study.id in place_of:
                     likeness_TQ[place_of[study.id], column] = -np.inf
@@ -91,16 +91,16 @@ def _blocks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _pixels(data: ReportData, studies: Sequence[Study]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """All films of the studies one after the other, [F, P], and the place of each study's first."""
+    """All images of the studies one after the other, [F, P], and the place of each study's first."""
     views = [len(study.views) for study in studies]
-    pixels_FP = np.stack([_film(data, view) for study in studies for view in study.views])
+    pixels_FP = np.stack([_image(data, view) for study in studies for view in study.views])
     return pixels_FP, np.cumsum([0, *views[:-1]])
 
 
-def _film(data: ReportData, view: str) -> NDArray[np.float32]:
-    film = data.film(view, at_least_px=SIDE_PX).convert("L")
-    # reducing_gap: a large film is first made smaller by whole pixels, several times faster and all but the same.
-    small = film.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
+def _image(data: ReportData, view: str) -> NDArray[np.float32]:
+    image = data.image(view, at_least_px=SIDE_PX).convert("L")
+    # reducing_gap: a large image is first made smaller by whole pixels, several times faster and all but the same.
+    small = image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
     pixels_P = np.asarray(small, dtype=np.float32).ravel()
     pixels_P = pixels_P - pixels_P.mean()
     length = float(np.linalg.norm(pixels_P))

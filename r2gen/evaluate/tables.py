@@ -143,7 +143,7 @@ def table_of(file: Path) -> str:
 
 
 def nearest_line(found: Mapping[str, int] | None) -> str:
-    """How much of training the nearest films were looked for in, as a line below the table, where it was not all."""
+    """How much of training the nearest images were looked for in, as a line below the table, where it was not all."""
     if found is None or found["compared"] == found["train"]:
         return ""
     return f"\nnearest: among {found['compared']:,} of {found['train']:,} training studies (evaluate.nearest_studies)"

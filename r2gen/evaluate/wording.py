@@ -1,4 +1,4 @@
-"""How reports are worded, whatever they say: a model that ignores the films is seen here first. Imports no torch."""
+"""How reports are worded, whatever they say: a model that ignores the images is seen here first. Imports no torch."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass

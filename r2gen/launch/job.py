@@ -210,7 +210,7 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
 
 
 def check_data(data: dict[str, Any]) -> None:
-    """Refuse an annotation or films that cannot be used: once, before a folder is made or a rank starts."""
+    """Refuse an annotation or images that cannot be used: once, before a folder is made or a rank starts."""
     if data["_target_"] == "r2gen.data.annotation.AnnotatedReports":  # build.unchecked leaves it out in the ranks
         from r2gen.data.annotation import AnnotatedReports  # not at the top: a phantom run waits for no Pillow
 
@@ -281,4 +281,4 @@ def _record_end(folder: RunFolder, status: int, why: str | None) -> None:
     if word != "finished" and not reason:
         reason = "stopped by a signal" if status == STOPPED else f"a rank ended with status {status}"
     folder.record(status=word, reason=reason, finished=provenance.now())
-    write_page(folder.path)  # its badge is the status; the films on it stay
+    write_page(folder.path)  # its badge is the status; the images on it stay

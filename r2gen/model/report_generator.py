@@ -1,4 +1,4 @@
-"""The method: films -> features -> projector -> spliced into the prompt -> language model (R2GenGPT)."""
+"""The method: images -> features -> projector -> spliced into the prompt -> language model (R2GenGPT)."""
 
 from collections.abc import Callable
 
@@ -65,7 +65,7 @@ class ReportGenerator(nn.Module):
 
     def wrap(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The prompt with the image in it, as embeddings [B, T, E], and a mask [B, T] of what is real."""
-        features_BQD, real_BQ = self.vision(batch.films_BVHW, batch.views_BV)
+        features_BQD, real_BQ = self.vision(batch.images_BVHW, batch.views_BV)
         image_BQE = self.projector(features_BQD)
         size = len(batch.ids)
         before_BTE = self.lm.embed(self.before_T.expand(size, -1))

@@ -96,7 +96,7 @@ function showStrata() {
 function showStudies() {
   const host = section("studies"), shown = new Set(names.filter((name) => !nulls.has(name)));
   if (!data.differing.length) { host.append(heading("studies", "Studies"), empty("No study is shown.")); return; }
-  const list = h("div", { class: data.differing.some((row) => row.films.length > 1) ? "pairs-of-films" : null }), count = h("span", { class: "count", role: "status" });
+  const list = h("div", { class: data.differing.some((row) => row.images.length > 1) ? "pairs-of-images" : null }), count = h("span", { class: "count", role: "status" });
   const orders = { spread: ["Largest difference", (one, other) => other.spread - one.spread], id: ["Id", (one, other) => one.id.localeCompare(other.id, "en", { numeric: true })] };
   const state = { order: "spread", wanted: "" };
   const apply = () => {

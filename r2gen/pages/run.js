@@ -59,12 +59,12 @@ function showMasthead() {
 
 // ---------------------------------------------------------------------------------------------------------- scores
 function verdict(systems, margins) {
-  if (!systems.model || !systems.constant) return h("p", { class: "verdict small soft" }, "The rows to compare with (reports that saw no film, or another) come when the run is evaluated.");
+  if (!systems.model || !systems.constant) return h("p", { class: "verdict small soft" }, "The rows to compare with (reports that saw no image, or another) come when the run is evaluated.");
   const keys = Object.keys(systems.model).filter((key) => inTable(key) && margin(systems, key) !== null);
   const ahead = keys.filter((key) => margin(systems, key) > 0), tested = ahead.filter((key) => margins && margins[key]);
   const sure = tested.filter((key) => !margins[key].within_noise).length;
   return h("p", { class: "verdict small" }, h("strong", {}, ahead.length ? `The model is above the constant report on ${ahead.length} of ${plural(keys.length, "score", "scores")}${tested.length ? `, beyond noise on ${sure}` : ""}.` :
-    "The model is not above the constant report on any score."), " A margin near zero means the films added little. ",
+    "The model is not above the constant report on any score."), " A margin near zero means the images added little. ",
     margins ? "Beyond noise: a paired randomisation test, each score by itself, has p below .05." : "Margins are plain differences, without an interval.");
 }
 function references(found) {
@@ -82,7 +82,7 @@ function worded(found, studies) {
     + `${percent(model.repeated_rate)} of all four words in a row have stood in the same report before (${percent(own.repeated_rate)}).`);
 }
 function lookedThrough(found) {
-  return !found || found.compared === found.train ? "" : h("p", { class: "small soft" }, `The nearest films were looked for among ${grouped(found.compared)} of ${grouped(found.train)} training studies.`);
+  return !found || found.compared === found.train ? "" : h("p", { class: "small soft" }, `The nearest images were looked for among ${grouped(found.compared)} of ${grouped(found.train)} training studies.`);
 }
 function meanRows(labeler, scores) {
   const rates = ["precision", "recall", "f1"];
@@ -159,7 +159,7 @@ function studyCard(entry) {
       entry.differs ? "" : h("span", { class: "badge finished" }, "same words"),
       h("span", { class: "number", title: "Share of words in common order: F of the longest common subsequence" }, h("span", { class: "bar", "aria-hidden": "true" }, filled), `overlap ${overlap.toFixed(2)}`),
       h("span", { class: "number soft" }, [plural(row.tokens, "token", "tokens"), row.finish, isNumber(row.seconds) ? duration(row.seconds) : null].filter(Boolean).join(" · "))),
-    filmStrip(row),
+    imageStrip(row),
     h("div", { class: "texts" },
       h("div", {}, h("h4", {}, `Reference, ${plural(entry.reference.length, "word", "words")}`), marked(row.reference, entry.reference, "del", "not in the generated report")),
       h("div", {}, h("h4", {}, `Generated, ${plural(entry.report.length, "word", "words")}`), marked(row.report, entry.report, "ins", "not in the reference")),
@@ -182,7 +182,7 @@ function showStudies() {
   const differing = h("input", { type: "checkbox" }), cut = h("input", { type: "checkbox" });
   const order = h("select", { "aria-label": "Sort by" }, ...Object.entries(orders).map(([key, [label]]) => h("option", { value: key }, label)));
   const direction = h("button", { type: "button", "aria-label": "Sort direction" }), count = h("span", { class: "count", role: "status" });
-  const list = h("div", { class: entries.some(({ row }) => row.films.length > 1) ? "pairs-of-films" : null }), nothing = h("div", { class: "panel empty", hidden: true }, "No study matches. ", h("button", { type: "button", onclick: () => reset() }, "Show all"));
+  const list = h("div", { class: entries.some(({ row }) => row.images.length > 1) ? "pairs-of-images" : null }), nothing = h("div", { class: "panel empty", hidden: true }, "No study matches. ", h("button", { type: "button", onclick: () => reset() }, "Show all"));
   let falling = false;
   const apply = () => {
     const wanted = search.value.trim().toLowerCase(), value = orders[order.value][1];

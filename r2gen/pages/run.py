@@ -6,6 +6,7 @@ The page holds patient text: it stays in the run folder (mode 0700), loads nothi
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 from r2gen.errors import UserError
 from r2gen.pages.curves import curves_of
 from r2gen.pages.document import Row, content_of, write_document
-from r2gen.pages.films import embedded
+from r2gen.pages.images import embedded
 from r2gen.runs.files import read_jsonl
 from r2gen.runs.provenance import now
 
@@ -23,18 +24,18 @@ SHOWN_SPLITS = ("test", "val")
 CURVE_POINTS = 1600
 
 
-def write_page(run_dir: Path, *, films: Mapping[str, Sequence[Image.Image]] | None = None) -> Path:
+def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | None = None) -> Path:
     """(Re)write run_dir/report.html from the run's own files, atomically (temporary name, then rename).
 
-    `films` maps the ids of `shown_studies` to their films (mode L); as many studies are shown, none where it
-    is empty. None keeps the studies and films of the page that is there (24 studies without films where there is none),
+    `images` maps the ids of `shown_studies` to their images (mode L); as many studies are shown, none where it
+    is empty. None keeps the studies and images of the existing page (24 studies without images where there is none),
     so that a launcher can say how a run ended. Gives the page's path.
     Only run.json and config.yaml must be there. Raises UserError naming a broken file (and line).
     """
     page = run_dir / "report.html"
     run, metrics = _object(run_dir / "run.json"), _optional_object(run_dir / "metrics.json")
     config_text, choices = _config(run_dir / "config.yaml")
-    shown = embedded(films) if films is not None else _embedded_before(page)
+    shown = embedded(images) if images is not None else _embedded_before(page)
     content = {
         "written": now(),
         "folder": run_dir.name,
@@ -43,13 +44,13 @@ def write_page(run_dir: Path, *, films: Mapping[str, Sequence[Image.Image]] | No
         "choices": choices,
         "curves": curves_of(run_dir / "train.jsonl", most=CURVE_POINTS),
         "metrics": {key: value for key, value in metrics.items() if key != "per_report"} or None,
-        "studies": _studies(run_dir / "predictions", metrics=metrics, films=shown),
+        "studies": _studies(run_dir / "predictions", metrics=metrics, images=shown),
     }
     return write_document(page, title=str(run.get("name") or run_dir.name), scripts=SCRIPTS, content=content)
 
 
 def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str]] | None:
-    """The split and the ids that the page will show, for handing over their films; None before the first prediction."""
+    """The split and the ids that the page will show, for passing their images; None before the first prediction."""
     found = _predictions(run_dir / "predictions", metrics=_optional_object(run_dir / "metrics.json"))
     if found is None:
         return None
@@ -102,8 +103,8 @@ def _config(path: Path) -> tuple[str, Row]:
 # ------------------------------------------------------------------------------------------------------ what is shown
 
 
-def _studies(folder: Path, *, metrics: Row, films: Mapping[str, list[str]] | None) -> Row | None:
-    """As many studies as there are films for, with films and scores; None before the first prediction."""
+def _studies(folder: Path, *, metrics: Row, images: Mapping[str, list[str]] | None) -> Row | None:
+    """As many studies as there are images for, with images and scores; None before the first prediction."""
     found = _predictions(folder, metrics=metrics)
     if found is None:
         return None
@@ -121,10 +122,10 @@ def _studies(folder: Path, *, metrics: Row, films: Mapping[str, list[str]] | Non
         "rows": [
             {
                 **by_id[study],
-                "films": (films or {}).get(study, []),
+                "images": (images or {}).get(study, []),
                 "scores": {score: values[study] for score, values in per_report.items() if study in values},
             }
-            for study in chosen_studies(list(by_id), count=STUDIES if films is None else len(films))
+            for study in chosen_studies(list(by_id), count=STUDIES if images is None else len(images))
         ],
     }
 
@@ -147,9 +148,15 @@ def _predictions(folder: Path, *, metrics: Row) -> tuple[str, Row, list[Row]] | 
     return None
 
 
+def images_of(row: dict[str, Any]) -> list[str]:
+    """The embedded images of a study on a page; pages of earlier versions call them films."""
+    found: list[str] = row["images"] if "images" in row else row.get("films", [])
+    return found
+
+
 def _embedded_before(page: Path) -> dict[str, list[str]] | None:
-    """The films, by study, of the page that is there; None where there is no page, or none with studies."""
+    """The images, by study, of the page that is there; None where there is no page, or none with studies."""
     if not page.exists():
         return None
     studies = content_of(page)["studies"]
-    return {row["id"]: row["films"] for row in studies["rows"]} if studies else None
+    return {row["id"]: images_of(row) for row in studies["rows"]} if studies else None

@@ -14,11 +14,11 @@ function metricName(key) {
 const SPLITS = { val: "Validation", test: "Test", train: "Training" };
 function splitName(key) { return SPLITS[key] || key; }
 const SYSTEMS = {
-  model: ["Model", "reports this run wrote from the films"],
-  constant: ["Constant report", "one constant report, films never seen"],
-  shuffled: ["Shuffled films", "the model's reports on another study's films"],
-  random: ["Random report", "a training report drawn for each study, films never seen"],
-  nearest: ["Nearest film", "the training report of the films that look most alike, found without a model"],
+  model: ["Model", "reports this run wrote from the images"],
+  constant: ["Constant report", "one constant report, images never seen"],
+  shuffled: ["Shuffled images", "the model's reports on another study's images"],
+  random: ["Random report", "a training report drawn for each study, images never seen"],
+  nearest: ["Nearest image", "the training report of the images that look most alike, found without a model"],
 };
 // `systems`: by system and score the value; `intervals` likewise their { low, high }, `margins` those of model - constant.
 function scoreTable(systems, intervals = {}, margins = null, labels = SYSTEMS) {

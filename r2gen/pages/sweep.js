@@ -215,7 +215,7 @@ function showCurves() {
 function showStudies() {
   const host = section("studies"), studies = data.studies;
   if (!studies.length) { host.append(heading("studies", "Studies"), empty("No run has reports to show.")); return; }
-  const place = h("div", { class: studies.some((row) => row.films.length > 1) ? "pairs-of-films" : null });
+  const place = h("div", { class: studies.some((row) => row.images.length > 1) ? "pairs-of-images" : null });
   const choose = h("select", { "aria-label": "Study", onchange: (event) => set("study")(Number(event.target.value)) }, ...studies.map((row, index) => h("option", { value: index }, `${row.id}, ${splitName(row.split).toLowerCase()}`)));
   const step = (by) => () => { set("study")((state.study + by + studies.length) % studies.length); choose.value = state.study; };
   host.append(heading("studies", "The same study, every run"), h("p", { class: "key" }, h("span", {}, h("ins", {}, "marked"), " not in the reference")),

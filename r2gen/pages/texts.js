@@ -1,4 +1,4 @@
-// Two texts with their differing words marked, and the films of a study.
+// Two texts with their differing words marked, and the images of a study.
 // Words are compared without case; punctuation is neither compared nor counted. Chinese characters are words of their own.
 const WORD = /\p{Script=Han}|\d+(?:[.,]\d+)*|(?:(?!\p{Script=Han})[\p{L}\p{M}\p{N}])+(?:['’\-](?:(?!\p{Script=Han})[\p{L}\p{N}])+)*/gu;
 const MOST_CELLS = 6e6; // beyond this the middle of two texts is marked as a whole instead of compared
@@ -62,21 +62,21 @@ function compared(row) {
   const common = report.filter((one) => one.common).length, all = reference.length + report.length;
   return { row, reference, report, overlap: all ? 2 * common / all : 1, differs: common * 2 !== all };
 }
-function filmStrip(row) {
-  if (!row.films.length) return h("div", { class: "films" }, h("p", { class: "nofilm" }, "No film was handed to this page."));
-  return h("div", { class: "films" }, ...row.films.map((source, index) => h("button", { type: "button", title: "Enlarge", onclick: () => view(row, index) },
-    h("img", { src: source, alt: `Film ${index + 1} of ${row.films.length}, study ${row.id}. Enlarge.` }))));
+function imageStrip(row) {
+  if (!row.images.length) return h("div", { class: "images" }, h("p", { class: "noimage" }, "No image was handed to this page."));
+  return h("div", { class: "images" }, ...row.images.map((source, index) => h("button", { type: "button", title: "Enlarge", onclick: () => view(row, index) },
+    h("img", { src: source, alt: `Image ${index + 1} of ${row.images.length}, study ${row.id}. Enlarge.` }))));
 }
 function view(row, start) {
   const dialog = byId("viewer"), image = h("img", {}), label = h("span", {});
   let at = start;
   const show = (index) => {
-    at = (index + row.films.length) % row.films.length;
-    image.src = row.films[at];
-    image.alt = `Film ${at + 1} of ${row.films.length}, study ${row.id}`;
-    label.textContent = `${row.id} · film ${at + 1} of ${row.films.length} · reduced for this page, not for reading`;
+    at = (index + row.images.length) % row.images.length;
+    image.src = row.images[at];
+    image.alt = `Image ${at + 1} of ${row.images.length}, study ${row.id}`;
+    label.textContent = `${row.id} · image ${at + 1} of ${row.images.length} · reduced for this page, not for reading`;
   };
-  const many = row.films.length > 1;
+  const many = row.images.length > 1;
   dialog.replaceChildren(image, h("div", { class: "strip" }, label,
     many ? h("button", { type: "button", onclick: () => show(at - 1) }, "Previous") : "", many ? h("button", { type: "button", onclick: () => show(at + 1) }, "Next") : "",
     h("button", { type: "button", onclick: () => dialog.close() }, "Close")));
@@ -89,7 +89,7 @@ function view(row, start) {
 function manyTexts(row, names, beside) {
   const of = (name) => (row.reports[name] === undefined ? h("p", { class: "none" }, "no report of this study") : generated(row.reference, row.reports[name]));
   return h("article", { class: "panel study many" },
-    h("header", {}, h("h3", {}, row.id), h("span", { class: "number soft" }, beside || "")), filmStrip(row),
+    h("header", {}, h("h3", {}, row.id), h("span", { class: "number soft" }, beside || "")), imageStrip(row),
     h("div", { class: "texts" }, h("div", { class: "whole" }, h("h4", {}, "Reference"), h("p", { dir: "auto" }, row.reference || "(empty)"), findingChips(row, "reference")),
       ...names.map((name) => h("div", {}, h("h4", {}, name), of(name), findingChips(row, name), scoresLine((row.scores || {})[name])))));
 }

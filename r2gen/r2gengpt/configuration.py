@@ -91,7 +91,7 @@ def look_into(file: Path) -> dict[str, Any]:
 
 
 def image_size(composed: DictConfig) -> dict[str, int]:
-    """The film size that the encoder's own config.json names."""
+    """The image size that the encoder's own config.json names."""
     file = Path(composed.vision.path).expanduser() / "config.json"
     try:
         size = json.loads(file.read_text(encoding="utf-8")).get("image_size")

@@ -57,7 +57,7 @@ FACTS = {
     "weights": dict,
     "parameters": list,
 }
-NEEDED = ("lm", "data", "choices", "format", "status", "git", "overrides", "identity", "seconds")
+NEEDED = ("lm", "data", "choices", "format", "status", "git", "overrides")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """sweep.html: one self-contained page of many runs, made from their folders alone. Imports no torch.
 
-Films are taken from the runs' own pages, so that no data set is opened; of every run the same studies are shown.
+Images are taken from the runs' own pages, so that no data set is opened; of every run the same studies are shown.
 """
 
 import json
@@ -14,7 +14,7 @@ from r2gen.config.plain import canonical
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.pages.curves import curves_of
 from r2gen.pages.document import Row, content_of, write_document
-from r2gen.pages.run import chosen_studies
+from r2gen.pages.run import chosen_studies, images_of
 from r2gen.runs.files import read_jsonl
 from r2gen.runs.provenance import now
 from r2gen.sweeps.rows import SweepRow, joined, read_metrics_of
@@ -113,13 +113,13 @@ def _studies(rows: Sequence[SweepRow]) -> list[Row]:
 
 
 def _studies_of(group: Sequence[Written], *, count: int) -> list[Row]:
-    first, films = group[0], _films(group)
+    first, images = group[0], _images(group)
     scores = {one.row.name: _of_each_report(one) for one in group}
     return [
         {
             "id": id,
             "split": first.split,
-            "films": films.get(id, []),
+            "images": images.get(id, []),
             "reference": first.texts[id]["reference"],
             "reports": {one.row.name: one.texts[id]["report"] for one in group},
             "scores": {
@@ -127,7 +127,7 @@ def _studies_of(group: Sequence[Written], *, count: int) -> list[Row]:
                 for name, of_run in scores.items()
             },
         }
-        for id in chosen_studies([id for id in first.texts if id in films] or list(first.texts), count=count)
+        for id in chosen_studies([id for id in first.texts if id in images] or list(first.texts), count=count)
     ]
 
 
@@ -138,13 +138,13 @@ def _of_each_report(one: Written) -> dict[str, dict[str, float]]:
     return found
 
 
-def _films(group: Sequence[Written]) -> dict[str, list[str]]:
-    """By study, as the first run's page has them that shows films of this split."""
+def _images(group: Sequence[Written]) -> dict[str, list[str]]:
+    """By study, as the first run's page has them that shows images of this split."""
     for one in group:
         page = one.row.run_dir / "report.html" if one.row.run_dir is not None else None
         studies = content_of(page)["studies"] if page is not None and page.is_file() else None
-        if studies and studies["split"] == one.split and any(shown["films"] for shown in studies["rows"]):
-            return {shown["id"]: shown["films"] for shown in studies["rows"]}
+        if studies and studies["split"] == one.split and any(images_of(shown) for shown in studies["rows"]):
+            return {shown["id"]: images_of(shown) for shown in studies["rows"]}
     return {}
 
 
@@ -152,7 +152,7 @@ def _fitting(studies: list[Row]) -> list[Row]:
     """Those that have their texts and scores within TEXT_BYTES together; one with a huge report is left out."""
     kept, room = [], TEXT_BYTES
     for study in studies:
-        size = len(json.dumps({**study, "films": []}))
+        size = len(json.dumps({**study, "images": []}))
         if size <= room:
             kept.append(study)
             room -= size

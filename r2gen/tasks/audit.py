@@ -3,7 +3,7 @@
     python run.py task=audit data=iu_xray data.root=/data/iu_xray
 
 Prints a table and writes audit.json. Ids, studies and patients that stand in two splits are refused by the data set
-itself; reports and films that do are counted here.
+itself; reports and images that do are counted here.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from r2gen.runs import provenance
 from r2gen.runs.files import absolute, take_folder, write_whole
 
 THREADS = 8  # Pillow decodes without the interpreter's lock
-DARK = 8  # gray: a film whose brightest pixel is below it shows nothing
+DARK = 8  # gray: an image whose brightest pixel is below it shows nothing
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,24 @@ class Reports:
 
 
 @dataclass(frozen=True)
-class Films:
-    """The films looked at of one split, at their own size and in 8-bit gray."""
+class Images:
+    """The images looked at of one split, at their own size and in 8-bit gray."""
 
-    films: int
+    images: int
     looked_at: int
-    views: dict[str, int]  # number of films of a study to how many studies have it
-    shortest_px: int  # the shortest and the longest side of any film
+    views: dict[str, int]  # number of images of a study to how many studies have it
+    shortest_px: int  # the shortest and the longest side of any image
     longest_px: int
     gray_mean: float
-    gray_deviation: float  # of the films' means
+    gray_deviation: float  # of the images' means
     blank: int  # nothing brighter than DARK
-    same: int  # films whose pixels another film of the split has too
-    in_training: int  # films whose pixels a film of training has; 0 for training itself
+    same: int  # images whose pixels another image of the split has too
+    in_training: int  # images whose pixels an image of training has; 0 for training itself
 
 
 @dataclass(frozen=True)
-class Film:
-    """One film: a digest of its size and pixels, and what they are."""
+class Image:
+    """One image: a digest of its size and pixels, and what they are."""
 
     digest: str
     sides_px: tuple[int, int]
@@ -73,9 +73,9 @@ class Film:
 
 def audit(config: dict[str, Any]) -> int:
     """Look at the data set, print the table, write outputs/audit-<data>-<hash>/audit.json; gives the exit status."""
-    node, films = config["data"], config["audit"]["films"]
-    if films is not None and films < 0:
-        raise UserError(f"audit.films={films}: give a number of films of a split, 0 for none, or null for all")
+    node, images = config["data"], config["audit"]["films"]
+    if images is not None and images < 0:
+        raise UserError(f"audit.films={images}: give a number of images of a split, 0 for none, or null for all")
     if "root" in node:
         node = {**node, "root": absolute(node["root"])}
     data: ReportData = instantiate(node)
@@ -86,7 +86,7 @@ def audit(config: dict[str, Any]) -> int:
         "section": section_of(node),
         "cleaner": node.get("cleaner", "none"),
         "named": named_in_file(node),
-        **looked_through(data, films=films),
+        **looked_through(data, images=images),
     }
     print(table(found))
     if config["out"] is None:
@@ -99,30 +99,30 @@ def audit(config: dict[str, Any]) -> int:
     return DONE
 
 
-def looked_through(data: ReportData, *, films: int | None) -> dict[str, Any]:
-    """Reports and films of every split that has studies, and the ids whose report stands in training.
+def looked_through(data: ReportData, *, images: int | None) -> dict[str, Any]:
+    """Reports and images of every split that has studies, and the ids whose report stands in training.
 
-    `films`: how many of a split are looked at at most, of evenly spread studies; None: all. Raises UserError where a
-    film cannot be read.
+    `images`: how many of a split are looked at at most, of evenly spread studies; None: all. Raises UserError where a
+    image cannot be read.
     """
     splits = {split: data.studies(split) for split in SPLITS if data.studies(split)}
     train = splits.get("train", ())
     known = Counter(joined(study) for study in train)
     vocabulary = {word for report in known for word in report.split()}
-    seen: set[str] = set()  # the pixels of training's films
+    seen: set[str] = set()  # the pixels of training's images
     entries: dict[str, Any] = {}
     for split, studies in splits.items():
         count = sum(len(study.views) for study in studies)
-        # Whole studies: every second film would be frontal films alone.
-        looked = studies if films is None else [] if films == 0 else studies[:: -(-count // films)]
+        # Whole studies: every second image would be frontal images alone.
+        looked = studies if images is None else [] if images == 0 else studies[:: -(-count // images)]
         found = look_at(data, [view for study in looked for view in study.views], title=split)
         entries[split] = {
             "reports": asdict(of_reports(studies, known, vocabulary, train=split == "train")),
-            "films": asdict(of_films(studies, found, seen)) if found else None,
+            "images": asdict(of_images(studies, found, seen)) if found else None,
             "ids_in_training": [] if split == "train" else [one.id for one in studies if joined(one) in known],
         }
         if split == "train":
-            seen = {film.digest for film in found}
+            seen = {image.digest for image in found}
     return {"splits": entries, "most_common": {"report": known.most_common(1)[0][0] if known else None}}
 
 
@@ -149,32 +149,32 @@ def of_reports(studies: Sequence[Study], known: Counter[str], vocabulary: set[st
     )
 
 
-def of_films(studies: Sequence[Study], found: Sequence[Film], seen: set[str]) -> Films:
-    """Of at least one film; `seen` are the digests of training's films."""
-    digests = Counter(film.digest for film in found)
+def of_images(studies: Sequence[Study], found: Sequence[Image], seen: set[str]) -> Images:
+    """Of at least one image; `seen` are the digests of training's images."""
+    digests = Counter(image.digest for image in found)
     views = Counter(len(study.views) for study in studies)
-    return Films(
-        films=sum(count * number for count, number in views.items()),
+    return Images(
+        images=sum(count * number for count, number in views.items()),
         looked_at=len(found),
         views={str(count): views[count] for count in sorted(views)},
-        shortest_px=min(min(film.sides_px) for film in found),
-        longest_px=max(max(film.sides_px) for film in found),
-        gray_mean=fmean(film.mean for film in found),
-        gray_deviation=pstdev(film.mean for film in found),
-        blank=sum(film.brightest < DARK for film in found),
+        shortest_px=min(min(image.sides_px) for image in found),
+        longest_px=max(max(image.sides_px) for image in found),
+        gray_mean=fmean(image.mean for image in found),
+        gray_deviation=pstdev(image.mean for image in found),
+        blank=sum(image.brightest < DARK for image in found),
         same=sum(count for count in digests.values() if count > 1),
-        in_training=sum(film.digest in seen for film in found),
+        in_training=sum(image.digest in seen for image in found),
     )
 
 
-def look_at(data: ReportData, views: Sequence[str], *, title: str) -> list[Film]:
-    def look(view: str) -> Film:
-        film = data.film(view)
-        digest = hashlib.blake2b(f"{film.size} ".encode() + film.tobytes(), digest_size=16).hexdigest()
-        return Film(digest, film.size, ImageStat.Stat(film).mean[0], int(film.getextrema()[1]))  # type: ignore[arg-type]
+def look_at(data: ReportData, views: Sequence[str], *, title: str) -> list[Image]:
+    def look(view: str) -> Image:
+        image = data.image(view)
+        digest = hashlib.blake2b(f"{image.size} ".encode() + image.tobytes(), digest_size=16).hexdigest()
+        return Image(digest, image.size, ImageStat.Stat(image).mean[0], int(image.getextrema()[1]))  # type: ignore[arg-type]
 
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(tqdm(pool.map(look, views), desc=title, total=len(views), unit="film", disable=None, leave=False))
+        return list(tqdm(pool.map(look, views), desc=title, total=len(views), unit="image", disable=None, leave=False))
 
 
 def named_in_file(node: dict[str, Any]) -> dict[str, int] | None:
@@ -190,8 +190,8 @@ def table(found: dict[str, Any]) -> str:
     """What audit.json holds, for a terminal."""
     splits = found["splits"]
     rows = [("", *splits), *_rows([one["reports"] for one in splits.values()], _REPORT_ROWS)]
-    if all(one["films"] for one in splits.values()):
-        rows += _rows([one["films"] for one in splits.values()], _FILM_ROWS)
+    if all(one["images"] for one in splits.values()):
+        rows += _rows([one["images"] for one in splits.values()], _IMAGE_ROWS)
     head = f"data={found['data']}: hash {found['hash']}, section {found['section']}, cleaner {found['cleaner']}"
     return "\n".join([head, "", aligned(rows, pad=str.rjust), "", *_disjoint(found), *_most_common(found)])
 
@@ -222,15 +222,15 @@ _REPORT_ROWS: tuple[tuple[str, Any], ...] = (
     ("words unknown to training", lambda one: _percent(one["unknown_words"], 2)),
     ("different words unknown to training", lambda one: _percent(one["unknown_different"], 1)),
 )
-_FILM_ROWS: tuple[tuple[str, Any], ...] = (
-    ("films", lambda one: f"{one['films']:,}"),
-    ("films of a study: studies", lambda one: ", ".join(f"{views}: {n:,}" for views, n in one["views"].items())),
-    ("films looked at", lambda one: f"{one['looked_at']:,}"),
+_IMAGE_ROWS: tuple[tuple[str, Any], ...] = (
+    ("images", lambda one: f"{one['images']:,}"),
+    ("images of a study: studies", lambda one: ", ".join(f"{views}: {n:,}" for views, n in one["views"].items())),
+    ("images looked at", lambda one: f"{one['looked_at']:,}"),
     ("shortest and longest side, pixels", lambda one: f"{one['shortest_px']}, {one['longest_px']}"),
-    ("mean gray (deviation between films)", lambda one: f"{one['gray_mean']:.0f} ({one['gray_deviation']:.0f})"),
-    ("films without light", lambda one: f"{one['blank']:,}"),
-    ("films that are there twice", lambda one: f"{one['same']:,}"),
-    ("films that stand in training", lambda one: f"{one['in_training']:,}"),
+    ("mean gray (deviation between images)", lambda one: f"{one['gray_mean']:.0f} ({one['gray_deviation']:.0f})"),
+    ("images without light", lambda one: f"{one['blank']:,}"),
+    ("images that are there twice", lambda one: f"{one['same']:,}"),
+    ("images that stand in training", lambda one: f"{one['in_training']:,}"),
 )
 
 

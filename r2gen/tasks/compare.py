@@ -14,7 +14,7 @@ from r2gen.compare.assembly import DataSet, Settings, compare_systems
 from r2gen.compare.comparison import Comparison, as_plain
 from r2gen.compare.page import write_compare_page
 from r2gen.compare.source import Source, read_sources
-from r2gen.compare.studies import with_films
+from r2gen.compare.studies import with_images
 from r2gen.compare.tables import csv_of_pairs, csv_of_scores, latex, markdown, terminal
 from r2gen.config.check import check_targets
 from r2gen.config.plain import canonical, key_of, lies_under
@@ -43,7 +43,7 @@ def compare(config: Config) -> int:
     metrics = {name: instantiate(node) for name, node in nodes.items()}
     found = compare_systems(sources, split=split, metrics=metrics, settings=settings, data=data)
     if data is not None and found.differing:
-        found, notes = _filmed(found, data, notes)
+        found, notes = _imageed(found, data, notes)
     found = replace(found, notes=(*found.notes, *notes))
     folder = _folder(config["out"], _mark(found, sources, nodes, options))
     write_comparison(found, folder)
@@ -82,10 +82,10 @@ def _metrics(config: Config, sources: Sequence[Source], *, typed: set[str]) -> d
 
 
 def _data(config: Config, sources: Sequence[Source], *, typed: bool) -> tuple[DataSet | None, tuple[str, ...]]:
-    """The data set typed, else that of the first run: for films, training reports and, if typed, references."""
+    """The data set typed, else that of the first run: for images, training reports and, if typed, references."""
     run = next((source for source in sources if source.config is not None), None)
     if not typed and (run is None or run.config is None):
-        return None, ("no films: they come from a run, or from data=NAME data.root=DIR",)
+        return None, ("no images: they come from a run, or from data=NAME data.root=DIR",)
     node = dict(config["data"]) if typed or run is None or run.config is None else dict(run.config["data"])
     if "root" in node:
         node["root"] = absolute(node["root"])
@@ -95,14 +95,14 @@ def _data(config: Config, sources: Sequence[Source], *, typed: bool) -> tuple[Da
     except UserError as error:
         if typed:
             raise
-        return None, (f"no films: {error}",)
+        return None, (f"no images: {error}",)
 
 
-def _filmed(found: Comparison, data: DataSet, notes: tuple[str, ...]) -> tuple[Comparison, tuple[str, ...]]:
+def _imageed(found: Comparison, data: DataSet, notes: tuple[str, ...]) -> tuple[Comparison, tuple[str, ...]]:
     try:
-        return replace(found, differing=with_films(found.differing, data.data, split=found.split)), notes
+        return replace(found, differing=with_images(found.differing, data.data, split=found.split)), notes
     except UserError as error:  # the table stands without them
-        return found, (*notes, f"no films: {error}")
+        return found, (*notes, f"no images: {error}")
 
 
 def _mark(found: Comparison, sources: Sequence[Source], metrics: Mapping[str, Config], options: Config) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from r2gen.build import build_decoding, build_model, pick_device, uses_bf16
 from r2gen.data.collate import Batch
-from r2gen.data.images import read_film, to_gray, upright
+from r2gen.data.images import read_image, to_gray, upright
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import read_tokenizer
 from r2gen.runs.folder import RunFolder
@@ -27,38 +27,38 @@ class TrainedRun:
         self.model = build_model(config, tokenizer=tokenizer, bf16=uses_bf16(config, device), device=device).eval()
         load_best(self.model, run_dir)
         self.decoding = build_decoding(config)
-        self.gray_bits: int | None = config["data"].get("gray_bits")  # films are read as those it was trained on
+        self.gray_bits: int | None = config["data"].get("gray_bits")  # read are read as those it was trained on
         self.device = device
 
     def generate(self, images: Sequence[str | Path | Image.Image]) -> str:
-        """The report of one study from its films: files, or PIL images, which are taken as their files would be.
+        """The report of one study from its read: files, or PIL images, which are taken as their files would be.
 
         A large JPEG given as a file is decoded at a reduced size (data/images.py), one given as a PIL image is not:
         at the encoder's size they differ by less than half a gray level on average.
 
-        Raises UserError naming a film that cannot be read.
+        Raises UserError naming an image that cannot be read.
         """
         if isinstance(images, str | Path | Image.Image):
-            raise UserError("give a list of films, such as generate([frontal, lateral])")
+            raise UserError("give a list of read, such as generate([frontal, lateral])")
         if not images:
-            raise UserError("a study needs at least one film")
-        films = [self._film(image) for image in images]
-        films_BVHW = torch.stack([self.model.vision.transform(film) for film in films])[None]
+            raise UserError("a study needs at least one image")
+        read = [self._read(image) for image in images]
+        images_BVHW = torch.stack([self.model.vision.transform(one) for one in read])[None]
         batch = Batch(
             ids=("study",),
-            films_BVHW=films_BVHW,
-            views_BV=torch.ones(1, len(films), dtype=torch.bool),
+            images_BVHW=images_BVHW,
+            views_BV=torch.ones(1, len(read), dtype=torch.bool),
             report_BT=torch.zeros(1, 0, dtype=torch.long),
         )
         return self.model.generate(batch.to(self.device), self.decoding)[0].text
 
-    def _film(self, image: str | Path | Image.Image) -> Image.Image:
+    def _read(self, image: str | Path | Image.Image) -> Image.Image:
         if not isinstance(image, Image.Image):
-            return read_film(Path(image), at_least_px=self.model.vision.transform.size_px, gray_bits=self.gray_bits)
+            return read_image(Path(image), at_least_px=self.model.vision.transform.size_px, gray_bits=self.gray_bits)
         try:
             return to_gray(upright(image), gray_bits=self.gray_bits)
         except (OSError, ValueError) as error:
-            raise UserError(f"a film given as a PIL image cannot be used: {error}") from error
+            raise UserError(f"an image given as a PIL image cannot be used: {error}") from error
 
 
 def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None = None) -> TrainedRun:

@@ -11,13 +11,13 @@ from r2gen.runs.provenance import ROOT
 
 Config = dict[str, Any]
 USE = """\
-Research on generating reports from chest films, and comparing such programs. **Not for diagnosis**, not for care, not
+Research on generating reports from chest images, and comparing such programs. **Not for diagnosis**, not for care, not
 for patients: nobody has tested it for that, and nothing in it knows when it is wrong.
 """
 LIMITS = """\
-- It writes fluent sentences whether or not a film shows what they say. Compare its scores with the constant report's:
-  what they have in common is not seen on the films.
-- It knows the films, the hospitals and the wording of its training data. Children, other views, other machines and
+- It writes fluent sentences whether or not an image shows what they say. Compare its scores with the constant report's:
+  what they have in common is not seen on the images.
+- It knows the images, the hospitals and the wording of its training data. Children, other views, other machines and
   other languages were not tested.
 - Reports can repeat training reports word for word: pass the weights on only where the data's licence lets you pass on
   what was learnt from it.

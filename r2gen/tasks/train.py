@@ -82,7 +82,7 @@ def tell(evaluation: Evaluation, folder: RunFolder, logger: Logger) -> None:
 
 
 def generate(config: Config, device: torch.device, stop: StopRequest) -> None:
-    """Print the report of one study's films."""
+    """Print the report of one study's images."""
     if dist.is_first():
         run = TrainedRun(Path(config["run_dir"]), config=config, device=device)
         print(printable(run.generate(config["images"])), flush=True)
@@ -181,7 +181,7 @@ def describe(folder: RunFolder, job: Job) -> None:
 
 
 def limited(dataset: StudyDataset, studies: int | None) -> StudyDataset:
-    """The first studies of a split, for quick validations; the films read so far are shared."""
+    """The first studies of a split, for quick validations; the images read so far are shared."""
     return dataset if studies is None else dataset.first(studies)
 
 

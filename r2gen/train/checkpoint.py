@@ -272,7 +272,7 @@ def load_best(model: nn.Module, run_dir: Path) -> str:
 
 
 def exported_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """All of a report generator but its language model, with the mean and deviation that films are normalised with."""
+    """All of a report generator but its language model, with the mean and deviation that images are normalised with."""
     kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("lm.")}
     return kept | {name: tensor for name, tensor in model.named_buffers() if name in ("vision.mean_C", "vision.std_C")}
 

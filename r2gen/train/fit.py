@@ -244,6 +244,6 @@ class LossWatch:
             bad = [study for (ids, _), good in zip(values, finite, strict=True) if not good for study in ids]
             if bad:
                 raise UserError(
-                    f"the {what} is not finite on the studies {', '.join(bad)}: look at their films and reports, or "
+                    f"the {what} is not finite on the studies {', '.join(bad)}: look at their images and reports, or "
                     "lower trainer.learning_rate; earlier checkpoints are intact"
                 )

@@ -47,7 +47,7 @@ UNSEEN: dict[str, Any] = {
 class Logger(Protocol):
     """One that `conf/logger` names; called on rank 0 only, between `start` and `close` (see `opened`)."""
 
-    wants_examples: bool  # whether `examples` shall be called: it reads films
+    wants_examples: bool  # whether `examples` shall be called: it reads images
 
     def start(self, *, run_dir: Path, run: Record, config: Record, job_id: str, going_on: bool) -> None: ...
 
@@ -106,7 +106,7 @@ def opened(logger: Logger, *, folder: RunFolder, config: Record, job_id: str, go
 
 
 class WandbLogger:
-    """Weights & Biases: numbers and configuration. With `log_examples` also reports and films, which are patient data.
+    """Weights & Biases: numbers and configuration. With `log_examples` also reports and images, which are patient data.
 
     `mode=auto` sends where W&B finds a key, and otherwise writes files for `wandb sync` into run_dir/wandb. What fails
     in W&B is said once and ends the logging, never the job.
@@ -202,12 +202,14 @@ class WandbLogger:
         self._harmless(lambda run: run.summary.update(dict(facts)))
 
     def examples(self, studies: Sequence[ShownStudy]) -> None:
-        """A table of studies: films, reference, report."""
+        """A table of studies: images, reference, report."""
         import wandb
 
         def send(run: Any) -> None:
-            rows = [[one.id, [wandb.Image(film) for film in one.films], one.reference, one.report] for one in studies]
-            run.log({"studies": wandb.Table(columns=["study", "films", "reference", "report"], data=rows)})
+            rows = [
+                [one.id, [wandb.Image(image) for image in one.images], one.reference, one.report] for one in studies
+            ]
+            run.log({"studies": wandb.Table(columns=["study", "images", "reference", "report"], data=rows)})
 
         self._harmless(send)
 

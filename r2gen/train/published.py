@@ -1,6 +1,6 @@
 """What a run tells a dashboard: choices, configuration, scores and cost.
 
-Numbers and names, no path; reports and films (ShownStudy) only for whom asks for them.
+Numbers and names, no path; reports and images (ShownStudy) only for whom asks for them.
 """
 
 import os
@@ -14,7 +14,7 @@ from PIL import Image
 from r2gen.config.plain import flat, lies_under
 from r2gen.evaluate.evaluation import Evaluation
 from r2gen.evaluate.predictions import predictions_file
-from r2gen.pages.films import FILM_SIZES_PX
+from r2gen.pages.images import IMAGE_SIZES_PX
 from r2gen.pages.run import shown_studies
 from r2gen.runs.files import read_jsonl
 
@@ -39,10 +39,10 @@ SHOWN_SYSTEMS = {"model": "best", "constant": "constant"}  # a score means nothi
 
 @dataclass(frozen=True)
 class ShownStudy:
-    """Of a patient: it is sent only where logger.log_examples=true was typed. Films are in mode L."""
+    """Of a patient: it is sent only where logger.log_examples=true was typed. Images are in mode L."""
 
     id: str
-    films: list[Image.Image]
+    images: list[Image.Image]
     reference: str
     report: str
 
@@ -75,7 +75,7 @@ def summary_of(metrics: Mapping[str, Any], run: Mapping[str, Any], *, ranks: int
 
 
 def shown_examples(evaluation: Evaluation) -> list[ShownStudy]:
-    """The studies on report.html, with their films in its largest size."""
+    """The studies on report.html, with their images in its largest size."""
     shown = shown_studies(evaluation.run_dir, count=evaluation.page_studies)
     if shown is None:
         return []
@@ -86,7 +86,7 @@ def shown_examples(evaluation: Evaluation) -> list[ShownStudy]:
     return [
         ShownStudy(
             id,
-            [evaluation.data.film(view, at_least_px=FILM_SIZES_PX[0]) for view in views[id]],
+            [evaluation.data.image(view, at_least_px=IMAGE_SIZES_PX[0]) for view in views[id]],
             written[id]["reference"],
             written[id]["report"],
         )

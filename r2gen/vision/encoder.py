@@ -1,4 +1,4 @@
-"""Films -> patch features, with any timm backbone."""
+"""Images -> patch features, with any timm backbone."""
 
 import pickle
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from torch import nn
 from r2gen.errors import UserError
 from r2gen.vision.hub import WEIGHT_FILES, swin_folder, unfetchable
 from r2gen.vision.swin_names import create_swin, swin_config
-from r2gen.vision.transforms import FilmTransform
+from r2gen.vision.transforms import ImageTransform
 from r2gen.vision.views import ConcatViews, MeanViews
 
-# B batch, V views, N films, H height, W width, P patches of a film, Q features of a study, D encoder width
+# B batch, V views, N images, H height, W width, P patches of an image, Q features of a study, D encoder width
 HEADS = frozenset({"head", "fc", "attn_pool", "fc_norm"})  # what timm's forward_features leaves out
 LARGEST_PX = 4096
 _BROKEN = (OSError, EOFError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError)  # on bad bytes
@@ -30,7 +30,7 @@ class TimmEncoder(nn.Module):
     path: a folder with model.safetensors or pytorch_model.bin in timm's layout (Swin: also in transformers'), one
     such file, or a hub id; null draws random weights. `file` is the weights' name in that folder or hub repository,
     where it is another than timm's. `mean` and `std` (of gray, 0 to 1) stand in for those timm knows. `dim` is the
-    width D, `num_tokens` the features P of one film, a class token among them.
+    width D, `num_tokens` the features P of one image, a class token among them.
     """
 
     backbone: Any  # a timm model: nn.Module's type does not know its verbs
@@ -63,7 +63,7 @@ class TimmEncoder(nn.Module):
         for head in HEADS & {part for part, _ in self.backbone.named_children()}:
             setattr(self.backbone, head, nn.Identity())  # no feature passes it: it would only be stored and "trained"
         self.lora_targets = lora_targets or []
-        self.transform = FilmTransform(image_size_px)
+        self.transform = ImageTransform(image_size_px)
         if gradient_checkpointing:
             self.backbone.set_grad_checkpointing(True)
         usual = self.backbone.pretrained_cfg
@@ -81,27 +81,27 @@ class TimmEncoder(nn.Module):
         self.train()
         self.join = MeanViews() if views == "mean" else ConcatViews(max_views, self.dim)
 
-    def forward(self, films_BVHW: torch.Tensor, views_BV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images_BVHW: torch.Tensor, views_BV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features [B, Q, D] of each study and a mask [B, Q] of those that are real.
 
-        films_BVHW: uint8 gray at image_size_px; views_BV says which are there. Only those pass the backbone.
+        images_BVHW: uint8 gray at image_size_px; views_BV says which are there. Only those pass the backbone.
         """
         batch, views = views_BV.shape
-        films_NHW = films_BVHW[views_BV]
-        features_NPD = self.encode(self.normalise(films_NHW))
+        images_NHW = images_BVHW[views_BV]
+        features_NPD = self.encode(self.normalise(images_NHW))
         features_BVPD = features_NPD.new_zeros(batch, views, *features_NPD.shape[1:])
         features_BVPD[views_BV] = features_NPD
         joined: tuple[torch.Tensor, torch.Tensor] = self.join(features_BVPD, views_BV)
         return joined
 
-    def normalise(self, films_NHW: torch.Tensor) -> torch.Tensor:
+    def normalise(self, images_NHW: torch.Tensor) -> torch.Tensor:
         """[N, 3, H, W]: gray on three channels, with the mean and deviation the backbone was trained with."""
-        films_N1HW = films_NHW[:, None].to(self.mean_C.dtype) / 255
-        return (films_N1HW - self.mean_C[:, None, None]) / self.std_C[:, None, None]
+        images_N1HW = images_NHW[:, None].to(self.mean_C.dtype) / 255
+        return (images_N1HW - self.mean_C[:, None, None]) / self.std_C[:, None, None]
 
-    def encode(self, films_N3HW: torch.Tensor) -> torch.Tensor:
-        """[N, P, D] from normalised films; timm backbones give [N, D, h, w], [N, h, w, D] or [N, P, D]."""
-        features: torch.Tensor = self.backbone.forward_features(films_N3HW)
+    def encode(self, images_N3HW: torch.Tensor) -> torch.Tensor:
+        """[N, P, D] from normalised images; timm backbones give [N, D, h, w], [N, h, w, D] or [N, P, D]."""
+        features: torch.Tensor = self.backbone.forward_features(images_N3HW)
         if features.ndim == 4:
             features = features.flatten(2).transpose(1, 2) if features.shape[1] == self.dim else features.flatten(1, 2)
         return features

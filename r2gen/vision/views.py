@@ -1,11 +1,11 @@
-"""How the films of a study become one row of image features: their mean, or one after another."""
+"""How the images of a study become one row of image features: their mean, or one after another."""
 
 import torch
 from torch import nn
 
 from r2gen.errors import UserError
 
-# B batch, V views, P patches of a film, Q features of a study, D encoder width
+# B batch, V views, P patches of an image, Q features of a study, D encoder width
 
 
 class MeanViews(nn.Module):
@@ -30,6 +30,6 @@ class ConcatViews(nn.Module):
         """[B, V * P, D] and a mask [B, V * P] that leaves out the patches of absent views."""
         views, patches = features_BVPD.shape[1:3]
         if views > self.max_views:
-            raise UserError(f"a study has {views} films, vision.max_views={self.max_views}: raise it")
+            raise UserError(f"a study has {views} images, vision.max_views={self.max_views}: raise it")
         placed_BVPD = features_BVPD + self.place_VD[:views, None, :]
         return placed_BVPD.flatten(1, 2), views_BV.repeat_interleave(patches, dim=1)

@@ -269,7 +269,7 @@ def test_runs_that_cannot_be_used_are_refused(runs: list[str], message: str, goo
     [
         ({"split": "val"}, r"compare\.split=val: no split has scores in all runs \(good has test\)"),
         ({"null_rows": ["best"]}, r"compare\.null_rows=best: choose of constant, random, nearest, shuffled"),
-        ({"null_rows": ["nearest"]}, r"no run has looked for the nearest films"),
+        ({"null_rows": ["nearest"]}, r"no run has looked for the nearest images"),
         ({"differ_by": "bleu"}, r"compare\.differ_by=bleu: .*choose of bleu_1"),
     ],
 )

@@ -44,8 +44,8 @@ SYSTEMS = (
     System("llama2", "run", "outputs/train-llama2-iu", {"lm": "llama2", "vision": "swin_base", "seed": "1"}),
     System("qwen2", "run", "outputs/train-qwen2-iu", {"lm": "qwen2", "vision": "swin_base", "seed": "1"}),
     System("published", "file", "test_result.json", {}),
-    System("constant", "null", "one constant report, films never seen", {}),
-    System("nearest", "null", "the training report of the films that look most alike", {}),
+    System("constant", "null", "one constant report, images never seen", {}),
+    System("nearest", "null", "the training report of the images that look most alike", {}),
 )
 
 
@@ -132,7 +132,7 @@ def study(number: int, *, text: str | None = None) -> StudyTexts:
     texts = {
         name: text or " ".join(luck.sample(SENTENCES, 3)) for name in ("reference", *(one.name for one in SYSTEMS))
     }
-    film = Image.effect_noise((300, 300), 60)
+    image = Image.effect_noise((300, 300), 60)
     return StudyTexts(
         id=f"CXR{number}",
         spread=1.2 - number / 12,
@@ -140,7 +140,7 @@ def study(number: int, *, text: str | None = None) -> StudyTexts:
         reports=texts,
         scores={name: {"cider": luck.random(), "bleu_4": luck.random()} for name in texts},
         findings={name: tuple(luck.sample(FINDINGS[:4], luck.randint(0, 2))) for name in ("reference", *texts)},
-        films=(film, film),
+        images=(image, image),
     )
 
 
@@ -150,8 +150,8 @@ def test_everything_of_the_comparison_is_in_the_page(tmp_path: Path) -> None:
     assert [one["name"] for one in content["systems"]] == [one.name for one in SYSTEMS]
     assert len(content["pairs"]) == len(SCORES) * 10
     assert {pair["within_noise"] for pair in content["pairs"]} == {True, False}
-    assert [len(one["films"]) for one in content["differing"]] == [2] * 12
-    assert content["differing"][0]["films"][0].startswith("data:image/jpeg;base64,")
+    assert [len(one["images"]) for one in content["differing"]] == [2] * 12
+    assert content["differing"][0]["images"][0].startswith("data:image/jpeg;base64,")
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
     assert page.stat().st_size < 3_000_000
 

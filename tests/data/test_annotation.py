@@ -28,10 +28,10 @@ def entry(study: str, **changes: Any) -> dict[str, Any]:
     return {"id": study, "report": f"Report of {study}.", "image_path": [f"{study}/0.png"]} | changes
 
 
-def write(root: Path, annotation: Any, *, films: tuple[str, ...] = ("a/0.png", "a/1.png", "b/0.png")) -> Path:
-    for film in films:
-        (root / "images" / film).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (4, 3), 7).save(root / "images" / film)
+def write(root: Path, annotation: Any, *, images: tuple[str, ...] = ("a/0.png", "a/1.png", "b/0.png")) -> Path:
+    for image in images:
+        (root / "images" / image).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 3), 7).save(root / "images" / image)
     root.mkdir(exist_ok=True)
     (root / "annotation.json").write_text(annotation if isinstance(annotation, str) else json.dumps(annotation))
     return root
@@ -50,8 +50,8 @@ def test_studies_keep_order_views_and_their_whole_cleaned_report(tmp_path: Path)
     assert data.studies("train")[1].views == ("a/1.png", "a/0.png")
     assert not data.studies("val")
     assert not data.studies("test")
-    film = data.film("a/1.png")
-    assert (film.mode, film.size, film.getpixel((0, 0))) == ("L", (4, 3), 7)
+    image = data.image("a/1.png")
+    assert (image.mode, image.size, image.getpixel((0, 0))) == ("L", (4, 3), 7)
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_studies_keep_order_views_and_their_whole_cleaned_report(tmp_path: Path)
         ({"train": [entry("a", report=float("nan"))]}, r"train\[0\] \(id a\): report nan is no text"),
         ({"train": [entry("a", report="half \ud800 a pair")]}, "surrogate"),
         ({"train": [entry("a", context=3)]}, "context 3 is no text"),
-        ({"train": [entry("a", image_path=["a\0b"])]}, "names no film"),
+        ({"train": [entry("a", image_path=["a\0b"])]}, "names no image"),
         ({"train": [entry("a", study_id=5)], "val": [entry("b", study_id=5)]}, r"study 5 stands at train\[0\] and at"),
         ({"train": [entry("a", subject_id=5)], "val": [entry("b", subject_id="5")]}, r"patient 5 stands at train\[0\]"),
         ({"train": [entry("a", subject_id=[5])]}, "neither a number nor a text"),
         ({"train": [entry("a", report=None)]}, "report None is no text"),
         ({"train": [entry("a", report="")]}, r"train\[0\] \(id a\): the report is empty"),
         ({"train": [entry("a", report="?!")]}, "the report is empty"),
-        ({"train": [entry("a", image_path=[])]}, "names no film"),
+        ({"train": [entry("a", image_path=[])]}, "names no image"),
         ({"train": [entry("a", image_path="a/0.png")]}, "must be a list"),
         ({"train": [entry("a", image_path=["../a/0.png"])]}, "leaves the image folder"),
         ({"train": [entry("a", image_path=["/etc/passwd"])]}, "leaves the image folder"),
@@ -168,7 +168,7 @@ def test_whatever_an_annotation_holds_it_is_read_or_refused_in_words(
         studies = [study for split in ("train", "val", "test") for study in data.studies(split)]
         assert studies
         assert all(study.report.isascii() or study.report.encode() for study in studies)
-        assert all(data.film(view).mode == "L" for study in studies for view in study.views)
+        assert all(data.image(view).mode == "L" for study in studies for view in study.views)
 
 
 def test_a_missing_root_or_annotation_names_its_option(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.iu
-def test_iu_xray_is_read_and_its_films_checked_in_about_a_second(shared: Path, tmp_path: Path) -> None:
+def test_iu_xray_is_read_and_its_images_checked_in_about_a_second(shared: Path, tmp_path: Path) -> None:
     sample = shared / "data/iu_xray_trainval.zip"
     if not sample.is_file():
         pytest.skip("needs $R2GEN_SHARED")
@@ -195,14 +195,14 @@ def test_iu_xray_is_read_and_its_films_checked_in_about_a_second(shared: Path, t
     assert time.process_time() - start < 1.5
     assert [len(data.studies(split)) for split in ("train", "val", "test")] == [2067, 295, 0]
     assert all(len(study.views) == 2 for study in data.studies("train"))
-    assert data.film(data.studies("val")[0].views[0]).size == (256, 256)
+    assert data.image(data.studies("val")[0].views[0]).size == (256, 256)
 
 
 def test_a_broken_data_set_ends_the_command_before_a_folder_is_made(tmp_path: Path) -> None:
     write(tmp_path / "data", {"train": [entry("a"), entry("b"), entry("x")]})
-    (tmp_path / "data/images/b/0.png").write_bytes(b"no film")
+    (tmp_path / "data/images/b/0.png").write_bytes(b"no image")
     done = run("data=iu_xray", f"data.root={tmp_path / 'data'}", "run_dir=made", cwd=tmp_path, smallest=False)
     assert done.returncode == 2
-    assert "train[1] (id b): film b/0.png cannot be read" in done.stderr
-    assert "train[2] (id x): film x/0.png does not exist" in done.stderr
+    assert "train[1] (id b): image b/0.png cannot be read" in done.stderr
+    assert "train[2] (id x): image x/0.png does not exist" in done.stderr
     assert not (tmp_path / "made").exists()

@@ -19,37 +19,37 @@ VAL = ["No effusion.", "No pneumothorax, no effusion."]
 
 
 def write(root: Path, **more: Any) -> Path:
-    """Five studies of one film each; val's first film has the pixels of training's first, under another name."""
+    """Five studies of one image each; val's first image has the pixels of training's first, under another name."""
     annotation: dict[str, list[dict[str, Any]]] = {"train": [], "val": []}
     for split, reports in (("train", TRAIN), ("val", VAL)):
         for number, report in enumerate(reports):
-            film = f"{split}{number}.png"
+            image = f"{split}{number}.png"
             gray = np.random.default_rng(number).integers(0, 256, (8, 6 + number), dtype=np.uint8)
             (root / "images").mkdir(parents=True, exist_ok=True)
-            Image.fromarray(gray if film != "val1.png" else gray // 64).save(root / "images" / film)
-            annotation[split].append({"id": film[:-4], "report": report, "image_path": [film], **more})
+            Image.fromarray(gray if image != "val1.png" else gray // 64).save(root / "images" / image)
+            annotation[split].append({"id": image[:-4], "report": report, "image_path": [image], **more})
     (root / "annotation.json").write_text(json.dumps(annotation))
     return root
 
 
-def test_reports_words_and_films_that_stand_in_training_are_counted(tmp_path: Path) -> None:
+def test_reports_words_and_images_that_stand_in_training_are_counted(tmp_path: Path) -> None:
     data = AnnotatedReports(root=str(write(tmp_path)), cleaner="iu_xray")
-    found = looked_through(data, films=None)["splits"]
+    found = looked_through(data, images=None)["splits"]
     train, val = found["train"]["reports"], found["val"]["reports"]
     assert (train["studies"], train["distinct"], train["most_common"], train["in_training"]) == (3, 2, 2, 2)
     assert (val["distinct"], val["in_training"], found["val"]["ids_in_training"]) == (2, 1, ["val0"])
     assert val["unknown_words"] == pytest.approx(1 / 8)  # pneumothorax, of eight
     assert val["unknown_different"] == pytest.approx(1 / 4)
-    films = found["val"]["films"]
-    assert (films["looked_at"], films["in_training"], films["blank"]) == (2, 1, 1)
-    assert (films["shortest_px"], films["longest_px"], films["views"]) == (6, 8, {"1": 2})
+    images = found["val"]["images"]
+    assert (images["looked_at"], images["in_training"], images["blank"]) == (2, 1, 1)
+    assert (images["shortest_px"], images["longest_px"], images["views"]) == (6, 8, {"1": 2})
 
 
-def test_films_are_looked_at_by_whole_studies_evenly_spread() -> None:
+def test_images_are_looked_at_by_whole_studies_evenly_spread() -> None:
     data = Phantom(seed=0, train_studies=100, val_studies=10, test_studies=0, size_px=32, version=VERSION)
-    found = looked_through(data, films=50)["splits"]
-    assert (found["train"]["films"]["looked_at"], found["train"]["films"]["films"]) == (50, 200)
-    assert found["val"]["films"]["looked_at"] == 20
+    found = looked_through(data, images=50)["splits"]
+    assert (found["train"]["images"]["looked_at"], found["train"]["images"]["images"]) == (50, 200)
+    assert found["val"]["images"]["looked_at"] == 20
     assert "test" not in found
 
 

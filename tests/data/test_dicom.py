@@ -1,4 +1,4 @@
-"""DICOM films come out as a viewer shows them, and what shows no film is refused in words."""
+"""DICOM images come out as a viewer shows them, and what shows no image is refused in words."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from smallest_run import ROOT
 
-from r2gen.data.images import read_film
+from r2gen.data.images import read_image
 from r2gen.errors import UserError
 
 pydicom = pytest.importorskip("pydicom")
@@ -25,26 +25,26 @@ def dicom(path: Path, pixels: np.ndarray | None = RAMP, *, bits: int = 12, **tag
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = "1.2.3"
-    film = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    film.SOPClassUID, film.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
+    image = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    image.SOPClassUID, image.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
     if pixels is not None:
-        film.Rows, film.Columns = pixels.shape[-2:] if pixels.ndim < 3 or pixels.shape[-1] != 3 else pixels.shape[:2]
-        film.SamplesPerPixel = 1
-        film.BitsAllocated = pixels.dtype.itemsize * 8
-        film.BitsStored, film.HighBit = bits, bits - 1
-        film.PixelRepresentation = int(pixels.dtype.kind == "i")
-        film.PhotometricInterpretation = "MONOCHROME2"
-        film.PixelData = pixels.tobytes()
+        image.Rows, image.Columns = pixels.shape[-2:] if pixels.ndim < 3 or pixels.shape[-1] != 3 else pixels.shape[:2]
+        image.SamplesPerPixel = 1
+        image.BitsAllocated = pixels.dtype.itemsize * 8
+        image.BitsStored, image.HighBit = bits, bits - 1
+        image.PixelRepresentation = int(pixels.dtype.kind == "i")
+        image.PhotometricInterpretation = "MONOCHROME2"
+        image.PixelData = pixels.tobytes()
     for name, value in tags.items():
-        setattr(film, name, value)
-    film.save_as(path, enforce_file_format=True)
+        setattr(image, name, value)
+    image.save_as(path, enforce_file_format=True)
     return path
 
 
 def shown(path: Path) -> np.ndarray:
-    film = read_film(path)
-    assert film.mode == "L"
-    return np.asarray(film, dtype=int)
+    image = read_image(path)
+    assert image.mode == "L"
+    return np.asarray(image, dtype=int)
 
 
 def full(values: np.ndarray, white: float) -> np.ndarray:
@@ -58,7 +58,7 @@ def lookup(entries: np.ndarray, *, first: int, bits: int) -> list[Dataset]:
     return [item]
 
 
-def test_without_a_window_the_stored_bits_are_the_range_not_the_films_own(tmp_path: Path) -> None:
+def test_without_a_window_the_stored_bits_are_the_range_not_the_images_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shown(dicom(tmp_path / "a.dcm", RAMP // 2)), full(RAMP // 2, 4095))
     deep = (RAMP * 16).astype(np.uint16)
     np.testing.assert_array_equal(shown(dicom(tmp_path / "b.dcm", deep, bits=16)), full(deep, 65535))
@@ -67,7 +67,7 @@ def test_without_a_window_the_stored_bits_are_the_range_not_the_films_own(tmp_pa
 
 
 @pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 1000}], ids=["no window", "window"])
-def test_the_same_film_stored_in_both_polarities_is_the_same_picture(window: dict[str, int], tmp_path: Path) -> None:
+def test_the_same_image_stored_in_both_polarities_is_the_same_picture(window: dict[str, int], tmp_path: Path) -> None:
     bright = dicom(tmp_path / "2.dcm", **window)
     dark = dicom(tmp_path / "1.dcm", 4095 - RAMP, PhotometricInterpretation="MONOCHROME1", **window)
     np.testing.assert_array_equal(shown(bright), shown(dark))
@@ -89,24 +89,24 @@ def test_the_first_window_is_shown_as_the_standard_says(tmp_path: Path) -> None:
 
 
 def test_rescale_comes_before_the_window(tmp_path: Path) -> None:
-    film = dicom(tmp_path / "a.dcm", RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=1000, WindowWidth=2001)
-    np.testing.assert_array_equal(shown(film), full(VALUES * 2 - 1000 - 999.5 + 1000, 2000))
-    film = dicom(tmp_path / "b.dcm", RescaleSlope=-1, RescaleIntercept=4095)
-    np.testing.assert_array_equal(shown(film), full(4095 - VALUES, 4095))
+    image = dicom(tmp_path / "a.dcm", RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=1000, WindowWidth=2001)
+    np.testing.assert_array_equal(shown(image), full(VALUES * 2 - 1000 - 999.5 + 1000, 2000))
+    image = dicom(tmp_path / "b.dcm", RescaleSlope=-1, RescaleIntercept=4095)
+    np.testing.assert_array_equal(shown(image), full(4095 - VALUES, 4095))
 
 
 def test_lookup_tables_are_followed_and_held_at_their_ends(tmp_path: Path) -> None:
     table = np.linspace(0, 65535, 1000)
-    film = dicom(tmp_path / "a.dcm", VOILUTSequence=lookup(table, first=500, bits=16), WindowCenter=1, WindowWidth=2)
+    image = dicom(tmp_path / "a.dcm", VOILUTSequence=lookup(table, first=500, bits=16), WindowCenter=1, WindowWidth=2)
     expected = table.astype(np.uint16)[np.clip(VALUES - 500, 0, 999).astype(int)]
-    np.testing.assert_array_equal(shown(film), full(expected, 65535))
-    film = dicom(tmp_path / "b.dcm", ModalityLUTSequence=lookup(4095 - np.arange(4096), first=0, bits=12))
-    np.testing.assert_array_equal(shown(film), full(4095 - VALUES, 4095))
+    np.testing.assert_array_equal(shown(image), full(expected, 65535))
+    image = dicom(tmp_path / "b.dcm", ModalityLUTSequence=lookup(4095 - np.arange(4096), first=0, bits=12))
+    np.testing.assert_array_equal(shown(image), full(4095 - VALUES, 4095))
 
 
 def test_colours_become_gray(tmp_path: Path) -> None:
     gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    film = dicom(
+    image = dicom(
         tmp_path / "a.dcm",
         np.stack([gray] * 3, axis=-1),
         bits=8,
@@ -114,7 +114,7 @@ def test_colours_become_gray(tmp_path: Path) -> None:
         PhotometricInterpretation="RGB",
         PlanarConfiguration=0,
     )
-    np.testing.assert_array_equal(shown(film), gray)
+    np.testing.assert_array_equal(shown(image), gray)
 
 
 REFUSED = [
@@ -146,10 +146,10 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "words"), REFUSED, ids=[words for _, words in REFUSED])
-def test_what_gives_no_film_is_refused_by_name(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_what_gives_no_image_is_refused_by_name(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     path = dicom(tmp_path / "a.dcm", **changes)
     with pytest.raises(UserError, match=rf"a\.dcm.*{words}") as refused:
-        read_film(path)
+        read_image(path)
     assert "\n" not in str(refused.value)
 
 
@@ -161,45 +161,45 @@ def test_a_jpeg_2000_picture_of_another_size_is_refused_before_room_is_made_for_
     whole[size : size + 8] = (60_000).to_bytes(4) * 2
     (tmp_path / "a.dcm").write_bytes(whole)
     with pytest.raises(UserError, match="of another size than"):
-        read_film(tmp_path / "a.dcm")
+        read_image(tmp_path / "a.dcm")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_damaged_length_shows_no_patient(tmp_path: Path) -> None:
-    film = dicom(tmp_path / "a.dcm", None, PatientName="SECRET^NAME")
-    whole = film.read_bytes()
-    sop = whole.index(b"\x08\0\x16\0UI") + 6  # the class of the film now runs on over the patient's name
-    film.write_bytes(whole[:sop] + (len(whole) - sop - 2).to_bytes(2, "little") + whole[sop + 2 :])
-    assert b"SECRET" in str(pydicom.dcmread(film).SOPClassUID).encode()
+    image = dicom(tmp_path / "a.dcm", None, PatientName="SECRET^NAME")
+    whole = image.read_bytes()
+    sop = whole.index(b"\x08\0\x16\0UI") + 6  # the class of the image now runs on over the patient's name
+    image.write_bytes(whole[:sop] + (len(whole) - sop - 2).to_bytes(2, "little") + whole[sop + 2 :])
+    assert b"SECRET" in str(pydicom.dcmread(image).SOPClassUID).encode()
     with pytest.raises(UserError, match="holds no pixels") as refused:
-        read_film(film)
+        read_image(image)
     assert "SECRET" not in str(refused.value)
 
 
 def test_a_file_without_suffix_is_known_by_its_mark_and_a_foreign_dcm_by_its_lack(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(shown(dicom(tmp_path / "film")), full(RAMP, 4095))
+    np.testing.assert_array_equal(shown(dicom(tmp_path / "image")), full(RAMP, 4095))
     (tmp_path / "a.dcm").write_text("x" * 500)
     with pytest.raises(UserError, match="is no DICOM file"):
-        read_film(tmp_path / "a.dcm")
+        read_image(tmp_path / "a.dcm")
     whole = dicom(tmp_path / "b.dcm").read_bytes()
     for length in (140, 200, 400, len(whole) - 100):
         (tmp_path / "cut.dcm").write_bytes(whole[:length])
         with pytest.raises(UserError, match=r"cut\.dcm"):
-            read_film(tmp_path / "cut.dcm")
+            read_image(tmp_path / "cut.dcm")
 
 
 def test_without_pydicom_one_line_names_the_extra(tmp_path: Path) -> None:
-    film = dicom(tmp_path / "a.dcm")
+    image = dicom(tmp_path / "a.dcm")
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['pydicom'] = None\n"
-        "from pathlib import Path; from r2gen.data.images import read_film; from r2gen.errors import UserError\n"
-        "try: read_film(Path(sys.argv[2]))\nexcept UserError as error: print(error)"
+        "from pathlib import Path; from r2gen.data.images import read_image; from r2gen.errors import UserError\n"
+        "try: read_image(Path(sys.argv[2]))\nexcept UserError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(ROOT), str(film)], capture_output=True, text=True)
-    assert done.stdout.strip() == f"film {film} is DICOM, which needs pydicom: pip install -e '.[dicom]'", done.stderr
+    done = subprocess.run([sys.executable, "-c", code, str(ROOT), str(image)], capture_output=True, text=True)
+    assert done.stdout.strip() == f"image {image} is DICOM, which needs pydicom: pip install -e '.[dicom]'", done.stderr
 
 
-def test_real_films_keep_their_polarity_and_the_pair_that_differs_in_its_tag_is_one_the_inverse(shared: Path) -> None:
+def test_real_images_keep_their_polarity_and_the_pair_that_differs_in_its_tag_is_one_the_inverse(shared: Path) -> None:
     folder = shared / "data/films"
     two, one = shown(folder / "txv_rsna.dcm"), shown(folder / "txv_Fake_MONOHR1.dcm")
     np.testing.assert_array_equal(one, 255 - two)

@@ -1,4 +1,4 @@
-"""Films of every common PNG and JPEG come out as the same 8-bit gray."""
+"""Images of every common PNG and JPEG come out as the same 8-bit gray."""
 
 import contextlib
 import struct
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from r2gen.data.images import read_film, to_gray
+from r2gen.data.images import read_image, to_gray
 from r2gen.errors import UserError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -35,17 +35,17 @@ def saved(image: Image.Image, path: Path) -> Path:
     ids=["gray", "16-bit", "rgb", "rgba", "gray with alpha", "palette"],
 )
 def test_a_gray_ramp_survives_every_png(image: Image.Image, tmp_path: Path) -> None:
-    film = read_film(saved(image, tmp_path / "film.png"))
-    assert film.mode == "L"
-    np.testing.assert_array_equal(np.asarray(film), RAMP)
+    image = read_image(saved(image, tmp_path / "image.png"))
+    assert image.mode == "L"
+    np.testing.assert_array_equal(np.asarray(image), RAMP)
 
 
 @pytest.mark.parametrize("mode", ["L", "I;16", "I", "RGB", "RGBA", "LA", "P"])
 def test_an_image_in_memory_is_gray_as_its_file_is(mode: str) -> None:
     image = Image.fromarray(RAMP.astype(np.uint16) * 257) if mode.startswith("I") else Image.fromarray(RAMP)
-    film = to_gray(image if image.mode == mode else image.convert(mode))
-    assert film.mode == "L"
-    np.testing.assert_array_equal(np.asarray(film), RAMP)
+    image = to_gray(image if image.mode == mode else image.convert(mode))
+    assert image.mode == "L"
+    np.testing.assert_array_equal(np.asarray(image), RAMP)
 
 
 def test_floating_point_pixels_are_refused() -> None:
@@ -55,26 +55,26 @@ def test_floating_point_pixels_are_refused() -> None:
 
 def test_16_bit_gray_is_rounded_over_its_whole_range_not_clipped(tmp_path: Path) -> None:
     values = np.array([[0, 128, 129, 32768, 65406, 65407, 65535]], dtype=np.uint16)
-    film = read_film(saved(Image.fromarray(values), tmp_path / "film.png"))
-    np.testing.assert_array_equal(np.asarray(film), np.round(values / 257).astype(np.uint8))
+    image = read_image(saved(Image.fromarray(values), tmp_path / "image.png"))
+    np.testing.assert_array_equal(np.asarray(image), np.round(values / 257).astype(np.uint8))
 
 
 def test_transparent_pixels_are_black_whatever_colour_they_hide(tmp_path: Path) -> None:
     image = Image.new("RGBA", (2, 1), (255, 255, 255, 0))
     image.putpixel((1, 0), (255, 255, 255, 255))
-    assert list(read_film(saved(image, tmp_path / "film.png")).tobytes()) == [0, 255]
+    assert list(read_image(saved(image, tmp_path / "image.png")).tobytes()) == [0, 255]
     palette = Image.new("P", (2, 1), 0)
     palette.putpalette([255, 255, 255, 255, 255, 255])
     palette.putpixel((1, 0), 1)
     palette.save(tmp_path / "palette.png", transparency=0)
-    assert list(read_film(tmp_path / "palette.png").tobytes()) == [0, 255]
+    assert list(read_image(tmp_path / "palette.png").tobytes()) == [0, 255]
 
 
 def test_jpegs_gray_and_rgb_stay_close(tmp_path: Path) -> None:
     for image in (Image.fromarray(RAMP), Image.fromarray(RAMP).convert("RGB")):
-        film = read_film(saved(image, tmp_path / "film.jpg"))
-        assert film.mode == "L"
-        assert np.abs(np.asarray(film, int) - RAMP).mean() < 3
+        image = read_image(saved(image, tmp_path / "image.jpg"))
+        assert image.mode == "L"
+        assert np.abs(np.asarray(image, int) - RAMP).mean() < 3
 
 
 def test_a_missing_a_cut_and_a_foreign_file_are_named(tmp_path: Path) -> None:
@@ -84,10 +84,10 @@ def test_a_missing_a_cut_and_a_foreign_file_are_named(tmp_path: Path) -> None:
     cut = tmp_path / "cut.png"
     cut.write_bytes(whole.read_bytes()[:2000])
     foreign = tmp_path / "foreign.png"
-    foreign.write_text("no film")
+    foreign.write_text("no image")
     for path in (tmp_path / "missing.png", cut, foreign, tmp_path):
         with pytest.raises(UserError, match=str(path)):
-            read_film(path)
+            read_image(path)
 
 
 def bits_said(path: Path, bits: int) -> None:
@@ -99,66 +99,66 @@ def bits_said(path: Path, bits: int) -> None:
 
 def test_fewer_bits_than_the_file_are_known_from_the_chunk_the_option_or_the_range(tmp_path: Path) -> None:
     values = np.array([[0, 100, 2000, 4095]], dtype=np.uint16)
-    path = saved(Image.fromarray(values), tmp_path / "film.png")
-    np.testing.assert_array_equal(np.asarray(read_film(path)), np.round(values / 4095 * 255))
+    path = saved(Image.fromarray(values), tmp_path / "image.png")
+    np.testing.assert_array_equal(np.asarray(read_image(path)), np.round(values / 4095 * 255))
     for bits in (14, 15):
-        assert np.asarray(read_film(path, gray_bits=bits))[0, 3] == round(4095 / (2**bits - 1) * 255)
+        assert np.asarray(read_image(path, gray_bits=bits))[0, 3] == round(4095 / (2**bits - 1) * 255)
     bits_said(path, 13)
-    assert np.asarray(read_film(path, gray_bits=16))[0, 3] == round(4095 / 8191 * 255), "the file knows best"
+    assert np.asarray(read_image(path, gray_bits=16))[0, 3] == round(4095 / 8191 * 255), "the file knows best"
     saved(Image.fromarray(values + 1), path)
-    assert list(read_film(path).tobytes()) == [0, 0, 8, 16], "a film of more than 12 bits has 16"
+    assert list(read_image(path).tobytes()) == [0, 0, 8, 16], "an image of more than 12 bits has 16"
     with pytest.raises(UserError, match=r"values reach 4096, and 12 bits of gray end at 4095"):
-        read_film(path, gray_bits=12)
+        read_image(path, gray_bits=12)
 
 
 def test_a_large_jpeg_is_decoded_small_and_comes_out_nearly_the_same(tmp_path: Path) -> None:
     rows, columns = np.mgrid[0:1200, 0:1000] / 100
-    film = Image.fromarray((127 + 60 * np.sin(rows * 3) * np.cos(columns * 2) + 60 * np.sin(columns)).astype(np.uint8))
-    for image in (film, film.convert("RGB")):
-        path = saved(image, tmp_path / "film.jpg")
-        whole, small = read_film(path), read_film(path, at_least_px=112)
+    image = Image.fromarray((127 + 60 * np.sin(rows * 3) * np.cos(columns * 2) + 60 * np.sin(columns)).astype(np.uint8))
+    for one in (image, image.convert("RGB")):
+        path = saved(one, tmp_path / "image.jpg")
+        whole, small = read_image(path), read_image(path, at_least_px=112)
         assert (whole.size, small.size) == ((1000, 1200), (250, 300))
         size = (112, 112)
         difference = np.asarray(whole.resize(size, 3), int) - np.asarray(small.resize(size, 3), int)
         assert np.abs(difference).mean() < 0.5
-        assert read_film(path, at_least_px=600).size == (1000, 1200)
+        assert read_image(path, at_least_px=600).size == (1000, 1200)
 
 
-def test_a_film_stands_upright_as_its_exif_says(tmp_path: Path) -> None:
+def test_a_image_stands_upright_as_its_exif_says(tmp_path: Path) -> None:
     image = Image.fromarray(np.full((8, 24), 30, np.uint8))
     exif = image.getexif()
     exif[0x0112] = 6
-    image.save(tmp_path / "film.jpg", exif=exif)
-    assert read_film(tmp_path / "film.jpg").size == (8, 24)
+    image.save(tmp_path / "image.jpg", exif=exif)
+    assert read_image(tmp_path / "image.jpg").size == (8, 24)
 
 
-@pytest.mark.parametrize("name", ["film.tiff", "film.gif", "film.png"])
+@pytest.mark.parametrize("name", ["image.tiff", "image.gif", "image.png"])
 def test_several_pictures_in_one_file_are_refused(name: str, tmp_path: Path) -> None:
     pictures = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
     pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
-    with pytest.raises(UserError, match="holds 2 pictures, a film is one"):
-        read_film(tmp_path / name)
+    with pytest.raises(UserError, match="holds 2 pictures, an image is one"):
+        read_image(tmp_path / name)
 
 
-def test_thirty_megapixels_are_a_film_and_ninety_are_not(tmp_path: Path) -> None:
+def test_thirty_megapixels_are_a_image_and_ninety_are_not(tmp_path: Path) -> None:
     saved(Image.new("L", (6000, 5000)), tmp_path / "large.png")
-    assert read_film(tmp_path / "large.png").size == (6000, 5000)
+    assert read_image(tmp_path / "large.png").size == (6000, 5000)
     saved(Image.new("1", (10_000, 9_000)), tmp_path / "huge.png")
     with pytest.raises(UserError, match="too large: 10000 x 9000 pixels") as refused:
-        read_film(tmp_path / "huge.png")
+        read_image(tmp_path / "huge.png")
     assert "\n" not in str(refused.value)
 
 
 @settings(max_examples=200, deadline=None)
 @given(place=st.integers(0, 800), junk=st.binary(min_size=1, max_size=12), kind=st.sampled_from(["png", "jpg", "tiff"]))
-def test_bytes_changed_at_random_give_a_film_or_a_message(
+def test_bytes_changed_at_random_give_a_image_or_a_message(
     place: int, junk: bytes, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"junk.{kind}"
     Image.fromarray(RAMP).save(path)
     raw = path.read_bytes()
     path.write_bytes(raw[:place] + junk + raw[place + len(junk) :])
-    film = None
+    image = None
     with contextlib.suppress(UserError):
-        film = read_film(path)
-    assert film is None or film.mode == "L"
+        image = read_image(path)
+    assert image is None or image.mode == "L"

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_model import STUDIES, TOKENIZER, dataset, film
+from small_model import STUDIES, TOKENIZER, dataset, image
 
 from r2gen.data.collate import NO_TARGET, collate
-from r2gen.data.dataset import Example, FilmCache
+from r2gen.data.dataset import Example, ImageCache
 from r2gen.data.loader import MicroBatches, Row, TrainingOrder, evaluation_loader, steps_for, training_loader
 
 
@@ -113,7 +113,7 @@ def test_every_study_is_evaluated_once_in_the_same_batches_on_any_number_of_rank
 
 
 def test_what_an_augmentation_draws_repeats_on_no_rank_worker_or_epoch_and_is_the_same_again():
-    noisy = dataset(film=lambda view: film(view) + torch.randint(256, (32, 32), dtype=torch.uint8))
+    noisy = dataset(image=lambda view: image(view) + torch.randint(256, (32, 32), dtype=torch.uint8))
     row = Row(noisy, TrainingOrder(24, seed=1, shuffle=True))
 
     def drawn(*, world: int, workers: int, first: int = 0) -> dict[tuple[int, int, str], bytes]:
@@ -123,8 +123,8 @@ def test_what_an_augmentation_draws_repeats_on_no_rank_worker_or_epoch_and_is_th
             sampler = MicroBatches(first=first, last=6, batch_size=8, micro_batch_size=2, rank=rank, world=world)
             for turn, part in enumerate(training_loader(row, sampler, workers=workers, pin=False)):
                 step, number = divmod(turn * world + rank, 4)
-                for study, films_VHW, real_V in zip(part.ids, part.films_BVHW, part.views_BV, strict=True):
-                    found[first + step, number, study] = films_VHW[real_V].numpy().tobytes()
+                for study, images_VHW, real_V in zip(part.ids, part.images_BVHW, part.views_BV, strict=True):
+                    found[first + step, number, study] = images_VHW[real_V].numpy().tobytes()
         return found
 
     one = drawn(world=1, workers=0)
@@ -134,10 +134,10 @@ def test_what_an_augmentation_draws_repeats_on_no_rank_worker_or_epoch_and_is_th
     assert drawn(world=4, workers=0, first=3) == {key: value for key, value in one.items() if key[0] >= 3}
 
 
-def test_an_example_holds_the_films_and_the_whole_report_with_its_end():
+def test_an_example_holds_the_images_and_the_whole_report_with_its_end():
     for example, study in zip(dataset(), STUDIES, strict=False):
         assert example.id == study.id
-        assert torch.equal(example.films_VHW, torch.stack([film(view) for view in study.views]))
+        assert torch.equal(example.images_VHW, torch.stack([image(view) for view in study.views]))
         *words, end = example.report_T.tolist()
         assert end == TOKENIZER.end_id
         assert TOKENIZER.decode(words) == study.report
@@ -149,41 +149,41 @@ def test_collate_pads_views_and_reports_and_says_what_is_real():
     examples = [dataset()[i] for i in (1, 0, 5, 7)]  # 2, 1, 3 and 2 views
     batch = collate(examples)
     assert batch.ids == ("study-1", "study-0", "study-5", "study-7")
-    assert batch.films_BVHW.dtype == torch.uint8
+    assert batch.images_BVHW.dtype == torch.uint8
     assert batch.report_BT.dtype == torch.int64
     assert batch.views_BV.tolist() == [[True, True, False], [True, False, False], [True] * 3, [True, True, False]]
     for row, example in enumerate(examples):
-        views, tokens = len(example.films_VHW), len(example.report_T)
-        assert torch.equal(batch.films_BVHW[row, :views], example.films_VHW)
-        assert not batch.films_BVHW[row, views:].any()
+        views, tokens = len(example.images_VHW), len(example.report_T)
+        assert torch.equal(batch.images_BVHW[row, :views], example.images_VHW)
+        assert not batch.images_BVHW[row, views:].any()
         assert torch.equal(batch.report_BT[row, :tokens], example.report_T)
         assert (batch.report_BT[row, tokens:] == NO_TARGET).all()
     assert batch.target_tokens == sum(len(example.report_T) for example in examples)
     moved = batch.to(torch.device("meta"))
-    assert {moved.films_BVHW.device.type, moved.views_BV.device.type, moved.report_BT.device.type} == {"meta"}
+    assert {moved.images_BVHW.device.type, moved.views_BV.device.type, moved.report_BT.device.type} == {"meta"}
 
 
 def test_a_batch_is_as_wide_as_its_longest_and_no_wider():
     short = Example(
-        id="a", films_VHW=torch.zeros(1, 4, 4, dtype=torch.uint8), report_T=torch.tensor([5, 2]), context=None
+        id="a", images_VHW=torch.zeros(1, 4, 4, dtype=torch.uint8), report_T=torch.tensor([5, 2]), context=None
     )
     assert collate([short, short]).report_BT.shape == (2, 2)
-    assert collate([short]).films_BVHW.shape == (1, 1, 4, 4)
+    assert collate([short]).images_BVHW.shape == (1, 1, 4, 4)
 
 
 @pytest.mark.parametrize(("budget_mib", "kept"), [(0, 0), (1, 16), (2, 24)])
-def test_the_film_cache_keeps_to_its_budget_and_changes_no_film(budget_mib: int, kept: int):
+def test_the_image_cache_keeps_to_its_budget_and_changes_no_image(budget_mib: int, kept: int):
     read: Counter[str] = Counter()
 
     def load(view: str) -> torch.Tensor:  # 64 KiB
         read[view] += 1
-        return film(view).repeat(8, 8)
+        return image(view).repeat(8, 8)
 
-    cache = FilmCache(load, budget_mib=budget_mib)
+    cache = ImageCache(load, budget_mib=budget_mib)
     views = [f"{number}/0" for number in range(24)]
     for _ in range(3):
         for view in views:
-            assert torch.equal(cache(view), film(view).repeat(8, 8))
-    assert sum(film_HW.nbytes for film_HW in cache.films.values()) <= budget_mib * 2**20
-    assert len(cache.films) == kept
+            assert torch.equal(cache(view), image(view).repeat(8, 8))
+    assert sum(image_HW.nbytes for image_HW in cache.images.values()) <= budget_mib * 2**20
+    assert len(cache.images) == kept
     assert sorted(read.values()) == [1] * kept + [3] * (24 - kept)

@@ -180,11 +180,11 @@ def test_an_annotation_is_read_back_with_official_splits_views_and_context(tree:
         for entry in entries:
             assert official[str(entry["study_id"])] == {"val": "validate"}.get(split, split)
             order = [("PA", "AP", "LATERAL", "LL", "").index(view) for view in entry["views"]]
-            assert order == sorted(order), "frontal films come first"
+            assert order == sorted(order), "frontal images come first"
     study = data.studies("train")[0]
     assert study.context == "___F with a made up cough // invented question?"
     assert "invented wet read" not in " ".join(one.report for one in data.studies("train"))
-    assert data.film(study.views[0]).size == (32, 32)
+    assert data.image(study.views[0]).size == (32, 32)
 
 
 def test_the_same_data_and_policy_give_the_same_bytes_and_another_policy_says_so(tree: Path) -> None:
@@ -194,10 +194,10 @@ def test_the_same_data_and_policy_give_the_same_bytes_and_another_policy_says_so
     assert (tree / "annotation.json").read_bytes() == before
     assert facts(tree) == said | {"date": "2002-03-04"}
     assert (tree / "annotation.json").stat().st_mode & 0o777 == 0o600
-    films = prepare(tree, entries="film", views="frontal", sections="impression")
+    images = prepare(tree, entries="film", views="frontal", sections="impression")
     assert facts(tree)["policy"]["entries"] == "film"
     assert set(facts(tree)["counts"]["films_by_view"]) == {"AP", "PA"}
-    assert all(entry["image_path"][0].endswith(f"/{entry['id']}.jpg") for entry in films["train"])
+    assert all(entry["image_path"][0].endswith(f"/{entry['id']}.jpg") for entry in images["train"])
     AnnotatedReports(root=str(tree), cleaner="mimic_cxr", images="files")
     with pytest.raises(UserError, match="there already: fresh=true replaces it"):
         prepare(tree, fresh=False)
@@ -205,14 +205,14 @@ def test_the_same_data_and_policy_give_the_same_bytes_and_another_policy_says_so
 
 def test_what_is_not_on_disk_is_refused_or_left_out_and_counted(own_tree: Path) -> None:
     whole = sum(len(entries) for entries in prepare(own_tree).values())
-    film = next(own_tree.glob("files/p10/p*/s*/*.jpg"))
+    image = next(own_tree.glob("files/p10/p*/s*/*.jpg"))
     report = next(own_tree.glob("files/p13/p*/*.txt"))
-    film.unlink()
+    image.unlink()
     report.unlink()
     with pytest.raises(UserError, match=r"2 faults\n  p13/.*\n  p10/.*\nprepare.partial=true leaves out"):
         prepare(own_tree)
     assert sum(len(entries) for entries in prepare(own_tree, partial=True).values()) == whole - 1
-    assert facts(own_tree)["counts"]["dropped"]["report or films not on disk"] == 1
+    assert facts(own_tree)["counts"]["dropped"]["report or images not on disk"] == 1
     AnnotatedReports(root=str(own_tree), cleaner="mimic_cxr", images="files")
 
 
@@ -225,8 +225,8 @@ def rows(*changes: tuple[str, ...]) -> list[tuple[str, ...]]:
     [
         (rows(("b", "50", "10000001", "test")), "line 3: study 50 is in two splits, or of two patients"),
         (rows(("b", "51", "10000001", "test")), "line 3: patient 10000001 is in two splits"),
-        (rows(("a", "50", "10000001", "train")), "line 3: film a stands twice"),
-        (rows(("c", "52", "10000002", "train")), "film c is not in mimic-cxr-2.0.0-metadata.csv.gz"),
+        (rows(("a", "50", "10000001", "train")), "line 3: image a stands twice"),
+        (rows(("c", "52", "10000002", "train")), "image c is not in mimic-cxr-2.0.0-metadata.csv.gz"),
         (rows(("b", "51", "10000002", "val")), "split 'val' is none of train, validate, test"),
         (rows(("../../b", "51", "10000002", "train")), "are no ids"),
         (rows(("b", "51")), "line 3: 2 columns instead of 4"),
@@ -268,4 +268,4 @@ def test_a_tree_is_prepared_trained_on_and_scored_by_commands(tree: Path, tmp_pa
     done = run("task=evaluate", "run_dir=run", cwd=tmp_path, smallest=False)
     (tree / "files/away").rename(tree / "files/p10")
     assert done.returncode == 2
-    assert "films cannot be used" in done.stderr
+    assert "images cannot be used" in done.stderr

@@ -1,4 +1,4 @@
-"""The phantom's promises: its reader undoes its grammar, its films show its findings, and no constant report scores."""
+"""The phantom: its reader undoes its grammar, its images show its findings, and no constant report scores."""
 
 from functools import cache
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2gen.data.phantom import PREVALENCE, VERSION, Phantom
-from r2gen.data.phantom_films import DRAW
+from r2gen.data.phantom_images import DRAW
 from r2gen.data.phantom_reports import FINDINGS, read_findings, write_report
 from r2gen.data.reports import Study
 from r2gen.errors import UserError
@@ -76,37 +76,37 @@ def test_a_study_depends_on_seed_split_and_number_only() -> None:
     assert list(few.studies("train")) == train()[:3]
     assert few.studies("val") == []
     view = train()[2].views[1]
-    assert few.film(view).tobytes() == phantom().film(view).tobytes()
+    assert few.image(view).tobytes() == phantom().image(view).tobytes()
 
 
 def test_seeds_splits_and_studies_differ() -> None:
     other = phantom(seed=1)
     assert [s.report for s in other.studies("train")] != [s.report for s in train()]
-    films = [phantom().film("train-00000-frontal"), phantom().film("test-00000-frontal")]
-    films += [phantom().film("train-00001-frontal"), other.film("train-00000-frontal")]
-    assert len({film.tobytes() for film in films}) == 4
+    images = [phantom().image("train-00000-frontal"), phantom().image("test-00000-frontal")]
+    images += [phantom().image("train-00001-frontal"), other.image("train-00000-frontal")]
+    assert len({image.tobytes() for image in images}) == 4
     reports = {split: [s.report for s in phantom().studies(split)][:50] for split in ("train", "val", "test")}
     assert reports["train"] != reports["val"] != reports["test"]
 
 
 @pytest.mark.parametrize("size_px", [48, 96])
-def test_films_are_gray_squares_of_the_size_asked_for(size_px: int) -> None:
+def test_images_are_gray_squares_of_the_size_asked_for(size_px: int) -> None:
     data = phantom(size_px=size_px)
     for view in data.studies("val")[0].views:
-        film = data.film(view)
-        assert (film.mode, film.size) == ("L", (size_px, size_px))
+        image = data.image(view)
+        assert (image.mode, image.size) == ("L", (size_px, size_px))
 
 
 @pytest.mark.parametrize("view", ["frontal", "lateral"])
 @pytest.mark.parametrize("finding", FINDINGS)
-def test_a_finding_changes_the_film_and_only_where_it_is(view: str, finding: str) -> None:
+def test_a_finding_changes_the_image_and_only_where_it_is(view: str, finding: str) -> None:
     changed = np.abs(pixels({finding}, view) - pixels(set(), view))
     assert (changed > 15).sum() >= 10, "a finding stands well above the noise (sigma 6 of 255)"
     assert (changed == 0).mean() > 0.5, "noise and geometry stay"
 
 
 @pytest.mark.parametrize("finding", [name for name in FINDINGS if name.endswith(("left", "right"))])
-def test_the_patients_left_is_the_right_half_of_the_frontal_film(finding: str) -> None:
+def test_the_patients_left_is_the_right_half_of_the_frontal_image(finding: str) -> None:
     changed = np.abs(pixels({finding}, "frontal") - pixels(set(), "frontal"))
     halves = {"right": changed[:, :32].sum(), "left": changed[:, 32:].sum()}
     side = finding.split(":")[1]

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from fake_run import (
     HOSTILE,
-    film,
     finished_run,
+    image,
     started_run,
     study_ids,
     with_metrics,
@@ -48,7 +48,7 @@ def shown(page: Path) -> dict[str, Any]:
 
 def test_the_page_asks_nothing_of_the_network(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
-    text = write_page(run, films={study: [film(0)] for study in study_ids(run)}).read_text(encoding="utf-8")
+    text = write_page(run, images={study: [image(0)] for study in study_ids(run)}).read_text(encoding="utf-8")
     assert not re.search(
         r"https?:|//[a-z]+\.|@import|url\(|fetch\(|XMLHttp|WebSocket|<link|<iframe|import\(",
         text.partition('id="data">')[0],
@@ -58,7 +58,7 @@ def test_the_page_asks_nothing_of_the_network(tmp_path: Path) -> None:
 
 
 def test_the_policy_names_the_script_that_is_there(tmp_path: Path) -> None:
-    text = write_page(started_run(tmp_path / "run"), films={}).read_text(encoding="utf-8")
+    text = write_page(started_run(tmp_path / "run"), images={}).read_text(encoding="utf-8")
     scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
     assert len(scripts) == 1
@@ -84,7 +84,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 
 def test_the_page_says_that_it_holds_patient_text_and_is_closed_to_others(tmp_path: Path) -> None:
-    page = write_page(started_run(tmp_path / "run"), films={})
+    page = write_page(started_run(tmp_path / "run"), images={})
     assert "Holds patient text" in page.read_text(encoding="utf-8")
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
 
@@ -92,9 +92,9 @@ def test_the_page_says_that_it_holds_patient_text_and_is_closed_to_others(tmp_pa
 @pytest.mark.parametrize("status", ["running", "finished", "stopped", "failed"])
 def test_every_stage_has_a_page(tmp_path: Path, status: str) -> None:
     run = started_run(tmp_path / "run", status=status, reason="out of memory" if status == "failed" else None)
-    content = shown(write_page(run, films={}))
+    content = shown(write_page(run, images={}))
     assert (content["studies"], content["metrics"], content["curves"]["steps"]) == (None, None, [])
-    content = shown(write_page(with_training(run), films={}))
+    content = shown(write_page(with_training(run), images={}))
     assert len(content["curves"]["steps"]) == 200
     content = shown(write_page(with_predictions(run, split="val")))
     assert content["studies"]["split"] == "val"
@@ -110,28 +110,28 @@ def test_every_stage_has_a_page(tmp_path: Path, status: str) -> None:
 def test_a_page_of_no_studies_stays_without_them(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     assert shown_studies(run, count=0) == ("test", [])
-    assert shown(write_page(run, films={}))["studies"]["rows"] == []
+    assert shown(write_page(run, images={}))["studies"]["rows"] == []
     assert shown(write_page(run))["studies"]["rows"] == []
 
 
 def test_test_reports_of_an_older_checkpoint_stay_out_while_training_goes_on(tmp_path: Path) -> None:
     run = with_predictions(finished_run(tmp_path / "run"), split="val", count=9)
     write_json(run / "metrics.json", {"generation": "greedy", "splits": {"val": {"studies": 9, "systems": {}}}})
-    assert shown(write_page(run, films={}))["studies"]["split"] == "val"
+    assert shown(write_page(run, images={}))["studies"]["split"] == "val"
     assert shown_studies(run) == ("val", chosen_studies(study_ids(run, split="val")))
 
 
-def test_a_launcher_can_say_how_a_run_ended_and_keep_the_films(tmp_path: Path) -> None:
+def test_a_launcher_can_say_how_a_run_ended_and_keep_the_images(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     split_and_ids = shown_studies(run, count=5)
     assert split_and_ids is not None
-    before = shown(write_page(run, films={study: [film(1)] for study in split_and_ids[1]}))["studies"]["rows"]
+    before = shown(write_page(run, images={study: [image(1)] for study in split_and_ids[1]}))["studies"]["rows"]
     description = json.loads((run / "run.json").read_text())
     write_json(run / "run.json", {**description, "status": "stopped", "reason": "stopped by a signal"})
     after = shown(write_page(run))
     assert after["run"]["status"] == "stopped"
     assert after["studies"]["rows"] == before
-    assert [len(row["films"]) for row in before] == [1] * 5
+    assert [len(row["images"]) for row in before] == [1] * 5
     assert shown(write_page(started_run(tmp_path / "new")))["studies"] is None
 
 
@@ -140,7 +140,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, name: str) -> None:
     run = started_run(tmp_path / "run")
     (run / name).unlink()
     with pytest.raises(UserError, match=name):
-        write_page(run, films={})
+        write_page(run, images={})
 
 
 def test_a_torn_last_line_is_left_out_and_any_other_is_named(tmp_path: Path) -> None:
@@ -148,10 +148,10 @@ def test_a_torn_last_line_is_left_out_and_any_other_is_named(tmp_path: Path) -> 
     path = run / "train.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"event": "step", "step": 30, "lo')
-    assert [row["step"] for row in shown(write_page(run, films={}))["curves"]["steps"]] == [10, 20]
+    assert [row["step"] for row in shown(write_page(run, images={}))["curves"]["steps"]] == [10, 20]
     path.write_bytes(whole + b'{"event": "st\n' + whole)
     with pytest.raises(UserError, match=r"train\.jsonl, line 3"):
-        write_page(run, films={})
+        write_page(run, images={})
 
 
 def test_of_a_stretch_trained_twice_the_later_counts(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_of_a_stretch_trained_twice_the_later_counts(tmp_path: Path) -> None:
         {"event": "step", "step": step, "loss": loss} for step, loss in ((10, 3.0), (20, 2.0), (30, 1.9), (20, 2.5))
     ]
     write_lines(run / "train.jsonl", steps)
-    rows = shown(write_page(run, films={}))["curves"]["steps"]
+    rows = shown(write_page(run, images={}))["curves"]["steps"]
     assert [(row["step"], row["loss"]) for row in rows] == [(10, 3.0), (20, 2.5)]
 
 
@@ -169,7 +169,7 @@ def test_a_long_run_keeps_its_spikes_and_a_loss_that_is_no_number(tmp_path: Path
     rows = [{"event": "step", "step": step, "loss": 1 + 1 / step} for step in range(1, 50_001)]
     rows[31_234]["loss"], rows[44_444]["loss"] = 99.0, math.nan
     write_lines(run / "train.jsonl", rows)
-    curves = shown(write_page(run, films={}))["curves"]
+    curves = shown(write_page(run, images={}))["curves"]
     losses = [row["loss"] for row in curves["steps"]]
     assert len(losses) < 2000
     assert curves["logged"] == 50_000
@@ -182,12 +182,12 @@ def test_predictions_without_a_header_are_refused(tmp_path: Path) -> None:
     run = started_run(tmp_path / "run")
     write_lines(run / "predictions" / "val.greedy.jsonl", [{"id": "a", "report": "x", "reference": "y"}])
     with pytest.raises(UserError, match="line 1 is no header"):
-        write_page(run, films={})
+        write_page(run, images={})
 
 
 def test_a_reader_never_meets_half_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = started_run(tmp_path / "run")
-    old = write_page(run, films={}).read_bytes()
+    old = write_page(run, images={}).read_bytes()
 
     def full_disk(self: Path, target: Path) -> Path:
         assert (run / "report.html").read_bytes() == old
@@ -195,20 +195,20 @@ def test_a_reader_never_meets_half_a_page(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "replace", full_disk)
     with pytest.raises(OSError, match="no space"):
-        write_page(run, films={})
+        write_page(run, images={})
     assert (run / "report.html").read_bytes() == old
     assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "report.html", "run.json"]
 
 
-def test_films_are_small_gray_jpegs_of_the_studies_shown(tmp_path: Path) -> None:
+def test_images_are_small_gray_jpegs_of_the_studies_shown(tmp_path: Path) -> None:
     run = with_predictions(started_run(tmp_path / "run"), count=30)
-    films = {study: [film(1), film(2, size_px=200)] for study in chosen_studies(study_ids(run))}
-    rows = shown(write_page(run, films=films))["studies"]["rows"]
+    images = {study: [image(1), image(2, size_px=200)] for study in chosen_studies(study_ids(run))}
+    rows = shown(write_page(run, images=images))["studies"]["rows"]
     assert [row["id"] for row in rows] == chosen_studies(study_ids(run))
     for row in rows:
         views = [
             Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))))
-            for uri in row["films"]
+            for uri in row["images"]
         ]
         assert [(view.mode, view.size) for view in views] == [("L", (320, 320)), ("L", (200, 200))]
 
@@ -216,7 +216,7 @@ def test_films_are_small_gray_jpegs_of_the_studies_shown(tmp_path: Path) -> None
 def test_the_page_stays_under_three_megabytes(tmp_path: Path) -> None:
     run = with_predictions(started_run(tmp_path / "run"), count=24)
     grain = Image.effect_noise((400, 400), 120)  # the worst a JPEG can meet
-    page = write_page(run, films={study: [grain] * 4 for study in study_ids(run)})
+    page = write_page(run, images={study: [grain] * 4 for study in study_ids(run)})
     assert page.stat().st_size < 3_000_000
 
 
@@ -235,6 +235,6 @@ if __name__ == "__main__":
     made = finished_run(Path(sys.argv[1]))
     print(
         write_page(
-            made, films={study: [film(n), film(n + 3)] for n, study in enumerate(chosen_studies(study_ids(made)))}
+            made, images={study: [image(n), image(n + 3)] for n, study in enumerate(chosen_studies(study_ids(made)))}
         )
     )

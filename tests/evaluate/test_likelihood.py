@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_model import SENTENCES, STUDIES, TOKENIZER, batch, dataset, film, report_generator
+from small_model import SENTENCES, STUDIES, TOKENIZER, batch, dataset, image, report_generator
 
 from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
@@ -70,7 +70,7 @@ def test_two_tokenizers_are_compared_over_the_same_text() -> None:
         def encode(report: str, tokenizer: object = tokenizer) -> list[int]:
             return [*tokenizer.encode(report), tokenizer.end_id]  # type: ignore[attr-defined]
 
-        studies = StudyDataset(STUDIES, film=film, encode=encode)
+        studies = StudyDataset(STUDIES, image=image, encode=encode)
         entry = likelihood(model, studies, batch_size=8, workers=0, device=CPU).entry()
         assert entry["perplexity_per_token"] == pytest.approx(tokenizer.vocabulary_size, rel=1e-6)
         nats = entry["tokens"] * math.log(tokenizer.vocabulary_size)

@@ -1,4 +1,4 @@
-"""The nearest film is found by pixels alone: whatever the brightness, the order of views, the blocks and the ranks."""
+"""The nearest image is found by pixels alone: whatever the brightness, the order of views, the blocks and the ranks."""
 
 import time
 from pathlib import Path
@@ -15,22 +15,22 @@ from r2gen.evaluate.nearest import joined, nearest_studies, read_nearest, spread
 
 
 class Drawn:
-    """Films by name: "3" is noise from seed 3, "3 dark" the same film darker and of another size."""
+    """Images by name: "3" is noise from seed 3, "3 dark" the same image darker and of another size."""
 
     def __init__(self) -> None:
         self.read: list[str] = []
 
     def studies(self, split: str) -> list[Study]:
-        raise AssertionError(f"{split}: films are asked for, not studies")
+        raise AssertionError(f"{split}: images are asked for, not studies")
 
-    def film(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+    def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
         self.read.append(view)
         seed, _, kind = view.partition(" ")
         if seed == "black":
             return Image.new("L", (64, 64))
         coarse = Image.fromarray(np.random.default_rng(int(seed)).integers(40, 200, (8, 8), dtype=np.uint8))
-        film = coarse.resize((128, 128), Image.Resampling.BICUBIC)
-        return film.point(lambda value: value / 2 + 5).resize((300, 300)) if kind == "dark" else film
+        image = coarse.resize((128, 128), Image.Resampling.BICUBIC)
+        return image.point(lambda value: value / 2 + 5).resize((300, 300)) if kind == "dark" else image
 
 
 def study(id: str, *views: str) -> Study:
@@ -54,7 +54,7 @@ def test_neither_brightness_nor_size_nor_the_order_and_number_of_views_counts() 
     assert found(TRAIN, *asked) == {"dark": "t7", "turned": "t8", "one": "t9", "three": "t10"}
 
 
-def test_of_equal_studies_the_first_counts_and_a_black_film_is_like_none() -> None:
+def test_of_equal_studies_the_first_counts_and_a_black_image_is_like_none() -> None:
     twins = [*TRAIN, study("twin", "107", "7"), study("black", "black")]
     assert found(twins, study("asked", "7", "107")) == {"asked": "t7"}
     assert found(twins[::-1], study("asked", "7", "107")) == {"asked": "twin"}
@@ -65,7 +65,7 @@ def test_a_study_is_not_its_own_nearest() -> None:
     assert found([*TRAIN, study("twin", "3", "103")], TRAIN[3]) == {"t3": "twin"}
 
 
-def test_blocks_and_ranks_change_nothing_and_training_films_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_and_ranks_change_nothing_and_training_images_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     data = Phantom(train_studies=30, val_studies=12, test_studies=0, size_px=32, version=1)
     train, asked = list(enumerate(data.studies("train"))), data.studies("val")
     whole = joined([nearest_studies(data, train, asked)])
@@ -95,12 +95,12 @@ def test_what_was_found_is_kept_for_the_same_data_only(tmp_path: Path) -> None:
         assert read_nearest(file, data_hash="a", compared=20) == {}
 
 
-def test_a_film_that_cannot_be_read_is_an_error() -> None:
+def test_a_image_that_cannot_be_read_is_an_error() -> None:
     class Broken(Drawn):
-        def film(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
-            raise UserError(f"film {view} does not exist")
+        def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+            raise UserError(f"image {view} does not exist")
 
-    with pytest.raises(UserError, match="film 0 does not exist"):
+    with pytest.raises(UserError, match="image 0 does not exist"):
         nearest_studies(Broken(), list(enumerate(TRAIN)), TRAIN[:1])
 
 
@@ -108,7 +108,7 @@ def test_comparing_two_thousand_studies_with_three_hundred_takes_less_than_readi
     class Still(Drawn):
         still = Image.effect_noise((32, 32), 50)
 
-        def film(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+        def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
             return self.still
 
     train = [study(str(number), "a", "b") for number in range(2000)]

@@ -33,10 +33,10 @@ def test_the_split_layer_gives_what_the_fused_one_gives(name: str):
     fused, split = backbone(name), backbone(name)
     split_qkv(split)
     assert any(layer.endswith(".qkv.q") for layer, _ in split.named_modules())
-    films_N3HW = torch.randn(2, 3, 32, 32)
+    images_N3HW = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(
-            split.forward_features(films_N3HW), fused.forward_features(films_N3HW), rtol=1e-6, atol=1e-6
+            split.forward_features(images_N3HW), fused.forward_features(images_N3HW), rtol=1e-6, atol=1e-6
         )
 
 
@@ -56,9 +56,9 @@ def test_lora_on_query_and_value_is_lora_on_rows_of_the_fused_layer(name: str):
                 change = 3.0 * lora.lora_B["default"].weight @ lora.lora_A["default"].weight  # alpha / r
                 module.weight[first : first + width] += change
             assert not hasattr(layers[f"{layer}.k"], "lora_A")
-        films_N3HW = torch.randn(2, 3, 32, 32)
+        images_N3HW = torch.randn(2, 3, 32, 32)
         torch.testing.assert_close(
-            adapted.forward_features(films_N3HW), merged.forward_features(films_N3HW), rtol=1e-4, atol=1e-5
+            adapted.forward_features(images_N3HW), merged.forward_features(images_N3HW), rtol=1e-4, atol=1e-5
         )
     free = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
     assert free

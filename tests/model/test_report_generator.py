@@ -29,7 +29,7 @@ def test_the_loss_of_a_batch_is_the_sum_over_its_studies(model: ReportGenerator)
 def test_the_loss_does_not_look_at_padding(model: ReportGenerator):
     whole = batch(*EIGHT)
     expected = model(whole).clone()
-    whole.films_BVHW[~whole.views_BV] = 255
+    whole.images_BVHW[~whole.views_BV] = 255
     torch.testing.assert_close(model(whole), expected, rtol=1e-6, atol=0)
 
 
@@ -58,11 +58,11 @@ def test_the_prompt_is_spliced_around_the_image(model: ReportGenerator):
 
 
 @torch.no_grad()
-def test_the_model_looks_at_the_film():
+def test_the_model_looks_at_the_image():
     model = report_generator(lively=True).eval()
     one = batch(0)
     before = model(one)
-    one.films_BVHW.fill_(0)
+    one.images_BVHW.fill_(0)
     assert not torch.isclose(model(one), before)
 
 

@@ -23,17 +23,17 @@ def golden(folder: Path, mode: str) -> tuple[dict[str, Any], dict[str, torch.Ten
 def batch(model: ReportGenerator, facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Batch:
     """The golden studies for the model's own forward and generate, training reports cut as the original cuts them.
 
-    The golden images are normalised floats [B, 3, H, W] a view, where ours are 8-bit films that the encoder normalises:
+    The golden images are normalised floats [B, 3, H, W] a view, ours are 8-bit images that the encoder normalises:
     so its `normalise`, and nothing else, is left out.
     """
-    model.vision.normalise = lambda films_N3HW: films_N3HW  # type: ignore[method-assign]
+    model.vision.normalise = lambda images_N3HW: images_N3HW  # type: ignore[method-assign]
     images_BV3HW = torch.stack([tensors[name] for name in sorted(tensors) if name.startswith("image.")], dim=1)
     tokenizer = model.lm.tokenizer
     ids = [torch.tensor([*tokenizer.encode(text), tokenizer.end_id][: facts["max_length"]]) for text in facts["texts"]]
     report_BT = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=NO_TARGET)
     return Batch(
         ids=tuple(facts["texts"]),
-        films_BVHW=images_BV3HW,
+        images_BVHW=images_BV3HW,
         views_BV=torch.ones(images_BV3HW.shape[:2], dtype=torch.bool),
         report_BT=report_BT,
     )

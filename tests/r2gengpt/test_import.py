@@ -167,13 +167,13 @@ def test_import_and_evaluate_as_typed(folder: Path, tmp_path: Path, lightning: N
     _, golden_tensors = golden(folder, "delta")
     studies = []
     for study, text in enumerate(golden(folder, "delta")[0]["texts"]):
-        films = []
+        images = []
         for view in range(2):
             pixels = golden_tensors[f"image.{view}"][study].mean(dim=0).mul(40).add(128).clamp(0, 255).byte()
             (tmp_path / "data" / "images").mkdir(parents=True, exist_ok=True)
-            films.append(f"{study}-{view}.png")
-            Image.fromarray(pixels.numpy()).save(tmp_path / "data" / "images" / films[-1])
-        studies.append({"id": f"s{study}", "report": text, "image_path": films})
+            images.append(f"{study}-{view}.png")
+            Image.fromarray(pixels.numpy()).save(tmp_path / "data" / "images" / images[-1])
+        studies.append({"id": f"s{study}", "report": text, "image_path": images})
     (tmp_path / "data" / "annotation.json").write_text(json.dumps({"train": [], "val": [], "test": studies}))
     done = run(
         "task=evaluate",
@@ -192,7 +192,7 @@ def test_import_and_evaluate_as_typed(folder: Path, tmp_path: Path, lightning: N
     lines = (tmp_path / "run/predictions/test.r2gengpt_iu.jsonl").read_text().splitlines()[1:]
     trained = load_run(tmp_path / "run")
     for line, study in zip(map(json.loads, lines), studies, strict=True):
-        images = [tmp_path / "data" / "images" / film for film in study["image_path"]]
+        images = [tmp_path / "data" / "images" / image for image in study["image_path"]]
         assert line["report"] == trained.generate(images)
     done = run(
         "task=import",

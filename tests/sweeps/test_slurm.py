@@ -140,7 +140,7 @@ def test_the_sbatch_file_and_a_job_found_again(cluster: Path):
 def test_a_request_that_comes_twice_at_once_is_one(tmp_path: Path):
     """SLURM signals the command and its ranks, and the command passes on what it got."""
     rank = (
-        "from r2gen.stop import StopRequest; import signal; stop = StopRequest()\n"
+        "from r2gen.ranks.stop import StopRequest; import signal; stop = StopRequest()\n"
         "for _ in range(2): signal.raise_signal(signal.SIGTERM)\n"
         "print(stop.asked)"
     )

@@ -32,7 +32,7 @@ def test_fifty_runs_stay_under_five_megabytes(tmp_path: Path) -> None:
     assert content["shared"] == {"vision": "swin_base", "data": "iu_xray", "generation": "greedy"}
     assert all(len(row["losses"]) <= 170 for row in content["rows"])
     assert [len(study["reports"]) for study in content["studies"]] == [50] * STUDIES
-    assert all(len(study["films"]) == 2 for study in content["studies"])
+    assert all(len(study["images"]) == 2 for study in content["studies"])
     assert content["rows"][0]["link"] == "./run-00/report.html"
     assert [row["reason"] for row in content["rows"][-2:]] == [
         "lm=t5 with quant=int8 is no pair",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from small_model import STUDIES, dataset, report_generator
-from small_model import film as noise
+from small_model import image as noise
 
 from r2gen.errors import UserError
 from r2gen.ranks.stop import Stopped, StopRequest
@@ -281,8 +281,8 @@ def test_a_stop_in_the_last_step_leaves_the_last_validation_to_the_next_start(st
     assert resumed.checkpoints.best().name == "step-00000001"
 
 
-def test_each_epoch_reads_every_film_once(start: Callable[..., Run]):
+def test_each_epoch_reads_every_image_once(start: Callable[..., Run]):
     seen: list[str] = []
-    run = start(data=dataset(film=lambda view: (seen.append(view), noise(view))[1]))
+    run = start(data=dataset(image=lambda view: (seen.append(view), noise(view))[1]))
     run.fit(3)
     assert sorted(seen) == sorted(view for study in STUDIES for view in study.views)

@@ -24,7 +24,7 @@ CONFIG = {
     "seed": 3,
     "choices": {"lm": "tiny", "tune/lm": "auto", "experiment": None, "logger": "wandb"},
     "run_dir": "/home/jane.doe/run",
-    "data": {"root": "/home/jane.doe/films", "annotation": "a.json"},
+    "data": {"root": "/home/jane.doe/images", "annotation": "a.json"},
     "lm": {"path": "/home/jane.doe/weights/llama", "stop": ["/home/jane.doe/x"]},
     "trainer": {"devices": 2},
 }
@@ -149,7 +149,7 @@ import json, os, signal, subprocess, sys, time
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "train")!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
 from test_loggers import CONFIG, STEP
-from r2gen.run_folder import RunFolder
+from r2gen.runs.folder import RunFolder
 from r2gen.train.loggers import WandbLogger, opened
 folder = RunFolder(Path({str(folder.path)!r}))
 with opened(WandbLogger(project="p"), folder=folder, config=CONFIG, job_id="i", going_on=False) as logger:

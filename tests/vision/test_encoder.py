@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from r2gen.errors import UserError
 from r2gen.vision.encoder import TimmEncoder
-from r2gen.vision.transforms import FilmTransform
+from r2gen.vision.transforms import ImageTransform
 
 torch.set_num_threads(1)  # matrices this small are slower on several threads, much slower on a busy machine
 SMALL_CONVNEXT = {"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]}
@@ -23,46 +23,46 @@ def convnext(**options: Any) -> TimmEncoder:
     return TimmEncoder(**{"name": "convnext_atto", "image_size_px": 32, "model_args": SMALL_CONVNEXT, **options})
 
 
-def films(*views: int, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random films of studies with these numbers of views, padded to the largest, and the mask of what is there."""
+def images(*views: int, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random images of studies with these numbers of views, padded to the largest, and the mask of what is there."""
     drawn = torch.Generator().manual_seed(0)
     there_BV = torch.arange(max(views)) < torch.tensor(views)[:, None]
-    films_BVHW = torch.randint(256, (*there_BV.shape, size, size), dtype=torch.uint8, generator=drawn)
-    return films_BVHW * there_BV[:, :, None, None], there_BV
+    images_BVHW = torch.randint(256, (*there_BV.shape, size, size), dtype=torch.uint8, generator=drawn)
+    return images_BVHW * there_BV[:, :, None, None], there_BV
 
 
 @pytest.mark.parametrize("views", ["mean", "concat"])
 def test_absent_views_change_nothing(views: str):
     encoder = convnext(views=views).eval()
-    films_BVHW, there_BV = films(1, 3, 2)
-    films_BVHW[~there_BV] = 255  # what stands in an absent view may not matter
+    images_BVHW, there_BV = images(1, 3, 2)
+    images_BVHW[~there_BV] = 255  # what stands in an absent view may not matter
     with torch.no_grad():
-        features_BQD, real_BQ = encoder(films_BVHW, there_BV)
+        features_BQD, real_BQ = encoder(images_BVHW, there_BV)
         for study, count in enumerate((1, 3, 2)):
-            alone_BQD, alone_BQ = encoder(films_BVHW[study : study + 1, :count], there_BV[study : study + 1, :count])
+            alone_BQD, alone_BQ = encoder(images_BVHW[study : study + 1, :count], there_BV[study : study + 1, :count])
             torch.testing.assert_close(features_BQD[study][real_BQ[study]], alone_BQD[0][alone_BQ[0]])
 
 
 def test_the_mean_is_over_the_views_that_are_there_and_concat_tells_them_apart():
-    films_BVHW, there_BV = films(2)
+    images_BVHW, there_BV = images(2)
     with torch.no_grad():
         mean, concat = convnext(views="mean").eval(), convnext(views="concat").eval()
-        each_VPD = torch.stack([mean(films_BVHW[:, [v]], there_BV[:, [v]])[0][0] for v in (0, 1)])
-        torch.testing.assert_close(mean(films_BVHW, there_BV)[0][0], each_VPD.mean(dim=0))
-        twice_BQD, _ = concat(films_BVHW[:, [0, 0]], there_BV)
+        each_VPD = torch.stack([mean(images_BVHW[:, [v]], there_BV[:, [v]])[0][0] for v in (0, 1)])
+        torch.testing.assert_close(mean(images_BVHW, there_BV)[0][0], each_VPD.mean(dim=0))
+        twice_BQD, _ = concat(images_BVHW[:, [0, 0]], there_BV)
         assert not torch.allclose(*twice_BQD[0].chunk(2))
 
 
-def test_more_films_than_places_are_refused_by_name():
+def test_more_images_than_places_are_refused_by_name():
     with pytest.raises(UserError, match=r"vision\.max_views=2"):
-        convnext(views="concat", max_views=2)(*films(3))
+        convnext(views="concat", max_views=2)(*images(3))
 
 
 def test_batch_norm_statistics_never_move():
     encoder = TimmEncoder(name="resnet18", image_size_px=32, model_args={"channels": [8, 8, 8, 8]}).train()
     before = {name: tensor.clone() for name, tensor in encoder.backbone.named_buffers()}
     assert any("running_mean" in name for name in before)
-    encoder(*films(2, 2))
+    encoder(*images(2, 2))
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.backbone.named_buffers())
 
 
@@ -70,7 +70,7 @@ def test_checkpointed_layers_give_the_same_gradients():
     def gradients(checkpointing: bool) -> dict[str, torch.Tensor]:
         encoder = convnext(gradient_checkpointing=checkpointing).train()
         torch.manual_seed(1)
-        encoder(*films(2, 1))[0].square().sum().backward()
+        encoder(*images(2, 1))[0].square().sum().backward()
         return {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
 
     plain, again = gradients(False), gradients(True)
@@ -191,16 +191,16 @@ def test_weights_in_the_layout_of_dinov2_are_read_by_the_name_of_their_file(tmp_
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1", "P", "LA"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 50), (64, 64), (300, 20)])
-def test_a_film_of_any_size_and_mode_becomes_a_gray_square(mode: str, size: tuple[int, int]):
-    square = FilmTransform(64)(Image.new(mode, size, 1))
+def test_a_image_of_any_size_and_mode_becomes_a_gray_square(mode: str, size: tuple[int, int]):
+    square = ImageTransform(64)(Image.new(mode, size, 1))
     assert square.shape == (64, 64)
     assert square.dtype == torch.uint8
 
 
-def test_a_film_of_the_right_size_stays_as_it_is():
-    pixels_HW, _ = films(1, size=16)
-    film = Image.fromarray(pixels_HW[0, 0].numpy())
-    assert torch.equal(FilmTransform(16)(film), pixels_HW[0, 0])
+def test_a_image_of_the_right_size_stays_as_it_is():
+    pixels_HW, _ = images(1, size=16)
+    image = Image.fromarray(pixels_HW[0, 0].numpy())
+    assert torch.equal(ImageTransform(16)(image), pixels_HW[0, 0])
 
 
 def test_a_size_that_a_transformer_was_not_built_for_is_refused_with_the_option_that_builds_it() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from small_model import TOKENIZER, dataset, film
+from small_model import TOKENIZER, dataset, image
 from smallest_run import ROOT
 from torch.nn import functional as F
 
@@ -50,9 +50,9 @@ def test_all_of_them_are_here():
 def test_every_encoder_gives_features_of_the_width_and_number_it_declares(name: str, views: str):
     encoder = small(name, views=views).eval()
     size = encoder.transform.size_px
-    films_BVHW = torch.randint(256, (2, 2, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images_BVHW = torch.randint(256, (2, 2, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        features_BQD, real_BQ = encoder(films_BVHW, torch.tensor([[True, True], [True, False]]))
+        features_BQD, real_BQ = encoder(images_BVHW, torch.tensor([[True, True], [True, False]]))
     row = encoder.num_tokens * (2 if views == "concat" else 1)
     assert features_BQD.shape == (2, row, encoder.dim)
     assert features_BQD.isfinite().all()
@@ -79,13 +79,13 @@ def test_every_encoder_trains_twenty_steps_and_all_that_trains_moves(name: str, 
         lm_lora_targets=[],
         lm_is_random=True,
     )
-    studies = dataset(film=lambda view: resized(film(view), encoder.transform.size_px))
-    films = collate([studies[index] for index in range(6)])
+    studies = dataset(image=lambda view: resized(image(view), encoder.transform.size_px))
+    images = collate([studies[index] for index in range(6)])
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     parts = [parameter for parameter in model.train().parameters() if parameter.requires_grad]
     optimizer, losses = torch.optim.AdamW(parts, lr=3e-3), []
     for _ in range(20):
-        loss = model(films) / (films.report_BT >= 0).sum()
+        loss = model(images) / (images.report_BT >= 0).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -97,5 +97,5 @@ def test_every_encoder_trains_twenty_steps_and_all_that_trains_moves(name: str, 
     assert {key for key in trainable if key.startswith("vision.")} <= moved
 
 
-def resized(film_HW: torch.Tensor, size: int) -> torch.Tensor:
-    return F.interpolate(film_HW[None, None].float(), size=(size, size))[0, 0].to(torch.uint8)
+def resized(image_HW: torch.Tensor, size: int) -> torch.Tensor:
+    return F.interpolate(image_HW[None, None].float(), size=(size, size))[0, 0].to(torch.uint8)

@@ -61,10 +61,10 @@ def test_the_features_are_the_same(old: bool, prefix: str, swin: tuple[Path, Swi
     if prefix:
         tensors["classifier.weight"] = torch.zeros(5, 48)
     save_file(tensors, folder / "model.safetensors")
-    films_N3HW = torch.randn(2, 3, 32, 32)
+    images_N3HW = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        expected = model(films_N3HW).last_hidden_state
-        torch.testing.assert_close(encoder(folder).encode(films_N3HW), expected, rtol=1e-5, atol=1e-5)
+        expected = model(images_N3HW).last_hidden_state
+        torch.testing.assert_close(encoder(folder).encode(images_N3HW), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
@@ -90,10 +90,10 @@ def test_a_hub_id_in_the_local_cache_is_read_like_its_folder(
         torch.save(load_file(folder / "model.safetensors"), snapshot / file)
     else:
         (folder / file).rename(snapshot / file)
-    films_N3HW = torch.randn(2, 3, 32, 32)
+    images_N3HW = torch.randn(2, 3, 32, 32)
     read = encoder(Path("microsoft/swin"))
     with torch.no_grad():
-        torch.testing.assert_close(read.encode(films_N3HW), model(films_N3HW).last_hidden_state, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(read.encode(images_N3HW), model(images_N3HW).last_hidden_state, rtol=1e-5, atol=1e-5)
     assert read.mean_C.tolist() == [0.5] * 3
 
 
@@ -106,9 +106,9 @@ def test_weights_that_do_not_fit_are_refused_by_name(harm: str, swin: tuple[Path
         other = name.replace("k_proj", "v_proj")
         tensors[name], tensors[other] = tensors[other], tensors[name]
         save_file(tensors, folder / "model.safetensors")
-        films_N3HW = torch.randn(1, 3, 32, 32)
+        images_N3HW = torch.randn(1, 3, 32, 32)
         with torch.no_grad():
-            assert (encoder(folder).encode(films_N3HW) - model(films_N3HW).last_hidden_state).abs().max() > 1e-3
+            assert (encoder(folder).encode(images_N3HW) - model(images_N3HW).last_hidden_state).abs().max() > 1e-3
         return
     if harm == "missing":
         del tensors[name]

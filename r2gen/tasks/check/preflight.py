@@ -151,7 +151,7 @@ class Preflight:
         self.studies = build.study_datasets(self.config, self.data, self.model)["train"].first(STUDIES)
         batch = self.batch(0)
         with torch.no_grad():
-            features, real = self.model.vision(batch.films_BVHW, batch.views_BV)
+            features, real = self.model.vision(batch.images_BVHW, batch.views_BV)
             image, whole = self.model.projector(features), self.model.wrap(batch)[0]
         if not bool(features.isfinite().all()):
             raise Fails("the encoder's features are not finite", fix="give vision.path weights that are whole")

@@ -1,4 +1,4 @@
-"""Draws the films of a chest phantom: stylised frontal and lateral radiographs with their findings."""
+"""Draws the images of a chest phantom: stylised frontal and lateral radiographs with their findings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from PIL import Image
 
 from r2gen.data.phantom_reports import FINDINGS, SIDES
 
-# Coordinates run from -1 to 1 over the film, x to the film's right, y downwards; density 0 is black, 1 white.
-# On the frontal film the patient's left is the film's right, as a radiologist hangs it.
+# Coordinates run from -1 to 1 over the image, x to the image's right, y downwards; density 0 is black, 1 white.
+# On the frontal image the patient's left is the image's right, as a radiologist hangs it.
 Plane = NDArray[np.floating[Any]]  # float32 throughout
 _TOWARDS = {"left": 1.0, "right": -1.0}
 
 
 @dataclass(frozen=True)
 class Body:
-    """How one patient is built and how the film was taken, drawn once a study whatever its findings."""
+    """How one patient is built and how the image was taken, drawn once a study whatever its findings."""
 
     shift_x: float
     shift_y: float
@@ -52,34 +52,34 @@ def draw_body(rng: np.random.Generator) -> Body:
 
 
 def draw_frontal(findings: frozenset[str], rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
-    """The frontal film, gray of shape (size_px, size_px)."""
+    """The frontal image, gray of shape (size_px, size_px)."""
     body = draw_body(rng)
     x, y = _plane(body, size_px)
     marks = _marks(rng, size_px)
-    film = 0.58 * _inside(np.abs(x) - (0.24 + 0.75 * np.clip((y + 0.98) / 0.34, 0, 1)), 0.05)  # neck, shoulders, trunk
-    film += 0.20 * _inside(np.abs(x) - 0.15, 0.05)  # mediastinum
-    film += 0.07 * _inside(np.abs(x) - 0.075, 0.03) * (0.7 + 0.3 * np.cos(28 * y))  # vertebrae
-    film -= 0.16 * _inside(np.abs(x) - 0.04, 0.03) * _inside(y + 0.28, 0.06)  # trachea
+    image = 0.58 * _inside(np.abs(x) - (0.24 + 0.75 * np.clip((y + 0.98) / 0.34, 0, 1)), 0.05)  # neck, shoulders, trunk
+    image += 0.20 * _inside(np.abs(x) - 0.15, 0.05)  # mediastinum
+    image += 0.07 * _inside(np.abs(x) - 0.075, 0.03) * (0.7 + 0.3 * np.cos(28 * y))  # vertebrae
+    image -= 0.16 * _inside(np.abs(x) - 0.04, 0.03) * _inside(y + 0.28, 0.06)  # trachea
     for side in SIDES:
-        _frontal_lung(film, x, y, side=side, body=body, findings=findings, marks=marks)
+        _frontal_lung(image, x, y, side=side, body=body, findings=findings, marks=marks)
     wide = body.chest * (0.60 + 0.08 * body.heart if "cardiomegaly:heart" in findings else 0.40 + 0.06 * body.heart)
     tall = 0.62 * wide + 0.06
     heart_x = x - 0.26 * wide
     heart = _inside(_ellipse(heart_x, y - body.base + 0.66 * tall - 0.28 * heart_x, wide, tall), 0.06)  # apex left
-    film += heart * (0.80 - film)
+    image += heart * (0.80 - image)
     for side in SIDES:
         slope = np.abs(y + 0.64 + 0.22 * (_TOWARDS[side] * x - 0.1)) - 0.025
-        film += 0.10 * _inside(slope, 0.03) * _inside(np.abs(_TOWARDS[side] * x - 0.42) - 0.32, 0.05)  # clavicle
+        image += 0.10 * _inside(slope, 0.03) * _inside(np.abs(_TOWARDS[side] * x - 0.42) - 0.32, 0.05)  # clavicle
         if f"pacemaker:{side}" in findings:
-            _frontal_pacemaker(film, x, y, towards=_TOWARDS[side], spot=body.spots[f"pacemaker:{side}"])
+            _frontal_pacemaker(image, x, y, towards=_TOWARDS[side], spot=body.spots[f"pacemaker:{side}"])
     if "tube:trachea" in findings:
         length = body.spots["tube:trachea"][1]
-        film += 0.50 * _inside(np.abs(x) - 0.045, 0.025) * _inside(y + 0.34 - 0.12 * length, 0.03)
-    return _expose(film, rng, body)
+        image += 0.50 * _inside(np.abs(x) - 0.045, 0.025) * _inside(y + 0.34 - 0.12 * length, 0.03)
+    return _expose(image, rng, body)
 
 
 def _frontal_lung(
-    film: Plane, x: Plane, y: Plane, *, side: str, body: Body, findings: frozenset[str], marks: Plane
+    image: Plane, x: Plane, y: Plane, *, side: str, body: Body, findings: frozenset[str], marks: Plane
 ) -> None:
     """Cuts one lung out of the trunk and puts its findings in."""
     out = _TOWARDS[side] * x  # distance from the midline
@@ -99,54 +99,54 @@ def _frontal_lung(
         air = 0.54 - 0.30 * collapsed
         marks = marks * collapsed + _inside(np.abs(pleura) - 0.012, 0.025) * 0.16
     ribs = 0.04 * np.cos(26 * (y - 0.22 * np.square(across - 0.5)))
-    film += lung * (ribs + marks - air)
-    film += 0.09 * _inside(_ellipse(out - 0.20, y + 0.03, 0.10, 0.16), 0.10) * lung  # hilum
+    image += lung * (ribs + marks - air)
+    image += 0.09 * _inside(_ellipse(out - 0.20, y + 0.03, 0.10, 0.16), 0.10) * lung  # hilum
     if f"consolidation:{side}" in findings:
         u, v, size = body.spots[f"consolidation:{side}"]
         radius = 0.23 + 0.06 * size
         blob = _inside(_ellipse(out - 0.39 - 0.14 * u, y - 0.12 + 0.38 * v, radius, 0.9 * radius), 0.14)
-        film += blob * lung * (0.38 + 1.2 * marks)
+        image += blob * lung * (0.38 + 1.2 * marks)
     if f"nodule:{side}" in findings:
         u, v, size = body.spots[f"nodule:{side}"]
         disc = _ellipse(out - 0.32 - 0.18 * u, y + 0.38 - 0.30 * v, 0.13 + 0.02 * size, 0.13 + 0.02 * size)
-        film += 0.55 * _inside(disc, 0.03)
+        image += 0.55 * _inside(disc, 0.03)
 
 
-def _frontal_pacemaker(film: Plane, x: Plane, y: Plane, *, towards: float, spot: tuple[float, float, float]) -> None:
+def _frontal_pacemaker(image: Plane, x: Plane, y: Plane, *, towards: float, spot: tuple[float, float, float]) -> None:
     """A generator below the clavicle, and its lead down into the heart."""
     at_x, at_y = towards * (0.50 + 0.10 * spot[0]), -0.46 + 0.08 * spot[1]
     box = np.maximum(np.abs(x - at_x) - 0.11, np.abs(y - at_y) - 0.09)
-    film += 0.55 * _inside(box, 0.03)
+    image += 0.55 * _inside(box, 0.03)
     t = np.clip((y - at_y) / (0.30 - at_y), 0, 1)
     lead = np.abs(x - (at_x + (0.14 - at_x) * np.sin(1.57 * t))) - 0.012
-    film += 0.28 * _inside(lead, 0.03) * _inside(np.abs(y - (at_y + 0.30) / 2) - (0.30 - at_y) / 2, 0.02)
+    image += 0.28 * _inside(lead, 0.03) * _inside(np.abs(y - (at_y + 0.30) / 2) - (0.30 - at_y) / 2, 0.02)
 
 
 def draw_lateral(findings: frozenset[str], rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
-    """The lateral film, the patient looking to the film's left; both sides lie over each other."""
+    """The lateral image, the patient looking to the image's left; both sides lie over each other."""
     body = draw_body(rng)
     x, y = _plane(body, size_px)
-    rng.standard_normal()  # its noise is not the frontal film's
+    rng.standard_normal()  # its noise is not the frontal image's
     marks = _marks(rng, size_px)
-    film = 0.60 * _inside(_ellipse(x - 0.04, y - 0.25, 0.80, 1.28), 0.05)
+    image = 0.60 * _inside(_ellipse(x - 0.04, y - 0.25, 0.80, 1.28), 0.05)
     back = x - 0.52 - 0.10 * np.square(y + 0.1)
-    film += 0.16 * _inside(np.abs(back) - 0.10, 0.04) * (0.8 + 0.2 * np.cos(28 * y))  # vertebrae
+    image += 0.16 * _inside(np.abs(back) - 0.10, 0.04) * (0.8 + 0.2 * np.cos(28 * y))  # vertebrae
     lung = _inside(_ellipse(x - 0.04, y - 0.10, 0.62, 0.92), 0.05)
     for side in SIDES:
         floor = y - (body.base - (0.06 if side == "right" else 0.0) + 0.50 * np.square(x + 0.15) - 0.05)
         part = lung * _inside(_lateral_floor(floor, x, y, side=side, body=body, findings=findings), 0.04)
-        film += part * (0.5 * marks - 0.19 + 0.02 * np.cos(26 * (y + 0.3 * x)))
-        _lateral_findings(film, x, y, side=side, body=body, findings=findings, part=part)
+        image += part * (0.5 * marks - 0.19 + 0.02 * np.cos(26 * (y + 0.3 * x)))
+        _lateral_findings(image, x, y, side=side, body=body, findings=findings, part=part)
     wide = 0.29 + 0.03 * body.heart if "cardiomegaly:heart" in findings else 0.19 + 0.03 * body.heart
     heart_x = x + 0.46 - wide
     heart = _inside(_ellipse(heart_x, y - body.base + 1.10 * wide + 0.5 * heart_x, wide, 1.25 * wide), 0.06)
-    film += heart * (0.66 - film)
-    film += 0.15 * _inside(np.abs(x + 0.58 - 0.12 * y) - 0.03, 0.03) * _inside(np.abs(y + 0.1) - 0.45, 0.05)  # sternum
-    film -= 0.12 * _inside(np.abs(x - 0.02 - 0.1 * y) - 0.04, 0.03) * _inside(y + 0.30, 0.06)  # trachea
+    image += heart * (0.66 - image)
+    image += 0.15 * _inside(np.abs(x + 0.58 - 0.12 * y) - 0.03, 0.03) * _inside(np.abs(y + 0.1) - 0.45, 0.05)  # sternum
+    image -= 0.12 * _inside(np.abs(x - 0.02 - 0.1 * y) - 0.04, 0.03) * _inside(y + 0.30, 0.06)  # trachea
     if "tube:trachea" in findings:
         length = body.spots["tube:trachea"][1]
-        film += 0.50 * _inside(np.abs(x - 0.02 - 0.1 * y) - 0.04, 0.025) * _inside(y + 0.34 - 0.12 * length, 0.03)
-    return _expose(film, rng, body)
+        image += 0.50 * _inside(np.abs(x - 0.02 - 0.1 * y) - 0.04, 0.025) * _inside(y + 0.34 - 0.12 * length, 0.03)
+    return _expose(image, rng, body)
 
 
 def _lateral_floor(floor: Plane, x: Plane, y: Plane, *, side: str, body: Body, findings: frozenset[str]) -> Plane:
@@ -159,24 +159,24 @@ def _lateral_floor(floor: Plane, x: Plane, y: Plane, *, side: str, body: Body, f
 
 
 def _lateral_findings(
-    film: Plane, x: Plane, y: Plane, *, side: str, body: Body, findings: frozenset[str], part: Plane
+    image: Plane, x: Plane, y: Plane, *, side: str, body: Body, findings: frozenset[str], part: Plane
 ) -> None:
     """Puts the findings of one side into the shadow of the chest."""
     if f"consolidation:{side}" in findings:
         u, v, size = body.spots[f"consolidation:{side}"]
         radius = 0.23 + 0.06 * size
-        film += 0.30 * part * _inside(_ellipse(x - 0.28 * u, y - 0.12 + 0.38 * v, radius, 0.9 * radius), 0.14)
+        image += 0.30 * part * _inside(_ellipse(x - 0.28 * u, y - 0.12 + 0.38 * v, radius, 0.9 * radius), 0.14)
     if f"nodule:{side}" in findings:
         u, v, size = body.spots[f"nodule:{side}"]
         disc = _ellipse(x - 0.30 * u + 0.05, y + 0.38 - 0.30 * v, 0.13 + 0.02 * size, 0.13 + 0.02 * size)
-        film += 0.48 * _inside(disc, 0.03)
+        image += 0.48 * _inside(disc, 0.03)
     if f"pneumothorax:{side}" in findings:
         rim = 0.84 + 0.06 * (1 - body.spots[f"pneumothorax:{side}"][2])
         pleura = _ellipse(x - 0.08, y - 0.20, 0.62 * rim, 0.92 * rim)
-        film += part * (0.12 * _inside(np.abs(pleura) - 0.012, 0.025) - 0.09 * (1 - _inside(pleura, 0.03)))
+        image += part * (0.12 * _inside(np.abs(pleura) - 0.012, 0.025) - 0.09 * (1 - _inside(pleura, 0.03)))
     if f"pacemaker:{side}" in findings:
         at_y = -0.46 + 0.08 * body.spots[f"pacemaker:{side}"][1]
-        film += 0.45 * _inside(np.maximum(np.abs(x + 0.55) - 0.05, np.abs(y - at_y) - 0.10), 0.03)
+        image += 0.45 * _inside(np.maximum(np.abs(x + 0.55) - 0.05, np.abs(y - at_y) - 0.10), 0.03)
 
 
 DRAW: dict[str, Callable[[frozenset[str], np.random.Generator, int], NDArray[np.uint8]]] = {
@@ -191,7 +191,7 @@ def _axis(size_px: int) -> Plane:
 
 
 def _plane(body: Body, size_px: int) -> tuple[Plane, Plane]:
-    """The patient's coordinates at every pixel: the film's, shifted, turned and scaled."""
+    """The patient's coordinates at every pixel: the image's, shifted, turned and scaled."""
     axis = _axis(size_px)
     x, y = (axis - np.float32(body.shift_x))[None, :], (axis - np.float32(body.shift_y))[:, None]
     cos, sin = np.float32(np.cos(body.tilt) / body.zoom), np.float32(np.sin(body.tilt) / body.zoom)
@@ -217,9 +217,9 @@ def _marks(rng: np.random.Generator, size_px: int) -> Plane:
     return np.asarray(coarse.resize((size_px, size_px), Image.Resampling.BICUBIC))
 
 
-def _expose(film: Plane, rng: np.random.Generator, body: Body) -> NDArray[np.uint8]:
-    """Takes the film: exposure, the film's curve, and quantum noise."""
-    seen = np.clip(film * np.float32(body.exposure), 0.01, 1.2) ** np.float32(body.gamma)
-    seen = 0.04 + 0.88 * seen + rng.standard_normal(film.shape, dtype=np.float32) * np.float32(0.018)
+def _expose(image: Plane, rng: np.random.Generator, body: Body) -> NDArray[np.uint8]:
+    """Takes the image: exposure, the image's curve, and quantum noise."""
+    seen = np.clip(image * np.float32(body.exposure), 0.01, 1.2) ** np.float32(body.gamma)
+    seen = 0.04 + 0.88 * seen + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(0.018)
     gray: NDArray[np.uint8] = (np.clip(seen, 0, 1) * 255).astype(np.uint8)
     return gray

@@ -1,4 +1,4 @@
-"""Films that cannot be used are named before training, fast by their headers and ends, in full by their pixels."""
+"""Images that cannot be used are named before training, fast by their headers and ends, in full by their pixels."""
 
 import io
 import os
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from r2gen.data.film_check import cache_file, check_films
+from r2gen.data.image_check import cache_file, check_images
 from r2gen.errors import UserError
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 40), np.uint8))
@@ -31,7 +31,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def check(images: Path, *names: str, decode: bool = False) -> None:
-    check_films(
+    check_images(
         {name: f"train[{i}] (id s{i})" for i, name in enumerate(names)},
         images,
         annotation=Path("annotation.json"),
@@ -59,25 +59,25 @@ FAULTY = {
     "cut.png": (encoded("PNG")[:-400], "cannot be read"),
     "cut.jpg": (encoded("JPEG")[:-200], "cannot be read"),
     "empty.png": (b"", "is an empty file"),
-    "foreign.png": (b"no film at all", "cannot be read"),
-    "foreign.dcm": (b"no film at all" * 20, "is no DICOM file"),
+    "foreign.png": (b"no image at all", "cannot be read"),
+    "foreign.dcm": (b"no image at all" * 20, "is no DICOM file"),
     "bomb.png": (bomb(), "cannot be read"),
 }
 
 
 @pytest.mark.parametrize("decode", [False, True], ids=["fast", "full"])
 @pytest.mark.parametrize("name", FAULTY)
-def test_a_film_that_cannot_be_used_is_named_with_its_entry(name: str, decode: bool, images: Path) -> None:
+def test_a_image_that_cannot_be_used_is_named_with_its_entry(name: str, decode: bool, images: Path) -> None:
     content, words = FAULTY[name]
     (images / name).write_bytes(content)
     with pytest.raises(
-        UserError, match=rf"annotation.json: 1 of 3 films .*: train\[1\] \(id s1\): film {name} {words}"
+        UserError, match=rf"annotation.json: 1 of 3 images .*: train\[1\] \(id s1\): image {name} {words}"
     ):
         check(images, "good.png", name, "good.tiff", decode=decode)
 
 
-def test_missing_films_are_counted_and_the_first_five_named(images: Path) -> None:
-    with pytest.raises(UserError, match=r"9 of 10 films.*\n.*x0.png does not exist(.*\n){5}  and 4 more") as refused:
+def test_missing_images_are_counted_and_the_first_five_named(images: Path) -> None:
+    with pytest.raises(UserError, match=r"9 of 10 images.*\n.*x0.png does not exist(.*\n){5}  and 4 more") as refused:
         check(images, "good.png", *(f"x{i}.png" for i in range(9)))
     assert "data.images" not in str(refused.value)
     with pytest.raises(UserError, match=r"set data\.images to the folder that image_path starts from"):
@@ -110,7 +110,7 @@ def test_a_link_may_not_leave_the_image_folder_and_a_linked_folder_may(images: P
         check(images, "folder")
 
 
-def test_full_finds_broken_pixels_that_fast_does_not_and_remembers_the_good_films(
+def test_full_finds_broken_pixels_that_fast_does_not_and_remembers_the_good_images(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = bytearray(encoded("PNG"))
@@ -120,7 +120,7 @@ def test_full_finds_broken_pixels_that_fast_does_not_and_remembers_the_good_film
     with pytest.raises(UserError, match=r"pixels\.png cannot be read"):
         check(images, "pixels.png", "good.png", decode=True)
     check(images, "good.png", "good.jpg", decode=True)
-    assert "2 films (data.check=full), 1 known by size" in capsys.readouterr().out
+    assert "2 images (data.check=full), 1 known by size" in capsys.readouterr().out
     assert cache_file(images).stat().st_mode & 0o777 == 0o600
     NOISE.resize((8, 8)).save(images / "good.png")
     (images / "good.jpg").write_bytes(b"now broken")
@@ -138,7 +138,7 @@ def test_without_a_home_nothing_is_remembered_and_odd_names_stay_on_one_line(
         monkeypatch.delenv(name)
     monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)  # a container that runs under a number without a name
     check(images, "good.png", decode=True)
-    assert "the films are not remembered" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"film 'a\\n\\x1b\[31m.png' does not exist") as refused:
+    assert "the images are not remembered" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"image 'a\\n\\x1b\[31m.png' does not exist") as refused:
         check(images, "a\n\x1b[31m.png", "good.png")
     assert "\n" not in str(refused.value)
