@@ -26,7 +26,7 @@ VIEWS = {
     "lateral": frozenset({"LATERAL", "LL"}),
     "frontal+lateral": frozenset({"AP", "PA", "LATERAL", "LL"}),
 }
-_ORDER = {"PA": 0, "AP": 1, "LATERAL": 2, "LL": 2}  # of the listed of a study; other views after them
+_ORDER = {"PA": 0, "AP": 1, "LATERAL": 2, "LL": 2}  # of the images of a study; other views come after them
 KEPT = ("indication", "history", "comparison", "technique", "examination")
 
 
@@ -64,7 +64,7 @@ def prepare(
     """Write `annotation`, and beside it <name>.provenance.json; gives the table of counts to print.
 
     The annotation depends on the data and the policy alone; date and code revision stand in the other file. Raises
-    UserError on tables that cannot be read, on reports or listed that are missing (unless policy.partial), and where
+    UserError on tables that cannot be read, on reports or images that are missing (unless policy.partial), and where
     the annotation is there already (unless fresh).
     """
     provenance = annotation.with_name(f"{annotation.stem}.provenance.json")
@@ -102,7 +102,7 @@ def prepare(
 
 
 def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports: Path, policy: Policy) -> Prepared:
-    """The entries of every study (study id to its listed) that the policy keeps, in the order of the split table."""
+    """The entries of every study (study id to its images) that the policy keeps, in the order of the split table."""
     splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     dropped, kept_views, read, missing = Counter[str](), Counter[str](), Counter[str](), list[str]()
     digest, kept = hashlib.sha256(), 0
