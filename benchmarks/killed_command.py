@@ -23,7 +23,7 @@ from r2gen.launch import processes
 from r2gen.runs.provenance import ROOT
 from r2gen.tasks import worker
 
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 from smallest_run import SMALLEST
 
 SMALL = [

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "r2gengpt")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from original import MODES, errors, golden, same_reports  # noqa: E402
+from r2gengpt_original import MODES, errors, golden, same_reports  # noqa: E402
 
 from r2gen import load_run  # noqa: E402
 

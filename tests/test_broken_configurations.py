@@ -3,8 +3,8 @@
 from typing import Any
 
 import broken_configurations as broken
-import drawn_configurations as drawn
 import pytest
+import random_configurations as drawn
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 

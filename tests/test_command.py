@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from answered import answered
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from run_in_process import run_in_process
 from smallest_run import ROOT, run
 
 from r2gen.cli import help
@@ -235,7 +235,7 @@ REFUSED = [
     ("overrides", "words"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )
 def test_a_wrong_command_is_answered_in_words_with_status_2(overrides: list[str], words: str, tmp_path: Path):
-    status, said = answered(*overrides, cwd=tmp_path)
+    status, said = run_in_process(*overrides, cwd=tmp_path)
     assert status == 2, said
     assert said.startswith("error: ")
     assert words in said

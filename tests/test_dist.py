@@ -22,7 +22,10 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, list[
     folder = tmp_path_factory.mktemp("lost")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCH_CPP_LOG_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"}
     subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "lost_ranks.py"), str(folder)], env=environment, check=True, timeout=120
+        [sys.executable, str(ROOT / "tests" / "support" / "lost_ranks.py"), str(folder)],
+        env=environment,
+        check=True,
+        timeout=120,
     )
     return {
         file.stem: (

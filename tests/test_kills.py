@@ -208,7 +208,7 @@ def test_memory_that_runs_out_is_answered_with_the_option_to_halve(tmp_path: Pat
 def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What runs that were broken on purpose ended with: status and words by name, and their folder."""
     folder = tmp_path_factory.mktemp("broken")
-    typed = [sys.executable, str(ROOT / "tests" / "broken_runs.py"), str(folder)]
+    typed = [sys.executable, str(ROOT / "tests" / "support" / "broken_runs.py"), str(folder)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}", **SECRETS}
     done = subprocess.run(typed, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from answered import answered
+from run_in_process import run_in_process
 from smallest_run import ROOT
 
 from r2gen.runs.folder import RunFolder
@@ -30,7 +30,7 @@ EDITS = [
 
 @pytest.fixture(scope="module")
 def stored() -> dict[str, Any]:
-    status, said = answered("--cfg", "job", "--resolve", cwd=ROOT)
+    status, said = run_in_process("--cfg", "job", "--resolve", cwd=ROOT)
     assert status == 0, said
     found: dict[str, Any] = yaml.safe_load(said)
     return found | {"choices": {"lm": "tiny", "generation": "greedy", "experiment": None}}
@@ -57,7 +57,7 @@ def test_an_edited_configuration_is_one_message_with_its_file(
     stored: dict[str, Any], name: tuple[str, ...], value: object, words: str, typed: list[str], tmp_path: Path
 ):
     folder = a_run(tmp_path / "run", edited(stored, name, value))
-    status, said = answered("task=evaluate", f"run_dir={folder.path}", *typed, cwd=tmp_path)
+    status, said = run_in_process("task=evaluate", f"run_dir={folder.path}", *typed, cwd=tmp_path)
     assert status == 2
     assert said.startswith(f"error: {folder.config_file}")
     assert words in said
@@ -82,7 +82,7 @@ def test_what_is_typed_replaces_what_could_not_stand_today(
 ):
     folder = a_run(tmp_path / "run", edited(stored, name, value))
     monkeypatch.setattr("r2gen.launch.job.launch", lambda config, overrides: 0)
-    assert answered("task=evaluate", f"run_dir={folder.path}", *typed, cwd=tmp_path) == (0, "")
+    assert run_in_process("task=evaluate", f"run_dir={folder.path}", *typed, cwd=tmp_path) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_an_edited_run_json_is_one_message_with_its_file(
 ):
     folder = a_run(tmp_path / "run", stored)
     folder.run_file.write_text(json.dumps(folder.facts() | {key: value}), encoding="utf-8")
-    status, said = answered("task=evaluate", f"run_dir={folder.path}", cwd=tmp_path)
+    status, said = run_in_process("task=evaluate", f"run_dir={folder.path}", cwd=tmp_path)
     assert (status, said) == (
         2,
         f"error: {folder.run_file} does not say what a run is: {key}; put back what the run wrote\n",

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from answered import answered
+from run_in_process import run_in_process
 from smallest_run import ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def test_a_command_is_answered_as_the_page_says(
 ):
     monkeypatch.setenv("SOME_API_KEY", "a-secret-of-20-signs")
     before = sorted(scratch.rglob("*"))
-    status, said = answered(*shlex.split(typed), cwd=scratch)
+    status, said = run_in_process(*shlex.split(typed), cwd=scratch)
     assert status == 2, said
     assert said.startswith("error: ")
     assert "Traceback" not in said

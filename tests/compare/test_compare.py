@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compare_runs import TARGETS, references, write_run
+from scored_run import TARGETS, references, write_run
 from smallest_run import run
 
 from r2gen.errors import UserError

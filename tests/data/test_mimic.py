@@ -1,6 +1,6 @@
 """MIMIC-CXR's layout becomes an annotation that says what was kept, what was dropped, and where it came from.
 
-All texts are invented (tests/mimic_tree.py): nothing of MIMIC is at hand.
+All texts are invented (tests/support/mimic_tree.py): nothing of MIMIC is at hand.
 """
 
 import gzip

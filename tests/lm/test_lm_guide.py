@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from golden_checkpoints import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
-from published import ROOT
 
 from r2gen.config import check, rules
 from r2gen.config.decoding import Decoding

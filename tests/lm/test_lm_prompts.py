@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from published import PUBLISHED, ROOT, golden, needs_published
+from golden_checkpoints import PUBLISHED, ROOT, golden, needs_published
 
 from r2gen.config.prompt_pieces import MESSAGE, check, pieces
 from r2gen.errors import UserError

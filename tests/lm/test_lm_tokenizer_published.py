@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from published import FAMILIES, PUBLISHED, golden, needs_published
+from golden_checkpoints import FAMILIES, PUBLISHED, golden, needs_published
 from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
 from transformers import LlamaTokenizer, T5Tokenizer

@@ -146,7 +146,7 @@ def test_a_job_survives_the_death_of_w_and_bs_process(tmp_path: Path):
     folder = folder_of(tmp_path)
     code = f"""
 import json, os, signal, subprocess, sys, time
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "train")!r}, {str(ROOT / "tests")!r}]
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "train")!r}, {str(ROOT / "tests" / "support")!r}]
 from pathlib import Path
 from test_loggers import CONFIG, STEP
 from r2gen.runs.folder import RunFolder

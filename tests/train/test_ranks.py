@@ -3,14 +3,12 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from smallest_run import ROOT
 
-HERE = Path(__file__).resolve().parent
 Found = dict[str, dict[str, Any]]
 
 
@@ -20,7 +18,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Found]:
     folder = tmp_path_factory.mktemp("ranks")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(HERE / "two_ranks.py"), str(folder)],
+        [sys.executable, str(ROOT / "tests" / "support" / "two_ranks.py"), str(folder)],
         env=environment,
         timeout=280,
         capture_output=True,

@@ -16,7 +16,7 @@ from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
 from r2gen.vision.encoder import TimmEncoder
 
-GOLDEN = Path(__file__).parent / "golden" / "lm" / "llama2_spm"
+GOLDEN = Path(__file__).parents[1] / "golden" / "lm" / "llama2_spm"
 MODES = ["int8", "nf4", "int8_weight_only"]
 
 

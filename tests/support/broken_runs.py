@@ -1,6 +1,6 @@
 """Runs broken on purpose for test_kills.py, forked as benchmarks/kills.py does; prints a line of JSON each.
 
-PYTHONPATH=.:benchmarks python tests/broken_runs.py FOLDER
+PYTHONPATH=.:benchmarks python tests/support/broken_runs.py FOLDER
 """
 
 import json

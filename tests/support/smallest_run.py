@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # Seconds instead of minutes: few small images, a language model of a few thousand weights, no Java.
 SMALLEST = [
     "data.train_studies=48",

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 import run as command
 
 
-def answered(*typed: str, cwd: Path) -> tuple[int, str]:
+def run_in_process(*typed: str, cwd: Path) -> tuple[int, str]:
     command.statuses.clear()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     before, sys.argv = sys.argv, ["run.py", *typed]

@@ -1,6 +1,6 @@
 """Commands and configurations as wrong as they come: each must be answered by status 0 or 2, and 2 by one message.
 
-    python tests/broken_configurations.py --examples 10000 [--seed 0]
+    python tests/support/broken_configurations.py --examples 10000 [--seed 0]
 
 A command is composed and checked by run.py's own parts; nothing is started. tests/test_broken_configurations.py runs a
 few hundred of the same; this script as many as are asked for, and prints what it met.
@@ -27,10 +27,10 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from omegaconf import open_dict
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from drawn_configurations import GROUPS, Command, commands, composed, edited  # noqa: E402
+from random_configurations import GROUPS, Command, commands, composed, edited  # noqa: E402
 
 import run  # noqa: E402
 from r2gen import build as parts  # noqa: E402  now: seconds of torch are no part of an answer
@@ -134,16 +134,16 @@ def no_hang(seconds: int = 60) -> Iterator[None]:
 def at_work() -> Iterator[None]:
     """Hydra knows the schema, nothing is started, and no word typed here leaves a file where the tests run."""
     ConfigStore.instance().store(name="schema", node=Config)
-    launch = run.launch.launch
+    launch = run.job.launch
     arguments, outer = sys.argv, GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        run.launch.launch = lambda config, overrides: 0
+        run.job.launch = lambda config, overrides: 0
         try:
             yield
             assert not list(Path(folder).iterdir()), "a refused command left files"
         finally:
-            run.launch.launch = launch
+            run.job.launch = launch
             sys.argv, GlobalHydra.instance().hydra = arguments, outer
 
 

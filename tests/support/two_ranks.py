@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from small_model import STUDIES, dataset, report_generator
 
 from r2gen.config.decoding import Decoding

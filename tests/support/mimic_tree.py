@@ -1,4 +1,6 @@
-"""Files in MIMIC-CXR-JPG's exact layout with invented patients, texts and images:  python tests/mimic_tree.py DIR
+"""Files in MIMIC-CXR-JPG's exact layout, with invented patients, texts and images.
+
+    python tests/support/mimic_tree.py DIR
 
 No word and no number of it is MIMIC's. Images are phantoms, so that their reports say what is drawn.
 """

@@ -1,6 +1,6 @@
 """Run folders as a sweep leaves them, with made-up scores.
 
-`python tests/fake_sweep.py DIR` makes fifty of them with their page in DIR, to look at.
+`python tests/support/fake_sweep.py DIR` makes fifty of them with their page in DIR, to look at.
 """
 
 import json

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from answered import answered
+from run_in_process import run_in_process
 from smallest_run import ROOT
 
 from r2gen.data.phantom import Phantom
@@ -42,7 +42,7 @@ def references(split: str = "test") -> dict[str, str]:
 
 @cache
 def composed(projector: str) -> dict[str, Any]:
-    status, said = answered(
+    status, said = run_in_process(
         "--cfg", "job", "--resolve", f"projector={projector}", "evaluate.nearest_studies=20", cwd=ROOT
     )
     assert status == 0, said

@@ -1,6 +1,6 @@
 """Every language model x quantisation x what trains, through run.py: trains, goes on, decodes with beam 3, scores.
 
-    PYTHONPATH=. python tests/every_row.py FOLDER OUT [ROW ...] [OVERRIDE ...]
+    PYTHONPATH=. python tests/support/all_lm_configs.py FOLDER OUT [ROW ...] [OVERRIDE ...]
 
 FOLDER holds one small checkpoint a family in its published layout ($R2GEN_SHARED/lm/golden). Prints a Markdown table:
 `pass`, or the number of the message of the command that failed. JOBS=8 runs that many rows at once, QUANTS=int8,nf4
