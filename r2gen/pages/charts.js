@@ -1,11 +1,11 @@
-// Curves over steps, and what other plots share with them.
+// Line charts over training steps, and the ticks that all plots use.
 const charts = [];
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 function series(label, rows, pick) {
   return { label, shown: true, points: rows.map((row) => ({ x: row.step, y: pick(row), epoch: row.epoch })) };
 }
 function smoothed(points) {
-  const there = averaged(points), back = averaged([...points].reverse()).reverse(); // both ways, so that the line does not lag
+  const there = averaged(points), back = averaged([...points].reverse()).reverse(); // averaged in both directions, so that the line does not lag behind
   return points.map((point, index) => (isNumber(point.y) ? { ...point, y: (there[index] + back[index]) / 2 } : point));
 }
 function averaged(points) {
@@ -40,11 +40,11 @@ function tickText(value) {
   return String(Number(value.toPrecision(4)));
 }
 function stepDomain() {
-  let first = Infinity, last = 1; // of all charts, so that they share their steps
+  let first = Infinity, last = 1; // over all charts: they share one axis
   for (const chart of charts) for (const { points } of chart.all) for (const { x } of points) { first = Math.min(first, x); last = Math.max(last, x); }
   return look.log ? [Math.max(1, first), Math.max(last, 2)] : [0, last];
 }
-// `best` is a step to mark. Where `named` is false there is no legend: the read-out names the curve next to the pointer.
+// `best` is the step at which a dotted line is drawn. Without `named` there is no legend: the read-out names the curve nearest to the pointer.
 class Chart {
   constructor(title, all, { fromZero = false, smooth = false, best = null, named = true } = {}) {
     Object.assign(this, { all, fromZero, smooth, best, named, cursor: null, nearest: null });
@@ -57,8 +57,8 @@ class Chart {
     charts.push(this);
   }
   note() {
-    const lost = this.all.flatMap((one) => one.points).filter((point) => !isNumber(point.y)).length;
-    return lost ? h("p", { class: "small behind" }, `${plural(lost, "point is", "points are")} not a number and left out of the curve.`) : "";
+    const missing = this.all.flatMap((one) => one.points).filter((point) => !isNumber(point.y)).length;
+    return missing ? h("p", { class: "small behind" }, `${plural(missing, "point is", "points are")} NaN or infinite and not drawn.`) : "";
   }
   steps() { return [...new Set(this.all.filter((one) => one.shown).flatMap((one) => one.points.map((point) => point.x)))].sort((a, b) => a - b); }
   point(event) {
@@ -74,7 +74,7 @@ class Chart {
   }
   valueAt(one, step) {
     if (this.named) return this.line(one).find((point) => point.x === step)?.y;
-    const points = this.line(one); // runs log at steps of their own
+    const points = this.line(one); // each run logs at its own steps
     return points.length ? points.reduce((near, point) => Math.abs(point.x - step) < Math.abs(near.x - step) ? point : near).y : null;
   }
   key(event) {
@@ -189,7 +189,7 @@ function chartSwitches() {
     switchBox("Log steps", look.log, (on) => { look.log = on; drawCharts(); }));
 }
 function drawCharts() { charts.forEach((chart) => chart.draw()); }
-// All charts made so far.
+// An element with all charts created so far.
 function chartGrid() {
   const grid = h("div", { class: "charts" }, ...charts.map((chart) => chart.figure));
   onWidth(grid, drawCharts);

@@ -1,14 +1,14 @@
-"""A table as comma-separated text that a spreadsheet opens as data, never as formulas."""
+"""Tables as CSV text that a spreadsheet opens as data, never as formulas."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of one
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet evaluates text that begins with one of these
 
 
 def csv_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """One line each; a text that begins like a formula (a run's name, say) gets an apostrophe before it."""
+    """The head and the rows as CSV. A text that begins like a formula (a run's name may) gets a leading apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([[_inert(cell) for cell in row] for row in (head, *rows)])

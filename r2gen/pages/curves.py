@@ -1,44 +1,46 @@
-"""What a run's train.jsonl has for curves. Imports no torch."""
+"""The training steps and validations of a run's train.jsonl, for the curves on a page."""
 
 import math
 from pathlib import Path
 
 from r2gen.errors import UserError
-from r2gen.pages.document import Row
+from r2gen.pages.document import JsonObject
 from r2gen.runs.files import read_jsonl
 
 
-def curves_of(path: Path, *, most: int) -> Row:
-    """Steps, about `most` of them, and validations to draw from a train.jsonl.
+def curves_of(path: Path, *, most: int) -> JsonObject:
+    """The steps of a train.jsonl, reduced to about `most`, and its validations.
 
-    Of a stretch trained twice (killed, then resumed) the later one counts. Raises UserError naming a broken line.
+    Steps that were trained twice (killed, then resumed) are taken from the later training. Raises UserError naming a
+    broken line.
     """
-    kept: dict[str, list[Row]] = {"step": [], "validation": []}
-    for number, row in enumerate(read_jsonl(path), start=1):
-        if row.get("event") not in kept:
+    events: dict[str, list[JsonObject]] = {"step": [], "validation": []}
+    for number, event in enumerate(read_jsonl(path), start=1):
+        if event.get("event") not in events:
             continue
-        if not isinstance(row.get("step"), int):
-            raise UserError(f'{path}, event {number} has no "step": remove that line')
-        rows = kept[row["event"]]
-        while rows and rows[-1]["step"] >= row["step"]:
-            rows.pop()
-        rows.append(row)
-    return {"steps": _thin(kept["step"], most), "logged": len(kept["step"]), "validations": kept["validation"]}
+        if not isinstance(event.get("step"), int):
+            raise UserError(f'{path}: event {number} has no "step". Remove that line.')
+        before = events[event["event"]]
+        while before and before[-1]["step"] >= event["step"]:
+            before.pop()
+        before.append(event)
+    return {"steps": _thinned(events["step"], most), "logged": len(events["step"]), "validations": events["validation"]}
 
 
-def _thin(rows: list[Row], most: int) -> list[Row]:
-    """Of each stretch the rows with the lowest and the highest loss, so that a spike survives."""
-    if len(rows) <= most:
-        return rows
-    length = math.ceil(2 * len(rows) / most)
-    kept = {0, len(rows) - 1}
-    for start in range(0, len(rows), length):
-        stretch = range(start, min(start + length, len(rows)))
-        kept |= {min(stretch, key=lambda index: _loss(rows[index])), max(stretch, key=lambda index: _loss(rows[index]))}
-    return [rows[index] for index in sorted(kept)]
+def _thinned(steps: list[JsonObject], most: int) -> list[JsonObject]:
+    """The steps with the lowest and the highest loss of each interval, so that a spike stays visible."""
+    if len(steps) <= most:
+        return steps
+    length = math.ceil(2 * len(steps) / most)
+    chosen = {0, len(steps) - 1}
+    for start in range(0, len(steps), length):
+        interval = range(start, min(start + length, len(steps)))
+        chosen.add(min(interval, key=lambda index: _loss(steps[index])))
+        chosen.add(max(interval, key=lambda index: _loss(steps[index])))
+    return [steps[index] for index in sorted(chosen)]
 
 
-def _loss(row: Row) -> float:
-    """For ordering only: a loss that is no number counts as the highest."""
-    loss = row.get("loss")
+def _loss(step: JsonObject) -> float:
+    """The loss of a step as a sort key: NaN and infinity are the highest."""
+    loss = step.get("loss")
     return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else math.inf

@@ -1,6 +1,6 @@
-"""One self-contained HTML file from JSON-like content: the shared document, style and scripts of this folder.
+"""Writes a page: one self-contained HTML file made of this folder's document, style and scripts, and of JSON content.
 
-A page holds patient text: it is readable by its owner alone, loads nothing, and shows every text as plain text.
+A page contains patient text. It is readable by its owner alone, loads nothing, and shows every text as plain text.
 """
 
 import base64
@@ -15,32 +15,34 @@ from typing import Any
 
 from r2gen.runs.files import write_whole
 
-Row = dict[str, Any]  # one JSON object
+JsonObject = dict[str, Any]
 
 FOLDER = Path(__file__).parent
 DATA = '<script type="application/json" id="data">'
 
 
-def write_document(path: Path, *, title: str, scripts: Sequence[str], content: Row) -> Path:
-    """Write the page whole or not at all, and give its path. `scripts` are files of this folder, run in their order;
-    they find `content` as `data`."""
+def write_document(path: Path, *, title: str, scripts: Sequence[str], content: JsonObject) -> Path:
+    """Write the page atomically and return its path.
+
+    `scripts` are files of this folder; they run in this order and read `content` as `data`.
+    """
     write_whole(path, _fill(title=title, scripts=scripts, content=content), mode=0o600)
     return path
 
 
-def content_of(page: Path) -> Row:
-    """The content of a page that is there."""
-    content: Row = json.loads(page.read_text(encoding="utf-8").partition(DATA)[2].partition("</script>")[0])
+def content_of(page: Path) -> JsonObject:
+    """The content of a page written before."""
+    content: JsonObject = json.loads(page.read_text(encoding="utf-8").partition(DATA)[2].partition("</script>")[0])
     return content
 
 
-def _fill(*, title: str, scripts: Sequence[str], content: Row) -> str:
-    """The document with everything in it; its policy allows this one script and no request at all."""
+def _fill(*, title: str, scripts: Sequence[str], content: JsonObject) -> str:
+    """The text of the page. Its content security policy allows this one script and no request."""
     document, style, *parts = (
         (FOLDER / name).read_text(encoding="utf-8") for name in ("document.html", "style.css", *scripts)
     )
     script = '"use strict";\n' + "".join(parts)
-    # Hashed as the browser sees it: with the line end that follows the tag.
+    # The browser hashes the script with the line break that follows the opening tag.
     digest = base64.b64encode(hashlib.sha256(f"\n{script}".encode()).digest()).decode("ascii")
     values = {
         "TITLE": html.escape(" ".join(title.split())),
@@ -49,17 +51,17 @@ def _fill(*, title: str, scripts: Sequence[str], content: Row) -> str:
         "STYLE": style,
         "SCRIPT": script,
     }
-    return re.sub(r"@@([A-Z_]+)@@", lambda found: values[found[1]], document)
+    return re.sub(r"@@([A-Z_]+)@@", lambda placeholder: values[placeholder[1]], document)
 
 
-def _inert_json(content: Row) -> str:
-    """JSON that cannot leave a <script> element: nothing but ASCII, and no <, > or & in it."""
+def _inert_json(content: JsonObject) -> str:
+    """The content as JSON that cannot end a <script> element: ASCII only, with <, > and & escaped."""
     text = json.dumps(_finite(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinity have no word in JSON: they become null, which the pages show as "not a number"."""
+    """The value with null for NaN and infinity, which JSON cannot express; pages show them as "NaN or infinity"."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,9 +1,9 @@
-// Small pieces that every page is made of.
-// Everything shown goes through text nodes: no report, name or path is ever read as HTML.
+// Elements that all pages are built from.
+// All text is set through text nodes, so a report, name or path is never parsed as HTML.
 const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = document.getElementById("seed").namespaceURI;
 
-// ---------------------------------------------------------------------------------------------------- small pieces
+// -------------------------------------------------------------------------------------------------------- elements
 function make(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes || {})) {
     if (value === null || value === undefined || value === false) continue;
@@ -33,7 +33,7 @@ function share(part, whole) {
   return percent === 0 || percent === 100 ? `${percent}\u00a0%` : `${Number(percent.toPrecision(percent < 1 ? 1 : 3))}\u00a0%`;
 }
 function reading(value) {
-  if (!isNumber(value)) return "not a number";
+  if (!isNumber(value)) return "NaN or infinity";
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size < 1e-3 || size >= 1e6) return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
@@ -63,7 +63,7 @@ function heading(id, title, ...beside) {
 function scrolling(name, table) { return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, table); }
 function empty(text) { return h("p", { class: "panel empty" }, text); }
 
-// Draw now, when the element's width changes, and for paper (look.printing).
+// Draw when the element's width changes, and before and after printing (look.printing).
 const look = { smooth: true, log: false, printing: false };
 const drawings = [];
 function onWidth(element, draw) {
@@ -73,10 +73,13 @@ function onWidth(element, draw) {
 }
 for (const [event, printing] of [["beforeprint", true], ["afterprint", false]]) addEventListener(event, () => { look.printing = printing; drawings.forEach((draw) => draw()); });
 
+function showFooter() {
+  byId("footer").append(`Written by R2Gen on ${moment(data.written)}. This file is self-contained and loads nothing from the network. It contains patient text.`);
+}
 function navigation(parts) {
   return h("nav", { "aria-label": "Parts of the page" }, ...parts.map(([id, label]) => h("a", { href: `#${id}` }, label)));
 }
-// Options are [value, label].
+// A select element with a label; `options` are [value, text].
 function picker(label, options, chosen, change) {
   return h("label", { class: "pair" }, label, h("select", { onchange: (event) => change(event.target.value) }, ...options.map(([value, text]) => h("option", { value, selected: value === chosen }, text))));
 }
@@ -84,7 +87,7 @@ function copyButton(text) {
   const button = h("button", { type: "button", onclick: async () => {
     let done = true;
     try { await navigator.clipboard.writeText(text); } catch { done = copyBySelection(text); }
-    button.textContent = done ? "Copied" : "Select it";
+    button.textContent = done ? "Copied" : "Not copied";
     setTimeout(() => { button.textContent = "Copy"; }, 1600);
   } }, "Copy");
   button.setAttribute("aria-label", "Copy the command");

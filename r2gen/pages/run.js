@@ -1,11 +1,11 @@
-// The page of one run (r2gen/evaluate/html.py).
+// The page of one run (r2gen/pages/run.py).
 const run = data.run;
 
 // -------------------------------------------------------------------------------------------------------- masthead
 const STATUS = {
-  running: ["●", "running", "The run was going on when this page was written."],
+  running: ["●", "running", "The run was in progress when this page was written."],
   finished: ["✓", "finished", "The run is complete."],
-  stopped: ["❚❚", "stopped", "The run was interrupted after a checkpoint; the same command goes on from there."],
+  stopped: ["❚❚", "stopped", "The run was interrupted after a checkpoint. The same command resumes it."],
   failed: ["✕", "failed", "The run ended with an error."],
 };
 function hardware() {
@@ -28,11 +28,11 @@ function staleness() {
   const hours = (Date.now() - Date.parse(data.written)) / 3.6e6;
   if (run.status !== "running" || !(hours > 2)) return null;
   const ago = hours < 48 ? `${Math.round(hours)} hours` : `${Math.round(hours / 24)} days`;
-  return h("p", { class: "reason running" }, `This page was written ${ago} ago while the run was going on. It is rewritten at each validation: ` +
-    "the run may have ended without saying so, or this copy is old.");
+  return h("p", { class: "reason running" }, `This page was written ${ago} ago, while the run was in progress. It is rewritten at each validation: ` +
+    "the run may have been killed since, or this copy of the page is old.");
 }
 function showMasthead() {
-  const [sign, word, sentence] = STATUS[run.status] || ["?", String(run.status), ""];
+  const [symbol, word, sentence] = STATUS[run.status] || ["?", String(run.status), ""];
   const choices = data.choices, parameters = run.parameters || [];
   const total = parameters.reduce((sum, row) => sum + row.total, 0), trainable = parameters.reduce((sum, row) => sum + row.trainable, 0);
   const seconds = Object.entries(run.seconds || {}).filter(([, value]) => isNumber(value));
@@ -40,7 +40,7 @@ function showMasthead() {
   byId("masthead").append(
     h("p", { class: "eyebrow" }, `R2Gen · ${run.task || "run"}`),
     h("div", { class: "name" }, h("h1", {}, run.name || data.folder),
-      h("span", { class: `badge ${STATUS[run.status] ? run.status : "stopped"}`, title: sentence }, h("span", { "aria-hidden": "true" }, sign), word)),
+      h("span", { class: `badge ${STATUS[run.status] ? run.status : "stopped"}`, title: sentence }, h("span", { "aria-hidden": "true" }, symbol), word)),
     h("p", { class: "soft small" }, `${sentence} Page written ${moment(data.written)}.`),
     run.reason ? h("p", { class: `reason ${run.status}` }, run.reason) : "",
     staleness() || "",
@@ -51,7 +51,7 @@ function showMasthead() {
       fact("Trainable", total ? amount(trainable) : null, total ? `of ${amount(total)} parameters (${share(trainable, total)})` : null),
       fact("Progress", ...progress()), fact("Hardware", ...hardware()),
       fact("Started", moment(run.started), run.finished ? `ended ${moment(run.finished)}` : null),
-      fact("Peak memory", isNumber(run.peak_memory_gib) ? `${reading(run.peak_memory_gib)} GiB` : null, "of the rank that held most"),
+      fact("Peak memory", isNumber(run.peak_memory_gib) ? `${reading(run.peak_memory_gib)} GiB` : null, "highest of all ranks"),
       fact("Duration", seconds.length ? duration(seconds.reduce((sum, [, value]) => sum + value, 0)) : null,
         seconds.map(([name, value]) => `${name} ${duration(value)}`).join(", "))),
     navigation([["scores", "Scores"], ["curves", "Curves"], ["studies", "Studies"], ["details", "Run and config"]]));
@@ -59,40 +59,40 @@ function showMasthead() {
 
 // ---------------------------------------------------------------------------------------------------------- scores
 function verdict(systems, margins) {
-  if (!systems.model || !systems.constant) return h("p", { class: "verdict small soft" }, "The rows to compare with (reports that saw no image, or another) come when the run is evaluated.");
+  if (!systems.model || !systems.constant) return h("p", { class: "verdict small soft" }, "The baselines are scored when the run is evaluated.");
   const keys = Object.keys(systems.model).filter((key) => inTable(key) && margin(systems, key) !== null);
   const ahead = keys.filter((key) => margin(systems, key) > 0), tested = ahead.filter((key) => margins && margins[key]);
   const sure = tested.filter((key) => !margins[key].within_noise).length;
-  return h("p", { class: "verdict small" }, h("strong", {}, ahead.length ? `The model is above the constant report on ${ahead.length} of ${plural(keys.length, "score", "scores")}${tested.length ? `, beyond noise on ${sure}` : ""}.` :
-    "The model is not above the constant report on any score."), " A margin near zero means the images added little. ",
-    margins ? "Beyond noise: a paired randomisation test, each score by itself, has p below .05." : "Margins are plain differences, without an interval.");
+  return h("p", { class: "verdict small" }, h("strong", {}, ahead.length ? `The model scores higher than the constant report on ${ahead.length} of ${plural(keys.length, "score", "scores")}${tested.length ? `, beyond noise on ${sure}` : ""}.` :
+    "The model does not score higher than the constant report on any score."), " A margin near zero means that the model gained little from the images. ",
+    margins ? "Beyond noise: p < .05 in a paired randomisation test of that score alone." : "Margins are plain differences, without an interval.");
 }
 function references(found) {
   if (!found) return "";
-  const shown = (value) => isNumber(value) ? value.toPrecision(4) : "beyond any number";
-  return h("p", { class: "small soft" }, `References: perplexity ${shown(found.perplexity_per_token)} a token, ${shown(found.perplexity_per_character)} a character, `
-    + `${shown(found.perplexity_per_word)} a word; ${shown(found.bits_per_character)} bits a character. Across tokenizers compare those a character or a word.`
-    + (found.altered ? ` The tokenizer alters ${plural(found.altered, "reference", "references")}.` : ""));
+  const shown = (value) => isNumber(value) ? value.toPrecision(4) : "too large to represent";
+  return h("p", { class: "small soft" }, `Perplexity of the references: ${shown(found.perplexity_per_token)} per token, ${shown(found.perplexity_per_character)} per character, `
+    + `${shown(found.perplexity_per_word)} per word; ${shown(found.bits_per_character)} bits per character. Between models with different tokenizers, compare the values per character or per word.`
+    + (found.altered ? ` The tokenizer changes the text of ${plural(found.altered, "reference", "references")}.` : ""));
 }
-function worded(found, studies) {
+function wording(found, studies) {
   if (!found) return "";
   const { model, references: own } = found, percent = (rate) => `${(100 * rate).toFixed(1)}\u00a0%`;
-  return h("p", { class: "small soft" }, `The model wrote ${plural(model.distinct, "different report", "different reports")} for ${plural(studies, "study", "studies")} (in the references ${grouped(own.distinct)}). `
-    + `${percent(model.copied_rate)} of its reports are, word for word, reports of training (${percent(own.copied_rate)} of the references). They have ${model.mean_words.toFixed(1)} words on average (the references ${own.mean_words.toFixed(1)}); `
-    + `${percent(model.repeated_rate)} of all four words in a row have stood in the same report before (${percent(own.repeated_rate)}).`);
+  return h("p", { class: "small soft" }, `The model wrote ${plural(model.distinct, "different report", "different reports")} for ${plural(studies, "study", "studies")} (references: ${grouped(own.distinct)}). `
+    + `${percent(model.copied_rate)} of its reports are word-for-word copies of training reports (references: ${percent(own.copied_rate)}). Mean length: ${model.mean_words.toFixed(1)} words (references: ${own.mean_words.toFixed(1)}). `
+    + `Repeated 4-grams within a report: ${percent(model.repeated_rate)} (references: ${percent(own.repeated_rate)}).`);
 }
-function lookedThrough(found) {
-  return !found || found.compared === found.train ? "" : h("p", { class: "small soft" }, `The nearest images were looked for among ${grouped(found.compared)} of ${grouped(found.train)} training studies.`);
+function nearestSearch(found) {
+  return !found || found.compared === found.train ? "" : h("p", { class: "small soft" }, `The nearest-image baseline was searched in ${grouped(found.compared)} of ${grouped(found.train)} training studies.`);
 }
 function meanRows(labeler, scores) {
   const rates = ["precision", "recall", "f1"];
   return ["micro_14", "macro_14", "micro_5", "macro_5"].filter((mean) => rates.some((rate) => `${labeler}_${rate}_${mean}` in scores)).map((mean) =>
-    h("tr", {}, h("th", { scope: "row" }, `${mean.startsWith("micro") ? "Micro" : "Macro"} of ${mean.slice(6)}`), h("td", {}), h("td", {}), ...rates.map((rate) => h("td", {}, score(scores[`${labeler}_${rate}_${mean}`])))));
+    h("tr", {}, h("th", { scope: "row" }, `${mean.startsWith("micro") ? "Micro" : "Macro"} average of ${mean.slice(6)} findings`), h("td", {}), h("td", {}), ...rates.map((rate) => h("td", {}, score(scores[`${labeler}_${rate}_${mean}`])))));
 }
 // A table for each metric that reads findings from the texts.
 function findingTables(details, scores) {
   return Object.entries((details || {}).model || {}).map(([labeler, findings]) => h("details", {}, h("summary", {}, `Each finding${labeler in LABELERS && labeler !== "findings" ? `, ${LABELERS[labeler]}` : ""}`),
-    h("p", { class: "small soft" }, "Support: references that have it. Stated: reports of the model that have it. A finding that no reference has is in no mean."),
+    h("p", { class: "small soft" }, "Support: references with the finding. Stated: reports of the model with the finding. Averages leave out findings that no reference has."),
     scrolling("Each finding", h("table", {},
       h("thead", {}, h("tr", {}, ...["Finding", "Support", "Stated", "Precision", "Recall", "F1"].map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", {}, ...Object.entries(findings).map(([name, row]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, grouped(row.support)), h("td", {}, grouped(row.stated)),
@@ -101,9 +101,9 @@ function findingTables(details, scores) {
 }
 function lastValidation() {
   const last = data.curves.validations[data.curves.validations.length - 1];
-  if (!last) return [empty("No scores: the run has had no validation yet.")];
+  if (!last) return [empty("No scores yet: the run has not reached its first validation.")];
   return [h("div", { class: "panel" }, h("h3", {}, `${splitName(last.split)}, at step ${grouped(last.step)}`),
-    scoreTable({ model: last.scores || {} }), h("p", { class: "small soft" }, "From the loop's own validation. The rows to compare with come when the run is evaluated."))];
+    scoreTable({ model: last.scores || {} }), h("p", { class: "small soft" }, "Computed during training. The baselines are scored when the run is evaluated."))];
 }
 function scorePanel(split, about, { systems, intervals, margins }, ...below) {
   return h("div", { class: "panel" }, h("div", { class: "heading" }, h("h3", {}, splitName(split)), h("span", { class: "soft small" }, about)),
@@ -115,13 +115,13 @@ function showScores() {
   host.append(heading("scores", "Scores", h("span", { class: "soft small" }, `generation ${metrics.generation || "–"}, checkpoint ${metrics.checkpoint || "–"}`)));
   for (const [split, entry] of Object.entries(metrics.splits || {})) {
     const counted = plural(entry.studies, "study", "studies"), systems = entry.systems || {};
-    host.append(scorePanel(split, counted, entry, lookedThrough(entry.nearest), worded(entry.wording, entry.studies), references(entry.likelihood), ...findingTables(entry.details, systems.model || {})));
-    if (entry.truncated) host.append(scorePanel(split, `${counted}, against references cut to ${entry.truncated.tokens} tokens of the language model`, entry.truncated));
+    host.append(scorePanel(split, counted, entry, nearestSearch(entry.nearest), wording(entry.wording, entry.studies), references(entry.likelihood), ...findingTables(entry.details, systems.model || {})));
+    if (entry.truncated) host.append(scorePanel(split, `${counted}, against references truncated to ${entry.truncated.tokens} tokens of the language model`, entry.truncated));
   }
   for (const [split, why] of Object.entries(metrics.skipped || {})) host.append(empty(`${splitName(split)} split skipped: ${why}.`));
   for (const [metric, why] of Object.entries(metrics.unavailable || {})) host.append(empty(`${metric}: unavailable: ${why}`));
   const original = metrics.original_choices || [];
-  if (original.length) host.append(h("div", { class: "panel signatures" }, "R2GenGPT's choices that were on.", h("ul", {}, ...original.map((choice) => h("li", {}, choice)))));
+  if (original.length) host.append(h("div", { class: "panel signatures" }, "Options set as in the original R2GenGPT:", h("ul", {}, ...original.map((choice) => h("li", {}, choice)))));
   host.append(h("div", { class: "panel" },
     metrics.constant_report ? h("details", {}, h("summary", {}, "The constant report"), h("p", { class: "small" }, metrics.constant_report)) : "", signatureList(metrics.signatures, metrics.recipe)));
 }
@@ -144,7 +144,7 @@ function showCurves() {
   if (has("lr")) new Chart("Learning rate", [series("learning rate", steps, (row) => row.lr)], { fromZero: true, best });
   if (has("grad_norm")) new Chart("Gradient norm", [series("norm before clipping", steps, (row) => row.grad_norm)], { fromZero: true, smooth: true, best });
   host.append(heading("curves", "Curves", chartSwitches()), chartGrid());
-  if (steps.length < logged) host.append(h("p", { class: "small soft" }, `${grouped(steps.length)} of ${grouped(logged)} recorded steps are drawn: the lowest and highest loss of each stretch.`));
+  if (steps.length < logged) host.append(h("p", { class: "small soft" }, `${grouped(steps.length)} of ${grouped(logged)} recorded steps are drawn: those with the lowest and the highest loss of each interval.`));
   if (keys.length) host.append(h("div", { class: "panel after" }, validationTable(validations, keys)));
   drawCharts();
 }
@@ -155,14 +155,14 @@ function studyCard(entry) {
   filled.style.width = `${Math.round(100 * overlap)}%`;
   return h("article", { class: "panel study" },
     h("header", {}, h("h3", {}, row.id),
-      row.finish === "length" ? h("span", { class: "badge stopped", title: "Generation reached the token limit before the report ended" }, "cut at the limit") : "",
-      entry.differs ? "" : h("span", { class: "badge finished" }, "same words"),
-      h("span", { class: "number", title: "Share of words in common order: F of the longest common subsequence" }, h("span", { class: "bar", "aria-hidden": "true" }, filled), `overlap ${overlap.toFixed(2)}`),
+      row.finish === "length" ? h("span", { class: "badge stopped", title: "Generation reached the token limit before the report ended" }, "cut at the token limit") : "",
+      entry.differs ? "" : h("span", { class: "badge finished" }, "same words as the reference"),
+      h("span", { class: "number", title: "F1 of the longest common subsequence of words, 0 to 1" }, h("span", { class: "bar", "aria-hidden": "true" }, filled), `overlap ${overlap.toFixed(2)}`),
       h("span", { class: "number soft" }, [plural(row.tokens, "token", "tokens"), row.finish, isNumber(row.seconds) ? duration(row.seconds) : null].filter(Boolean).join(" · "))),
     imageStrip(row),
     h("div", { class: "texts" },
-      h("div", {}, h("h4", {}, `Reference, ${plural(entry.reference.length, "word", "words")}`), marked(row.reference, entry.reference, "del", "not in the generated report")),
-      h("div", {}, h("h4", {}, `Generated, ${plural(entry.report.length, "word", "words")}`), marked(row.report, entry.report, "ins", "not in the reference")),
+      h("div", {}, h("h4", {}, `Reference, ${plural(entry.reference.length, "word", "words")}`), highlighted(row.reference, entry.reference, "del", "not in the generated report")),
+      h("div", {}, h("h4", {}, `Generated, ${plural(entry.report.length, "word", "words")}`), highlighted(row.report, entry.report, "ins", "not in the reference")),
       scores.length ? h("p", { class: "scores-line" }, scores.map(([name, value]) => `${metricName(name)} ${score(value)}`).join(" · ")) : ""));
 }
 function sortings(entries) {
@@ -174,35 +174,35 @@ function sortings(entries) {
 function byName(one, other) { return one.row.id.localeCompare(other.row.id, "en", { numeric: true }); }
 function showStudies() {
   const studies = data.studies, host = section("studies");
-  if (!studies) { host.append(heading("studies", "Studies"), empty("No generated reports: the run has had no validation yet.")); return; }
-  const wrote = `In the whole split the model wrote ${plural(studies.distinct, "different report", "different reports")}; ${grouped(studies.cut)} of ${grouped(studies.total)} were cut at the token limit.`;
-  if (!studies.rows.length) { host.append(heading("studies", "Studies"), empty(`No study is shown (evaluate.page_studies=0). ${wrote}`)); return; }
+  if (!studies) { host.append(heading("studies", "Studies"), empty("No generated reports yet: the run has not reached its first validation.")); return; }
+  const summary = `In the whole split, the model wrote ${plural(studies.distinct, "different report", "different reports")}; ${grouped(studies.cut)} of ${grouped(studies.total)} were cut at the token limit.`;
+  if (!studies.rows.length) { host.append(heading("studies", "Studies"), empty(`No study is shown (evaluate.page_studies=0). ${summary}`)); return; }
   const entries = studies.rows.map(compared), orders = sortings(entries), cards = new Map(entries.map((entry) => [entry, studyCard(entry)]));
   const search = h("input", { type: "search", placeholder: "Filter by id or words", "aria-label": "Filter studies by id, reference or generated text" });
   const differing = h("input", { type: "checkbox" }), cut = h("input", { type: "checkbox" });
   const order = h("select", { "aria-label": "Sort by" }, ...Object.entries(orders).map(([key, [label]]) => h("option", { value: key }, label)));
   const direction = h("button", { type: "button", "aria-label": "Sort direction" }), count = h("span", { class: "count", role: "status" });
   const list = h("div", { class: entries.some(({ row }) => row.images.length > 1) ? "pairs-of-images" : null }), nothing = h("div", { class: "panel empty", hidden: true }, "No study matches. ", h("button", { type: "button", onclick: () => reset() }, "Show all"));
-  let falling = false;
+  let descending = false;
   const apply = () => {
     const wanted = search.value.trim().toLowerCase(), value = orders[order.value][1];
-    const kept = entries.filter((one) => (!differing.checked || one.differs) && (!cut.checked || one.row.finish === "length") &&
+    const matching = entries.filter((one) => (!differing.checked || one.differs) && (!cut.checked || one.row.finish === "length") &&
       `${one.row.id}\n${one.row.reference}\n${one.row.report}`.toLowerCase().includes(wanted));
-    kept.sort((one, other) => (falling ? -1 : 1) * ((value ? value(one) - value(other) : 0) || byName(one, other)));
-    list.replaceChildren(...kept.map((entry) => cards.get(entry)));
-    nothing.hidden = kept.length > 0;
-    count.textContent = `${kept.length} of ${entries.length} shown`;
-    direction.textContent = falling ? "↓ falling" : "↑ rising";
+    matching.sort((one, other) => (descending ? -1 : 1) * ((value ? value(one) - value(other) : 0) || byName(one, other)));
+    list.replaceChildren(...matching.map((entry) => cards.get(entry)));
+    nothing.hidden = matching.length > 0;
+    count.textContent = `${matching.length} of ${entries.length} shown`;
+    direction.textContent = descending ? "↓ descending" : "↑ ascending";
   };
   const reset = () => { search.value = ""; differing.checked = cut.checked = false; apply(); search.focus(); };
-  direction.addEventListener("click", () => { falling = !falling; apply(); });
+  direction.addEventListener("click", () => { descending = !descending; apply(); });
   search.addEventListener("input", apply);
   for (const control of [differing, cut, order]) control.addEventListener("change", apply);
   host.append(heading("studies", "Studies", h("span", { class: "soft small" }, `${splitName(studies.split)} split, generation ${studies.generation}${studies.header.checkpoint ? `, checkpoint ${studies.header.checkpoint}` : ""}`)),
-    h("p", { class: "small soft" }, studies.total > entries.length ? `${entries.length} of ${plural(studies.total, "study", "studies")}, evenly spread and the same at every refresh. ` : `All ${plural(studies.total, "study", "studies")}. `,
-      wrote),
+    h("p", { class: "small soft" }, studies.total > entries.length ? `${entries.length} of ${plural(studies.total, "study", "studies")}, spaced evenly over the sorted ids; every update of this page shows the same ones. ` : `All ${plural(studies.total, "study", "studies")}. `,
+      summary),
     h("p", { class: "key" }, h("span", {}, h("del", {}, "dashed"), " missing from the generated report"), h("span", {}, h("ins", {}, "solid"), " not in the reference"),
-      h("span", {}, "overlap: share of words in common order, 0 to 1")),
+      h("span", {}, "overlap: F1 of the longest common subsequence of words, 0 to 1")),
     h("div", { class: "panel controls", role: "search" }, search, h("label", { class: "switch" }, differing, "Only differing"), h("label", { class: "switch" }, cut, "Only cut"),
       h("span", { class: "pair" }, "Sort", order, direction), count), list, nothing);
   apply();
@@ -223,12 +223,12 @@ function showDetails() {
   section("details").append(heading("details", "Run and configuration"),
     h("div", { class: "two" },
       h("div", {}, h("div", { class: "panel" }, h("h3", {}, "Parameters"), parameterTable()),
-        Object.keys(header || {}).length ? h("div", { class: "panel" }, h("h3", {}, "The reports above were made with"), pairs(Object.entries(header))) : ""),
-      h("div", { class: "panel" }, h("h3", {}, "Where it comes from"), pairs([["Folder", data.folder], ["Code", git.revision ? `${git.revision}${git.dirty ? ", with uncommitted changes" : ""}` : null],
-        ["Typed", (run.overrides || []).join(" ") || "nothing: the defaults"], ["Data hash", run.data_hash], ["Identity", run.identity], ["Run format", run.format],
+        Object.keys(header || {}).length ? h("div", { class: "panel" }, h("h3", {}, "How the reports above were generated"), pairs(Object.entries(header))) : ""),
+      h("div", { class: "panel" }, h("h3", {}, "Provenance"), pairs([["Folder", data.folder], ["Code", git.revision ? `${git.revision}${git.dirty ? ", with uncommitted changes" : ""}` : null],
+        ["Overrides", (run.overrides || []).join(" ") || "none: all defaults"], ["Data hash", run.data_hash], ["Identity", run.identity], ["Run format", run.format],
         ...Object.entries(run.versions || {})]))),
-    h("div", { class: "panel after" }, h("details", {}, h("summary", {}, "Configuration, resolved (config.yaml)"), h("pre", { tabindex: "0" }, data.config))));
-  byId("footer").append(`Written by R2Gen ${moment(data.written)}. One file, nothing loaded from elsewhere. It holds patient text.`);
+    h("div", { class: "panel after" }, h("details", {}, h("summary", {}, "Resolved configuration (config.yaml)"), h("pre", { tabindex: "0" }, data.config))));
+  showFooter();
 }
 
 showMasthead();

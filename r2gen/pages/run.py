@@ -1,19 +1,18 @@
-"""report.html: one self-contained page of a run, made from the run folder's own files. Imports no torch.
+"""Writes report.html, the page of a run, from the files of the run folder.
 
-The page holds patient text: it stays in the run folder (mode 0700), loads nothing, and shows reports as plain text.
+The page contains patient text: it stays in the run folder (mode 0700), loads nothing, and shows reports as plain text.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from PIL import Image
 
 from r2gen.errors import UserError
 from r2gen.pages.curves import curves_of
-from r2gen.pages.document import Row, content_of, write_document
+from r2gen.pages.document import JsonObject, content_of, write_document
 from r2gen.pages.images import embedded
 from r2gen.runs.files import read_jsonl
 from r2gen.runs.provenance import now
@@ -25,12 +24,13 @@ CURVE_POINTS = 1600
 
 
 def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | None = None) -> Path:
-    """(Re)write run_dir/report.html from the run's own files, atomically (temporary name, then rename).
+    """Write run_dir/report.html atomically from the files of the run and return its path.
 
-    `images` maps the ids of `shown_studies` to their images (mode L); as many studies are shown, none where it
-    is empty. None keeps the studies and images of the existing page (24 studies without images where there is none),
-    so that a launcher can say how a run ended. Gives the page's path.
-    Only run.json and config.yaml must be there. Raises UserError naming a broken file (and line).
+    `images` maps the ids of `shown_studies` to their images (mode L); the page shows these studies. With None the page
+    shows the studies and images of the existing page, or 24 studies without images if there is no page: this is how
+    the launcher updates the status of a run that ended.
+
+    Only run.json and config.yaml are required. Raises UserError naming a broken file, and the line if there is one.
     """
     page = run_dir / "report.html"
     run, metrics = _object(run_dir / "run.json"), _optional_object(run_dir / "metrics.json")
@@ -50,75 +50,79 @@ def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | N
 
 
 def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str]] | None:
-    """The split and the ids that the page will show, for passing their images; None before the first prediction."""
+    """The split and the ids of the studies that the page will show; None before the first prediction."""
     found = _predictions(run_dir / "predictions", metrics=_optional_object(run_dir / "metrics.json"))
     if found is None:
         return None
-    name, _, rows = found
-    return name.split(".", 1)[0], chosen_studies([str(row["id"]) for row in rows], count=count)
+    name, _, predictions = found
+    return name.split(".", 1)[0], chosen_studies([str(one["id"]) for one in predictions], count=count)
 
 
 def chosen_studies(ids: Sequence[str], *, count: int = STUDIES) -> list[str]:
-    """The studies on the page: evenly spread over the sorted ids, the same at every refresh and in any order of ids."""
+    """Up to `count` studies, spaced evenly over the sorted ids, so that every update of a page shows the same ones."""
     ordered = sorted(set(ids))
     if len(ordered) <= count:
         return ordered
     return [ordered[index * len(ordered) // count] for index in range(count)]
 
 
-# ---------------------------------------------------------------------------------------------- reading the run's files
+# ------------------------------------------------------------------------------------------------ files of the run
 
 
-def _object(path: Path) -> Row:
+def _object(path: Path) -> JsonObject:
     """The JSON object in a file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: {path.parent} is no run folder") from None
+        raise UserError(_missing(path)) from None
     except ValueError as error:
-        raise UserError(f"{path} is not readable as JSON ({error}): restore it or run the evaluation again") from None
+        raise UserError(f"{path}: not valid JSON ({error}). Restore the file or run the evaluation again.") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds {type(value).__name__} where an object is expected")
+        raise UserError(f"{path}: contains a {type(value).__name__} instead of a JSON object. Restore the file.")
     return value
 
 
-def _optional_object(path: Path) -> Row:
+def _optional_object(path: Path) -> JsonObject:
     return _object(path) if path.exists() else {}
 
 
-def _config(path: Path) -> tuple[str, Row]:
-    """The resolved configuration as text, and the option each group has in it."""
+def _config(path: Path) -> tuple[str, JsonObject]:
+    """The resolved configuration as text, and the option chosen for each of its groups."""
     try:
         text = path.read_text(encoding="utf-8")
         config = yaml.safe_load(text)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: {path.parent} is no run folder") from None
+        raise UserError(_missing(path)) from None
     except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not readable as YAML: {error}") from None
+        raise UserError(f"{path}: not valid YAML ({error}). Restore the file.") from None
     if not isinstance(config, dict):
-        raise UserError(f"{path} holds {type(config).__name__} where a configuration is expected")
+        raise UserError(f"{path}: contains a {type(config).__name__} instead of a configuration. Restore the file.")
     return text, config.get("choices") or {}
 
 
-# ------------------------------------------------------------------------------------------------------ what is shown
+def _missing(path: Path) -> str:
+    return f"{path}: the file does not exist, so {path.parent} is not a run folder. Give the folder of a run."
 
 
-def _studies(folder: Path, *, metrics: Row, images: Mapping[str, list[str]] | None) -> Row | None:
-    """As many studies as there are images for, with images and scores; None before the first prediction."""
+# ---------------------------------------------------------------------------------------------- studies on the page
+
+
+def _studies(folder: Path, *, metrics: JsonObject, images: Mapping[str, list[str]] | None) -> JsonObject | None:
+    """The studies with their texts, images and scores; None before the first prediction."""
     found = _predictions(folder, metrics=metrics)
     if found is None:
         return None
-    name, header, rows = found
+    name, header, predictions = found
     split, generation = name.split(".", 1)
-    by_id = {str(row["id"]): row for row in rows}
+    by_id = {str(one["id"]): one for one in predictions}
     per_report: dict[str, dict[str, float]] = (metrics.get("per_report") or {}).get(split) or {}
     return {
         "split": split,
         "generation": generation,
         "header": header,
         "total": len(by_id),
-        "distinct": len({row["report"] for row in rows}),
-        "cut": sum(row.get("finish") == "length" for row in rows),
+        "distinct": len({one["report"] for one in predictions}),
+        "cut": sum(one.get("finish") == "length" for one in predictions),
         "rows": [
             {
                 **by_id[study],
@@ -130,11 +134,12 @@ def _studies(folder: Path, *, metrics: Row, images: Mapping[str, list[str]] | No
     }
 
 
-def _predictions(folder: Path, *, metrics: Row) -> tuple[str, Row, list[Row]] | None:
-    """`<split>.<generation>`, header and studies of the file to show; None before the first prediction.
+def _predictions(folder: Path, *, metrics: JsonObject) -> tuple[str, JsonObject, list[JsonObject]] | None:
+    """`<split>.<generation>`, the header and the predictions of the file to show; None before the first prediction.
 
-    Test before val, but only splits that are scored once there are scores: test reports of an older checkpoint stay out
-    while training goes on. In a split the generation that was scored, otherwise the newest.
+    Test is preferred to val. Once there are scores, only scored splits are shown, so that test reports of an older
+    checkpoint are not shown while training continues. Within a split, the generation profile that was scored is
+    preferred to the newest.
     """
     for split in [name for name in SHOWN_SPLITS if name in (metrics.get("splits") or ())] or SHOWN_SPLITS:
         files = sorted(folder.glob(f"{split}.*.jsonl"), key=lambda path: (path.stat().st_mtime_ns, path.name))
@@ -142,21 +147,21 @@ def _predictions(folder: Path, *, metrics: Row) -> tuple[str, Row, list[Row]] | 
         for path in scored or files[-1:]:
             lines = read_jsonl(path)
             if lines and "header" not in lines[0]:
-                raise UserError(f"{path}, line 1 is no header: delete the file and evaluate again")
+                raise UserError(f"{path}, line 1: not a header. Delete the file and evaluate the run again.")
             if lines:
                 return path.name.removesuffix(".jsonl"), lines[0]["header"], lines[1:]
     return None
 
 
-def images_of(row: dict[str, Any]) -> list[str]:
-    """The embedded images of a study on a page; pages of earlier versions call them films."""
-    found: list[str] = row["images"] if "images" in row else row.get("films", [])
-    return found
+def images_of(study: JsonObject) -> list[str]:
+    """The embedded images of a study on a page. Pages of earlier versions call them films."""
+    images: list[str] = study["images"] if "images" in study else study.get("films", [])
+    return images
 
 
 def _embedded_before(page: Path) -> dict[str, list[str]] | None:
-    """The images, by study, of the page that is there; None where there is no page, or none with studies."""
+    """The images by study of the existing page; None if there is no page, or none with studies."""
     if not page.exists():
         return None
     studies = content_of(page)["studies"]
-    return {row["id"]: images_of(row) for row in studies["rows"]} if studies else None
+    return {study["id"]: images_of(study) for study in studies["rows"]} if studies else None

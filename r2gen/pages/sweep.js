@@ -20,18 +20,18 @@ function meanCost(names) {
   const of = rows.filter((row) => names.includes(row.name)).map((row) => row.cost);
   return Object.fromEntries(data.costs.map((cost) => { const known = of.map((one) => one[cost]).filter(isNumber); return [cost, known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null]; }));
 }
-const seedRows = data.joined.map((one) => ({ ...one, name: Object.entries(one.choices).map(([column, value]) => `${column}=${value}`).join(" ") || "all", state: "done", cost: meanCost(one.rows), note: `seeds ${one.seeds.join(", ")}` }));
+const meanRows = data.joined.map((one) => ({ ...one, name: Object.entries(one.choices).map(([column, value]) => `${column}=${value}`).join(" ") || "all", state: "done", cost: meanCost(one.rows), note: `seeds ${one.seeds.join(", ")}` }));
 function shownRows() { return rows.filter((row) => passes(row.choices) && `${row.name} ${row.reason || ""}`.toLowerCase().includes(state.wanted)); }
-// What tables and plots of scores have: runs, or means over their seeds.
+// The rows of score tables and plots: runs, or means over their seeds.
 function scoredRows() {
   const runs = new Set(shownRows().map((row) => row.name));
-  return state.joined ? seedRows.filter((row) => row.rows.some((name) => runs.has(name))) : shownRows();
+  return state.joined ? meanRows.filter((row) => row.rows.some((name) => runs.has(name))) : shownRows();
 }
 function scoreOf(row, key) { return ((row.scores[state.split] || {})[key]) || null; }
 function colour(row) { return `var(--c${colourIndex(row)})`; }
 function colourIndex(row) { return state.by in row.choices ? valuesOf(state.by).indexOf(row.choices[state.by]) % 8 : 5; }
 function costText(key, value) { return !isNumber(value) ? "–" : key.endsWith("parameters") || key === "trainable" ? amount(value) : reading(value); }
-function told(row) {
+function summary(row) {
   const one = scoreOf(row, state.score);
   return `${row.name}${one ? `: ${metricName(state.score)} ${score(one.value)} (${range(one)})` : ""}`;
 }
@@ -60,10 +60,10 @@ function showControls(host) {
     ...columns.map(choiceFilter),
     picker("Split", splits.map((split) => [split, splitName(split)]), state.split, (split) => { state.split = split; if (!data.splits[split].includes(state.score)) state.score = firstScore(); fill(); refresh(); }),
     h("label", { class: "pair" }, "Score", scorePicker), picker("Colour by", columns.map((column) => [column, column]), state.by, set("by")),
-    seedRows.length ? switchBox("Mean over seeds", false, set("joined")) : "", count));
+    meanRows.length ? switchBox("Mean over seeds", false, set("joined")) : "", count));
   views.push(() => { count.textContent = `${shownRows().length} of ${plural(rows.length, "run", "runs")} shown`; });
 }
-// The options of one choice as boxes to tick.
+// A filter of one column: a checkbox for each of its values.
 function choiceFilter(column) {
   const label = h("summary", {}, `${column}: all`), left = state.left[column] = new Set(), values = valuesOf(column);
   const change = (value) => (on) => {
@@ -94,7 +94,7 @@ function showRuns() {
   const host = section("runs"), panel = h("div", { class: "panel" });
   host.append(heading("runs", "Runs"));
   showControls(host);
-  if (!data.alike) host.append(h("p", { class: "reason stopped" }, "Not all of these runs were scored alike: recipe or signatures in their metrics.json differ. Scores of different recipes do not compare; score them anew with task=evaluate."));
+  if (!data.alike) host.append(h("p", { class: "reason stopped" }, "These runs were not all scored in the same way: the recipes or signatures in their metrics.json differ, so their scores cannot be compared. Score the runs again with task=evaluate."));
   host.append(panel);
   views.push(() => {
     const all = sorted(scoredRows()), keys = data.splits[state.split] || [], shown = state.joined ? columns.filter((column) => column !== "seed") : columns;
@@ -108,7 +108,7 @@ function showRuns() {
           : [h("td", { class: "why", colspan: Math.max(1, keys.length) }, row.reason)]),
         ...data.costs.map((cost) => h("td", {}, costText(cost, row.cost[cost]))))))));
     table.classList.add("tall");
-    panel.replaceChildren(table, h("p", { class: "small soft" }, state.joined ? "Under each mean Student's 95 % interval over the seeds; one seed has none. Costs are means." : "Under each score its 95 % interval over studies; the lines of a column share one scale. Device seconds: training, times its ranks."));
+    panel.replaceChildren(table, h("p", { class: "small soft" }, state.joined ? "Below each mean is its 95 % Student interval over seeds; a single seed has none. Costs are means over seeds." : "Below each score is its 95 % interval over studies; the intervals of a column share one scale. Device seconds: training time multiplied by the number of ranks."));
   });
 }
 function dot(row) { return s("svg", { width: 10, height: 10, viewBox: "0 0 10 10" }, s("circle", { cx: 5, cy: 5, r: 4, fill: colour(row) })); }
@@ -133,15 +133,15 @@ function parallelAxes(all) {
     ...(data.splits[state.split] || []).filter((key) => key === state.score || ["bleu_4", "rouge_l", "cider"].includes(key)).map((key) => numeric(metricName(key), (row) => scoreOf(row, key)?.value, (value) => value.toFixed(3)))];
 }
 function showParallel() {
-  const plot = s("svg", { class: "plot wide", role: "img", "aria-label": "Parallel coordinates: a line a run" }), host = h("div", { class: "scroll", tabindex: "0" }, plot), said = h("p", { class: "small soft readout", role: "status" }, "Point at a line to read it.");
-  section("parallel").append(heading("parallel", "Parallel coordinates"), h("div", { class: "panel" }, colourKey(), said, host));
+  const plot = s("svg", { class: "plot wide", role: "img", "aria-label": "Parallel coordinates: one line per run" }), host = h("div", { class: "scroll", tabindex: "0" }, plot), readout = h("p", { class: "small soft readout", role: "status" }, "Point at a line to see its run and score.");
+  section("parallel").append(heading("parallel", "Parallel coordinates"), h("div", { class: "panel" }, colourKey(), readout, host));
   const draw = () => {
     const all = scoredRows().filter((row) => Object.keys(row.scores).length), axes = parallelAxes(all), height = 300, top = 36, bottom = height - 14;
     const width = look.printing ? 660 : Math.max(host.clientWidth - 36, 86 * axes.length + 80), x = (index) => 50 + index * (width - 110) / Math.max(1, axes.length - 1), y = (share) => bottom - share * (bottom - top);
     const lines = all.map((row) => {
       const points = axes.map((axis, index) => [x(index), axis.of(row)]).filter(([, share]) => isNumber(share));
-      const line = s("path", { class: "run-line", d: points.map(([left, share], index) => `${index ? "L" : "M"}${left.toFixed(1)} ${y(share).toFixed(1)}`).join(""), stroke: colour(row) }, s("title", {}, told(row)));
-      line.addEventListener("pointerenter", () => { said.textContent = told(row); });
+      const line = s("path", { class: "run-line", d: points.map(([left, share], index) => `${index ? "L" : "M"}${left.toFixed(1)} ${y(share).toFixed(1)}`).join(""), stroke: colour(row) }, s("title", {}, summary(row)));
+      line.addEventListener("pointerenter", () => { readout.textContent = summary(row); });
       return line;
     });
     plot.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -155,42 +155,42 @@ function showParallel() {
 }
 
 // ------------------------------------------------------------------------------------------------ quality and cost
-// Of several rows those that no other is both cheaper and better than, the cheapest first.
+// The Pareto front, cheapest first: the rows for which no other row is both cheaper and better.
 function front(all, cost) {
   let best = -Infinity;
   return [...all].sort((one, other) => one.cost[cost] - other.cost[cost] || scoreOf(other, state.score).value - scoreOf(one, state.score).value)
     .filter((row) => { const value = scoreOf(row, state.score).value; if (value <= best) return false; best = value; return true; });
 }
 function showCost() {
-  const host = section("cost");
-  if (!data.costs.length || !splits.length) { host.append(heading("cost", "Quality and cost"), empty("No run has recorded what it took and what it scored.")); return; }
-  const plot = s("svg", { class: "plot", role: "img", "aria-label": "Score against cost, with the Pareto front" }), place = h("div", {}, plot), said = h("p", { class: "small soft readout", role: "status" }), list = h("ol", { class: "small front" });
-  host.append(heading("cost", "Quality and cost", h("span", {}, picker("Cost", data.costs.map((cost) => [cost, COSTS[cost]]), state.cost, set("cost")), " ", switchBox("Log cost", false, set("log")))),
-    h("div", { class: "panel" }, colourKey(), said, place, h("p", { class: "small" }, "Pareto front (nothing shown is both cheaper and better), the cheapest first; intervals say which steps are more than noise:"), list));
+  const page = section("cost");
+  if (!data.costs.length || !splits.length) { page.append(heading("cost", "Quality and cost"), empty("No run has both a recorded cost and a score.")); return; }
+  const plot = s("svg", { class: "plot", role: "img", "aria-label": "Score against cost, with the Pareto front" }), host = h("div", {}, plot), readout = h("p", { class: "small soft readout", role: "status" }), list = h("ol", { class: "small front" });
+  page.append(heading("cost", "Quality and cost", h("span", {}, picker("Cost", data.costs.map((cost) => [cost, COSTS[cost]]), state.cost, set("cost")), " ", switchBox("Log cost", false, set("log")))),
+    h("div", { class: "panel" }, colourKey(), readout, host, h("p", { class: "small" }, "Pareto front, cheapest first: no run shown is both cheaper and better. A step between two runs whose intervals overlap may be noise."), list));
   const draw = () => {
-    const all = scoredRows().filter((row) => scoreOf(row, state.score) && isNumber(row.cost[state.cost])), width = look.printing ? 640 : Math.max(260, place.clientWidth), height = 340;
+    const all = scoredRows().filter((row) => scoreOf(row, state.score) && isNumber(row.cost[state.cost])), width = look.printing ? 640 : Math.max(260, host.clientWidth), height = 340;
     const bend = state.log ? (value) => Math.log10(Math.max(value, 1e-9)) : (value) => value, spread = (values, room) => { const low = Math.min(...values), high = Math.max(...values), more = (high - low || Math.abs(high) || 1) * room; return [low - more, high + more]; };
-    said.textContent = all.length ? "Point at a run to read it." : "No shown run has this score and this cost.";
+    readout.textContent = all.length ? "Point at a run to see its score and cost." : "None of the runs shown has both this score and this cost.";
     list.replaceChildren();
     plot.setAttribute("viewBox", `0 0 ${width} ${height}`);
     plot.replaceChildren();
     if (!all.length) return;
     const [left, right] = spread(all.map((row) => bend(row.cost[state.cost])), .06), [low, high] = spread(all.flatMap((row) => { const one = scoreOf(row, state.score); return [one.value, one.low, one.high].filter(isNumber); }), .06);
     const x = (value) => 52 + (bend(value) - left) / (right - left) * (width - 72), y = (value) => height - 44 - (value - low) / (high - low) * (height - 60);
-    const marks = state.log ? logTicks(Math.pow(10, left), Math.pow(10, right)) : ticks(left, right, width > 600 ? 7 : 4), best = front(all, state.cost);
+    const costs = state.log ? logTicks(Math.pow(10, left), Math.pow(10, right)) : ticks(left, right, width > 600 ? 7 : 4), best = front(all, state.cost);
     plot.append(...ticks(low, high, 5).flatMap((tick) => [s("line", { class: "grid", x1: 52, x2: width - 20, y1: y(tick), y2: y(tick) }), s("text", { x: 45, y: y(tick) + 4, "text-anchor": "end" }, tickText(tick))]),
-      ...marks.map((tick) => s("text", { x: x(tick), y: height - 26, "text-anchor": "middle" }, costText(state.cost, tick))), s("line", { class: "axis", x1: 52, x2: width - 20, y1: height - 44, y2: height - 44 }),
+      ...costs.map((tick) => s("text", { x: x(tick), y: height - 26, "text-anchor": "middle" }, costText(state.cost, tick))), s("line", { class: "axis", x1: 52, x2: width - 20, y1: height - 44, y2: height - 44 }),
       s("text", { x: width - 20, y: height - 8, "text-anchor": "end" }, `${COSTS[state.cost]}${state.log ? " (log)" : ""}`), s("text", { x: 52, y: 10 }, metricName(state.score)),
       s("path", { class: "pareto", d: best.map((row, index) => { const at = `${x(row.cost[state.cost]).toFixed(1)} `, up = y(scoreOf(row, state.score).value).toFixed(1); return index ? `H${at}V${up}` : `M${at}${up}`; }).join("") + `H${width - 20}` }),
       ...all.map((row) => {
-        const one = scoreOf(row, state.score), at = x(row.cost[state.cost]), text = `${told(row)}, ${COSTS[state.cost].toLowerCase()} ${costText(state.cost, row.cost[state.cost])}`;
+        const one = scoreOf(row, state.score), at = x(row.cost[state.cost]), text = `${summary(row)}, ${COSTS[state.cost].toLowerCase()} ${costText(state.cost, row.cost[state.cost])}`;
         const group = s("g", {}, s("title", {}, text), isNumber(one.low) ? s("line", { x1: at, x2: at, y1: y(one.low), y2: y(one.high), stroke: colour(row), "stroke-width": 1.2, opacity: .6 }) : "", s("circle", { cx: at, cy: y(one.value), r: 5, fill: best.includes(row) ? colour(row) : "var(--panel)", stroke: colour(row), "stroke-width": 2 }));
-        group.addEventListener("pointerenter", () => { said.textContent = text; });
+        group.addEventListener("pointerenter", () => { readout.textContent = text; });
         return group;
       }));
-    list.replaceChildren(...best.map((row) => h("li", {}, `${told(row)}, ${COSTS[state.cost].toLowerCase()} ${costText(state.cost, row.cost[state.cost])}`)));
+    list.replaceChildren(...best.map((row) => h("li", {}, `${summary(row)}, ${COSTS[state.cost].toLowerCase()} ${costText(state.cost, row.cost[state.cost])}`)));
   };
-  onWidth(place, draw);
+  onWidth(host, draw);
   views.push(draw);
 }
 
@@ -201,7 +201,7 @@ function showCurves() {
   const named = h("span", {}), asRow = ([step, value]) => ({ step, value });
   new Chart("Training loss", logged.map((row) => ({ row, ...series(row.name, row.losses.map(asRow), (one) => one.value) })), { smooth: true, named: false });
   const scores = new Chart("Validation score", logged.map((row) => ({ row, ...series(row.name, [], () => null) })), { named: false });
-  host.append(heading("curves", "Curves", chartSwitches()), colourKey(), h("p", { class: "small soft" }, "Validation score in training: ", named, ". Point at a curve to read it."), chartGrid());
+  host.append(heading("curves", "Curves", chartSwitches()), colourKey(), h("p", { class: "small soft" }, "Validation score during training: ", named, ". Point at a curve to see its run."), chartGrid());
   views.push(() => {
     const shown = new Set(shownRows().map((row) => row.name));
     named.textContent = metricName(state.score || "");
@@ -215,14 +215,14 @@ function showCurves() {
 function showStudies() {
   const host = section("studies"), studies = data.studies;
   if (!studies.length) { host.append(heading("studies", "Studies"), empty("No run has reports to show.")); return; }
-  const place = h("div", { class: studies.some((row) => row.images.length > 1) ? "pairs-of-images" : null });
+  const card = h("div", { class: studies.some((row) => row.images.length > 1) ? "pairs-of-images" : null });
   const choose = h("select", { "aria-label": "Study", onchange: (event) => set("study")(Number(event.target.value)) }, ...studies.map((row, index) => h("option", { value: index }, `${row.id}, ${splitName(row.split).toLowerCase()}`)));
   const step = (by) => () => { set("study")((state.study + by + studies.length) % studies.length); choose.value = state.study; };
-  host.append(heading("studies", "The same study, every run"), h("p", { class: "key" }, h("span", {}, h("ins", {}, "marked"), " not in the reference")),
-    h("div", { class: "panel controls" }, h("button", { type: "button", onclick: step(-1) }, "Previous"), h("span", { class: "pair" }, choose), h("button", { type: "button", onclick: step(1) }, "Next"), h("span", { class: "count" }, "filters and order are those of the runs above")), place);
+  host.append(heading("studies", "One study in every run"), h("p", { class: "key" }, h("span", {}, h("ins", {}, "underlined"), " not in the reference")),
+    h("div", { class: "panel controls" }, h("button", { type: "button", onclick: step(-1) }, "Previous"), h("span", { class: "pair" }, choose), h("button", { type: "button", onclick: step(1) }, "Next"), h("span", { class: "count" }, "filtered and sorted like the runs above")), card);
   views.push(() => {
     const study = studies[state.study], names = sorted(shownRows()).map((row) => row.name).filter((name) => study.reports[name] !== undefined);
-    place.replaceChildren(manyTexts(study, names, `${plural(names.length, "run", "runs")}`));
+    card.replaceChildren(manyTexts(study, names, `${plural(names.length, "run", "runs")}`));
   });
 }
 
@@ -233,4 +233,4 @@ showCost();
 showCurves();
 showStudies();
 refresh();
-byId("footer").append(`Written by R2Gen ${moment(data.written)}. One file, nothing loaded from elsewhere. It holds patient text.`);
+showFooter();

@@ -1,7 +1,7 @@
-// Two texts with their differing words marked, and the images of a study.
-// Words are compared without case; punctuation is neither compared nor counted. Chinese characters are words of their own.
+// Reports with the words that differ from the reference highlighted, and the images of a study.
+// Words are compared case-insensitively and without punctuation. Each Chinese character is a word.
 const WORD = /\p{Script=Han}|\d+(?:[.,]\d+)*|(?:(?!\p{Script=Han})[\p{L}\p{M}\p{N}])+(?:['’\-](?:(?!\p{Script=Han})[\p{L}\p{N}])+)*/gu;
-const MOST_CELLS = 6e6; // beyond this the middle of two texts is marked as a whole instead of compared
+const MOST_CELLS = 6e6; // of the comparison's table; beyond this the middle of two texts is highlighted as a whole
 function wordsOf(text) {
   return [...text.matchAll(WORD)].map((found) => ({ word: found[0].toLowerCase(), start: found.index, end: found.index + found[0].length, common: false }));
 }
@@ -25,7 +25,7 @@ function markCommon(left, right) {
     else j += 1;
   }
 }
-// Of equal places for a differing stretch ("the [heart is large . the] lungs") take the one that starts a sentence.
+// Where a differing stretch has several equivalent positions ("the [heart is large . the] lungs"), move it to the start of a sentence.
 function slideToSentence(text, words) {
   const opens = (index) => index === 0 || /[.;:!?]/.test(text.slice(words[index - 1].end, words[index].start));
   for (let first = 0; first < words.length; first += 1) {
@@ -40,7 +40,7 @@ function slideToSentence(text, words) {
     first = last;
   }
 }
-function marked(text, words, tag, meaning) {
+function highlighted(text, words, tag, meaning) {
   if (!text.trim()) return h("p", { class: "none" }, "(empty)");
   const paragraph = h("p", { dir: "auto" });
   let at = 0;
@@ -63,7 +63,7 @@ function compared(row) {
   return { row, reference, report, overlap: all ? 2 * common / all : 1, differs: common * 2 !== all };
 }
 function imageStrip(row) {
-  if (!row.images.length) return h("div", { class: "images" }, h("p", { class: "noimage" }, "No image was handed to this page."));
+  if (!row.images.length) return h("div", { class: "images" }, h("p", { class: "noimage" }, "This page has no image of this study."));
   return h("div", { class: "images" }, ...row.images.map((source, index) => h("button", { type: "button", title: "Enlarge", onclick: () => view(row, index) },
     h("img", { src: source, alt: `Image ${index + 1} of ${row.images.length}, study ${row.id}. Enlarge.` }))));
 }
@@ -74,7 +74,7 @@ function view(row, start) {
     at = (index + row.images.length) % row.images.length;
     image.src = row.images[at];
     image.alt = `Image ${at + 1} of ${row.images.length}, study ${row.id}`;
-    label.textContent = `${row.id} · image ${at + 1} of ${row.images.length} · reduced for this page, not for reading`;
+    label.textContent = `${row.id} · image ${at + 1} of ${row.images.length} · reduced in size, not for diagnosis`;
   };
   const many = row.images.length > 1;
   dialog.replaceChildren(image, h("div", { class: "strip" }, label,
@@ -85,9 +85,9 @@ function view(row, start) {
   show(start);
   dialog.showModal();
 }
-// One study's reports side by side. `names` are the systems to show, of row.reports; words that the reference lacks are marked.
+// One study with the reports of several systems side by side. `names` are the systems to show, keys of row.reports.
 function manyTexts(row, names, beside) {
-  const of = (name) => (row.reports[name] === undefined ? h("p", { class: "none" }, "no report of this study") : generated(row.reference, row.reports[name]));
+  const of = (name) => (row.reports[name] === undefined ? h("p", { class: "none" }, "no report for this study") : generated(row.reference, row.reports[name]));
   return h("article", { class: "panel study many" },
     h("header", {}, h("h3", {}, row.id), h("span", { class: "number soft" }, beside || "")), imageStrip(row),
     h("div", { class: "texts" }, h("div", { class: "whole" }, h("h4", {}, "Reference"), h("p", { dir: "auto" }, row.reference || "(empty)"), findingChips(row, "reference")),
@@ -95,13 +95,13 @@ function manyTexts(row, names, beside) {
 }
 function generated(reference, report) {
   const words = compared({ reference, report }).report;
-  return marked(report, words, "ins", "not in the reference");
+  return highlighted(report, words, "ins", "not in the reference");
 }
 function scoresLine(scores) {
   const known = Object.entries(scores || {}).filter(([name]) => inTable(name));
   return known.length ? h("p", { class: "scores-line" }, known.map(([name, value]) => `${metricName(name)} ${score(value)}`).join(" · ")) : "";
 }
-// The findings of a text; of a report also whether the reference has them, and what it leaves out.
+// The findings of a text; for a report also whether the reference has them, and those that the report omits.
 function findingChips(row, name) {
   if (!row.findings || !row.findings[name]) return "";
   const found = row.findings[name], truth = row.findings.reference || [];

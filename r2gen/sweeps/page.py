@@ -13,7 +13,7 @@ from urllib.parse import quote
 from r2gen.config.plain import canonical
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.pages.curves import curves_of
-from r2gen.pages.document import Row, content_of, write_document
+from r2gen.pages.document import JsonObject, content_of, write_document
 from r2gen.pages.run import chosen_studies, images_of
 from r2gen.runs.files import read_jsonl
 from r2gen.runs.provenance import now
@@ -32,7 +32,7 @@ class Written:
 
     row: SweepRow
     split: str
-    texts: dict[str, Row]
+    texts: dict[str, JsonObject]
 
 
 def write_sweep_page(
@@ -65,7 +65,7 @@ def write_sweep_page(
     return write_document(path, title=title, scripts=SCRIPTS, content=content)
 
 
-def _row(row: SweepRow, beside: Path) -> Row:
+def _row(row: SweepRow, beside: Path) -> JsonObject:
     """One row as the page's script reads it."""
     page = row.run_dir / "report.html" if row.run_dir is not None else None
     link = None
@@ -97,7 +97,7 @@ def _short(value: object) -> object:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def _studies(rows: Sequence[SweepRow]) -> list[Row]:
+def _studies(rows: Sequence[SweepRow]) -> list[JsonObject]:
     """The same few studies of all runs that were scored on the same references."""
     groups: dict[str, list[Written]] = {}
     for row in rows:
@@ -112,7 +112,7 @@ def _studies(rows: Sequence[SweepRow]) -> list[Row]:
     return [study for group in groups.values() for study in _studies_of(group, count=max(1, STUDIES // len(groups)))]
 
 
-def _studies_of(group: Sequence[Written], *, count: int) -> list[Row]:
+def _studies_of(group: Sequence[Written], *, count: int) -> list[JsonObject]:
     first, images = group[0], _images(group)
     scores = {one.row.name: _of_each_report(one) for one in group}
     return [
@@ -148,7 +148,7 @@ def _images(group: Sequence[Written]) -> dict[str, list[str]]:
     return {}
 
 
-def _fitting(studies: list[Row]) -> list[Row]:
+def _fitting(studies: list[JsonObject]) -> list[JsonObject]:
     """Those that have their texts and scores within TEXT_BYTES together; one with a huge report is left out."""
     kept, room = [], TEXT_BYTES
     for study in studies:

@@ -1,6 +1,6 @@
-"""report.html is one inert, self-contained file at every stage of a run.
+"""report.html is one self-contained file that executes no text of a run, at every stage of the run.
 
-`python tests/evaluate/test_html.py DIR` makes a fake finished run in DIR to look at.
+`python tests/pages/test_run_page.py DIR` writes the page of a fake finished run to DIR.
 """
 
 import base64
@@ -36,17 +36,17 @@ from r2gen.pages.run import chosen_studies, shown_studies, write_page
 
 
 def shown(page: Path) -> dict[str, Any]:
-    """The data as the browser's JSON.parse sees it."""
+    """The content as the browser's JSON.parse reads it."""
     block = page.read_text(encoding="utf-8").partition('id="data">')[2].partition("</script>")[0]
 
     def refuse(word: str) -> float:
-        raise AssertionError(f"{word} is no JSON")
+        raise AssertionError(f"{word} is not JSON")
 
     content: dict[str, Any] = json.loads(block, parse_constant=refuse)
     return content
 
 
-def test_the_page_asks_nothing_of_the_network(tmp_path: Path) -> None:
+def test_the_page_requests_nothing_from_the_network(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     text = write_page(run, images={study: [image(0)] for study in study_ids(run)}).read_text(encoding="utf-8")
     assert not re.search(
@@ -57,7 +57,7 @@ def test_the_page_asks_nothing_of_the_network(tmp_path: Path) -> None:
     assert "default-src 'none'" in text
 
 
-def test_the_policy_names_the_script_that_is_there(tmp_path: Path) -> None:
+def test_the_security_policy_has_the_hash_of_the_script(tmp_path: Path) -> None:
     text = write_page(started_run(tmp_path / "run"), images={}).read_text(encoding="utf-8")
     scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
@@ -67,7 +67,7 @@ def test_the_policy_names_the_script_that_is_there(tmp_path: Path) -> None:
     assert "@@" not in text
 
 
-def test_hostile_text_stays_text(tmp_path: Path) -> None:
+def test_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
     run = with_predictions(started_run(tmp_path / "run"), count=3, text=HOSTILE)
     description = json.loads((run / "run.json").read_text())
     write_json(run / "run.json", {**description, "name": HOSTILE, "reason": HOSTILE})
@@ -83,14 +83,14 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert content["run"]["reason"] == HOSTILE
 
 
-def test_the_page_says_that_it_holds_patient_text_and_is_closed_to_others(tmp_path: Path) -> None:
+def test_the_page_warns_of_patient_text_and_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     page = write_page(started_run(tmp_path / "run"), images={})
-    assert "Holds patient text" in page.read_text(encoding="utf-8")
+    assert "Contains patient text" in page.read_text(encoding="utf-8")
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("status", ["running", "finished", "stopped", "failed"])
-def test_every_stage_has_a_page(tmp_path: Path, status: str) -> None:
+def test_a_run_has_a_page_at_every_stage(tmp_path: Path, status: str) -> None:
     run = started_run(tmp_path / "run", status=status, reason="out of memory" if status == "failed" else None)
     content = shown(write_page(run, images={}))
     assert (content["studies"], content["metrics"], content["curves"]["steps"]) == (None, None, [])
@@ -107,21 +107,21 @@ def test_every_stage_has_a_page(tmp_path: Path, status: str) -> None:
     assert all("bleu_4" in row["scores"] for row in content["studies"]["rows"])
 
 
-def test_a_page_of_no_studies_stays_without_them(tmp_path: Path) -> None:
+def test_a_page_written_without_studies_has_none_after_an_update(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     assert shown_studies(run, count=0) == ("test", [])
     assert shown(write_page(run, images={}))["studies"]["rows"] == []
     assert shown(write_page(run))["studies"]["rows"] == []
 
 
-def test_test_reports_of_an_older_checkpoint_stay_out_while_training_goes_on(tmp_path: Path) -> None:
+def test_test_reports_of_an_older_checkpoint_are_not_shown_while_training_continues(tmp_path: Path) -> None:
     run = with_predictions(finished_run(tmp_path / "run"), split="val", count=9)
     write_json(run / "metrics.json", {"generation": "greedy", "splits": {"val": {"studies": 9, "systems": {}}}})
     assert shown(write_page(run, images={}))["studies"]["split"] == "val"
     assert shown_studies(run) == ("val", chosen_studies(study_ids(run, split="val")))
 
 
-def test_a_launcher_can_say_how_a_run_ended_and_keep_the_images(tmp_path: Path) -> None:
+def test_an_update_of_the_status_keeps_studies_and_images(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     split_and_ids = shown_studies(run, count=5)
     assert split_and_ids is not None
@@ -136,14 +136,14 @@ def test_a_launcher_can_say_how_a_run_ended_and_keep_the_images(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.yaml"])
-def test_a_folder_without_a_run_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path: Path, name: str) -> None:
     run = started_run(tmp_path / "run")
     (run / name).unlink()
     with pytest.raises(UserError, match=name):
         write_page(run, images={})
 
 
-def test_a_torn_last_line_is_left_out_and_any_other_is_named(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_ignored_and_any_other_broken_line_is_an_error(tmp_path: Path) -> None:
     run = with_training(started_run(tmp_path / "run"), steps=20, every=10)
     path = run / "train.jsonl"
     whole = path.read_bytes()
@@ -154,7 +154,7 @@ def test_a_torn_last_line_is_left_out_and_any_other_is_named(tmp_path: Path) -> 
         write_page(run, images={})
 
 
-def test_of_a_stretch_trained_twice_the_later_counts(tmp_path: Path) -> None:
+def test_steps_trained_twice_are_taken_from_the_later_training(tmp_path: Path) -> None:
     run = started_run(tmp_path / "run")
     steps = [
         {"event": "step", "step": step, "loss": loss} for step, loss in ((10, 3.0), (20, 2.0), (30, 1.9), (20, 2.5))
@@ -164,7 +164,7 @@ def test_of_a_stretch_trained_twice_the_later_counts(tmp_path: Path) -> None:
     assert [(row["step"], row["loss"]) for row in rows] == [(10, 3.0), (20, 2.5)]
 
 
-def test_a_long_run_keeps_its_spikes_and_a_loss_that_is_no_number(tmp_path: Path) -> None:
+def test_thinned_curves_keep_spikes_and_losses_that_are_nan(tmp_path: Path) -> None:
     run = started_run(tmp_path / "run")
     rows = [{"event": "step", "step": step, "loss": 1 + 1 / step} for step in range(1, 50_001)]
     rows[31_234]["loss"], rows[44_444]["loss"] = 99.0, math.nan
@@ -181,11 +181,11 @@ def test_a_long_run_keeps_its_spikes_and_a_loss_that_is_no_number(tmp_path: Path
 def test_predictions_without_a_header_are_refused(tmp_path: Path) -> None:
     run = started_run(tmp_path / "run")
     write_lines(run / "predictions" / "val.greedy.jsonl", [{"id": "a", "report": "x", "reference": "y"}])
-    with pytest.raises(UserError, match="line 1 is no header"):
+    with pytest.raises(UserError, match="line 1: not a header"):
         write_page(run, images={})
 
 
-def test_a_reader_never_meets_half_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_replaced_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = started_run(tmp_path / "run")
     old = write_page(run, images={}).read_bytes()
 
@@ -215,12 +215,12 @@ def test_images_are_small_gray_jpegs_of_the_studies_shown(tmp_path: Path) -> Non
 
 def test_the_page_stays_under_three_megabytes(tmp_path: Path) -> None:
     run = with_predictions(started_run(tmp_path / "run"), count=24)
-    grain = Image.effect_noise((400, 400), 120)  # the worst a JPEG can meet
+    grain = Image.effect_noise((400, 400), 120)  # noise compresses worst as JPEG
     page = write_page(run, images={study: [grain] * 4 for study in study_ids(run)})
     assert page.stat().st_size < 3_000_000
 
 
-def test_studies_are_chosen_evenly_and_always_the_same() -> None:
+def test_studies_are_chosen_evenly_and_reproducibly() -> None:
     ids = [f"s{number:03d}" for number in range(100)]
     chosen = chosen_studies(ids)
     assert len(chosen) == len(set(chosen)) == 24
