@@ -19,8 +19,8 @@ from typing import Any
 
 import wandb  # noqa: F401  what a run imports later, imported once
 
+from r2gen.config.compose import ROOT
 from r2gen.launch import processes
-from r2gen.runs.provenance import ROOT
 from r2gen.tasks import worker
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from r2gen.tasks.generate import TrainedRun
+    from r2gen.trained_run import TrainedRun
 
 
 def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None = None) -> "TrainedRun":
-    """The best checkpoint of a run folder, ready to write reports: see r2gen.trained.load_run."""
-    from r2gen.tasks import generate  # torch is imported only here: `import r2gen` stays quick
+    """The best checkpoint of a run folder, ready to generate reports: see r2gen.trained_run.load_run."""
+    from r2gen import trained_run  # torch is imported only here, so that `import r2gen` is fast
 
-    return generate.load_run(run_dir, device=device, lm_path=lm_path)
+    return trained_run.load_run(run_dir, device=device, lm_path=lm_path)

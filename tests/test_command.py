@@ -15,7 +15,7 @@ from smallest_run import ROOT, run
 
 from r2gen.cli import help
 from r2gen.config import check, rules, targets
-from r2gen.config.overrides import as_typed, for_hydra
+from r2gen.config.overrides import as_passed, for_hydra
 from r2gen.config.schema import Config
 from r2gen.errors import UserError
 
@@ -72,7 +72,7 @@ def test_every_option_of_every_group_composes_with_every_language_model():
 def test_what_a_language_model_cannot_do_is_left_out_of_every_profile_or_both_files_are_named():
     plain = composed("generation=r2gengpt_iu", "lm.generation.length_penalty=null", "lm.generation.seed=null")
     assert rules.dropped_keys(plain) == {"length_penalty"}
-    assert set(plain["generation"]) - set(rules.drop_nulls(plain)) == {"length_penalty"}
+    assert set(plain["generation"]) - set(rules.usable_profile(plain)) == {"length_penalty"}
     choices = {"lm": "tiny", "generation": "nucleus"}
     plain = compose("config", overrides=for_hydra(["generation=nucleus", "lm.generation.do_sample=null"]))
     with pytest.raises(UserError, match=r"conf/generation/nucleus.yaml .* conf/lm/tiny.yaml .*generation.temperature"):
@@ -130,7 +130,7 @@ def test_a_typed_dictionary_replaces_the_one_of_the_yaml():
     typed += ["lm.generation={num_beams: null}", "trainer.deepspeed={dump_state: true}"]
     assert composed(*typed)["lm"]["generation"] == {"num_beams": None}
     assert composed(*typed)["trainer"]["deepspeed"]["dump_state"] is True
-    assert as_typed(for_hydra(typed)) == typed
+    assert as_passed(for_hydra(typed)) == typed
 
 
 @pytest.mark.usefixtures("hydra")

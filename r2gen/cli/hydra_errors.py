@@ -1,76 +1,67 @@
-"""Between what users type and what Hydra wants: overrides for it, and its errors as one plain message. No torch."""
+"""Hydra's and OmegaConf's errors as one message that names the option and the fix.
+
+Their texts are matched as hydra-core 1.3.8 and omegaconf 2.3 write them, which pyproject.toml pins;
+tests/cli/test_hydra_errors.py provokes each.
+"""
 
 import re
+import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from hydra.errors import HydraException
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
-from r2gen.cli.words import GROUPS
-from r2gen.config import check, targets
-from r2gen.config.overrides import OPEN, as_typed
+from r2gen.cli.command_line import GROUPS
+from r2gen.config import hints
+from r2gen.config.names import suggest, unknown_option
+from r2gen.config.overrides import OPEN, as_passed, option_name
 from r2gen.config.schema import Config
-from r2gen.errors import UserError, shown
+from r2gen.config.targets import Target
+from r2gen.errors import FIXABLE, UserError, printable, shown
 
-# What is null unless an option of a group sets it.
+# Groups that are null unless this option is chosen.
 SET_BY = {"tune.lora": "tune=delta", "tune.lm.lora": "tune/lm=lora", "lm.architecture": "lm=tiny"}
 
-# Hydra sets tune.lora.alpha only where the option chosen has tune.lora. task=import is composed anew, with the option
-# that its checkpoint's tensors ask for, so that its first composition may have any.
-ROOM_FOR_LORA = "tune=delta"
 
+def refuse(error: Exception) -> int:
+    """Print what is wrong with the command as one message, without a traceback; gives the exit status.
 
-def unplaceable(error: Exception) -> str | None:
-    """The override Hydra was putting into the configuration when it met this error; None where it met it elsewhere.
-
-    omegaconf answers a key under a null, or a word as a place in a list, by an AssertionError or ValueError of its own.
+    An error that is no mistake in the command is raised again.
     """
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_name == "_apply_overrides_to_config" and "override" in frame.f_locals:
-            return str(frame.f_locals["override"].input_line)
-    return None
+    print(f"error: {printable(in_words(error))}", file=sys.stderr)
+    return FIXABLE
 
 
 def in_words(error: Exception) -> str:
     """One plain message of what is wrong with a command; another error is raised again."""
-    known = isinstance(error, UserError | HydraException | OmegaConfBaseException)
-    if not known and unplaceable(error) is None:
-        raise error
-    return plain(error)
+    if isinstance(error, UserError):
+        return str(error).strip()
+    override = _override_in_work(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _in_words(error, override)
+    if override is not None:
+        return _no_such_key(as_passed([override])[0])
+    raise error
 
 
-def plain(error: Exception) -> str:
-    """What is wrong, in the words of this project where Hydra's point to something else."""
+def _in_words(error: Exception, override: str | None) -> str:
     text = str(error).strip()
-    override = unplaceable(error)
-    if override is not None and not isinstance(error, HydraException | OmegaConfBaseException):
-        return _no_place(as_typed([override])[0])
+    if override is not None:
+        for beginning, words in _OF_AN_OVERRIDE:
+            if text.startswith(beginning):
+                return words(override, error)
     if "GridSweeper.__init__() got an unexpected keyword" in text:
-        return "hydra.sweeper: these are options of a search; type hydra/sweeper=optuna beside them"
-    merging = re.match(r"Error merging override (.*)", text, re.DOTALL)
-    if merging and override is not None:
-        return _wrong_value(as_typed([override])[0], error.__cause__)
-    deleting = re.match(r"Could not delete from config\. ", text)
-    if deleting and override is not None:
-        return f"{shown(override)}: there is no such entry to take out with the options chosen"
-    if text.startswith("Could not append to config. ") and override is not None:
-        return f"{shown(override)}: this is there already: write {shown(override.lstrip('+'))}"
-    unknown = re.match(r"Could not override '([\w.@/]+)'\.", text)
-    if unknown:
-        return _unknown_option(unknown[1])
+        return "hydra.sweeper: these are options of a search; add hydra/sweeper=optuna"
+    if unknown := re.match(r"Could not override '([\w.@/]+)'\.", text):
+        return _unknown(unknown[1])
     text = text.partition("Config search path:")[0].strip()
-    missing = re.match(r"(?:In '[^']*': )?Could not find '([^']+)/([^'/]*)'", text)
-    if missing:
-        options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
-        if not options:
-            return f"unknown option {missing[1]}={missing[2]}"
-        hint = check.suggest(missing[2], options)
-        return f"{missing[1]}={missing[2]} does not exist{hint}\noptions of {missing[1]}: {', '.join(options)}"
-    group = re.match(r"Could not override '(\S+)'\.\s+No match in the defaults list", text)
-    if group:
-        return f"{group[1]} is no group: {', '.join(GROUPS)} are"
+    if missing := re.match(r"(?:In '[^']*': )?Could not find '([^']+)/([^'/]*)'", text):
+        return _missing_option(missing[1], missing[2], re.findall(r"^\t(\S+)$", text, re.MULTILINE))
+    if group := re.match(r"Could not override '(\S+)'\.\s+No match in the defaults list", text):
+        return f"{group[1]} is not a group. The groups are {', '.join(GROUPS)}"
     if isinstance(error, InterpolationResolutionError):
         return _interpolation(error)
     if error.__cause__ is not None and isinstance(error, HydraException):
@@ -78,70 +69,109 @@ def plain(error: Exception) -> str:
     return re.sub(r"\n\s+(full_key|reference_type|object_type|subtype).*", "", text)
 
 
-def _no_place(typed: str) -> str:
-    group = typed.lstrip("+~").partition("=")[0].rpartition(".")[0]
-    fix = f": use {SET_BY[group]}" if group in SET_BY else ""
-    return f"{shown(typed)}: {group or typed} has no such key with the options chosen; it is null or a list there{fix}"
+def _override_in_work(error: Exception) -> str | None:
+    """The override that Hydra was putting into the configuration when it raised this error.
+
+    OmegaConf raises a bare AssertionError or ValueError for a key below null, or for a word as an index of a list, so
+    that the override must be read from Hydra's own frame.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "_apply_overrides_to_config" and "override" in frame.f_locals:
+            return str(frame.f_locals["override"].input_line)
+    return None
 
 
-def _wrong_value(typed: str, cause: BaseException | None) -> str:
-    """An option of the schema got a value of another type, or an option below a value was typed."""
-    key = typed.lstrip("+~").partition("=")[0]
+def _wrong_value(override: str, error: Exception) -> str:
+    """A value of another type, or an option below a value."""
+    passed = as_passed([override])[0]
+    key, cause = option_name(passed), error.__cause__
     if isinstance(cause, InterpolationResolutionError | GrammarParseError):
         return _interpolation(cause, key=key)
     kind = _type_of(key)
     if kind is not None:
-        return f"{shown(typed)}: give {kind}"
+        return f"{shown(passed)}: give {kind}"
     above = key.rpartition(".")[0]
     while above and _type_of(above) is None:
         above = above.rpartition(".")[0]
     if above and not above.startswith(OPEN):
-        return f"{shown(typed)}: {above} is {_type_of(above)}, there is nothing below it"
-    return f"{shown(typed)}: {' '.join(str(cause).partition(chr(10))[0].split())}"
+        return f"{shown(passed)}: {above} is {_type_of(above)}, there is nothing below it"
+    return f"{shown(passed)}: {' '.join(str(cause).partition(chr(10))[0].split())}"
+
+
+def _nothing_to_delete(override: str, error: Exception) -> str:
+    return f"{shown(override)}: there is no such entry to take out with the options chosen"
+
+
+def _exists_already(override: str, error: Exception) -> str:
+    return f"{shown(override)}: this option exists already: write {shown(override.lstrip('+'))}"
+
+
+# The beginnings of Hydra's messages about one override.
+_OF_AN_OVERRIDE: tuple[tuple[str, Callable[[str, Exception], str]], ...] = (
+    ("Error merging override ", _wrong_value),
+    ("Could not delete from config. ", _nothing_to_delete),
+    ("Could not append to config. ", _exists_already),
+)
+
+
+def _missing_option(group: str, option: str, options: list[str]) -> str:
+    if not options:
+        return f"unknown option {group}={option}"
+    return f"{group}={option} does not exist{suggest(option, options)}\noptions of {group}: {', '.join(options)}"
+
+
+def _no_such_key(passed: str) -> str:
+    group = option_name(passed).rpartition(".")[0]
+    fix = f": use {SET_BY[group]}" if group in SET_BY else ""
+    return (
+        f"{shown(passed)}: {group or passed} has no such key with the options chosen; it is null or a list there{fix}"
+    )
 
 
 def _interpolation(error: BaseException, *, key: str = "") -> str:
     key = key or str(getattr(error, "full_key", None) or "")
-    said = str(error).partition("\n")[0].strip()
+    text = str(error).partition("\n")[0].strip()
     return (
-        f"{key + ': ' if key else ''}{shown(said)}: ${{NAME}} stands for the value of another option, "
-        "${oc.env:NAME} for one of the environment; write \\${ for the signs themselves"
+        f"{key + ': ' if key else ''}{shown(text)}: ${{NAME}} is the value of another option, "
+        "${oc.env:NAME} one of the environment; write \\${ for the characters themselves"
     )
 
 
-def _type_of(name: str) -> str | None:
-    """What the schema takes for a dotted option, in words; None where it has none such, or it is a group."""
-    node: type = Config
-    *groups, key = name.split(".")
-    for group in groups:
-        nested = _nested(get_type_hints(node).get(group))
-        if nested is None:
-            return None
-        node = nested
-    if key not in get_type_hints(node):
-        return None
-    if _nested(get_type_hints(node)[key]) is not None:
-        return f"its options one by one, as in {name}.KEY=VALUE"
-    return targets.describe(targets.parameters(f"{node.__module__}.{node.__name__}")[key].annotation)
-
-
-def _nested(hint: Any) -> type | None:
-    """The dataclass of a group of options, None of a value."""
-    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)  # type: ignore[return-value]
-
-
-def _unknown_option(name: str) -> str:
-    """`unknown option a.b, did you mean a.c?`, from the schema."""
+def _unknown(name: str) -> str:
+    """`unknown option a.b: did you mean a.c?`, from the schema."""
     if name.startswith("hydra."):
         return f"unknown option {name}: docs/sweeps.md has those of launchers and sweepers"
     node: type = Config
     parts = name.split(".")
     for end, part in enumerate(parts, start=1):
-        known = get_type_hints(node)
+        known = [key for key in get_type_hints(node) if key != "choices"]
         if part not in known:
-            return check.unknown_option(".".join(parts[:end]), known)
-        nested = _nested(known[part])
+            return unknown_option(".".join(parts[:end]), known)
+        nested = _group_of(get_type_hints(node)[part])
         if nested is None and end < len(parts):
-            return f"unknown option {name}: {'.'.join(parts[:end])} is no group of options"
+            return f"unknown option {name}: {'.'.join(parts[:end])} is not a group of options"
         node = nested or node
-    return f"{name}: a key of the dictionary given is unknown here; type each alone, as {name}.KEY=VALUE"
+    return f"{name}: the dictionary has a key that is unknown here; pass each value as {name}.KEY=VALUE"
+
+
+def _type_of(name: str) -> str | None:
+    """What the schema accepts for a dotted option, in words; None where it has no such option."""
+    node: type = Config
+    *groups, key = name.split(".")
+    for group in groups:
+        nested = _group_of(get_type_hints(node).get(group))
+        if nested is None:
+            return None
+        node = nested
+    hint = get_type_hints(node).get(key)
+    if hint is None or key == "choices":
+        return None
+    if _group_of(hint) is not None:
+        return f"its options one by one, as in {name}.KEY=VALUE"
+    return "names with values, such as {name: value}" if hint is Target else hints.describe(hint)
+
+
+def _group_of(hint: Any) -> type | None:
+    """The dataclass of a group of options; None for a value."""
+    kinds = (kind for kind in (hint, *get_args(hint)) if is_dataclass(kind) and kind is not Target)
+    return next(kinds, None)  # type: ignore[return-value]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from r2gen.compare.agreement import RESCORE
 from r2gen.compare.source import Source
-from r2gen.config.rules import SCORES_OF
+from r2gen.config.selection import SCORES_OF
 from r2gen.errors import UserError
 from r2gen.evaluate.scores import Metric, Scores
 from r2gen.evaluate.scoring import joined_scores, score_reports

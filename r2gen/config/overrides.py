@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable
 
-# Groups whose keys are a target's parameters. Hydra knows only those in the YAML and wants `+` before the others; here
-# every parameter is typed alike, and check.check refuses what the target does not know.
+# Groups whose keys are the parameters of a class. Hydra accepts only those in the YAML and wants `+` before the others.
+# Here all are passed alike, and read.py refuses what the class does not have.
 OPEN_GROUPS = (
     "vision.",
     "projector.",
@@ -18,21 +18,21 @@ OPEN_GROUPS = (
 )
 OPEN = tuple(group.rstrip(".") for group in OPEN_GROUPS)
 
-# What Hydra cannot read without quotes, in a value without quotes, brackets or commas of its own: ~/data, /data/Ärzte
+# A value without quotes, brackets or commas that Hydra cannot read unless it is quoted: ~/data, /data/Ärzte
 UNQUOTED = re.compile(r"[^'\"\[\]{}(),$=\\]*([^\x00-\x7f]|[~!#&;<>^`])[^'\"\[\]{}(),$=\\]*")
 
-# Dictionaries of the schema that take keys of their own: one typed whole is merged into the YAML's.
+# Dictionaries of the schema with keys of their own: one that is passed whole is merged into that of the YAML.
 OPEN_DICTIONARIES = ("lm.generation", "trainer.deepspeed")
 
-# `name=PATH` in runs=[...], which Hydra takes in quotes only.
+# `name=PATH` in runs=[...], which Hydra accepts in quotes only.
 _NAMED_RUN = re.compile(r"""(?<=[\[,])\s*([^\[\],'"=]+=[^\[\],'"]*)""")
 
 
 def for_hydra(overrides: Iterable[str]) -> list[str]:
-    """Overrides as Hydra takes them: `vision.path=X` becomes `++vision.path=X`.
+    """Overrides as Hydra accepts them: `vision.path=X` becomes `++vision.path=X`.
 
-    Hydra merges a dictionary into the one of the YAML. Here it replaces that, so the key is first set to null; the
-    dictionary goes without `++`, as Hydra's sweeper keeps one override of a key spelt alike.
+    Hydra merges a dictionary into that of the YAML. Here a dictionary replaces it, so the key is set to null first; the
+    dictionary itself has no `++`, since Hydra's sweeper keeps only one override of each spelling.
     """
     given = []
     for text in map(_readable, overrides):
@@ -50,16 +50,26 @@ def for_hydra(overrides: Iterable[str]) -> list[str]:
     return given
 
 
-def as_typed(overrides: Iterable[str]) -> list[str]:
+def as_passed(overrides: Iterable[str]) -> list[str]:
     """The inverse of for_hydra."""
-    typed: list[str] = []
+    passed: list[str] = []
     for text in overrides:
         bare = text.removeprefix("++")
         key, _, value = bare.partition("=")
-        if value.lstrip().startswith("{") and typed and typed[-1] == f"{key}=null":
-            typed.pop()
-        typed.append(bare if bare.startswith(OPEN_GROUPS) or key in OPEN_DICTIONARIES else text)
-    return typed
+        if value.lstrip().startswith("{") and passed and passed[-1] == f"{key}=null":
+            passed.pop()
+        passed.append(bare if bare.startswith(OPEN_GROUPS) or key in OPEN_DICTIONARIES else text)
+    return passed
+
+
+def option_name(override: str) -> str:
+    """`generation.num_beams` of `++generation.num_beams=3`."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def without_sweep(overrides: Iterable[str]) -> list[str]:
+    """Without +sweeps=NAME, whose values are also there as overrides of their own."""
+    return [override for override in overrides if option_name(override) != "sweeps"]
 
 
 def _quoted(named: re.Match[str]) -> str:

@@ -1,11 +1,11 @@
-"""How a prompt is written in a YAML, and its check before anything is loaded. Imports no torch.
+"""How a prompt is written in a YAML, and its check before anything is loaded.
 
-`before` and `after` are a text, or a list of pieces, each tokenised apart: a text in which nothing is special,
+`before` and `after` are a text, or a list of pieces that are tokenised separately: a text without special tokens,
 `{marked: TEXT}` in which the names of special tokens mean these tokens, `{token: NAME}` for one special token that must
-exist, `{id: NUMBER}` for a bare id. `chat_template: true` takes what the checkpoint publishes, around `message`.
+exist, `{id: NUMBER}` for an id. `chat_template: true` uses the template that the checkpoint publishes around `message`.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 from r2gen.errors import UserError
 
@@ -15,23 +15,33 @@ KINDS: dict[str, type] = {"token": str, "marked": str, "id": int}
 ADVICE = "a piece is a text, {token: NAME}, {marked: TEXT with special tokens} or {id: NUMBER}"
 
 
-def check(prompt: dict[str, Any]) -> None:
-    """Raise UserError naming the option where the prompt of a composed configuration cannot be meant."""
-    for side in ("before", "after"):
-        pieces(prompt[side], f"lm.prompt.{side}")
-    if prompt["message"].count("{image}") != 1:
-        raise UserError(f"lm.prompt.message={prompt['message']!r}: write {{image}} once, where the image goes")
-    if not prompt["chat_template"]:
+class Prompt(Protocol):
+    """The group lm.prompt (schema.PromptConfig)."""
+
+    before: Any
+    after: Any
+    bos: bool
+    chat_template: bool
+    message: str
+
+
+def check(prompt: Prompt) -> None:
+    """Raise UserError naming the option where a prompt is not valid."""
+    pieces(prompt.before, "lm.prompt.before")
+    pieces(prompt.after, "lm.prompt.after")
+    if prompt.message.count("{image}") != 1:
+        raise UserError(f"lm.prompt.message={prompt.message!r}: write {{image}} once, where the image goes")
+    if not prompt.chat_template:
         return
-    if prompt["before"] or prompt["after"]:
+    if prompt.before or prompt.after:
         raise UserError(
-            "lm.prompt.chat_template=true takes the words around the message from the checkpoint: set "
+            "lm.prompt.chat_template=true takes the text around the message from the checkpoint: set "
             "lm.prompt.before='' and lm.prompt.after='', or lm.prompt.chat_template=false"
         )
-    if prompt["bos"]:
+    if prompt.bos:
         raise UserError(
-            "lm.prompt.chat_template=true: the template writes the beginning sign itself where there is "
-            "one: set lm.prompt.bos=false"
+            "lm.prompt.chat_template=true: the template writes the BOS token itself where there is one: set "
+            "lm.prompt.bos=false"
         )
 
 
@@ -44,6 +54,6 @@ def pieces(written: Any, name: str) -> list[tuple[str, Any]]:
             continue
         kind, value = next(iter(piece.items())) if isinstance(piece, dict) and len(piece) == 1 else ("", None)
         if kind not in KINDS or not isinstance(value, KINDS[kind]) or isinstance(value, bool):
-            raise UserError(f"{name}: {piece!r} is no piece of a prompt: {ADVICE}")
+            raise UserError(f"{name}: {piece!r} is not a piece of a prompt: {ADVICE}")
         found.append((kind, value))
     return found

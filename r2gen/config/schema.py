@@ -1,29 +1,32 @@
-"""The typed schema of a run: every key of the common groups, its type and its choices. Imports no torch."""
+"""The typed configuration of a run. Every option stands here once, with its type, description and bounds.
 
+Hydra composes conf/ against these dataclasses; `read_config` (read.py) turns the result into a `Config`, which travels
+to the ranks as config.yaml. Groups whose YAML has a `_target_` are a `Target`.
+"""
+
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
-from omegaconf import MISSING
-
-from r2gen.config import prompt_pieces
-
-
-def one_of(*choices: str) -> Any:
-    return field(default=MISSING, metadata={"choices": choices})
+from r2gen.config import prompt_pieces, task_table
+from r2gen.config.fields import option
+from r2gen.config.plain import Plain
+from r2gen.config.targets import Target
 
 
 @dataclass
 class PromptConfig:
-    before: Any = ""  # between the beginning sign and the image: a text, or pieces (r2gen/lm/prompt_pieces.py)
-    after: Any = ""  # between the image and the report
-    bos: bool = True
-    chat_template: bool = False  # true: what the checkpoint publishes, around `message`
-    message: str = prompt_pieces.MESSAGE
+    before: Any = option("before the image, after the BOS token: a text or pieces", default="")
+    after: Any = option("between the image and the report", default="")
+    bos: bool = option("begin with the BOS token", default=True)
+    chat_template: bool = option("use the checkpoint's chat template around lm.prompt.message", default=False)
+    message: str = option("the user's message in the chat template", default=prompt_pieces.MESSAGE)
 
 
 @dataclass
 class SpecialTokensConfig:
-    """By name or number; null: as the checkpoint's files say."""
+    """By name or id; null: as the checkpoint's files say."""
 
     bos: str | int | None = None
     eos: str | int | None = None
@@ -32,173 +35,212 @@ class SpecialTokensConfig:
 
 @dataclass
 class ArchitectureConfig:
-    """LLaMA's shape where the weights are drawn at random."""
+    """The shape of a LLaMA model with random weights."""
 
-    hidden_size: int = MISSING
-    num_hidden_layers: int = MISSING
-    num_attention_heads: int = MISSING
-    intermediate_size: int = MISSING
+    hidden_size: int = option(more_than=0)
+    num_hidden_layers: int = option(more_than=0)
+    num_attention_heads: int = option(more_than=0)
+    intermediate_size: int = option(more_than=0)
 
 
 @dataclass
 class LmConfig:
-    path: str | None = None  # folder or hub id; null: random weights of `architecture`
-    revision: str | None = None
-    family: str | None = None  # model_type that the checkpoint's config.json must have; null: any supported one
+    path: str | None = option("checkpoint folder or hub id; null: random weights of lm.architecture", default=None)
+    revision: str | None = option("revision of a hub id", default=None)
+    family: str | None = option("model_type that config.json must have; null: any supported one", default=None)
     architecture: ArchitectureConfig | None = None
-    vocabulary_size: int | None = None  # of the tokenizer trained on the training reports, where there is no path
-    dtype: str = field(default="auto", metadata={"choices": ("auto", "float32", "bfloat16", "float16")})
-    attention: str = field(default="auto", metadata={"choices": ("auto", "sdpa", "eager")})
+    vocabulary_size: int | None = option(
+        "of the tokenizer trained on the training reports where lm.path is null", default=None, at_most=1_000_000
+    )
+    dtype: str = option(default="auto", choices=("auto", "float32", "bfloat16", "float16"))
+    attention: str = option(default="auto", choices=("auto", "sdpa", "eager"))
     prompt: PromptConfig = field(default_factory=PromptConfig)
     special_tokens: SpecialTokensConfig = field(default_factory=SpecialTokensConfig)
-    stop: list[str] = field(default_factory=list)  # special tokens, the first ends a report in training, and texts
-    lora_targets: list[str] = field(default_factory=list)
-    gradient_checkpointing: bool = False
-    compile: bool = False  # torch.compile for training; reports are written without it
-    device_map: str | None = field(default=None, metadata={"choices": ("auto",)})  # auto: over all GPUs
-    generation: dict[str, Any] = field(default_factory=dict)  # a null drops what this LM cannot do
+    stop: list[str] = option(
+        "special tokens and texts that end a report; training reports end with the first special token", default=[]
+    )
+    lora_targets: list[str] = option("names of the layers that tune/lm=lora adapts", default=[])
+    gradient_checkpointing: bool = option("recompute activations: less memory, slower", default=False)
+    compile: bool = option("torch.compile the layers for training; reports are generated without it", default=False)
+    device_map: str | None = option("spread the model over all GPUs of one rank", default=None, choices=("auto",))
+    generation: Plain = option("generation options that this model cannot use, each null", default={})
 
 
 @dataclass
 class QuantConfig:
-    mode: str = one_of("none", "int8", "nf4", "int8_weight_only")
-    double_quant: bool = False  # nf4: the scales are quantised too
+    mode: str = option(choices=("none", "int8", "nf4", "int8_weight_only"))
+    double_quant: bool = option("for nf4: quantise the scales too", default=False)
 
 
 @dataclass
 class LoraConfig:
-    r: int = MISSING
-    alpha: int = MISSING
-    dropout: float = MISSING
+    r: int = option("rank", at_least=1)
+    alpha: int = option("scale: the update is multiplied by alpha / r", at_least=1)
+    dropout: float = option(at_least=0, less_than=1)
 
 
 @dataclass
 class TuneLmConfig:
-    mode: str = one_of("auto", "frozen", "lora", "full")
+    mode: str = option(choices=("auto", "frozen", "lora", "full"))
     lora: LoraConfig | None = None
 
 
 @dataclass
 class TuneConfig:
-    vision: str = one_of("frozen", "lora", "full")
+    vision: str = option(choices=("frozen", "lora", "full"))
     lora: LoraConfig | None = None
     lm: TuneLmConfig = field(default_factory=TuneLmConfig)
 
 
 @dataclass
 class TrainerConfig:
-    epochs: float = MISSING
-    max_steps: int | None = MISSING  # ends earlier than epochs where it is smaller
-    batch_size: int = MISSING  # studies an optimiser step sees, over all ranks
-    micro_batch_size: int = MISSING  # studies one rank holds at once
-    learning_rate: float = MISSING
-    min_learning_rate: float = MISSING
-    warmup_steps: int = MISSING
-    schedule: str = one_of("cosine", "cosine_per_epoch", "constant")
-    weight_decay: float = MISSING
-    weight_decay_on: str = one_of("matrices", "all")  # all: biases and norms too
-    betas: list[float] = MISSING
-    gradient_clipping: float = MISSING  # 0: none
-    patience: int | None = MISSING  # validations without a better score before training stops; null: never
-    precision: str = one_of("auto", "fp32", "bf16")  # auto: bf16 on a GPU, fp32 on the CPU
-    device: str = one_of("auto", "cpu", "cuda")
-    devices: int = MISSING  # ranks, on each machine
-    nodes: int = MISSING  # machines
-    hostfile: str | None = None  # lines HOST slots=GPUS, for more than one machine without SLURM
-    workers: int = MISSING  # data processes a rank
-    film_cache_mib: int = MISSING  # resized images kept in memory, a data process
-    save_every_steps: int | None = MISSING  # checkpoints between validations; null: at validations only
-    keep: int = MISSING  # checkpoints kept besides the best
-    resume: str = one_of("auto", "weights")
-    shuffle: bool = MISSING  # false: studies in the data set's order, every epoch
-    train_share: float = MISSING  # of the training studies; a larger share holds all of a smaller one
-    max_report_tokens: int | None = MISSING  # training reports are cut there, end sign included; null: never
-    log_every_steps: int = MISSING
-    timeout_s: int = MISSING  # how long a rank waits for the others
-    deepspeed: dict[str, Any] = MISSING
+    epochs: float = option(more_than=0, at_most=1_000_000)
+    max_steps: int | None = option("stop after this many steps if that is before the epochs end", more_than=0)
+    batch_size: int = option("studies per optimiser step, over all ranks", more_than=0, at_most=1_048_576)
+    micro_batch_size: int = option("studies per forward pass of one rank", more_than=0)
+    learning_rate: float = option(more_than=0)
+    min_learning_rate: float = option("where the schedule ends", at_least=0)
+    warmup_steps: int = option(at_least=0)
+    schedule: str = option(choices=("cosine", "cosine_per_epoch", "constant"))
+    weight_decay: float = option(at_least=0)
+    weight_decay_on: str = option("all includes biases and norms", choices=("matrices", "all"))
+    betas: list[float] = option("of AdamW")
+    gradient_clipping: float = option("largest gradient norm; 0: no clipping", at_least=0)
+    patience: int | None = option("stop after this many validations without a better score; null: never", more_than=0)
+    precision: str = option("auto: bf16 on a GPU, fp32 on the CPU", choices=("auto", "fp32", "bf16"))
+    device: str = option(choices=("auto", "cpu", "cuda"))
+    devices: int = option("ranks per machine", more_than=0, at_most=64)
+    nodes: int = option("machines", more_than=0)
+    hostfile: str | None = option("lines HOST slots=GPUS, for several machines without SLURM", default=None)
+    workers: int = option("data loading processes per rank", at_least=0, at_most=256)
+    film_cache_mib: int = option("memory for resized images, per data loading process", at_least=0)
+    save_every_steps: int | None = option(
+        "save checkpoints between validations; null: at validations only", more_than=0
+    )
+    keep: int = option("checkpoints kept besides the best", more_than=0)
+    resume: str = option(
+        "weights: continue from the weights alone, with a new optimiser state", choices=("auto", "weights")
+    )
+    shuffle: bool = option("false: the data set's order in every epoch")
+    train_share: float = option(
+        "share of the training studies; a larger share includes a smaller one", more_than=0, at_most=1
+    )
+    max_report_tokens: int | None = option(
+        "cut training reports at this length, EOS token included; null: never", more_than=0
+    )
+    log_every_steps: int = option(more_than=0)
+    timeout_s: int = option("seconds that a rank waits for the others", more_than=0)
+    deepspeed: Plain = option("options passed to DeepSpeed")
 
 
 @dataclass
 class EvaluateConfig:
-    splits: list[str] = MISSING
-    every: float = MISSING  # epochs between validations
-    max_studies: int | None = MISSING  # of val, for the validations during training
-    batch_size: int = MISSING
-    reference: str = one_of("full", "truncated")  # truncated: scores against cut references stand beside the full ones
-    max_reference_tokens: int | None = MISSING  # where evaluate.reference=truncated cuts, in tokens of the LM
-    best: str = MISSING  # weighted scores, such as 0.5*bleu_4 + 0.5*cider; the best checkpoint has the largest on val
-    page_studies: int = MISSING  # studies shown in report.html
-    nearest_studies: int = MISSING  # of training, looked through for the null row of the nearest images; 0: no row
+    splits: list[str] = option("splits scored at the end")
+    every: float = option("epochs between validations", more_than=0)
+    max_studies: int | None = option("studies of val used for validations during training", more_than=0)
+    batch_size: int = option(more_than=0, at_most=65_536)
+    reference: str = option(
+        "truncated: also score against references cut as in R2GenGPT", choices=("full", "truncated")
+    )
+    max_reference_tokens: int | None = option(
+        "where evaluate.reference=truncated cuts, in tokens of the language model", more_than=0
+    )
+    best: str = option("weighted scores on val, such as 0.5*bleu_4 + 0.5*cider; the best checkpoint has the largest")
+    page_studies: int = option("studies shown in report.html", at_least=0)
+    nearest_studies: int = option("training studies searched for the nearest-image baseline; 0 disables it", at_least=0)
 
 
 @dataclass
 class PrepareConfig:
-    """What of a raw data set becomes an annotation (r2gen/data/mimic.py)."""
+    """What becomes an annotation of a raw data set (r2gen/data/mimic.py)."""
 
-    sections: str = one_of("findings", "impression", "findings+impression", "findings_else_impression")
-    without_headings: str = one_of("drop", "last_paragraph")  # reports with neither findings nor impression
-    views: str = one_of("frontal", "lateral", "frontal+lateral", "all")  # images by ViewPosition
-    entries: str = one_of("study", "film")  # one entry a study with all its images, or one an image (R2Gen's)
-    reports: str | None = MISSING  # the folder with p10/p10000032/s50414267.txt; null: beside the images
-    partial: bool = MISSING  # true: leave out what is not on disk, instead of refusing
+    sections: str = option(choices=("findings", "impression", "findings+impression", "findings_else_impression"))
+    without_headings: str = option("reports without these headings", choices=("drop", "last_paragraph"))
+    views: str = option("images kept, by ViewPosition", choices=("frontal", "lateral", "frontal+lateral", "all"))
+    entries: str = option("one entry per study, or one per image as in R2Gen", choices=("study", "film"))
+    reports: str | None = option("folder with p10/p10000032/s50414267.txt; null: next to the images")
+    partial: bool = option("leave out what is not on disk instead of refusing it")
 
 
 @dataclass
 class CompareConfig:
     """How the systems in `runs` are compared (r2gen/compare/)."""
 
-    split: str | None = one_of("test", "val", "train")
-    rescore: bool = MISSING  # true: score all reports anew, where runs were scored in different ways
-    cleaner: str | None = one_of("iu_xray", "mimic_cxr")  # cleans and scores all texts anew; null: as they are
-    null_rows: list[str] = MISSING  # of constant, random, nearest, shuffled
-    join_seeds: bool = MISSING  # false: no means over runs that differ in their seed alone
-    studies: int = MISSING  # how many of the studies that differ most are shown; 0: none
-    differ_by: str | None = MISSING  # the score by which they differ; null: rouge_l
+    split: str | None = option(
+        "null: test where all runs have it scored, otherwise val", choices=("test", "val", "train")
+    )
+    rescore: bool = option("score all reports again where the runs were scored in different ways")
+    cleaner: str | None = option(
+        "clean and score all texts again; null: leave them as they are", choices=("iu_xray", "mimic_cxr")
+    )
+    null_rows: list[str] = option("baselines, of constant, random, nearest, shuffled")
+    join_seeds: bool = option("show means over runs that differ in their seed only")
+    studies: int = option("studies with the largest differences that are shown; 0: none", at_least=0)
+    differ_by: str | None = option("the score by which they differ; null: rouge_l")
 
 
 @dataclass
 class AuditConfig:
-    """How closely task=audit looks (r2gen/data/audit.py)."""
+    """How many images task=audit reads (r2gen/tasks/audit.py)."""
 
-    films: int | None = MISSING  # of a split, evenly spread; 0: none, null: all
+    films: int | None = option("images of each split that are read, evenly spread; 0: none, null: all", at_least=0)
 
 
 @dataclass
 class Config:
-    task: str = one_of(
-        "train",
-        "evaluate",
-        "generate",
-        "check",
-        "import",
-        "export",
-        "prepare",
-        "compose",
-        "status",
-        "compare",
-        "audit",
-        "dashboard",
+    """A run, or what another task works with."""
+
+    task: str = option(choices=tuple(task_table.BY_NAME))
+    seed: int = option(at_least=0)
+    run_dir: str | None = option("null: outputs/<task>-<experiment or lm-data>-<8 hex digits of the configuration>")
+    fresh: bool = option("remove what run_dir holds and start over")
+    hub: str = option("online: missing weights are downloaded", choices=("offline", "online"))
+    images: list[str] = option("for task=generate: the images of one study")
+    checkpoint: str | None = option("for task=import: a file that R2GenGPT saved")
+    sweep: str | None = option("for task=status and task=dashboard: the folder of a sweep")
+    out: str | None = option("folder that task=export, compare or audit writes")
+    runs: list[str] = option("for task=compare: run folders and files of reports, each PATH or name=PATH")
+    lm: LmConfig = option()
+    quant: QuantConfig = option()
+    vision: Target = option()
+    projector: Target = option()
+    tune: TuneConfig = option()
+    generation: Plain = option()
+    data: Target = option()
+    trainer: TrainerConfig = option()
+    evaluate: EvaluateConfig = option()
+    prepare: PrepareConfig = option()
+    compare: CompareConfig = option()
+    audit: AuditConfig = option()
+    metrics: dict[str, Target] = option()
+    logger: Target = option()
+    choices: dict[str, str | None] = option(default={})  # the option chosen of each group
+
+    @property
+    def folder(self) -> Path:
+        """The run folder of a job, which is known once it is launched."""
+        assert self.run_dir is not None
+        return Path(self.run_dir)
+
+    @property
+    def ranks(self) -> int:
+        """On all machines."""
+        return self.trainer.devices * self.trainer.nodes
+
+    @property
+    def zero_stage(self) -> int:
+        return int(self.trainer.deepspeed["zero_optimization"]["stage"])
+
+
+def hydra_schema() -> type:
+    """`Config` as Hydra merges YAML into it: a Target is a dictionary there, and the choices are Hydra's own."""
+    dictionaries = (Target, dict[str, Target])
+    return dataclasses.make_dataclass(
+        "Schema",
+        [
+            (spec.name, Plain if kind in dictionaries else kind, dataclasses.field(default=spec.default))
+            for spec in dataclasses.fields(Config)
+            if spec.name != "choices"
+            for kind in [get_type_hints(Config)[spec.name]]
+        ],
     )
-    seed: int = MISSING
-    run_dir: str | None = MISSING  # null: outputs/<task>-<experiment or lm-data>-<8 hex>
-    fresh: bool = MISSING
-    hub: str = one_of("offline", "online")
-    images: list[str] = MISSING  # images of one study, for task=generate
-    checkpoint: str | None = MISSING  # R2GenGPT's file, for task=import
-    sweep: str | None = MISSING  # the folder of a sweep, for task=status and task=dashboard
-    out: str | None = MISSING  # the folder that task=export, compare or audit writes
-    runs: list[str] = MISSING  # run folders and files of reports, for task=compare
-    lm: LmConfig = MISSING
-    quant: QuantConfig = MISSING
-    vision: dict[str, Any] = MISSING
-    projector: dict[str, Any] = MISSING
-    tune: TuneConfig = MISSING
-    generation: dict[str, Any] = MISSING
-    data: dict[str, Any] = MISSING
-    trainer: TrainerConfig = MISSING
-    evaluate: EvaluateConfig = MISSING
-    prepare: PrepareConfig = MISSING
-    compare: CompareConfig = MISSING
-    audit: AuditConfig = MISSING
-    metrics: dict[str, Any] = MISSING
-    logger: dict[str, Any] = MISSING

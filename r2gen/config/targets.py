@@ -1,26 +1,52 @@
-"""What a `_target_` of the configuration accepts, read from its source with `ast`: nothing is imported, torch least.
+"""The classes that `_target_` names: their parameters, read from the source, and their objects.
 
-`instantiate` imports the one module that it builds from.
+The source is read with `ast`, so that a misspelt key is refused without importing the class, and with it torch.
 """
 
 import ast
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from r2gen.config import hints
+from r2gen.config.plain import Plain
 from r2gen.errors import UserError, shown
 
 PACKAGE = Path(__file__).parent.parent
-SCALARS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-WORDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
-EXAMPLES = {"int": "1,2", "float": "0.9,0.98"}
+
+
+@dataclass
+class Target:
+    """A class in r2gen and the keyword arguments it is made with: a YAML node with a `_target_`."""
+
+    name: str  # r2gen.module.Class
+    arguments: Plain = field(default_factory=dict)
+
+    @property
+    def class_name(self) -> str:
+        return self.name.rpartition(".")[2]
+
+    def get(self, argument: str) -> Any:
+        """An argument that not every class of the group has; None where it is missing."""
+        return self.arguments.get(argument)
+
+    def with_arguments(self, **changed: Any) -> "Target":
+        return Target(self.name, {**self.arguments, **changed})
+
+    def with_defaults(self) -> "Target":
+        """With the plain default values of the class for the arguments that are missing."""
+        found = {name: spec.default for name, spec in parameters(self.name).items()}
+        defaults = {name: value.value for name, value in found.items() if isinstance(value, ast.Constant)}
+        return Target(self.name, defaults | self.arguments)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    annotation: ast.expr | None
+    """One keyword parameter of a class."""
+
+    hint: Any  # its type; Any where it is not plain data
     default: ast.expr | None  # None: it must be given
 
     @property
@@ -28,12 +54,37 @@ class Parameter:
         return self.default is None
 
 
+def instantiate(target: Target, **supplied: Any) -> Any:
+    """The object of a target, from its arguments and those that are supplied here.
+
+    Not Hydra's `instantiate`: it imports any name, and wraps one-line errors into its own.
+    """
+    parameters(target.name)  # refuses what is not in r2gen, also in a config.yaml edited by hand
+    module, _, name = target.name.rpartition(".")
+    return getattr(importlib.import_module(module), name)(**target.arguments, **supplied)
+
+
+def class_of(target: Target) -> Any:
+    """The class of a target, imported."""
+    parameters(target.name)
+    module, _, name = target.name.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
 def parameters(target: Any, option: str = "_target_") -> dict[str, Parameter]:
     """The keyword parameters of a class `r2gen.module.name`.
 
-    Raises UserError where the name lies outside r2gen or does not exist.
+    Raises UserError where the name is outside r2gen or does not exist.
     """
-    return _of_class(_definition(target, option))
+    definition = _definition(target, option)
+    for item in definition.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return _of_function(item.args)
+    return {  # a dataclass
+        item.target.id: Parameter(hints.from_source(item.annotation), _field_default(item.value))
+        for item in definition.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    }
 
 
 def methods(target: Any, option: str = "_target_") -> set[str]:
@@ -44,11 +95,11 @@ def methods(target: Any, option: str = "_target_") -> set[str]:
 def _definition(target: Any, option: str) -> ast.ClassDef:
     if not isinstance(target, str):
         raise UserError(f"{option}: _target_={shown(target)}: give the name of a class in r2gen")
-    return _found(target, option)
+    return _find(target, option)
 
 
 @cache
-def _found(target: str, option: str) -> ast.ClassDef:
+def _find(target: str, option: str) -> ast.ClassDef:
     module, _, name = target.rpartition(".")
     if target.split(".")[0] != "r2gen" or not module:
         raise UserError(f"{option}: _target_={shown(target)} is not in r2gen: a configuration may build nothing else")
@@ -57,88 +108,26 @@ def _found(target: str, option: str) -> ast.ClassDef:
     if not parts or not all(part.isidentifier() for part in parts) or not source.is_file():
         raise UserError(f"{option}: _target_={shown(target)}: there is no module {shown(module)}")
     for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:  # no function: some write files, or start processes
+        if isinstance(node, ast.ClassDef) and node.name == name:  # functions may write files or start processes
             return node
     raise UserError(f"{option}: _target_={shown(target)}: {module} has no class {shown(name)}")
 
 
-def instantiate(node: dict[str, Any], **supplied: Any) -> Any:
-    """The object a `_target_` names, from its YAML keys and what is supplied here.
-
-    Not Hydra's: that one imports any name at all, and wraps our one-line errors into its own.
-    """
-    parameters(node["_target_"])  # refuses what is not in r2gen, also in a config.yaml edited by hand
-    module, _, name = node["_target_"].rpartition(".")
-    arguments = {key: value for key, value in node.items() if key != "_target_"}
-    return getattr(importlib.import_module(module), name)(**arguments, **supplied)
-
-
-def with_defaults(node: dict[str, Any]) -> dict[str, Any]:
-    """A node with a `_target_` and, for what it does not name, the plain values the target takes then."""
-    defaults = {name: spec.default for name, spec in parameters(node["_target_"]).items()}
-    return {name: value.value for name, value in defaults.items() if isinstance(value, ast.Constant)} | node
-
-
-def _of_class(node: ast.ClassDef) -> dict[str, Parameter]:
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            return _of_function(item.args)
-    return {  # a dataclass
-        item.target.id: Parameter(item.annotation, item.value)
-        for item in node.body
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-    }
+def _field_default(value: ast.expr | None) -> ast.expr | None:
+    """The default of a dataclass field, which may be written as option(..., default=...)."""
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "option":
+        return next((keyword.value for keyword in value.keywords if keyword.arg == "default"), None)
+    return value
 
 
 def _of_function(args: ast.arguments) -> dict[str, Parameter]:
     positional = args.posonlyargs + args.args
     defaults = [None] * (len(positional) - len(args.defaults)) + args.defaults
-    known = {
-        arg.arg: Parameter(arg.annotation, default)
+    found = {
+        arg.arg: Parameter(hints.from_source(arg.annotation), default)
         for arg, default in zip(positional, defaults, strict=True)
         if arg.arg != "self"
     }
     for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        known[arg.arg] = Parameter(arg.annotation, default)
-    return known
-
-
-def accepts(value: Any, annotation: ast.expr | None) -> bool:
-    """Whether a plain YAML value fits an annotation; annotations of other kinds than plain data accept anything."""
-    match annotation:
-        case ast.Constant(value=None):
-            return value is None
-        case ast.Name(id=name) if name in SCALARS:
-            return isinstance(value, SCALARS[name]) and (name == "bool") == isinstance(value, bool)
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return accepts(value, left) or accepts(value, right)
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
-            return value in _literals(choices)
-        case ast.Subscript(value=ast.Name(id="list" | "Sequence"), slice=item):
-            return isinstance(value, list) and all(accepts(each, item) for each in value)
-        case ast.Subscript(value=ast.Name(id="dict" | "Mapping")):
-            return isinstance(value, dict)
-    return True
-
-
-def describe(annotation: ast.expr | None) -> str:
-    """What `accepts` takes, in words."""
-    match annotation:
-        case ast.Constant(value=None):
-            return "null"
-        case ast.Name(id=name) if name in WORDS:
-            return WORDS[name]
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return f"{describe(left)} or {describe(right)}"
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
-            return "one of " + ", ".join(str(choice) for choice in _literals(choices))
-        case ast.Subscript(value=ast.Name(id="list" | "Sequence"), slice=item):
-            return f"a list such as [{EXAMPLES.get(ast.unparse(item), 'a,b')}]"
-        case ast.Subscript(value=ast.Name(id="dict" | "Mapping")):
-            return "names with values, such as {name: value}"
-    return ast.unparse(annotation) if annotation else "another value"
-
-
-def _literals(choices: ast.expr) -> list[Any]:
-    items = choices.elts if isinstance(choices, ast.Tuple) else [choices]
-    return [item.value for item in items if isinstance(item, ast.Constant)]
+        found[arg.arg] = Parameter(hints.from_source(arg.annotation), default)
+    return found

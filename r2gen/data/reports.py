@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from PIL import Image
+
+from r2gen.config.targets import Target
 
 SPLITS = ("train", "val", "test")
 ANNOTATED = "r2gen.data.annotation.AnnotatedReports"  # whose check launch.py makes, once for all ranks
@@ -34,6 +36,6 @@ class ReportData(Protocol):
         """
 
 
-def unchecked(data: dict[str, Any]) -> dict[str, Any]:
-    """The node of a data set without its check of the images, which launch.py has made once for all ranks."""
-    return {**data, "check": "none"} if data["_target_"] == ANNOTATED else data
+def unchecked(data: Target) -> Target:
+    """A data set without the check of its images, which the command has made once for all ranks."""
+    return data.with_arguments(check="none") if data.name == ANNOTATED else data

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from r2gen.config.decoding import Decoding
-from r2gen.config.rules import SCORES_OF
+from r2gen.config.selection import SCORES_OF
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError

@@ -3,17 +3,21 @@
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.targets import Target
 from r2gen.errors import UserError
 
 KEYS = ("path", "bert")  # the weights, and the folder of the BERT they were made from
 
 
-def check_metric_files(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def check_metric_files(metrics: dict[str, Target]) -> dict[str, Target]:
     """The metrics with absolute paths; one that is null says `unavailable` where it is scored.
 
     Raises UserError where a path does not exist.
     """
-    return {name: {key: _there(name, key, value) for key, value in node.items()} for name, node in metrics.items()}
+    return {
+        name: Target(metric.name, {key: _there(name, key, value) for key, value in metric.arguments.items()})
+        for name, metric in metrics.items()
+    }
 
 
 def _there(metric: str, key: str, value: Any) -> Any:

@@ -8,8 +8,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import fill
-from typing import Any
 
+from r2gen.config.targets import Target
 from r2gen.data.reports import ANNOTATED
 from r2gen.evaluate.scores import Signature
 
@@ -18,9 +18,9 @@ WHOLE = "none"  # truncation: a reference is never cut
 NOT_STATED = "not stated"
 
 
-def recipe_of(data: Mapping[str, Any], data_hash: str) -> Signature:
+def recipe_of(data: Target, data_hash: str) -> Signature:
     """The recipe of a run's data: the node `data` of its configuration, and the hash of what it names."""
-    cleaner = str(data["cleaner"]) if "cleaner" in data else "none"
+    cleaner = str(data.arguments.get("cleaner", "none"))
     return {
         "section": section_of(data),
         "cleaner": cleaner,
@@ -30,16 +30,16 @@ def recipe_of(data: Mapping[str, Any], data_hash: str) -> Signature:
     }
 
 
-def section_of(data: Mapping[str, Any]) -> str:
+def section_of(data: Target) -> str:
     """The section of a report that is its reference: as data.section says, or as task=prepare wrote.
 
     A data set in another format than R2Gen's gives whole reports.
     """
-    if "section" in data and data["section"] is not None:
-        return str(data["section"])
-    if data["_target_"] != ANNOTATED:
+    if data.get("section") is not None:
+        return str(data.get("section"))
+    if data.name != ANNOTATED:
         return "whole"
-    annotation = Path(data["root"]) / data["annotation"]
+    annotation = Path(data.arguments["root"]) / data.arguments["annotation"]
     try:
         facts = json.loads(annotation.with_name(f"{annotation.stem}.provenance.json").read_text(encoding="utf-8"))
         ours = facts["annotation_sha256"] == hashlib.sha256(annotation.read_bytes()).hexdigest()

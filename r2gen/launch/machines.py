@@ -7,8 +7,8 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from r2gen.config.schema import TrainerConfig
 from r2gen.errors import UserError
 
 NETWORK = ("NCCL_", "GLOO_", "FI_", "UCX_")  # of the environment, what ranks on other machines need too
@@ -16,9 +16,9 @@ NETWORK = ("NCCL_", "GLOO_", "FI_", "UCX_")  # of the environment, what ranks on
 AS_RANK = 'export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID; exec "$@"'
 
 
-def check(trainer: Mapping[str, Any]) -> None:
+def check(trainer: TrainerConfig) -> None:
     """Refuse trainer.nodes that cannot be had here. Raises UserError naming the option or the line of the hostfile."""
-    nodes, hostfile = trainer["nodes"], trainer["hostfile"]
+    nodes, hostfile = trainer.nodes, trainer.hostfile
     if nodes == 1:
         return
     if hostfile is None:
@@ -30,7 +30,7 @@ def check(trainer: Mapping[str, Any]) -> None:
         if int(os.environ.get("SLURM_NNODES", "1")) < nodes:
             raise UserError(f"trainer.nodes={nodes}: this job of SLURM has {os.environ.get('SLURM_NNODES', 1)} node(s)")
         return
-    if len(hosts(Path(hostfile), slots=trainer["devices"])) < nodes:
+    if len(hosts(Path(hostfile), slots=trainer.devices)) < nodes:
         raise UserError(f"trainer.hostfile={hostfile} names fewer machines than trainer.nodes={nodes}")
     if shutil.which("pdsh") is None:
         raise UserError("trainer.hostfile: DeepSpeed's launcher starts the ranks by pdsh, which is not installed here")
@@ -58,14 +58,12 @@ def hosts(file: Path, *, slots: int) -> list[str]:
     return names
 
 
-def launcher_command(
-    trainer: Mapping[str, Any], worker: list[str], *, settings: Mapping[str, str], port: int
-) -> list[str]:
+def launcher_command(trainer: TrainerConfig, worker: list[str], *, settings: Mapping[str, str], port: int) -> list[str]:
     """What starts `worker` as every rank on every machine, with `settings` in its environment."""
-    nodes, devices = trainer["nodes"], trainer["devices"]
+    nodes, devices = trainer.nodes, trainer.devices
     network = {name: value for name, value in os.environ.items() if name.startswith(NETWORK)}
     run = ["env", *(f"{name}={value}" for name, value in {**network, **settings}.items()), *worker]
-    if trainer["hostfile"] is None:
+    if trainer.hostfile is None:
         meeting = [f"MASTER_ADDR={socket.gethostname()}", f"MASTER_PORT={port}", f"WORLD_SIZE={nodes * devices}"]
         return [
             "srun",
@@ -81,12 +79,12 @@ def launcher_command(
             *meeting,
             *run[1:],
         ]
-    first = hosts(Path(trainer["hostfile"]), slots=devices)[0]
+    first = hosts(Path(trainer.hostfile), slots=devices)[0]
     return [
         sys.executable,
         "-m",
         "deepspeed.launcher.runner",
-        f"--hostfile={trainer['hostfile']}",
+        f"--hostfile={trainer.hostfile}",
         f"--num_nodes={nodes}",
         f"--num_gpus={devices}",
         f"--master_addr={first}",

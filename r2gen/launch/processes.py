@@ -11,11 +11,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+from r2gen.config.compose import ROOT
+from r2gen.config.schema import Config
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.launch import machines
 from r2gen.ranks.ports import free_port
 from r2gen.ranks.stop import die_with_parent
-from r2gen.runs import provenance
 
 # Waiting threads soon yield: libgomp lets them spin. Beside another busy process a step then takes longer: 1.4 times in
 # benchmarks/threads.py, 20 times seen with the default job's model.
@@ -35,11 +36,11 @@ def refuse_too_many(devices: int) -> None:
         )
 
 
-def rank_environment(config: dict[str, Any]) -> dict[str, str]:
+def rank_environment(config: Config) -> dict[str, str]:
     """What every rank finds in its environment besides the user's."""
-    devices = config["trainer"]["devices"]
+    devices = config.trainer.devices
     return {
-        "HF_HUB_OFFLINE": "0" if config["hub"] == "online" else "1",
+        "HF_HUB_OFFLINE": "0" if config.hub == "online" else "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # no C++ frames where a rank is lost
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices))),
@@ -47,15 +48,15 @@ def rank_environment(config: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def run_ranks(config: dict[str, Any], job_file: Path, lock: int) -> tuple[int, str | None]:
+def run_ranks(config: Config, job_file: Path, lock: int) -> tuple[int, str | None]:
     """Start one process a rank, pass signals on; gives the worst exit status and, where only we know it, the reason."""
-    settings, devices = rank_environment(config), config["trainer"]["devices"]
+    settings, devices = rank_environment(config), config.trainer.devices
     command = [sys.executable, "-m", "r2gen.tasks.worker", str(job_file)]
-    python_path = os.pathsep.join(filter(None, [str(provenance.ROOT), os.environ.get("PYTHONPATH")]))
+    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     port = free_port()
-    if several := config["trainer"]["nodes"] > 1:
+    if several := config.trainer.nodes > 1:
         command = machines.launcher_command(
-            config["trainer"], command, settings=settings | {"PYTHONPATH": python_path}, port=port
+            config.trainer, command, settings=settings | {"PYTHONPATH": python_path}, port=port
         )
         print(f"$ {shlex.join(command)}", flush=True)
     else:

@@ -1,11 +1,11 @@
 """task=import: an original checkpoint becomes `checkpoints/best` of a run folder."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from r2gen.build import build_model
+from r2gen.config.schema import Config
 from r2gen.model.tune import size_table, sizes
 from r2gen.r2gengpt.checkpoint import read_checkpoint
 from r2gen.r2gengpt.names import mode_of, our_tensors
@@ -20,22 +20,22 @@ CARRIED = {
 }
 
 
-def import_checkpoint(config: dict[str, Any], device: torch.device, stop: StopRequest) -> None:
+def import_checkpoint(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Compare every tensor with the model of the configuration, by name and shape, and write them as its best.
 
     Raises UserError naming what is missing or left over; then no checkpoint is written.
     """
     if dist.is_first():
-        original = read_checkpoint(Path(config["checkpoint"]))
+        original = read_checkpoint(Path(config.checkpoint or ""))
         model = build_model(config, tokenizer=None, bf16=False, device=torch.device("cpu"))
         wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         tensors = our_tensors(original.tensors, wanted)
         state = TrainState(step=original.step, epoch=original.epoch, validated_step=original.step)
-        Checkpoints(Path(config["run_dir"]), keep=1).write(tensors, state)
+        Checkpoints(config.folder, keep=1).write(tensors, state)
         print(
             f"{size_table(sizes(model))}\n\nimported all {len(original.tensors)} tensors of epoch {original.epoch}, "
             f"step {original.step}: the projector, and {CARRIED[mode_of(original.tensors)]}\nnow: python run.py "
-            f"task=evaluate run_dir={config['run_dir']} data.root=...",
+            f"task=evaluate run_dir={config.run_dir} data.root=...",
             flush=True,
         )
     dist.barrier()

@@ -1,4 +1,4 @@
-"""Files written whole, folders taken, JSON lines read."""
+"""Write files atomically, take folders, and read JSON lines."""
 
 import contextlib
 import json
@@ -9,18 +9,18 @@ from typing import Any
 
 from r2gen.errors import UserError
 
-PARTIAL = ".partial-"  # how the name begins of what is being written; a kill leaves it
+PARTIAL = ".partial-"  # begins the name of a file that is being written; a killed process leaves it behind
 
 
 def absolute(path: str) -> str:
-    """From where the user stands, without `..` and `~`; links stay links, as Path.resolve would not leave them."""
+    """The absolute path, without `..` and `~`. Symbolic links stay, which Path.resolve would replace."""
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
 def take_folder(path: Path, *, option: str, known_by: str, ours: Collection[str] = ()) -> None:
-    """Make a folder that its owner alone can read, or take an empty one, or one of ours: that `known_by` lies in.
+    """Make a folder that only its owner can read, or take one that is empty or has the file `known_by`.
 
-    `ours` may lie in a folder whose making was killed. Raises UserError where it holds other files.
+    `ours` are files that a killed command may have left in it. Raises UserError where it holds other files.
     """
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -28,19 +28,19 @@ def take_folder(path: Path, *, option: str, known_by: str, ours: Collection[str]
     except OSError as error:
         raise UserError(f"{option}={path} cannot be used: {error.strerror}") from error
     if (path / known_by).is_file():
-        return  # who opened it to others since meant to
+        return  # keep a mode that the user has relaxed
     if strangers:
         raise UserError(
             f"{option}={path} holds other files ({strangers[0]}, ...) and no {known_by}: give an empty or a new folder"
         )
-    with contextlib.suppress(PermissionError):  # somebody else's folder, which one may still be allowed to write in
+    with contextlib.suppress(PermissionError):  # another user's folder may be writable all the same
         path.chmod(0o700)
 
 
 def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
-    """Write a file under a temporary name, then rename it: readers see the old one or the new one.
+    """Write a file atomically: under a temporary name, then renamed, so that readers see the old or the new file.
 
-    `mode` is what the umask leaves of it.
+    The umask applies to `mode`.
     """
     temporary = path.with_name(f"{PARTIAL}{path.name}.{os.getpid()}")
     try:
@@ -51,7 +51,7 @@ def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
             os.fsync(out.fileno())
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)  # on a full disk its room is needed
+        temporary.unlink(missing_ok=True)  # on a full disk its space is needed
         raise
 
 

@@ -1,4 +1,4 @@
-"""The folder of a run: its identity, its state, and who may write in it. Imports no torch.
+"""The folder of a run: its files, its state, and its lock.
 
 config.yaml   resolved and frozen        run.json        status, overrides, revision, versions, machine
 train.jsonl   steps and validations      checkpoints/    step-00000400/, best, last
@@ -18,15 +18,16 @@ from typing import IO, Any
 
 import yaml
 
+from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.runs.files import PARTIAL, take_folder, write_whole
 
 FORMAT = 1
-EXPORTED = "model.safetensors"  # the weights in a folder that task=export wrote
-EXPORTED_LM = "./lm"  # the language model in a folder that task=export wrote
-OURS = {".lock", "config.yaml", "run.json"}  # what may lie in a folder whose first start was killed
-SAID = f"{PARTIAL}said-"  # of the mark that a rank has printed a message, which the others need not repeat
-# What config.yaml and run.json hold under these names, so that a file edited by hand is one message.
+EXPORTED = "model.safetensors"  # the weights in a folder written by task=export
+EXPORTED_LM = "./lm"  # the language model in a folder written by task=export
+OURS = {".lock", "config.yaml", "run.json"}  # files that a killed first start may leave
+PRINTED = f"{PARTIAL}printed-"  # begins the name of a file which says that a rank has printed a message
+# The types of what config.yaml and run.json hold, so that a file edited by hand gets one message.
 CONFIG = dict.fromkeys(
     (
         "lm",
@@ -62,7 +63,7 @@ NEEDED = ("lm", "data", "choices", "format", "status", "git", "overrides")
 
 @dataclass(frozen=True)
 class Finished:
-    """config.yaml and run.json of a finished run as they stand, and its last checkpoint's name."""
+    """The text of config.yaml and run.json of a finished run, and the name of its last checkpoint."""
 
     config: str
     facts: str
@@ -70,7 +71,7 @@ class Finished:
 
 
 class RunFolder:
-    """Reads and writes the small files of one run; every write is whole or not there."""
+    """Reads and atomically writes the small files of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -82,21 +83,21 @@ class RunFolder:
         return self.run_file.is_file()
 
     def refuse_exported(self, *, fresh: bool) -> None:
-        """Such a folder has no checkpoints/, so it would pass for a start that trained nothing, which is cleared."""
+        """Raise UserError for an exported model: without checkpoints/ it would be cleared as a failed start."""
         if (self.path / EXPORTED).is_file() and not fresh:
             raise UserError(
                 f"run_dir={self.path} holds an exported model: give another folder, or fresh=true to remove it"
             )
 
     def create(self) -> None:
-        """Make the folder, readable by its owner alone: it holds patient text."""
+        """Make the folder, which only its owner can read, since it holds patient text."""
         take_folder(self.path, option="run_dir", known_by=self.run_file.name, ours=OURS)
 
     def lock(self) -> int:
-        """Take the folder for this process and its ranks; gives the file number that ranks inherit.
+        """Lock the folder for this process and its ranks; gives the file descriptor that ranks inherit.
 
-        The lock dies with the last process that holds the file open. From here on all that this process and its ranks
-        write is readable by their owner alone, and what a kill left half written is gone.
+        The lock ends with the last process that has the file open. From here on only the owner can read what this
+        process and its ranks write. Half-written files of a killed command are removed.
         """
         os.umask(0o077)
         try:
@@ -108,7 +109,7 @@ class RunFolder:
             ) from error
         except OSError as error:
             raise UserError(self._no_lock(error)) from error
-        with contextlib.suppress(OSError):  # the number is for the message above: a full disk may lack it
+        with contextlib.suppress(OSError):  # the number serves the message above only; the disk may be full
             self._lock.truncate(0)
             self._lock.write(f"{os.getpid()}\n")
             self._lock.flush()
@@ -129,14 +130,14 @@ class RunFolder:
 
     def unlock(self) -> None:
         if self._lock:
-            for said in self.path.glob(f"{SAID}*"):
-                said.unlink(missing_ok=True)
+            for file in self.path.glob(f"{PRINTED}*"):
+                file.unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 
     def clear(self) -> None:
-        # run.json goes last: while it is there, a folder half emptied is still known as a run. Its checkpoints go
-        # first, and at once: without them it is one that trained nothing, which the next command clears.
+        # run.json is removed last, so that a half-emptied folder is still a run. checkpoints/ is removed first, and
+        # at once: a run without checkpoints is cleared by the next command.
         checkpoints = self.path / "checkpoints"
         if checkpoints.is_dir():
             checkpoints.rename(self.path / f"{PARTIAL}checkpoints")
@@ -150,7 +151,7 @@ class RunFolder:
         return link.readlink().name if link.is_symlink() else None
 
     def finished(self) -> Finished | None:
-        """What a finished run says of itself, to be put back; None where there is none."""
+        """The state of a finished run, for `restore`; None where the run is not finished."""
         if not self.exists() or self.facts()["status"] != "finished":
             return None
         return Finished(self.config_file.read_text(encoding="utf-8"), self.run_file.read_text("utf-8"), self.last())
@@ -159,9 +160,10 @@ class RunFolder:
         write_whole(self.config_file, finished.config)
         write_whole(self.run_file, finished.facts)
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Plain:
+        """What config.yaml holds, unchecked (stored.py gives it as an object). Raises UserError naming the file."""
         try:
-            config: dict[str, Any] = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+            config: Plain = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise UserError(f"{self.config_file} cannot be read: {error}") from error
         self._refuse_other(self.config_file, config, CONFIG)
@@ -169,10 +171,10 @@ class RunFolder:
             config["lm"]["path"] = str((self.path / EXPORTED_LM).absolute())
         return config
 
-    def facts(self) -> dict[str, Any]:
-        """What run.json holds."""
+    def facts(self) -> Plain:
+        """What run.json holds. Raises UserError naming the file."""
         try:
-            facts: dict[str, Any] = json.loads(self.run_file.read_text(encoding="utf-8"))
+            facts: Plain = json.loads(self.run_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{self.run_file} cannot be read: {error}") from error
         self._refuse_other(self.run_file, facts, FACTS)
@@ -185,16 +187,16 @@ class RunFolder:
 
     @staticmethod
     def _refuse_other(file: Path, found: Any, kinds: Mapping[str, type]) -> None:
-        """Raise UserError naming what is not as a run writes it; a fact that came later may be absent."""
+        """Raise UserError naming values of a wrong type; a value that later versions added may be missing."""
         if not isinstance(found, dict):
-            raise UserError(f"{file} does not hold names with values: put back what the run wrote")
+            raise UserError(f"{file} does not hold names with values. Put back what the run wrote")
         wrong = [
             key
             for key, kind in kinds.items()
             if (key in NEEDED and key not in found) or not isinstance(found.get(key, kind()), kind)
         ]
         if wrong:
-            raise UserError(f"{file} does not say what a run is: {', '.join(wrong)}; put back what the run wrote")
+            raise UserError(f"{file} does not describe a run: {', '.join(wrong)}. Put back what the run wrote")
 
     def record(self, **facts: Any) -> None:
         """Set some facts of run.json, keeping the others."""

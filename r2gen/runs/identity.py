@@ -1,33 +1,29 @@
-"""What makes two runs one: the configuration that decides the weights."""
+"""The identity of a run: a hash of the configuration that decides its weights, and of its data."""
 
 import hashlib
-from typing import Any
 
-from r2gen.config.plain import canonical, without
+from r2gen.config.plain import Plain, canonical, without
+from r2gen.config.task_table import OWNED
 
-# What changes neither weights nor scores: where, how fast, how loud.
-PROCESS_ONLY = (
+# What changes neither weights nor scores: where a run is, how fast it trains, what is logged.
+_PROCESS = (
     "choices",
     "run_dir",
     "fresh",
     "task",
     "hub",
-    "images",
-    "checkpoint",
-    "out",
-    "sweep",
     "logger",
     "data.root",
     "data.check",
     "data.section",
-    "prepare",
-    "runs",
-    "compare",
-    "trainer.devices",
     "metrics.chexbert.path",
     "metrics.chexbert.bert",
     "metrics.radgraph.path",
     "metrics.radgraph.bert",
+    "trainer.devices",
+    "trainer.nodes",
+    "trainer.hostfile",
+    "trainer.device",
     "trainer.workers",
     "trainer.micro_batch_size",
     "trainer.film_cache_mib",
@@ -36,24 +32,29 @@ PROCESS_ONLY = (
     "trainer.save_every_steps",
     "trainer.log_every_steps",
     "trainer.resume",
-    "trainer.device",
-    "trainer.nodes",
-    "trainer.hostfile",
     "evaluate.page_studies",
 )
-# What may change within one run: how long it trains, and what is evaluated.
+PROCESS_ONLY = (*_PROCESS, *OWNED)
+# What may change while a run stays the same run: how long it trains, and what is evaluated.
 EXTENSIBLE = ("evaluate", "trainer.epochs", "trainer.max_steps")
+# Version 0.1 counted the group `audit`: its runs are found under that identity too.
+_COUNTED_BEFORE = "audit"
 
 
-def identity(config: dict[str, Any], data_hash: str) -> str:
+def identity(config: Plain, data_hash: str) -> str:
     """16 hex digits: equal for two configurations that must give the same weights at the same step."""
-    kept = without(config, PROCESS_ONLY + EXTENSIBLE)
-    return hashlib.sha256((canonical(kept) + data_hash).encode()).hexdigest()[:16]
+    return _hash(config, data_hash, (*PROCESS_ONLY, *EXTENSIBLE))
 
 
-def differences(stored: dict[str, Any], asked: dict[str, Any], but: tuple[str, ...]) -> list[str]:
-    """`name: stored -> asked` for every leaf that differs, leaving out the names in `but`."""
-    old, new = without(stored, but), without(asked, but)
+def earlier_identity(config: Plain, data_hash: str) -> str:
+    """The identity that version 0.1 gave this configuration."""
+    left_out = tuple(name for name in (*PROCESS_ONLY, *EXTENSIBLE) if name != _COUNTED_BEFORE)
+    return _hash(config, data_hash, left_out)
+
+
+def differences(stored: Plain, requested: Plain, but: tuple[str, ...]) -> list[str]:
+    """`name: stored -> requested` for every leaf that differs, without the names in `but`."""
+    old, new = without(stored, but), without(requested, but)
     names = sorted({*old, *new})
     absent = object()
     return [
@@ -63,5 +64,9 @@ def differences(stored: dict[str, Any], asked: dict[str, Any], but: tuple[str, .
     ]
 
 
-def _shown(leaves: dict[str, Any], name: str) -> str:
-    return str(leaves[name]) if name in leaves else "(not there)"
+def _hash(config: Plain, data_hash: str, left_out: tuple[str, ...]) -> str:
+    return hashlib.sha256((canonical(without(config, left_out)) + data_hash).encode()).hexdigest()[:16]
+
+
+def _shown(leaves: Plain, name: str) -> str:
+    return str(leaves[name]) if name in leaves else "(missing)"

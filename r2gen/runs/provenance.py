@@ -1,4 +1,4 @@
-"""Where a run comes from: time, code revision, versions, machine, data. Imports no torch."""
+"""Where a run comes from: time, code revision, versions, machine, data and weights."""
 
 import datetime
 import hashlib
@@ -9,10 +9,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.compose import ROOT
 from r2gen.config.plain import canonical
+from r2gen.config.schema import Config
+from r2gen.config.targets import Target
 from r2gen.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = (
     "torch",
     "torchvision",
@@ -35,7 +37,7 @@ PACKAGES = (
 
 WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth")
 CHECKPOINT_FILES = (*WEIGHT_FILES, ".json", ".model", ".tiktoken", ".txt", ".jinja")
-PIECE, PIECES, WHOLE = 2**16, 9, 2**25  # bytes, of them, bytes: a tokenizer is read whole
+PIECE, PIECES, WHOLE = 2**16, 9, 2**25  # bytes, pieces per file, bytes up to which a file is read whole
 
 
 def now() -> str:
@@ -80,32 +82,34 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def data_hash(data: dict[str, Any]) -> str:
-    """16 hex digits that change with the data: of the annotation file's bytes, or of what a drawn set is drawn from."""
-    digest = hashlib.sha256(
-        canonical({key: value for key, value in data.items() if key not in ("root", "check", "section")}).encode()
-    )
-    if "root" in data:
-        annotation = Path(data["root"]) / data["annotation"]
+def data_hash(data: Target) -> str:
+    """16 hex digits that change with the data: of the annotation file, or of the arguments of a generated data set."""
+    counted = {key: value for key, value in data.arguments.items() if key not in ("root", "check", "section")}
+    digest = hashlib.sha256(canonical({"_target_": data.name, **counted}).encode())
+    if "root" in data.arguments:
+        annotation = Path(data.arguments["root"]) / data.arguments["annotation"]
         if not annotation.is_file():
             raise UserError(
-                f"data.root={data['root']}: there is no {data['annotation']} in it; give the folder that "
-                "holds the annotation and the images"
+                f"data.root={data.arguments['root']}: there is no {data.arguments['annotation']} in it; give the "
+                "folder that holds the annotation and the images"
             )
         digest.update(annotation.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def weights_hashes(config: dict[str, Any]) -> dict[str, str]:
-    """A fingerprint of the files at lm.path and vision.path, where they lie here; a hub id is known by its revision."""
-    paths = {f"{part}.path": config[part].get("path") for part in ("lm", "vision")}
+def weights_hashes(config: Config) -> dict[str, str]:
+    """A fingerprint of the files at lm.path and vision.path, where they are on this machine.
+
+    The weights of a hub id are identified by its revision instead.
+    """
+    paths = {"lm.path": config.lm.path, "vision.path": config.vision.get("path")}
     return {name: files_hash(Path(path)) for name, path in paths.items() if path and Path(path).exists()}
 
 
 def files_hash(path: Path) -> str:
-    """16 hex digits of a checkpoint's file, or folder: names, sizes and bytes of its files, in milliseconds.
+    """16 hex digits of a checkpoint file or folder: the names, sizes and bytes of its files, in milliseconds.
 
-    Of large files nine pieces, evenly spread, are read: a weight changed between them, at equal size, is missed.
+    Of a large file nine evenly spread pieces are read: a weight that changed between them, at equal size, is missed.
     """
     files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix in CHECKPOINT_FILES]
     digest = hashlib.sha256()

@@ -1,31 +1,35 @@
-"""What a command asks for: the checked plain configuration of a composed one. Imports no torch."""
+"""The configuration that a command asks for: checked, and on a stored run completed from what it stored."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
-
-from r2gen.config import check, rules
+from r2gen.config import task_table
+from r2gen.config.compose import Composed
+from r2gen.config.overrides import option_name
+from r2gen.config.plain import is_under
+from r2gen.config.schema import Config
+from r2gen.errors import UserError
 from r2gen.runs import stored
-from r2gen.tasks import standalone
 
 
-def group_choices(chosen: Mapping[str, str]) -> dict[str, str]:
-    """The option of each of our groups, from `hydra.runtime.choices`."""
-    return {group: choice for group, choice in chosen.items() if group.partition("/")[0] != "hydra"}
+def requested(composed: Composed, overrides: list[str]) -> Config:
+    """The configuration of the task that was composed with these overrides.
 
-
-def configuration(composed: DictConfig, choices: dict[str, str], typed: list[str]) -> dict[str, Any]:
-    """The configuration of a task, with `choices` in it; of a task on a run, what that run stored.
-
-    Raises UserError where an option, or a combination of them, is refused.
+    Raises UserError where an option, or a combination of options, is refused.
     """
-    task = str(OmegaConf.select(composed, "task"))
-    standalone.refuse_unread(task, typed)
-    if task in ("evaluate", "generate", "export"):
-        return stored.configuration(composed, typed)
-    plain = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(plain, dict)
-    check.check(plain)  # type: ignore[arg-type]
-    rules.refuse(plain, choices)  # type: ignore[arg-type]
-    return {**plain, "choices": choices}
+    task = task_table.BY_NAME.get(str(composed.plain.get("task")))
+    if task is not None:
+        _refuse_unread(task, overrides)
+        if task.on == "stored run":
+            return stored.for_task(composed.plain, overrides)
+    return stored.checked(composed.plain, composed.choices)
+
+
+def _refuse_unread(task: task_table.Task, overrides: list[str]) -> None:
+    """Raise UserError where an option was passed that the task does not read."""
+    for override in overrides:
+        name = option_name(override)
+        owners = task_table.owners(name)
+        if owners and task.name not in owners:
+            raise UserError(
+                f"{override} is for task={' and task='.join(owners)}: it changes nothing with task={task.name}"
+            )
+        if task.reads and not is_under(name, "task", *task.reads):
+            raise UserError(f"{override}: task={task.name} trains nothing; it reads {', '.join(task.reads)} only")

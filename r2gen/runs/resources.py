@@ -5,7 +5,8 @@ import shutil
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from r2gen.config.schema import Config
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What writers outside Python say of these: safetensors and torch.save have errors of their own.
@@ -21,9 +22,9 @@ DATA_PROCESS_SAID = ("DataLoader worker", "unable to allocate shared memory", "B
 MIB = 2**20
 
 
-def ran_out(error: BaseException, config: dict[str, Any]) -> str | None:
+def ran_out(error: BaseException, config: Config) -> str | None:
     """The message for an error of a rank that runs this configuration."""
-    return disk_ran_out(error, config["run_dir"]) or memory_ran_out(error, config)
+    return disk_ran_out(error, config.folder) or memory_ran_out(error, config)
 
 
 def disk_ran_out(error: BaseException, folder: Path | str, *, need_bytes: int | None = None) -> str | None:
@@ -43,12 +44,12 @@ def disk_ran_out(error: BaseException, folder: Path | str, *, need_bytes: int | 
     )
 
 
-def memory_ran_out(error: BaseException, config: dict[str, Any]) -> str | None:
+def memory_ran_out(error: BaseException, config: Config) -> str | None:
     """Says which batch to halve, by the part of the code that asked for the memory."""
     if any(_says(one, DATA_PROCESS_SAID) for one in _chain(error)):
         return (
             f"a data process was ended, most often because memory ran out: lower trainer.workers (now "
-            f"{config['trainer']['workers']}) or trainer.film_cache_mib (now {config['trainer']['film_cache_mib']} "
+            f"{config.trainer.workers}) or trainer.film_cache_mib (now {config.trainer.film_cache_mib} "
             "a process); the same command with it goes on from the last checkpoint"
         )
     known = [
@@ -65,14 +66,14 @@ def memory_ran_out(error: BaseException, config: dict[str, Any]) -> str | None:
     return f"{where} ran out {_fix(files, config)}"
 
 
-def _fix(files: set[str], config: dict[str, Any]) -> str:
+def _fix(files: set[str], config: Config) -> str:
     go_on = "the same command with it goes on from the last checkpoint"
     if any("/r2gen/evaluate/" in file for file in files):
-        option, now, doing = "evaluate.batch_size", config["evaluate"]["batch_size"], "while reports were written"
+        option, now, doing = "evaluate.batch_size", config.evaluate.batch_size, "while reports were written"
         same = "scores may move by rounding only"
     elif any(file.endswith(("/r2gen/train/fit.py", "/r2gen/train/engine.py")) for file in files):
-        option, now, doing = "trainer.micro_batch_size", config["trainer"]["micro_batch_size"], "in a training step"
-        same = f"a step still sees trainer.batch_size={config['trainer']['batch_size']} studies"
+        option, now, doing = "trainer.micro_batch_size", config.trainer.micro_batch_size, "in a training step"
+        same = f"a step still sees trainer.batch_size={config.trainer.batch_size} studies"
     else:
         return (
             "while the model was built: take a quantised language model (quant=nf4), a smaller one, or a machine "

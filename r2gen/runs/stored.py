@@ -1,95 +1,115 @@
-"""The configuration of a task on a run that exists: what the run stored, and the few things that may be typed now."""
+"""The configuration of a run that exists, and of a task on it: what the run stored, and what may be passed now."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import hydra
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from r2gen.config import check, rules, targets
-from r2gen.config.overrides import for_hydra
-from r2gen.config.plain import key_of, lies_under, without_sweep
+from r2gen.config import rules, targets, task_table
+from r2gen.config.compose import Composed, compose
+from r2gen.config.overrides import option_name, without_sweep
+from r2gen.config.plain import Plain, is_under
+from r2gen.config.read import SUPPLIED, read_config, to_plain
 from r2gen.config.schema import Config
 from r2gen.errors import UserError
 from r2gen.runs.folder import RunFolder
-from r2gen.runs.provenance import ROOT, weights_hashes
+from r2gen.runs.provenance import weights_hashes
 
-ALLOWED = (
-    "task",
-    "run_dir",
-    "images",
-    "out",
-    "hub",
-    "data.root",
-    "data.check",
-    "data.section",
-    "generation",
-    "metrics",
-    "trainer.devices",
-    "trainer.nodes",
-    "trainer.hostfile",
-    "trainer.device",
-    "evaluate",
-    "logger",
-)
-
-TARGETS = ("vision", "projector", "data", "logger")  # a class each
+TARGETS = ("vision", "projector", "data", "logger")  # groups with one class each
 
 
-def configuration(composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
-    """Recompose the run of `run_dir` with what was typed now; the rest comes from its frozen config.yaml.
+def for_task(passed: Plain, overrides: list[str]) -> Config:
+    """The configuration of a task on the run of `run_dir`: its stored one with what was passed now.
 
-    Raises UserError where the run does not exist or something else than ALLOWED was typed.
+    `passed` is what the command composed to. Raises UserError where the run does not exist, or an option was passed
+    that this task may not change.
     """
+    task, run_dir = task_table.BY_NAME[passed["task"]], passed["run_dir"]
     overrides = without_sweep(overrides)
-    if composed.run_dir is None:
-        raise UserError(f"task={composed.task} works on a trained run: give its folder with run_dir=DIR")
-    folder = RunFolder(Path(composed.run_dir))
+    if run_dir is None:
+        raise UserError(f"task={task.name} works on a trained run: give its folder with run_dir=DIR")
+    folder = RunFolder(Path(run_dir))
     if not folder.exists():
-        raise UserError(f"run_dir={composed.run_dir} is not a run folder: there is no run.json in it")
-    typed = {key_of(override) for override in overrides}
+        raise UserError(f"run_dir={run_dir} is not a run folder: there is no run.json in it")
+    allowed = ("task", *task.may_change, *task.own)
     for override in overrides:
-        if not lies_under(key_of(override), *ALLOWED):
+        if not is_under(option_name(override), *allowed):
             raise UserError(
-                f"{override}: the run in {composed.run_dir} has this fixed; with task={composed.task} only "
-                f"{', '.join(ALLOWED)} may be typed"
+                f"{override}: the run in {run_dir} has this fixed; with task={task.name} only "
+                f"{', '.join(allowed)} may be passed"
             )
-    # A value typed for the stored profile does not belong to a profile chosen now.
-    chosen = {key for key in typed if "." not in key}
-    kept = [override for override in folder.facts()["overrides"] if not lies_under(key_of(override), *chosen)]
-    recomposed = hydra.compose("config", overrides=for_hydra([*kept, *overrides]), return_hydra_config=True)
-    choices = recomposed.hydra.runtime.choices
-    with open_dict(recomposed):
-        del recomposed["hydra"]
-    asked = OmegaConf.to_container(recomposed, resolve=True)
-    assert isinstance(asked, dict)
-    stored = completed(folder)
+    stored, now = completed_plain(folder), _recomposed(folder, overrides)
     plain = {key: value for key, value in stored.items() if key != "choices"}
-    for name in ALLOWED:
+    names = {option_name(override) for override in overrides}
+    for name in allowed:
         group, _, key = name.partition(".")
-        if not any(lies_under(one, name) for one in typed):
+        if not any(is_under(one, name) for one in names):
             continue
         if not key:
-            plain[group] = asked[group]
-        elif key in asked[group]:
-            plain[group] = {**plain[group], key: asked[group][key]}
-    chosen_files = stored["choices"] | {"generation": choices["generation"]}
-    wrong = _wrong(plain if composed.task == "evaluate" else with_some_root(plain), chosen_files)
-    if wrong is not None:
-        before = _wrong({key: value for key, value in stored.items() if key != "choices"}, chosen_files)
-        raise UserError(f"{folder.config_file}: {wrong}" if wrong == before else wrong)  # else it was typed now
-    return plain | {"choices": chosen_files}
+            plain[group] = now.plain[group]
+        elif key in now.plain[group]:
+            plain[group] = {**plain[group], key: now.plain[group][key]}
+    choices = stored["choices"] | {"generation": now.choices["generation"]}
+    needs_data = task.name == "evaluate"
+    try:
+        return checked(plain, choices, needs_data=needs_data)
+    except UserError as error:
+        # The same message without what was passed now means that the stored file is at fault.
+        before = _message_of(lambda: checked(_without_choices(stored), choices, needs_data=needs_data))
+        raise UserError(f"{folder.config_file}: {error}" if str(error) == before else str(error)) from error
 
 
-def changed_weights(folder: RunFolder, config: dict[str, Any]) -> list[str]:
-    """What lies at lm.path and vision.path and is no longer what the run was trained on, a line each."""
+def checked(plain: Plain, choices: dict[str, str | None], *, needs_data: bool = True) -> Config:
+    """The plain configuration as an object, its values and the rules between them checked. Raises UserError."""
+    config = read_config(plain, choices, needs_data=needs_data)
+    rules.check(config)
+    return config
+
+
+def completed(folder: RunFolder) -> Config:
+    """The stored configuration as an object; an option that the run did not have has the value that its overrides
+    compose to today. Raises UserError naming the file."""
+    stored = completed_plain(folder)
+    with _naming(folder.config_file):
+        return read_config(_without_choices(stored), stored["choices"], needs_data=False)
+
+
+def completed_plain(folder: RunFolder) -> Plain:
+    """As `completed`, as plain values that are not checked."""
+    stored = folder.config()
+    with _naming(folder.config_file):
+        missing = [*_missing(stored, Config), *_missing_arguments(stored)]
+    if not missing:
+        return stored
+    overrides = without_sweep(folder.facts()["overrides"])
+    try:
+        today = compose(overrides).plain
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(
+            f"{folder.config_file} lacks {', '.join(missing)}, and the overrides of this run "
+            f"({' '.join(overrides)}) are refused today: {str(error).splitlines()[0]}"
+        ) from error
+    for name in missing:
+        node, value = stored, today
+        *groups, key = name.split(".")
+        for group in groups:
+            node, value = node[group], value.get(group) or {}
+        if key in value:
+            node[key] = value[key]
+    return stored
+
+
+def with_class_defaults(config: Config) -> Plain:
+    """The configuration with the defaults of its groups' classes written out, so that two can be compared."""
+    return to_plain(config) | {group: to_plain(getattr(config, group).with_defaults()) for group in TARGETS}
+
+
+def changed_weights(folder: RunFolder, config: Config) -> list[str]:
+    """One line for each of lm.path and vision.path whose files are not those that the run was trained with."""
     before, now = folder.facts().get("weights", {}), weights_hashes(config)
     return [
         f"{name}: the files have changed (hash {before[name]} -> {now[name]})"
@@ -98,109 +118,68 @@ def changed_weights(folder: RunFolder, config: dict[str, Any]) -> list[str]:
     ]
 
 
-def refuse_other_weights(folder: RunFolder, config: dict[str, Any]) -> None:
-    """Raise UserError where a frozen part's files are others than those that the checkpoint was trained with."""
+def refuse_other_weights(folder: RunFolder, config: Config) -> None:
+    """Raise UserError where the files of a frozen part are not those that the checkpoint was trained with."""
     changed = changed_weights(folder, config)
     if changed:
-        places = ", ".join(str(config[name.partition(".")[0]]["path"]) for name in changed)
+        paths = {"lm.path": config.lm.path, "vision.path": config.vision.get("path")}
+        folders = ", ".join(str(paths[line.partition(":")[0]]) for line in changed)
         raise UserError(
             f"run_dir={folder.path}: its checkpoint belongs to other weights:\n  "
             + "\n  ".join(changed)
-            + f"\nput the files it was trained with back into {places}"
+            + f"\nput the files it was trained with back into {folders}"
         )
 
 
-def explicit(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with the defaults of its groups' classes written out, so that two compare."""
-    return config | {group: targets.with_defaults(config[group]) for group in TARGETS}
+def _recomposed(folder: RunFolder, overrides: Sequence[str]) -> Composed:
+    """What the run's overrides and those passed now compose to.
+
+    A value that was passed for the stored option of a group does not belong to an option chosen now.
+    """
+    chosen = {option_name(override) for override in overrides if "." not in option_name(override)}
+    kept = [override for override in folder.facts()["overrides"] if not is_under(option_name(override), *chosen)]
+    return compose([*kept, *overrides])
 
 
-def _wrong(plain: dict[str, Any], choices: dict[str, str]) -> str | None:
-    """Why a configuration is refused."""
+def _without_choices(stored: Plain) -> Plain:
+    return {key: value for key, value in stored.items() if key != "choices"}
+
+
+def _message_of(work: Callable[[], object]) -> str | None:
     try:
-        check.check(plain)
-        rules.refuse(plain, choices)
+        work()
     except UserError as error:
         return str(error)
     return None
 
 
 @contextmanager
-def _said_of(file: Path) -> Iterator[None]:
+def _naming(file: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
 
 
-def completed(folder: RunFolder, *, in_hydra: bool = True) -> dict[str, Any]:
-    """The stored configuration; a key that came after the run has the value its overrides compose to today.
-
-    `in_hydra` says that run.py's Hydra is at work. Raises UserError where those overrides no longer compose.
-    """
-    stored = folder.config()
-    with _said_of(folder.config_file):
-        lacks = [*_lacks(stored, Config), *_lacks_arguments(stored)]
-    if not lacks:
-        return stored
-    typed = without_sweep(folder.facts()["overrides"])
-    try:
-        with nullcontext() if in_hydra else hydra_at_work():
-            today = OmegaConf.to_container(hydra.compose("config", overrides=for_hydra(typed)), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(
-            f"{folder.config_file} lacks {', '.join(lacks)}, and what was typed for it then "
-            f"({' '.join(typed)}) is refused today: {str(error).splitlines()[0]}"
-        ) from error
-    for name in lacks:
-        place, value = stored, today
-        *groups, key = name.split(".")
-        for group in groups:
-            place, value = place[group], (value or {}).get(group)  # type: ignore[union-attr]
-        if isinstance(value, dict) and key in value:
-            place[key] = value[key]
-    return stored
-
-
-def _lacks(node: dict[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
-    """The dotted names that the schema has and the stored configuration has not."""
+def _missing(node: Plain, schema: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted names that the schema has and a stored configuration does not."""
     hints = get_type_hints(schema)
     for name in (spec.name for spec in fields(schema)):
         if name not in node:
             yield prefix + name
             continue
         for kind in (hints[name], *get_args(hints[name])):
-            if is_dataclass(kind) and isinstance(node[name], dict):
-                yield from _lacks(node[name], kind, f"{prefix}{name}.")  # type: ignore[arg-type]
+            if is_dataclass(kind) and kind is not targets.Target and isinstance(node[name], dict):
+                yield from _missing(node[name], kind, f"{prefix}{name}.")
 
 
-def _lacks_arguments(stored: dict[str, Any]) -> Iterator[str]:
-    """The arguments that a group's class needs and its stored node has not; the others have the class's defaults."""
+def _missing_arguments(stored: Plain) -> Iterator[str]:
+    """The arguments that the class of a group needs and its stored node does not have."""
     for group in TARGETS:
         node = stored.get(group)
         if isinstance(node, dict):
             if "_target_" not in node:
-                raise UserError(f"{group} has no _target_; put back what the run wrote")
+                raise UserError(f"{group} has no _target_. Put back what the run wrote")
             for name, spec in targets.parameters(node["_target_"], group).items():
-                if spec.required and name not in node and name not in check.SUPPLIED[group]:
+                if spec.required and name not in node and name not in SUPPLIED.get(group, ()):
                     yield f"{group}.{name}"
-
-
-@contextmanager
-def hydra_at_work() -> Iterator[None]:
-    """Outside run.py: Hydra with R2Gen's conf/, whatever Hydra the caller may have at work."""
-    outer = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    ConfigStore.instance().store(name="schema", node=Config)
-    try:
-        with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = outer
-
-
-def with_some_root(plain: dict[str, Any]) -> dict[str, Any]:
-    """The configuration for a check where no study is read: an imported run need not know where any lie."""
-    if plain["data"].get("root") != MISSING:
-        return plain
-    return {**plain, "data": {**plain["data"], "root": "anywhere"}}

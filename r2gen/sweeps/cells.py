@@ -1,4 +1,4 @@
-"""A cell of a sweep: one job's configuration, composed and checked before anything starts. Imports no torch."""
+"""A cell of a sweep: the configuration of one job, composed and checked before anything starts."""
 
 import hashlib
 import multiprocessing
@@ -7,123 +7,125 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from r2gen.cli import hydra_errors
-from r2gen.config.overrides import as_typed
+from r2gen.cli.hydra_errors import in_words
+from r2gen.config.compose import our_choices, without_hydra
+from r2gen.config.overrides import as_passed
 from r2gen.config.plain import canonical
+from r2gen.config.read import to_plain
+from r2gen.config.schema import Config
 from r2gen.errors import Illegal, UserError
-from r2gen.launch import job
-from r2gen.runs import provenance, requested
+from r2gen.launch.new_run import is_done, locate
+from r2gen.launch.paths import with_absolute_paths
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.provenance import weights_hashes
+from r2gen.runs.requested import requested
 
-WORTH_A_PROCESS = 4  # cells
-Compose = Callable[[list[str]], DictConfig]  # Hydra's overrides to the configuration, `hydra` in it
+CELLS_PER_PROCESS = 4  # fewer are composed faster without another process
+Compose = Callable[[list[str]], DictConfig]  # Hydra's overrides to the configuration, with its own node `hydra`
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one job would do. Where `refusal` is set it cannot start, and `skipped` says whether a rule forbids it."""
+    """What one job would do. With a `refusal` it cannot start; `skipped` says that a rule forbids it."""
 
-    typed: list[str]
-    for_hydra: list[str]
-    choices: dict[str, str] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
+    overrides: list[str]  # as they were passed
+    for_hydra: list[str]  # as Hydra's sweeper gives them
+    choices: dict[str, str | None] = field(default_factory=dict)
+    config: Config | None = None  # None where the job is refused
     task: str | None = None
     run_dir: Path | None = None
-    mark: str | None = None  # differs where the job would do something else
+    identity: str | None = None  # differs where the job would do something else
     refusal: str | None = None
     skipped: bool = False
 
 
 def compose_cells(batch: Sequence[Sequence[str]], compose: Compose) -> list[Cell]:
-    """The cells of many jobs, on all cores: one takes a tenth of a second."""
-    processes = min(len(os.sched_getaffinity(0)), len(batch) // WORTH_A_PROCESS)
+    """The cells of many jobs, composed on all cores, since one takes a tenth of a second."""
+    processes = min(len(os.sched_getaffinity(0)), len(batch) // CELLS_PER_PROCESS)
     if processes < 2:
         return [compose_cell(overrides, compose) for overrides in batch]
-    # Forked, so that Hydra stands there as it does here; no thread has been started that a fork would lose.
-    with multiprocessing.get_context("fork").Pool(processes, _keep, (compose,)) as pool:
-        return pool.map(_compose_kept, batch, chunksize=1)
+    # Forked, so that Hydra is set up as it is here; no thread has been started that a fork would lose.
+    with multiprocessing.get_context("fork").Pool(processes, _prepare_process, (compose,)) as pool:
+        return pool.map(_compose_in_process, batch, chunksize=1)
 
 
-_kept: list[Compose] = []  # in a process of the pool
+_compose: list[Compose] = []  # in a process of the pool
 
 
-def _keep(compose: Compose) -> None:
-    # The command's own handler would raise in the middle of taking a job, and leave the others a lock nobody opens.
+def _prepare_process(compose: Compose) -> None:
+    # The command's own handler would raise while the process holds the pool's lock, and the others would wait for ever.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _kept.append(compose)
+    _compose.append(compose)
 
 
-def _compose_kept(overrides: Sequence[str]) -> Cell:
-    return compose_cell(overrides, _kept[0])
+def _compose_in_process(overrides: Sequence[str]) -> Cell:
+    return compose_cell(overrides, _compose[0])
 
 
 def compose_cell(overrides: Sequence[str], compose: Compose) -> Cell:
     """The cell of a job's overrides, as Hydra's sweeper gives them. A mistake in them is its refusal."""
-    typed, given = as_typed(overrides), list(overrides)
-    choices: dict[str, str] = {}
+    passed, given = as_passed(overrides), list(overrides)
+    choices: dict[str, str | None] = {}
     task = None
     try:
-        composed = compose(given)
-        HydraConfig.instance().set_config(composed)  # for ${hydra:runtime.choices.lm}
-        choices = requested.group_choices(composed.hydra.runtime.choices)
-        with open_dict(composed):
-            del composed["hydra"]
-        task = str(OmegaConf.select(composed, "task"))
-        plain = requested.configuration(composed, choices, typed)
-        if plain["trainer"]["nodes"] > 1:
+        node = compose(given)
+        HydraConfig.instance().set_config(node)  # for ${hydra:runtime.choices.lm}
+        task = str(OmegaConf.select(node, "task"))
+        choices = our_choices(node.hydra.runtime.choices)
+        config = requested(without_hydra(node), passed)
+        if config.trainer.nodes > 1:
             raise Illegal(
-                f"trainer.nodes={plain['trainer']['nodes']}: a launcher gives each job of a sweep GPUs of "
-                "one machine; type this run alone, without -m (docs/clusters.md)"
+                f"trainer.nodes={config.trainer.nodes}: a launcher gives each job of a sweep GPUs of "
+                "one machine; run this job alone, without -m (docs/clusters.md)"
             )
-        return cell_of(plain, typed=typed, for_hydra=given)
+        return cell_of(config, overrides=passed, for_hydra=given)
     except Illegal as error:
-        return Cell(typed, given, choices, task=task, refusal=str(error), skipped=True)
+        return Cell(passed, given, choices, task=task, refusal=str(error), skipped=True)
     except Exception as error:
-        return Cell(typed, given, choices, task=task, refusal=hydra_errors.in_words(error))
+        return Cell(passed, given, choices, task=task, refusal=in_words(error))
 
 
-def cell_of(plain: dict[str, Any], *, typed: list[str], for_hydra: list[str]) -> Cell:
-    """The cell of a checked configuration. Raises UserError where its data is not there."""
-    plain = job.with_absolute_paths(plain)
-    run_dir, mark = _place(plain)
-    return Cell(typed, for_hydra, plain["choices"], plain, plain["task"], run_dir, mark)
+def cell_of(config: Config, *, overrides: list[str], for_hydra: list[str]) -> Cell:
+    """The cell of a checked configuration. Raises UserError where its data does not exist."""
+    config = with_absolute_paths(config)
+    run_dir, identity = _location(config)
+    return Cell(overrides, for_hydra, config.choices, config, config.task, run_dir, identity)
 
 
-def _place(plain: dict[str, Any]) -> tuple[Path | None, str]:
-    if plain["task"] in ("train", "compose"):
-        where = job.place(plain)
-        return where.run_dir, where.mark
-    # Of another task nothing is stored but its results: it is done again where anything typed, or its run, changed.
-    asked = {key: value for key, value in plain.items() if key not in ("choices", "logger")}
-    run_dir = Path(plain["run_dir"]) if plain["run_dir"] is not None else None
+def _location(config: Config) -> tuple[Path | None, str]:
+    if config.task in ("train", "compose"):
+        location = locate(config)
+        return location.run_dir, location.identity
+    # Other tasks store nothing but their results: they run again where an option, or their run, has changed.
+    plain = {key: value for key, value in to_plain(config).items() if key not in ("choices", "logger")}
+    run_dir = Path(config.run_dir) if config.run_dir is not None else None
     made_on = RunFolder(run_dir).last() if run_dir is not None else None
-    digest = canonical([asked, made_on, provenance.weights_hashes(plain)])
+    digest = canonical([plain, made_on, weights_hashes(config)])
     return run_dir, hashlib.sha256(digest.encode()).hexdigest()[:16]
 
 
 def is_trained(cell: Cell) -> bool:
     """Whether the cell's training is finished, so that the same command would only show its table."""
-    if cell.task != "train" or cell.refusal is not None:
+    if cell.task != "train" or cell.config is None:
         return False
     try:
-        return job.is_done(cell.config)
+        return is_done(cell.config)
     except UserError:
         return False  # its own process will say what is wrong
 
 
 def state_line(cell: Cell) -> str:
-    """What a command would do with the cell, as task=compose says it."""
+    """What a command would do with the cell, as task=compose prints it."""
     if cell.refusal is not None:
         return f"{'skipped' if cell.skipped else 'failed'}: {' '.join(cell.refusal.split())}"
-    if cell.run_dir is None:
+    if cell.run_dir is None or cell.config is None:
         return f"task={cell.task}"
     try:
-        state = "finished" if job.is_done(cell.config) else "unfinished"
+        state = "finished" if is_done(cell.config) else "unfinished"
     except UserError:
         state = "holds another run"
     return f"{_from_here(cell.run_dir)} ({state if RunFolder(cell.run_dir).exists() else 'new'})"

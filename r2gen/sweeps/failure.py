@@ -2,7 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import Any
+
+from r2gen.config.schema import TrainerConfig
 
 TAIL = 2**16  # bytes of a log
 NO_MEMORY = re.compile(
@@ -35,7 +36,7 @@ def is_out_of_memory(text: str, status: int) -> bool:
     return status == -9 or (NO_MEMORY.search(text) is not None and NOT_BY_TRAINING not in text)
 
 
-def smaller_micro_batch(trainer: dict[str, Any]) -> int | None:
+def smaller_micro_batch(trainer: TrainerConfig) -> int | None:
     """The largest micro-batch of at most half that cuts the same batch evenly; None where it is one study already."""
-    ranks, micro = trainer["devices"], trainer["micro_batch_size"]
-    return next((size for size in range(micro // 2, 0, -1) if trainer["batch_size"] % (size * ranks) == 0), None)
+    ranks, micro = trainer.devices, trainer.micro_batch_size
+    return next((size for size in range(micro // 2, 0, -1) if trainer.batch_size % (size * ranks) == 0), None)

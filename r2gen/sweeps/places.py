@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from r2gen.config.schema import Config
 from r2gen.errors import UserError
 from r2gen.ranks.stop import die_with_parent
 from r2gen.sweeps.leases import Lease, Leases
@@ -32,7 +33,7 @@ class Place(Protocol):
 class Places(Protocol):
     """What a launcher brings."""
 
-    def start(self, config: dict[str, Any], command: Sequence[str], log: Path, *, running: int) -> Place | None:
+    def start(self, config: Config, command: Sequence[str], log: Path, *, running: int) -> Place | None:
         """Start a job beside so many others, or give None where there is no room now.
 
         Raises UserError where there never will be.
@@ -76,7 +77,7 @@ class LocalPlaces:
     def __init__(self, leases: Leases, *, n_jobs: int | None, gpus_per_job: int | None) -> None:
         self.leases, self.n_jobs, self.gpus_per_job = leases, n_jobs, gpus_per_job
 
-    def start(self, config: dict[str, Any], command: Sequence[str], log: Path, *, running: int) -> Place | None:
+    def start(self, config: Config, command: Sequence[str], log: Path, *, running: int) -> Place | None:
         gpus = self._gpus_for(config)
         if gpus > len(self.leases.gpus):
             raise UserError(f"it needs {gpus} GPUs, and this machine has {len(self.leases.gpus)} for it")
@@ -86,7 +87,7 @@ class LocalPlaces:
         lease = self.leases.take(gpus) if gpus else Lease([], ExitStack(), ())
         if lease is None:
             return None
-        threads = max(1, len(os.sched_getaffinity(0)) // at_once // config["trainer"]["devices"])
+        threads = max(1, len(os.sched_getaffinity(0)) // at_once // config.trainer.devices)
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         if lease.names:
             environment |= {
@@ -98,10 +99,10 @@ class LocalPlaces:
     def adopt(self, queue_id: str) -> Place | None:
         return None
 
-    def _gpus_for(self, config: dict[str, Any]) -> int:
-        if not self.leases.gpus or config["trainer"]["device"] == "cpu":
+    def _gpus_for(self, config: Config) -> int:
+        if not self.leases.gpus or config.trainer.device == "cpu":
             return 0
-        return self.gpus_per_job or int(config["trainer"]["devices"])
+        return self.gpus_per_job or int(config.trainer.devices)
 
     def _at_once(self, gpus: int) -> int:
         most = len(self.leases.gpus) // gpus if gpus else 1

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+from r2gen.config.compose import ROOT
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.runs.folder import RunFolder
-from r2gen.runs.provenance import ROOT, now
+from r2gen.runs.provenance import now
 from r2gen.sweeps import failure
 from r2gen.sweeps.cells import Cell, is_trained
 from r2gen.sweeps.places import Place, Places
@@ -77,6 +78,7 @@ class Pool:
     def _start_what_has_room(self) -> None:
         for job in self._waiting():
             cell = self.cells[job.number]
+            assert cell.config is not None  # a refused job does not wait
             if cell.run_dir is not None and _is_locked(cell.run_dir):
                 self.elsewhere.add(job.number)  # perhaps that command does all there is to do
                 continue
@@ -142,13 +144,15 @@ class Pool:
             job.state = "waiting"
             return
         why = failure.last_error(text, status)
-        trainer = self.cells[job.number].config["trainer"]
+        config = self.cells[job.number].config
+        assert config is not None  # it was started
+        trainer = config.trainer
         smaller = failure.smaller_micro_batch(trainer)
         if failure.is_out_of_memory(text, status) and job.task == "train" and job.micro_batch_size is None and smaller:
             job.state, job.micro_batch_size = "waiting", smaller
             job.reason = (
-                f"out of memory with trainer.micro_batch_size={trainer['micro_batch_size']}: tried again "
-                f"with {smaller}, and more accumulation (still {trainer['batch_size']} a step)"
+                f"out of memory with trainer.micro_batch_size={trainer.micro_batch_size}: tried again "
+                f"with {smaller}, and more accumulation (still {trainer.batch_size} a step)"
             )
             keep_log(Path(job.log or ""))
             return

@@ -30,7 +30,7 @@ OPEN = ("waiting", "running")  # the other states: done, skipped, failed, stoppe
 class JobRecord:
     number: int
     overrides: list[str]  # as typed; what all jobs share included
-    choices: dict[str, str] = field(default_factory=dict)  # group to option
+    choices: dict[str, str | None] = field(default_factory=dict)  # group to option
     task: str | None = None
     run_dir: str | None = None
     mark: str | None = None  # of the configuration that the job ran, or would

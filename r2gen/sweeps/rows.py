@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r2gen.config.plain import canonical, flat, lies_under
+from r2gen.config.plain import canonical, flat, is_under
 from r2gen.errors import UserError
 from r2gen.evaluate.statistics import Interval, join_seeds
 from r2gen.runs.folder import RunFolder
@@ -67,7 +67,7 @@ def jobs_of_runs(folders: Sequence[Path]) -> list[JobRecord]:
     for number, path in enumerate(folders):
         folder = RunFolder(path)
         facts = folder.facts()
-        told = [text for text in facts["overrides"] if not lies_under(text.partition("=")[0], *PROCESS_ONLY)]
+        told = [text for text in facts["overrides"] if not is_under(text.partition("=")[0], *PROCESS_ONLY)]
         jobs.append(
             JobRecord(
                 number,
@@ -161,7 +161,7 @@ def _columns(jobs: Sequence[JobRecord], configs: Sequence[dict[str, Any]]) -> li
     """
     groups = {group: None for job in jobs for group in job.choices}
     leaves = {key: None for job in jobs for key in _typed(job.overrides) if key not in groups}
-    told = [key for key in leaves if not lies_under(key, *PROCESS_ONLY)]
+    told = [key for key in leaves if not is_under(key, *PROCESS_ONLY)]
     differ = [
         column
         for column in [*groups, *told]

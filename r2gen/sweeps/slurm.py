@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.compose import ROOT
+from r2gen.config.schema import Config
 from r2gen.errors import DEFECT, UserError
 from r2gen.ranks.stop import die_with_parent
-from r2gen.runs.provenance import ROOT
 from r2gen.sweeps.places import Place
 
 WARNING = signal.SIGUSR2  # what submitit asks SLURM to send 90 s before the end, and takes for a preemption
@@ -97,11 +98,11 @@ class SlurmPlaces:
         except (RuntimeError, ValueError, NameError) as error:
             raise UserError(f"hydra/launcher=slurm: {error}") from error
 
-    def start(self, config: dict[str, Any], command: Sequence[str], log: Path, *, running: int) -> Place | None:
+    def start(self, config: Config, command: Sequence[str], log: Path, *, running: int) -> Place | None:
         if self.n_jobs is not None and running >= self.n_jobs:
             return None
-        trainer = config["trainer"]
-        self.executor.update_parameters(gpus_per_node=trainer["devices"] if trainer["device"] != "cpu" else 0)
+        trainer = config.trainer
+        self.executor.update_parameters(gpus_per_node=trainer.devices if trainer.device != "cpu" else 0)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         log.write_bytes(b"")
         return SlurmJob(self.executor.submit(Submitted(command, log, Path.cwd())))

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from r2gen.config.overrides import as_typed
+from r2gen.config.overrides import as_passed
 from r2gen.config.plain import canonical
+from r2gen.config.read import to_plain
 from r2gen.errors import DONE, STOPPED
 from r2gen.runs.files import write_whole
 from r2gen.runs.identity import PROCESS_ONLY, differences
@@ -39,8 +40,8 @@ class Sweep:
         self.multirun = OmegaConf.to_yaml(base)
         self.record = SweepRecord(
             name=name_of(base),
-            command=shlex.join(["python", "run.py", *as_typed(sys.argv[1:])]),
-            overrides=as_typed(_typed(base, "task")),
+            command=shlex.join(["python", "run.py", *as_passed(sys.argv[1:])]),
+            overrides=as_passed(_typed(base, "task")),
             started=now(),
         )
         self.earlier: dict[tuple[str, ...], JobRecord] = {}
@@ -92,26 +93,26 @@ class Sweep:
 
     def _job(self, number: int, cell: Cell) -> JobRecord:
         job = JobRecord(
-            number, cell.typed, cell.choices, cell.task, str(cell.run_dir) if cell.run_dir else None, cell.mark
+            number, cell.overrides, cell.choices, cell.task, str(cell.run_dir) if cell.run_dir else None, cell.identity
         )
-        before = self.earlier.get(tuple(cell.typed))
-        if before is not None and before.mark == cell.mark:
+        before = self.earlier.get(tuple(cell.overrides))
+        if before is not None and before.mark == cell.identity:
             job.seconds, job.started, job.log, job.gpus = before.seconds, before.started, before.log, before.gpus
             job.queue_id = before.queue_id if before.state == "running" else None
         if cell.refusal is not None:
             job.set("skipped" if cell.skipped else "failed", " ".join(cell.refusal.split()))
-        elif before is not None and before.state == "pruned" and before.mark == cell.mark:
+        elif before is not None and before.state == "pruned" and before.mark == cell.identity:
             job.set("pruned", before.reason)
         elif is_trained(cell) or self._was_done(cell, before):
             job.set("done")
-            if before is not None and before.mark == cell.mark:
+            if before is not None and before.mark == cell.identity:
                 job.reason, job.finished = before.reason if before.state == "done" else None, before.finished
         return job
 
     def _was_done(self, cell: Cell, before: JobRecord | None) -> bool:
         """Of another task than training the record alone knows."""
-        done = before is not None and before.state == "done" and before.mark == cell.mark
-        return done and cell.task != "train" and not cell.config["fresh"]
+        done = before is not None and before.state == "done" and before.mark == cell.identity
+        return done and cell.task != "train" and cell.config is not None and not cell.config.fresh
 
 
 def _only_shown(batch: Sequence[Sequence[str]], compose: Compose) -> bool:
@@ -119,7 +120,7 @@ def _only_shown(batch: Sequence[Sequence[str]], compose: Compose) -> bool:
     if not all("task=compose" in overrides for overrides in batch):
         return False
     cells = compose_cells(batch, compose)
-    jobs = [JobRecord(number, cell.typed) for number, cell in enumerate(cells)]
+    jobs = [JobRecord(number, cell.overrides) for number, cell in enumerate(cells)]
     names = labels(jobs)
     wide = max(map(len, names.values()), default=0)
     for job, cell in zip(jobs, cells, strict=True):
@@ -134,10 +135,8 @@ def refuse_shared_folders(jobs: Sequence[JobRecord], cells: dict[int, Cell]) -> 
         if job.task != "train" or job.run_dir is None:
             continue
         first = owner.setdefault(job.run_dir, job)
-        differ = [
-            line.partition(":")[0]
-            for line in differences(cells[first.number].config, cells[job.number].config, PROCESS_ONLY)
-        ]
+        one, other = (to_plain(cells[number].config) for number in (first.number, job.number))
+        differ = [line.partition(":")[0] for line in differences(one, other, PROCESS_ONLY)]
         if differ:
             job.set(
                 "failed",

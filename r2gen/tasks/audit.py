@@ -19,6 +19,7 @@ from typing import Any
 from PIL import ImageStat
 from tqdm import tqdm
 
+from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
 from r2gen.data.annotation_file import read_splits
 from r2gen.data.reports import ANNOTATED, SPLITS, ReportData, Study
@@ -71,28 +72,27 @@ class Image:
     brightest: int
 
 
-def audit(config: dict[str, Any]) -> int:
-    """Look at the data set, print the table, write outputs/audit-<data>-<hash>/audit.json; gives the exit status."""
-    node, images = config["data"], config["audit"]["films"]
-    if images is not None and images < 0:
-        raise UserError(f"audit.films={images}: give a number of images of a split, 0 for none, or null for all")
-    if "root" in node:
-        node = {**node, "root": absolute(node["root"])}
-    data: ReportData = instantiate(node)
-    mark = provenance.data_hash(node)
+def audit(config: Config, overrides: list[str]) -> int:
+    """Audit the data set, print the table, write outputs/audit-<data>-<hash>/audit.json; gives the exit status."""
+    target, images = config.data, config.audit.films
+    if "root" in target.arguments:
+        target = target.with_arguments(root=absolute(target.arguments["root"]))
+    data: DataSource = instantiate(target)
+    data.check()
+    digest = data_digest(target)
     found = {
-        "data": config["choices"]["data"],
-        "hash": mark,
-        "section": section_of(node),
-        "cleaner": node.get("cleaner", "none"),
-        "named": named_in_file(node),
+        "data": config.choices["data"],
+        "hash": digest,
+        "section": data.section,
+        "cleaner": data.cleaner,
+        "named": data.splits(),
         **looked_through(data, images=images),
     }
     print(table(found))
-    if config["out"] is None:
-        folder = Path(absolute(f"outputs/audit-{config['choices']['data']}-{mark[:8]}"))
+    if config.out is None:
+        folder = Path(absolute(f"outputs/audit-{config.choices['data']}-{digest[:8]}"))
     else:
-        folder = Path(absolute(config["out"]))
+        folder = Path(absolute(config.out))
     take_folder(folder, option="out", known_by="audit.json")
     write_whole(folder / "audit.json", json.dumps(found, indent=1) + "\n")
     print(f"\nwritten: {folder / 'audit.json'}")

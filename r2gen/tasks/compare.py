@@ -1,14 +1,13 @@
-"""task=compare: several systems over the same studies, as a table, as files, and as a page. No rank, and no torch.
+"""task=compare: several systems over the same studies, as a table, as files, and as a page.
 
 python run.py task=compare 'runs=[outputs/A, outputs/B, mine=predictions.csv]'
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from r2gen.compare.assembly import DataSet, Settings, compare_systems
 from r2gen.compare.comparison import Comparison, as_plain
@@ -16,36 +15,35 @@ from r2gen.compare.page import write_compare_page
 from r2gen.compare.source import Source, read_sources
 from r2gen.compare.studies import with_images
 from r2gen.compare.tables import csv_of_pairs, csv_of_scores, latex, markdown, terminal
-from r2gen.config.check import check_targets
-from r2gen.config.plain import canonical, key_of, lies_under
-from r2gen.config.targets import instantiate
-from r2gen.data.reports import unchecked
+from r2gen.config.overrides import option_name
+from r2gen.config.plain import Plain, canonical, is_under
+from r2gen.config.read import read_metrics, read_target, to_plain
+from r2gen.config.schema import Config
+from r2gen.config.targets import Target, instantiate
+from r2gen.data.reports import DataSource, data_digest
 from r2gen.errors import DONE, UserError
 from r2gen.evaluate.recipe import recipe_of
-from r2gen.runs import provenance
 from r2gen.runs.files import absolute, take_folder, write_whole
-from r2gen.runs.stored import with_some_root
 
-Config = dict[str, Any]
-FINDINGS = "r2gen.evaluate.clinical_findings.Findings"  # always among the metrics that are not typed
+FINDINGS = Target("r2gen.evaluate.clinical_findings.Findings")  # added unless metrics are passed
 PHANTOM_FINDINGS = "phantom_findings"  # metrics that data=phantom, the default, brings
 
 
-def compare(config: Config) -> int:
-    """Compare `runs`, print the table, write the folder; gives the exit status. `overrides` in it is what was typed."""
-    typed = {group for group in ("data", "metrics") for one in config["overrides"] if lies_under(key_of(one), group)}
-    options = config["compare"]
+def compare(config: Config, overrides: list[str]) -> int:
+    """Compare `runs`, print the table, write the folder; gives the exit status."""
+    passed = {group for group in ("data", "metrics") for one in overrides if is_under(option_name(one), group)}
+    options = asdict(config.compare)
     settings = Settings(**{key: value for key, value in options.items() if key != "split"})
     rescore = settings.rescore or settings.cleaner is not None
-    split, sources = read_sources(config["runs"], split=options["split"], rescore=rescore)
-    nodes = _metrics(config, sources, typed=typed)
-    data, notes = _data(config, sources, typed="data" in typed)
-    metrics = {name: instantiate(node) for name, node in nodes.items()}
+    split, sources = read_sources(config.runs, split=config.compare.split, rescore=rescore)
+    targets = _metrics(config, sources, passed=passed)
+    data, notes = _data(config, sources, passed="data" in passed)
+    metrics = {name: instantiate(target) for name, target in targets.items()}
     found = compare_systems(sources, split=split, metrics=metrics, settings=settings, data=data)
     if data is not None and found.differing:
-        found, notes = _imageed(found, data, notes)
+        found, notes = _with_images(found, data, notes)
     found = replace(found, notes=(*found.notes, *notes))
-    folder = _folder(config["out"], _mark(found, sources, nodes, options))
+    folder = _folder(config.out, _digest(found, sources, targets, options))
     write_comparison(found, folder)
     print(f"{terminal(found)}\n\nwritten: {folder}")
     return DONE
@@ -65,54 +63,57 @@ def write_comparison(found: Comparison, folder: Path) -> None:
     write_compare_page(found, folder / "compare.html")
 
 
-def _metrics(config: Config, sources: Sequence[Source], *, typed: set[str]) -> dict[str, Config]:
-    """The metrics typed; else those of the runs, else of a plain command, and the findings."""
+def _metrics(config: Config, sources: Sequence[Source], *, passed: set[str]) -> dict[str, Target]:
+    """The metrics that were passed; otherwise those of the runs, or the default ones, and the findings."""
     runs = [source.config.get("metrics", {}) for source in sources if source.config is not None]
     nodes = {name: node for metrics in reversed(runs) for name, node in metrics.items()}
-    if "metrics" in typed or not runs:
-        phantoms = PHANTOM_FINDINGS in nodes or "data" in typed  # else the default data set has brought it
-        nodes = {name: node for name, node in config["metrics"].items() if phantoms or name != PHANTOM_FINDINGS}
-    if "metrics" not in typed:
-        nodes.setdefault("findings", {"_target_": FINDINGS})
-        try:
-            check_targets({"metrics": nodes})
-        except UserError as error:
-            raise UserError(f"{error} (as a run's config.yaml has it): type metrics=[...]") from error
-    return nodes
-
-
-def _data(config: Config, sources: Sequence[Source], *, typed: bool) -> tuple[DataSet | None, tuple[str, ...]]:
-    """The data set typed, else that of the first run: for images, training reports and, if typed, references."""
-    run = next((source for source in sources if source.config is not None), None)
-    if not typed and (run is None or run.config is None):
-        return None, ("no images: they come from a run, or from data=NAME data.root=DIR",)
-    node = dict(config["data"]) if typed or run is None or run.config is None else dict(run.config["data"])
-    if "root" in node:
-        node["root"] = absolute(node["root"])
+    if "metrics" in passed or not runs:
+        phantoms = PHANTOM_FINDINGS in nodes or "data" in passed  # otherwise only the default data set needs it
+        found = {name: target for name, target in config.metrics.items() if phantoms or name != PHANTOM_FINDINGS}
+        return found if "metrics" in passed else {**found, "findings": found.get("findings", FINDINGS)}
     try:
-        check_targets(with_some_root({"data": node}))
-        return DataSet(instantiate(unchecked(node)), recipe_of(node, provenance.data_hash(node)), typed), ()
+        stored = read_metrics(nodes)
     except UserError as error:
-        if typed:
+        raise UserError(f"{error} (as a run's config.yaml has it): pass metrics=[...]") from error
+    return {**stored, "findings": stored.get("findings", FINDINGS)}
+
+
+def _data(config: Config, sources: Sequence[Source], *, passed: bool) -> tuple[DataSet | None, tuple[str, ...]]:
+    """The data set that was passed, otherwise that of the first run: for images, training reports and, if passed,
+    references."""
+    run = next((source for source in sources if source.config is not None), None)
+    if not passed and (run is None or run.config is None):
+        return None, ("no images: they come from a run, or from data=NAME data.root=DIR",)
+    try:
+        if passed or run is None or run.config is None:
+            target = config.data
+        else:
+            target = read_target(run.config["data"], "data", optional=("data.root",))
+        if target.get("root") is not None:
+            target = target.with_arguments(root=absolute(target.arguments["root"]))
+        data: DataSource = instantiate(target)
+        return DataSet(data, recipe_of(data, data_digest(target)), passed), ()
+    except UserError as error:
+        if passed:
             raise
         return None, (f"no images: {error}",)
 
 
-def _imageed(found: Comparison, data: DataSet, notes: tuple[str, ...]) -> tuple[Comparison, tuple[str, ...]]:
+def _with_images(found: Comparison, data: DataSet, notes: tuple[str, ...]) -> tuple[Comparison, tuple[str, ...]]:
     try:
         return replace(found, differing=with_images(found.differing, data.data, split=found.split)), notes
-    except UserError as error:  # the table stands without them
+    except UserError as error:  # the table needs no images
         return found, (*notes, f"no images: {error}")
 
 
-def _mark(found: Comparison, sources: Sequence[Source], metrics: Mapping[str, Config], options: Config) -> str:
+def _digest(found: Comparison, sources: Sequence[Source], metrics: dict[str, Target], options: Plain) -> str:
     """8 hex digits of what is compared, and how: the same command writes the same folder."""
     reports = {source.name: source.reports for source in sources}
-    told = canonical([found.split, found.references, reports, dict(metrics), options])
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
+    text = canonical([found.split, found.references, reports, to_plain(metrics), options])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _folder(out: str | None, mark: str) -> Path:
-    folder = Path(absolute(out if out is not None else f"outputs/compare-{mark}"))
+def _folder(out: str | None, digest: str) -> Path:
+    folder = Path(absolute(out if out is not None else f"outputs/compare-{digest}"))
     take_folder(folder, option="out", known_by="comparison.json")
     return folder

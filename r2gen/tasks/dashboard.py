@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2gen.config.plain import key_of
-from r2gen.config.rules import SCORES_OF
+from r2gen.config.overrides import option_name
+from r2gen.config.schema import Config
+from r2gen.config.selection import SCORES_OF
 from r2gen.errors import DONE, UserError
 from r2gen.runs.files import write_whole
 from r2gen.runs.folder import RunFolder
@@ -34,20 +35,20 @@ class Comparison:
     split: str
 
 
-def dashboard(config: dict[str, Any]) -> int:
+def dashboard(config: Config, overrides: list[str]) -> int:
     """Save the workspace, or write its specification, and say where it is. Gives the exit status."""
-    if config["sweep"] is None:
+    if config.sweep is None:
         raise UserError("task=dashboard compares the jobs of a sweep: give its folder with sweep=DIR")
-    if "project" not in config["logger"]:
+    if "project" not in config.logger.arguments:
         raise UserError("task=dashboard is a page of W&B: give logger=wandb, and its logger.entity and logger.project")
-    folder = SweepFolder(Path(config["sweep"]).absolute())
+    folder = SweepFolder(Path(config.sweep).absolute())
     comparison = comparison_of(folder.path.name, folder.read().jobs)
     try:
         import wandb  # an extra, and the heaviest import of all that run.py may do
         import wandb_workspaces  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError(f"task=dashboard needs {error.name}: pip install -e '.[dashboard]'") from error
-    logger = config["logger"]
+    logger = config.logger.arguments
     keyed = logger["mode"] != "offline" and wandb.login(prompt=False, verify=False)
     entity = logger["entity"] or (wandb.Api().default_entity if keyed else None)
     page = workspace(comparison, entity=entity or "ENTITY", project=logger["project"])
@@ -80,7 +81,7 @@ def varied_options(jobs: Sequence[JobRecord]) -> list[str]:
     values: dict[str, set[str]] = {}
     for job in jobs:
         for override in job.overrides:
-            values.setdefault(key_of(override), set()).add(override.partition("=")[2])
+            values.setdefault(option_name(override), set()).add(override.partition("=")[2])
     varied = [name for name, found in values.items() if len(found) > 1 and name != "run_dir"]
     return sorted(varied, key=lambda name: (name != "lm", "." in name)) or ["lm"]
 

@@ -8,16 +8,18 @@ run.json            where it comes from     lm/                the language mode
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
-import yaml
+from omegaconf import MISSING
 from safetensors.torch import save_file
 
 from r2gen.build import build_model
-from r2gen.config.rules import drop_nulls
+from r2gen.config.rules import usable_profile
+from r2gen.config.plain import Plain
+from r2gen.config.schema import Config, TuneConfig, TuneLmConfig
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import read_tokenizer
 from r2gen.model.report_generator import ReportGenerator
@@ -27,11 +29,11 @@ from r2gen.ranks.stop import StopRequest
 from r2gen.runs.files import take_folder
 from r2gen.runs.folder import EXPORTED, EXPORTED_LM, RunFolder
 from r2gen.tasks.model_card import card
+from r2gen.runs.job_file import write_job
 from r2gen.train.checkpoint import exported_tensors, load_best
 from r2gen.vision.hub import swin_folder
 from r2gen.vision.swin_names import model_arguments, swin_config
 
-Config = dict[str, Any]
 TOKENIZER_FILES = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -48,12 +50,12 @@ PRIVATE = ("data.root", "vision.path", "lm.path", "run_dir")  # paths of this ma
 def export(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Write the folder. Raises UserError where it holds something else, or a quantised model is to be merged."""
     if dist.is_first():
-        run_dir = Path(config["run_dir"])
-        out = Path(config["out"] or run_dir / "export")
+        run_dir = config.folder
+        out = Path(config.out or run_dir / "export")
         if (run_dir / EXPORTED).is_file():
             raise UserError(f"run_dir={run_dir} was exported already: export the run it came from")
         take_folder(out, option="out", known_by=EXPORTED)
-        if config["quant"]["mode"] != "none" and config["tune"]["lm"]["mode"] == "lora":
+        if config.quant.mode != "none" and config.tune.lm.mode == "lora":
             raise UserError(
                 "task=export: LoRA over a quantised language model cannot be merged into it: pass on the "
                 "run folder, or train with quant=none"
@@ -65,23 +67,24 @@ def export(config: Config, device: torch.device, stop: StopRequest) -> None:
 
 
 def write(config: Config, out: Path) -> None:
-    run_dir, random = Path(config["run_dir"]), config["lm"]["path"] is None
+    run_dir, random = config.folder, config.lm.path is None
     tokenizer = read_tokenizer(run_dir / "tokenizer") if random else None
     model = build_model(config, tokenizer=tokenizer, bf16=False, device=torch.device("cpu")).eval()
     digest = load_best(model, run_dir)
     inside = random or any(parameter.requires_grad for parameter in model.lm.model.parameters())
     for part in (model.vision.backbone, model.lm.model):
         merge_lora(part)
-    lm_hash = None if inside else weights_hash(config["lm"]["path"])
+    lm_hash = None if config.lm.path is None or inside else weights_hash(config.lm.path)
     if inside:
-        save_language_model(model, run_dir / "tokenizer" if random else Path(config["lm"]["path"]), out / EXPORTED_LM)
+        tokenizer_folder = run_dir / "tokenizer" if config.lm.path is None else Path(config.lm.path)
+        save_language_model(model, tokenizer_folder, out / EXPORTED_LM)
     save_file(
         {name: tensor.contiguous() for name, tensor in exported_tensors(model).items()},
         out / EXPORTED,
         metadata={"format": "pt"},
     )
     stored = as_exported(config, lm_inside=inside)
-    (out / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_job(out / "config.yaml", stored)
     facts = RunFolder(run_dir).facts()
     kept = [one for one in facts["overrides"] if not one.lstrip("+").startswith(PRIVATE)]
     origin = {"checkpoint": digest, "lm_inside": inside, "lm_hash": lm_hash, "run_status": facts["status"]}
@@ -93,46 +96,45 @@ def write(config: Config, out: Path) -> None:
 
 
 def as_exported(config: Config, *, lm_inside: bool) -> Config:
-    """The run's configuration for weights that are there: nothing trains, and no path of this machine but the LM's."""
-    swin = swin_config(swin_folder(config["vision"]["path"]))
-    vision = {**config["vision"], "path": None}
+    """The run's configuration for exported weights: nothing trains, and no path of this machine but that of the LM."""
+    swin = swin_config(swin_folder(config.vision.get("path")))
+    vision = config.vision.with_arguments(path=None)
     if swin is not None:
-        vision["model_args"] = model_arguments(swin, path="config.json") | (vision.get("model_args") or {})
-    lm = dict(config["lm"])
+        arguments = model_arguments(swin, path="config.json") | (vision.get("model_args") or {})
+        vision = vision.with_arguments(model_args=arguments)
+    lm = config.lm
     if lm_inside:
-        lm |= {"path": EXPORTED_LM, "revision": None, "architecture": None, "vocabulary_size": None}
-    data = {**config["data"], **({"root": "???"} if "root" in config["data"] else {})}
-    tune = {"vision": "frozen", "lora": None, "lm": {"mode": "frozen", "lora": None}}
-    return {
-        **config,
-        "task": "train",
-        "run_dir": None,
-        "out": None,
-        "images": [],
-        "vision": vision,
-        "lm": lm,
-        "data": data,
-        "tune": tune,
-    }
+        lm = replace(lm, path=EXPORTED_LM, revision=None, architecture=None, vocabulary_size=None)
+    return replace(
+        config,
+        task="train",
+        run_dir=None,
+        out=None,
+        images=[],
+        vision=vision,
+        lm=lm,
+        data=config.data.with_arguments(root=MISSING) if "root" in config.data.arguments else config.data,
+        tune=TuneConfig(vision="frozen", lora=None, lm=TuneLmConfig(mode="frozen", lora=None)),
+    )
 
 
-def plain_facts(model: ReportGenerator, stored: Config) -> dict[str, Any]:
+def plain_facts(model: ReportGenerator, stored: Config) -> Plain:
     """What a script needs that has neither R2Gen's configuration nor its tokenizers."""
-    vision, tokenizer = stored["vision"], model.lm.tokenizer
+    vision, tokenizer = stored.vision, model.lm.tokenizer
     return {
         "vision": {
-            "name": vision["name"],
+            "name": vision.get("name"),
             "model_args": vision.get("model_args") or {},
-            "image_size_px": vision["image_size_px"],
-            "views": vision["views"],
+            "image_size_px": vision.get("image_size_px"),
+            "views": vision.get("views"),
         },
-        "projector": stored["projector"]["_target_"].rpartition(".")[2],
-        "language_model": stored["lm"]["path"],
+        "projector": stored.projector.class_name,
+        "language_model": stored.lm.path,
         "prompt_ids": {"before": model.before_T.tolist(), "after": model.after_T.tolist()},
         "bos_id": tokenizer.bos_id,
         "eos_ids": list(tokenizer.eos_ids),
         "pad_id": tokenizer.pad_id,
-        "generation": drop_nulls(stored),
+        "generation": usable_profile(stored),
         "timm": timm.__version__,
     }
 

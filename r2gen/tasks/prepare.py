@@ -1,21 +1,21 @@
 """task=prepare: a published layout becomes an annotation to train on. No rank, no run folder, and no torch."""
 
 from pathlib import Path
-from typing import Any
 
+from r2gen.config.schema import Config
 from r2gen.errors import DONE, UserError
 from r2gen.runs import provenance
 from r2gen.runs.files import absolute
 
 
-def prepare(config: dict[str, Any]) -> int:
+def prepare(config: Config, overrides: list[str]) -> int:
     """Write the annotation of the chosen data set and print its counts; gives the exit status."""
-    choice = config["choices"]["data"]
+    choice = config.choices["data"]
     if choice != "mimic_cxr":
         raise UserError(f"task=prepare data={choice}: only data=mimic_cxr needs it; train on the others as they are")
     from r2gen.data import mimic  # not at the top: other commands wait for no Pillow
 
-    data, options = config["data"], config["prepare"]
+    data, options = config.data, config.prepare
     root = Path(absolute(data["root"]))
     if not root.is_dir():
         raise UserError(f"data.root={root} does not exist: point it at the folder of MIMIC-CXR-JPG")
@@ -35,7 +35,7 @@ def prepare(config: dict[str, Any]) -> int:
             annotation=root / data["annotation"],
             policy=mimic.Policy(**policy),
             code=provenance.git_revision(),
-            fresh=config["fresh"],
+            fresh=config.fresh,
             date=provenance.now(),
         )
     )

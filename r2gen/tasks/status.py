@@ -2,20 +2,20 @@
 
 import signal
 from pathlib import Path
-from typing import Any
 
+from r2gen.config.schema import Config
 from r2gen.errors import DONE, UserError
 from r2gen.sweeps.record import OPEN, SweepFolder
 from r2gen.sweeps.results import write_results
 from r2gen.sweeps.view import sweep_lines
 
 
-def status(config: dict[str, Any]) -> int:
+def status(config: Config, overrides: list[str]) -> int:
     """Print the sweep's jobs and the scores that are there, and make its table and page anew."""
-    if config["sweep"] is None:
+    if config.sweep is None:
         raise UserError("task=status needs the folder of a sweep: sweep=outputs/sweep-NAME-0123abcd")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
-    folder = SweepFolder(Path(config["sweep"]))
+    folder = SweepFolder(Path(config.sweep))
     record = folder.read()
     if not folder.is_at_work():
         for job in record.jobs:

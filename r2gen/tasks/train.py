@@ -1,139 +1,83 @@
-"""What a job does once its ranks run: train, evaluate, generate. Each is a recipe over build.py's parts."""
+"""task=train: train a report generator, score its best checkpoint, and write the page."""
 
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from r2gen.build import Job, build_evaluation, build_job, build_logger, decoding_name, loop_settings
+from r2gen.build import Job, build_evaluation, build_job, build_logger, loop_settings
+from r2gen.config.schema import Config
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import steps_for
-from r2gen.errors import UserError, printable
-from r2gen.evaluate.evaluation import Evaluation, read_metrics
-from r2gen.evaluate.tables import table_of
+from r2gen.errors import UserError
+from r2gen.evaluate.evaluation import Evaluation
 from r2gen.model.tune import size_table, sizes
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.folder import RunFolder
-from r2gen.runs.stored import completed
-from r2gen.tasks.generate import TrainedRun
-from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes, load_best
+from r2gen.tasks.evaluate import publish, score_best
+from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes
 from r2gen.train.engine import keep_whole, peak_gib, start_engine, whole_weights
 from r2gen.train.fit import fit, validation_steps
 from r2gen.train.loggers import Logger, TrainLog, opened
 from r2gen.train.optim import adamw
-from r2gen.train.published import shown_examples, summary_of
-
-Config = dict[str, Any]
 
 
 def train(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Train what is left to train, score the best checkpoint on every split, write the page, print the table."""
-    folder, began = RunFolder(Path(config["run_dir"])), time.monotonic()
-    going_on, identity = folder.last() is not None, folder.facts()["identity"]
-    with opened(build_logger(config), folder=folder, config=config, job_id=identity, going_on=going_on) as logger:
+    folder, began = RunFolder(config.folder), time.monotonic()
+    resumes, identity = folder.last() is not None, folder.facts()["identity"]
+    with opened(build_logger(config), folder=folder, config=config, job_id=identity, going_on=resumes) as logger:
         job = build_job(config, device)
         evaluation = build_evaluation(config, job, stop=stop)
         if dist.is_first():
-            describe(folder, job)
+            _describe(folder, job)
             evaluation.refresh_page()
-        trained_s = train_model(config, job, evaluation, folder, stop, logger)
-        score(config, job, evaluation)
-        most_gib = max(dist.gather(peak_gib(device)))
+        trained_s = _train_model(config, job, evaluation, folder, stop, logger)
+        score_best(config, job, evaluation)
+        largest_gib = max(dist.gather(peak_gib(device)))
         if dist.is_first():
-            earlier = folder.facts()
-            total_s = time.monotonic() - began
-            folder.record(
-                peak_memory_gib=round(max(most_gib, earlier.get("peak_memory_gib", 0)), 3),
-                seconds={
-                    "train": round(earlier["seconds"].get("train", 0) + trained_s, 1),
-                    "evaluate": round(total_s - trained_s, 1),
-                },
-            )
-            tell(evaluation, folder, logger)
+            _record_cost(folder, trained_s=trained_s, total_s=time.monotonic() - began, largest_gib=largest_gib)
+            publish(evaluation, folder, logger)
         dist.barrier()
 
 
-def evaluate(config: Config, device: torch.device, stop: StopRequest) -> None:
-    """Score the best checkpoint of a run that exists, with the splits, decoding and metrics asked for now."""
-    folder = RunFolder(Path(config["run_dir"]))
-    job_id = f"{folder.facts()['identity']}-evaluate-{decoding_name(config)}"
-    with opened(build_logger(config), folder=folder, config=config, job_id=job_id, going_on=False) as logger:
-        job = build_job(config, device)
-        evaluation = build_evaluation(config, job, stop=stop)
-        score(config, job, evaluation)
-        if dist.is_first():
-            tell(evaluation, folder, logger)
-        dist.barrier()
-
-
-def tell(evaluation: Evaluation, folder: RunFolder, logger: Logger) -> None:
-    """Page, table and dashboard of what was scored."""
-    evaluation.refresh_page()
-    print(f"\n{table_of(evaluation.metrics_file)}\n\npage: {folder.path / 'report.html'}", flush=True)
-    trainer = completed(folder, in_hydra=False)["trainer"]  # of the training: an evaluation may have other ranks
-    logger.summary(
-        summary_of(read_metrics(evaluation.metrics_file), folder.facts(), ranks=trainer["devices"] * trainer["nodes"])
-    )
-    if logger.wants_examples:
-        logger.examples(shown_examples(evaluation))
-
-
-def generate(config: Config, device: torch.device, stop: StopRequest) -> None:
-    """Print the report of one study's images."""
-    if dist.is_first():
-        run = TrainedRun(Path(config["run_dir"]), config=config, device=device)
-        print(printable(run.generate(config["images"])), flush=True)
-    dist.barrier()
-
-
-def score(config: Config, job: Job, evaluation: Evaluation) -> None:
-    """Put the best checkpoint into the model and score it on every split asked for."""
-    digest = load_best(job.model, Path(config["run_dir"]))
-    evaluation.evaluate(job.model, config["evaluate"]["splits"], checkpoint=digest)
-
-
-def train_model(
+def _train_model(
     config: Config, job: Job, evaluation: Evaluation, folder: RunFolder, stop: StopRequest, logger: Logger
 ) -> float:
-    """The training part of `train`; gives the seconds it took now."""
-    settings, trainer, began = loop_settings(config), config["trainer"], time.monotonic()
+    """Train from the last checkpoint to the end; gives the seconds that took."""
+    settings, trainer, began = loop_settings(config), config.trainer, time.monotonic()
     studies = len(job.datasets["train"])
     if not studies:
         raise UserError("the training split is empty: there is nothing to train on")
     total = steps_for(
-        studies=studies, batch_size=settings.batch_size, epochs=trainer["epochs"], max_steps=trainer["max_steps"]
+        studies=studies, batch_size=settings.batch_size, epochs=trainer.epochs, max_steps=trainer.max_steps
     )
     if dist.is_first():
-        folder.record(steps=total)  # by which a sweep knows how far the run is
-    checkpoints = Checkpoints(folder.path, keep=trainer["keep"])
-    check_length(checkpoints, total)
-    check_disk(folder.path, job, keep=trainer["keep"])
+        folder.record(steps=total)  # from which a sweep computes the progress
+    checkpoints = Checkpoints(folder.path, keep=trainer.keep)
+    _check_length(checkpoints, total)
+    _check_disk(folder.path, job, keep=trainer.keep)
     engine = start_engine(
         job.model,
         adamw(
             job.model,
             learning_rate=settings.learning_rate,
-            betas=tuple(trainer["betas"]),
-            weight_decay=trainer["weight_decay"],
-            decay_all=trainer["weight_decay_on"] == "all",
+            betas=(trainer.betas[0], trainer.betas[1]),
+            weight_decay=trainer.weight_decay,
+            decay_all=trainer.weight_decay_on == "all",
         ),
         batch_size=settings.batch_size,
         micro_batch_size=settings.micro_batch_size,
-        gradient_clipping=trainer["gradient_clipping"],
+        gradient_clipping=trainer.gradient_clipping,
         bf16=job.bf16,
-        options=trainer["deepspeed"],
+        options=trainer.deepspeed,
     )
-    state = checkpoints.resume(
-        engine,
-        zero_stage=trainer["deepspeed"]["zero_optimization"]["stage"],
-        weights_only=trainer["resume"] == "weights",
-    )
+    state = checkpoints.resume(engine, zero_stage=config.zero_stage, weights_only=trainer.resume == "weights")
     if state.step and dist.is_first():
-        print(f"going on from step {state.step} of {total}", flush=True)
-    val = limited(job.datasets["val"], config["evaluate"]["max_studies"])
+        print(f"resuming from step {state.step} of {total}", flush=True)
+    val = _first_studies(job.datasets["val"], config.evaluate.max_studies)
     log = TrainLog(
         folder.path, total_steps=total, first_step=state.step, validated_step=state.validated_step, logger=logger
     )
@@ -151,7 +95,7 @@ def train_model(
             validation_steps=validation_steps(
                 studies=studies,
                 batch_size=settings.batch_size,
-                every_epochs=config["evaluate"]["every"],
+                every_epochs=config.evaluate.every,
                 total_steps=total,
             ),
             validate=validate if len(val) else None,
@@ -170,8 +114,8 @@ def train_model(
     return time.monotonic() - began
 
 
-def describe(folder: RunFolder, job: Job) -> None:
-    """Print and record what trains, and on what."""
+def _describe(folder: RunFolder, job: Job) -> None:
+    """Print and record the data, the parameters and the GPUs."""
     parts = sizes(job.model)
     on_gpu = job.device.type == "cuda"
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if on_gpu else []
@@ -180,12 +124,25 @@ def describe(folder: RunFolder, job: Job) -> None:
     print(f"studies: {counts}\n{size_table(parts)}", flush=True)
 
 
-def limited(dataset: StudyDataset, studies: int | None) -> StudyDataset:
-    """The first studies of a split, for quick validations; the images read so far are shared."""
+def _record_cost(folder: RunFolder, *, trained_s: float, total_s: float, largest_gib: float) -> None:
+    """Record time and memory, added to those of the command that this one resumed."""
+    earlier = folder.facts()
+    folder.record(
+        peak_memory_gib=round(max(largest_gib, earlier.get("peak_memory_gib", 0)), 3),
+        seconds={
+            "train": round(earlier["seconds"].get("train", 0) + trained_s, 1),
+            "evaluate": round(total_s - trained_s, 1),
+        },
+    )
+
+
+def _first_studies(dataset: StudyDataset, studies: int | None) -> StudyDataset:
+    """The first studies of a split, for quick validations. Cached images are shared."""
     return dataset if studies is None else dataset.first(studies)
 
 
-def check_length(checkpoints: Checkpoints, total_steps: int) -> None:
+def _check_length(checkpoints: Checkpoints, total_steps: int) -> None:
+    """Raise UserError where the run is longer already than this command asks for."""
     done = checkpoints.state("last")
     if done is not None and done.step > total_steps:
         raise UserError(
@@ -194,13 +151,13 @@ def check_length(checkpoints: Checkpoints, total_steps: int) -> None:
         )
 
 
-def check_disk(run_dir: Path, job: Job, *, keep: int) -> None:
-    """Say what the checkpoints will take, and refuse where the disk has less."""
+def _check_disk(run_dir: Path, job: Job, *, keep: int) -> None:
+    """Print the size of the checkpoints, and raise UserError where the disk has less space."""
     one = checkpoint_bytes(sum(part.trainable for part in sizes(job.model)[:-1]))
-    need, free = one * (keep + 2), shutil.disk_usage(run_dir).free  # the kept ones, the best, and one being written
+    need, free = one * (keep + 2), shutil.disk_usage(run_dir).free  # those kept, the best, and one being written
     if dist.is_first():
         print(
-            f"disk: {one / 2**20:,.0f} MiB a checkpoint, {need / 2**20:,.0f} MiB at most; {free / 2**30:,.1f} GiB free",
+            f"disk: {one / 2**20:,.0f} MiB per checkpoint, {need / 2**20:,.0f} MiB at most; {free / 2**30:,.1f} GiB free",
             flush=True,
         )
     if need > free:

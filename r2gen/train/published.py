@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from r2gen.config.plain import flat, lies_under
+from r2gen.config.plain import flat, is_under
 from r2gen.evaluate.evaluation import Evaluation
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.pages.images import IMAGE_SIZES_PX
@@ -64,7 +64,7 @@ def shown_config(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str,
     At the top as typed: a W&B agent sets its sweep's parameters there under the same names. Of a path only the last
     part is kept.
     """
-    resolved = {name: _without_folders(value) for name, value in flat(dict(config)) if not lies_under(name, *LEFT_OUT)}
+    resolved = {name: _without_folders(value) for name, value in flat(dict(config)) if not is_under(name, *LEFT_OUT)}
     known = {name: run[name] for name in ("identity", "data_hash", "git", "versions")}
     return {**choices_of(config), "seed": config["seed"], "resolved": _nested(resolved), "run": known}
 

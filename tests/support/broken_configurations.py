@@ -37,7 +37,7 @@ from r2gen import build as parts  # noqa: E402  now: seconds of torch are no par
 from r2gen.cli import words  # noqa: E402
 from r2gen.config import check, rules  # noqa: E402
 from r2gen.config.overrides import (  # noqa: E402
-    as_typed,
+    as_passed,
     for_hydra,
 )
 from r2gen.config.schema import Config  # noqa: E402
@@ -57,7 +57,7 @@ def answer(command: Command) -> tuple[int, str, dict[str, Any] | None]:
             return _main(command.typed), said.getvalue(), None
         try:
             typed = for_hydra(command.typed)
-            words.refuse(as_typed(typed))
+            words.refuse(as_passed(typed))
             cfg = copy.deepcopy(composed(command.choices))
             overrides = OverridesParser.create().parse_overrides(for_hydra(command.values))
             ConfigLoaderImpl._apply_overrides_to_config(overrides, cfg)

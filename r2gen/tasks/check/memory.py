@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from r2gen.config.schema import Config
 from r2gen.lm.quantize import quantised_layers, stored, values, weight_bytes
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.tasks.check.rows import Fails
@@ -32,11 +33,9 @@ def predicted_lm_bytes(model: torch.nn.Module, *, mode: str) -> float:
     return total + sum(buffer.nbytes for buffer in model.buffers())
 
 
-def memory_found(
-    model: ReportGenerator, config: dict[str, Any], *, device: torch.device, bytes_a_study: float | None
-) -> str:
+def memory_found(model: ReportGenerator, config: Config, *, device: torch.device, bytes_a_study: float | None) -> str:
     """The row's text. Raises Fails where weights are not stored as asked, or a run would not fit the GPU."""
-    lm, mode = model.lm.model, config["quant"]["mode"]
+    lm, mode = model.lm.model, config.quant.mode
     predicted, measured = predicted_lm_bytes(lm, mode=mode), weight_bytes(lm)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) * BYTES_A_TRAINED
     found = (
@@ -48,7 +47,7 @@ def memory_found(
     if bytes_a_study is None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return f"{found}; this process {_gib(peak)} at its peak"
-    micro = config["trainer"]["micro_batch_size"]
+    micro = config.trainer.micro_batch_size
     room = torch.cuda.get_device_properties(device).total_memory
     need = weight_bytes(model) + trained + bytes_a_study * micro
     found += (

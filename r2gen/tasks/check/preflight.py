@@ -12,6 +12,7 @@ from torch import nn
 
 from r2gen import build
 from r2gen.config import rules
+from r2gen.config.schema import Config
 from r2gen.data.collate import Batch, collate
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
@@ -23,7 +24,6 @@ from r2gen.tasks.check.memory import memory_found
 from r2gen.tasks.check.rows import Check, Fails
 from r2gen.train.optim import adamw
 
-Config = dict[str, Any]
 STUDIES = 8  # in the batch that single studies are compared with
 COMPARED_TOKENS = 32  # of each report then
 STEP_STUDIES = 4  # in the one training step
@@ -70,17 +70,14 @@ class Preflight:
         return int(self.model_inside.get_input_embeddings().weight.shape[0])
 
     def exact(self) -> bool:
-        return self.model_inside.dtype == torch.float32 and self.config["quant"]["mode"] == "none"
+        return self.model_inside.dtype == torch.float32 and self.config.quant.mode == "none"
 
     def weights(self) -> str:
         """Found, complete, read strictly, quantised as asked: load_lm refuses everything else."""
         began = time.monotonic()
         self.data = build.build_data(self.config)
-        lm = self.config["lm"]
-        tokenizer = None if lm["path"] else build.run_tokenizer(lm, self.data, Path(self.config["run_dir"]))
-        self.lm = build.build_lm(
-            lm, self.config["quant"], tokenizer=tokenizer, seed=self.config["seed"], bf16=self.bf16, device=self.device
-        )
+        tokenizer = None if self.config.lm.path else build.run_tokenizer(self.config, self.data)
+        self.lm = build.build_lm(self.config, tokenizer=tokenizer, bf16=self.bf16, device=self.device)
         broken = next((name for name, part in stored(self.model_inside) if not _finite(part)), None)
         if broken:
             raise Fails(f"{broken} has values that are not finite", fix=_broken_fix(self.model_inside.dtype))
@@ -88,7 +85,7 @@ class Preflight:
         return (
             f"{sum(values(p) for p in parameters):,} in {len(parameters)} tensors, "
             f"{weight_bytes(self.model_inside) / 2**30:.4g} GiB, {self.model_inside.config.model_type}, "
-            f"{str(self.model_inside.dtype).removeprefix('torch.')}, quant={self.config['quant']['mode']}, in "
+            f"{str(self.model_inside.dtype).removeprefix('torch.')}, quant={self.config.quant.mode}, in "
             f"{time.monotonic() - began:.1f} s"
         )
 
@@ -139,7 +136,7 @@ class Preflight:
         return found
 
     def prompt_ids(self) -> str:
-        before, after = build.build_prompt(self.config["lm"], self.lm)
+        before, after = build.build_prompt(self.config, self.lm)
         decode = self.lm.tokenizer.decode
         return (
             f"{len(before)} before the image {_shown(before)} {decode(before)!r}, {len(after)} after it "
@@ -147,8 +144,10 @@ class Preflight:
         )
 
     def widths(self) -> str:
-        self.model = build.assemble(self.config, self.lm, bf16=self.bf16, device=self.device).eval()
-        self.studies = build.study_datasets(self.config, self.data, self.model)["train"].first(STUDIES)
+        self.model = build.build_report_generator(
+            self.config, self.lm, bf16=self.bf16, device=self.device
+        ).eval()
+        self.studies = build.build_datasets(self.config, self.data, self.model)["train"].first(STUDIES)
         batch = self.batch(0)
         with torch.no_grad():
             features, real = self.model.vision(batch.images_BVHW, batch.views_BV)
@@ -196,10 +195,10 @@ class Preflight:
     def decoding_profile(self) -> str:
         """Every key is accepted by this language model, tried on one short report."""
         decoding = build.build_decoding(self.config)
-        kept = rules.drop_nulls(self.config)
+        kept = rules.usable_profile(self.config)
         self.lm.check(decoding)
         self.generated(self.batch(0), limit=max(2, decoding.min_new_tokens))
-        dropped = sorted(self.config["generation"].keys() - kept.keys())
+        dropped = sorted(self.config.generation.keys() - kept.keys())
         said = ", ".join(f"{key}={value}" for key, value in kept.items() if not key.startswith("_"))
         return said + (f"; dropped, as this family cannot do it: {', '.join(dropped)}" if dropped else "")
 
@@ -233,7 +232,7 @@ class Preflight:
 
     def gradients(self) -> str:
         """One step: what trains gets a gradient and moves, everything else keeps its bytes."""
-        model, count = self.model.train(), min(STEP_STUDIES, self.config["trainer"]["micro_batch_size"])
+        model, count = self.model.train(), min(STEP_STUDIES, self.config.trainer.micro_batch_size)
         batch, before = self.batch(*range(count)), _checksums(model)
         optimizer = adamw(model, learning_rate=1e-2, betas=(0.9, 0.98), weight_decay=0.0)
         base = _allocated(self.device)

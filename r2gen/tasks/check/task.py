@@ -1,10 +1,10 @@
 """task=check: try a configuration on a few studies, print the table, write check.json."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from r2gen.config.schema import Config
 from r2gen.errors import UserError
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
@@ -13,9 +13,9 @@ from r2gen.tasks.check.preflight import Preflight
 from r2gen.tasks.check.rows import FAIL, PASS, run_checks, write_rows
 
 
-def check(config: dict[str, Any], device: torch.device, stop: StopRequest) -> None:
+def check(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Raises UserError at the end where a row failed."""
-    choices = config["choices"]
+    choices = config.choices
 
     def say(text: str) -> None:
         stop.leave_if_asked()
@@ -27,10 +27,10 @@ def check(config: dict[str, Any], device: torch.device, stop: StopRequest) -> No
     if not dist.is_first():
         return
     failed = [row for row in rows if row.status == FAIL]
-    file = Path(config["run_dir"]) / "check.json"
+    file = config.folder / "check.json"
     facts: dict[str, object] = {
         "lm": choices["lm"],
-        "path": config["lm"]["path"],
+        "path": config.lm.path,
         "quant": choices["quant"],
         "generation": choices["generation"],
         "device": str(device),
@@ -41,4 +41,4 @@ def check(config: dict[str, Any], device: torch.device, stop: StopRequest) -> No
     passed = sum(row.status == PASS for row in rows)
     print(f"\n{passed} of {len(rows)} pass, {len(failed)} fail: {file}", flush=True)
     if failed:
-        raise UserError(f"task=check: {', '.join(row.name for row in failed)} failed; the fixes stand in the table")
+        raise UserError(f"task=check: {', '.join(row.name for row in failed)} failed; the fixes are in the table")

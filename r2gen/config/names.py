@@ -1,0 +1,20 @@
+"""Option names that do not exist, and the nearest that do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown_option(name: str, known: Iterable[str]) -> str:
+    """The message for a dotted option whose last word is none of `known`."""
+    word = name.rpartition(".")[2]
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    if near:
+        return f"unknown option {name}: did you mean {name.removesuffix(word)}{near[0]}?"
+    known = sorted(known)
+    return f"unknown option {name}: " + (f"known here are {', '.join(known)}" if known else "nothing can be set there")
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`: did you mean X?`, or nothing where no known word is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f": did you mean {close[0]}?" if close else ""

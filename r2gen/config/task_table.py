@@ -1,0 +1,168 @@
+"""The table of tasks: what each does, needs and reads.
+
+The choices of `task=`, `--help`, what is refused, what is left out of a run's identity, what may be passed for a stored
+run, and the dispatch are derived from it. A new task is one module in r2gen/tasks/ and one entry here.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# What a stored run allows besides the options of the task itself: where and how it runs, never what was trained.
+ON_STORED_RUN = (
+    "run_dir",
+    "hub",
+    "data.root",
+    "data.check",
+    "data.section",
+    "generation",
+    "metrics",
+    "evaluate",
+    "logger",
+    "trainer.device",
+    "trainer.devices",
+    "trainer.nodes",
+    "trainer.hostfile",
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One value of `task=`.
+
+    `work` is "module:function". With needs="ranks" it is called as work(config, device, stop) in every rank, otherwise
+    as work(config, overrides) in the command itself, and gives the exit status.
+    """
+
+    name: str
+    usage: str  # what is passed with it, for --help
+    help: str
+    work: str
+    needs: Literal["ranks", "nothing"]
+    on: Literal["new run", "stored run", "own folder", "nothing"]
+    reads: tuple[str, ...] = ()  # the options it reads; empty: all that describe a run
+    own: tuple[str, ...] = ()  # options that change nothing about a run: refused with tasks that do not own them
+    may_change: tuple[str, ...] = ()  # on a stored run: the options that may be passed
+
+
+TASKS = (
+    Task(
+        name="train",
+        usage="",
+        help="train, generate, score, and write the page (the default); the same command again resumes",
+        work="r2gen.tasks.train:train",
+        needs="ranks",
+        on="new run",
+    ),
+    Task(
+        name="evaluate",
+        usage="run_dir=DIR",
+        help="generate and score with the best checkpoint of a run",
+        work="r2gen.tasks.evaluate:evaluate",
+        needs="ranks",
+        on="stored run",
+        may_change=ON_STORED_RUN,
+    ),
+    Task(
+        name="generate",
+        usage="run_dir=DIR images=[a.png,b.png]",
+        help="the report of one study",
+        work="r2gen.tasks.generate:generate",
+        needs="ranks",
+        on="stored run",
+        own=("images",),
+        may_change=ON_STORED_RUN,
+    ),
+    Task(
+        name="check",
+        usage="",
+        help="check a language model and its configuration before training; each failure comes with a fix",
+        work="r2gen.tasks.check.task:check",
+        needs="ranks",
+        on="own folder",
+    ),
+    Task(
+        name="import",
+        usage="checkpoint=FILE run_dir=NEW vision.path=SWIN lm.path=LM",
+        help="make a run of a checkpoint of R2GenGPT",
+        work="r2gen.r2gengpt.importing:import_checkpoint",
+        needs="ranks",
+        on="new run",
+        own=("checkpoint",),
+    ),
+    Task(
+        name="export",
+        usage="run_dir=DIR [out=FOLDER]",
+        help="write the best checkpoint as one folder to pass on, LoRA merged, with a model card",
+        work="r2gen.tasks.export:export",
+        needs="ranks",
+        on="stored run",
+        own=("out",),
+        may_change=ON_STORED_RUN,
+    ),
+    Task(
+        name="prepare",
+        usage="data=mimic_cxr data.root=DIR",
+        help="write an annotation from the tables and raw reports of MIMIC-CXR",
+        work="r2gen.tasks.prepare:prepare",
+        needs="nothing",
+        on="nothing",
+        reads=("data", "prepare", "fresh"),
+        own=("prepare",),
+    ),
+    Task(
+        name="audit",
+        usage="data=NAME data.root=DIR",
+        help="count lengths, words, images, and what of val and test is also in training",
+        work="r2gen.tasks.audit:audit",
+        needs="nothing",
+        on="nothing",
+        reads=("data", "audit", "out"),
+        own=("audit", "out"),
+    ),
+    Task(
+        name="compare",
+        usage="'runs=[DIR,DIR,name=reports.csv]'",
+        help="compare systems: intervals, paired tests, tables, a page (docs/compare.md)",
+        work="r2gen.tasks.compare:compare",
+        needs="nothing",
+        on="nothing",
+        reads=("runs", "compare", "data", "metrics", "out"),
+        own=("runs", "compare", "out"),
+    ),
+    Task(
+        name="compose",
+        usage="",
+        help="show which run a command would be and whether it exists; with -m one line per job",
+        work="r2gen.tasks.compose:show",
+        needs="nothing",
+        on="nothing",
+    ),
+    Task(
+        name="status",
+        usage="sweep=DIR",
+        help="show the progress of a sweep",
+        work="r2gen.tasks.status:status",
+        needs="nothing",
+        on="nothing",
+        reads=("sweep",),
+        own=("sweep",),
+    ),
+    Task(
+        name="dashboard",
+        usage="sweep=DIR logger=wandb",
+        help="make a W&B workspace of a sweep (docs/dashboards.md)",
+        work="r2gen.tasks.dashboard:dashboard",
+        needs="nothing",
+        on="nothing",
+        reads=("sweep", "logger"),
+        own=("sweep",),
+    ),
+)
+BY_NAME = {task.name: task for task in TASKS}
+# Options that belong to some tasks and say nothing about a run: its identity leaves them out.
+OWNED = tuple(dict.fromkeys(name for task in TASKS for name in task.own))
+
+
+def owners(option: str) -> list[str]:
+    """The names of the tasks that own an option, or a group that it is in; empty where it describes a run."""
+    return [task.name for task in TASKS if any(option == own or option.startswith(own + ".") for own in task.own)]

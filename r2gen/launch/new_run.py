@@ -1,0 +1,197 @@
+"""The folder of a new run, from a training or an import: found or made, checked, and filled by the ranks."""
+
+import hashlib
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from r2gen.config.read import to_plain
+from r2gen.config.schema import Config
+from r2gen.errors import DONE, FIXABLE, STOPPED, UserError
+from r2gen.evaluate.tables import table_of
+from r2gen.launch.data_check import check_data
+from r2gen.launch.processes import run_ranks
+from r2gen.pages.run import write_page
+from r2gen.runs import provenance, stored
+from r2gen.runs.files import absolute
+from r2gen.runs.folder import RunFolder
+from r2gen.runs.identity import EXTENSIBLE, PROCESS_ONLY, differences, earlier_identity, identity
+from r2gen.runs.job_file import write_job
+
+
+@dataclass(frozen=True)
+class RunLocation:
+    """Where a training belongs, and its identity."""
+
+    run_dir: Path
+    name: str
+    identity: str
+    data_hash: str | None  # None: an imported run does not know its data
+
+
+def locate(config: Config) -> RunLocation:
+    """The location of a configuration whose paths are absolute.
+
+    A run that version 0.1 made is found under the identity that it had there. Raises UserError where the data does not
+    exist.
+    """
+    plain, data_hash = to_plain(config), provenance.data_hash(config.data)
+    name = (config.choices.get("experiment") or f"{config.choices['lm']}-{config.choices['data']}").replace("/", "-")
+    found = [
+        RunLocation(Path(config.run_dir or absolute(f"outputs/train-{name}-{known[:8]}")), name, known, data_hash)
+        for known in (identity(plain, data_hash), earlier_identity(plain, data_hash))
+    ]
+    return next((one for one in found if _has_identity(one)), found[0])
+
+
+def is_done(config: Config) -> bool:
+    """Whether the training is finished, so that its command would only show its table.
+
+    Raises UserError where its folder holds another run.
+    """
+    location = locate(config)
+    folder = RunFolder(location.run_dir)
+    if config.fresh or not (location.run_dir / "checkpoints").is_dir() or not folder.exists():
+        return False
+    _refuse_another(folder, config, location.data_hash)
+    return _is_finished(folder, config)
+
+
+def train(config: Config, overrides: list[str]) -> int:
+    """Train what is left to train, or show the table of a finished run; gives the exit status."""
+    location = locate(config)
+    config = replace(config, run_dir=str(location.run_dir))
+    folder = RunFolder(location.run_dir)
+    folder.refuse_exported(fresh=config.fresh)
+    if config.fresh or not (folder.exists() and _is_finished(folder, config)):
+        check_data(config.data)
+    folder.create()
+    lock = folder.lock()
+    try:
+        has_trained = (folder.path / "checkpoints").is_dir()
+        if folder.exists() and (config.fresh or not has_trained):
+            folder.clear()  # also a start that trained nothing: its configuration may have been wrong
+        if folder.exists():
+            _refuse_another(folder, config, location.data_hash)
+            if _is_finished(folder, config) and _show(folder):
+                return DONE
+        earlier = folder.finished()
+        _describe(folder, config, location, overrides)
+        status, why = run_ranks(config, folder.config_file, lock)
+        if status == FIXABLE and earlier is not None and earlier.last == folder.last():
+            folder.restore(earlier)  # refused before its first step: the run is still the finished one
+            write_page(folder.path)
+        else:
+            _record_end(folder, status, why)
+        return status
+    finally:
+        folder.unlock()
+
+
+def import_run(config: Config, overrides: list[str]) -> int:
+    """Make the run folder of a checkpoint of R2GenGPT; `overrides` compose to its configuration."""
+    assert config.run_dir is not None
+    assert config.checkpoint is not None
+    folder = RunFolder(Path(config.run_dir))
+    folder.refuse_exported(fresh=config.fresh)
+    folder.create()
+    lock = folder.lock()
+    try:
+        if folder.exists():
+            folder.clear()  # an import that failed, or one that fresh=true repeats
+        checkpoint = Path(config.checkpoint)
+        with checkpoint.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        run = replace(config, task="train", checkpoint=None, fresh=False)
+        name = str(config.choices["experiment"])
+        location = RunLocation(folder.path, name, identity(to_plain(run), digest), None)
+        _describe(folder, run, location, overrides)
+        folder.record(imported={"checkpoint": checkpoint.name, "sha256": digest})
+        job_file = folder.path / "import.yaml"
+        write_job(job_file, config)
+        status, why = run_ranks(config, job_file, lock)
+        _record_end(folder, status, why)
+        return status
+    finally:
+        folder.unlock()
+
+
+def _has_identity(location: RunLocation) -> bool:
+    folder = RunFolder(location.run_dir)
+    return folder.exists() and folder.facts().get("identity") == location.identity
+
+
+def _show(folder: RunFolder) -> bool:
+    """Print the table of a finished run; False where its metrics.json is damaged, which is then removed."""
+    scores = folder.path / "metrics.json"
+    try:
+        table = table_of(scores) if scores.is_file() else None
+    except UserError:
+        table = None
+    if table is None:
+        print(f"{folder.path} is finished, but its {scores.name} is damaged or missing: it is scored again")
+        scores.unlink(missing_ok=True)
+        return False
+    write_page(folder.path)  # the command may have been killed between its last record and the page
+    print(f"{folder.path} is finished (fresh=true starts over)\n\n{table}")
+    return True
+
+
+def _refuse_another(folder: RunFolder, config: Config, data_hash: str | None) -> None:
+    """Raise UserError where the folder holds the run of another configuration, other data or other weights."""
+    changed = _changes(folder, config, but=PROCESS_ONLY + EXTENSIBLE)
+    before = folder.facts().get("data_hash")
+    # The options of data that came after the run are compared above; an imported run does not know its data.
+    stored_names = folder.config()["data"]
+    known = {key: value for key, value in config.data.arguments.items() if key in stored_names}
+    if before is not None and before not in (data_hash, provenance.data_hash(replace(config.data, arguments=known))):
+        changed.append(f"data: the files have changed (hash {before} -> {data_hash})")
+    changed += stored.changed_weights(folder, config)
+    if changed:
+        listed = "\n  ".join(changed)
+        raise UserError(
+            f"run_dir={folder.path} belongs to another configuration (stored -> passed):\n  {listed}\n"
+            "give another run_dir, or fresh=true to remove what it holds"
+        )
+
+
+def _changes(folder: RunFolder, config: Config, *, but: tuple[str, ...]) -> list[str]:
+    return differences(stored.with_class_defaults(stored.completed(folder)), stored.with_class_defaults(config), but)
+
+
+def _is_finished(folder: RunFolder, config: Config) -> bool:
+    return folder.facts()["status"] == "finished" and not _changes(folder, config, but=PROCESS_ONLY)
+
+
+def _describe(folder: RunFolder, config: Config, location: RunLocation, overrides: list[str]) -> None:
+    """Write config.yaml and run.json of a run that starts or resumes."""
+    if folder.exists():
+        folder.record(status="running")  # first: a longer run's config.yaml must never pass for a finished one
+    write_job(folder.config_file, config)
+    folder.record(
+        status="running",
+        reason=None,
+        name=location.name,
+        task=config.task,
+        overrides=overrides,
+        command=shlex.join(["python", "run.py", *overrides]),
+        git=provenance.git_revision(),
+        versions=provenance.versions(),
+        hardware=provenance.machine(),
+        data_hash=location.data_hash,
+        identity=location.identity,
+        weights=provenance.weights_hashes(config),
+        started=provenance.now(),
+        finished=None,
+        seconds=folder.facts()["seconds"] if folder.exists() else {},
+    )
+
+
+def _record_end(folder: RunFolder, status: int, why: str | None) -> None:
+    """Record how the run ended; a rank that knew the reason has recorded it already."""
+    word = {DONE: "finished", STOPPED: "stopped"}.get(status, "failed")
+    reason = folder.facts()["reason"] or why
+    if word != "finished" and not reason:
+        reason = "stopped by a signal" if status == STOPPED else f"a rank ended with status {status}"
+    folder.record(status=word, reason=reason, finished=provenance.now())
+    write_page(folder.path)  # shows the status; its images are kept

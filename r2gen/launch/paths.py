@@ -1,0 +1,63 @@
+"""Paths of a configuration: relative to the current folder when passed, absolute in config.yaml."""
+
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from r2gen.config.read import to_plain
+from r2gen.config.schema import Config
+from r2gen.config.secrets import refuse_secrets
+from r2gen.errors import UserError, shown
+from r2gen.evaluate.metric_files import check_metric_files
+from r2gen.runs.files import absolute
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The configuration with absolute paths. Raises UserError where a path cannot be used, or an option is a secret."""
+    refuse_secrets(to_plain(config), os.environ)
+    root = config.data.get("root")
+    for name, path in (
+        ("run_dir", config.run_dir),
+        ("out", config.out),
+        ("checkpoint", config.checkpoint),
+        ("data.root", root),
+    ):
+        _refuse_impossible(name, path)
+    found = replace(
+        config,
+        images=[absolute(image) for image in config.images],
+        run_dir=_absolute(config.run_dir),
+        out=_absolute(config.out),
+        checkpoint=_absolute(config.checkpoint),
+        trainer=replace(config.trainer, hostfile=_absolute(config.trainer.hostfile)),
+        lm=replace(config.lm, path=_if_here(config.lm.path)),
+    )
+    if "path" in config.vision.arguments:
+        found.vision = config.vision.with_arguments(path=_if_here(config.vision.get("path")))
+    if root is not None and root != MISSING:
+        found.data = config.data.with_arguments(root=absolute(root))
+    if config.task in ("train", "evaluate"):
+        found.metrics = check_metric_files(config.metrics)
+    return found
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else absolute(path)
+
+
+def _if_here(path: str | None) -> str | None:
+    """A path on this machine as an absolute one; a hub id as it is."""
+    return absolute(path) if path and Path(path).expanduser().exists() else path
+
+
+def _refuse_impossible(option: str, path: str | None) -> None:
+    """Raise UserError for a name that no file can have, once for all that look whether it exists."""
+    try:
+        if path is not None:
+            os.lstat(absolute(path))
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES):
+            raise UserError(f"{option}={shown(path)} cannot be used: {error.strerror}") from error

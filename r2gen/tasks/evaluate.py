@@ -1,0 +1,44 @@
+"""task=evaluate: score the best checkpoint of a run."""
+
+import torch
+
+from r2gen.build import Job, build_evaluation, build_job, build_logger, decoding_name
+from r2gen.config.schema import Config
+from r2gen.evaluate.evaluation import Evaluation, read_metrics
+from r2gen.evaluate.tables import table_of
+from r2gen.ranks import dist
+from r2gen.ranks.stop import StopRequest
+from r2gen.runs import stored
+from r2gen.runs.folder import RunFolder
+from r2gen.train.checkpoint import load_best
+from r2gen.train.loggers import Logger, opened
+from r2gen.train.published import shown_examples, summary_of
+
+
+def evaluate(config: Config, device: torch.device, stop: StopRequest) -> None:
+    """Score the best checkpoint of a run with the splits, decoding and metrics of this command."""
+    folder = RunFolder(config.folder)
+    job_id = f"{folder.facts()['identity']}-evaluate-{decoding_name(config)}"
+    with opened(build_logger(config), folder=folder, config=config, job_id=job_id, going_on=False) as logger:
+        job = build_job(config, device)
+        evaluation = build_evaluation(config, job, stop=stop)
+        score_best(config, job, evaluation)
+        if dist.is_first():
+            publish(evaluation, folder, logger)
+        dist.barrier()
+
+
+def score_best(config: Config, job: Job, evaluation: Evaluation) -> None:
+    """Load the best checkpoint into the model and score it on every split of evaluate.splits."""
+    digest = load_best(job.model, config.folder)
+    evaluation.evaluate(job.model, config.evaluate.splits, checkpoint=digest)
+
+
+def publish(evaluation: Evaluation, folder: RunFolder, logger: Logger) -> None:
+    """Write the page, print the table, and send the scores to the logger."""
+    evaluation.refresh_page()
+    print(f"\n{table_of(evaluation.metrics_file)}\n\npage: {folder.path / 'report.html'}", flush=True)
+    trained = stored.completed(folder)  # this evaluation may have another number of ranks than the training
+    logger.summary(summary_of(read_metrics(evaluation.metrics_file), folder.facts(), ranks=trained.ranks))
+    if logger.wants_examples:
+        logger.examples(shown_examples(evaluation))
