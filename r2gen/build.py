@@ -14,7 +14,7 @@ from r2gen.config.original_choices import original_choices
 from r2gen.config.plain import canonical
 from r2gen.config.targets import instantiate
 from r2gen.data.dataset import ImageCache, StudyDataset
-from r2gen.data.reports import SPLITS, ReportData, unchecked
+from r2gen.data.reports import SPLITS, ReportData, data_digest
 from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
 from r2gen.evaluate.evaluation import Evaluation, ReferenceCut
@@ -90,7 +90,7 @@ def build_job(config: Config, device: torch.device) -> Job:
 
 
 def build_data(config: Config) -> ReportData:
-    data: ReportData = instantiate(unchecked(config["data"]))
+    data: ReportData = instantiate(config["data"])
     return TrainShare(data, config["trainer"]["train_share"])
 
 
@@ -269,7 +269,7 @@ def build_metrics(config: Config) -> dict[str, Metric]:
 
 def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluation:
     settings, profile = config["evaluate"], decoding_name(config)
-    run_dir, data_hash = Path(config["run_dir"]), provenance.data_hash(config["data"])
+    run_dir, data_hash = Path(config["run_dir"]), data_digest(config["data"])
     return Evaluation(
         run_dir=run_dir,
         data=job.data,
@@ -279,7 +279,7 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
         profile=profile,
         metrics_file=metrics_file(config),
         data_hash=data_hash,
-        recipe=recipe_of(config["data"], data_hash),
+        recipe=recipe_of(job.data, data_hash),
         code=provenance.git_revision()["revision"],
         quant=config["quant"]["mode"],
         batch_size=settings["batch_size"],

@@ -27,11 +27,11 @@ SUPPLIED = {
     "metrics": frozenset[str](),
     "logger": frozenset[str](),
 }
-# The verbs that the class of a group must have.
-VERBS = {
+# The methods and attributes that the class of a group must have.
+MEMBERS = {
     "vision": {"forward"},
     "projector": {"forward"},
-    "data": {"studies", "image"},
+    "data": {"studies", "image", "section", "cleaner", "check", "splits", "digest"},
     "metrics": {"__call__"},
     "logger": {"start", "log", "close"},
 }
@@ -155,7 +155,9 @@ def _check_target(node: Any, path: str) -> None:
             f"such as those `python run.py --help` lists"
         )
     group, target = path.partition(".")[0], node["_target_"]
-    lacks = (VERBS[group] - targets.methods(target, path)) | (SUPPLIED[group] - targets.parameters(target, path).keys())
+    lacks = (MEMBERS[group] - targets.members(target, path)) | (
+        SUPPLIED[group] - targets.parameters(target, path).keys()
+    )
     if lacks:
         raise UserError(f"{path}: _target_={target} cannot be one: it has no {', '.join(sorted(lacks))}")
     _check_arguments({key: value for key, value in node.items() if key != "_target_"}, target, path, SUPPLIED[group])

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from r2gen.config import targets
 from r2gen.config.check import weighted_scores
 from r2gen.config.decoding import Decoding
 from r2gen.config.lm_facts import ENCODER_DECODERS
@@ -95,7 +96,9 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     ),
     (
         "metrics.phantom_findings reads the phantom's own wording: with another data set use ~metrics.phantom_findings",
-        lambda c: "phantom_findings" in c["metrics"] and c["data"]["_target_"] != "r2gen.data.phantom.Phantom",
+        lambda c: (
+            "phantom_findings" in c["metrics"] and not targets.class_constant(c["data"]["_target_"], "phantom_wording")
+        ),
     ),
     (
         "trainer.batch_size must be a multiple of trainer.micro_batch_size times trainer.devices times "

@@ -36,9 +36,25 @@ def parameters(target: Any, option: str = "_target_") -> dict[str, Parameter]:
     return _of_class(_definition(target, option))
 
 
-def methods(target: Any, option: str = "_target_") -> set[str]:
-    """The names of the functions that a class defines itself."""
-    return {item.name for item in _definition(target, option).body if isinstance(item, ast.FunctionDef)}
+def members(target: Any, option: str = "_target_") -> set[str]:
+    """The names of the functions and attributes that a class defines itself, or sets on `self`."""
+    definition = _definition(target, option)
+    found = {item.name for item in definition.body if isinstance(item, ast.FunctionDef)}
+    for item in definition.body:
+        if isinstance(item, ast.Assign | ast.AnnAssign):
+            names = item.targets if isinstance(item, ast.Assign) else [item.target]
+            found |= {name.id for name in names if isinstance(name, ast.Name)}
+    stored = (item for item in ast.walk(definition) if isinstance(item, ast.Attribute))
+    return found | {item.attr for item in stored if isinstance(item.ctx, ast.Store)}
+
+
+def class_constant(target: Any, name: str) -> Any:
+    """The plain value that a class gives to one of its attributes (`name = True`); None if it gives none."""
+    for item in _definition(target, "_target_").body:
+        match item:
+            case ast.Assign(targets=[ast.Name(id=found)], value=ast.Constant(value=value)) if found == name:
+                return value
+    return None
 
 
 def _definition(target: Any, option: str) -> ast.ClassDef:
@@ -67,10 +83,15 @@ def instantiate(node: dict[str, Any], **supplied: Any) -> Any:
 
     Not Hydra's: that one imports any name at all, and wraps our one-line errors into its own.
     """
-    parameters(node["_target_"])  # refuses what is not in r2gen, also in a config.yaml edited by hand
-    module, _, name = node["_target_"].rpartition(".")
     arguments = {key: value for key, value in node.items() if key != "_target_"}
-    return getattr(importlib.import_module(module), name)(**arguments, **supplied)
+    return class_of(node["_target_"])(**arguments, **supplied)
+
+
+def class_of(target: str) -> Any:
+    """The class that a `_target_` names. Raises UserError if it is not in r2gen, also from an edited config.yaml."""
+    _definition(target, "_target_")
+    module, _, name = target.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def with_defaults(node: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 
 from r2gen.config.secrets import refuse_secrets
+from r2gen.config.targets import instantiate
+from r2gen.data.reports import DataSource, data_digest
 from r2gen.errors import DONE, FIXABLE, STOPPED, UserError, shown
 from r2gen.evaluate.metric_files import check_metric_files
 from r2gen.evaluate.tables import table_of
@@ -71,7 +73,7 @@ def _launch(config: dict[str, Any], *, overrides: list[str]) -> int:
 def _make_check_folder(config: dict[str, Any]) -> None:
     """A preflight has a folder of its own, under the configuration's mark; the same command writes it anew."""
     check_data(config["data"])
-    mark = identity(config, provenance.data_hash(config["data"]))
+    mark = identity(config, data_digest(config["data"]))
     if config["run_dir"] is None:
         config["run_dir"] = absolute(f"outputs/check-{config['choices']['lm']}-{mark[:8]}")
     folder = Path(config["run_dir"])
@@ -152,7 +154,7 @@ class Place:
 
 def place(config: dict[str, Any]) -> Place:
     """The place of a configuration whose paths are absolute. Raises UserError where the data is not there."""
-    data_hash = provenance.data_hash(config["data"])
+    data_hash = data_digest(config["data"])
     mark = identity(config, data_hash)
     choices = config["choices"]
     name = (choices.get("experiment") or f"{choices['lm']}-{choices['data']}").replace("/", "-")
@@ -210,11 +212,9 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
 
 
 def check_data(data: dict[str, Any]) -> None:
-    """Refuse an annotation or images that cannot be used: once, before a folder is made or a rank starts."""
-    if data["_target_"] == "r2gen.data.annotation.AnnotatedReports":  # build.unchecked leaves it out in the ranks
-        from r2gen.data.annotation import AnnotatedReports  # not at the top: a phantom run waits for no Pillow
-
-        AnnotatedReports(**{key: value for key, value in data.items() if key != "_target_"})
+    """Refuse reports or images that cannot be used: once, before a folder is made or a rank starts."""
+    source: DataSource = instantiate(data)
+    source.check()
 
 
 def _refuse_another(folder: RunFolder, config: dict[str, Any], data_hash: str) -> None:
@@ -222,7 +222,7 @@ def _refuse_another(folder: RunFolder, config: dict[str, Any], data_hash: str) -
     before = folder.facts().get("data_hash")
     # Keys of data that came after the run are compared above; an imported run does not know its data.
     known = {key: value for key, value in config["data"].items() if key in folder.config()["data"]}
-    if before is not None and before not in (data_hash, provenance.data_hash(known)):
+    if before is not None and before not in (data_hash, data_digest(known)):
         changed.append(f"data: the files have changed (hash {before} -> {data_hash})")
     changed += stored.changed_weights(folder, config)
     if changed:

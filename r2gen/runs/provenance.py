@@ -9,9 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from r2gen.config.plain import canonical
-from r2gen.errors import UserError
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = (
     "torch",
@@ -78,22 +75,6 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def data_hash(data: dict[str, Any]) -> str:
-    """16 hex digits that change with the data: of the annotation file's bytes, or of what a drawn set is drawn from."""
-    digest = hashlib.sha256(
-        canonical({key: value for key, value in data.items() if key not in ("root", "check", "section")}).encode()
-    )
-    if "root" in data:
-        annotation = Path(data["root"]) / data["annotation"]
-        if not annotation.is_file():
-            raise UserError(
-                f"data.root={data['root']}: there is no {data['annotation']} in it; give the folder that "
-                "holds the annotation and the images"
-            )
-        digest.update(annotation.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def weights_hashes(config: dict[str, Any]) -> dict[str, str]:

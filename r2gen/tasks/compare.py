@@ -19,10 +19,9 @@ from r2gen.compare.tables import csv_of_pairs, csv_of_scores, latex, markdown, t
 from r2gen.config.check import check_targets
 from r2gen.config.plain import canonical, key_of, lies_under
 from r2gen.config.targets import instantiate
-from r2gen.data.reports import unchecked
+from r2gen.data.reports import DataSource, data_digest
 from r2gen.errors import DONE, UserError
 from r2gen.evaluate.recipe import recipe_of
-from r2gen.runs import provenance
 from r2gen.runs.files import absolute, take_folder, write_whole
 from r2gen.runs.stored import with_some_root
 
@@ -91,7 +90,8 @@ def _data(config: Config, sources: Sequence[Source], *, typed: bool) -> tuple[Da
         node["root"] = absolute(node["root"])
     try:
         check_targets(with_some_root({"data": node}))
-        return DataSet(instantiate(unchecked(node)), recipe_of(node, provenance.data_hash(node)), typed), ()
+        data: DataSource = instantiate(node)
+        return DataSet(data, recipe_of(data, data_digest(node)), typed), ()
     except UserError as error:
         if typed:
             raise
