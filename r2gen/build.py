@@ -18,7 +18,7 @@ from r2gen.config.schema import Config, EvaluateConfig, LoraConfig
 from r2gen.config.selection import weighted_scores
 from r2gen.config.targets import instantiate
 from r2gen.data.dataset import ImageCache, StudyDataset
-from r2gen.data.reports import SPLITS, ReportData, unchecked
+from r2gen.data.reports import SPLITS, ReportData, data_digest
 from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
 from r2gen.evaluate.evaluation import Evaluation, ReferenceCut
@@ -98,7 +98,7 @@ def uses_bf16(config: Config, device: torch.device) -> bool:
 
 
 def build_data(config: Config) -> ReportData:
-    data: ReportData = instantiate(unchecked(config.data))
+    data: ReportData = instantiate(config.data)
     return TrainShare(data, config.trainer.train_share)
 
 
@@ -228,7 +228,7 @@ def build_metrics(config: Config) -> dict[str, Metric]:
 
 
 def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluation:
-    settings, data_hash = config.evaluate, provenance.data_hash(config.data)
+    settings, data_hash = config.evaluate, data_digest(config.data)
     return Evaluation(
         run_dir=config.folder,
         data=job.data,
@@ -238,7 +238,7 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
         profile=decoding_name(config),
         metrics_file=metrics_file(config),
         data_hash=data_hash,
-        recipe=recipe_of(config.data, data_hash),
+        recipe=recipe_of(job.data, data_hash),
         code=provenance.git_revision()["revision"],
         quant=config.quant.mode,
         batch_size=settings.batch_size,

@@ -6,10 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from composed import composed, unchecked
 from run_in_process import run_in_process
 from smallest_run import ROOT, run
 
@@ -22,26 +19,10 @@ from r2gen.errors import UserError
 GROUPS = ("lm", "quant", "vision", "projector", "tune", "tune/lm", "generation", "trainer")
 
 
-@pytest.fixture(scope="module")
-def hydra():
-    ConfigStore.instance().store(name="schema", node=Config)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield
-
-
-def composed(*overrides: str) -> dict:
-    plain = OmegaConf.to_container(compose("config", overrides=for_hydra(overrides)), resolve=True)
-    check.check(plain)
-    rules.refuse(plain)
-    return plain
-
-
 def options(group: str) -> list[str]:
     return sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml"))
 
 
-@pytest.mark.usefixtures("hydra")
 def test_every_option_of_every_group_composes_with_every_language_model():
     """No option reaches into lm, so a language model's node can be put into what an option composes to."""
     models = {lm: composed(f"lm={lm}")["lm"] for lm in options("lm")}
@@ -68,15 +49,14 @@ def test_every_option_of_every_group_composes_with_every_language_model():
     assert found >= 31 * 20
 
 
-@pytest.mark.usefixtures("hydra")
 def test_what_a_language_model_cannot_do_is_left_out_of_every_profile_or_both_files_are_named():
     plain = composed("generation=r2gengpt_iu", "lm.generation.length_penalty=null", "lm.generation.seed=null")
     assert rules.dropped_keys(plain) == {"length_penalty"}
     assert set(plain["generation"]) - set(rules.usable_profile(plain)) == {"length_penalty"}
     choices = {"lm": "tiny", "generation": "nucleus"}
-    plain = compose("config", overrides=for_hydra(["generation=nucleus", "lm.generation.do_sample=null"]))
+    plain = unchecked("generation=nucleus", "lm.generation.do_sample=null")
     with pytest.raises(UserError, match=r"conf/generation/nucleus.yaml .* conf/lm/tiny.yaml .*generation.temperature"):
-        rules.refuse(OmegaConf.to_container(plain, resolve=True), choices)
+        rules.refuse(plain, choices)
     for override, message in (
         ("lm.generation.max_new_tokens=null", "lm.generation drops max_new_tokens"),
         ("lm.generation.beams=null", "unknown option lm.generation.beams: did you mean lm.generation.num_beams"),
@@ -87,7 +67,6 @@ def test_what_a_language_model_cannot_do_is_left_out_of_every_profile_or_both_fi
             composed(override)
 
 
-@pytest.mark.usefixtures("hydra")
 def test_vision_tune_and_projector_compose_in_every_combination():
     """These options reach into no other group, so their nodes can be put together; one combination shows it."""
     plain = composed()
@@ -121,7 +100,6 @@ def test_vision_tune_and_projector_compose_in_every_combination():
     assert len(combinations) >= 72
 
 
-@pytest.mark.usefixtures("hydra")
 def test_a_typed_dictionary_replaces_the_one_of_the_yaml():
     typed = ["vision.name=resnet18", "vision.model_args={}", "lm=tiny"]
     assert composed(*typed)["vision"]["model_args"] == {}
@@ -133,7 +111,6 @@ def test_a_typed_dictionary_replaces_the_one_of_the_yaml():
     assert as_passed(for_hydra(typed)) == typed
 
 
-@pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize("experiment", options("experiment"))
 def test_every_experiment_composes(experiment: str):
     composed(f"experiment={experiment}", "data.root=/data")

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md: each command is answered as it says, and each other message is one that the code has."""
+"""docs/troubleshooting.md: each command gives the message on the page, and the code contains each other message."""
 
 import ast
 import json
@@ -12,14 +12,14 @@ from run_in_process import run_in_process
 from smallest_run import ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| (?:`(.+?)`)? ?\| (`.+?`) \| .*\|$", PAGE, re.MULTILINE)
-TYPED = [(typed, answer) for typed, answer in ROWS if typed]
-OTHERS = [answer for typed, answer in ROWS if not typed]
+ENTRIES = re.findall(r"^\| (?:`(.+?)`)? ?\| (`.+?`) \| .*\|$", PAGE, re.MULTILINE)
+COMMANDS = [(options, message) for options, message in ENTRIES if options]
+OTHERS = [message for options, message in ENTRIES if not options]
 
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands are typed: files and folders that are not what they should be."""
+    """The folder in which the commands run, with files and folders that are not what they should be."""
     folder = tmp_path_factory.mktemp("scratch")
     (folder / "file").write_text("no folder")
     for name in ("strange", "broken", "faulty", "newer", "torn"):
@@ -34,49 +34,49 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("typed", "answer"), TYPED, ids=[typed for typed, _ in TYPED])
-def test_a_command_is_answered_as_the_page_says(
-    typed: str, answer: str, scratch: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("options", "message"), COMMANDS, ids=[options for options, _ in COMMANDS])
+def test_a_command_gives_the_message_on_the_page(
+    options: str, message: str, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("SOME_API_KEY", "a-secret-of-20-signs")
+    monkeypatch.setenv("SOME_API_KEY", "a-secret-of-20-characters")
     before = sorted(scratch.rglob("*"))
-    status, said = run_in_process(*shlex.split(typed), cwd=scratch)
-    assert status == 2, said
-    assert said.startswith("error: ")
-    assert "Traceback" not in said
-    assert "a-secret-of-20-signs" not in said
-    place = 0
-    for part in fragments(answer):
-        place = said.find(part, place)
-        assert place >= 0, said
-    assert sorted(scratch.rglob("*")) == before, "nothing was made, nothing was lost"
+    status, output = run_in_process(*shlex.split(options), cwd=scratch)
+    assert status == 2, output
+    assert output.startswith("error: ")
+    assert "Traceback" not in output
+    assert "a-secret-of-20-characters" not in output
+    position = 0
+    for part in fragments(message):
+        position = output.find(part, position)
+        assert position >= 0, output
+    assert sorted(scratch.rglob("*")) == before, "the command created or removed files"
 
 
-@pytest.mark.parametrize("answer", OTHERS)
-def test_the_other_messages_are_in_the_code(answer: str):
-    assert any(all(part in text for part in fragments(answer)) for text in texts()), answer
+@pytest.mark.parametrize("message", OTHERS)
+def test_the_other_messages_are_in_the_code(message: str):
+    assert any(all(part in text for part in fragments(message)) for text in texts()), message
 
 
 def test_every_line_of_the_tables_is_tested():
-    lines = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| typed")]
-    assert len(lines) == len(ROWS) >= 60
+    lines = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| options")]
+    assert len(lines) == len(ENTRIES) >= 60
 
 
-def fragments(answer: str) -> list[str]:
-    """The parts of an answer that are always there."""
-    return [part.strip() for part in re.split(r"\.\.\.", answer.replace("`", "")) if part.strip()]
+def fragments(message: str) -> list[str]:
+    """The parts of a message that do not depend on names or numbers."""
+    return [part.strip() for part in re.split(r"\.\.\.", message.replace("`", "")) if part.strip()]
 
 
 @cache
 def texts() -> list[str]:
-    """Every text in r2gen, with a blank sign where a value is put in."""
-    found = []
+    """Every string in r2gen/; a null character replaces each value in an f-string."""
+    strings = []
     for file in (ROOT / "r2gen").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
-                found.append(
+                strings.append(
                     "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
                 )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.append(node.value)
-    return found
+                strings.append(node.value)
+    return strings

@@ -27,11 +27,11 @@ DEEPEST = 30
 DECODING = f"{Decoding.__module__}.{Decoding.__name__}"
 # What build.py passes to a target besides its YAML.
 SUPPLIED = {"projector": frozenset({"in_dim", "out_dim"})}
-# The methods that the class of a group must have.
-METHODS = {
+# The methods and attributes that the class of a group must have.
+MEMBERS = {
     "vision": {"forward"},
     "projector": {"forward"},
-    "data": {"studies", "image"},
+    "data": {"studies", "image", "section", "cleaner", "check", "splits", "digest"},
     "metrics": {"__call__"},
     "logger": {"start", "log", "close"},
 }
@@ -67,7 +67,7 @@ def read_target(node: Any, path: str, *, optional: tuple[str, ...] = ()) -> Targ
         )
     group, name = path.partition(".")[0], node["_target_"]
     supplied = SUPPLIED.get(group, frozenset())
-    missing = (METHODS[group] - targets.methods(name, path)) | (supplied - targets.parameters(name, path).keys())
+    missing = (MEMBERS[group] - targets.members(name, path)) | (supplied - targets.parameters(name, path).keys())
     if missing:
         raise UserError(f"{path}: _target_={name} cannot be one: it has no {', '.join(sorted(missing))}")
     arguments = {key: value for key, value in node.items() if key != "_target_"}

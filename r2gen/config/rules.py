@@ -6,7 +6,7 @@ go together.
 
 from collections.abc import Callable, Mapping
 
-from r2gen.config import selection, task_table
+from r2gen.config import selection, targets, task_table
 from r2gen.config.decoding import Decoding
 from r2gen.config.lm_facts import ENCODER_DECODERS
 from r2gen.config.plain import Plain
@@ -71,7 +71,7 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     ),
     (
         "metrics.phantom_findings reads the phantom's own wording: with another data set use ~metrics.phantom_findings",
-        lambda c: "phantom_findings" in c.metrics and c.data.name != "r2gen.data.phantom.Phantom",
+        lambda c: "phantom_findings" in c.metrics and not targets.class_constant(c.data.name, "phantom_wording"),
     ),
     (
         "trainer.batch_size must be a multiple of trainer.micro_batch_size times trainer.devices times "

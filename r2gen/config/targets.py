@@ -59,14 +59,12 @@ def instantiate(target: Target, **supplied: Any) -> Any:
 
     Not Hydra's `instantiate`: it imports any name, and wraps one-line errors into its own.
     """
-    parameters(target.name)  # refuses what is not in r2gen, also in a config.yaml edited by hand
-    module, _, name = target.name.rpartition(".")
-    return getattr(importlib.import_module(module), name)(**target.arguments, **supplied)
+    return class_of(target)(**target.arguments, **supplied)
 
 
 def class_of(target: Target) -> Any:
-    """The class of a target, imported."""
-    parameters(target.name)
+    """The class of a target, imported. Raises UserError where it is not in r2gen."""
+    _definition(target.name, "_target_")
     module, _, name = target.name.rpartition(".")
     return getattr(importlib.import_module(module), name)
 
@@ -87,9 +85,25 @@ def parameters(target: Any, option: str = "_target_") -> dict[str, Parameter]:
     }
 
 
-def methods(target: Any, option: str = "_target_") -> set[str]:
-    """The names of the functions that a class defines itself."""
-    return {item.name for item in _definition(target, option).body if isinstance(item, ast.FunctionDef)}
+def members(target: Any, option: str = "_target_") -> set[str]:
+    """The names of the functions and attributes that a class defines itself, or sets on `self`."""
+    definition = _definition(target, option)
+    found = {item.name for item in definition.body if isinstance(item, ast.FunctionDef)}
+    for item in definition.body:
+        if isinstance(item, ast.Assign | ast.AnnAssign):
+            names = item.targets if isinstance(item, ast.Assign) else [item.target]
+            found |= {name.id for name in names if isinstance(name, ast.Name)}
+    stored = (item for item in ast.walk(definition) if isinstance(item, ast.Attribute))
+    return found | {item.attr for item in stored if isinstance(item.ctx, ast.Store)}
+
+
+def class_constant(target: Any, name: str) -> Any:
+    """The plain value that a class gives to one of its attributes (`name = True`); None if it gives none."""
+    for item in _definition(target, "_target_").body:
+        match item:
+            case ast.Assign(targets=[ast.Name(id=found)], value=ast.Constant(value=value)) if found == name:
+                return value
+    return None
 
 
 def _definition(target: Any, option: str) -> ast.ClassDef:

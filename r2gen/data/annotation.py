@@ -1,6 +1,8 @@
-"""Reports in R2Gen's format: an annotation.json of three splits beside a folder of images. Imports no torch."""
+"""Reports in R2Gen's format: an annotation.json of three splits next to a folder of images."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -10,18 +12,21 @@ from r2gen.data.annotation_file import read_splits, refuse
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
 from r2gen.data.image_check import check_images
 from r2gen.data.images import read_image
-from r2gen.data.reports import SPLITS, Study
+from r2gen.data.reports import SPLITS, Study, digest_of
 from r2gen.errors import UserError, shown
+
+NOT_STATED = "not stated"
+NO_STUDY_CHANGES = ("root", "check", "section")  # arguments that take no part in the digest
 
 
 class AnnotatedReports:
     """Studies of `{"train": [{"id", "report", "image_path": [image, ...]}], "val": [...], "test": [...]}`.
 
-    A study has as many views as image_path names, in that order. Of the other keys `context` is read (text, such as the
-    indication), and `study_id` and `subject_id`, which no two splits may share. Everything is checked here, once: every
-    entry, and the images as image_check.py says (check=fast or full; none leaves them out). Raises UserError with the
-    file and the entries. gray_bits: of 16-bit images without an sBIT chunk, how many bits are used (images.py).
-    section: which part of a report was taken, for signatures only (evaluate/recipe.py); null: as task=prepare wrote.
+    A study has as many views as image_path names, in that order. Two optional keys are read: `context` (a text, such as
+    the indication), and `study_id` and `subject_id`, which no two splits may share. The constructor checks every entry,
+    `check()` the images as image_check.py describes (check=fast or full; none checks no image). Both raise UserError
+    with the file and the entries. gray_bits is the number of bits that 16-bit images without an sBIT chunk use
+    (images.py). section names the part of a report that was taken, for signatures only; null: what task=prepare wrote.
     """
 
     def __init__(
@@ -35,7 +40,6 @@ class AnnotatedReports:
         gray_bits: int | None = None,
         section: str | None = None,
     ) -> None:
-        self.section = section
         folder = Path(root).expanduser()
         if not folder.is_dir():
             raise UserError(
@@ -43,21 +47,61 @@ class AnnotatedReports:
             )
         if gray_bits is not None and not 8 <= gray_bits <= 16:
             raise UserError(f"data.gray_bits={gray_bits}: a 16-bit image uses 8 to 16 bits")
+        self.cleaner: Cleaner = cleaner
         self._images = folder / images
-        self._cleaner: Cleaner = cleaner
-        self._gray_bits = gray_bits
+        self._check, self._gray_bits, self._section = check, gray_bits, section
         self._file = folder / annotation
         self._faults: list[str] = []
-        self._first: dict[tuple[str, str], tuple[str, str]] = {}  # (kind, name) to the split and place it stood at
-        self._views: dict[str, str] = {}  # each image once, with the place that names it first
+        self._first: dict[tuple[str, str], tuple[str, str]] = {}  # (key, value) to the first split and entry
+        self._identified = {"entries": 0, "study_id": 0, "subject_id": 0}
         entries = read_splits(self._file)
         self._studies = {split: self._read_split(split, entries.get(split, [])) for split in SPLITS}
         refuse(str(self._file), self._faults)
         if not any(self._studies.values()):
             raise UserError(f"{self._file} holds no study in any of {', '.join(SPLITS)}")
-        if check != "none":
-            check_images(self._views, self._images, annotation=self._file, decode=check == "full", gray_bits=gray_bits)
-        self._views, self._first = {}, {}  # of the largest sets these are a hundred megabytes
+        self._first = {}  # a hundred megabytes for the largest data sets
+
+    @classmethod
+    def digest(cls, arguments: Mapping[str, Any]) -> str:
+        """16 hex digits of the annotation's bytes and of the arguments that decide what is read from it."""
+        root, name = arguments["root"], arguments.get("annotation", "annotation.json")
+        file = Path(root) / name
+        if not file.is_file():
+            raise UserError(
+                f"data.root={root}: there is no {name} in it; give the folder that holds the annotation and the images"
+            )
+        kept = {key: value for key, value in arguments.items() if key not in NO_STUDY_CHANGES}
+        return digest_of(cls, kept, contents=file.read_bytes())
+
+    @property
+    def section(self) -> str:
+        """What data.section says, or else what task=prepare wrote next to this annotation."""
+        if self._section is not None:
+            return self._section
+        provenance = self._file.with_name(f"{self._file.stem}.provenance.json")
+        try:
+            facts = json.loads(provenance.read_text(encoding="utf-8"))
+            same = facts["annotation_sha256"] == hashlib.sha256(self._file.read_bytes()).hexdigest()
+            return str(facts["policy"]["sections"]) if same else NOT_STATED
+        except (OSError, ValueError, KeyError, TypeError):
+            return NOT_STATED
+
+    def check(self) -> None:
+        """Look at every image (check=fast), decode every image (full), or neither (none)."""
+        if self._check == "none":
+            return
+        named: dict[str, str] = {}  # each image once, with the entry that names it first
+        for split, studies in self._studies.items():
+            for index, study in enumerate(studies):
+                for view in study.views:
+                    named.setdefault(view, f"{split}[{index}] (id {shown(study.id)})")
+        check_images(
+            named, self._images, annotation=self._file, decode=self._check == "full", gray_bits=self._gray_bits
+        )
+
+    def splits(self) -> Mapping[str, int]:
+        """How many entries the annotation has, and how many name their study and their patient."""
+        return self._identified
 
     def studies(self, split: str) -> Sequence[Study]:
         """The studies of train, val or test in the order of the file; empty where the split is."""
@@ -80,8 +124,6 @@ class AnnotatedReports:
                 named = isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]
                 self._faults.append(f"{place} (id {shown(named)}): {fault}" if named else f"{place} {fault}")
                 continue
-            for view in study.views:
-                self._views.setdefault(view, f"{place} (id {shown(study.id)})")
             studies.append(study)
         return tuple(studies)
 
@@ -96,9 +138,9 @@ class AnnotatedReports:
             raise _Fault(f"has no usable id: {id!r:.40} is no text: write it in quotes")
         if not isinstance(report, str):
             raise _Fault(f"report {report!r:.40} is no text")
-        cleaned = clean_report(report, self._cleaner)
+        cleaned = clean_report(report, self.cleaner)
         if is_empty(cleaned):
-            cause = f"is empty after data.cleaner={self._cleaner}" if not is_empty(report) else "is empty"
+            cause = f"is empty after data.cleaner={self.cleaner}" if not is_empty(report) else "is empty"
             raise _Fault(f"the report {cause}: leave the study out of the annotation")
         if context is not None and not isinstance(context, str):
             raise _Fault(f"context {context!r:.40} is no text")
@@ -111,6 +153,7 @@ class AnnotatedReports:
 
     def _compare(self, id: str, entry: dict[str, Any], *, split: str, place: str) -> None:
         """Ids are unique; a study or a patient that stands in two splits would be learnt and scored."""
+        self._identified["entries"] += 1
         before = self._first.setdefault(("id", id), (split, place))[1]
         if before != place:
             raise _Fault(
@@ -121,6 +164,7 @@ class AnnotatedReports:
             name = entry.get(key)
             if name is None:
                 continue
+            self._identified[key] += 1
             if not isinstance(name, str | int):
                 raise _Fault(f"{key} {name!r:.40} is neither a number nor a text")
             split_before, before = self._first.setdefault((key, str(name)), (split, place))

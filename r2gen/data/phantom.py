@@ -1,20 +1,16 @@
 """Chest phantoms: studies of a frontal and a lateral image drawn at run time, whose findings are known exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
-from r2gen.data.phantom_images import DRAW
-from r2gen.data.phantom_reports import FINDINGS, write_report
-from r2gen.data.reports import SPLITS, Study
+from r2gen.data.reports import SPLITS, Study, digest_of
 from r2gen.errors import UserError
 
-VERSION = 1  # raise when an image or a report of the same seed changes; conf/data/phantom.yaml names it too
-PREVALENCE = 0.18  # of each finding on each side, drawn independently; a report naming all of them scores F1 .31
+if TYPE_CHECKING:
+    from PIL import Image  # a command computes the digest of phantoms without numpy and Pillow
 
+VERSION = 1  # raise when an image or a report of the same seed changes; conf/data/phantom.yaml names it too
 MOST_STUDIES, LARGEST_PX = 1_000_000, 4096
-_FINDINGS, _REPORT, _IMAGES = range(3)  # independent random streams of one study
 
 
 class Phantom:
@@ -22,6 +18,10 @@ class Phantom:
 
     Each image is drawn anew at every call (about a millisecond), size_px pixels square.
     """
+
+    section = "whole"
+    cleaner = "none"
+    phantom_wording = True
 
     def __init__(
         self, *, seed: int = 0, train_studies: int, val_studies: int, test_studies: int, size_px: int, version: int
@@ -48,30 +48,25 @@ class Phantom:
         self.size_px = size_px
         self._counts = dict(zip(SPLITS, (train_studies, val_studies, test_studies), strict=True))
 
+    @classmethod
+    def digest(cls, arguments: Mapping[str, Any]) -> str:
+        """16 hex digits of all arguments, since they decide every study."""
+        return digest_of(cls, arguments)
+
+    def check(self) -> None:
+        """Do nothing: every image can be drawn."""
+
+    def splits(self) -> None:
+        """None: a study is drawn from the name of its split and its number."""
+
     def studies(self, split: str) -> Sequence[Study]:
         """The studies of one split, numbered from 0, with ids like "train-00017"."""
-        return [self._study(split, number) for number in range(self._counts[split])]
+        from r2gen.data.phantom_studies import draw_study
 
-    def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
-        """The image of a view name like "train-00017-frontal", whatever size is wanted."""
-        split, number, kind = view.split("-")
-        findings = self._findings(split, int(number))
-        pixels = DRAW[kind](findings, self._random(split, int(number), _IMAGES), self.size_px)
-        return Image.fromarray(pixels)
+        return [draw_study(self.seed, split, number) for number in range(self._counts[split])]
 
-    def _study(self, split: str, number: int) -> Study:
-        findings = self._findings(split, number)
-        name = f"{split}-{number:05d}"
-        return Study(
-            id=name,
-            views=tuple(f"{name}-{kind}" for kind in DRAW),
-            report=write_report(findings, self._random(split, number, _REPORT)),
-            findings=findings,
-        )
+    def image(self, view: str, *, at_least_px: int | None = None) -> "Image.Image":
+        """The image of a view name like "train-00017-frontal", always size_px pixels square."""
+        from r2gen.data.phantom_studies import draw_image
 
-    def _findings(self, split: str, number: int) -> frozenset[str]:
-        present = self._random(split, number, _FINDINGS).random(len(FINDINGS)) < PREVALENCE
-        return frozenset(finding for finding, there in zip(FINDINGS, present, strict=True) if there)
-
-    def _random(self, split: str, number: int, stream: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, SPLITS.index(split), number, stream])
+        return draw_image(self.seed, view, self.size_px)

@@ -1,15 +1,17 @@
-"""What a data set gives: studies with their full reference reports, and the images they name. Imports no torch."""
+"""The data set protocols: studies with their full reference reports, and the images that the studies name."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from PIL import Image
+from r2gen.config.plain import canonical
+from r2gen.config.targets import Target, class_of
 
-from r2gen.config.targets import Target
+if TYPE_CHECKING:
+    from PIL import Image  # commands that read no image do not load Pillow
 
 SPLITS = ("train", "val", "test")
-ANNOTATED = "r2gen.data.annotation.AnnotatedReports"  # whose check launch.py makes, once for all ranks
 
 
 @dataclass(frozen=True)
@@ -17,25 +19,67 @@ class Study:
     """One examination: the images taken, and the report written about them."""
 
     id: str
-    views: tuple[str, ...]  # names that ReportData.image understands; order is the data set's own
+    views: tuple[str, ...]  # names that ReportData.image accepts, in the data set's own order
     report: str  # the full cleaned reference; nothing in R2Gen ever cuts it
-    context: str | None = None  # indication or prior report, where the data set has one
-    findings: frozenset[str] | None = None  # what was drawn ("effusion:left"); None where nobody knows
+    context: str | None = None  # indication or prior report, if the data set has one
+    findings: frozenset[str] | None = None  # the true findings ("effusion:left"); None if they are unknown
 
 
 class ReportData(Protocol):
-    """A data set of chest images with reports. `conf/data/*.yaml` names a class that does this."""
+    """Chest images with reports, as training and evaluation read them."""
+
+    @property
+    def section(self) -> str:
+        """The section of a report that is the reference, such as `findings`; `whole` for a whole report."""
+
+    @property
+    def cleaner(self) -> str:
+        """The name of the cleaner that the reports went through; `none` if they are unchanged."""
 
     def studies(self, split: str) -> Sequence[Study]:
-        """The studies of train, val or test, always in the same order; empty where the split is."""
+        """The studies of train, val or test, always in the same order; empty if the split is."""
 
-    def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+    def image(self, view: str, *, at_least_px: int | None = None) -> "Image.Image":
         """The image named in Study.views, 8-bit gray (mode L), at its own size in pixels.
 
-        With at_least_px, the side of the square it will be resized to, an image far larger may come out smaller.
+        at_least_px is the side of the square that it will be resized to: a much larger image may come out smaller.
         """
 
 
-def unchecked(data: Target) -> Target:
-    """A data set without the check of its images, which the command has made once for all ranks."""
-    return data.with_arguments(check="none") if data.name == ANNOTATED else data
+class DataSource(ReportData, Protocol):
+    """A data set that `conf/data/*.yaml` can name: everything that R2Gen asks of one.
+
+    The constructor is cheap enough for every rank. It may read the reports, but it looks at no image. A class may set
+    `phantom_wording = True` if metrics.phantom_findings can read its reports.
+    """
+
+    def check(self) -> None:
+        """Raise UserError if images cannot be used. The command calls this once, before it makes a folder or a rank."""
+
+    def splits(self) -> Mapping[str, int] | None:
+        """Number of `entries`, and of those that name their `study_id` and `subject_id`, by which splits are compared.
+
+        None if the studies of two splits differ by construction. An id in two splits is refused by the constructor.
+        """
+
+    @classmethod
+    def digest(cls, arguments: Mapping[str, Any]) -> str:
+        """16 hex digits that change with the studies, for the arguments that a configuration gives.
+
+        The arguments are those of config.yaml, which may lack one that the class has gained since. The identity of
+        existing runs depends on the digest, so it must never change for the same arguments and files.
+        """
+
+
+def data_digest(data: Target) -> str:
+    """The digest of the data set that the group `data` of a configuration names."""
+    data_set: type[DataSource] = class_of(data)
+    return data_set.digest(data.arguments)
+
+
+def digest_of(data_set: type[DataSource], arguments: Mapping[str, Any], *, contents: bytes = b"") -> str:
+    """16 hex digits of a class, the arguments that decide its studies, and the contents of the file it reads."""
+    node = {"_target_": f"{data_set.__module__}.{data_set.__qualname__}", **arguments}
+    digest = hashlib.sha256(canonical(node).encode())
+    digest.update(contents)
+    return digest.hexdigest()[:16]

@@ -1,21 +1,31 @@
-"""A part of the training studies, for the question what more data would bring. Imports no torch."""
+"""A share of the training studies, to measure what more data would bring."""
 
 import hashlib
 from collections.abc import Sequence
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from r2gen.data.reports import ReportData, Study
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class TrainShare:
     """`data` with a share of its training studies, chosen by their ids: a larger share holds all of a smaller one.
 
-    val and test stay whole. What is made from training reports (a tokenizer, the null rows) sees the share only.
+    val and test are not cut. What is made from training reports (a tokenizer, the baselines) uses the share only.
     """
 
     def __init__(self, data: ReportData, share: float) -> None:
         self.data, self.share = data, share
+
+    @property
+    def section(self) -> str:
+        return self.data.section
+
+    @property
+    def cleaner(self) -> str:
+        return self.data.cleaner
 
     def studies(self, split: str) -> Sequence[Study]:
         studies = self.data.studies(split)
@@ -25,5 +35,5 @@ class TrainShare:
         kept = {study.id for study in drawn[: max(1, round(self.share * len(studies)))]}
         return [study for study in studies if study.id in kept]
 
-    def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+    def image(self, view: str, *, at_least_px: int | None = None) -> "Image.Image":
         return self.data.image(view, at_least_px=at_least_px)

@@ -3,49 +3,25 @@
 With the metrics' own signatures this is all that two scores must share to be compared.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from textwrap import fill
 
-from r2gen.config.targets import Target
-from r2gen.data.reports import ANNOTATED
+from r2gen.data.reports import ReportData
 from r2gen.evaluate.scores import Signature
 
 METRICS_FORMAT = 2  # of metrics.json; in 1 signatures were texts, which cannot be compared part by part
 WHOLE = "none"  # truncation: a reference is never cut
-NOT_STATED = "not stated"
 
 
-def recipe_of(data: Target, data_hash: str) -> Signature:
-    """The recipe of a run's data: the node `data` of its configuration, and the hash of what it names."""
-    cleaner = str(data.arguments.get("cleaner", "none"))
+def recipe_of(data: ReportData, digest: str) -> Signature:
+    """The recipe of a data set whose digest is given."""
     return {
-        "section": section_of(data),
-        "cleaner": cleaner,
-        "case": "kept" if cleaner == "none" else "lower",
+        "section": data.section,
+        "cleaner": data.cleaner,
+        "case": "kept" if data.cleaner == "none" else "lower",
         "truncation": WHOLE,
-        "data": data_hash,
+        "data": digest,
     }
-
-
-def section_of(data: Target) -> str:
-    """The section of a report that is its reference: as data.section says, or as task=prepare wrote.
-
-    A data set in another format than R2Gen's gives whole reports.
-    """
-    if data.get("section") is not None:
-        return str(data.get("section"))
-    if data.name != ANNOTATED:
-        return "whole"
-    annotation = Path(data.arguments["root"]) / data.arguments["annotation"]
-    try:
-        facts = json.loads(annotation.with_name(f"{annotation.stem}.provenance.json").read_text(encoding="utf-8"))
-        ours = facts["annotation_sha256"] == hashlib.sha256(annotation.read_bytes()).hexdigest()
-        return str(facts["policy"]["sections"]) if ours else NOT_STATED
-    except (OSError, ValueError, KeyError, TypeError):
-        return NOT_STATED
 
 
 def signature_lines(recipe: Signature, signatures: Mapping[str, Signature], *, width: int) -> str:

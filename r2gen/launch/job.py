@@ -7,12 +7,13 @@ from pathlib import Path
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.config.task_table import BY_NAME
+from r2gen.data.reports import data_digest
 from r2gen.errors import UserError
 from r2gen.launch import machines, new_run
 from r2gen.launch.data_check import check_data
 from r2gen.launch.paths import with_absolute_paths
 from r2gen.launch.processes import refuse_too_many, run_ranks
-from r2gen.runs import provenance, stored
+from r2gen.runs import stored
 from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.identity import identity
@@ -68,7 +69,7 @@ def _in_own_folder(config: Config) -> int:
     """A task that reads no run, in a folder named by the configuration; the same command writes it again."""
     check_data(config.data)
     if config.run_dir is None:
-        digest = identity(to_plain(config), provenance.data_hash(config.data))[:8]
+        digest = identity(to_plain(config), data_digest(config.data))[:8]
         config = replace(config, run_dir=absolute(f"outputs/{config.task}-{config.choices['lm']}-{digest}"))
     assert config.run_dir is not None
     folder = RunFolder(Path(config.run_dir))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
+from r2gen.data.reports import data_digest
 from r2gen.errors import DONE, FIXABLE, STOPPED, UserError
 from r2gen.evaluate.tables import table_of
 from r2gen.launch.data_check import check_data
@@ -35,7 +36,7 @@ def locate(config: Config) -> RunLocation:
     A run that version 0.1 made is found under the identity that it had there. Raises UserError where the data does not
     exist.
     """
-    plain, data_hash = to_plain(config), provenance.data_hash(config.data)
+    plain, data_hash = to_plain(config), data_digest(config.data)
     name = (config.choices.get("experiment") or f"{config.choices['lm']}-{config.choices['data']}").replace("/", "-")
     found = [
         RunLocation(Path(config.run_dir or absolute(f"outputs/train-{name}-{known[:8]}")), name, known, data_hash)
@@ -144,7 +145,7 @@ def _refuse_another(folder: RunFolder, config: Config, data_hash: str | None) ->
     # The options of data that came after the run are compared above; an imported run does not know its data.
     stored_names = folder.config()["data"]
     known = {key: value for key, value in config.data.arguments.items() if key in stored_names}
-    if before is not None and before not in (data_hash, provenance.data_hash(replace(config.data, arguments=known))):
+    if before is not None and before not in (data_hash, data_digest(replace(config.data, arguments=known))):
         changed.append(f"data: the files have changed (hash {before} -> {data_hash})")
     changed += stored.changed_weights(folder, config)
     if changed:

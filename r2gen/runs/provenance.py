@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gen.config.compose import ROOT
-from r2gen.config.plain import canonical
 from r2gen.config.schema import Config
-from r2gen.config.targets import Target
-from r2gen.errors import UserError
 
 PACKAGES = (
     "torch",
@@ -80,21 +77,6 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def data_hash(data: Target) -> str:
-    """16 hex digits that change with the data: of the annotation file, or of the arguments of a generated data set."""
-    counted = {key: value for key, value in data.arguments.items() if key not in ("root", "check", "section")}
-    digest = hashlib.sha256(canonical({"_target_": data.name, **counted}).encode())
-    if "root" in data.arguments:
-        annotation = Path(data.arguments["root"]) / data.arguments["annotation"]
-        if not annotation.is_file():
-            raise UserError(
-                f"data.root={data.arguments['root']}: there is no {data.arguments['annotation']} in it; give the "
-                "folder that holds the annotation and the images"
-            )
-        digest.update(annotation.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def weights_hashes(config: Config) -> dict[str, str]:

@@ -21,12 +21,9 @@ from tqdm import tqdm
 
 from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
-from r2gen.data.annotation_file import read_splits
-from r2gen.data.reports import ANNOTATED, SPLITS, ReportData, Study
-from r2gen.errors import DONE, UserError
-from r2gen.evaluate.recipe import section_of
+from r2gen.data.reports import SPLITS, DataSource, ReportData, Study, data_digest
+from r2gen.errors import DONE
 from r2gen.evaluate.tables import aligned
-from r2gen.runs import provenance
 from r2gen.runs.files import absolute, take_folder, write_whole
 
 THREADS = 8  # Pillow decodes without the interpreter's lock
@@ -175,15 +172,6 @@ def look_at(data: ReportData, views: Sequence[str], *, title: str) -> list[Image
 
     with ThreadPoolExecutor(THREADS) as pool:
         return list(tqdm(pool.map(look, views), desc=title, total=len(views), unit="image", disable=None, leave=False))
-
-
-def named_in_file(node: dict[str, Any]) -> dict[str, int] | None:
-    """How many entries of an annotation name their study and their patient, so that splits can be compared by them."""
-    if node["_target_"] != ANNOTATED:
-        return None
-    entries = [entry for split in read_splits(Path(node["root"]) / node["annotation"]).values() for entry in split]
-    counts = {key: sum(entry.get(key) is not None for entry in entries) for key in ("study_id", "subject_id")}
-    return {"entries": len(entries), **counts}
 
 
 def table(found: dict[str, Any]) -> str:

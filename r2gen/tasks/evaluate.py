@@ -19,7 +19,7 @@ def evaluate(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Score the best checkpoint of a run with the splits, decoding and metrics of this command."""
     folder = RunFolder(config.folder)
     job_id = f"{folder.facts()['identity']}-evaluate-{decoding_name(config)}"
-    with opened(build_logger(config), folder=folder, config=config, job_id=job_id, going_on=False) as logger:
+    with opened(build_logger(config), folder=folder, config=config, job_id=job_id, resumes=False) as logger:
         job = build_job(config, device)
         evaluation = build_evaluation(config, job, stop=stop)
         score_best(config, job, evaluation)

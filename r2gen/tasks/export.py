@@ -17,8 +17,8 @@ from omegaconf import MISSING
 from safetensors.torch import save_file
 
 from r2gen.build import build_model
-from r2gen.config.rules import usable_profile
 from r2gen.config.plain import Plain
+from r2gen.config.rules import usable_profile
 from r2gen.config.schema import Config, TuneConfig, TuneLmConfig
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import read_tokenizer
@@ -28,8 +28,8 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.files import take_folder
 from r2gen.runs.folder import EXPORTED, EXPORTED_LM, RunFolder
-from r2gen.tasks.model_card import card
 from r2gen.runs.job_file import write_job
+from r2gen.tasks.model_card import card
 from r2gen.train.checkpoint import exported_tensors, load_best
 from r2gen.vision.hub import swin_folder
 from r2gen.vision.swin_names import model_arguments, swin_config

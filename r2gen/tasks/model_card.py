@@ -26,7 +26,7 @@ LIMITS = """\
 
 
 def card(run: Config, stored: Config, record: Plain, model: ReportGenerator) -> str:
-    """The text of the card: `run` is the run's configuration, `stored` and `record` are those of the exported folder."""
+    """The text of the card: `stored` and `record` are those of the exported folder."""
     choices, lm = stored.choices, stored.lm
     origin = record["exported"]
     scored = run.folder / "metrics.json"
@@ -106,7 +106,7 @@ def scores_of(metrics: Path, checkpoint: str) -> str:
     if found.get("checkpoint") != checkpoint:
         return "Not scored before it was exported."
     return (
-        f"```\n{table_of(metrics)}\n```\n\nScores can be compared only where the recipe and the metrics' lines are equal.\n"
+        f"```\n{table_of(metrics)}\n```\n\nScores can be compared only where the recipe and the signatures are equal.\n"
     )
 
 

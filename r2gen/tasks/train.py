@@ -28,7 +28,7 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Train what is left to train, score the best checkpoint on every split, write the page, print the table."""
     folder, began = RunFolder(config.folder), time.monotonic()
     resumes, identity = folder.last() is not None, folder.facts()["identity"]
-    with opened(build_logger(config), folder=folder, config=config, job_id=identity, going_on=resumes) as logger:
+    with opened(build_logger(config), folder=folder, config=config, job_id=identity, resumes=resumes) as logger:
         job = build_job(config, device)
         evaluation = build_evaluation(config, job, stop=stop)
         if dist.is_first():
@@ -157,7 +157,8 @@ def _check_disk(run_dir: Path, job: Job, *, keep: int) -> None:
     need, free = one * (keep + 2), shutil.disk_usage(run_dir).free  # those kept, the best, and one being written
     if dist.is_first():
         print(
-            f"disk: {one / 2**20:,.0f} MiB per checkpoint, {need / 2**20:,.0f} MiB at most; {free / 2**30:,.1f} GiB free",
+            f"disk: {one / 2**20:,.0f} MiB per checkpoint, {need / 2**20:,.0f} MiB at most; "
+            f"{free / 2**30:,.1f} GiB free",
             flush=True,
         )
     if need > free:

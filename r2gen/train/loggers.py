@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
+from r2gen.config.schema import Config
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.ranks import dist
 from r2gen.ranks.stop import Stopped
@@ -49,7 +50,7 @@ class Logger(Protocol):
 
     wants_examples: bool  # whether `examples` shall be called: it reads images
 
-    def start(self, *, run_dir: Path, run: Record, config: Record, job_id: str, going_on: bool) -> None: ...
+    def start(self, *, run_dir: Path, run: Record, config: Config, job_id: str, resumes: bool) -> None: ...
 
     def log(self, record: Record) -> None: ...
 
@@ -65,7 +66,7 @@ class NoLogger:
 
     wants_examples = False
 
-    def start(self, *, run_dir: Path, run: Record, config: Record, job_id: str, going_on: bool) -> None:
+    def start(self, *, run_dir: Path, run: Record, config: Config, job_id: str, resumes: bool) -> None:
         pass
 
     def log(self, record: Record) -> None:
@@ -82,15 +83,15 @@ class NoLogger:
 
 
 @contextmanager
-def opened(logger: Logger, *, folder: RunFolder, config: Record, job_id: str, going_on: bool) -> Iterator[Logger]:
+def opened(logger: Logger, *, folder: RunFolder, config: Config, job_id: str, resumes: bool) -> Iterator[Logger]:
     """The logger, started, and closed with the exit status that the job will have; on other ranks one that is silent.
 
-    `job_id` is the same whenever the same job runs, and `going_on` says that it adds to what it did before.
+    `job_id` is the same whenever the same job runs, and `resumes` says that it adds to what it did before.
     """
     if not dist.is_first():
         yield NoLogger()
         return
-    logger.start(run_dir=folder.path, run=folder.facts(), config=config, job_id=job_id, going_on=going_on)
+    logger.start(run_dir=folder.path, run=folder.facts(), config=config, job_id=job_id, resumes=resumes)
     status = DEFECT
     try:
         yield logger
@@ -125,7 +126,7 @@ class WandbLogger:
         self.group = None if group is None else Path(group).name  # R2GEN_SWEEP is the sweep's folder
         self.run: Any = None  # None: nothing is logged (any more)
 
-    def start(self, *, run_dir: Path, run: Record, config: Record, job_id: str, going_on: bool) -> None:
+    def start(self, *, run_dir: Path, run: Record, config: Config, job_id: str, resumes: bool) -> None:
         """Open the W&B run `job_id`: a job that goes on does so there, one that starts over replaces it.
 
         Raises UserError where W&B's key is missing or malformed.
@@ -133,14 +134,14 @@ class WandbLogger:
         if "WANDB_SWEEP_ID" in os.environ:
             job_id = os.environ["WANDB_RUN_ID"]  # that a W&B agent waits for
         try:
-            self.run = self._opened(run_dir, run, config, job_id, resume="allow" if going_on else None)
+            self.run = self._opened(run_dir, run, config, job_id, resume="allow" if resumes else None)
         except UserError:
             raise
         except Exception as error:  # whatever it is: a job does not depend on its dashboard
             print(f"W&B: {error}: this job is not logged there", flush=True)
 
     def _opened(
-        self, run_dir: Path, run: Record, config: Record, job_id: str, *, resume: Literal["allow"] | None
+        self, run_dir: Path, run: Record, config: Config, job_id: str, *, resume: Literal["allow"] | None
     ) -> Any:
         folder = run_dir / "wandb"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -169,7 +170,7 @@ class WandbLogger:
             name=run_dir.name,
             id=job_id,
             resume=resume,
-            job_type=config["task"],
+            job_type=config.task,
             tags=tags_of(config),
             config=shown_config(config, run),
             settings=settings,

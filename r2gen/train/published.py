@@ -12,6 +12,8 @@ from typing import Any
 from PIL import Image
 
 from r2gen.config.plain import flat, is_under
+from r2gen.config.read import to_plain
+from r2gen.config.schema import Config
 from r2gen.evaluate.evaluation import Evaluation
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.pages.images import IMAGE_SIZES_PX
@@ -47,26 +49,26 @@ class ShownStudy:
     report: str
 
 
-def choices_of(config: Mapping[str, Any]) -> dict[str, str]:
+def choices_of(config: Config) -> dict[str, str]:
     """The option of each group, as typed: what a dashboard groups and colours by."""
-    return {
-        group: str(choice) for group, choice in config["choices"].items() if choice is not None and group != "logger"
-    }
+    return {group: str(choice) for group, choice in config.choices.items() if choice is not None and group != "logger"}
 
 
-def tags_of(config: Mapping[str, Any]) -> list[str]:
+def tags_of(config: Config) -> list[str]:
     return sorted(f"{group}={choice}"[:TAG_LENGTH] for group, choice in choices_of(config).items())
 
 
-def shown_config(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+def shown_config(config: Config, run: Mapping[str, Any]) -> dict[str, Any]:
     """The choices and the seed at the top, the resolved configuration below `resolved`, its origin below `run`.
 
     At the top as typed: a W&B agent sets its sweep's parameters there under the same names. Of a path only the last
     part is kept.
     """
-    resolved = {name: _without_folders(value) for name, value in flat(dict(config)) if not is_under(name, *LEFT_OUT)}
+    resolved = {
+        name: _without_folders(value) for name, value in flat(to_plain(config)) if not is_under(name, *LEFT_OUT)
+    }
     known = {name: run[name] for name in ("identity", "data_hash", "git", "versions")}
-    return {**choices_of(config), "seed": config["seed"], "resolved": _nested(resolved), "run": known}
+    return {**choices_of(config), "seed": config.seed, "resolved": _nested(resolved), "run": known}
 
 
 def summary_of(metrics: Mapping[str, Any], run: Mapping[str, Any], *, ranks: int) -> dict[str, Fact]:

@@ -159,12 +159,13 @@ def test_whatever_an_annotation_holds_it_is_read_or_refused_in_words(
     refused, data = None, None
     try:
         data = read(root)
+        data.check()
     except UserError as error:
         refused = str(error)
     if refused is not None:
         assert "annotation.json" in refused
         assert refused.count("\n") <= 8
-    if data is not None:
+    elif data is not None:
         studies = [study for split in ("train", "val", "test") for study in data.studies(split)]
         assert studies
         assert all(study.report.isascii() or study.report.encode() for study in studies)
@@ -192,6 +193,7 @@ def test_iu_xray_is_read_and_its_images_checked_in_about_a_second(shared: Path, 
         archive.extractall(tmp_path)
     start = time.process_time()  # not by the clock: other programs may be at work here
     data = read(tmp_path / "iu_xray")
+    data.check()
     assert time.process_time() - start < 1.5
     assert [len(data.studies(split)) for split in ("train", "val", "test")] == [2067, 295, 0]
     assert all(len(study.views) == 2 for study in data.studies("train"))

@@ -198,7 +198,7 @@ def test_the_same_data_and_policy_give_the_same_bytes_and_another_policy_says_so
     assert facts(tree)["policy"]["entries"] == "film"
     assert set(facts(tree)["counts"]["films_by_view"]) == {"AP", "PA"}
     assert all(entry["image_path"][0].endswith(f"/{entry['id']}.jpg") for entry in images["train"])
-    AnnotatedReports(root=str(tree), cleaner="mimic_cxr", images="files")
+    AnnotatedReports(root=str(tree), cleaner="mimic_cxr", images="files").check()
     with pytest.raises(UserError, match="there already: fresh=true replaces it"):
         prepare(tree, fresh=False)
 
@@ -213,7 +213,7 @@ def test_what_is_not_on_disk_is_refused_or_left_out_and_counted(own_tree: Path) 
         prepare(own_tree)
     assert sum(len(entries) for entries in prepare(own_tree, partial=True).values()) == whole - 1
     assert facts(own_tree)["counts"]["dropped"]["report or images not on disk"] == 1
-    AnnotatedReports(root=str(own_tree), cleaner="mimic_cxr", images="files")
+    AnnotatedReports(root=str(own_tree), cleaner="mimic_cxr", images="files").check()
 
 
 def rows(*changes: tuple[str, ...]) -> list[tuple[str, ...]]:

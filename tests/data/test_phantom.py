@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2gen.data.phantom import PREVALENCE, VERSION, Phantom
+from r2gen.data.phantom import VERSION, Phantom
 from r2gen.data.phantom_images import DRAW
 from r2gen.data.phantom_reports import FINDINGS, read_findings, write_report
+from r2gen.data.phantom_studies import PREVALENCE
 from r2gen.data.reports import Study
 from r2gen.errors import UserError
 

@@ -7,42 +7,42 @@ from typing import Any
 
 import pytest
 
+from r2gen.data.annotation import AnnotatedReports
+from r2gen.data.phantom import VERSION, Phantom
+from r2gen.data.share import TrainShare
 from r2gen.evaluate.recipe import recipe_of, signature_lines
 from r2gen.evaluate.tables import table_of
-from r2gen.runs.provenance import data_hash
-
-ANNOTATED = "r2gen.data.annotation.AnnotatedReports"
 
 
-def annotated(folder: Path, **more: Any) -> dict[str, Any]:
-    (folder / "annotation.json").write_text("{}")
-    return {"_target_": ANNOTATED, "root": str(folder), "annotation": "annotation.json", "cleaner": "iu_xray", **more}
+def write(root: Path) -> Path:
+    (root / "annotation.json").write_text('{"val": [{"id": "a", "report": "Clear lungs.", "image_path": ["a.png"]}]}')
+    return root
 
 
-def test_the_section_is_what_the_data_says(tmp_path: Path) -> None:
-    data = annotated(tmp_path, section="findings")
-    assert recipe_of(data, "abc") == {
+def read(root: Path, **more: Any) -> AnnotatedReports:
+    return AnnotatedReports(root=str(write(root)), cleaner="iu_xray", **more)
+
+
+def test_the_section_is_what_the_data_set_says(tmp_path: Path) -> None:
+    assert recipe_of(read(tmp_path, section="findings"), "abc") == {
         "section": "findings",
         "cleaner": "iu_xray",
         "case": "lower",
         "truncation": "none",
         "data": "abc",
     }
-    assert data_hash(data) == data_hash(annotated(tmp_path))  # it only says what the texts are anyway
+    phantom = Phantom(train_studies=1, val_studies=0, test_studies=0, size_px=32, version=VERSION)
+    recipe = recipe_of(TrainShare(phantom, 0.5), "abc")
+    assert (recipe["section"], recipe["cleaner"], recipe["case"]) == ("whole", "none", "kept")
 
 
-@pytest.mark.parametrize(("written_for", "section"), [("{}", "impression"), ("another", "not stated")])
-def test_or_what_preparing_it_wrote_unless_the_annotation_is_another(
-    tmp_path: Path, written_for: str, section: str
-) -> None:
-    data = annotated(tmp_path, section=None)
-    assert recipe_of(data, "abc")["section"] == "not stated"
-    facts = {
-        "policy": {"sections": "impression"},
-        "annotation_sha256": hashlib.sha256(written_for.encode()).hexdigest(),
-    }
+@pytest.mark.parametrize("same", [True, False], ids=["this annotation", "another annotation"])
+def test_the_section_of_a_prepared_annotation_is_read_from_its_provenance(tmp_path: Path, same: bool) -> None:
+    assert recipe_of(read(tmp_path), "abc")["section"] == "not stated"
+    written = (tmp_path / "annotation.json").read_bytes() if same else b"another"
+    facts = {"policy": {"sections": "impression"}, "annotation_sha256": hashlib.sha256(written).hexdigest()}
     (tmp_path / "annotation.provenance.json").write_text(json.dumps(facts))
-    assert recipe_of(data, "abc")["section"] == section
+    assert recipe_of(read(tmp_path), "abc")["section"] == ("impression" if same else "not stated")
 
 
 def test_metrics_computed_alike_share_a_line() -> None:

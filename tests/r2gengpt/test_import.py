@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from composed import composed
 from PIL import Image
 from r2gengpt_original import ALPHA, MODES, errors, golden, same_reports
 from safetensors.torch import load_file, save_file
 from smallest_run import run
-from test_r2gengpt_recipes import composed
 
 from r2gen import load_run
 from r2gen.errors import UserError

@@ -2,8 +2,8 @@
 
     python tests/support/broken_configurations.py --examples 10000 [--seed 0]
 
-A command is composed and checked by run.py's own parts; nothing is started. tests/test_broken_configurations.py runs a
-few hundred of the same; this script as many as are asked for, and prints what it met.
+A command is composed and checked by run.py's own parts; nothing is started. This script runs as many as are requested
+and prints what it met; tests/config/test_broken_configurations.py runs a few hundred of the same.
 """
 
 import argparse

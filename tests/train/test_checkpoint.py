@@ -12,7 +12,7 @@ from small_model import batch, report_generator
 from torch import nn
 
 from r2gen.errors import UserError
-from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState, load_trainable
+from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState, load_trainable, point
 from r2gen.train.engine import backward, start_engine, trainable_tensors
 from r2gen.train.optim import adamw
 
@@ -211,3 +211,16 @@ def test_engine_files_with_code_in_them_are_refused_and_run_nothing(zero: int, t
         checkpoints.resume(engine, zero_stage=zero, weights_only=False)
     assert not canary.exists()
     engine.destroy()
+
+
+def test_neither_the_last_nor_the_best_is_pruned_through_a_link_or_behind_a_later_one(tmp_path: Path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "run").symlink_to("scratch")
+    checkpoints = Checkpoints(tmp_path / "run", keep=1)
+    for step in (1, 2, 3, 4, 5):
+        (checkpoints.folder / f"step-{step:08d}").mkdir(parents=True)
+    point(checkpoints.folder / BEST, "step-00000001")
+    point(checkpoints.folder / LAST, "step-00000003")  # set back by hand
+    checkpoints.record(TrainState(step=3), is_best=False)
+    kept = {path.name for path in checkpoints.folder.glob("step-*")}
+    assert kept == {f"step-0000000{step}" for step in (1, 3, 4, 5)}

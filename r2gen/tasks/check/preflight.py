@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -144,9 +143,7 @@ class Preflight:
         )
 
     def widths(self) -> str:
-        self.model = build.build_report_generator(
-            self.config, self.lm, bf16=self.bf16, device=self.device
-        ).eval()
+        self.model = build.build_report_generator(self.config, self.lm, bf16=self.bf16, device=self.device).eval()
         self.studies = build.build_datasets(self.config, self.data, self.model)["train"].first(STUDIES)
         batch = self.batch(0)
         with torch.no_grad():

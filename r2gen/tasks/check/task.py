@@ -1,7 +1,5 @@
 """task=check: try a configuration on a few studies, print the table, write check.json."""
 
-from pathlib import Path
-
 import torch
 
 from r2gen.config.schema import Config

@@ -2,18 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from composed import composed
 from smallest_run import ROOT, run
 
-from r2gen.config import check, rules
-from r2gen.config.overrides import for_hydra
-from r2gen.config.schema import Config
 from r2gen.errors import UserError
 
 RECIPES = [
@@ -22,15 +16,6 @@ RECIPES = [
     for data in ("iu", "mimic")
     if data == "iu" or (ROOT / "conf/data/mimic_cxr.yaml").is_file()
 ]
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    ConfigStore.instance().store(name="schema", node=Config)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        plain = OmegaConf.to_container(compose("config", overrides=for_hydra(overrides)), resolve=True)
-    check.check(plain)  # type: ignore[arg-type]
-    rules.refuse(plain)  # type: ignore[arg-type]
-    return plain  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from composed import composed
 from smallest_run import ROOT, run
-from test_command import composed, hydra  # noqa: F401
 
 from r2gen.errors import DONE, UserError
 from r2gen.runs.provenance import now
@@ -80,7 +80,6 @@ def test_what_is_missing_is_named(tmp_path: Path):
     assert "sweep=x is for task=status and task=dashboard" in done.stderr
 
 
-@pytest.mark.usefixtures("hydra")
 def test_a_sweep_of_the_agent_types_what_composes():
     """The agent puts a value of each parameter where ${args_no_hyphens} stands."""
     sweep = yaml.safe_load((ROOT / "sweeps" / "wandb" / "tune.yaml").read_text(encoding="utf-8"))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from composed import composed
 from PIL import Image
 from safetensors.torch import load_file
 from smallest_run import ROOT, SMALLEST, run
-from test_r2gengpt_recipes import composed
 
 from r2gen import load_run
 from r2gen.build import build_model

@@ -1,0 +1,45 @@
+"""README, CONTRIBUTING and docs/: the files that they name exist, and the README's commands compose."""
+
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+from run_in_process import run_in_process
+from smallest_run import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES.remove(ROOT / "docs" / "design.md")  # until it describes the new layout
+FOLDERS = "r2gen|tests|conf|docs|benchmarks|sweeps|hydra_plugins"
+# Files that a page tells the reader to write.
+ELSEWHERE = {"docs/add-a-language-model.md": {"conf/lm/olmo2.yaml"}}
+README_COMMANDS = re.findall(r"^python run\.py ?(.*)$", (ROOT / "README.md").read_text().replace("\\\n", ""), re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_exists(page: Path):
+    text = page.read_text(encoding="utf-8")
+    paths = set(re.findall(rf"(?<![\w./-])(?:{FOLDERS})/[\w./-]*\.(?:py|yaml|md|json|txt|js|css|html|png)\b", text))
+    modules = set(re.findall(r"`([\w/]+\.py)`", text))
+    links = {(page.parent / link).resolve() for link in re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", text)}
+    missing = [path for path in paths if path not in existing()]
+    missing += [module for module in modules if not any(f"/{path}".endswith(f"/{module}") for path in existing())]
+    missing += [str(link) for link in links if not link.exists()]
+    assert sorted(set(missing) - ELSEWHERE.get(str(page.relative_to(ROOT)), set())) == []
+
+
+@pytest.mark.parametrize("command", README_COMMANDS)
+def test_every_command_of_the_readme_composes(command: str, tmp_path: Path):
+    words = [re.sub(r"=([\w.]+),.*", r"=\1", word.replace("glob(*)", "tiny")) for word in shlex.split(command)]
+    if "--help" in words:
+        return
+    status, output = run_in_process(*(word for word in words if word != "-m"), "--cfg", "job", cwd=tmp_path)
+    assert status == 0, output
+
+
+@cache
+def existing() -> frozenset[str]:
+    folders = [ROOT / folder for folder in FOLDERS.split("|")]
+    files = [*ROOT.glob("*.*"), *(file for folder in folders for file in folder.rglob("*.*"))]
+    return frozenset(str(file.relative_to(ROOT)) for file in files)

