@@ -29,8 +29,8 @@ statuses: list[int] = []  # of the command, since hydra.main returns nothing; a 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def command(composed: DictConfig) -> None:
     """What Hydra calls with the composed configuration."""
-    overrides = as_passed(HydraConfig.get().overrides.task)
     try:
+        overrides = as_passed(HydraConfig.get().overrides.task)
         statuses.append(run_task(resolved(composed, HydraConfig.get().runtime.choices), overrides))
     except Exception as error:
         statuses.append(hydra_errors.refuse(error))

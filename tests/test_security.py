@@ -38,7 +38,7 @@ OUTSIDE = [
 @pytest.mark.parametrize("target", OUTSIDE)
 def test_a_stored_configuration_builds_nothing_but_classes_of_r2gen(target: str):
     with pytest.raises(UserError, match=r"_target_="):
-        targets.instantiate({"_target_": target})
+        targets.instantiate(targets.Target(target))
 
 
 def test_what_moves_a_terminal_is_spelt_out():

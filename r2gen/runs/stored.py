@@ -35,6 +35,7 @@ def for_task(passed: Plain, overrides: list[str]) -> Config:
     folder = RunFolder(Path(run_dir))
     if not folder.exists():
         raise UserError(f"run_dir={run_dir} is not a run folder: there is no run.json in it")
+    folder.facts()  # refuses a folder of another version, or a damaged one
     allowed = ("task", *task.may_change, *task.own)
     for override in overrides:
         if not is_under(option_name(override), *allowed):

@@ -4,10 +4,10 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from r2gen.config.schema import TrainerConfig
 from r2gen.errors import UserError
 from r2gen.launch import machines
 
@@ -19,8 +19,8 @@ for number in 0 1 2 3; do SLURM_PROCID=$number SLURM_LOCALID=$((number % 2)) "$@
 """
 
 
-def trainer(hostfile: Path | None) -> dict[str, Any]:
-    return {"nodes": 2, "devices": 2, "hostfile": None if hostfile is None else str(hostfile)}
+def trainer(hostfile: Path | None) -> TrainerConfig:
+    return TrainerConfig(nodes=2, devices=2, hostfile=None if hostfile is None else str(hostfile))
 
 
 @pytest.mark.parametrize(

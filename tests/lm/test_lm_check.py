@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from composed import composed
 from quantised_model import GOLDEN
 from safetensors.torch import load_file, save_file
-from smallest_run import ROOT, run
+from smallest_run import run
 
-from r2gen.config import check as schema
-from r2gen.config.overrides import for_hydra
+from r2gen.config.schema import Config
 from r2gen.lm import save_tokenizer, train_tokenizer
 from r2gen.tasks.check.preflight import Preflight
 from r2gen.tasks.check.rows import FAIL, NOT_REACHED, PASS, Row, run_checks
@@ -34,13 +31,8 @@ SMALL = [
 ]
 
 
-def configuration(*overrides: str, folder: Path) -> dict[str, Any]:
-    ConfigStore.instance().store(name="schema", node=schema.Config)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        composed = compose("config", overrides=for_hydra([*SMALL, f"run_dir={folder}", *overrides]))
-    plain: Any = OmegaConf.to_container(composed, resolve=True)
-    schema.check(plain)
-    return plain
+def configuration(*overrides: str, folder: Path) -> Config:
+    return composed(*SMALL, f"run_dir={folder}", *overrides)
 
 
 def preflight(*overrides: str, folder: Path) -> Preflight:

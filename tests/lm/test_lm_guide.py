@@ -9,17 +9,15 @@ import pytest
 import torch
 import yaml
 from golden_checkpoints import ROOT
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 
-from r2gen.config import check, rules
+from r2gen.config.compose import compose
 from r2gen.config.decoding import Decoding
 from r2gen.config.prompt_pieces import MESSAGE
-from r2gen.config.schema import Config, LmConfig
+from r2gen.config.read import to_plain
+from r2gen.config.schema import LmConfig
 from r2gen.errors import UserError
 from r2gen.lm import LanguageModel, Prompt, load_lm
+from r2gen.runs.stored import checked
 
 # B batch, T tokens
 GUIDE = (ROOT / "docs/add-a-language-model.md").read_text(encoding="utf-8")
@@ -53,17 +51,12 @@ def lm(folder: Path) -> LanguageModel:
 
 
 def test_the_row_composes_and_its_layers_exist(lm: LanguageModel) -> None:
-    ConfigStore.instance().store(name="schema", node=Config)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        composed = compose("config", overrides=["lm=llama2"])
-    schema: Any = OmegaConf.structured(LmConfig)
-    composed.lm = OmegaConf.merge(schema, ROW)
-    plain: Any = OmegaConf.to_container(composed, resolve=True)
-    check.check(plain)
-    rules.refuse(plain)
+    defaults = to_plain(LmConfig())
+    plain = compose(["lm=llama2"]).plain
+    row = defaults | ROW | {"prompt": defaults["prompt"] | ROW["prompt"]}
+    config = checked(plain | {"lm": row}, {})
     names = {name.rpartition(".")[2] for name, _ in lm.model.named_modules()}
-    assert set(plain["lm"]["lora_targets"]) <= names
+    assert set(config.lm.lora_targets) <= names
     assert not (ROOT / "conf/lm/olmo2.yaml").exists()  # it is a family that is not among the rows
 
 

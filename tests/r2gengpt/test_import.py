@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +23,7 @@ from r2gen.r2gengpt.checkpoint import ATTRIBUTE_DICTS, read_checkpoint
 from r2gen.r2gengpt.facts import facts
 from r2gen.r2gengpt.importing import import_checkpoint
 from r2gen.ranks.stop import StopRequest
-from r2gen.tasks.generate import TrainedRun
+from r2gen.trained_run import TrainedRun
 
 SINCE_5 = [
     ("attention.self.query", "attention.q_proj"),
@@ -56,7 +57,7 @@ def imported(checkpoint: Path, folder: Path, mode: str, run_dir: Path) -> Traine
         *paths(folder, mode),
         *([ALPHA] if found["mode"] == "delta" else []),
     )
-    config |= {"run_dir": str(run_dir), "checkpoint": str(checkpoint)}
+    config = replace(config, run_dir=str(run_dir), checkpoint=str(checkpoint))
     run_dir.mkdir(exist_ok=True)
     import_checkpoint(config, torch.device("cpu"), StopRequest())
     return TrainedRun(run_dir, config=config, device=torch.device("cpu"))

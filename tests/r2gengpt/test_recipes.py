@@ -21,26 +21,26 @@ RECIPES = [
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_has_the_originals_values(recipe: str):
     _, mode, data = recipe.split("_")
-    plain = composed(f"experiment={recipe}", "data.root=/data", "lm.path=/lm", "vision.path=/swin")
-    assert plain["tune"]["vision"] == {"shallow": "frozen", "delta": "lora", "deep": "full"}[mode]
-    assert plain["data"]["images"] == "images", "the last part of its --base_dir"
-    assert plain["trainer"]["epochs"] == {"iu": 15, "mimic": 5}[data]
-    assert plain["evaluate"]["max_reference_tokens"] == {"iu": 60, "mimic": 100}[data]
-    assert plain["generation"]["max_new_tokens"] == {"iu": 100, "mimic": 120}[data]
-    assert plain["trainer"]["learning_rate"] == 1e-4
-    assert plain["trainer"]["max_report_tokens"] is None
-    assert plain["evaluate"]["reference"] == "full"
-    assert plain["trainer"]["shuffle"]
+    config = composed(f"experiment={recipe}", "data.root=/data", "lm.path=/lm", "vision.path=/swin")
+    assert config.tune.vision == {"shallow": "frozen", "delta": "lora", "deep": "full"}[mode]
+    assert config.data.arguments["images"] == "images", "the last part of its --base_dir"
+    assert config.trainer.epochs == {"iu": 15, "mimic": 5}[data]
+    assert config.evaluate.max_reference_tokens == {"iu": 60, "mimic": 100}[data]
+    assert config.generation["max_new_tokens"] == {"iu": 100, "mimic": 120}[data]
+    assert config.trainer.learning_rate == 1e-4
+    assert config.trainer.max_report_tokens is None
+    assert config.evaluate.reference == "full"
+    assert config.trainer.shuffle
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_compat_turns_on_what_we_do_not_share(recipe: str):
-    plain = composed(f"experiment={recipe}", "compat=r2gengpt", "data.root=/data", "lm.path=/lm", "vision.path=/swin")
-    assert plain["evaluate"]["reference"] == "truncated"
-    assert plain["trainer"]["max_report_tokens"] == plain["evaluate"]["max_reference_tokens"]
-    assert plain["trainer"]["schedule"] == "cosine_per_epoch"
-    assert not plain["trainer"]["shuffle"]
-    assert plain["trainer"]["weight_decay_on"] == "all"
+    config = composed(f"experiment={recipe}", "compat=r2gengpt", "data.root=/data", "lm.path=/lm", "vision.path=/swin")
+    assert config.evaluate.reference == "truncated"
+    assert config.trainer.max_report_tokens == config.evaluate.max_reference_tokens
+    assert config.trainer.schedule == "cosine_per_epoch"
+    assert not config.trainer.shuffle
+    assert config.trainer.weight_decay_on == "all"
 
 
 def test_compat_without_a_length_is_refused():

@@ -1,14 +1,18 @@
 """A lack of memory is answered with the option to lower."""
 
 import torch
+from composed import composed
 
 from r2gen.runs.resources import memory_ran_out, ran_out
 
-CONFIG = {
-    "run_dir": "/run",
-    "evaluate": {"batch_size": 6},
-    "trainer": {"micro_batch_size": 12, "batch_size": 24, "workers": 2, "film_cache_mib": 64},
-}
+CONFIG = composed(
+    "run_dir=/run",
+    "evaluate.batch_size=6",
+    "trainer.batch_size=24",
+    "trainer.micro_batch_size=12",
+    "trainer.workers=2",
+    "trainer.film_cache_mib=64",
+)
 
 
 def test_memory_that_runs_out_is_answered_with_the_option_to_halve():

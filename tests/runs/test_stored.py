@@ -81,7 +81,7 @@ def test_what_is_typed_replaces_what_could_not_stand_today(
     monkeypatch: pytest.MonkeyPatch,
 ):
     folder = a_run(tmp_path / "run", edited(stored, name, value))
-    monkeypatch.setattr("r2gen.launch.job.launch", lambda config, overrides: 0)
+    monkeypatch.setattr("r2gen.tasks.dispatch.launch", lambda config, overrides: 0)
     assert run_in_process("task=evaluate", f"run_dir={folder.path}", *typed, cwd=tmp_path) == (0, "")
 
 
@@ -97,5 +97,5 @@ def test_an_edited_run_json_is_one_message_with_its_file(
     status, said = run_in_process("task=evaluate", f"run_dir={folder.path}", cwd=tmp_path)
     assert (status, said) == (
         2,
-        f"error: {folder.run_file} does not say what a run is: {key}; put back what the run wrote\n",
+        f"error: {folder.run_file} does not describe a run: {key}. Put back what the run wrote\n",
     )

@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from omegaconf import open_dict
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -34,18 +32,19 @@ from random_configurations import GROUPS, Command, commands, composed, edited  #
 
 import run  # noqa: E402
 from r2gen import build as parts  # noqa: E402  now: seconds of torch are no part of an answer
-from r2gen.cli import words  # noqa: E402
-from r2gen.config import check, rules  # noqa: E402
-from r2gen.config.overrides import (  # noqa: E402
-    as_passed,
-    for_hydra,
-)
+from r2gen.cli import command_line  # noqa: E402
+from r2gen.cli.hydra_errors import refuse  # noqa: E402
+from r2gen.config.compose import register_schema, without_hydra  # noqa: E402
+from r2gen.config.overrides import as_passed, for_hydra  # noqa: E402
 from r2gen.config.schema import Config  # noqa: E402
+from r2gen.config.targets import instantiate  # noqa: E402
 from r2gen.errors import UserError  # noqa: E402
-from r2gen.runs import requested  # noqa: E402
+from r2gen.runs.requested import requested  # noqa: E402
+from r2gen.runs.stored import checked  # noqa: E402
+from r2gen.tasks import dispatch  # noqa: E402
 
 
-def answer(command: Command) -> tuple[int, str, dict[str, Any] | None]:
+def answer(command: Command) -> tuple[int, str, Config | None]:
     """Status, what was said, and the configuration where it was accepted.
 
     A command of plain values goes the way of run.py's Hydra without reading conf/ anew; any other one through `main`.
@@ -57,16 +56,13 @@ def answer(command: Command) -> tuple[int, str, dict[str, Any] | None]:
             return _main(command.typed), said.getvalue(), None
         try:
             typed = for_hydra(command.typed)
-            words.refuse(as_passed(typed))
+            command_line.refuse(as_passed(typed))
             cfg = copy.deepcopy(composed(command.choices))
             overrides = OverridesParser.create().parse_overrides(for_hydra(command.values))
             ConfigLoaderImpl._apply_overrides_to_config(overrides, cfg)
-            choices = requested.group_choices(cfg.hydra.runtime.choices)
-            with open_dict(cfg):
-                del cfg["hydra"]
-            return 0, "", requested.configuration(cfg, choices, [])
+            return 0, "", requested(without_hydra(cfg), [])
         except Exception as error:
-            return run.refuse(error), said.getvalue(), None
+            return refuse(error), said.getvalue(), None
 
 
 def _main(typed: list[str]) -> int:
@@ -78,32 +74,29 @@ def _main(typed: list[str]) -> int:
         return int(left.code or 0)
 
 
-def refused(plain: dict[str, Any]) -> str | None:
-    """The message that a configuration from a file is refused with, None where it is accepted."""
+def accepted_or_message(plain: dict[str, Any]) -> Config | str:
+    """The configuration of a file, or the message that it is refused with."""
     try:
-        check.check(plain)
-        rules.refuse(plain)
+        return checked(plain, {})
     except UserError as error:
         return str(error)
-    return None
 
 
-def build_parts(plain: dict[str, Any]) -> None:
-    """Build what an accepted configuration asks for, as far as that is small; UserError where it cannot be."""
-    parts.build_metrics(plain)
-    parts.build_logger(plain)
-    parts.loop_settings(plain)
-    lm, data = plain["lm"], plain["data"]
-    if data["_target_"].endswith("Phantom") and all(data[f"{split}_studies"] < 100 for split in ("train", "val")):
-        phantom = parts.build_data(plain)
+def build_parts(config: Config) -> None:
+    """Build the small parts of an accepted configuration; raises UserError where one cannot be built."""
+    parts.build_metrics(config)
+    parts.build_logger(config)
+    parts.loop_settings(config)
+    lm, data = config.lm, config.data.arguments
+    if config.data.class_name == "Phantom" and all(data[f"{split}_studies"] < 100 for split in ("train", "val")):
+        phantom = parts.build_data(config)
         phantom.image(phantom.studies("train")[0].views[0])
-    shape = lm["architecture"]
-    if lm["path"] is None and shape and max(shape.values()) < 3000:
-        tokenizer = parts.train_tokenizer(["The lungs are clear."] * 3, lm["vocabulary_size"])
-        parts.random_lm(tokenizer=tokenizer, seed=plain["seed"], **shape, attention=lm["attention"])
-    if plain["vision"].get("path") is None and plain["vision"]["image_size_px"] < 1000:
-        parts.instantiate(plain["vision"])
-    parts.instantiate(plain["projector"], in_dim=8, out_dim=8)
+    if lm.path is None and lm.architecture is not None and max(vars(lm.architecture).values()) < 3000:
+        tokenizer = parts.train_tokenizer(["The lungs are clear."] * 3, lm.vocabulary_size)
+        parts.random_lm(tokenizer=tokenizer, seed=config.seed, **vars(lm.architecture), attention=lm.attention)
+    if config.vision.get("path") is None and config.vision.arguments["image_size_px"] < 1000:
+        instantiate(config.vision)
+    instantiate(config.projector, in_dim=8, out_dim=8)
 
 
 def check_message(message: str) -> None:
@@ -133,17 +126,17 @@ def no_hang(seconds: int = 60) -> Iterator[None]:
 @contextmanager
 def at_work() -> Iterator[None]:
     """Hydra knows the schema, nothing is started, and no word typed here leaves a file where the tests run."""
-    ConfigStore.instance().store(name="schema", node=Config)
-    launch = run.job.launch
+    register_schema()
+    launch = dispatch.launch
     arguments, outer = sys.argv, GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        run.job.launch = lambda config, overrides: 0
+        dispatch.launch = lambda config, overrides: 0
         try:
             yield
             assert not list(Path(folder).iterdir()), "a refused command left files"
         finally:
-            run.job.launch = launch
+            dispatch.launch = launch
             sys.argv, GlobalHydra.instance().hydra = arguments, outer
 
 
@@ -161,13 +154,13 @@ def check_command(command: Command, *, build: bool) -> int:
 
 def check_edited(plain: dict[str, Any], *, build: bool) -> int:
     with no_hang():
-        message = refused(plain)
-        if message is not None:
-            check_message(f"error: {message}")
+        found = accepted_or_message(plain)
+        if isinstance(found, str):
+            check_message(f"error: {found}")
         elif build:
             with suppress(UserError):
-                build_parts(plain)
-    return 0 if message is None else 2
+                build_parts(found)
+    return 2 if isinstance(found, str) else 0
 
 
 def main() -> None:

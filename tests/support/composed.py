@@ -1,26 +1,18 @@
 """The configuration that a command composes to, checked as run.py checks it."""
 
-from typing import Any
-
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
-from smallest_run import ROOT
-
-from r2gen.config import check, rules
-from r2gen.config.overrides import for_hydra
+from r2gen.config.compose import compose
+from r2gen.config.plain import Plain
+from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
+from r2gen.runs.stored import checked
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    plain = unchecked(*overrides)
-    check.check(plain)
-    rules.refuse(plain)
-    return plain
+def composed(*overrides: str) -> Config:
+    """The configuration of `python run.py` with these overrides. Raises UserError where it is refused."""
+    found = compose(overrides)
+    return checked(found.plain, found.choices)
 
 
-def unchecked(*overrides: str) -> dict[str, Any]:
-    ConfigStore.instance().store(name="schema", node=Config)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        plain: Any = OmegaConf.to_container(compose("config", overrides=for_hydra(overrides)), resolve=True)
-    return plain
+def composed_plain(*overrides: str) -> Plain:
+    """As `composed`, as plain values without the choices."""
+    return {key: value for key, value in to_plain(composed(*overrides)).items() if key != "choices"}

@@ -16,12 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from r2gen.cli import words  # noqa: E402
-from r2gen.config import check, targets  # noqa: E402
+from r2gen.cli.command_line import GROUPS as OUR_GROUPS  # noqa: E402
+from r2gen.config import targets  # noqa: E402
 from r2gen.config.overrides import for_hydra  # noqa: E402
 from r2gen.config.plain import flat  # noqa: E402
+from r2gen.config.read import DECODING  # noqa: E402
 
-GROUPS = {group: sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml")) for group in words.GROUPS}
+GROUPS = {group: sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml")) for group in OUR_GROUPS}
 TASKS = ("train", "evaluate", "generate", "check", "import", "export", "prepare")  # the others start no rank
 # Values that no option means, and values that some option does; words that are no values.
 WORDS = Path(__file__).with_name("broken_words.txt").read_text(encoding="utf-8")
@@ -75,7 +76,7 @@ def defaults() -> dict[str, list[str]]:
         for part in ("vision", "projector", "data", "logger"):
             for key in targets.parameters(plain[part]["_target_"]):
                 found.setdefault(f"{part}.{key}", {})
-    for key in targets.parameters(check.DECODING):
+    for key in targets.parameters(DECODING):
         found.setdefault(f"generation.{key}", {})
     return {name: list(values) for name, values in found.items()}
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from smallest_run import ROOT, run
 
-from r2gen.config.schema import Config
+from r2gen.config.compose import register_schema
 from r2gen.errors import STOPPED, UserError
 from r2gen.runs.provenance import now
 from r2gen.sweeps.cells import Cell
@@ -150,7 +149,7 @@ def test_a_space_that_is_none_is_refused_by_name(text: str, told: str):
 
 
 def test_the_defaults_are_the_first_trial_where_they_are_in_the_space():
-    ConfigStore.instance().store(name="schema", node=Config)
+    register_schema()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("config", return_hydra_config=True)

@@ -15,7 +15,7 @@ from r2gen.tasks import dashboard
 
 pytest.importorskip("wandb_workspaces")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pydantic's, of wandb-workspaces
-LOGGER = {"project": "r2gen", "entity": None, "mode": "offline"}
+WANDB = ["task=dashboard", "logger=wandb", "logger.mode=offline"]
 
 
 def sweep(folder: Path) -> Path:
@@ -43,7 +43,7 @@ def sweep(folder: Path) -> Path:
 
 def test_the_specification_compares_the_sweeps_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = sweep(tmp_path)
-    assert dashboard.dashboard({"sweep": str(folder), "logger": LOGGER}) == DONE
+    assert dashboard.dashboard(composed(*WANDB, f"sweep={folder}"), []) == DONE
     assert "To publish it: `wandb login`" in capsys.readouterr().out
     spec = json.loads((folder / "dashboard.json").read_text())["spec"]["section"]
     (runs,) = spec["runSets"]
@@ -68,13 +68,13 @@ def test_the_specification_compares_the_sweeps_runs(tmp_path: Path, capsys: pyte
 
 
 def test_what_is_missing_is_named(tmp_path: Path):
-    for config, told in (
-        ({"sweep": None, "logger": LOGGER}, "sweep=DIR"),
-        ({"sweep": "x", "logger": {}}, "give logger=wandb"),
-        ({"sweep": str(tmp_path), "logger": LOGGER}, "not the folder of a sweep"),
+    for overrides, message in (
+        (WANDB, "sweep=DIR"),
+        (["task=dashboard", "sweep=x"], "give logger=wandb"),
+        ([*WANDB, f"sweep={tmp_path}"], "not the folder of a sweep"),
     ):
-        with pytest.raises(UserError, match=told):
-            dashboard.dashboard(config)
+        with pytest.raises(UserError, match=message):
+            dashboard.dashboard(composed(*overrides), [])
     done = run("sweep=x", "lm=tiny", cwd=tmp_path, smallest=False)
     assert done.returncode == 2
     assert "sweep=x is for task=status and task=dashboard" in done.stderr

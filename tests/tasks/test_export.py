@@ -4,8 +4,8 @@ import json
 import re
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,6 +22,8 @@ from r2gen.errors import UserError
 from r2gen.lm.tokenizer import read_tokenizer, save_tokenizer, train_tokenizer
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.job_file import write_job
+from r2gen.runs.stored import completed
 from r2gen.tasks.export import export
 from r2gen.train.checkpoint import Checkpoints, TrainState
 
@@ -53,14 +55,11 @@ def a_run(folder: Path, kind: str) -> Path:
         for one in SMALLEST
         if kind == "random_lm" or not one.startswith(("lm.", *(["vision."] * ("swin" in str(KINDS[kind])))))
     ]
-    config: dict[str, Any] = composed(*own, *KINDS[kind], "generation.max_new_tokens=12")
+    config = composed(*own, *KINDS[kind], "generation.max_new_tokens=12")
     run_dir = folder / "run"
     run_dir.mkdir()
-    config |= {
-        "run_dir": str(run_dir),
-        "choices": {"lm": "tiny", "vision": "tiny", "data": "phantom", "generation": "greedy", "experiment": None},
-    }
-    (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
+    config = replace(config, run_dir=str(run_dir))
+    write_job(run_dir / "config.yaml", config)
     RunFolder(run_dir).record(
         name="tiny",
         status="finished",
@@ -97,7 +96,7 @@ def test_the_report_is_the_same_before_and_after(
     kind: str, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     run_dir = a_run(tmp_path, kind)
-    config = RunFolder(run_dir).config()
+    config = completed(RunFolder(run_dir))
     export(config, CPU, StopRequest())
     out = run_dir / "export"
     run, exported = load_run(run_dir, device="cpu"), load_run(out, device="cpu")
@@ -130,7 +129,7 @@ def test_the_report_is_the_same_before_and_after(
 
 def test_the_card_says_what_a_user_must_know(tmp_path: Path):
     run_dir = a_run(tmp_path, "random_lm")
-    export({**RunFolder(run_dir).config(), "out": str(tmp_path / "out")}, CPU, StopRequest())
+    export(replace(completed(RunFolder(run_dir)), out=str(tmp_path / "out")), CPU, StopRequest())
     card = (tmp_path / "out" / "README.md").read_text()
     for words in (
         "## Data",
@@ -147,16 +146,16 @@ def test_the_card_says_what_a_user_must_know(tmp_path: Path):
         assert words in card, words
     assert json.loads((tmp_path / "out" / "run.json").read_text())["exported"]["lm_inside"]
     with pytest.raises(UserError, match="exported already"):
-        export({**RunFolder(tmp_path / "out").config(), "run_dir": str(tmp_path / "out")}, CPU, StopRequest())
+        export(replace(completed(RunFolder(tmp_path / "out")), run_dir=str(tmp_path / "out")), CPU, StopRequest())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds other files"):
-        export({**RunFolder(run_dir).config(), "out": str(tmp_path / "other")}, CPU, StopRequest())
+        export(replace(completed(RunFolder(run_dir)), out=str(tmp_path / "other")), CPU, StopRequest())
 
 
 def test_an_exported_folder_is_scored_by_a_command(tmp_path: Path):
     run_dir = a_run(tmp_path, "random_lm")
-    export({**RunFolder(run_dir).config(), "out": str(tmp_path / "out")}, CPU, StopRequest())
+    export(replace(completed(RunFolder(run_dir)), out=str(tmp_path / "out")), CPU, StopRequest())
     config = RunFolder(tmp_path / "out").config()
     del config["trainer"]["nodes"]  # as a run from before that option has it
     (tmp_path / "out" / "config.yaml").write_text(yaml.safe_dump(config))
@@ -187,7 +186,7 @@ def test_scores_of_another_checkpoint_stay_off_the_card(tmp_path: Path):
         (Checkpoints(run_dir, keep=1).best_digest(), True),
     ):
         (run_dir / "metrics.json").write_text(json.dumps({**metrics, "checkpoint": checkpoint}))
-        export({**RunFolder(run_dir).config(), "out": str(tmp_path / "out")}, CPU, StopRequest())
+        export(replace(completed(RunFolder(run_dir)), out=str(tmp_path / "out")), CPU, StopRequest())
         card = (tmp_path / "out" / "README.md").read_text()
         assert ("0.987" in card) == ("bleu: implementation x" in card) == shown
         assert "before its training had ended: that was stopped" in card
