@@ -20,9 +20,9 @@ from r2gen.compare.source import Source
 from r2gen.data.cleaning import Cleaner
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
-from r2gen.evaluate.scores import Metric, Signature
+from r2gen.evaluate.scores import Metric, ScoreSpec, Signature
 from r2gen.evaluate.statistics import Interval, compare
-from r2gen.evaluate.tables import interval_note
+from r2gen.evaluate.tables import interval_note, no_interval_note
 from r2gen.runs.provenance import now
 
 
@@ -72,6 +72,7 @@ def compare_systems(
     corpus = {name: system.scores.corpus for name, system in scored.items()}
     joined, seed_notes = joined_seeds(texts.given, corpus) if settings.join_seeds else ((), ())
     scores = intervals(scored)
+    specs = tuple(spec for metric in metrics.values() for spec in metric.scores)
     # Baselines are first in their pairs, so that a difference is system - baseline.
     pairs = compare({source.name: scored[source.name].sums for source in (*texts.baselines, *texts.given)})
     differ_by = studies.chosen_score(settings.differ_by, scored) if settings.studies else ""
@@ -90,6 +91,7 @@ def compare_systems(
         references=references_digest(texts.references),
         systems=tuple(System(name=one.name, kind=one.kind, source=one.path, about=one.about) for one in sources),
         scores=scores,
+        score_specs=specs,
         pairs=tuple(pairs),
         joined=joined,
         joined_pairs=joined_pairs(joined, corpus),
@@ -99,7 +101,7 @@ def compare_systems(
         differing=differing,
         recipe=texts.recipe,
         signatures=signatures,
-        notes=(*texts.notes, *seed_notes, *unavailable_notes, *_statistics(scores)),
+        notes=(*texts.notes, *seed_notes, *unavailable_notes, *_statistics(scores, specs)),
     )
 
 
@@ -134,15 +136,19 @@ def _texts(given: Sequence[Source], *, split: str, settings: Settings, data: Dat
     )
 
 
-def _statistics(scores: Mapping[str, Mapping[str, Interval]]) -> list[str]:
+def _statistics(scores: Mapping[str, Mapping[str, Interval]], specs: Sequence[ScoreSpec]) -> list[str]:
     """Notes on how intervals and p were computed."""
     of_one = {score: asdict(interval) for score, interval in next(iter(scores.values())).items()}
+    notes = [
+        interval_note(of_one, specs),
+        *no_interval_note((score for score, interval in of_one.items() if not interval["draws"]), specs),
+    ]
     pairs = len(scores) * (len(scores) - 1) // 2
     if not pairs:
-        return [interval_note(of_one)]
+        return notes
     corrected = f", Holm-corrected over {pairs} pairs of systems" if pairs > 1 else ""
     return [
-        interval_note(of_one),
+        *notes,
         "differences: 95 % interval of a paired bootstrap; p of a paired randomisation test, which swaps the two "
         f"reports of a study{corrected}; within noise: p is .05 or more. They hold for these trained models; how much "
         "another training seed changes a score is seen in means over seeds only",

@@ -5,6 +5,7 @@ from typing import Any
 
 from PIL import Image
 
+from r2gen.evaluate.scores import ScoreSpec
 from r2gen.evaluate.statistics import LEVEL, Interval, Pair
 
 __all__ = [
@@ -106,6 +107,7 @@ class Comparison:
     references: str  # 16 hex digits: a digest of all ids and reference texts
     systems: tuple[System, ...]
     scores: dict[str, dict[str, Interval]]  # by system and score
+    score_specs: tuple[ScoreSpec, ...]  # titles, columns and directions of the scores
     pairs: tuple[Pair, ...]  # every two systems in every score
     joined: tuple[JoinedSeeds, ...]  # configurations with several seeds
     joined_pairs: tuple[JoinedPair, ...]

@@ -1,6 +1,5 @@
 """What `runs=[...]` names: run folders of ours, and files of reports from other programs."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from r2gen.evaluate.recipe import METRICS_FORMAT
 from r2gen.evaluate.scores import Signature
 from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.metrics_file import metrics_file, read_metrics
 
 SPLITS = ("test", "val")  # without compare.split, the first that all runs have scores of
 _NAME = re.compile(r"\w[\w .+-]{0,59}")  # these names need no escaping in a table, LaTeX or a page
@@ -123,18 +123,15 @@ def _file_source(name: str, path: Path) -> Source:
 
 
 def _metrics(folder: RunFolder) -> dict[str, Any]:
-    """A run's metrics.json, which has `splits` and `generation`."""
-    file = folder.path / "metrics.json"
+    """A run's scores, with the decoding profile that they were made with."""
+    file = metrics_file(folder.path)
+    metrics = read_metrics(file)
     fix = f"Score the run with {_evaluate(folder)}"
-    try:
-        metrics = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: the file does not exist. {fix}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({error}). {fix}") from error
-    if not isinstance(metrics, dict) or "generation" not in metrics or not isinstance(metrics.get("splits", {}), dict):
+    if not metrics:
+        raise UserError(f"{file}: the file does not exist. {fix}")
+    if "generation" not in metrics:
         raise UserError(f"{file}: does not contain the scores of a run. {fix}")
-    return {"splits": {}} | metrics
+    return metrics
 
 
 def _run_source(name: str, folder: RunFolder, metrics: dict[str, Any], *, split: str, rescore: bool) -> Source:

@@ -10,9 +10,10 @@ from r2gen.compare.scored import Scored
 from r2gen.compare.source import Source
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
+from r2gen.evaluate.clinical_findings import f1_of_each_finding
 from r2gen.evaluate.labeler import OBSERVATIONS, Status, label_report
 from r2gen.evaluate.statistics import bootstrap_each
-from r2gen.evaluate.study_sums import f1_of_each_finding, of_studies
+from r2gen.evaluate.study_sums import of_studies
 
 IMAGE_PX = 320  # the largest size on a page
 

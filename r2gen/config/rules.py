@@ -12,27 +12,10 @@ from r2gen.config import targets
 from r2gen.config.check import weighted_scores
 from r2gen.config.decoding import Decoding
 from r2gen.config.lm_facts import ENCODER_DECODERS
+from r2gen.config.metrics import missing_weights, score_names
 from r2gen.errors import Illegal, UserError
 
 Config = dict[str, Any]
-FINDING_SCORES = tuple(
-    f"{rate}_{mean}_{count}"
-    for rate in ("f1", "precision", "recall")
-    for mean in ("micro", "macro")
-    for count in (14, 5)
-)
-SCORES_OF = {
-    "bleu": ("bleu_1", "bleu_2", "bleu_3", "bleu_4"),
-    "rouge_l": ("rouge_l",),
-    "meteor": ("meteor",),
-    "cider": ("cider",),
-    "findings": (*(f"findings_{score}" for score in FINDING_SCORES), "findings_f1_normal"),
-    "chexbert": tuple(f"chexbert_{score}" for score in FINDING_SCORES),
-    "radgraph": ("radgraph_simple", "radgraph_partial", "radgraph_complete"),
-    "sacrebleu": ("sacrebleu",),
-    "rouge_score": ("rouge_score_1", "rouge_score_2", "rouge_score_l"),
-    "phantom_findings": ("findings_f1", "findings_precision", "findings_recall"),
-}
 CUTS = ("micro_batch_size", "devices", "nodes")  # of trainer.batch_size
 RULES: list[tuple[str, Callable[[Config], bool]]] = [
     (
@@ -278,7 +261,8 @@ def _refuse_seed(name: str, seed: Any) -> None:
 
 
 def _refuse_best(config: Config) -> None:
-    known = {score for metric in config["metrics"] for score in SCORES_OF.get(metric, (metric,))}
+    scores_of = score_names(config["metrics"])
+    known = {score for scores in scores_of.values() for score in scores}
     for name, weight in weighted_scores(config["evaluate"]["best"]).items():
         if not math.isfinite(weight):
             raise UserError(f"evaluate.best={config['evaluate']['best']}: {name} weighs {weight}, give a finite number")
@@ -288,8 +272,11 @@ def _refuse_best(config: Config) -> None:
                 f"type evaluate.best=SCORE with one of {', '.join(sorted(known))}"
             )
         for metric, node in config["metrics"].items():
-            if name in SCORES_OF.get(metric, ()) and "path" in node and node["path"] is None:
-                raise UserError(f"evaluate.best names {name}, and metrics.{metric}.path, its weights, is null: give it")
+            option = missing_weights(node) if name in scores_of[metric] else None
+            if option is not None:
+                raise UserError(
+                    f"evaluate.best names {name}, and metrics.{metric}.{option}, its weights, is null: give it"
+                )
 
 
 def _refuse_decoding(config: Config, choices: Mapping[str, str]) -> None:

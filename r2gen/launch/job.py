@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
+from r2gen.config.metrics import with_absolute_weights
 from r2gen.config.secrets import refuse_secrets
 from r2gen.config.targets import instantiate
 from r2gen.data.reports import DataSource, data_digest
 from r2gen.errors import DONE, FIXABLE, STOPPED, UserError, shown
-from r2gen.evaluate.metric_files import check_metric_files
 from r2gen.evaluate.tables import table_of
 from r2gen.launch import machines
 from r2gen.launch.processes import refuse_too_many, run_ranks
@@ -122,7 +122,7 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
         if config[key] is not None:
             config[key] = absolute(config[key])
     if config["task"] in ("train", "evaluate"):
-        config["metrics"] = check_metric_files(config["metrics"])
+        config["metrics"] = with_absolute_weights(config["metrics"])
     if config["trainer"]["hostfile"] is not None:
         config["trainer"] = {**config["trainer"], "hostfile": absolute(config["trainer"]["hostfile"])}
     for part in ("lm", "vision"):  # a hub id stays as it is

@@ -7,6 +7,7 @@ from typing import Any
 from r2gen.config.original_choices import original_choices
 from r2gen.evaluate.tables import table_of
 from r2gen.model.report_generator import ReportGenerator
+from r2gen.runs.metrics_file import metrics_file, read_metrics
 from r2gen.runs.provenance import ROOT
 
 Config = dict[str, Any]
@@ -28,7 +29,7 @@ def card(run: Config, stored: Config, record: dict[str, Any], model: ReportGener
     """The card's text: `run` is the run's configuration, `stored` and `record` are what the folder's files hold."""
     choices, lm = stored["choices"], stored["lm"]
     origin = record["exported"]
-    scored = Path(run["run_dir"]) / "metrics.json"
+    scored = metrics_file(Path(run["run_dir"]))
     scores = scores_of(scored, origin["checkpoint"])
     parts = {"encoder": model.vision, "projector": model.projector, "language model": model.lm.model}
     counts = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()):,}" for name, part in parts.items())  # type: ignore[attr-defined]
@@ -104,8 +105,7 @@ def scores_of(metrics: Path, checkpoint: str) -> str:
 
     Only those of this checkpoint: training scores others too, which need not be the best.
     """
-    found = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-    if found.get("checkpoint") != checkpoint:
+    if read_metrics(metrics).get("checkpoint") != checkpoint:
         return "Not scored before it was exported."
     return (
         f"```\n{table_of(metrics)}\n```\n\nScores compare only where the recipe and the lines of the metrics agree.\n"

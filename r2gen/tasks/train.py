@@ -11,12 +11,13 @@ from r2gen.build import Job, build_evaluation, build_job, build_logger, decoding
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import steps_for
 from r2gen.errors import UserError, printable
-from r2gen.evaluate.evaluation import Evaluation, read_metrics
+from r2gen.evaluate.evaluation import Evaluation
 from r2gen.evaluate.tables import table_of
 from r2gen.model.tune import size_table, sizes
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.metrics_file import read_metrics
 from r2gen.runs.stored import completed
 from r2gen.tasks.generate import TrainedRun
 from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes, load_best

@@ -27,6 +27,9 @@ from r2gen.compare.comparison import (
     System,
 )
 from r2gen.compare.page import write_compare_page
+from r2gen.evaluate.clinical_findings import Findings
+from r2gen.evaluate.meteor import Meteor
+from r2gen.evaluate.nlg import Bleu, Cider, RougeL
 from r2gen.pages.document import FOLDER, content_of
 
 HOSTILE = "</script><script>alert(1)</script> <img src=x onerror=alert(2)> \u2028 @@DATA@@ <!-- & ' \""
@@ -114,6 +117,7 @@ def comparison() -> Comparison:
         references="0123456789abcdef",
         systems=SYSTEMS,
         scores=scores,
+        score_specs=(*Bleu.scores, *RougeL.scores, *Meteor.scores, *Cider.scores, *Findings.scores),
         pairs=tuple(pairs),
         joined=joined,
         joined_pairs=(JoinedPair("cider", "llama2", "qwen2", (1, 2), around(0.01, 0.05), 0.6, 0.6),),
@@ -147,6 +151,7 @@ def test_the_page_contains_the_whole_comparison(tmp_path: Path) -> None:
     content = content_of(page)
     assert [one["name"] for one in content["systems"]] == [one.name for one in SYSTEMS]
     assert len(content["pairs"]) == len(SCORES) * 10
+    assert {spec["name"]: spec["title"] for spec in content["score_specs"]}["cider"] == "CIDEr"
     assert {pair["within_noise"] for pair in content["pairs"]} == {True, False}
     assert [len(one["images"]) for one in content["differing"]] == [2] * 12
     assert content["differing"][0]["images"][0].startswith("data:image/jpeg;base64,")
