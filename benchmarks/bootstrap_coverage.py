@@ -10,17 +10,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from r2gen.evaluate.clinical_findings import Findings
+from r2gen.evaluate.clinical_findings import Findings, finding_sums
 from r2gen.evaluate.labeler import OBSERVATIONS
+from r2gen.evaluate.nlg import bleu_sums
 from r2gen.evaluate.statistics import bootstrap, compare
-from r2gen.evaluate.study_sums import Floats, StudySums, bleu_sums, finding_sums, mean_sums
+from r2gen.evaluate.study_sums import Floats, StudySums, mean_sums
 
 RESAMPLES = 1000
 SHOWN = ("skewed_mean", "bleu_1", "bleu_4", "findings_f1_micro_14", "findings_f1_macro_14", "findings_f1_macro_5")
 
 
 TEXT = {"a": "no effusion ."}
-BLEU = bleu_sums(TEXT, TEXT)  # what turns sums into scores is the real thing
+BLEU = bleu_sums({id: [text] for id, text in TEXT.items()}, TEXT)  # what turns sums into scores is the real thing
 FINDINGS = finding_sums(Findings(), TEXT, TEXT)
 FREQUENCIES = np.geomspace(0.3, 0.08, len(OBSERVATIONS))  # of the findings in references
 
@@ -37,7 +38,7 @@ def skewed_means(draw: np.random.Generator, hard: Floats, quality: float) -> Stu
     """Values as CIDEr's: most are small, a few are large."""
     values = draw.gamma(0.7, size=len(hard)) * (1.2 - hard) * quality
     ids = [f"{index:05}" for index in range(len(hard))]
-    return mean_sums("skewed_mean", dict(zip(ids, values.tolist(), strict=True)), ids=ids)
+    return mean_sums({"skewed_mean": dict(zip(ids, values.tolist(), strict=True))}, ids=ids)
 
 
 def bleu(draw: np.random.Generator, hard: Floats, quality: float) -> StudySums:

@@ -1,10 +1,10 @@
-"""The report of one study from an exported folder, without R2Gen:
+"""Generate the report of one study from an exported folder, without R2Gen:
 
     python docs/plain_script.py EXPORTED_FOLDER [LM_FOLDER] frontal.png [lateral.png ...]
 
-Needs torch, timm, transformers, safetensors, tokenizers and sentencepiece. LM_FOLDER, of a decoder-only language
-model, is given where the export has no lm/ of its own. One study at a time: with several, left padding and
-transformers' repetition penalty do not agree.
+Needs torch, timm, transformers, safetensors, tokenizers and sentencepiece. Pass LM_FOLDER, the folder of a decoder-only
+language model, if the export has no folder lm/. The script takes one study at a time, because left
+padding and transformers' repetition penalty do not work together.
 """
 
 import json
@@ -26,7 +26,7 @@ tensors = load_file(folder / "model.safetensors")
 vision = facts["vision"]
 decoding = {key: value for key, value in facts["generation"].items() if value is not None and key != "seed"}
 if decoding.get("do_sample") or "penalty_alpha" in decoding:
-    sys.exit("this script decodes greedily or with beams: load_run does what else R2Gen can")
+    sys.exit("this script decodes greedily or with beams: use r2gen.load_run for sampling and contrastive search")
 
 
 def under(prefix: str) -> dict[str, torch.Tensor]:
@@ -69,11 +69,15 @@ with torch.no_grad():
     embed = lm.get_input_embeddings()
     before, after = (torch.tensor(facts["prompt_ids"][side], dtype=torch.long) for side in ("before", "after"))
     prompt = torch.cat([embed(before), projector(features), embed(after)])[None]
-    signs = {"bos_token_id": facts["bos_id"], "eos_token_id": facts["eos_ids"], "pad_token_id": facts["pad_id"]}
-    settings = GenerationConfig(**{"do_sample": False, **signs, **decoding})
+    special_tokens = {
+        "bos_token_id": facts["bos_id"],
+        "eos_token_id": facts["eos_ids"],
+        "pad_token_id": facts["pad_id"],
+    }
+    settings = GenerationConfig(**{"do_sample": False, **special_tokens, **decoding})
     mask = torch.ones(prompt.shape[:2], dtype=torch.long)
     ids = lm.generate(inputs_embeds=prompt, attention_mask=mask, generation_config=settings)[0].tolist()
-end = next((place for place, token in enumerate(ids) if token in facts["eos_ids"]), len(ids))
+end = next((index for index, token in enumerate(ids) if token in facts["eos_ids"]), len(ids))
 if (lm_folder / "tokenizer.model").is_file():
     from sentencepiece import SentencePieceProcessor
 

@@ -1,0 +1,1 @@
+"""Comparison of several systems over the same studies, for task=compare. Imports no torch."""

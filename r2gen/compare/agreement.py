@@ -1,7 +1,7 @@
-"""What must be the same before two systems stand side by side: references, their recipe, and how they were scored.
+"""What systems must share to be compared: references, the recipe of their texts, and the signatures of their metrics.
 
-Other references are other data, and refused whatever is typed. Another recipe or signature over the same references is
-refused too, unless everything is scored anew (compare.rescore=true). Imports no torch.
+Different references are always an error. A different recipe or signature for the same references is an error unless
+all reports are scored again (compare.rescore=true).
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from r2gen.errors import UserError, shown
 from r2gen.evaluate.scores import Signature
 from r2gen.evaluate.scoring import named
 
-_TEXT = 60  # characters of a text in a message
+_SHOWN_CHARACTERS = 60  # of a text in a message
 CLEANERS: tuple[Cleaner, ...] = ("iu_xray", "mimic_cxr")
-RESCORE = "compare.rescore=true scores the reports of all of them anew, with one recipe"
+RESCORE = "Set compare.rescore=true to score the reports of all systems again, in the same way."
 
 
 def cleaned(source: Source, cleaner: Cleaner) -> Source:
-    """All texts of a source through one cleaner; what has passed it before comes out the same."""
+    """The source with all its texts cleaned. Texts that were cleaned before do not change."""
     references = source.references
     return replace(
         source,
@@ -36,28 +36,29 @@ def cleaned_texts(texts: Mapping[str, str], cleaner: Cleaner) -> dict[str, str]:
 
 
 def _clean(text: str, cleaner: Cleaner) -> str:
-    # A cleaner leaves a second space when it runs twice; an empty report stays empty.
+    # A cleaner applied twice leaves double spaces. An empty report stays empty.
     return " ".join(clean_report(text, cleaner).split()) if not is_empty(text) else ""
 
 
 def shared_references(
     sources: Sequence[Source], of_data: Mapping[str, str] | None
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The references of all systems, and notes on files whose own are others.
+    """The references of all systems, and notes on files whose own references differ from them.
 
-    They are those of the runs, else of the data set typed, else of a file. Raises UserError where runs and data differ,
-    where a system has other studies, or where there are none.
+    They are those of the runs, else those of the requested data set (`of_data`), else those of a file. Raises UserError
+    if runs and data set differ, if a system has other studies, or if there are no references.
     """
     runs = {source.name: source.references for source in sources if source.kind == "run"}
     files = {source.name: source.references for source in sources if source.kind == "file"}
-    known = [(name, texts) for name, texts in (*runs.items(), ("data", of_data), *files.items()) if texts is not None]
-    if not known:
+    candidates = (*runs.items(), ("data", of_data), *files.items())
+    available = [(name, texts) for name, texts in candidates if texts is not None]
+    if not available:
         raise UserError(
-            "task=compare: none of runs=[...] brings references: add a run folder of the same studies, "
-            "data=NAME data.root=DIR, or test_refs.json beside R2GenGPT's test_result.json"
+            "runs: none of the entries has references. Add a run folder with the same studies, set data=NAME "
+            "data.root=DIR, or put R2GenGPT's test_refs.json next to its test_result.json."
         )
-    first, references = known[0]
-    for name, texts in known[1:]:
+    first, references = available[0]
+    for name, texts in available[1:]:
         if name in runs or name == "data":
             _refuse_others(first, references, name, texts)
     notes = []
@@ -66,13 +67,13 @@ def shared_references(
         differing = _differing(references, files.get(source.name) or references)
         if differing:
             notes.append(
-                f"{source.name} came with other references for {len(differing)} of {len(references)} studies "
-                f"(cut, or cleaned otherwise): it is scored against those of {first}"
+                f"{source.name} has its own references for {len(differing)} of {len(references)} studies "
+                f"(truncated or cleaned differently); it is scored against those of {first}"
             )
         if source.kind == "file" and _looks_raw(source.reports) and not _looks_raw(references):
             notes.append(
-                f"{source.name} has capital letters and the references have none: compare.cleaner=iu_xray (or "
-                "mimic_cxr) cleans all texts alike"
+                f"{source.name} has capital letters and the references have none; compare.cleaner=iu_xray (or "
+                "mimic_cxr) cleans all texts in the same way"
             )
     return dict(references), tuple(notes)
 
@@ -83,74 +84,74 @@ def references_digest(references: Mapping[str, str]) -> str:
 
 
 def agreed_recipe(sources: Sequence[Source], *, rescored: bool) -> Signature:
-    """The recipe of the texts of all runs; where they were scored anew, several values stand side by side.
+    """The recipe of the texts of all runs. If all reports are scored again, it lists all values of an entry.
 
-    Raises UserError where recipes differ and nothing is scored anew.
+    Raises UserError if recipes differ and reports are not scored again.
     """
     recipes = {source.name: source.recipe for source in sources if source.recipe}
-    told = _differences(recipes)
-    if told and not rescored:
+    differences = _differences(recipes)
+    if differences and not rescored:
         raise UserError(
-            f"the runs were scored with different recipes: {'; '.join(told)}. Their references are the "
-            f"same texts: {RESCORE}"
+            f"runs: the recipes of their texts differ ({'; '.join(differences)}), though their references are equal. "
+            f"{RESCORE}"
         )
     keys = dict.fromkeys(key for recipe in recipes.values() for key in recipe)
     return {key: " / ".join(dict.fromkeys(recipe[key] for recipe in recipes.values() if key in recipe)) for key in keys}
 
 
-def agreed_signatures(found: Mapping[str, Mapping[str, Signature]]) -> dict[str, Signature]:
-    """Metric to its signature, from those by system. Raises UserError with every difference between systems."""
+def agreed_signatures(by_system: Mapping[str, Mapping[str, Signature]]) -> dict[str, Signature]:
+    """The signature of each metric, from those of each system. Raises UserError naming every difference."""
     agreed: dict[str, Signature] = {}
-    told = []
-    for metric in dict.fromkeys(metric for signatures in found.values() for metric in signatures):
-        of_metric = {name: signatures[metric] for name, signatures in found.items() if metric in signatures}
-        told += [f"{metric}: {difference}" for difference in _differences(of_metric)]
+    differences = []
+    for metric in dict.fromkeys(metric for signatures in by_system.values() for metric in signatures):
+        of_metric = {name: signatures[metric] for name, signatures in by_system.items() if metric in signatures}
+        differences += [f"{metric}: {difference}" for difference in _differences(of_metric)]
         agreed[metric] = next(iter(of_metric.values()))
-    if told:
-        raise UserError(f"the systems were scored in different ways: {'; '.join(told)}: {RESCORE}")
+    if differences:
+        raise UserError(f"runs: the systems were scored in different ways ({'; '.join(differences)}). {RESCORE}")
     return agreed
 
 
 def _differences(signatures: Mapping[str, Signature]) -> list[str]:
-    """`version 1.1 (A) / 1.2 (B, C)` for every key in which they differ."""
-    told = []
+    """`version 1.1 (A) / 1.2 (B, C)` for every key in which the signatures differ."""
+    differences = []
     for key in dict.fromkeys(key for signature in signatures.values() for key in signature):
         names: dict[str, list[str]] = {}
         for name, signature in signatures.items():
             names.setdefault(signature.get(key, "not stated"), []).append(name)
         if len(names) > 1:
-            told.append(f"{key} " + " / ".join(f"{value} ({', '.join(of)})" for value, of in names.items()))
-    return told
+            differences.append(f"{key} " + " / ".join(f"{value} ({', '.join(of)})" for value, of in names.items()))
+    return differences
 
 
 def _refuse_others(first: str, references: Mapping[str, str], name: str, texts: Mapping[str, str]) -> None:
-    """Other ids or other texts: two scores against them have nothing to do with each other."""
+    """Raise UserError if ids or texts differ: scores against different references cannot be compared."""
     if references.keys() != texts.keys():
         raise UserError(
-            f"{first} and {name} are of different studies ({len(references)} and {len(texts)}): "
-            f"{_ids(references, texts, first, name)}: compare runs of one data set and split"
+            f"runs: {first} and {name} have different studies ({len(references)} and {len(texts)}; "
+            f"{_ids(references, texts, first, name)}). Compare runs of the same data set and split."
         )
     differing = _differing(references, texts)
     if not differing:
         return
     id = differing[0]
-    fix = "evaluate both on the same data; scores against other references cannot be compared"
+    fix = "Evaluate both on the same data: scores against different references cannot be compared."
     for cleaner in CLEANERS:
         if not _differing(cleaned_texts(references, cleaner), cleaned_texts(texts, cleaner)):
-            fix = f"compare.cleaner={cleaner} cleans the texts of all systems alike and scores them anew"
+            fix = f"Set compare.cleaner={cleaner} to clean all texts in the same way and to score them again."
             break
     raise UserError(
-        f"{first} and {name} have different references for {len(differing)} of {len(references)} studies, "
-        f"such as {shown(id)}: {references[id]!r:.{_TEXT}} and {texts[id]!r:.{_TEXT}}: {fix}"
+        f"runs: {first} and {name} have different references for {len(differing)} of {len(references)} studies, "
+        f"such as {shown(id)}: {references[id]!r:.{_SHOWN_CHARACTERS}} and {texts[id]!r:.{_SHOWN_CHARACTERS}}. {fix}"
     )
 
 
 def _refuse_other_studies(source: Source, references: Mapping[str, str], *, of: str) -> None:
     if source.reports.keys() != references.keys():
         raise UserError(
-            f"{source.path} has {len(source.reports)} reports for {len(references)} studies: "
-            f"{_ids(references, source.reports, of, source.name)}: give every study one report (an empty "
-            "one where a system wrote nothing), and no other"
+            f"{source.path}: {len(source.reports)} reports for {len(references)} studies "
+            f"({_ids(references, source.reports, of, source.name)}). Give one report for each study, and an empty one "
+            "where a system wrote nothing."
         )
 
 

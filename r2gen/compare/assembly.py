@@ -1,4 +1,4 @@
-"""From reports of several systems to the Comparison of them: score, resample, test, look at parts. Imports no torch."""
+"""Builds the Comparison of several systems from their reports: scores, differences, subgroups and single studies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,17 +12,17 @@ from r2gen.compare.agreement import (
     references_digest,
     shared_references,
 )
+from r2gen.compare.baselines import baseline_sources
 from r2gen.compare.comparison import Comparison, System
-from r2gen.compare.null_rows import null_sources
 from r2gen.compare.scored import intervals, refuse_stale, score_systems
 from r2gen.compare.seeds import joined_pairs, joined_seeds
 from r2gen.compare.source import Source
 from r2gen.data.cleaning import Cleaner
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
-from r2gen.evaluate.scores import Metric, Signature
+from r2gen.evaluate.scores import Metric, ScoreSpec, Signature
 from r2gen.evaluate.statistics import Interval, compare
-from r2gen.evaluate.tables import interval_note
+from r2gen.evaluate.tables import interval_note, no_interval_note
 from r2gen.runs.provenance import now
 
 
@@ -40,89 +40,116 @@ class Settings:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set, and what a signature says of it."""
+    """The data set of the studies compared."""
 
     data: ReportData
+    recipe: Signature  # of its texts
+    requested: bool  # by data=NAME; otherwise it is that of a run, whose predictions have the references
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The reports of all systems and the references, cleaned alike."""
+
+    given: list[Source]  # the entries of `runs`
+    baselines: list[Source]
+    references: dict[str, str]
     recipe: Signature
-    typed: bool  # else it is that of a run, whose predictions bring the references
+    notes: tuple[str, ...]
 
 
 def compare_systems(
     given: Sequence[Source], *, split: str, metrics: Mapping[str, Metric], settings: Settings, data: DataSet | None
 ) -> Comparison:
-    """Everything but the images. Raises UserError where the systems cannot stand side by side."""
-    rescored = settings.rescore or settings.cleaner is not None
-    of_data = {study.id: study.report for study in data.data.studies(split)} if data and data.typed else None
-    if settings.cleaner is not None:
-        given = [cleaned(source, settings.cleaner) for source in given]
-        of_data = cleaned_texts(of_data, settings.cleaner) if of_data is not None else None
-    references, notes = shared_references(given, of_data)
-    recipe = agreed_recipe(given, rescored=rescored) or (data.recipe if data and data.typed else {})
-    rows, null_notes = null_sources(settings.null_rows, given, references, data.data if data else None)
-    if settings.cleaner is not None:
-        rows = [cleaned(row, settings.cleaner) for row in rows]
-        recipe = recipe | {"cleaner": settings.cleaner, "case": "lower"}
-    sources = [*given, *rows]
-    _refuse_same_names(sources)
-
-    scored = score_systems(metrics, references, sources)
-    signatures = agreed_signatures({name: one.scores.signatures for name, one in scored.items()})
-    for source in sources:  # after the signatures, since another tokenizer gives other scores too
+    """The Comparison without images. Raises UserError where the systems cannot be compared."""
+    texts = _texts(given, split=split, settings=settings, data=data)
+    sources = [*texts.given, *texts.baselines]
+    scored = score_systems(metrics, texts.references, sources)
+    # Signatures are checked first: another tokenizer, for example, is the reason why recorded scores differ.
+    signatures = agreed_signatures({name: system.scores.signatures for name, system in scored.items()})
+    for source in sources:
         refuse_stale(source, scored[source.name])
-    corpus = {name: of_system.scores.corpus for name, of_system in scored.items()}
-    unavailable = {metric: why for of_system in scored.values() for metric, why in of_system.scores.unavailable.items()}
-    joined, seed_notes = joined_seeds(given, corpus) if settings.join_seeds else ((), ())
+    corpus = {name: system.scores.corpus for name, system in scored.items()}
+    joined, seed_notes = joined_seeds(texts.given, corpus) if settings.join_seeds else ((), ())
     scores = intervals(scored)
-    # Null rows first: a difference is then that of a system from a row, and not the other way round.
-    pairs = compare({source.name: scored[source.name].sums for source in (*rows, *given)})
+    specs = tuple(spec for metric in metrics.values() for spec in metric.scores)
+    # Baselines are first in their pairs, so that a difference is system - baseline.
+    pairs = compare({source.name: scored[source.name].sums for source in (*texts.baselines, *texts.given)})
     differ_by = studies.chosen_score(settings.differ_by, scored) if settings.studies else ""
+    differing = (
+        studies.differing_studies(sources, texts.references, scored, score=differ_by, count=settings.studies)
+        if settings.studies
+        else ()
+    )
+    unavailable = {metric: why for system in scored.values() for metric, why in system.scores.unavailable.items()}
+    unavailable_notes = [f"{metric}: unavailable: {why}" for metric, why in unavailable.items()]
     return Comparison(
         title=", ".join(source.name for source in given),
         written=now(),
         split=split,
-        studies=len(references),
-        references=references_digest(references),
+        studies=len(texts.references),
+        references=references_digest(texts.references),
         systems=tuple(System(name=one.name, kind=one.kind, source=one.path, about=one.about) for one in sources),
         scores=scores,
+        score_specs=specs,
         pairs=tuple(pairs),
         joined=joined,
         joined_pairs=joined_pairs(joined, corpus),
         findings=studies.finding_scores(scored),
-        strata=studies.strata(references, scored),
+        strata=studies.strata(texts.references, scored),
         differ_by=differ_by,
-        differing=studies.differing_studies(sources, references, scored, score=differ_by, count=settings.studies)
-        if settings.studies
-        else (),
-        recipe=recipe,
+        differing=differing,
+        recipe=texts.recipe,
         signatures=signatures,
-        notes=(
-            *(note for source in given for note in source.notes),
-            *notes,
-            *null_notes,
-            *seed_notes,
-            *(f"{metric}: unavailable: {why}" for metric, why in unavailable.items()),
-            *_statistics(scores),
-        ),
+        notes=(*texts.notes, *seed_notes, *unavailable_notes, *_statistics(scores, specs)),
     )
 
 
-def _refuse_same_names(sources: Sequence[Source]) -> None:
-    names = [source.name for source in sources]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise UserError(f"runs: {twice[0]} is also the name of a null row: type 'runs=[another=PATH]'")
+def _texts(given: Sequence[Source], *, split: str, settings: Settings, data: DataSet | None) -> _Texts:
+    """All texts to compare. Raises UserError where references, recipes or names of systems do not agree."""
+    cleaner = settings.cleaner
+    of_data = {study.id: study.report for study in data.data.studies(split)} if data and data.requested else None
+    if cleaner is not None:
+        given = [cleaned(source, cleaner) for source in given]
+        of_data = cleaned_texts(of_data, cleaner) if of_data is not None else None
+    references, reference_notes = shared_references(given, of_data)
+    recipe = agreed_recipe(given, rescored=settings.rescore or cleaner is not None)
+    if not recipe and data and data.requested:
+        recipe = data.recipe
+    baselines, baseline_notes = baseline_sources(settings.null_rows, given, references, data.data if data else None)
+    if cleaner is not None:
+        baselines = [cleaned(baseline, cleaner) for baseline in baselines]
+        recipe = recipe | {"cleaner": cleaner, "case": "lower"}
+    names = [source.name for source in (*given, *baselines)]
+    for baseline in baselines:
+        if names.count(baseline.name) > 1:
+            raise UserError(
+                f"runs: {baseline.name} is also the name of a baseline. Give another name with 'runs=[another=PATH]'."
+            )
+    own_notes = [note for source in given for note in source.notes]
+    return _Texts(
+        given=list(given),
+        baselines=baselines,
+        references=references,
+        recipe=recipe,
+        notes=(*own_notes, *reference_notes, *baseline_notes),
+    )
 
 
-def _statistics(scores: Mapping[str, Mapping[str, Interval]]) -> list[str]:
-    """What the intervals and the p are."""
-    of_one = {score: asdict(found) for score, found in next(iter(scores.values())).items()}
+def _statistics(scores: Mapping[str, Mapping[str, Interval]], specs: Sequence[ScoreSpec]) -> list[str]:
+    """Notes on how intervals and p were computed."""
+    of_one = {score: asdict(interval) for score, interval in next(iter(scores.values())).items()}
+    notes = [
+        interval_note(of_one, specs),
+        *no_interval_note((score for score, interval in of_one.items() if not interval["draws"]), specs),
+    ]
     pairs = len(scores) * (len(scores) - 1) // 2
     if not pairs:
-        return [interval_note(of_one)]
-    corrected = f", corrected for {pairs} pairs of systems (Holm)" if pairs > 1 else ""
+        return notes
+    corrected = f", Holm-corrected over {pairs} pairs of systems" if pairs > 1 else ""
     return [
-        interval_note(of_one),
-        "differences: the paired bootstrap's interval, and p of the test that swaps the two reports of a study"
-        f"{corrected}; within noise: p of .05 and more. They are of these very models: what another training seed "
-        "would change is seen in means over seeds only",
+        *notes,
+        "differences: 95 % interval of a paired bootstrap; p of a paired randomisation test, which swaps the two "
+        f"reports of a study{corrected}; within noise: p is .05 or more. They hold for these trained models; how much "
+        "another training seed changes a score is seen in means over seeds only",
     ]

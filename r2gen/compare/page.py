@@ -1,4 +1,4 @@
-"""compare.html: one self-contained page of a comparison, with plots and the studies that differ. Imports no torch."""
+"""Writes compare.html, the page of a comparison: scores, plots, and the studies on which the systems differ."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ SCRIPTS = ("pieces.js", "scores.js", "charts.js", "plots.js", "texts.js", "compa
 
 
 def write_compare_page(comparison: Comparison, path: Path) -> Path:
-    """Write the page, whole or not at all, readable by its owner alone: it holds patient text. Gives its path."""
+    """Write the page atomically, readable by its owner alone since it contains patient text, and return its path."""
     content = as_plain(comparison)
     images = embedded({study.id: study.images for study in comparison.differing})
     for study in content["differing"]:

@@ -5,15 +5,13 @@ from dataclasses import dataclass, replace
 
 from r2gen.compare.agreement import RESCORE
 from r2gen.compare.source import Source
-from r2gen.config.selection import SCORES_OF
 from r2gen.errors import UserError
 from r2gen.evaluate.scores import Metric, Scores
-from r2gen.evaluate.scoring import joined_scores, score_reports
+from r2gen.evaluate.scoring import joined_scores, score_reports, sums_of_scores
 from r2gen.evaluate.statistics import Interval, bootstrap_each
-from r2gen.evaluate.study_sums import StudySums, sums_of_scores
+from r2gen.evaluate.study_sums import StudySums
 
 _ROUNDING = 1e-6
-_BY_A_MODEL = ("chexbert", "radgraph")  # their recorded values are taken: the weights need not be here
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def score_systems(
     for source in sources:
         scores = Scores(corpus={})
         for key, metric in metrics.items():
-            of_metric = _recorded(source, key, references)
+            of_metric = _recorded(source, key, metric, references)
             if of_metric is None:
                 of_metric = _signed(source, key, score_reports({key: metric}, references, source.reports))
             scores = joined_scores(scores, of_metric, metric=key)
@@ -52,12 +50,15 @@ def score_systems(
     return found
 
 
-def _recorded(source: Source, key: str, references: Mapping[str, str]) -> Scores | None:
-    """What metrics.json holds of one metric; None where it was not scored so, or not report by report."""
+def _recorded(source: Source, key: str, metric: Metric, references: Mapping[str, str]) -> Scores | None:
+    """The recorded scores of a metric that reads weights, so that the weights need not be on this machine.
+
+    None for another metric, and where metrics.json does not have its scores report by report.
+    """
     kept = source.recorded
-    if kept is None or key not in kept.signatures or key not in _BY_A_MODEL:
+    if kept is None or key not in kept.signatures or not metric.weights:
         return None
-    names = [name for name in SCORES_OF.get(key, (key,)) if name in kept.corpus]
+    names = [spec.name for spec in metric.scores if spec.name in kept.corpus]
     per_report = {name: kept.per_report[name] for name in names if name in kept.per_report}
     if not per_report or any(not values.keys() <= references.keys() for values in per_report.values()):
         return None

@@ -1,68 +1,74 @@
-"""Runs of one configuration with several seeds, joined: what training varies, beside what studies vary.
-
-Imports no torch.
-"""
+"""Means over runs that differ in their seed alone, and differences between such configurations."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, takewhile
 
 from r2gen.compare.comparison import JoinedPair, JoinedSeeds
 from r2gen.compare.source import Source
 from r2gen.config.plain import canonical
 from r2gen.evaluate.statistics import holm, join_seeds, student_within
 
-Corpus = Mapping[str, Mapping[str, float]]  # system to score to value
+Corpus = Mapping[str, Mapping[str, float]]  # by system and score
 
 
 def joined_seeds(sources: Sequence[Source], corpus: Corpus) -> tuple[tuple[JoinedSeeds, ...], tuple[str, ...]]:
-    """Runs that differ in their seed alone, with the means of the scores that all have; and what was not joined."""
-    groups: dict[str, dict[str, int]] = {}  # configuration to run to seed
-    for source in sources:
-        if source.config is not None and isinstance(source.config.get("seed"), int):
-            same = canonical([source.configuration(), source.recipe, source.about.get("decoding")])
-            groups.setdefault(same, {})[source.name] = source.config["seed"]
+    """The means over the seeds of each configuration, and notes on configurations that have a seed twice."""
     joined, notes, names = list[JoinedSeeds](), list[str](), {source.name for source in sources}
-    for seeds in groups.values():
+    for seeds in _seeds_of_configurations(sources):
         if len(set(seeds.values())) < len(seeds):
-            notes.append(f"{', '.join(seeds)} are one configuration, some with the same seed: they are not joined")
+            notes.append(f"{', '.join(seeds)} are one configuration and some have the same seed: no mean over seeds")
         elif len(seeds) > 1:
-            in_order = sorted(seeds, key=seeds.__getitem__)
-            scores = [score for score in corpus[in_order[0]] if all(score in corpus[name] for name in in_order)]
-            name = _shared_beginning(in_order)
-            if not name or name in names:
-                name = " + ".join(in_order)
-            names.add(name)
-            joined.append(
-                JoinedSeeds(
-                    name=name,
-                    systems=tuple(in_order),
-                    seeds=tuple(seeds[one] for one in in_order),
-                    scores={score: join_seeds([corpus[one][score] for one in in_order]) for score in scores},
-                )
-            )
+            one = _joined(seeds, corpus, names)
+            names.add(one.name)
+            joined.append(one)
     return tuple(joined), tuple(notes)
 
 
-def _shared_beginning(names: Sequence[str]) -> str:
-    first, last = min(names), max(names)
-    length = next((place for place, sign in enumerate(first) if not last.startswith(first[: place + 1])), len(first))
-    return first[:length].rstrip(" -_.")
+def _seeds_of_configurations(sources: Sequence[Source]) -> list[dict[str, int]]:
+    """For each configuration the seed of each of its runs, by name."""
+    seeds: dict[str, dict[str, int]] = {}
+    for source in sources:
+        if source.stored is not None and source.stored.seed is not None:
+            configuration = canonical([source.stored.without_seed, source.recipe, source.about.get("decoding")])
+            seeds.setdefault(configuration, {})[source.name] = source.stored.seed
+    return list(seeds.values())
+
+
+def _joined(seeds: Mapping[str, int], corpus: Corpus, names: set[str]) -> JoinedSeeds:
+    """The mean of the runs in `seeds`, named by what their names begin with unless `names` has it."""
+    runs = sorted(seeds, key=seeds.__getitem__)
+    scores = [score for score in corpus[runs[0]] if all(score in corpus[run] for run in runs)]
+    name = _common_prefix(runs).rstrip(" -_.")
+    return JoinedSeeds(
+        name=" + ".join(runs) if not name or name in names else name,
+        systems=tuple(runs),
+        seeds=tuple(seeds[run] for run in runs),
+        scores={score: join_seeds([corpus[run][score] for run in runs]) for score in scores},
+    )
+
+
+def _common_prefix(names: Sequence[str]) -> str:
+    columns = zip(*names, strict=False)
+    return "".join(letters[0] for letters in takewhile(lambda letters: len(set(letters)) == 1, columns))
 
 
 def joined_pairs(joined: Sequence[JoinedSeeds], corpus: Corpus) -> tuple[JoinedPair, ...]:
-    """Every two configurations with at least two seeds in common: the mean difference at the same seed, Student's
-    interval and p, and Holm's over all pairs in a score."""
+    """The differences of every two configurations with at least two common seeds.
+
+    A difference is the mean over these seeds, with Student's interval and p, corrected over all pairs in a score.
+    """
     pairs = [pair for first, second in combinations(joined, 2) for pair in _pairs(first, second, corpus)]
     for score in dict.fromkeys(pair.score for pair in pairs):
-        places = [place for place, pair in enumerate(pairs) if pair.score == score]
-        for place, p in zip(places, holm([pairs[place].p for place in places]), strict=True):
-            pairs[place] = replace(pairs[place], p_holm=p)
+        indices = [index for index, pair in enumerate(pairs) if pair.score == score]
+        for index, p in zip(indices, holm([pairs[index].p for index in indices]), strict=True):
+            pairs[index] = replace(pairs[index], p_holm=p)
     return tuple(pairs)
 
 
 def _pairs(first: JoinedSeeds, second: JoinedSeeds, corpus: Corpus) -> list[JoinedPair]:
+    """The differences of two configurations in every score that both have, not yet corrected."""
     of_first, of_second = (dict(zip(one.seeds, one.systems, strict=True)) for one in (first, second))
     seeds = tuple(seed for seed in of_first if seed in of_second)
     if len(seeds) < 2:
@@ -71,7 +77,7 @@ def _pairs(first: JoinedSeeds, second: JoinedSeeds, corpus: Corpus) -> list[Join
     for score in first.scores:
         if score in second.scores:
             differences = [corpus[of_second[seed]][score] - corpus[of_first[seed]][score] for seed in seeds]
-            p = _p(differences)
+            p = _student_p(differences)
             pairs.append(
                 JoinedPair(
                     score=score,
@@ -86,8 +92,8 @@ def _pairs(first: JoinedSeeds, second: JoinedSeeds, corpus: Corpus) -> list[Join
     return pairs
 
 
-def _p(differences: Sequence[float]) -> float:
-    """Student's paired test, two-sided."""
+def _student_p(differences: Sequence[float]) -> float:
+    """The two-sided p of Student's paired test."""
     mean = math.fsum(differences) / len(differences)
     squares = math.fsum((difference - mean) ** 2 for difference in differences)
     if squares == 0:

@@ -5,6 +5,7 @@ from textwrap import fill
 
 from r2gen.compare.comparison import Comparison, Interval, JoinedPair, Pair
 from r2gen.evaluate.recipe import signature_lines
+from r2gen.evaluate.scores import ScoreSpec
 from r2gen.evaluate.tables import WIDTH, aligned, shown_scores
 from r2gen.pages.csv_text import csv_text
 
@@ -14,12 +15,13 @@ Cells = list[list[str]]  # the first row and the first column are heads
 def terminal(found: Comparison) -> str:
     """Scores with intervals, differences in words, F1 by finding, joined seeds, and what the numbers are."""
     counted = f"{found.split}: {found.studies:,} {'study' if found.studies == 1 else 'studies'}"
-    parts = [f"{counted}, references {found.references}\n{aligned(_cells(found.scores))}", *_told(_tested(found))]
+    parts = [f"{counted}, references {found.references}\n{aligned(_cells(found.scores, found.score_specs))}"]
+    parts += _told(_tested(found), found.score_specs)
     if found.joined:
         seeds = "; ".join(f"{one.name}: {', '.join(map(str, one.seeds))}" for one in found.joined)
-        means = aligned(_cells({one.name: one.scores for one in found.joined}))
+        means = aligned(_cells({one.name: one.scores for one in found.joined}, found.score_specs))
         parts.append(_wrapped(f"mean over seeds ({seeds}), with Student's interval") + f"\n{means}")
-        parts += _told(found.joined_pairs)
+        parts += _told(found.joined_pairs, found.score_specs)
     if found.findings:
         parts.append("F1 by finding (of so many studies)\n" + aligned(_finding_cells(found)))
     below = "\n".join(_wrapped(note) for note in found.notes)
@@ -27,15 +29,20 @@ def terminal(found: Comparison) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def differences(pairs: Sequence[Pair] | Sequence[JoinedPair]) -> dict[str, list[str]]:
+def differences(pairs: Sequence[Pair] | Sequence[JoinedPair], specs: Sequence[ScoreSpec]) -> dict[str, list[str]]:
     """`B against A` to up to three lines: where B is better, where worse, and what is within noise."""
+    lower_is_better = {spec.name for spec in specs if not spec.higher_is_better}
+
+    def gain(pair: Pair | JoinedPair) -> float:
+        return -pair.difference.value if pair.score in lower_is_better else pair.difference.value
+
     told: dict[str, list[str]] = {}
     for first, second in dict.fromkeys((pair.first, pair.second) for pair in pairs):
         of_pair = {pair.score: pair for pair in pairs if (pair.first, pair.second) == (first, second)}
-        shown = [of_pair[score] for score in shown_scores(of_pair)]
+        shown = [of_pair[score] for score in shown_scores(of_pair, specs)]
         groups = {
-            "better": [_difference(pair) for pair in shown if not pair.within_noise and pair.difference.value > 0],
-            "worse": [_difference(pair) for pair in shown if not pair.within_noise and pair.difference.value < 0],
+            "better": [_difference(pair) for pair in shown if not pair.within_noise and gain(pair) > 0],
+            "worse": [_difference(pair) for pair in shown if not pair.within_noise and gain(pair) < 0],
             "within noise": [pair.score for pair in shown if pair.within_noise],
         }
         told[f"{second} against {first}"] = [f"{word}: {', '.join(ones)}" for word, ones in groups.items() if ones]
@@ -48,29 +55,39 @@ def _tested(found: Comparison) -> list[Pair]:
     return [pair for pair in found.pairs if not {pair.first, pair.second} <= null]
 
 
-def _told(pairs: Sequence[Pair] | Sequence[JoinedPair]) -> list[str]:
-    lines = [line for title, parts in differences(pairs).items() for line in (title, *(f"  {part}" for part in parts))]
+def _told(pairs: Sequence[Pair] | Sequence[JoinedPair], specs: Sequence[ScoreSpec]) -> list[str]:
+    lines = [
+        line for title, parts in differences(pairs, specs).items() for line in (title, *(f"  {part}" for part in parts))
+    ]
     return ["\n".join(fill(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False) for line in lines)]
 
 
 def markdown(found: Comparison) -> str:
     """All tables but the studies', with patient text in none of them."""
     counted = f"Split {found.split}, {found.studies:,} studies, references `{found.references}`, {found.written}."
-    parts = [f"# {_plain(found.title)}\n\n{counted}", "## Scores, 95 %\n\n" + _pipes(_cells(found.scores))]
+    parts = [
+        f"# {_plain(found.title)}\n\n{counted}",
+        "## Scores, 95 %\n\n" + _pipes(_cells(found.scores, found.score_specs)),
+    ]
     if found.pairs:
-        lines = [f"- {_plain(title)}: {_plain('; '.join(told))}" for title, told in differences(_tested(found)).items()]
-        parts.append("## Differences\n\n" + "\n".join(lines) + "\n\n" + _pipes(_pair_cells(found.pairs)))
+        lines = [
+            f"- {_plain(title)}: {_plain('; '.join(told))}"
+            for title, told in differences(_tested(found), found.score_specs).items()
+        ]
+        parts.append(
+            "## Differences\n\n" + "\n".join(lines) + "\n\n" + _pipes(_pair_cells(found.pairs, found.score_specs))
+        )
     if found.joined:
         joined = {f"{one.name} (seeds {', '.join(map(str, one.seeds))})": one.scores for one in found.joined}
-        parts.append("## Means over seeds, Student's 95 %\n\n" + _pipes(_cells(joined)))
+        parts.append("## Means over seeds, Student's 95 %\n\n" + _pipes(_cells(joined, found.score_specs)))
         if found.joined_pairs:
-            parts.append(_pipes(_pair_cells(found.joined_pairs)))
+            parts.append(_pipes(_pair_cells(found.joined_pairs, found.score_specs)))
     if found.findings:
         parts.append("## F1 by finding (of so many studies)\n\n" + _pipes(_finding_cells(found)))
     for stratum in found.strata:
         parts.append(
             f"## {stratum.kind.capitalize()}: {stratum.name}, {stratum.studies:,} studies\n\n"
-            + _pipes(_cells(stratum.scores))
+            + _pipes(_cells(stratum.scores, found.score_specs))
         )
     systems = [
         ", ".join([f"{one.name}: {one.source}", *(f"{key} {value}" for key, value in one.about.items())])
@@ -84,7 +101,7 @@ def markdown(found: Comparison) -> str:
 
 def latex(found: Comparison) -> str:
     """A table for booktabs: systems as rows, scores as columns, the interval below each value."""
-    columns = shown_scores(score for scores in found.scores.values() for score in scores)
+    columns = shown_scores((score for scores in found.scores.values() for score in scores), found.score_specs)
     rows = [" & ".join(["", *map(_tex, columns)]) + r" \\", r"\midrule"]
     for name, scores in found.scores.items():
         values = [f"{scores[score].value:.3f}" if score in scores else "--" for score in columns]
@@ -151,9 +168,9 @@ def csv_of_pairs(found: Comparison) -> str:
     )
 
 
-def _cells(columns: Mapping[str, Mapping[str, Interval]]) -> Cells:
+def _cells(columns: Mapping[str, Mapping[str, Interval]], specs: Sequence[ScoreSpec]) -> Cells:
     """Scores as rows, systems as columns."""
-    scores = shown_scores(score for of_system in columns.values() for score in of_system)
+    scores = shown_scores((score for of_system in columns.values() for score in of_system), specs)
     return [["", *columns]] + [
         [score, *(_interval(of_system.get(score)) for of_system in columns.values())] for score in scores
     ]
@@ -171,8 +188,8 @@ def _finding_cells(found: Comparison) -> Cells:
     return [["", *(system.name for system in found.systems)], *rows]
 
 
-def _pair_cells(pairs: Sequence[Pair] | Sequence[JoinedPair]) -> Cells:
-    shown = {score: place for place, score in enumerate(shown_scores(pair.score for pair in pairs))}
+def _pair_cells(pairs: Sequence[Pair] | Sequence[JoinedPair], specs: Sequence[ScoreSpec]) -> Cells:
+    shown = {score: place for place, score in enumerate(shown_scores((pair.score for pair in pairs), specs))}
     in_order = sorted((pair for pair in pairs if pair.score in shown), key=lambda pair: shown[pair.score])
     rows = [
         [

@@ -32,7 +32,7 @@ MEMBERS = {
     "vision": {"forward"},
     "projector": {"forward"},
     "data": {"studies", "image", "section", "cleaner", "check", "splits", "digest"},
-    "metrics": {"__call__"},
+    "metrics": {"name", "scores", "weights", "__call__", "sums"},
     "logger": {"start", "log", "close"},
 }
 

@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from r2gen.data import mimic
 from r2gen.data.annotation_file import read_splits, refuse
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
 from r2gen.data.image_check import check_images
 from r2gen.data.images import read_image
 from r2gen.data.reports import SPLITS, Study, digest_of
 from r2gen.errors import UserError, shown
+from r2gen.runs.files import absolute
 
 NOT_STATED = "not stated"
 NO_STUDY_CHANGES = ("root", "check", "section")  # arguments that take no part in the digest
@@ -72,6 +74,26 @@ class AnnotatedReports:
             )
         kept = {key: value for key, value in arguments.items() if key not in NO_STUDY_CHANGES}
         return digest_of(cls, kept, contents=file.read_bytes())
+
+    @staticmethod
+    def prepare(
+        arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool
+    ) -> str:
+        """Write the annotation from MIMIC-CXR's official layout; return the table of counts to print.
+
+        `arguments` are those of a configuration's data set, `options` its group `prepare`; `made` (date and code
+        revision) is recorded.
+        """
+        reports = options["reports"]
+        return mimic.prepare(
+            root=Path(absolute(arguments["root"])),
+            reports=None if reports is None else Path(absolute(reports)),
+            images=arguments["images"],
+            annotation=arguments["annotation"],
+            policy=mimic.Policy(**{name: value for name, value in options.items() if name != "reports"}),
+            made=made,
+            fresh=fresh,
+        )
 
     @property
     def section(self) -> str:

@@ -1,7 +1,7 @@
-"""MIMIC-CXR's official layout to an annotation in R2Gen's format: task=prepare data=mimic_cxr. Imports no torch.
+"""An annotation in R2Gen's format from MIMIC-CXR's official layout: task=prepare data=mimic_cxr.
 
 ROOT/mimic-cxr-2.0.0-{split,metadata}.csv.gz, ROOT/files/p10/p10000032/s50414267.txt (the raw report) and
-ROOT/files/p10/p10000032/s50414267/<dicom_id>.jpg (or .dcm). docs/data.md says what could not be checked.
+ROOT/files/p10/p10000032/s50414267/<dicom_id>.jpg (or .dcm). docs/data.md lists what could not be verified.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from r2gen.data.annotation_file import refuse
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
-from r2gen.data.mimic_tables import MimicImage, images_of
+from r2gen.data.mimic_tables import MimicImage, find_table, images_of
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
 from r2gen.runs.files import write_whole
@@ -26,13 +26,13 @@ VIEWS = {
     "lateral": frozenset({"LATERAL", "LL"}),
     "frontal+lateral": frozenset({"AP", "PA", "LATERAL", "LL"}),
 }
-_ORDER = {"PA": 0, "AP": 1, "LATERAL": 2, "LL": 2}  # of the images of a study; other views come after them
+_ORDER = {"PA": 0, "AP": 1, "LATERAL": 2, "LL": 2}  # order of a study's images; other views follow
 KEPT = ("indication", "history", "comparison", "technique", "examination")
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What of MIMIC-CXR becomes a study: the typed options of config.PrepareConfig."""
+    """Which reports and images become studies: the options of config.PrepareConfig."""
 
     sections: str = "findings"  # findings | impression | findings+impression | findings_else_impression
     without_headings: str = "drop"  # drop | last_paragraph
@@ -43,7 +43,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Entries by split, and the counts that say what was read, kept and dropped, and why."""
+    """Entries by split, and the counts of what was read, kept and dropped, with reasons."""
 
     splits: dict[str, list[dict[str, Any]]]
     counts: dict[str, Any]
@@ -53,59 +53,79 @@ class Prepared:
 def prepare(
     *,
     root: Path,
-    reports: Path,
+    reports: Path | None,
     images: str,
-    annotation: Path,
+    annotation: str,
     policy: Policy,
-    code: Mapping[str, Any],
-    date: str,
+    made: Mapping[str, Any],
     fresh: bool,
 ) -> str:
-    """Write `annotation`, and beside it <name>.provenance.json; gives the table of counts to print.
+    """Write the annotation and, next to it, <name>.provenance.json; return the table of counts to print.
 
-    The annotation depends on the data and the policy alone; date and code revision stand in the other file. Raises
-    UserError on tables that cannot be read, on reports or images that are missing (unless policy.partial), and where
-    the annotation is there already (unless fresh).
+    reports is the folder with p10/ or files/p10/ (None: that of the images). The annotation depends on data and policy
+    only; `made` (date, code revision) goes into the provenance file. Raises UserError if tables cannot be read, reports
+    or images are missing (unless policy.partial), or the annotation exists (unless fresh).
     """
-    provenance = annotation.with_name(f"{annotation.stem}.provenance.json")
-    if annotation.exists() and not fresh:
-        raise UserError(f"{annotation} is there already: fresh=true replaces it, data.annotation=FILE writes another")
-    if not annotation.parent.is_dir():
-        raise UserError(f"{annotation.parent} does not exist: make it, or set data.annotation to another file")
-    listed, tables = images_of(root)
+    if not root.is_dir():
+        raise UserError(f"data.root={root} does not exist. Set it to the folder of MIMIC-CXR-JPG.")
+    split_table, metadata = find_table(root, "split"), find_table(root, "metadata")
+    reports = _reports_folder(reports if reports is not None else root / images)
+    file = _new_file(root / annotation, fresh=fresh)
+    listed, tables_sha256 = images_of(split_table, metadata)
     prepared = studies_of(listed, folder=root / images, reports=reports, policy=policy)
+    summary = described(prepared.counts)
     if not any(prepared.splits.values()):
-        raise UserError(f"{root}: no study is left\n{described(prepared.counts)}")
+        raise UserError(f"{root}: no study is left\n{summary}")
     text = json.dumps(prepared.splits, ensure_ascii=False, indent=0) + "\n"
     facts = {
         "made_by": "python run.py task=prepare data=mimic_cxr",
-        "date": date,
-        "code": dict(code),
+        **made,
         "policy": vars(policy),
         "root": str(root),
         "reports": str(reports),
         "images": images,
         "counts": prepared.counts,
-        "sources_sha256": {**tables, "reports": prepared.reports_sha256},
+        "sources_sha256": {**tables_sha256, "reports": prepared.reports_sha256},
         "annotation_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
-    for file, content in ((annotation, text), (provenance, json.dumps(facts, indent=1) + "\n")):
-        try:
-            write_whole(file, content)
-            file.chmod(0o600)  # patient text
-        except OSError as error:
-            raise UserError(
-                f"{file} cannot be written ({error.strerror}): set data.annotation to a file elsewhere, by "
-                "its absolute path"
-            ) from error
-    return f"{described(prepared.counts)}\n{annotation} (policy, sources and counts in {provenance.name})"
+    provenance = file.with_name(f"{file.stem}.provenance.json")
+    _write_private(file, text)
+    _write_private(provenance, json.dumps(facts, indent=1) + "\n")
+    return f"{summary}\n{file} (policy, sources and counts in {provenance.name})"
+
+
+def _reports_folder(folder: Path) -> Path:
+    if (folder / "files").is_dir():
+        return folder / "files"
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist. Set prepare.reports to the folder that contains p10/, p11/.")
+    return folder
+
+
+def _new_file(file: Path, *, fresh: bool) -> Path:
+    if file.exists() and not fresh:
+        raise UserError(f"{file} exists already. fresh=true replaces it; data.annotation=FILE writes another file.")
+    if not file.parent.is_dir():
+        raise UserError(f"{file.parent} does not exist. Create it, or set data.annotation to another file.")
+    return file
+
+
+def _write_private(file: Path, content: str) -> None:
+    """Write patient text, readable by its owner only."""
+    try:
+        write_whole(file, content)
+        file.chmod(0o600)
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be written ({error.strerror}). Set data.annotation to an absolute path elsewhere."
+        ) from error
 
 
 def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports: Path, policy: Policy) -> Prepared:
     """The entries of every study (study id to its images) that the policy keeps, in the order of the split table."""
     splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     dropped, kept_views, read, missing = Counter[str](), Counter[str](), Counter[str](), list[str]()
-    digest, kept = hashlib.sha256(), 0
+    digest = hashlib.sha256()
     for study, all_images in tqdm(listed.items(), desc="studies", unit="study", disable=None, leave=False, delay=1):
         first = all_images[0]
         read[first.split] += 1
@@ -113,35 +133,29 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
         if not chosen:
             dropped[f"no {policy.views} image"] += 1
             continue
-        there = [(image, path) for image in chosen if (path := _image_path(folder, image)) is not None]
-        raw = _report(reports / first.report)
-        if raw is None or len(there) < len(chosen):
-            gone = [first.report] if raw is None else []
-            gone += [image.path for image in chosen if not any(image is one for one, _ in there)]
-            missing += gone
-            if raw is None or not there:
-                dropped["report or images not on disk"] += 1
-                continue
+        paths = {image: path for image in chosen if (path := _image_path(folder, image)) is not None}
+        raw = _read_report(reports / first.report)
+        missing += [] if raw is not None else [first.report]
+        missing += [image.path for image in chosen if image not in paths]
+        if raw is None or not paths:
+            dropped["report or images not on disk"] += 1
+            continue
         digest.update(f"{first.report}\0{raw}\0".encode())
         parts = sections(raw)
         report, reason = choose(parts, policy)
         if report is None:
             dropped[reason] += 1
             continue
-        there.sort(key=lambda pair: (_ORDER.get(pair[0].view, 3), pair[0].dicom_id))
-        kept += 1
-        kept_views.update(image.view or "(none)" for image, _ in there)
-        splits[first.split] += _entries(study, there, parts=parts, report=report, policy=policy)
+        ordered = sorted(paths, key=lambda image: (_ORDER.get(image.view, 3), image.dicom_id))
+        kept_views.update(image.view or "(none)" for image in ordered)
+        splits[first.split] += _entries(study, ordered, paths=paths, parts=parts, report=report, policy=policy)
     if not policy.partial:
-        refuse(
-            f"files named in the tables are missing under {folder} or {reports}",
-            missing,
-            advice="\nprepare.partial=true leaves out what is not on disk",
-        )
+        head = f"files named in the tables are missing under {folder} or {reports}"
+        refuse(head, missing, advice="\nprepare.partial=true leaves out what is not on disk")
     counts = {
         "studies_read": {split: read[split] for split in SPLITS},
         "dropped": dict(sorted(dropped.items())),
-        "studies_kept": kept,
+        "studies_kept": read.total() - dropped.total(),
         "entries": {split: len(entries) for split, entries in splits.items()},
         "films_by_view": dict(sorted(kept_views.items())),
         "files_missing": len(missing),
@@ -152,7 +166,7 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
 def choose(parts: Mapping[str, str], policy: Policy) -> tuple[str | None, str]:
     """The reference report of a study, or None and the reason."""
     findings, impression, both = (parts.get(name) for name in ("findings", "impression", "findings_impression"))
-    # One text under FINDINGS AND IMPRESSION answers for either; prose under PORTABLE AP CHEST is findings unnamed.
+    # A text under FINDINGS AND IMPRESSION serves as either; prose under PORTABLE AP CHEST is unnamed findings.
     findings = findings or both or parts.get(UNDER_VIEWS)
     if findings is None and impression is None:
         last = parts.get(LAST_PARAGRAPH)
@@ -173,38 +187,45 @@ def choose(parts: Mapping[str, str], policy: Policy) -> tuple[str | None, str]:
 
 
 def _entries(
-    study: str, listed: list[tuple[MimicImage, str]], *, parts: Mapping[str, str], report: str, policy: Policy
+    study: str,
+    images: list[MimicImage],
+    *,
+    paths: Mapping[MimicImage, str],
+    parts: Mapping[str, str],
+    report: str,
+    policy: Policy,
 ) -> Iterator[dict[str, Any]]:
-    """One entry a study; or one an image, with its dicom_id as id, as in R2Gen's annotation."""
-    first = listed[0][0]
+    """One entry per study; or one per image, with its dicom_id as id, as in R2Gen's annotation."""
+    first = images[0]
     context = parts.get("indication") or parts.get("history")
     common = {"study_id": int(study), "subject_id": int(first.subject_id), "report": report, "split": first.split}
     common |= {"context": context} if context else {}
     common |= {name: parts[name] for name in KEPT if name in parts}
     if policy.entries == "film":
-        for image, path in listed:
-            yield {"id": image.dicom_id, **common, "image_path": [path], "views": [image.view]}
+        for image in images:
+            yield {"id": image.dicom_id, **common, "image_path": [paths[image]], "views": [image.view]}
     else:
         yield {
             "id": f"s{study}",
             **common,
-            "image_path": [path for _, path in listed],
-            "views": [image.view for image, _ in listed],
+            "image_path": [paths[image] for image in images],
+            "views": [image.view for image in images],
         }
 
 
 def _image_path(folder: Path, image: MimicImage) -> str | None:
-    """Where the image lies below the image folder, as .jpg (MIMIC-CXR-JPG) or .dcm (MIMIC-CXR)."""
+    """The path of the image below the image folder, as .jpg (MIMIC-CXR-JPG) or .dcm (MIMIC-CXR); None if missing."""
     return next((image.path + end for end in (".jpg", ".dcm") if (folder / (image.path + end)).is_file()), None)
 
 
-def _report(file: Path) -> str | None:
+def _read_report(file: Path) -> str | None:
+    """The raw report; None if it is missing."""
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}, byte {error.start + 1} is no UTF-8: fetch the file again") from error
+        raise UserError(f"{file}, byte {error.start + 1} is not UTF-8. Download the file again.") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
 

@@ -1,4 +1,4 @@
-"""MIMIC-CXR's tables: which images a study has, their views, and its official split. Imports no torch."""
+"""MIMIC-CXR's tables: the images of each study, their views, and the official split."""
 
 import csv
 import gzip
@@ -13,58 +13,51 @@ from r2gen.data.annotation_file import refuse
 from r2gen.errors import UserError
 
 _OUR_SPLIT = {"train": "train", "validate": "val", "test": "test"}
-_ID = re.compile(r"[A-Za-z0-9-]+")  # what may become a file name
+_ID = re.compile(r"[A-Za-z0-9-]+")  # characters that are safe in a file name
 
 
 @dataclass(frozen=True)
 class MimicImage:
-    """One row of the tables."""
+    """One image of the split table, with its view from the metadata table."""
 
     dicom_id: str
     study_id: str
     subject_id: str
     split: str  # train, val or test
-    view: str  # ViewPosition: AP, PA, LATERAL, LL, ...; empty where the table's is
+    view: str  # ViewPosition: AP, PA, LATERAL, LL, ...; empty if the table's is
 
     @property
     def path(self) -> str:
-        """Below the image folder, without a suffix."""
+        """The path below the image folder, without a suffix."""
         return f"p{self.subject_id[:2]}/p{self.subject_id}/s{self.study_id}/{self.dicom_id}"
 
     @property
     def report(self) -> str:
-        """The study's report, below the folder of reports."""
+        """The path of the study's report below the folder of reports."""
         return f"p{self.subject_id[:2]}/p{self.subject_id}/s{self.study_id}.txt"
 
 
-def images_of(root: Path) -> tuple[dict[str, list[MimicImage]], dict[str, str]]:
+def images_of(split_file: Path, metadata_file: Path) -> tuple[dict[str, list[MimicImage]], dict[str, str]]:
     """Study id to its images in the split table's order, and the SHA-256 of each table by its name.
 
-    Raises UserError where a table is missing or broken, where the tables do not agree, or where a study or a patient
-    stands in two splits.
+    Raises UserError if a table cannot be read, if the tables disagree, or if a study or patient is in two splits.
     """
-    splits, split_file, split_hash = _table(root, "split", ("dicom_id", "study_id", "subject_id", "split"))
-    views, view_file, view_hash = _table(root, "metadata", ("dicom_id", "ViewPosition"))
-    view_of = {row[0]: row[1].strip().upper() for _, row in views}
+    lines, split_hash = _read_table(split_file, ("dicom_id", "study_id", "subject_id", "split"))
+    views, metadata_hash = _read_table(metadata_file, ("dicom_id", "ViewPosition"))
+    view_of = {values[0]: values[1].strip().upper() for _, values in views}
     images: dict[str, list[MimicImage]] = {}
     home: dict[tuple[str, str], str] = {}
     seen, faults = set[str](), list[str]()
-    for number, (dicom_id, study_id, subject_id, split) in splits:
+    for number, (dicom_id, study_id, subject_id, split) in lines:
         where = f"line {number}"
-        if not (
-            _ID.fullmatch(dicom_id)
-            and study_id.isascii()
-            and study_id.isdigit()
-            and subject_id.isascii()
-            and subject_id.isdigit()
-        ):
-            faults.append(f"{where}: {dicom_id!r:.60}, {study_id!r:.20}, {subject_id!r:.20} are no ids")
+        if not (_ID.fullmatch(dicom_id) and _is_number(study_id) and _is_number(subject_id)):
+            faults.append(f"{where}: {dicom_id!r:.60}, {study_id!r:.20}, {subject_id!r:.20} are not ids")
         elif split not in _OUR_SPLIT:
             faults.append(f"{where}: split {split!r:.20} is none of {', '.join(_OUR_SPLIT)}")
         elif dicom_id in seen:
-            faults.append(f"{where}: image {dicom_id} stands twice")
+            faults.append(f"{where}: image {dicom_id} is listed twice")
         elif dicom_id not in view_of:
-            faults.append(f"{where}: image {dicom_id} is not in {view_file.name}")
+            faults.append(f"{where}: image {dicom_id} is not in {metadata_file.name}")
         elif home.setdefault(("study", study_id), f"{subject_id} {split}") != f"{subject_id} {split}":
             faults.append(f"{where}: study {study_id} is in two splits, or of two patients")
         elif home.setdefault(("patient", subject_id), split) != split:
@@ -74,16 +67,27 @@ def images_of(root: Path) -> tuple[dict[str, list[MimicImage]], dict[str, str]]:
             image = MimicImage(dicom_id, study_id, subject_id, _OUR_SPLIT[split], view_of[dicom_id])
             images.setdefault(study_id, []).append(image)
     refuse(str(split_file), faults)
-    return images, {split_file.name: split_hash, view_file.name: view_hash}
+    return images, {split_file.name: split_hash, metadata_file.name: metadata_hash}
 
 
-def _table(root: Path, kind: str, columns: tuple[str, ...]) -> tuple[list[tuple[int, list[str]]], Path, str]:
-    """(line, the named columns) of each row of mimic-cxr-*-<kind>.csv or .csv.gz, the file, and its SHA-256."""
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def find_table(root: Path, kind: str) -> Path:
+    """The file mimic-cxr-*-<kind>.csv or .csv.gz in `root`. Raises UserError unless there is exactly one."""
     found = sorted(file for end in (".csv.gz", ".csv") for file in root.glob(f"mimic-cxr-*-{kind}{end}"))
     if len(found) != 1:
         named = ", ".join(file.name for file in found) or "there is none"
-        raise UserError(f"data.root={root} needs one mimic-cxr-2.0.0-{kind}.csv.gz: {named}")
-    file = found[0]
+        raise UserError(
+            f"data.root={root}: task=prepare needs one mimic-cxr-2.0.0-{kind}.csv.gz there: {named}. Set data.root to "
+            "the folder of MIMIC-CXR-JPG; any other annotation is trained on as it is."
+        )
+    return found[0]
+
+
+def _read_table(file: Path, columns: tuple[str, ...]) -> tuple[list[tuple[int, list[str]]], str]:
+    """(line number, values of the named columns) of each line, and the SHA-256 of the file."""
     try:
         raw = file.read_bytes()
         text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8-sig")
@@ -91,14 +95,14 @@ def _table(root: Path, kind: str, columns: tuple[str, ...]) -> tuple[list[tuple[
         head = next(reader, [])
         absent = [name for name in columns if name not in head]
         if absent:
-            raise UserError(f"{file} has no column {', '.join(absent)}: it has {', '.join(head)[:200]}")
-        places = [head.index(name) for name in columns]
-        rows = []
-        for row in reader:
-            if row and len(row) != len(head):
-                raise UserError(f"{file}, line {reader.line_num}: {len(row)} columns instead of {len(head)}")
-            if row:
-                rows.append((reader.line_num, [row[place] for place in places]))
+            raise UserError(f"{file} has no column {', '.join(absent)}: its columns are {', '.join(head)[:200]}")
+        indices = [head.index(name) for name in columns]
+        lines = []
+        for values in reader:
+            if values and len(values) != len(head):
+                raise UserError(f"{file}, line {reader.line_num}: {len(values)} columns instead of {len(head)}")
+            if values:
+                lines.append((reader.line_num, [values[index] for index in indices]))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read ({error}): fetch it again") from error
-    return rows, file, hashlib.sha256(raw).hexdigest()
+        raise UserError(f"{file} cannot be read ({error}). Download it again.") from error
+    return lines, hashlib.sha256(raw).hexdigest()

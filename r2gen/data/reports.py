@@ -50,7 +50,8 @@ class DataSource(ReportData, Protocol):
     """A data set that `conf/data/*.yaml` can name: everything that R2Gen asks of one.
 
     The constructor is cheap enough for every rank. It may read the reports, but it looks at no image. A class may set
-    `phantom_wording = True` if metrics.phantom_findings can read its reports.
+    `phantom_wording = True` if metrics.phantom_findings can read its reports, and have a static method `prepare`
+    (AnnotatedReports.prepare) if task=prepare can write its files from the layout in which the data is published.
     """
 
     def check(self) -> None:

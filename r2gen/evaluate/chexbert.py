@@ -1,54 +1,25 @@
-"""CheXbert F1: the 14 observations as the published BERT labels them in both texts (Smit et al., EMNLP 2020).
+"""CheXbert F1: the 14 observations as the published BERT labels them in both texts (Smit et al., EMNLP 2020)."""
 
-The architecture is BERT's last layer at [CLS] and 14 linear heads: blank, positive, negative, uncertain; the last one,
-"No Finding", blank and positive. Source of the conventions: github.com/stanfordmlgroup/CheXbert.
-"""
-
-import hashlib
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-import transformers
-from torch import nn
-from transformers import BertConfig, BertModel, BertTokenizer
+from typing import TYPE_CHECKING, Literal
 
 from r2gen.errors import UserError
-from r2gen.evaluate.clinical_findings import Counts, counted, finding_scores
-from r2gen.evaluate.labeler import NO_FINDING, OBSERVATIONS, Status
+from r2gen.evaluate.clinical_findings import Counts, counted, finding_scores, finding_specs, finding_sums
+from r2gen.evaluate.labeler import OBSERVATIONS
 from r2gen.evaluate.scores import Scores, UnavailableError
 from r2gen.evaluate.scoring import check_texts, signature
-from r2gen.runs.provenance import files_hash
+from r2gen.evaluate.study_sums import StudySums
 
-# Of the checkpoint's heads, in order.
-HEADS = (
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-    NO_FINDING,
-)
-CLASSES = (None, Status.POSITIVE, Status.NEGATIVE, Status.UNCERTAIN)
+if TYPE_CHECKING:
+    from r2gen.evaluate.chexbert_model import Labeler
+
 HOW = (
     "metrics.chexbert.path is null: get chexbert.pth (on the Hugging Face hub in StanfordAIMI/RRG_scorers) and the "
     "config.json and vocab.txt of bert-base-uncased, and give metrics.chexbert.path=FILE "
     "metrics.chexbert.bert=FOLDER"
 )
-_BUFFER = "bert.embeddings.position_ids"  # in checkpoints of some versions of transformers; no weight
-_MOST_KNOWN = 200_000
-
-Labels = dict[str, Status | None]
 
 
 class CheXbert:
@@ -62,7 +33,8 @@ class CheXbert:
     """
 
     name = "chexbert"
-    higher_is_better = True
+    scores = finding_specs(name, "CheXbert", columns={})
+    weights = ("path", "bert")
     findings: tuple[str, ...] = OBSERVATIONS
 
     def __init__(
@@ -81,19 +53,23 @@ class CheXbert:
                 "vocab.txt of bert-base-uncased"
             )
         self.uncertain = uncertain
-        self._labeler = None if path is None or bert is None else Labeler(Path(path), Path(bert), batch_size=batch_size)
+        self._labeler = None if path is None or bert is None else _read(Path(path), Path(bert), batch_size=batch_size)
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
         labeler = self._available()
         signed = signature(
             implementation="r2gen-chexbert",
-            version=f"1, transformers-{transformers.__version__}",
+            version=f"1, transformers-{version('transformers')}",
             tokenizer=f"wordpiece-{labeler.vocabulary_hash}",
             case="lower",
         )
         signed |= {"model": labeler.model_hash, "truncation": f"{labeler.most_tokens} tokens"}
         return finding_scores(self, references, reports, signature=signed | {"uncertain": self.uncertain})
+
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        """None without the weights, as where a comparison takes the scores that a run has recorded."""
+        return None if self._labeler is None else finding_sums(self, references, reports)
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
         """Study id to finding to its counts, each 0 or 1."""
@@ -112,88 +88,7 @@ class CheXbert:
         return self._labeler
 
 
-class Labeler:
-    """The published labeler from its files, on the GPU while it labels where there is one."""
+def _read(path: Path, bert: Path, *, batch_size: int) -> "Labeler":
+    from r2gen.evaluate.chexbert_model import Labeler  # not at the top: it imports torch
 
-    def __init__(self, checkpoint: Path, bert: Path, *, batch_size: int) -> None:
-        if not checkpoint.is_file():
-            raise UserError(f"metrics.chexbert.path={checkpoint} is no file: give chexbert.pth")
-        for file in (bert / "config.json", bert / "vocab.txt"):
-            if not file.is_file():
-                raise UserError(
-                    f"metrics.chexbert.bert={bert}: there is no {file.name} in it: give the folder of bert-base-uncased"
-                )
-        config = BertConfig.from_pretrained(bert)
-        self.most_tokens: int = config.max_position_embeddings
-        self.model_hash = files_hash(checkpoint)
-        self.vocabulary_hash = hashlib.sha256((bert / "vocab.txt").read_bytes()).hexdigest()[:8]
-        self._tokenizer = BertTokenizer.from_pretrained(bert, do_lower_case=True)
-        self._model = _model(checkpoint, config)
-        self._batch_size = batch_size
-        self._known: dict[str, Labels] = {}  # the references are asked for once a system
-
-    def labels(self, texts: Sequence[str]) -> dict[str, Labels]:
-        """What each text states of each observation; None: nothing."""
-        if len(self._known) > _MOST_KNOWN:
-            self._known.clear()
-        new = sorted({text for text in texts if text not in self._known}, key=lambda text: (len(text), text))
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model.to(device)
-        for start in range(0, len(new), self._batch_size):
-            batch = new[start : start + self._batch_size]
-            self._known |= dict(zip(batch, self._label(batch, device), strict=True))
-        self._model.to("cpu")
-        return {text: self._known[text] for text in texts}
-
-    @torch.inference_mode()
-    def _label(self, texts: Sequence[str], device: torch.device) -> list[Labels]:
-        # B texts, T tokens, H heads
-        ids = [self._ids(text) for text in texts]
-        longest = max(map(len, ids))
-        ids_BT = torch.tensor([[*one, *[self._tokenizer.pad_token_id] * (longest - len(one))] for one in ids])
-        mask_BT = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in ids])
-        classes_HB = [scores.argmax(dim=1).tolist() for scores in self._model(ids_BT.to(device), mask_BT.to(device))]
-        return [
-            {finding: CLASSES[chosen] for finding, chosen in zip(HEADS, of_text, strict=True)}
-            for of_text in zip(*classes_HB, strict=True)
-        ]
-
-    def _ids(self, text: str) -> list[int]:
-        """[CLS], the words, [SEP]; a longer text keeps its beginning."""
-        ids: list[int] = self._tokenizer(" ".join(text.split()), verbose=False)["input_ids"]
-        return ids if len(ids) <= self.most_tokens else [*ids[: self.most_tokens - 1], self._tokenizer.sep_token_id]
-
-
-class _Heads(nn.Module):
-    """The published modules, by the names that they have in the checkpoint."""
-
-    def __init__(self, config: BertConfig) -> None:
-        super().__init__()
-        self.bert = BertModel(config)
-        sizes = [2 if finding == NO_FINDING else len(CLASSES) for finding in HEADS]
-        self.linear_heads = nn.ModuleList(nn.Linear(config.hidden_size, size) for size in sizes)
-
-    def forward(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> list[torch.Tensor]:
-        first_BD = self.bert(ids_BT, attention_mask=mask_BT).last_hidden_state[:, 0]
-        return [head(first_BD) for head in self.linear_heads]
-
-
-def _model(checkpoint: Path, config: BertConfig) -> _Heads:
-    option = f"metrics.chexbert.path={checkpoint}"
-    try:
-        found: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{option} cannot be read as tensors: {str(error).splitlines()[0]}") from error
-    state = found.get("model_state_dict", found) if isinstance(found, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(f"{option} holds no model_state_dict of tensors: is it chexbert.pth?")
-    weights = {name.removeprefix("module."): value for name, value in state.items()}
-    weights.pop(_BUFFER, None)
-    with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not move a run's own draws
-        model = _Heads(config)
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        told = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
-        raise UserError(f"{option} does not fit the BERT of metrics.chexbert.bert: {told:.400}") from error
-    return model.eval()
+    return Labeler(path, bert, batch_size=batch_size)

@@ -4,18 +4,22 @@ Both texts are read by the rules of r2gen/evaluate/labeler. docs/labeler.md has 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
+
+import numpy as np
 
 from r2gen.errors import UserError
 from r2gen.evaluate.labeler import FIVE, OBSERVATIONS, VERSION, ReportLabels, Status, digest, label_report
-from r2gen.evaluate.scores import Scores, Signature
+from r2gen.evaluate.scores import LAST_COLUMN, Scores, ScoreSpec, Signature
 from r2gen.evaluate.scoring import check_texts, signature
+from r2gen.evaluate.study_sums import Floats, StudySums, divide, study_sums
 
 UNCERTAIN = ("positive", "negative", "ignore")
 NORMAL = "normal"
 RATES = ("f1", "precision", "recall")
+MEANS = ("micro", "macro")
 SETS = {"14": OBSERVATIONS, "5": FIVE}
 _labelled = lru_cache(maxsize=2**15)(label_report)  # every system is scored against the same references, and twice
 
@@ -40,7 +44,6 @@ class Counts:
         }
 
 
-@runtime_checkable
 class CountsFindings(Protocol):
     """A metric whose scores are precision, recall and F1 of findings, whatever reads them."""
 
@@ -49,6 +52,20 @@ class CountsFindings(Protocol):
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
         """Study id to finding to its counts, each 0 or 1."""
+
+
+def finding_specs(metric: str, title: str, *, columns: Mapping[str, int]) -> tuple[ScoreSpec, ...]:
+    """The scores of a metric that counts findings. Only F1 has a column: a table of all of them would be too wide."""
+    return tuple(
+        ScoreSpec(
+            f"{metric}_{rate}_{mean}_{size}",
+            f"{title} {'F1' if rate == 'f1' else rate}, {mean} of {size}",
+            column=columns.get(f"{mean}_{size}", LAST_COLUMN) if rate == "f1" else None,
+        )
+        for rate in RATES
+        for mean in MEANS
+        for size in SETS
+    )
 
 
 class Findings:
@@ -62,7 +79,11 @@ class Findings:
     """
 
     name = "findings"
-    higher_is_better = True
+    scores = (
+        *finding_specs(name, "Findings", columns={"micro_14": 8, "macro_14": 9, "micro_5": 10, "macro_5": 11}),
+        ScoreSpec("findings_f1_normal", "F1 of normal", column=12),
+    )
+    weights: tuple[str, ...] = ()
     findings: tuple[str, ...] = (*OBSERVATIONS, NORMAL)
 
     def __init__(self, *, uncertain: Literal["positive", "negative", "ignore"] = "positive") -> None:
@@ -76,6 +97,9 @@ class Findings:
             implementation="r2gen-labeler", version=f"{VERSION}-{digest()}", tokenizer="labeler", case="lower"
         )
         return finding_scores(self, references, reports, signature=signed | {"uncertain": self.uncertain})
+
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        return finding_sums(self, references, reports)
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
         """Study id to finding ("normal" the last) to its counts, each 0 or 1."""
@@ -149,3 +173,43 @@ def _row(counts: Counts) -> dict[str, float | None]:
     if counts.true:
         rates |= {rate: value for rate, value in counts.rates().items() if rate != "precision" or counts.stated}
     return {"support": counts.true, "stated": counts.stated, **rates}
+
+
+def finding_sums(metric: CountsFindings, references: Mapping[str, str], reports: Mapping[str, str]) -> StudySums:
+    """The sums of the findings' scores: right, stated and true of every finding."""
+    cells = metric.count(references, reports)
+    numbers = {id: [part for finding in metric.findings for part in astuple(cells[id][finding])] for id in cells}
+    kinds = [f"{rate}_{mean}_{size}" for size in SETS for mean in MEANS for rate in RATES]
+    if NORMAL in metric.findings:
+        kinds.append("f1_normal")
+    return study_sums([f"{metric.name}_{kind}" for kind in kinds], numbers, _scores_of_sums)
+
+
+def f1_of_each_finding(sums: StudySums) -> StudySums:
+    """The F1 of every finding ("normal" the last) in the sums of `finding_sums`; NaN where no reference has it."""
+
+    def values(sums_RK: Floats) -> Floats:
+        f1_RF: Floats = _rates_of_sums(sums_RK.reshape(len(sums_RK), -1, 3))[..., 0]
+        return f1_RF
+
+    return replace(sums, names=(*OBSERVATIONS, NORMAL), values=values)
+
+
+def _scores_of_sums(sums_RK: Floats) -> Floats:
+    counts_RF3 = sums_RK.reshape(len(sums_RK), -1, 3)
+    columns = []
+    for members in SETS.values():
+        chosen = counts_RF3[:, [OBSERVATIONS.index(finding) for finding in members]]
+        rates = _rates_of_sums(chosen)
+        some = ~np.isnan(rates)
+        columns += [*_rates_of_sums(chosen.sum(axis=1)).T, *divide(np.nansum(rates, axis=1), some.sum(axis=1)).T]
+    normal = [_rates_of_sums(counts_RF3[:, -1])[:, 0]] if counts_RF3.shape[1] > len(OBSERVATIONS) else []
+    return np.stack([*columns, *normal], axis=1)
+
+
+def _rates_of_sums(counts: Floats) -> Floats:
+    """F1, precision and recall on the last axis of (right, stated, true); NaN where no reference has the finding."""
+    right, stated, true = counts[..., 0], counts[..., 1], counts[..., 2]
+    precision = np.where(stated > 0, right / np.maximum(stated, 1), 0.0)
+    rates = np.stack([divide(2 * right, stated + true), precision, divide(right, true)], axis=-1)
+    return np.where(true[..., None] > 0, rates, np.nan)

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 
 from r2gen.config.decoding import Decoding
-from r2gen.config.selection import SCORES_OF
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
@@ -19,16 +18,16 @@ from r2gen.evaluate.likelihood import Teacher, likelihood
 from r2gen.evaluate.nearest import joined, nearest_studies, read_nearest, spread, write_nearest
 from r2gen.evaluate.predictions import Prediction, predictions_file, read_predictions, write_predictions
 from r2gen.evaluate.recipe import METRICS_FORMAT
-from r2gen.evaluate.scores import Metric, Scores, Signature
-from r2gen.evaluate.scoring import score_reports
+from r2gen.evaluate.scores import Metric, Scores, ScoreSpec, Signature
+from r2gen.evaluate.scoring import score_reports, sums_of_scores
 from r2gen.evaluate.statistics import bootstrap_each, compare
-from r2gen.evaluate.study_sums import sums_of_scores
 from r2gen.evaluate.wording import wording_entry
 from r2gen.pages.images import IMAGE_SIZES_PX
 from r2gen.pages.run import shown_studies, write_page
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.files import write_whole
+from r2gen.runs.metrics_file import read_metrics
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,9 @@ class Evaluation:
         self.cut, self.original = cut, original
 
     def selection(self, scores: Mapping[str, float]) -> float:
-        """The number that picks the best checkpoint: the weighted sum of `best`.
+        """The number that picks the best checkpoint, higher is better: the weighted sum of `best`.
 
+        A score of which lower values are better counts with a minus, so that weights are positive in either case.
         Raises UserError where a score has no value: the references do not have what it counts.
         """
         for name in self.best:
@@ -95,7 +95,14 @@ class Evaluation:
                     f"evaluate.best names {name}, which has no value on these validation studies (no reference states "
                     "what it counts): choose another score, or raise evaluate.max_studies"
                 )
-        return sum(weight * scores[name] for name, weight in self.best.items())
+        lower_is_better = {spec.name for spec in self._specs() if not spec.higher_is_better}
+        return sum(
+            -weight * scores[name] if name in lower_is_better else weight * scores[name]
+            for name, weight in self.best.items()
+        )
+
+    def _specs(self) -> list[ScoreSpec]:
+        return [spec for metric in self.metrics.values() for spec in metric.scores]
 
     def validate(self, model: Generator, dataset: StudyDataset, *, checkpoint: str) -> dict[str, float]:
         """Scores on the validation studies during training; the page shows their reports until the run ends."""
@@ -174,7 +181,7 @@ class Evaluation:
 
     def _likelihood(self, model: Scored, split: str, *, checkpoint: str) -> dict[str, Any]:
         """How likely the model finds the references; kept where the scores of before were made in the same way."""
-        before = read_metrics(self.metrics_file) if dist.is_first() else {}
+        before = _scored_before(self.metrics_file) if dist.is_first() else {}
         same = before.get("made_by") == self._header(checkpoint)
         known: dict[str, Any] | None = before["splits"].get(split, {}).get("likelihood") if same else None
         known = dist.first_of([known])
@@ -290,7 +297,7 @@ class Evaluation:
         metrics = {
             name: metric
             for name, metric in self.metrics.items()
-            if any(score in self.best for score in SCORES_OF.get(name, (name,)))
+            if any(spec.name in self.best for spec in metric.scores)
         }
 
         def score(references: Mapping[str, str], reports: Mapping[str, str]) -> float:
@@ -324,7 +331,7 @@ class Evaluation:
     ) -> dict[str, Any]:
         """Splits scored earlier in the same way stay beside those of now."""
         made_by = self._header(checkpoint)
-        before = read_metrics(self.metrics_file)
+        before = _scored_before(self.metrics_file)
         alike = {"made_by": made_by, "recipe": self.recipe, "signatures": scores.signatures}
         same = not entries or all(before.get(key) == value for key, value in alike.items())
         kept = {"splits": {}, "per_report": {}, "signatures": {}} | (before if same else {})
@@ -340,6 +347,7 @@ class Evaluation:
             },
             "recipe": self.recipe,
             "signatures": kept["signatures"] | scores.signatures,
+            "score_specs": [asdict(spec) for spec in self._specs()],
             "unavailable": scores.unavailable,
             "constant_report": constant,
             "skipped": dict(skipped),
@@ -368,10 +376,9 @@ def _references(predictions: Sequence[Prediction], cut: ReferenceCut | None) -> 
     return {one.id: cut.apply(one.reference) if cut else one.reference for one in predictions}
 
 
-def read_metrics(file: Path) -> dict[str, Any]:
-    """What a metrics file holds; nothing where there is none, or a torn one: it is about to be replaced."""
+def _scored_before(file: Path) -> dict[str, Any]:
+    """The content of the metrics file; empty where there is none, or a broken one, since it is about to be replaced."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_metrics(file)
+    except UserError:
         return {}
-    return found if isinstance(found, dict) else {}

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from r2gen.data.phantom_reports import read_findings
 from r2gen.errors import UserError
-from r2gen.evaluate.scores import Scores
+from r2gen.evaluate.scores import Scores, ScoreSpec
 from r2gen.evaluate.scoring import check_texts, signature
+from r2gen.evaluate.study_sums import Floats, StudySums, study_sums
 
 
 class PhantomFindings:
@@ -15,7 +18,12 @@ class PhantomFindings:
     """
 
     name = "phantom_findings"
-    higher_is_better = True
+    scores = (
+        ScoreSpec("findings_f1", "Findings F1", column=15),
+        ScoreSpec("findings_precision", "Findings precision", column=13),
+        ScoreSpec("findings_recall", "Findings recall", column=14),
+    )
+    weights: tuple[str, ...] = ()
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         """Raises UserError where no reference states a finding: recall has no value then."""
@@ -37,6 +45,11 @@ class PhantomFindings:
             },
         )
 
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        """Findings rightly stated, stated and true."""
+        names = ("findings_precision", "findings_recall", "findings_f1")
+        return study_sums(names, self.count(references, reports), _rates_of_sums)
+
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, tuple[int, int, int]]:
         """Study id to how many findings are rightly stated, stated, and true."""
         pairs = {id: (read_findings(references[id]), read_findings(reports[id])) for id in references}
@@ -50,3 +63,10 @@ def _rates(right: int, stated: int, true: int) -> dict[str, float]:
         "findings_recall": right / true if true else float(not stated),
         "findings_f1": 2 * right / (stated + true) if stated + true else nothing,
     }
+
+
+def _rates_of_sums(sums_RK: Floats) -> Floats:
+    right, stated, true = sums_RK.T
+    nothing = stated + true == 0  # nothing to find and nothing stated, which is right
+    shares = ((right, stated), (right, true), (2 * right, stated + true))
+    return np.stack([np.where(whole > 0, part / np.maximum(whole, 1), nothing) for part, whole in shares], axis=1)

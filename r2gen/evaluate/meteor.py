@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from r2gen.errors import UserError
 from r2gen.evaluate.nlg import IMPLEMENTATION, VERSION
-from r2gen.evaluate.scores import Scores
+from r2gen.evaluate.scores import Scores, ScoreSpec
 from r2gen.evaluate.scoring import check_texts, signature
+from r2gen.evaluate.study_sums import StudySums, study_sums
 
 _JAR = Path(pycocoevalcap.bleu.bleu_scorer.__file__).parent.parent / "meteor" / "meteor-1.5.jar"
 # Scores are the same under every flag tried. Under pycocoevalcap's -Xmx2G Java takes 1.3 GB; 400m is slow, 256m fails.
@@ -46,7 +47,8 @@ class Meteor:
     """
 
     name = "meteor"
-    higher_is_better = True
+    scores = (ScoreSpec("meteor", "METEOR", column=5),)
+    weights: tuple[str, ...] = ()
 
     def __init__(self, *, timeout_s: float = 120.0) -> None:
         if timeout_s <= 0:
@@ -74,6 +76,10 @@ class Meteor:
                 )
             },
         )
+
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        """The jar's statistics of each study, which it adds up over a corpus."""
+        return study_sums([self.name], scores.sums[self.name], lambda sums_RK: meteor_of_sums(sums_RK)[:, None])
 
     def score_references(
         self, references: Sequence[Sequence[str]], reports: Sequence[str]

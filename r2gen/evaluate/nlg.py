@@ -15,10 +15,12 @@ from pycocoevalcap.cider.cider import Cider as CocoCider
 from pycocoevalcap.rouge.rouge import Rouge as CocoRouge
 
 from r2gen.evaluate.ptb import PTB, ptb_words
-from r2gen.evaluate.scores import Scores
+from r2gen.evaluate.scores import Scores, ScoreSpec
 from r2gen.evaluate.scoring import check_texts, signature
+from r2gen.evaluate.study_sums import Floats, StudySums, mean_sums, study_sums
 
 IMPLEMENTATION, VERSION = "pycocoevalcap", version("pycocoevalcap")
+_ORDER = 4  # the longest n-gram of BLEU-4
 
 # References of every study and its report -> corpus values, and values a report; in both, one item a score name.
 _Scorer = Callable[[list[Sequence[str]], list[str]], tuple[list[float], list[Sequence[float]]]]
@@ -28,7 +30,8 @@ class Bleu:
     """BLEU-1 to BLEU-4 over the corpus: n-gram counts and lengths are summed over studies."""
 
     name = "bleu"
-    higher_is_better = True
+    scores = tuple(ScoreSpec(f"bleu_{length}", f"BLEU-{length}", column=length) for length in (4, 1, 2, 3))
+    weights: tuple[str, ...] = ()
 
     def __init__(self, *, tokenizer: Literal["space", "ptb"] = "space") -> None:
         self.tokenizer = tokenizer
@@ -37,12 +40,17 @@ class Bleu:
         names = ["bleu_1", "bleu_2", "bleu_3", "bleu_4"]
         return _scores(self.name, names, bleu_of_references, references, reports, tokenizer=self.tokenizer)
 
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        reference_of = words(references, self.tokenizer)
+        return bleu_sums({id: [reference_of[id]] for id in references}, words(reports, self.tokenizer))
+
 
 class RougeL:
     """ROUGE-L: F-measure (beta 1.2) of the longest common subsequence, mean over reports; 0 for an empty report."""
 
     name = "rouge_l"
-    higher_is_better = True
+    scores = (ScoreSpec("rouge_l", "ROUGE-L", column=6),)
+    weights: tuple[str, ...] = ()
 
     def __init__(self, *, tokenizer: Literal["space", "ptb"] = "space") -> None:
         self.tokenizer = tokenizer
@@ -50,12 +58,23 @@ class RougeL:
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         return _scores(self.name, [self.name], rouge_l_of_references, references, reports, tokenizer=self.tokenizer)
 
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        return mean_sums(scores.per_report, ids=references)
+
 
 class Cider:
     """CIDEr-D, between 0 and 10. Its weights come from the references given, so one study alone scores 0."""
 
     name = "cider"
-    higher_is_better = True
+    scores = (
+        ScoreSpec(
+            "cider",
+            "CIDEr",
+            column=7,
+            interval_note="CIDEr's document frequencies stay those of all references",
+        ),
+    )
+    weights: tuple[str, ...] = ()
 
     def __init__(self, *, tokenizer: Literal["space", "ptb"] = "space") -> None:
         self.tokenizer = tokenizer
@@ -63,12 +82,15 @@ class Cider:
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         return _scores(self.name, [self.name], cider_of_references, references, reports, tokenizer=self.tokenizer)
 
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        return mean_sums(scores.per_report, ids=references)
+
 
 def bleu_of_references(
     references: list[Sequence[str]], reports: list[str]
 ) -> tuple[list[float], list[Sequence[float]]]:
     """BLEU-1 to BLEU-4 of reports that may have several references each; the closest length counts."""
-    scorer = BleuScorer(n=4)
+    scorer = BleuScorer(n=_ORDER)
     for several, report in zip(references, reports, strict=True):
         scorer += (report, several)
     corpus, per_report = scorer.compute_score(option="closest")
@@ -95,6 +117,34 @@ def cider_of_references(
     every_reference = {index: list(several) for index, several in enumerate(references)}
     corpus, per_report = CocoCider().compute_score(every_reference, {i: [r] for i, r in enumerate(reports)})
     return [float(corpus)], [per_report.tolist()]
+
+
+def bleu_sums(references: Mapping[str, Sequence[str]], reports: Mapping[str, str]) -> StudySums:
+    """The sums of corpus BLEU of reports that may have several references each; the closest length counts.
+
+    Sums: clipped n-grams and n-grams written, each of length 1 to 4, and both lengths.
+    """
+    ids, scorer = list(references), BleuScorer(n=_ORDER)
+    for id in ids:
+        scorer += (reports[id], references[id])
+    numbers = {}
+    for id, counts in zip(ids, scorer.ctest, strict=True):
+        written = counts["testlen"]
+        closest = min(counts["reflen"], key=lambda length: (abs(length - written), length))
+        numbers[id] = [*counts["correct"], *counts["guess"], written, closest]
+    return study_sums([f"bleu_{length}" for length in range(1, _ORDER + 1)], numbers, _bleu)
+
+
+def _bleu(sums_RK: Floats) -> Floats:
+    right, guesses = sums_RK[:, :_ORDER], sums_RK[:, _ORDER : 2 * _ORDER]
+    written, expected = sums_RK[:, -2], sums_RK[:, -1]
+    # The two small numbers are pycocoevalcap's.
+    precisions = np.cumprod((right + 1e-15) / (guesses + 1e-9), axis=1)
+    ratio = (written + 1e-15) / (expected + 1e-9)
+    with np.errstate(under="ignore"):
+        brevity = np.exp(np.minimum(0.0, 1 - 1 / ratio))
+    bleu: Floats = precisions ** (1 / np.arange(1, _ORDER + 1)) * brevity[:, None]
+    return bleu
 
 
 def words(texts: Mapping[str, str], tokenizer: Literal["space", "ptb"]) -> Mapping[str, str]:

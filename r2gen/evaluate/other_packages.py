@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Literal
 
+import numpy as np
+
 from r2gen.errors import UserError
-from r2gen.evaluate.scores import Scores, Signature
+from r2gen.evaluate.scores import Scores, ScoreSpec, Signature
 from r2gen.evaluate.scoring import check_texts, named, signature
+from r2gen.evaluate.study_sums import Floats, StudySums, mean_sums, study_sums
 
 
 class SacreBleu:
@@ -19,7 +22,8 @@ class SacreBleu:
     """
 
     name = "sacrebleu"
-    higher_is_better = True
+    scores = (ScoreSpec("sacrebleu", "sacreBLEU"),)
+    weights: tuple[str, ...] = ()
 
     def __init__(
         self, *, tokenize: Literal["13a", "intl", "char", "zh", "none"] = "13a", lowercase: bool = False
@@ -42,6 +46,15 @@ class SacreBleu:
             per_report={self.name: per_report},
             signatures={self.name: self._signature()},
         )
+
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        """Matching n-grams and n-grams written, each of length 1 to 4, and both lengths."""
+
+        def values(sums_RK: Floats) -> Floats:
+            return np.array([[self.of_counts([round(number) for number in row])] for row in sums_RK.tolist()])
+
+        numbers = {id: self.counts(references[id], reports[id]) for id in references}
+        return study_sums([self.name], numbers, values)
 
     def counts(self, reference: str, report: str) -> list[float]:
         """What one study adds to the corpus: n-grams that match and that are written, of each length; both lengths."""
@@ -71,7 +84,8 @@ class RougeScore:
     """
 
     name = "rouge_score"
-    higher_is_better = True
+    scores = tuple(ScoreSpec(f"rouge_score_{kind}", f"rouge-score {kind.upper()}") for kind in ("1", "2", "l"))
+    weights: tuple[str, ...] = ()
 
     def __init__(self, *, stemmer: bool = False) -> None:
         try:
@@ -99,6 +113,9 @@ class RougeScore:
             per_report=per_report,
             signatures={self.name: signed | {"stemmer": "porter" if self.stemmer else "none"}},
         )
+
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        return mean_sums(scores.per_report, ids=references)
 
 
 _ROUGE = {"rouge1": "rouge_score_1", "rouge2": "rouge_score_2", "rougeL": "rouge_score_l"}

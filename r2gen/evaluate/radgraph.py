@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from r2gen.errors import UserError
-from r2gen.evaluate.scores import Scores, UnavailableError
+from r2gen.evaluate.scores import Scores, ScoreSpec, UnavailableError
 from r2gen.evaluate.scoring import check_texts, signature
+from r2gen.evaluate.study_sums import StudySums, mean_sums
 from r2gen.runs.provenance import files_hash
 
 NO_WEIGHTS = (
@@ -42,7 +43,8 @@ class RadGraphF1:
     """
 
     name = "radgraph"
-    higher_is_better = True
+    scores = tuple(ScoreSpec(f"radgraph_{level}", f"RadGraph, {level}") for level in ("simple", "partial", "complete"))
+    weights = ("path", "bert")
 
     def __init__(
         self,
@@ -88,6 +90,9 @@ class RadGraphF1:
             per_report=per_report,
             signatures={self.name: signed | {"model": self._weights_hash}},
         )
+
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        return mean_sums(scores.per_report, ids=references)
 
     def _entities(self, texts: Sequence[str]) -> dict[str, Entities]:
         assert self._read is not None

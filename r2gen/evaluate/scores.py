@@ -1,14 +1,33 @@
-"""What a metric gives and what it is asked for."""
+"""What a metric is: the facts it states about its scores, and what it computes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from r2gen.evaluate.study_sums import StudySums
+
+LAST_COLUMN = 100
 Signature = dict[str, str]  # how a number came about: {"implementation": "pycocoevalcap", "version": "1.2", ...}
 
 
 class UnavailableError(Exception):
     """A metric has no value here: its package or its weights are missing. The message says why, and how to get them."""
+
+
+@dataclass(frozen=True)
+class ScoreSpec:
+    """One score of a metric, as `evaluate.best`, tables, pages and comparisons need to know it."""
+
+    name: str  # in metrics.json and in evaluate.best, for example "bleu_4"
+    title: str  # on pages, for example "BLEU-4"
+    column: int | None = LAST_COLUMN  # order of the columns of a table, lowest first; None: the score has no column
+    higher_is_better: bool = True
+    interval_note: str | None = None  # what of the score stays fixed when studies are resampled
+
+
+def specs_from(metrics: Mapping[str, Any]) -> tuple[ScoreSpec, ...]:
+    """The specs in the content of a metrics file."""
+    return tuple(ScoreSpec(**spec) for spec in metrics.get("score_specs", ()))
 
 
 @dataclass(frozen=True)
@@ -26,14 +45,26 @@ class Scores:
 
 
 class Metric(Protocol):
-    """One metric. `conf/metrics/*.yaml` names a class that does this."""
+    """One metric: a class that `conf/metrics/NAME.yaml` names.
+
+    Its module is imported before a run starts, to read `scores` and `weights`, so it must import torch, transformers
+    and Java only where they are used.
+    """
 
     name: str
-    higher_is_better: bool
+    scores: tuple[ScoreSpec, ...]  # the first one represents the metric where only one score is shown
+    weights: tuple[str, ...]  # the constructor's options that hold paths of weights; null makes the metric unavailable
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         """Score reports against references; both map the same study ids to text.
 
         Raises UnavailableError where the metric's package or weights are missing, UserError where what is there, or
         the texts, cannot be used.
+        """
+
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        """What each study adds to the metric's scores, from which intervals and tests are computed.
+
+        `scores` holds what `__call__` returned for these texts. None where the scores do not follow from sums over
+        studies: they are then shown without an interval.
         """

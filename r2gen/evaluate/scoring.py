@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from r2gen.errors import UserError
 from r2gen.evaluate.scores import Metric, Scores, Signature, UnavailableError
+from r2gen.evaluate.study_sums import StudySums, means
 
 _NAMED_IN_MESSAGE = 5
 
@@ -36,6 +37,26 @@ def joined_scores(scores: Scores, more: Scores, *, metric: str) -> Scores:
         sums=scores.sums | more.sums,
         signatures=scores.signatures | more.signatures,
         unavailable=scores.unavailable | more.unavailable,
+    )
+
+
+def sums_of_scores(
+    metrics: Mapping[str, Metric], references: Mapping[str, str], reports: Mapping[str, str], scores: Scores
+) -> list[StudySums]:
+    """The sums of every metric that has some; an unavailable metric has none."""
+    available = [metric for metric in metrics.values() if metric.name in scores.signatures]
+    found = [metric.sums(references, reports, _own(metric, scores)) for metric in available]
+    # Means come last: resampled sums are rounded by the order of their columns, and intervals on disk have this one.
+    return sorted((one for one in found if one is not None), key=lambda one: one.values is means)
+
+
+def _own(metric: Metric, scores: Scores) -> Scores:
+    """The scores of one metric among those of all."""
+    names = {spec.name for spec in metric.scores}
+    return Scores(
+        corpus={name: value for name, value in scores.corpus.items() if name in names},
+        per_report={name: values for name, values in scores.per_report.items() if name in names},
+        sums={name: numbers for name, numbers in scores.sums.items() if name in names},
     )
 
 

@@ -1,43 +1,22 @@
 """Scores as a plain-text table: systems as rows, scores as columns."""
 
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from r2gen.errors import UserError
 from r2gen.evaluate.recipe import signature_lines, unavailable_lines
+from r2gen.evaluate.scores import LAST_COLUMN, ScoreSpec, specs_from
 from r2gen.evaluate.wording import wording_line
-
-# The order of the columns; scores of other names follow in the order in which they come.
-COLUMNS = (
-    "bleu_1",
-    "bleu_2",
-    "bleu_3",
-    "bleu_4",
-    "meteor",
-    "rouge_l",
-    "cider",
-    "findings_f1_micro_14",
-    "findings_f1_macro_14",
-    "findings_f1_micro_5",
-    "findings_f1_macro_5",
-    "findings_f1_normal",
-    "findings_precision",
-    "findings_recall",
-    "findings_f1",
-)
-# In metrics.json and the page's table of findings, not here: a row would not fit on a line.
-LEFT_OUT = re.compile("[a-z]+_(precision|recall)_(micro|macro)_")
+from r2gen.runs.metrics_file import Metrics, broken_metrics, read_metrics
 
 WIDTH = 118  # of a line; columns that do not fit stand in a further table under the first
+NO_SUMS = "such a score is not computed from sums over studies, so studies cannot be resampled"
 
 
-def terminal_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+def terminal_table(rows: Mapping[str, Mapping[str, float]], specs: Sequence[ScoreSpec]) -> str:
     """The table of systems (rows, in the order given) and scores to three decimals; "-" where a row lacks one."""
-    columns = shown_scores(score for scores in rows.values() for score in scores)
+    columns = shown_scores((score for scores in rows.values() for score in scores), specs)
     cells = [
         [name, *(f"{scores[column]:.3f}" if column in scores else "-" for column in columns)]
         for name, scores in rows.items()
@@ -45,10 +24,12 @@ def terminal_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     return aligned([["", *columns], *cells], pad=str.rjust)
 
 
-def shown_scores(names: Iterable[str]) -> list[str]:
-    """The scores that a table shows, in its order, each once."""
-    given = dict.fromkeys(name for name in names if not LEFT_OUT.match(name))
-    return [name for name in COLUMNS if name in given] + [name for name in given if name not in COLUMNS]
+def shown_scores(names: Iterable[str], specs: Sequence[ScoreSpec]) -> list[str]:
+    """The scores that a table shows, each once, in the order of their columns; scores without a spec come last."""
+    columns = {spec.name: spec.column for spec in specs}
+    places = {name: columns.get(name, LAST_COLUMN) for name in names}
+    shown = {name: place for name, place in places.items() if place is not None}
+    return sorted(shown, key=shown.__getitem__)
 
 
 def aligned(cells: Sequence[Sequence[str]], *, pad: Callable[[str, int], str] = str.ljust) -> str:
@@ -70,76 +51,79 @@ def aligned(cells: Sequence[Sequence[str]], *, pad: Callable[[str, int], str] = 
     return "\n\n".join("\n".join("  ".join(row).rstrip() for row in zip(*block, strict=True)) for block in blocks)
 
 
-def interval_lines(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """The model's 95 % intervals as lines below the table, and what they are; nothing where there are none.
+def interval_lines(entry: Mapping[str, Any], specs: Sequence[ScoreSpec]) -> str:
+    """The model's 95 % intervals as lines below the table, what they are, and the scores that have none.
 
-    `found` is a split's `intervals` in metrics.json: by system and score, the fields of an Interval.
+    `entry` is a split in metrics.json. Empty where the split has no intervals, as those of a validation in training.
     """
-    of_model = found.get("model", {})
-    told = [
+    if "intervals" not in entry:
+        return ""
+    of_model = entry["intervals"].get("model", {})
+    ends = [
         f"{score} {of_model[score]['low']:.3f} to {of_model[score]['high']:.3f}"
-        for score in shown_scores(of_model)
+        for score in shown_scores(of_model, specs)
         if of_model[score]["low"] is not None
     ]
-    if not told:
-        return ""
-    lines = f"model, 95 %: {', '.join(told)}", interval_note(of_model)
+    lines = [f"model, 95 %: {', '.join(ends)}", interval_note(of_model, specs)] if ends else []
+    lines += no_interval_note((score for score in entry["systems"]["model"] if score not in of_model), specs)
     return "".join("\n" + fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
 
 
-def interval_note(of_scores: Mapping[str, Mapping[str, Any]]) -> str:
+def interval_note(of_scores: Mapping[str, Mapping[str, Any]], specs: Sequence[ScoreSpec]) -> str:
     """What the intervals of these scores are, and what in them stays fixed."""
-    parts = [f"95 %: {max(ends['draws'] for ends in of_scores.values()):,} resamples of the studies"]
-    if "cider" in of_scores:
-        parts.append("CIDEr's document frequencies stay those of all references")
-    return "; ".join(parts)
+    resamples = f"95 %: {max(ends['draws'] for ends in of_scores.values()):,} resamples of the studies"
+    return "; ".join(
+        [resamples, *(spec.interval_note for spec in specs if spec.interval_note and spec.name in of_scores)]
+    )
+
+
+def no_interval_note(scores: Iterable[str], specs: Sequence[ScoreSpec]) -> list[str]:
+    """A sentence that names these scores and why they have no interval; empty where a table shows none of them."""
+    shown = shown_scores(scores, specs)
+    return [f"no interval: {', '.join(shown)}; {NO_SUMS}"] if shown else []
 
 
 def table_of(file: Path) -> str:
-    """The scores in a run's metrics file: one table a split, the model's row first, then the null rows."""
-    if not file.is_file():
+    """The scores in a run's metrics file: one table a split, the model first, then the baselines."""
+    metrics = read_metrics(file)
+    if not metrics:
         return f"no scores yet: {file} is missing"
     try:
-        metrics = json.loads(file.read_text(encoding="utf-8"))
-        splits = {name: (int(split["studies"]), dict(split["systems"])) for name, split in metrics["splits"].items()}
-        below = {
-            name: nearest_line(split.get("nearest"))
-            + wording_line(split.get("wording"))
-            + likelihood_line(split.get("likelihood"))
-            for name, split in metrics["splits"].items()
-        }
-        cut = {
-            name: (int(split["truncated"]["tokens"]), dict(split["truncated"]["systems"]))
-            for name, split in metrics["splits"].items()
-            if "truncated" in split
-        }
-        recipe, unavailable = dict(metrics.get("recipe", {})), dict(metrics.get("unavailable", {}))
-        signatures = {
-            metric: signature
-            for metric, signature in metrics.get("signatures", {}).items()
-            if isinstance(signature, dict)
-        }  # texts before format 2
-        original = [str(choice) for choice in metrics.get("original_choices", [])]
+        return _table_of(metrics)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} holds no scores of a run ({error!r}): remove it and run task=evaluate") from error
-    tables = []
-    for name, (studies, systems) in splits.items():
-        counted = f"{name}: {studies} {'study' if studies == 1 else 'studies'}"
-        tables.append(f"{counted}, decoding {metrics.get('generation')}\n{terminal_table(systems)}{below[name]}")
-        tables[-1] += interval_lines(metrics["splits"][name].get("intervals", {}))
-        tables[-1] += unavailable_lines(unavailable, width=WIDTH) + signature_lines(recipe, signatures, width=WIDTH)
-        if name in cut:
-            tokens, systems = cut[name]
+        raise broken_metrics(file, error) from error
+
+
+def _table_of(metrics: Metrics) -> str:
+    specs, tables = specs_from(metrics), []
+    recipe, unavailable = metrics.get("recipe", {}), metrics.get("unavailable", {})
+    signatures = {  # format 1 had texts
+        metric: signature for metric, signature in metrics.get("signatures", {}).items() if isinstance(signature, dict)
+    }
+    for name, entry in metrics["splits"].items():
+        counted = f"{name}: {entry['studies']} {'study' if entry['studies'] == 1 else 'studies'}"
+        tables.append(
+            f"{counted}, decoding {metrics.get('generation')}\n{terminal_table(entry['systems'], specs)}"
+            + nearest_line(entry.get("nearest"))
+            + wording_line(entry.get("wording"))
+            + likelihood_line(entry.get("likelihood"))
+            + interval_lines(entry, specs)
+            + unavailable_lines(unavailable, width=WIDTH)
+            + signature_lines(recipe, signatures, width=WIDTH)
+        )
+        if "truncated" in entry:
+            cut = entry["truncated"]
+            truncation = f"{cut['tokens']} tokens"
             tables.append(
-                f"{counted}, against references cut to {tokens} tokens\n{terminal_table(systems)}"
-                + interval_lines(metrics["splits"][name]["truncated"].get("intervals", {}))
+                f"{counted}, against references cut to {truncation}\n{terminal_table(cut['systems'], specs)}"
+                + interval_lines(cut, specs)
+                + signature_lines(recipe | {"truncation": truncation}, signatures, width=WIDTH)
             )
-            tables[-1] += signature_lines(recipe | {"truncation": f"{tokens} tokens"}, signatures, width=WIDTH)
-    skipped = [f"{name}: skipped, {reason}" for name, reason in metrics.get("skipped", {}).items()]
-    chosen = (
-        ["R2GenGPT's choices that were on:\n" + "\n".join(f"  {choice}" for choice in original)] if original else []
-    )
-    return "\n\n".join(tables + skipped + chosen)
+    tables += [f"{name}: skipped, {reason}" for name, reason in metrics.get("skipped", {}).items()]
+    if metrics.get("original_choices"):
+        choices = "\n".join(f"  {choice}" for choice in metrics["original_choices"])
+        tables.append(f"R2GenGPT's choices that were on:\n{choices}")
+    return "\n\n".join(tables)
 
 
 def nearest_line(found: Mapping[str, int] | None) -> str:

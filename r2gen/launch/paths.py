@@ -7,11 +7,11 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from r2gen.config.metrics import with_absolute_weights
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.config.secrets import refuse_secrets
 from r2gen.errors import UserError, shown
-from r2gen.evaluate.metric_files import check_metric_files
 from r2gen.runs.files import absolute
 
 
@@ -40,7 +40,7 @@ def with_absolute_paths(config: Config) -> Config:
     if root is not None and root != MISSING:
         found.data = config.data.with_arguments(root=absolute(root))
     if config.task in ("train", "evaluate"):
-        found.metrics = check_metric_files(config.metrics)
+        found.metrics = with_absolute_weights(config.metrics)
     return found
 
 

@@ -1,6 +1,6 @@
 // The page of a comparison (r2gen/compare/page.py).
 const systems = data.systems, names = systems.map(({ name }) => name), baselines = new Set(systems.filter(({ kind }) => kind === "null").map(({ name }) => name));
-const scoreNames = [...new Set(names.flatMap((name) => Object.keys(data.scores[name] || {})))].filter(inTable);
+const scoreNames = tableScores(names.flatMap((name) => Object.keys(data.scores[name] || {})));
 function indexOf(name) { return names.indexOf(name); }
 function valuesIn(found, shown) {
   return names.filter((name) => shown.has(name) && found[name]).map((name) => ({ ...found[name], index: indexOf(name), hollow: baselines.has(name),
@@ -42,10 +42,10 @@ function differenceTable(title, rows) {
     h("thead", {}, h("tr", {}, ...["Score", "Between", "Difference", "95 %", ...(tested ? ["p", "p, Holm"] : ["Seeds"]), ""].map((text) => h("th", { scope: "col" }, text)))),
     h("tbody", {}, ...rows.map((row) => h("tr", {}, h("th", { scope: "row" }, metricName(row.score)), h("td", { class: "between" }, `${row.second} − ${row.first}`), h("td", {}, signed(row.difference.value)), h("td", {}, range(row.difference)),
       ...(tested ? [h("td", {}, probability(row.p)), h("td", {}, probability(row.p_holm))] : [h("td", {}, row.seeds.join(", "))]),
-      h("td", { class: row.within_noise ? "soft" : row.difference.value > 0 ? "ahead" : "behind" }, row.within_noise ? "within noise" : "differ")))))));
+      h("td", { class: row.within_noise ? "soft" : gain(row.score, row.difference.value) > 0 ? "ahead" : "behind" }, row.within_noise ? "within noise" : "differ")))))));
 }
 function showDifferences() {
-  const host = section("differences"), compared = [...new Set(data.pairs.map((pair) => pair.score))].filter(inTable);
+  const host = section("differences"), compared = tableScores(data.pairs.map((pair) => pair.score));
   if (!compared.length) { host.append(heading("differences", "Paired differences"), empty("There is only one system, or no score that two systems share.")); return; }
   const state = { score: compared.includes(data.differ_by) ? data.differ_by : compared[0], with: "", sure: false, baselines: false }, counts = h("p", { class: "small", role: "status" });
   const chosen = () => data.pairs.filter((pair) => pair.score === state.score && (!state.with || pair.first === state.with || pair.second === state.with)
@@ -81,7 +81,7 @@ function showFindings() {
 }
 
 function showStrata() {
-  const host = section("strata"), keys = [...new Set(data.strata.flatMap((one) => Object.values(one.scores).flatMap((of) => Object.keys(of))))].filter(inTable);
+  const host = section("strata"), keys = tableScores(data.strata.flatMap((one) => Object.values(one.scores).flatMap((of) => Object.keys(of))));
   if (!keys.length) { host.append(heading("strata", "Subgroups of studies"), empty("There is no score by subgroup.")); return; }
   const shown = new Set(names.filter((name) => !baselines.has(name) || name === "constant")), kinds = { reference: "By the reference's findings", length: "By the reference's length" };
   let key = keys.includes(data.differ_by) ? data.differ_by : keys[0];

@@ -61,7 +61,7 @@ function showMasthead() {
 function verdict(systems, margins) {
   if (!systems.model || !systems.constant) return h("p", { class: "verdict small soft" }, "The baselines are scored when the run is evaluated.");
   const keys = Object.keys(systems.model).filter((key) => inTable(key) && margin(systems, key) !== null);
-  const ahead = keys.filter((key) => margin(systems, key) > 0), tested = ahead.filter((key) => margins && margins[key]);
+  const ahead = keys.filter((key) => gain(key, margin(systems, key)) > 0), tested = ahead.filter((key) => margins && margins[key]);
   const sure = tested.filter((key) => !margins[key].within_noise).length;
   return h("p", { class: "verdict small" }, h("strong", {}, ahead.length ? `The model scores higher than the constant report on ${ahead.length} of ${plural(keys.length, "score", "scores")}${tested.length ? `, beyond noise on ${sure}` : ""}.` :
     "The model does not score higher than the constant report on any score."), " A margin near zero means that the model gained little from the images. ",
@@ -107,7 +107,7 @@ function lastValidation() {
 }
 function scorePanel(split, about, { systems, intervals, margins }, ...below) {
   return h("div", { class: "panel" }, h("div", { class: "heading" }, h("h3", {}, splitName(split)), h("span", { class: "soft small" }, about)),
-    scoreTable(systems || {}, intervals || {}, margins), verdict(systems || {}, margins), intervalNote(intervals), ...below);
+    scoreTable(systems || {}, intervals || {}, margins), verdict(systems || {}, margins), intervalNote(intervals, Object.keys((systems || {}).model || {})), ...below);
 }
 function showScores() {
   const metrics = data.metrics, host = section("scores");
@@ -137,7 +137,7 @@ function validationTable(rows, keys) {
 function showCurves() {
   const { steps, validations, logged } = data.curves, host = section("curves");
   if (!steps.length && !validations.length) { host.append(heading("curves", "Curves"), empty("No training step is recorded in this folder yet.")); return; }
-  const keys = [...new Set(validations.flatMap((row) => Object.keys(row.scores || {})))].filter(inTable), best = lastBest()?.step ?? null;
+  const keys = tableScores(validations.flatMap((row) => Object.keys(row.scores || {}))), best = lastBest()?.step ?? null;
   const has = (key) => steps.some((row) => key in row);
   if (has("loss")) new Chart("Training loss", [series("loss per target token", steps, (row) => row.loss)], { smooth: true, best });
   if (keys.length) new Chart("Validation scores", keys.map((key) => series(metricName(key), validations, (row) => (row.scores || {})[key])), { fromZero: true, best });

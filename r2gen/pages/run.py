@@ -15,6 +15,7 @@ from r2gen.pages.curves import curves_of
 from r2gen.pages.document import JsonObject, content_of, write_document
 from r2gen.pages.images import embedded
 from r2gen.runs.files import read_jsonl
+from r2gen.runs.metrics_file import metrics_file, read_metrics
 from r2gen.runs.provenance import now
 
 SCRIPTS = ("pieces.js", "scores.js", "charts.js", "texts.js", "run.js")
@@ -33,7 +34,7 @@ def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | N
     Only run.json and config.yaml are required. Raises UserError naming a broken file, and the line if there is one.
     """
     page = run_dir / "report.html"
-    run, metrics = _object(run_dir / "run.json"), _optional_object(run_dir / "metrics.json")
+    run, metrics = _object(run_dir / "run.json"), read_metrics(metrics_file(run_dir))
     config_text, choices = _config(run_dir / "config.yaml")
     shown = embedded(images) if images is not None else _embedded_before(page)
     content = {
@@ -43,7 +44,8 @@ def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | N
         "config": config_text,
         "choices": choices,
         "curves": curves_of(run_dir / "train.jsonl", most=CURVE_POINTS),
-        "metrics": {key: value for key, value in metrics.items() if key != "per_report"} or None,
+        "metrics": {key: value for key, value in metrics.items() if key not in ("per_report", "score_specs")} or None,
+        "score_specs": metrics.get("score_specs", []),
         "studies": _studies(run_dir / "predictions", metrics=metrics, images=shown),
     }
     return write_document(page, title=str(run.get("name") or run_dir.name), scripts=SCRIPTS, content=content)
@@ -51,7 +53,7 @@ def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | N
 
 def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str]] | None:
     """The split and the ids of the studies that the page will show; None before the first prediction."""
-    found = _predictions(run_dir / "predictions", metrics=_optional_object(run_dir / "metrics.json"))
+    found = _predictions(run_dir / "predictions", metrics=read_metrics(metrics_file(run_dir)))
     if found is None:
         return None
     name, _, predictions = found
@@ -80,10 +82,6 @@ def _object(path: Path) -> JsonObject:
     if not isinstance(value, dict):
         raise UserError(f"{path}: contains a {type(value).__name__} instead of a JSON object. Restore the file.")
     return value
-
-
-def _optional_object(path: Path) -> JsonObject:
-    return _object(path) if path.exists() else {}
 
 
 def _config(path: Path) -> tuple[str, JsonObject]:

@@ -1,16 +1,16 @@
 // How scores are named and drawn.
-// Of findings the table has F1 alone; precision and recall stand under "Each finding".
-function inTable(key) { return !/^[a-z]+_(precision|recall)_(micro|macro)_/.test(key); }
-const METRICS = { rouge_l: "ROUGE-L", meteor: "METEOR", cider: "CIDEr", findings_f1: "Findings F1", findings_f1_normal: "F1 of normal", sacrebleu: "sacreBLEU",
-  rouge_score_1: "rouge-score 1", rouge_score_2: "rouge-score 2", rouge_score_l: "rouge-score L", radgraph_simple: "RadGraph, simple", radgraph_partial: "RadGraph, partial", radgraph_complete: "RadGraph, complete" };
-const LABELERS = { findings: "Findings", chexbert: "CheXbert" };
-function metricName(key) {
-  if (METRICS[key]) return METRICS[key];
-  const bleu = /^bleu_?(\d)$/.exec(key);
-  const labelled = /^(findings|chexbert)_f1_(micro|macro)_(\d+)$/.exec(key);
-  if (labelled) return `${LABELERS[labelled[1]]} F1, ${labelled[2]} of ${labelled[3]}`;
-  return bleu ? `BLEU-${bleu[1]}` : (key.charAt(0).toUpperCase() + key.slice(1)).replace(/_/g, " ");
-}
+// What the metrics state about their scores; a score of a run that was scored before they did is not among them.
+const SPECS = Object.fromEntries((data.score_specs || []).map((spec) => [spec.name, spec]));
+const LAST_COLUMN = 100;
+function columnOf(key) { return key in SPECS ? SPECS[key].column : LAST_COLUMN; }
+function inTable(key) { return columnOf(key) !== null; }
+// The scores that a table shows, each once, in the order of their columns.
+function tableScores(keys) { return [...new Set(keys)].filter(inTable).sort((one, other) => columnOf(one) - columnOf(other)); }
+function metricName(key) { return key in SPECS ? SPECS[key].title : (key.charAt(0).toUpperCase() + key.slice(1)).replace(/_/g, " "); }
+function lowerIsBetter(key) { return key in SPECS && !SPECS[key].higher_is_better; }
+// A difference in a score, above 0 where it is an improvement.
+function gain(key, value) { return lowerIsBetter(key) ? -value : value; }
+function bestOf(key, values) { const numbers = values.filter(isNumber); return lowerIsBetter(key) ? Math.min(...numbers) : Math.max(...numbers); }
 const SPLITS = { val: "Validation", test: "Test", train: "Training" };
 function splitName(key) { return SPLITS[key] || key; }
 const SYSTEMS = {
@@ -22,8 +22,8 @@ const SYSTEMS = {
 };
 // `systems`: by system and score the value; `intervals` likewise their { low, high }, `margins` those of model - constant.
 function scoreTable(systems, intervals = {}, margins = null, labels = SYSTEMS) {
-  const names = Object.keys(systems), keys = [...new Set(names.flatMap((name) => Object.keys(systems[name])))].filter(inTable);
-  const best = Object.fromEntries(keys.map((key) => [key, Math.max(...names.map((name) => systems[name][key]).filter(isNumber))]));
+  const names = Object.keys(systems), keys = tableScores(names.flatMap((name) => Object.keys(systems[name])));
+  const best = Object.fromEntries(keys.map((key) => [key, bestOf(key, names.map((name) => systems[name][key]))]));
   const isBest = (value, key) => isNumber(value) && names.length > 1 && value.toFixed(3) === best[key].toFixed(3);
   const ends = Object.fromEntries(keys.map((key) => [key, spanOf(names.map((name) => (intervals[name] || {})[key]))]));
   const rows = names.map((name) => {
@@ -43,13 +43,13 @@ function margin(systems, key) {
 function marginRow(systems, margins, keys) {
   return h("tr", {}, h("th", { scope: "row" }, "Margin", h("span", { class: "small" }, "model minus constant report")), ...keys.map((key) => {
     const value = margin(systems, key);
-    return value === null ? h("td", {}, "–") : h("td", {}, difference(value, (margins || {})[key]));
+    return value === null ? h("td", {}, "–") : h("td", {}, difference(key, value, (margins || {})[key]));
   }));
 }
-// A difference with its paired interval and test, where there are some.
-function difference(value, tested) {
+// A difference in a score with its paired interval and test, where there are some.
+function difference(key, value, tested) {
   const sign = value > 0 ? "▲ +" : value < 0 ? "▼ −" : "± ", noise = tested && tested.within_noise;
-  return [h("span", { class: noise || value === 0 ? "soft" : value > 0 ? "ahead" : "behind" }, sign + Math.abs(value).toFixed(3)),
+  return [h("span", { class: noise || value === 0 ? "soft" : gain(key, value) > 0 ? "ahead" : "behind" }, sign + Math.abs(value).toFixed(3)),
     tested ? h("span", { class: "ends" }, range(tested), h("br", {}), noise ? "within noise" : `p ${probability(tested.p)}`) : ""];
 }
 function probability(p) { return p < .001 ? "< .001" : p.toFixed(3).replace(/^0/, ""); }
@@ -68,13 +68,16 @@ function intervalMark(interval, span) {
     s("line", { class: "grid", x1: 0, x2: wide, y1: 4.5, y2: 4.5 }), s("line", { class: "between", x1: at(interval.low), x2: at(interval.high), y1: 4.5, y2: 4.5 }),
     s("circle", { cx: at(interval.value), cy: 4.5, r: 2.8 })), h("br", {}), range(interval));
 }
-function intervalNote(intervals) {
-  const known = Object.values(intervals || {}).find((ofSystem) => Object.keys(ofSystem).length);
-  if (!known) return "";
-  const draws = Math.max(...Object.values(known).map((one) => one.draws));
-  return h("p", { class: "small soft" }, `Under each score its 95 % interval: ${grouped(draws)} resamples of the studies; the lines of a column share one scale.`
-    + ("cider" in known ? " CIDEr's document frequencies stay those of all references." : ""));
+// What the intervals are, and the scores that have none. `keys` are the scores of the model.
+function intervalNote(intervals, keys) {
+  const known = Object.values(intervals || {}).find((ofSystem) => Object.keys(ofSystem).length) || {}, shown = tableScores(keys);
+  const notes = shown.filter((key) => key in known && SPECS[key]?.interval_note).map((key) => ` ${SPECS[key].interval_note}.`);
+  const without = intervals ? shown.filter((key) => !(key in known)).map(metricName) : [];
+  const parts = Object.keys(known).length ? [`Under each score its 95 % interval: ${grouped(Math.max(...Object.values(known).map((one) => one.draws)))} resamples of the studies; the lines of a column share one scale.`, ...notes] : [];
+  if (without.length) parts.push(` No interval: ${without.join(", ")}; ${NO_SUMS}.`);
+  return parts.length ? h("p", { class: "small soft" }, parts.join("").trim()) : "";
 }
+const NO_SUMS = "such a score is not computed from sums over studies, so studies cannot be resampled";
 // Flat names and values: the recipe of the texts, then each metric's signature. Before format 2 of metrics.json a text.
 function signatureList(signatures, recipe) {
   const found = Object.entries({ ...(recipe ? { recipe } : {}), ...(signatures || {}) });

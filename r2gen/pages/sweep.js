@@ -85,7 +85,7 @@ function sorted(all) {
 function headCell(key, text) {
   const is = (state.sort || state.score) === key;
   return h("th", { scope: "col", class: key.startsWith("choice:") ? "choice" : null, "aria-sort": is ? (state.falling ? "descending" : "ascending") : null }, h("button", { type: "button", class: "sort", title: "Sort", onclick: () => {
-    state.falling = is ? !state.falling : !key.startsWith("choice:");
+    state.falling = is ? !state.falling : !key.startsWith("choice:") && !lowerIsBetter(key);
     state.sort = key;
     refresh();
   } }, text, is ? (state.falling ? " ↓" : " ↑") : ""));
@@ -99,7 +99,7 @@ function showRuns() {
   views.push(() => {
     const all = sorted(scoredRows()), keys = data.splits[state.split] || [], shown = state.joined ? columns.filter((column) => column !== "seed") : columns;
     const ends = Object.fromEntries(keys.map((key) => [key, spanOf(all.map((row) => scoreOf(row, key)))]));
-    const best = Object.fromEntries(keys.map((key) => [key, Math.max(...all.map((row) => scoreOf(row, key)?.value).filter(isNumber))]));
+    const best = Object.fromEntries(keys.map((key) => [key, bestOf(key, all.map((row) => scoreOf(row, key)?.value))]));
     const table = scrolling("Runs", h("table", { class: "scores runs" },
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, state.joined ? "Seeds" : "Run"), ...shown.map((column) => headCell(`choice:${column}`, column)), ...keys.map((key) => headCell(key, metricName(key))), ...data.costs.map((cost) => headCell(`cost:${cost}`, COSTS[cost])))),
       h("tbody", {}, ...all.map((row) => h("tr", {}, h("th", { scope: "row" }, row.link ? h("a", { href: row.link }, row.note || "report") : row.state === "done" ? row.note || "done" : stateBadge(row.state)),
@@ -158,8 +158,9 @@ function showParallel() {
 // The Pareto front, cheapest first: the rows for which no other row is both cheaper and better.
 function front(all, cost) {
   let best = -Infinity;
-  return [...all].sort((one, other) => one.cost[cost] - other.cost[cost] || scoreOf(other, state.score).value - scoreOf(one, state.score).value)
-    .filter((row) => { const value = scoreOf(row, state.score).value; if (value <= best) return false; best = value; return true; });
+  const quality = (row) => gain(state.score, scoreOf(row, state.score).value);
+  return [...all].sort((one, other) => one.cost[cost] - other.cost[cost] || quality(other) - quality(one))
+    .filter((row) => { if (quality(row) <= best) return false; best = quality(row); return true; });
 }
 function showCost() {
   const page = section("cost");

@@ -18,7 +18,7 @@ from r2gen.pages.run import chosen_studies, images_of
 from r2gen.runs.files import read_jsonl
 from r2gen.runs.provenance import now
 from r2gen.sweeps.rows import SweepRow, joined, read_metrics_of
-from r2gen.sweeps.table import COSTS, score_names, splits_of
+from r2gen.sweeps.table import COSTS, score_names, specs_of, splits_of
 
 SCRIPTS = ("pieces.js", "scores.js", "charts.js", "plots.js", "texts.js", "sweep.js")
 CURVE_POINTS = 160  # a run
@@ -57,6 +57,7 @@ def write_sweep_page(
         "columns": list(rows[0].choices) if rows else [],
         "costs": [cost for cost in COSTS if any(getattr(row.cost, cost) is not None for row in rows)],
         "splits": {split: score_names(rows, split) for split in splits},
+        "score_specs": [asdict(spec) for spec in specs_of(rows)],
         "alike": len({row.scored_as for row in rows if row.scores}) <= 1,
         "rows": [_row(row, path.parent) for row in rows],
         "joined": [asdict(one) for one in joined(rows)],

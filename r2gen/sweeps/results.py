@@ -6,7 +6,7 @@ from r2gen.evaluate.tables import terminal_table
 from r2gen.sweeps.page import write_sweep_page
 from r2gen.sweeps.record import SweepFolder, SweepRecord
 from r2gen.sweeps.rows import SweepRow, rows_of, shared_choices
-from r2gen.sweeps.table import splits_of, write_tables
+from r2gen.sweeps.table import specs_of, splits_of, write_tables
 
 
 def write_results(folder: SweepFolder, record: SweepRecord) -> str:
@@ -28,7 +28,8 @@ def _summary(rows: Sequence[SweepRow]) -> list[str]:
                 row.name: {score: one.value for score, one in row.scores[split].items()}
                 for row in rows
                 if split in row.scores
-            }
+            },
+            specs_of(rows),
         )
         for split in splits_of(rows)
     ]

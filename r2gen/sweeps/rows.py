@@ -3,17 +3,17 @@
 Works on any run folders: `jobs_of_runs` makes of them what a sweep's record holds.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from r2gen.config.plain import canonical, flat, is_under
-from r2gen.errors import UserError
+from r2gen.evaluate.scores import ScoreSpec, specs_from
 from r2gen.evaluate.statistics import Interval, join_seeds
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.identity import PROCESS_ONLY
+from r2gen.runs.metrics_file import Metrics, metrics_file, read_metrics
 from r2gen.sweeps.record import JobRecord
 from r2gen.sweeps.view import labels
 
@@ -49,6 +49,7 @@ class SweepRow:
     scored_as: str = ""  # recipe and signatures; scores compare where it is the same
     data_hash: str | None = None
     generation: str = ""
+    score_specs: tuple[ScoreSpec, ...] = ()  # of the scores: title, column, direction
 
 
 @dataclass(frozen=True)
@@ -208,25 +209,14 @@ def _row(name: str, job: JobRecord, choices: dict[str, str], config: Mapping[str
         scored_as=canonical(same) if metrics else "",
         data_hash=facts.get("data_hash"),
         generation=str(metrics.get("generation", "")),
+        score_specs=specs_from(metrics),
     )
 
 
-def read_metrics_of(run_dir: Path, generation: str | None) -> dict[str, Any]:
-    """A run's scores, of the decoding asked for where they are kept apart; empty where nothing is scored yet.
-
-    Raises UserError naming a file that is broken.
-    """
-    for file in (run_dir / f"metrics.{generation}.json", run_dir / "metrics.json"):
-        if file.is_file():
-            try:
-                found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-                assert isinstance(found["splits"], dict)
-            except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-                raise UserError(
-                    f"{file} holds no scores of a run ({error!r}): remove it and run task=evaluate run_dir={run_dir}"
-                ) from error
-            return found
-    return {}
+def read_metrics_of(run_dir: Path, generation: str | None) -> Metrics:
+    """A run's scores with this decoding profile where they have a file of their own; empty where nothing is scored."""
+    own = metrics_file(run_dir, generation)
+    return read_metrics(own if own.is_file() else metrics_file(run_dir))
 
 
 def _scores(metrics: Mapping[str, Any]) -> Scores:

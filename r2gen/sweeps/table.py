@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from r2gen.evaluate.scores import ScoreSpec
 from r2gen.evaluate.statistics import Interval
 from r2gen.evaluate.tables import shown_scores
 from r2gen.pages.csv_text import csv_text
 from r2gen.runs.files import write_whole
-from r2gen.sweeps.rows import SeedRow, SweepRow, joined
+from r2gen.sweeps.rows import SweepRow, joined
 
 COSTS = ("device_seconds", "total_seconds", "peak_memory_gib", "trainable", "parameters")
 HEADINGS = {"device_seconds": "device s", "total_seconds": "total s", "peak_memory_gib": "peak GiB"}
@@ -22,9 +23,14 @@ def write_tables(folder: Path, rows: Sequence[SweepRow], *, title: str) -> list[
     return paths
 
 
-def score_names(rows: Sequence[SweepRow | SeedRow], split: str) -> list[str]:
-    """The scores of a table in its order: those that some row has, without findings' precision and recall."""
-    return shown_scores(score for row in rows for score in row.scores.get(split, {}))
+def score_names(rows: Sequence[SweepRow], split: str) -> list[str]:
+    """The scores of a table in the order of their columns: those that some row has and a table shows."""
+    return shown_scores((score for row in rows for score in row.scores.get(split, {})), specs_of(rows))
+
+
+def specs_of(rows: Sequence[SweepRow]) -> list[ScoreSpec]:
+    """What the metrics of these rows state about their scores, each once."""
+    return list({spec.name: spec for row in rows for spec in row.score_specs}.values())
 
 
 def splits_of(rows: Sequence[SweepRow]) -> list[str]:

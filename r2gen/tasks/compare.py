@@ -65,7 +65,7 @@ def write_comparison(found: Comparison, folder: Path) -> None:
 
 def _metrics(config: Config, sources: Sequence[Source], *, passed: set[str]) -> dict[str, Target]:
     """The metrics that were passed; otherwise those of the runs, or the default ones, and the findings."""
-    runs = [source.config.get("metrics", {}) for source in sources if source.config is not None]
+    runs = [source.stored.metrics for source in sources if source.stored is not None]
     nodes = {name: node for metrics in reversed(runs) for name, node in metrics.items()}
     if "metrics" in passed or not runs:
         phantoms = PHANTOM_FINDINGS in nodes or "data" in passed  # otherwise only the default data set needs it
@@ -74,21 +74,18 @@ def _metrics(config: Config, sources: Sequence[Source], *, passed: set[str]) -> 
     try:
         stored = read_metrics(nodes)
     except UserError as error:
-        raise UserError(f"{error} (as a run's config.yaml has it): pass metrics=[...]") from error
+        raise UserError(f"{error} (in the config.yaml of a run). Set metrics=[...].") from error
     return {**stored, "findings": stored.get("findings", FINDINGS)}
 
 
 def _data(config: Config, sources: Sequence[Source], *, passed: bool) -> tuple[DataSet | None, tuple[str, ...]]:
     """The data set that was passed, otherwise that of the first run: for images, training reports and, if passed,
     references."""
-    run = next((source for source in sources if source.config is not None), None)
-    if not passed and (run is None or run.config is None):
-        return None, ("no images: they come from a run, or from data=NAME data.root=DIR",)
+    of_runs = [source.stored.data for source in sources if source.stored is not None]
+    if not passed and not of_runs:
+        return None, ("no images: they are read from the data set of a run, or from data=NAME data.root=DIR",)
     try:
-        if passed or run is None or run.config is None:
-            target = config.data
-        else:
-            target = read_target(run.config["data"], "data", optional=("data.root",))
+        target = config.data if passed else read_target(dict(of_runs[0]), "data", optional=("data.root",))
         if target.get("root") is not None:
             target = target.with_arguments(root=absolute(target.arguments["root"]))
         data: DataSource = instantiate(target)

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.metrics import score_names
 from r2gen.config.overrides import option_name
+from r2gen.config.read import read_metrics
 from r2gen.config.schema import Config
-from r2gen.config.selection import SCORES_OF
 from r2gen.errors import DONE, UserError
 from r2gen.runs.files import write_whole
 from r2gen.runs.folder import RunFolder
 from r2gen.sweeps.record import JobRecord, SweepFolder
-
-HEADLINE = {"bleu": "bleu_4"}  # of the other metrics their first score
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ def comparison_of(group: str, jobs: Sequence[JobRecord]) -> Comparison:
     configs = [folder.config() for folder in folders if folder.exists()]
     if not configs:
         raise UserError("no job of this sweep has begun: its scores are not known yet")
-    metrics = dict.fromkeys(name for config in configs for name in config["metrics"])
-    scores = [HEADLINE[name] if name in HEADLINE else SCORES_OF.get(name, (name,))[0] for name in metrics]
+    metrics = read_metrics({name: metric for config in configs for name, metric in config["metrics"].items()})
+    scores = [names[0] for names in score_names(metrics).values()]
     return Comparison(group, varied_options(jobs), scores, split=configs[0]["evaluate"]["splits"][-1])
 
 

@@ -10,6 +10,7 @@ from r2gen.config.plain import Plain
 from r2gen.config.schema import Config
 from r2gen.evaluate.tables import table_of
 from r2gen.model.report_generator import ReportGenerator
+from r2gen.runs.metrics_file import metrics_file, read_metrics
 
 USE = """\
 Research on generating reports from chest images, and comparing such programs. **Not for diagnosis**, not for care, not
@@ -29,7 +30,7 @@ def card(run: Config, stored: Config, record: Plain, model: ReportGenerator) -> 
     """The text of the card: `stored` and `record` are those of the exported folder."""
     choices, lm = stored.choices, stored.lm
     origin = record["exported"]
-    scored = run.folder / "metrics.json"
+    scored = metrics_file(run.folder)
     scores = scores_of(scored, origin["checkpoint"])
     parts = {"encoder": model.vision, "projector": model.projector, "language model": model.lm.model}
     counts = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()):,}" for name, part in parts.items())  # type: ignore[attr-defined]
@@ -102,8 +103,7 @@ Decoding: `{json.dumps(stored.generation)}`.
 
 def scores_of(metrics: Path, checkpoint: str) -> str:
     """The score tables of this checkpoint, with their signatures. Those of other checkpoints are left out."""
-    found = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-    if found.get("checkpoint") != checkpoint:
+    if read_metrics(metrics).get("checkpoint") != checkpoint:
         return "Not scored before it was exported."
     return (
         f"```\n{table_of(metrics)}\n```\n\nScores can be compared only where the recipe and the signatures are equal.\n"

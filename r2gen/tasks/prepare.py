@@ -1,43 +1,24 @@
-"""task=prepare: a published layout becomes an annotation to train on. No rank, no run folder, and no torch."""
+"""task=prepare: write the annotation of a data set from the layout in which it is published."""
 
 from dataclasses import asdict
-from pathlib import Path
 
+from r2gen.config import targets
 from r2gen.config.schema import Config
 from r2gen.errors import DONE, UserError
 from r2gen.runs import provenance
-from r2gen.runs.files import absolute
 
 
 def prepare(config: Config, overrides: list[str]) -> int:
-    """Write the annotation of the chosen data set and print its counts; gives the exit status."""
-    choice = config.choices["data"]
-    if choice != "mimic_cxr":
-        raise UserError(f"task=prepare data={choice}: only data=mimic_cxr needs it; train on the others as they are")
-    from r2gen.data import mimic  # not at the top: other commands wait for no Pillow
-
-    data, options = config.data.arguments, config.prepare
-    root = Path(absolute(data["root"]))
-    if not root.is_dir():
-        raise UserError(f"data.root={root} does not exist: point it at the folder of MIMIC-CXR-JPG")
-    reports = Path(absolute(options.reports)) if options.reports is not None else root / data["images"]
-    if (reports / "files").is_dir():
-        reports = reports / "files"
-    if not reports.is_dir():
+    """Let the chosen data set write its annotation, and print the counts; gives the exit status."""
+    if "prepare" not in targets.members(config.data.name):
         raise UserError(
-            f"there is no folder of reports {reports}: set prepare.reports to the one that holds p10/, p11/"
+            f"task=prepare: data={config.choices['data']} needs no preparation. Train on it as it is, or choose "
+            "data=mimic_cxr."
         )
-    policy = {name: value for name, value in asdict(options).items() if name != "reports"}
+    made = {"date": provenance.now(), "code": provenance.git_revision()}
     print(
-        mimic.prepare(
-            root=root,
-            reports=reports,
-            images=data["images"],
-            annotation=root / data["annotation"],
-            policy=mimic.Policy(**policy),
-            code=provenance.git_revision(),
-            fresh=config.fresh,
-            date=provenance.now(),
+        targets.class_of(config.data).prepare(
+            config.data.arguments, asdict(config.prepare), made=made, fresh=config.fresh
         )
     )
     return DONE

@@ -1,4 +1,4 @@
-"""task=compare as a user types it: the table, the files, and what is refused."""
+"""task=compare: the table, the files, and the errors."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ OPTIONS = {
 
 
 def compare(out: Path, *runs: object, metrics: tuple[str, ...] = ("bleu", "rouge_l"), **options: Any) -> dict[str, Any]:
-    """comparison.json of `runs`, as if metrics had been typed; `options` are of the group compare."""
+    """comparison.json of `runs`, as if metrics=[...] had been passed; `options` are those of the group compare."""
     config = {
         "runs": [str(run) for run in runs],
         "out": str(out),
@@ -47,15 +47,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def good(folder: Path) -> Path:
-    """A run that writes two of three references word for word."""
+    """A run in which two of three reports are the reference word for word."""
     of = references()
     wrong = shuffled_reports(of, seed=1)
-    return write_run(folder / "good", {id: wrong[id] if place % 3 == 0 else of[id] for place, id in enumerate(of)})
+    return write_run(folder / "good", {id: wrong[id] if index % 3 == 0 else of[id] for index, id in enumerate(of)})
 
 
 @pytest.fixture(scope="module")
 def out(folder: Path, good: Path, poor: Path) -> Path:
-    """The folder of the comparison of both."""
+    """The folder of the comparison of the good and the poor run."""
     compare(folder / "out", good, poor, metrics=tuple(TARGETS))
     return folder / "out"
 
@@ -70,7 +70,7 @@ def poor(folder: Path) -> Path:
     return write_run(folder / "poor", shuffled_reports(references(), seed=2), projector="mlp")
 
 
-def test_two_runs_are_compared_with_intervals_tests_and_the_constant_row(found: dict[str, Any]):
+def test_two_runs_are_compared_with_intervals_tests_and_the_constant_baseline(found: dict[str, Any]):
     assert [one["name"] for one in found["systems"]] == ["good", "poor", "constant"]
     bleu = found["scores"]["good"]["bleu_4"]
     assert bleu["low"] < bleu["value"] < bleu["high"]
@@ -84,7 +84,7 @@ def test_two_runs_are_compared_with_intervals_tests_and_the_constant_row(found: 
     assert sum(one["studies"] for one in found["strata"] if one["kind"] == "length") == found["studies"]
 
 
-def test_what_is_written_is_private_and_says_the_same(out: Path, found: dict[str, Any]):
+def test_the_files_are_private_and_agree_with_each_other(out: Path, found: dict[str, Any]):
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
     rows = list(csv.DictReader(io.StringIO((out / "table.csv").read_text(encoding="utf-8"))))
     one = next(row for row in rows if (row["system"], row["score"], row["studies_of"]) == ("good", "bleu_4", "all"))
@@ -94,7 +94,7 @@ def test_what_is_written_is_private_and_says_the_same(out: Path, found: dict[str
     assert len(list(csv.DictReader((out / "pairs.csv").open(encoding="utf-8")))) == len(found["pairs"])
 
 
-def test_equal_systems_are_within_noise_in_words(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_equal_systems_are_reported_as_within_noise(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     twin = write_run(tmp_path / "twin", {id: json.loads(line)["report"] for id, line in _lines(good)}, projector="mlp")
     found = compare(tmp_path / "out", good, twin)
     assert all(pair["within_noise"] for pair in found["pairs"] if {pair["first"], pair["second"]} == {"good", "twin"})
@@ -115,7 +115,7 @@ def test_the_studies_that_differ_most_come_first(found: dict[str, Any]):
     assert found["differing"][0]["reports"].keys() == {"good", "poor", "constant"}
 
 
-def test_runs_that_differ_in_their_seed_are_joined(good: Path, tmp_path: Path):
+def test_runs_that_differ_in_their_seed_have_a_mean_over_seeds(good: Path, tmp_path: Path):
     other = write_run(tmp_path / "good2", shuffled_reports(references(), seed=3), seed=1)
     found = compare(tmp_path / "out", good, other)
     (joined,) = found["joined"]
@@ -125,7 +125,7 @@ def test_runs_that_differ_in_their_seed_are_joined(good: Path, tmp_path: Path):
     assert joined["scores"]["bleu_4"]["value"] == pytest.approx(sum(values) / 2)
 
 
-def test_configurations_are_compared_over_the_seeds_they_share(tmp_path: Path):
+def test_configurations_are_compared_over_their_common_seeds(tmp_path: Path):
     kinds = {"a": "linear", "b": "mlp"}
     runs = [
         write_run(
@@ -144,7 +144,7 @@ def test_configurations_are_compared_over_the_seeds_they_share(tmp_path: Path):
     assert pair["difference"]["value"] == pytest.approx((value["b1"] + value["b2"] - value["a1"] - value["a2"]) / 2)
 
 
-def test_other_references_are_other_data(good: Path, tmp_path: Path):
+def test_different_references_are_refused(good: Path, tmp_path: Path):
     of = references()
     other = {id: f"{text} more" for id, text in of.items()}
     run = write_run(tmp_path / "other", of, of=other)
@@ -152,31 +152,33 @@ def test_other_references_are_other_data(good: Path, tmp_path: Path):
         compare(tmp_path / "out", good, run, rescore=True)
     few = dict(list(of.items())[:20])
     run = write_run(tmp_path / "few", few, of=few)
-    with pytest.raises(UserError, match=r"good and few are of different studies \(24 and 20\): only good has"):
+    with pytest.raises(UserError, match=r"runs: good and few have different studies \(24 and 20; only good has"):
         compare(tmp_path / "out", good, run)
 
 
-def test_another_cleaner_is_named_and_taken(good: Path, tmp_path: Path):
+def test_a_cleaner_that_makes_references_equal_is_suggested_and_works(good: Path, tmp_path: Path):
     of = {id: text.upper() for id, text in references().items()}
     run = write_run(tmp_path / "loud", of, of=of)
-    with pytest.raises(UserError, match=r"compare\.cleaner=iu_xray cleans the texts of all systems alike"):
+    with pytest.raises(UserError, match=r"Set compare\.cleaner=iu_xray to clean all texts"):
         compare(tmp_path / "out", good, run)
     found = compare(tmp_path / "out", good, run, cleaner="iu_xray")
     assert found["scores"]["loud"]["bleu_4"]["value"] == pytest.approx(1)
     assert found["recipe"]["cleaner"] == "iu_xray"
 
 
-def test_another_signature_is_refused_with_the_difference_or_scored_anew(good: Path, tmp_path: Path):
+def test_a_different_signature_is_refused_with_the_difference_or_scored_again(good: Path, tmp_path: Path):
     poor = write_run(tmp_path / "poor", shuffled_reports(references(), seed=2), projector="mlp")
     metrics = json.loads((poor / "metrics.json").read_text(encoding="utf-8"))
     metrics["signatures"]["bleu"]["version"] = "0.9"
     (poor / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    with pytest.raises(UserError, match=r"bleu: version 1\.2 \(good, constant\) / 0\.9 \(poor\): compare.rescore=true"):
+    with pytest.raises(
+        UserError, match=r"bleu: version 1\.2 \(good, constant\) / 0\.9 \(poor\)\)\. Set compare\.rescore=true"
+    ):
         compare(tmp_path / "out", good, poor)
     assert compare(tmp_path / "out", good, poor, rescore=True)["signatures"]["bleu"]["version"] == "1.2"
 
 
-def test_another_recipe_over_the_same_references_is_refused_with_the_difference(good: Path, tmp_path: Path):
+def test_a_different_recipe_for_the_same_references_is_refused_with_the_difference(good: Path, tmp_path: Path):
     recipe = {"section": "findings", "cleaner": "none", "case": "kept", "truncation": "none", "data": "fedc"}
     run = write_run(tmp_path / "more_data", shuffled_reports(references(), seed=2), recipe=recipe)
     with pytest.raises(UserError, match=r"data 0123456789abcdef \(good\) / fedc \(more_data\).*compare.rescore=true"):
@@ -184,7 +186,7 @@ def test_another_recipe_over_the_same_references_is_refused_with_the_difference(
     assert compare(tmp_path / "out", good, run, rescore=True)["recipe"]["data"] == "0123456789abcdef / fedc"
 
 
-def test_scores_that_are_not_of_the_reports_beside_them_are_refused(good: Path, tmp_path: Path):
+def test_recorded_scores_of_other_reports_are_refused(good: Path, tmp_path: Path):
     poor = write_run(tmp_path / "poor", shuffled_reports(references(), seed=2))
     metrics = json.loads((poor / "metrics.json").read_text(encoding="utf-8"))
     metrics["splits"]["test"]["systems"]["model"]["bleu_4"] = 0.9
@@ -193,7 +195,7 @@ def test_scores_that_are_not_of_the_reports_beside_them_are_refused(good: Path, 
         compare(tmp_path / "out", good, poor)
 
 
-def test_reports_that_were_changed_after_scoring_are_refused_whatever_metric_is_typed(good: Path, tmp_path: Path):
+def test_reports_changed_after_scoring_are_refused_with_any_metric(good: Path, tmp_path: Path):
     poor = write_run(tmp_path / "poor", shuffled_reports(references(), seed=2))
     file = poor / "predictions" / "test.greedy.jsonl"
     head, *rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
@@ -205,7 +207,7 @@ def test_reports_that_were_changed_after_scoring_are_refused_whatever_metric_is_
     assert found["scores"]["poor"]["rouge_l"]["value"] == pytest.approx(1)
 
 
-def test_another_tokenizer_is_told_as_such_and_not_as_other_scores(good: Path, tmp_path: Path):
+def test_a_different_tokenizer_is_named_before_different_scores(good: Path, tmp_path: Path):
     poor = write_run(tmp_path / "poor", shuffled_reports(references(), seed=2), projector="mlp")
     metrics = json.loads((poor / "metrics.json").read_text(encoding="utf-8"))
     metrics["signatures"]["bleu"]["tokenizer"] = "ptb"
@@ -215,7 +217,7 @@ def test_another_tokenizer_is_told_as_such_and_not_as_other_scores(good: Path, t
         compare(tmp_path / "out", good, poor)
 
 
-def test_files_made_elsewhere_join_in(good: Path, tmp_path: Path):
+def test_files_of_other_programs_are_compared_with_runs(good: Path, tmp_path: Path):
     of = references()
     with (tmp_path / "mine.csv").open("w", newline="", encoding="utf-8") as out:
         csv.writer(out).writerows([("id", "report"), *of.items()])
@@ -226,25 +228,25 @@ def test_files_made_elsewhere_join_in(good: Path, tmp_path: Path):
     found = compare(tmp_path / "out", good, tmp_path / "mine.csv", f"theirs={theirs}", studies=0, null_rows=[])
     assert {one["name"]: one["kind"] for one in found["systems"]} == {"good": "run", "mine": "file", "theirs": "file"}
     assert found["scores"]["theirs"]["bleu_4"]["value"] == pytest.approx(1)  # against the run's references
-    assert any("theirs came with other references for 24 of 24 studies" in note for note in found["notes"])
+    assert any("theirs has its own references for 24 of 24 studies" in note for note in found["notes"])
 
 
-def test_a_file_alone_brings_its_references_or_is_refused(tmp_path: Path):
+def test_a_file_alone_needs_its_own_references(tmp_path: Path):
     (tmp_path / "a.json").write_text(json.dumps(references()), encoding="utf-8")
-    with pytest.raises(UserError, match=r"none of runs=\[\.\.\.\] brings references: add a run folder"):
+    with pytest.raises(UserError, match=r"runs: none of the entries has references\. Add a run folder"):
         compare(tmp_path / "out", tmp_path / "a.json")
     (tmp_path / "test_refs.json").write_text(json.dumps(references()), encoding="utf-8")
     found = compare(tmp_path / "out", tmp_path / "a.json", studies=0)
     assert found["pairs"] == []
-    assert any("no constant row" in note for note in found["notes"])
+    assert any("no constant baseline" in note for note in found["notes"])
 
 
-def test_wrong_ids_are_named(good: Path, tmp_path: Path):
+def test_missing_and_unknown_ids_are_named(good: Path, tmp_path: Path):
     of = dict(list(references().items())[2:]) | {"stranger": "clear"}
     lines = [json.dumps({"id": id, "report": text}) for id, text in of.items()]
     (tmp_path / "wrong.jsonl").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(
-        UserError, match=r"wrong\.jsonl has 23 reports for 24 studies: only good .*; only wrong has stranger"
+        UserError, match=r"wrong\.jsonl: 23 reports for 24 studies \(only good .*; only wrong has stranger\)"
     ):
         compare(tmp_path / "out", good, tmp_path / "wrong.jsonl")
 
@@ -252,11 +254,11 @@ def test_wrong_ids_are_named(good: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        ([], r"needs runs=\[\.\.\.\]"),
-        (["{good}", "{good}"], r"two are called good: type 'runs=\[first=PATH,second=PATH\]'"),
-        (["constant={good}"], "constant is the name of a row of ours"),
-        (["<b>={good}"], r"'<b>' is no name for a table"),
-        (["{good}", "x={good}/nothing.csv"], r"nothing\.csv does not exist"),
+        ([], r"no runs are given\. Set runs=\[\.\.\.\]"),
+        (["{good}", "{good}"], r"two entries have the name good\. Name them with 'runs=\[first=PATH,second=PATH\]'"),
+        (["constant={good}"], "the name constant is reserved"),
+        (["<b>={good}"], r"'<b>' cannot be the name of a system"),
+        (["{good}", "x={good}/nothing.csv"], r"nothing\.csv: the file does not exist"),
     ],
 )
 def test_runs_that_cannot_be_used_are_refused(runs: list[str], message: str, good: Path, tmp_path: Path):
@@ -268,37 +270,40 @@ def test_runs_that_cannot_be_used_are_refused(runs: list[str], message: str, goo
     ("options", "message"),
     [
         ({"split": "val"}, r"compare\.split=val: no split has scores in all runs \(good has test\)"),
-        ({"null_rows": ["best"]}, r"compare\.null_rows=best: choose of constant, random, nearest, shuffled"),
-        ({"null_rows": ["nearest"]}, r"no run has looked for the nearest images"),
-        ({"differ_by": "bleu"}, r"compare\.differ_by=bleu: .*choose of bleu_1"),
+        (
+            {"null_rows": ["best"]},
+            r"null_rows=best: not a baseline\. Choose from constant, random, nearest, shuffled",
+        ),
+        ({"null_rows": ["nearest"]}, r"no run has the nearest images of these studies"),
+        ({"differ_by": "bleu"}, r"compare\.differ_by=bleu: .*Choose from bleu_1"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str, good: Path, tmp_path: Path):
+def test_invalid_options_are_refused(options: dict[str, Any], message: str, good: Path, tmp_path: Path):
     with pytest.raises(UserError, match=message):
         compare(tmp_path / "out", good, **options)
 
 
-def test_null_rows_are_systems_where_they_are_asked_for(good: Path, tmp_path: Path):
+def test_the_requested_baselines_are_compared_as_systems(good: Path, tmp_path: Path):
     found = compare(tmp_path / "out", good, null_rows=["constant", "random", "shuffled"], studies=0)
     assert [one["name"] for one in found["systems"]] == ["good", "constant", "random", "good shuffled"]
     assert found["scores"]["good shuffled"]["rouge_l"]["value"] < found["scores"]["good"]["rouge_l"]["value"]
 
 
-def test_an_open_folder_is_closed_before_patient_text_is_in_it(good: Path, tmp_path: Path):
+def test_an_existing_folder_is_made_private(good: Path, tmp_path: Path):
     (tmp_path / "out").mkdir(mode=0o755)
     compare(tmp_path / "out", good, studies=0, null_rows=[])
     assert (tmp_path / "out").stat().st_mode & 0o077 == 0
 
 
-def test_a_folder_with_other_files_is_left_alone(good: Path, tmp_path: Path):
+def test_a_folder_with_other_files_is_refused(good: Path, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match=r"out=.* holds other files \(thesis\.tex, \.\.\.\)"):
         compare(tmp_path, good, studies=0, null_rows=[])
 
 
-def test_the_command_takes_names(good: Path, tmp_path: Path):
-    typed = ["task=compare", f"runs=[one={good},two={good}]", "metrics=[bleu]", "compare.null_rows=[]", "out=here"]
-    done = run(*typed, cwd=tmp_path, smallest=False)
+def test_the_command_accepts_names(good: Path, tmp_path: Path):
+    overrides = ["task=compare", f"runs=[one={good},two={good}]", "metrics=[bleu]", "compare.null_rows=[]", "out=here"]
+    done = run(*overrides, cwd=tmp_path, smallest=False)
     assert done.returncode == 0, done.stderr
     assert "two against one\n  within noise: bleu_1" in done.stdout
     refused = run("compare.studies=0", cwd=tmp_path, smallest=False)

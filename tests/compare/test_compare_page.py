@@ -1,6 +1,6 @@
-"""compare.html is one inert file with everything a comparison holds.
+"""compare.html is one self-contained file with the whole comparison, and executes no text of it.
 
-`python tests/compare/test_compare_page.py DIR` makes one of made-up numbers in DIR to look at.
+`python tests/compare/test_compare_page.py DIR` writes one with made-up numbers to DIR.
 """
 
 import json
@@ -27,6 +27,9 @@ from r2gen.compare.comparison import (
     System,
 )
 from r2gen.compare.page import write_compare_page
+from r2gen.evaluate.clinical_findings import Findings
+from r2gen.evaluate.meteor import Meteor
+from r2gen.evaluate.nlg import Bleu, Cider, RougeL
 from r2gen.pages.document import FOLDER, content_of
 
 HOSTILE = "</script><script>alert(1)</script> <img src=x onerror=alert(2)> \u2028 @@DATA@@ <!-- & ' \""
@@ -54,9 +57,9 @@ def around(value: float, half: float) -> Interval:
 
 
 def comparison() -> Comparison:
-    luck = random.Random(1)
+    rng = random.Random(1)
     scores = {
-        one.name: {name: around(value * luck.uniform(0.7, 1.1), 0.02) for name, value in SCORES.items()}
+        one.name: {name: around(value * rng.uniform(0.7, 1.1), 0.02) for name, value in SCORES.items()}
         for one in SYSTEMS
     }
     pairs = []
@@ -81,7 +84,7 @@ def comparison() -> Comparison:
                 stated=60 // number,
                 precision=0.5,
                 recall=0.4,
-                f1=None if finding == "Fracture" else around(luck.uniform(0.2, 0.8), 0.05 * number),
+                f1=None if finding == "Fracture" else around(rng.uniform(0.2, 0.8), 0.05 * number),
             )
             for one in SYSTEMS
         }
@@ -114,6 +117,7 @@ def comparison() -> Comparison:
         references="0123456789abcdef",
         systems=SYSTEMS,
         scores=scores,
+        score_specs=(*Bleu.scores, *RougeL.scores, *Meteor.scores, *Cider.scores, *Findings.scores),
         pairs=tuple(pairs),
         joined=joined,
         joined_pairs=(JoinedPair("cider", "llama2", "qwen2", (1, 2), around(0.01, 0.05), 0.6, 0.6),),
@@ -128,27 +132,26 @@ def comparison() -> Comparison:
 
 
 def study(number: int, *, text: str | None = None) -> StudyTexts:
-    luck = random.Random(number)
-    texts = {
-        name: text or " ".join(luck.sample(SENTENCES, 3)) for name in ("reference", *(one.name for one in SYSTEMS))
-    }
+    rng = random.Random(number)
+    texts = {name: text or " ".join(rng.sample(SENTENCES, 3)) for name in ("reference", *(one.name for one in SYSTEMS))}
     image = Image.effect_noise((300, 300), 60)
     return StudyTexts(
         id=f"CXR{number}",
         spread=1.2 - number / 12,
         reference=texts.pop("reference"),
         reports=texts,
-        scores={name: {"cider": luck.random(), "bleu_4": luck.random()} for name in texts},
-        findings={name: tuple(luck.sample(FINDINGS[:4], luck.randint(0, 2))) for name in ("reference", *texts)},
+        scores={name: {"cider": rng.random(), "bleu_4": rng.random()} for name in texts},
+        findings={name: tuple(rng.sample(FINDINGS[:4], rng.randint(0, 2))) for name in ("reference", *texts)},
         images=(image, image),
     )
 
 
-def test_everything_of_the_comparison_is_in_the_page(tmp_path: Path) -> None:
+def test_the_page_contains_the_whole_comparison(tmp_path: Path) -> None:
     page = write_compare_page(comparison(), tmp_path / "compare.html")
     content = content_of(page)
     assert [one["name"] for one in content["systems"]] == [one.name for one in SYSTEMS]
     assert len(content["pairs"]) == len(SCORES) * 10
+    assert {spec["name"]: spec["title"] for spec in content["score_specs"]}["cider"] == "CIDEr"
     assert {pair["within_noise"] for pair in content["pairs"]} == {True, False}
     assert [len(one["images"]) for one in content["differing"]] == [2] * 12
     assert content["differing"][0]["images"][0].startswith("data:image/jpeg;base64,")
@@ -156,7 +159,7 @@ def test_everything_of_the_comparison_is_in_the_page(tmp_path: Path) -> None:
     assert page.stat().st_size < 3_000_000
 
 
-def test_hostile_text_stays_text_and_nothing_is_asked_of_the_network(tmp_path: Path) -> None:
+def test_hostile_text_is_shown_as_text_and_nothing_is_requested_from_the_network(tmp_path: Path) -> None:
     found = replace(
         comparison(),
         title=HOSTILE,

@@ -42,13 +42,12 @@ def prepare(
 ) -> dict[str, list[dict[str, Any]]]:
     mimic.prepare(
         root=root,
-        reports=reports or root / "files",
+        reports=reports,
         images="files",
-        annotation=root / name,
+        annotation=name,
         fresh=fresh,
         policy=mimic.Policy(**policy),
-        code={"revision": "abc"},
-        date=date,
+        made={"date": date, "code": {"revision": "abc"}},
     )
     found: dict[str, list[dict[str, Any]]] = json.loads((root / name).read_text())
     return found
@@ -173,6 +172,7 @@ def test_an_annotation_is_read_back_with_official_splits_views_and_context(tree:
     counts = facts(tree)["counts"]
     assert {split: len(data.studies(split)) for split in splits} == counts["entries"]
     assert sum(counts["studies_read"].values()) == counts["studies_kept"] + sum(counts["dropped"].values())
+    assert sum(counts["entries"].values()) == counts["studies_kept"]
     assert set(counts["dropped"]) == {"neither findings nor impression", "no findings"}
     table = gzip.decompress((tree / "mimic-cxr-2.0.0-split.csv.gz").read_bytes()).decode().splitlines()[1:]
     official = {row.split(",")[1]: row.split(",")[3] for row in table}
@@ -199,7 +199,7 @@ def test_the_same_data_and_policy_give_the_same_bytes_and_another_policy_says_so
     assert set(facts(tree)["counts"]["films_by_view"]) == {"AP", "PA"}
     assert all(entry["image_path"][0].endswith(f"/{entry['id']}.jpg") for entry in images["train"])
     AnnotatedReports(root=str(tree), cleaner="mimic_cxr", images="files").check()
-    with pytest.raises(UserError, match="there already: fresh=true replaces it"):
+    with pytest.raises(UserError, match=r"exists already\. fresh=true replaces it"):
         prepare(tree, fresh=False)
 
 
@@ -225,10 +225,10 @@ def rows(*changes: tuple[str, ...]) -> list[tuple[str, ...]]:
     [
         (rows(("b", "50", "10000001", "test")), "line 3: study 50 is in two splits, or of two patients"),
         (rows(("b", "51", "10000001", "test")), "line 3: patient 10000001 is in two splits"),
-        (rows(("a", "50", "10000001", "train")), "line 3: image a stands twice"),
+        (rows(("a", "50", "10000001", "train")), "line 3: image a is listed twice"),
         (rows(("c", "52", "10000002", "train")), "image c is not in mimic-cxr-2.0.0-metadata.csv.gz"),
         (rows(("b", "51", "10000002", "val")), "split 'val' is none of train, validate, test"),
-        (rows(("../../b", "51", "10000002", "train")), "are no ids"),
+        (rows(("../../b", "51", "10000002", "train")), "are not ids"),
         (rows(("b", "51")), "line 3: 2 columns instead of 4"),
     ],
 )
@@ -238,6 +238,7 @@ def test_tables_that_do_not_agree_are_refused_by_line(
     metadata = [(name, "", "", "", "PA", "", "", "", "", "") for name in "ab"]
     write_table(tmp_path / "mimic-cxr-2.0.0-metadata.csv.gz", METADATA_COLUMNS, metadata)
     write_table(tmp_path / "mimic-cxr-2.0.0-split.csv.gz", SPLIT_COLUMNS, split_rows)
+    (tmp_path / "files").mkdir()
     with pytest.raises(UserError, match=words):
         prepare(tmp_path)
 
@@ -250,7 +251,7 @@ def test_missing_and_broken_tables_are_named(own_tree: Path) -> None:
         with pytest.raises(UserError, match=r"split\.csv\.gz (cannot be read|has no column)"):
             prepare(own_tree)
     table.unlink()
-    with pytest.raises(UserError, match=r"needs one mimic-cxr-2.0.0-split.csv.gz: there is none"):
+    with pytest.raises(UserError, match=r"needs one mimic-cxr-2.0.0-split.csv.gz there: there is none"):
         prepare(own_tree)
 
 

@@ -9,12 +9,11 @@ import torch
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
-from r2gen.config.rules import SCORES_OF
 from r2gen.errors import UserError
-from r2gen.evaluate.chexbert import HEADS, CheXbert, Labeler
+from r2gen.evaluate.chexbert import CheXbert
+from r2gen.evaluate.chexbert_model import HEADS, Labeler
 from r2gen.evaluate.nlg import Bleu
-from r2gen.evaluate.scoring import score_reports
-from r2gen.evaluate.study_sums import sums_of_scores
+from r2gen.evaluate.scoring import score_reports, sums_of_scores
 
 VOCABULARY = "[PAD] [UNK] [CLS] [SEP] [MASK] the lungs are clear no effusion heart is large edema of both . ##s opacity"
 WORDS = VOCABULARY.split()
@@ -113,7 +112,7 @@ def test_labels_and_scores_are_those_computed_apart(checkpoint: Path, bert: Path
         assert scores.corpus[f"chexbert_f1_micro_{size}"] == pytest.approx(2 * right / (said + there))
         each = [2 * one[1] / (one[2] + one[3]) for one in chosen if one[3]]
         assert scores.corpus[f"chexbert_f1_macro_{size}"] == pytest.approx(sum(each) / len(each))
-    assert set(scores.corpus) == set(SCORES_OF["chexbert"])
+    assert set(scores.corpus) == {spec.name for spec in CheXbert.scores}
     for one in sums_of_scores({"chexbert": metric}, REFERENCES, REPORTS, scores):
         assert one.of_all() == pytest.approx([scores.corpus[name] for name in one.names])
 

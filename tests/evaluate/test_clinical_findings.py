@@ -2,7 +2,6 @@
 
 import pytest
 
-from r2gen.config.rules import SCORES_OF
 from r2gen.errors import UserError
 from r2gen.evaluate.clinical_findings import Findings
 from r2gen.evaluate.scoring import score_reports
@@ -59,7 +58,7 @@ def test_the_uncertain_policy_decides_and_stands_in_the_signature():
 
 def test_a_report_that_is_its_reference_scores_one_and_an_empty_one_nothing():
     same = Findings()(REFERENCES, REFERENCES)
-    assert set(same.corpus) == set(SCORES_OF["findings"])
+    assert set(same.corpus) == {spec.name for spec in Findings.scores}
     assert all(value == 1 for value in same.corpus.values())
     empty = Findings()(REFERENCES, dict.fromkeys(REFERENCES, ""))
     assert all(value == 0 for value in empty.corpus.values())

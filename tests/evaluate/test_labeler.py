@@ -1,4 +1,4 @@
-"""The labeler reads report language by CheXpert's conventions, and any text at all."""
+"""The labeler applies CheXpert's conventions, and accepts any text."""
 
 import csv
 import subprocess
@@ -16,7 +16,7 @@ from r2gen.data.phantom_reports import FINDINGS, write_report
 from r2gen.evaluate.labeler import FIVE, NO_FINDING, OBSERVATIONS, Status, digest, label_report
 from r2gen.evaluate.labeler.phrases import FILES, assertions, observations
 from r2gen.evaluate.labeler.sentences import clauses, sentences
-from r2gen.evaluate.labeler.words import KEY_WORDS, mended, normal_text
+from r2gen.evaluate.labeler.words import KEY_WORDS, corrected, normal_text
 
 LETTERS = {
     "A": "Atelectasis",
@@ -34,7 +34,7 @@ LETTERS = {
     "X": "Pneumothorax",
     "Z": NO_FINDING,
 }
-SIGNS = {"+": Status.POSITIVE, "-": Status.NEGATIVE, "?": Status.UNCERTAIN}
+STATUSES = {"+": Status.POSITIVE, "-": Status.NEGATIVE, "?": Status.UNCERTAIN}
 OF_PHANTOM = {
     "cardiomegaly": "Cardiomegaly",
     "consolidation": "Consolidation",
@@ -50,7 +50,7 @@ CODES = {"": None, "1.0": Status.POSITIVE, "0.0": Status.NEGATIVE, "-1.0": Statu
 def written_cases() -> list[tuple[str, dict[str, Status]]]:
     lines = Path(__file__).with_name("labeler_sentences.txt").read_text(encoding="utf-8").splitlines()
     halves = [line.split("|", 1) for line in lines if line and not line.startswith("#")]
-    return [(text.strip(), {LETTERS[one[0]]: SIGNS[one[1]] for one in labels.split()}) for labels, text in halves]
+    return [(text.strip(), {LETTERS[one[0]]: STATUSES[one[1]] for one in labels.split()}) for labels, text in halves]
 
 
 CASES = written_cases()
@@ -62,11 +62,11 @@ def labels_of(text: str, *, with_no_finding: bool) -> dict[str, Status]:
 
 
 @pytest.mark.parametrize(("text", "expected"), CASES, ids=[text for text, _ in CASES])
-def test_a_sentence_is_read_by_the_conventions(text: str, expected: dict[str, Status]):
+def test_a_sentence_is_labelled_by_the_conventions(text: str, expected: dict[str, Status]):
     assert labels_of(text, with_no_finding=NO_FINDING in expected) == expected
 
 
-def test_there_are_cases_of_every_observation_and_every_status():
+def test_the_sentences_cover_every_observation_and_every_status():
     seen = {(name, status) for _, expected in CASES for name, status in expected.items()}
     assert len(CASES) >= 150
     assert {name for name, _ in seen} == set(OBSERVATIONS)
@@ -82,7 +82,7 @@ def test_the_chexpert_labelers_own_sample_is_reproduced(shared: Path):
         assert label_report(row["Reports"]).status == expected, row["Reports"]
 
 
-def test_over_mentions_positive_wins_over_uncertain_and_uncertain_over_negative():
+def test_positive_outranks_uncertain_and_uncertain_outranks_negative():
     sure, unsure, none = "Small effusion.", "Possible effusion.", "No effusion."
     assert label_report(f"{none} {unsure} {sure}").status["Pleural Effusion"] is Status.POSITIVE
     assert label_report(f"{none} {unsure}").status["Pleural Effusion"] is Status.UNCERTAIN
@@ -105,36 +105,38 @@ def test_over_mentions_positive_wins_over_uncertain_and_uncertain_over_negative(
         ("the of and no is . xxxx", False, False),
     ],
 )
-def test_normal_is_stricter_than_no_finding_and_neither_is_said_by_silence(text: str, no_finding: bool, normal: bool):
+def test_normal_is_stricter_than_no_finding_and_both_need_a_text_about_a_chest(
+    text: str, no_finding: bool, normal: bool
+):
     labels = label_report(text)
     assert (NO_FINDING in labels.status, labels.normal) == (no_finding, normal)
 
 
-# Reports put together from written sentences and from words that steer the rules.
+# Reports made of the written sentences, and of words to which the rules react.
 REPORTS = st.lists(st.sampled_from([text for text, _ in CASES]), min_size=1, max_size=4).map("\n\n".join)
-STEERING = (
+RULE_WORDS = (
     "no not without but or and with may cannot exclude effusion effusions heart enlarged normal size mediastinum"
     " , . ; : ? XXXX pneumonia versus likely 1. 2.5 cm history of resolved unchanged opacity is are there"
 )
-WORDS = st.lists(st.sampled_from(STEERING.split()), max_size=25).map(" ".join)
+WORDS = st.lists(st.sampled_from(RULE_WORDS.split()), max_size=25).map(" ".join)
 
 
 @given(REPORTS)
-def test_case_and_white_space_change_nothing(report: str):
+def test_case_and_white_space_do_not_matter(report: str):
     expected = label_report(report)
     assert label_report(report.upper()) == expected
     assert label_report(f"  {report} \n".replace(" ", "  ").replace(". ", ".\t ")) == expected
 
 
 @given(st.permutations([text for text, _ in CASES[::17]]))
-def test_the_order_of_sentences_changes_nothing(ordered: list[str]):
+def test_the_order_of_sentences_does_not_matter(ordered: list[str]):
     expected = label_report("\n\n".join(text for text, _ in CASES[::17]))
     assert label_report("\n\n".join(ordered)) == expected
 
 
 @settings(max_examples=200)
 @given(st.one_of(st.text(), WORDS))
-def test_any_text_has_labels(text: str):
+def test_any_text_can_be_labelled(text: str):
     labels = label_report(text)
     assert set(labels.status) <= set(OBSERVATIONS)
     assert not labels.normal or labels.status[NO_FINDING] is Status.POSITIVE
@@ -145,14 +147,14 @@ def test_any_text_has_labels(text: str):
         assert spans == sorted(spans)
 
 
-def test_long_text_is_read_in_bounded_time():
+def test_long_texts_are_labelled():
     for part in ("no effusion, ", "heart ", "a" * 50, "( ", "no no ", "XXXX ", "the heart is normal and "):
         label_report(part * 2000)
 
 
 @pytest.mark.parametrize("cleaner", ["iu_xray", "mimic_cxr"])
-def test_r2gens_cleaners_take_no_label_away(cleaner: str):
-    """They remove commas, slashes and colons, which the rules must do without."""
+def test_r2gens_cleaners_change_almost_no_label(cleaner: str):
+    """They remove commas, slashes and colons, so the rules must not depend on these."""
     changed = [
         text
         for text, expected in CASES
@@ -164,7 +166,7 @@ def test_r2gens_cleaners_take_no_label_away(cleaner: str):
     assert len(changed) <= 0.02 * len(CASES), changed
 
 
-def test_the_phantoms_reports_say_what_the_phantom_has():
+def test_all_findings_of_phantom_reports_are_labelled():
     rng = np.random.default_rng(0)
     for _ in range(200):
         findings = frozenset(finding for finding in FINDINGS if rng.random() < 0.2)
@@ -174,8 +176,8 @@ def test_the_phantoms_reports_say_what_the_phantom_has():
         assert (NO_FINDING in stated) == (stated <= {NO_FINDING, "Support Devices"})
 
 
-def test_one_slip_in_a_long_word_is_mended_and_other_words_stay():
-    assert [mended(word) for word in ("effussion", "pnuemonia", "pneumothroax", "cardiomegally", "atelectsis")] == [
+def test_one_error_in_a_long_word_is_corrected_and_other_words_do_not_change():
+    assert [corrected(word) for word in ("effussion", "pnuemonia", "pneumothroax", "cardiomegally", "atelectsis")] == [
         "effusion",
         "pneumonia",
         "pneumothorax",
@@ -183,7 +185,7 @@ def test_one_slip_in_a_long_word_is_mended_and_other_words_stay():
         "atelectasis",
     ]
     for word in ("infusion", "diffusion", "engorgement", "capacity", "abnormal", "formal", "pneumonitis", *KEY_WORDS):
-        assert mended(word) == word
+        assert corrected(word) == word
 
 
 def test_the_phrase_tables_name_every_observation_and_change_the_digest():

@@ -13,7 +13,7 @@ import pytest
 from r2gen.errors import UserError
 from r2gen.evaluate.findings import PhantomFindings
 from r2gen.evaluate.nlg import Bleu, Cider, RougeL, bleu_of_references, cider_of_references, rouge_l_of_references
-from r2gen.evaluate.scores import Metric, Scores, UnavailableError
+from r2gen.evaluate.scores import Metric, Scores, ScoreSpec, UnavailableError
 from r2gen.evaluate.scoring import score_reports
 
 REPOSITORY = Path(__file__).parents[2]
@@ -134,10 +134,14 @@ def test_every_metric_signs_with_what_computed_it() -> None:
 
 class Missing:
     name = "missing"
-    higher_is_better = True
+    scores = (ScoreSpec("missing", "Missing"),)
+    weights = ("path",)
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         raise UnavailableError("no weights")
+
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> None:
+        return None
 
 
 def test_a_metric_without_its_weights_is_unavailable_and_stops_no_other() -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from r2gen.errors import UserError
 from r2gen.evaluate.other_packages import RougeScore, SacreBleu
-from r2gen.evaluate.scoring import score_reports
-from r2gen.evaluate.study_sums import sums_of_scores
+from r2gen.evaluate.scoring import score_reports, sums_of_scores
 
 pytest.importorskip("sacrebleu")
 pytest.importorskip("rouge_score")

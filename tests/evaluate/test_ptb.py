@@ -11,8 +11,7 @@ from r2gen.errors import UserError
 from r2gen.evaluate import ptb as module
 from r2gen.evaluate.nlg import Bleu, Cider, RougeL
 from r2gen.evaluate.ptb import PTB, ptb_words
-from r2gen.evaluate.scoring import score_reports
-from r2gen.evaluate.study_sums import sums_of_scores
+from r2gen.evaluate.scoring import score_reports, sums_of_scores
 
 TEXTS = {
     "plain": "The heart is normal in size. No effusion, no pneumothorax!",

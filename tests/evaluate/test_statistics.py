@@ -10,20 +10,13 @@ import pytest
 from bootstrap_coverage import bleu, coverage, findings, skewed_means, told_apart
 
 from r2gen.errors import UserError
-from r2gen.evaluate.clinical_findings import Findings
+from r2gen.evaluate.clinical_findings import Findings, finding_sums
 from r2gen.evaluate.findings import PhantomFindings
-from r2gen.evaluate.nlg import Bleu, Cider, RougeL, bleu_of_references
+from r2gen.evaluate.nlg import Bleu, Cider, RougeL, bleu_of_references, bleu_sums
 from r2gen.evaluate.scores import Metric
-from r2gen.evaluate.scoring import score_reports
+from r2gen.evaluate.scoring import score_reports, sums_of_scores
 from r2gen.evaluate.statistics import bootstrap, compare, holm, join_seeds, student_quantile
-from r2gen.evaluate.study_sums import (
-    StudySums,
-    bleu_sums_of_references,
-    finding_sums,
-    mean_sums,
-    phantom_finding_sums,
-    sums_of_scores,
-)
+from r2gen.evaluate.study_sums import StudySums, mean_sums
 
 NORMAL = "the heart is normal in size . the lungs are clear . no pleural effusion ."
 EFFUSION = "there is a left pleural effusion ."
@@ -38,7 +31,7 @@ def sums(references: Mapping[str, str], reports: Mapping[str, str]) -> list[Stud
 
 
 def own(values: Mapping[str, float]) -> list[StudySums]:
-    return [mean_sums("own", values, ids=list(values))]
+    return [mean_sums({"own": values}, ids=list(values))]
 
 
 @pytest.fixture
@@ -73,7 +66,8 @@ def test_findings_follow_the_policy_on_uncertain_mentions(uncertain: str) -> Non
 def test_the_phantoms_findings_have_sums(reports: Mapping[str, str]) -> None:
     metric = PhantomFindings()
     scores = metric(REFERENCES, reports)
-    one = phantom_finding_sums(metric, REFERENCES, reports)
+    one = metric.sums(REFERENCES, reports, scores)
+    assert one is not None
     assert dict(zip(one.names, one.of_all(), strict=True)) == pytest.approx(scores.corpus)
     nothing_to_find = one.values(one.sums[[one.ids.index("a")]])[0]
     assert list(nothing_to_find) == [scores.per_report[name]["a"] for name in one.names]
@@ -84,7 +78,7 @@ def test_bleu_of_published_captions_with_five_references_each(shared: Path) -> N
     folder = shared / "coco_captions"
     captions, several = (json.loads((folder / name).read_text()) for name in ("res.json", "gts.json"))
     expected = json.loads((folder / "expected.json").read_text())["expected"]
-    found = bleu_sums_of_references({id: several[id] for id in captions}, {id: captions[id][0] for id in captions})
+    found = bleu_sums({id: several[id] for id in captions}, {id: captions[id][0] for id in captions})
     own_values = bleu_of_references([several[id] for id in captions], [captions[id][0] for id in captions])[0]
     assert found.of_all() == pytest.approx(own_values, abs=1e-9)
     assert found.of_all() == pytest.approx([expected[f"Bleu_{length}"] for length in range(1, 5)], abs=1e-6)

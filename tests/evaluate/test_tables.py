@@ -1,17 +1,25 @@
 """A table has its columns in one order, and a run's table has a part a split."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from r2gen.errors import UserError
+from r2gen.evaluate.chexbert import CheXbert
+from r2gen.evaluate.clinical_findings import Findings
+from r2gen.evaluate.meteor import Meteor
+from r2gen.evaluate.nlg import Bleu, Cider, RougeL
+from r2gen.evaluate.other_packages import SacreBleu
 from r2gen.evaluate.tables import interval_lines, table_of, terminal_table
+
+SPECS = [spec for kind in (Bleu, RougeL, Meteor, Cider, Findings, CheXbert, SacreBleu) for spec in kind.scores]
 
 
 def test_columns_stand_in_one_order_and_gaps_are_dashes() -> None:
     rows = {"model": {"cider": 0.41234, "own": 1.0, "bleu_4": 0.1}, "constant": {"meteor": 0.2, "bleu_4": 0.0996}}
-    assert terminal_table(rows) == (
+    assert terminal_table(rows, SPECS) == (
         "          bleu_4  meteor  cider    own\n"
         "model      0.100       -  0.412  1.000\n"
         "constant   0.100   0.200      -      -"
@@ -42,13 +50,13 @@ def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_pat
         "test: skipped, the split is empty"
     )
     (tmp_path / "metrics.json").write_text("{}")
-    with pytest.raises(UserError, match="holds no scores"):
+    with pytest.raises(UserError, match="does not contain the scores"):
         table_of(tmp_path / "metrics.json")
 
 
 def test_precision_and_recall_of_findings_are_no_columns() -> None:
     names = ["findings_precision_micro_14", "findings_recall_macro_5", "findings_f1_macro_5", "findings_precision"]
-    assert terminal_table({"model": dict.fromkeys(names, 0.5)}).split("\n")[0].split() == [names[2], names[3]]
+    assert terminal_table({"model": dict.fromkeys(names, 0.5)}, SPECS).split("\n")[0].split() == [names[2], names[3]]
 
 
 def test_intervals_stand_below_the_table_with_what_they_are(tmp_path: Path) -> None:
@@ -56,19 +64,22 @@ def test_intervals_stand_below_the_table_with_what_they_are(tmp_path: Path) -> N
     intervals = {
         "model": {"bleu_4": ends, "cider": ends, "meteor": ends, "rouge_l": ends | {"low": None, "high": None}}
     }
-    split = {"studies": 9, "systems": {"model": {"bleu_4": 0.5}}, "intervals": intervals}
-    (tmp_path / "metrics.json").write_text(json.dumps({"generation": "greedy", "splits": {"val": split}}))
+    split = {"studies": 9, "systems": {"model": {"bleu_4": 0.5, "own": 0.5}}, "intervals": intervals}
+    specs = [asdict(spec) for spec in SPECS]
+    metrics = {"generation": "greedy", "splits": {"val": split}, "score_specs": specs}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     lines = table_of(tmp_path / "metrics.json").split("\n")[3:]
     assert max(map(len, lines)) <= 118
     assert " ".join(" ".join(lines).split()) == (
         "model, 95 %: bleu_4 0.412 to 0.610, meteor 0.412 to 0.610, cider 0.412 to 0.610"
         " 95 %: 10,000 resamples of the studies; CIDEr's document frequencies stay those of all references"
+        " no interval: own; such a score is not computed from sums over studies, so studies cannot be resampled"
     )
 
 
 def test_columns_that_do_not_fit_stand_under_the_others() -> None:
     names = [f"findings_figure_abc_{number:02}" for number in range(8)]
-    lines = terminal_table({"model": dict.fromkeys(names, 0.5), "constant": {}}).split("\n")
+    lines = terminal_table({"model": dict.fromkeys(names, 0.5), "constant": {}}, SPECS).split("\n")
     assert [" ".join(line.split()) for line in lines if "findings" in line] == [
         " ".join(names[:4]),
         " ".join(names[4:]),
@@ -79,5 +90,11 @@ def test_columns_that_do_not_fit_stand_under_the_others() -> None:
 
 def test_scores_beyond_the_usual_columns_have_their_interval_below_the_table():
     ends = {"value": 0.2, "low": 0.1, "high": 0.3, "draws": 10}
-    lines = interval_lines({"model": {"sacrebleu": ends, "chexbert_recall_micro_14": ends, "bleu_4": ends}})
+    lines = interval_lines(
+        {
+            "systems": {"model": {"chexbert_recall_micro_14": 0.2}},
+            "intervals": {"model": {"sacrebleu": ends, "chexbert_recall_micro_14": ends, "bleu_4": ends}},
+        },
+        SPECS,
+    )
     assert lines.splitlines()[1] == "model, 95 %: bleu_4 0.100 to 0.300, sacrebleu 0.100 to 0.300"

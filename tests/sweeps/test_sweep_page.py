@@ -115,7 +115,7 @@ def test_nothing_scored_has_a_page_too(tmp_path: Path) -> None:
 def test_a_broken_metrics_file_is_named(tmp_path: Path) -> None:
     job = run_of(tmp_path / "a", Cell(*SAME, 1))
     (tmp_path / "a" / "metrics.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match=r"metrics\.json holds no scores"):
+    with pytest.raises(UserError, match=r"metrics\.json: does not contain the scores"):
         rows_of([job])
 
 

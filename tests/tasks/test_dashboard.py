@@ -28,7 +28,7 @@ def sweep(folder: Path) -> Path:
     stored = {
         "data": {},
         "choices": {},
-        "metrics": {"bleu": {}, "cider": {}},
+        "metrics": {"bleu": {"_target_": "r2gen.evaluate.nlg.Bleu"}, "cider": {"_target_": "r2gen.evaluate.nlg.Cider"}},
         "lm": {"path": None},
         "evaluate": {"splits": ["val", "test"]},
     }

@@ -1,4 +1,4 @@
-"""What a chest X-ray report says of the 14 CheXpert observations, by rules: no weights, no network, no torch."""
+"""Labels chest X-ray reports with the 14 CheXpert observations, by rules: no weights, no network, no torch."""
 
 from r2gen.evaluate.labeler.labeler import FIVE, NO_FINDING, OBSERVATIONS, VERSION, ReportLabels, Status, label_report
 from r2gen.evaluate.labeler.phrases import digest

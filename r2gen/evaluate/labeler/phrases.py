@@ -1,4 +1,8 @@
-"""The phrase tables (*.yaml beside this file) as compiled patterns."""
+"""The phrase tables, the YAML files of this folder, as compiled patterns.
+
+`digest` covers these files byte by byte, comments included, and is in the signature of the metric `findings`: after any
+edit, scores can no longer be compared with those recorded before.
+"""
 
 import hashlib
 import re
@@ -19,14 +23,14 @@ FILES = tuple(
 class Observation:
     name: str
     mention: re.Pattern[str]
-    excepted: re.Pattern[str] | None  # stretches in which such a word means something else
+    excepted: re.Pattern[str] | None  # phrases in which the words of a mention mean something else
 
 
 @cache
 def table(name: str) -> Mapping[str, Any]:
-    """One of the tables as it stands in its file."""
-    rows: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text(encoding="utf-8"))
-    return rows
+    """The content of one of the YAML files."""
+    content: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text(encoding="utf-8"))
+    return content
 
 
 @cache
@@ -34,33 +38,34 @@ def observations() -> tuple[Observation, ...]:
     return tuple(
         Observation(
             name,
-            re.compile(words(rows["mention"])),
-            re.compile(words(rows["not"])) if "not" in rows else None,
+            re.compile(whole_words(phrases["mention"])),
+            re.compile(whole_words(phrases["not"])) if "not" in phrases else None,
         )
-        for name, rows in table("observations").items()
+        for name, phrases in table("observations").items()
     )
 
 
 @cache
 def assertions() -> re.Pattern[str]:
-    return kinds(table("assertions"))
+    return kinds_pattern(table("assertions"))
 
 
-def kinds(phrases: Mapping[str, Iterable[str]]) -> re.Pattern[str]:
-    """One pattern with a group a kind; where several fit at one place, the kind listed first wins."""
-    return re.compile("|".join(f"(?P<{kind}>{words(of_kind)})" for kind, of_kind in phrases.items()))
+def kinds_pattern(phrases: Mapping[str, Iterable[str]]) -> re.Pattern[str]:
+    """One pattern with a named group per kind. If several kinds match at a position, the one listed first wins."""
+    return re.compile("|".join(f"(?P<{kind}>{whole_words(of_kind)})" for kind, of_kind in phrases.items()))
 
 
-def words(phrases: Iterable[str]) -> str:
-    """Any of the phrases, between word borders."""
+def whole_words(phrases: Iterable[str]) -> str:
+    """A pattern of any of the phrases, between word boundaries."""
     return f"(?<![a-z0-9])(?:{any_of(phrases)})(?![a-z0-9])"
 
 
 def any_of(phrases: Iterable[str]) -> str:
+    """A pattern of any of the phrases."""
     return "|".join(f"(?:{phrase})" for phrase in phrases)
 
 
 @cache
 def digest() -> str:
-    """Six characters that change with any phrase."""
+    """Six hex digits of the phrase tables."""
     return hashlib.sha256(b"".join(file.read_bytes() for file in FILES)).hexdigest()[:6]

@@ -1,0 +1,64 @@
+"""metrics.json: the scores of a run, read here and nowhere else."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from r2gen.config.metrics import specs_of
+from r2gen.errors import UserError
+
+Metrics = dict[str, Any]  # the object in the file; r2gen/evaluate/scored_splits.py writes it
+NAME = "metrics.json"
+_CONFIGURATIONS = ("config.yaml", "evaluate.yaml")  # of the training, and of the last task=evaluate
+
+
+def read_metrics(file: Path) -> Metrics:
+    """The content of a metrics file, with `score_specs`; empty where there is no file.
+
+    Files of earlier versions have no `score_specs`: they come from the metric classes that the run's
+    configuration names. Raises UserError where the file does not hold the scores of a run.
+    """
+    try:
+        found: Metrics = json.loads(file.read_text(encoding="utf-8"))
+        for split in found["splits"].values():
+            int(split["studies"]), dict(split["systems"])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise broken_metrics(file, error) from error
+    return found if "score_specs" in found else found | {"score_specs": _specs_of_run(file.parent)}
+
+
+def broken_metrics(file: Path, error: Exception) -> UserError:
+    """The message for a metrics file that lacks what it must have."""
+    return UserError(
+        f"{file}: does not contain the scores of a run ({error!r}). Remove the file and run python run.py "
+        f"task=evaluate run_dir={file.parent}"
+    )
+
+
+def metrics_file(run_dir: Path, profile: str | None = None) -> Path:
+    """The file of a run's scores: metrics.json for its own decoding profile, else a file of the profile's name."""
+    return run_dir / (NAME if profile is None else f"metrics.{profile}.json")
+
+
+def _specs_of_run(run_dir: Path) -> list[dict[str, Any]]:
+    specs: dict[str, dict[str, Any]] = {}
+    for name in _CONFIGURATIONS:
+        for node in _metrics_of(run_dir / name).values():
+            try:
+                specs |= {spec["name"]: spec for spec in specs_of(node)}
+            except (UserError, ImportError, AttributeError, KeyError, TypeError):
+                continue  # a metric that no longer exists; its scores are shown under their own names
+    return list(specs.values())
+
+
+def _metrics_of(configuration: Path) -> Mapping[str, Any]:
+    try:
+        metrics = yaml.safe_load(configuration.read_text(encoding="utf-8"))["metrics"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return {}
+    return metrics if isinstance(metrics, dict) else {}

@@ -1,0 +1,125 @@
+"""What a metric's class states about itself is all that the rest of the program knows about it."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from smallest_run import ROOT, SMALLEST
+
+from r2gen.config.metrics import with_absolute_weights
+from r2gen.errors import UserError
+from r2gen.pages.document import content_of
+from r2gen.runs.files import read_jsonl
+
+CHEXBERT = {"_target_": "r2gen.evaluate.chexbert.CheXbert"}
+BLEU = {"_target_": "r2gen.evaluate.nlg.Bleu", "tokenizer": "space"}
+
+
+def test_paths_of_weights_become_absolute_and_null_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "chexbert.pth").touch()
+    monkeypatch.chdir(tmp_path)
+    metrics: dict[str, Any] = {"chexbert": CHEXBERT | {"path": "chexbert.pth", "bert": None}, "bleu": BLEU}
+    checked = with_absolute_weights(metrics)
+    assert checked["chexbert"] == CHEXBERT | {"path": str(tmp_path / "chexbert.pth"), "bert": None}
+    assert checked["bleu"] == BLEU
+
+
+@pytest.mark.parametrize("option", ["path", "bert"])
+def test_a_missing_path_of_weights_is_refused_by_its_option(option: str) -> None:
+    with pytest.raises(UserError, match=rf"metrics\.chexbert\.{option}=/nowhere/x does not exist"):
+        with_absolute_weights({"chexbert": CHEXBERT | {option: "/nowhere/x"}})
+
+
+MADE_UP = '''
+"""Two metrics for a test."""
+
+from collections.abc import Mapping
+
+from r2gen.evaluate.scores import Scores, ScoreSpec
+from r2gen.evaluate.scoring import signature
+from r2gen.evaluate.study_sums import StudySums, mean_sums
+
+
+class SharedWords:
+    """The share of a reference's words that the report has."""
+
+    name = "shared_words"
+    scores = (ScoreSpec("shared_words", "Shared words", column=0),)
+    weights: tuple[str, ...] = ()
+
+    def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+        values = {
+            id: len(set(text.split()) & set(reports[id].split())) / len(set(text.split()))
+            for id, text in references.items()
+        }
+        return Scores(
+            corpus={self.name: sum(values.values()) / len(values)},
+            per_report={self.name: values},
+            signatures={self.name: signature(implementation="test", version="1")},
+        )
+
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        return mean_sums(scores.per_report, ids=references)
+
+
+class LongestGap:
+    """The largest difference in words between a report and its reference."""
+
+    name = "longest_gap"
+    scores = (ScoreSpec("longest_gap", "Longest gap", higher_is_better=False),)
+    weights: tuple[str, ...] = ()
+
+    def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+        gaps = [abs(len(text.split()) - len(reports[id].split())) for id, text in references.items()]
+        return Scores(
+            corpus={self.name: float(max(gaps))},
+            signatures={self.name: signature(implementation="test", version="1")},
+        )
+
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+        return None
+'''
+
+
+@pytest.mark.slow
+def test_a_new_metric_costs_one_class_and_one_yaml(tmp_path: Path) -> None:
+    """In a copy of the code, to which nothing but these files is added."""
+    for name in ("r2gen", "conf", "hydra_plugins", "sweeps"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "run.py", tmp_path)
+    (tmp_path / "r2gen/evaluate/made_up.py").write_text(MADE_UP, encoding="utf-8")
+    for kind in ("SharedWords", "LongestGap"):
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower()
+        yaml = f"{name}:\n  _target_: r2gen.evaluate.made_up.{kind}\n"
+        (tmp_path / f"conf/metrics/{name}.yaml").write_text(yaml, encoding="utf-8")
+
+    def command(*overrides: str) -> subprocess.CompletedProcess[str]:
+        words = [
+            sys.executable,
+            "run.py",
+            *SMALLEST,
+            "metrics=[longest_gap,shared_words]",
+            "~metrics.phantom_findings",
+            *overrides,
+        ]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    refused = command("evaluate.best=bleu_4")
+    assert "with one of longest_gap, shared_words" in refused.stderr
+    done = command("run_dir=run", "evaluate.best=longest_gap")
+    assert done.returncode == 0, done.stderr
+    table = done.stdout[done.stdout.index("test: 8 studies") :]
+    assert table.split("\n")[1].split() == ["shared_words", "longest_gap"]
+    assert "model, 95 %: shared_words 0." in table
+    assert "no interval: longest_gap; such a score is not computed from sums over studies" in " ".join(table.split())
+    validations = [one for one in read_jsonl(tmp_path / "run/train.jsonl") if one["event"] == "validation"]
+    assert [one["selection"] for one in validations] == [-one["scores"]["longest_gap"] for one in validations]
+    specs = content_of(tmp_path / "run/report.html")["score_specs"]
+    assert {spec["name"]: spec["title"] for spec in specs} == {
+        "longest_gap": "Longest gap",
+        "shared_words": "Shared words",
+    }
