@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from composed import composed
 from smallest_run import ROOT
 
 from r2gen.config import targets
@@ -70,7 +71,7 @@ def test_a_checkpoint_is_not_scored_on_a_changed_language_model(tmp_path: Path):
     lm = tmp_path / "lm"
     lm.mkdir()
     (lm / "model.safetensors").write_bytes(b"weights")
-    config = {"lm": {"path": str(lm)}, "vision": {}}
+    config = composed("lm=llama2", f"lm.path={lm}")
     (tmp_path / "run.json").write_text(
         json.dumps({"format": 1, "git": {}, "status": "finished", "overrides": [], "weights": weights_hashes(config)})
     )

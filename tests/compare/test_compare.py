@@ -4,13 +4,17 @@ import csv
 import io
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from composed import composed
 from scored_run import TARGETS, references, write_run
 from smallest_run import run
 
+from r2gen.config.schema import CompareConfig
+from r2gen.config.targets import Target
 from r2gen.errors import UserError
 from r2gen.evaluate.baselines import shuffled_reports
 from r2gen.tasks import compare as compare_task
@@ -28,15 +32,14 @@ OPTIONS = {
 
 def compare(out: Path, *runs: object, metrics: tuple[str, ...] = ("bleu", "rouge_l"), **options: Any) -> dict[str, Any]:
     """comparison.json of `runs`, as if metrics=[...] had been passed; `options` are those of the group compare."""
-    config = {
-        "runs": [str(run) for run in runs],
-        "out": str(out),
-        "compare": OPTIONS | options,
-        "data": {},
-        "overrides": ["metrics=..."],
-        "metrics": {name: {"_target_": TARGETS[name]} for name in metrics},
-    }
-    assert compare_task.compare(config) == 0
+    config = replace(
+        composed("task=compare"),
+        runs=[str(run) for run in runs],
+        out=str(out),
+        compare=CompareConfig(**OPTIONS | options),
+        metrics={name: Target(TARGETS[name]) for name in metrics},
+    )
+    assert compare_task.compare(config, ["metrics=..."]) == 0
     return json.loads((out / "comparison.json").read_text(encoding="utf-8"))
 
 
