@@ -97,7 +97,7 @@ def build_data(config: Config) -> ReportData:
 def study_datasets(config: Config, data: ReportData, model: ReportGenerator) -> dict[str, StudyDataset]:
     """The studies of each split, with images at the encoder's size and reports as the language model's ids."""
     encode = model.lm.tokenizer.encode
-    end, longest = model.lm.tokenizer.end_id, config["trainer"]["max_report_tokens"]
+    end, longest = model.lm.tokenizer.eos_id, config["trainer"]["max_report_tokens"]
     transform = model.vision.transform
     image = ImageCache(
         lambda view: transform(data.image(view, at_least_px=transform.size_px)),

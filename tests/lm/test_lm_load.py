@@ -60,11 +60,6 @@ def test_half_precision_keeps_the_draw_and_the_rotary_frequencies(tokenizer: Rep
     assert {buffer.dtype for buffer in half.model.buffers()} == {torch.float32}
 
 
-def test_a_width_that_the_heads_do_not_divide_is_refused(tokenizer: ReportTokenizer) -> None:
-    with pytest.raises(UserError, match=r"lm\.architecture\.hidden_size=36"):
-        random_lm(tokenizer=tokenizer, seed=0, **(SHAPE | {"hidden_size": 36}))
-
-
 def drop(folder: Path, pattern: str) -> None:
     for file in folder.glob(pattern):
         file.unlink()
@@ -229,7 +224,7 @@ def test_attention_is_the_one_that_was_asked_for(golden_folder: Path, tmp_path: 
     save_tokenizer(train_tokenizer(["The heart is large."], 300), tmp_path / "b")
     BloomForCausalLM(BloomConfig(vocab_size=300, hidden_size=32, n_layer=1, n_head=2)).save_pretrained(tmp_path / "b")
     assert load_lm(tmp_path / "b").model.config._attn_implementation == "eager"
-    with pytest.raises(UserError, match=r"lm\.attention=sdpa: BloomForCausalLM has eager attention only"):
+    with pytest.raises(UserError, match=r"lm\.attention=sdpa: BloomForCausalLM supports eager attention only"):
         load_lm(tmp_path / "b", attention="sdpa")
 
 

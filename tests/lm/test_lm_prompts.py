@@ -69,9 +69,9 @@ def test_a_report_ends_as_the_families_turns_do(name: str) -> None:
     if first in tokenizer.stop_texts:
         assert name in ("internlm3", "phi3")  # ChatML's and Phi-3's marks are not in these tiny files
     elif name not in ("chatglm2", "chatglm3"):
-        assert tokenizer.end_id == tokenizer.codec.id_of(first)
+        assert tokenizer.eos_id == tokenizer.codec.id_of(first)
     else:
-        assert tokenizer.end_id == 2
+        assert tokenizer.eos_id == 2
     assert set(tokenizer.eos_ids) >= set(golden(PINS[name]["checkpoint"])["eos"])
     assert tokenizer.pad_id == golden(PINS[name]["checkpoint"])["pad"]
 
