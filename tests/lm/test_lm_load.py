@@ -115,7 +115,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
             torch.save({"a": torch.zeros(9999)}, folder / "pytorch_model.bin"),
             (folder / "pytorch_model.bin").write_bytes((folder / "pytorch_model.bin").read_bytes()[:-999]),
         ),
-        "a file is cut off or damaged",
+        "a file is truncated or damaged",
     ),
     "index without a map": (
         lambda folder: (drop(folder, "*.safetensors"), (folder / "model.safetensors.index.json").write_text("{}")),
@@ -127,7 +127,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
             claim(folder, vocab_size=400),
             rewrite(folder, lambda t: t.update({k: v[:400].clone() for k, v in t.items() if v.shape[0] == 420})),
         ),
-        "ids up to 419, the weights 400 rows",
+        "ids up to 419, but the weights have 400 rows",
     ),
 }
 

@@ -148,7 +148,7 @@ def test_what_a_checkpoint_does_not_have_is_refused() -> None:
         TEMPLATED.ids(tokenizer)
     with pytest.raises(UserError, match=r"lm\.prompt\.before: '<\|user\|>' is not one token"):
         Prompt(before=[{"token": "<|user|>"}], after="", bos=False).ids(tokenizer)
-    with pytest.raises(UserError, match="id 416 has no row in the weights, which have 416"):
+    with pytest.raises(UserError, match="id 416 exceeds the embedding matrix, which has 416 rows"):
         Prompt(before=[{"id": 415}, {"id": 416}], after="", bos=False).ids(tokenizer, rows=416)
     assert Prompt(before=[{"id": 415}], after="", bos=False).ids(tokenizer, rows=416) == ([415], [])
 

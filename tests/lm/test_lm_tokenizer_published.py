@@ -211,7 +211,8 @@ def test_marks_swallow_space_where_the_files_say_so(tmp_path: Path) -> None:
     marks = {"500": {"content": "<|user|>", "rstrip": True}, "501": {"content": "<|end|>"}}
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"added_tokens_decoder": marks}))
     codec = read_codec(folder)
-    assert codec.encode_with_special_tokens("<|user|>\n heart<|end|>\n") == [500, *codec.encode("heart"), 501, *codec.encode("\n")]
+    ids = codec.encode_with_special_tokens("<|user|>\n heart<|end|>\n")
+    assert ids == [500, *codec.encode("heart"), 501, *codec.encode("\n")]
 
 
 def test_a_tokenizer_that_gives_another_sentence_back_is_refused(tmp_path: Path) -> None:
