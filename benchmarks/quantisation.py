@@ -67,7 +67,7 @@ def write_random(family: str, folder: Path, *, size: str, device: str) -> None:
     folder.mkdir(parents=True)
     tokenizer = train_tokenizer(REPORTS, 300)
     save_tokenizer(tokenizer, folder)
-    published |= {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
+    published |= {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     text = json.dumps(published, indent=2) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
     families.register(published["model_type"])
@@ -158,7 +158,7 @@ def wrapped(lm: LanguageModel, projector: LinearProjector, features_BQD: torch.T
 def loss_of(lm: LanguageModel, projector: LinearProjector, features_BQD: torch.Tensor) -> torch.Tensor:
     """Nats a token of the reports, as ReportGenerator computes them."""
     size, device = len(features_BQD), features_BQD.device
-    rows = [torch.tensor([*lm.tokenizer.encode(REPORTS[i % len(REPORTS)]), lm.tokenizer.end_id]) for i in range(size)]
+    rows = [torch.tensor([*lm.tokenizer.encode(REPORTS[i % len(REPORTS)]), lm.tokenizer.eos_id]) for i in range(size)]
     report_BT = pad_sequence(rows, batch_first=True, padding_value=NO_TARGET).to(device)
     prompt_BTE = wrapped(lm, projector, features_BQD)
     mask_BT = torch.ones(prompt_BTE.shape[:2], dtype=torch.bool, device=device)

@@ -210,7 +210,7 @@ def build_decoding(config: Config) -> Decoding:
 
 def build_datasets(config: Config, data: ReportData, model: ReportGenerator) -> dict[str, StudyDataset]:
     """The studies of each split, with images at the encoder's size and reports as the language model's ids."""
-    encode, eos_id = model.lm.tokenizer.encode, model.lm.tokenizer.end_id
+    encode, eos_id = model.lm.tokenizer.encode, model.lm.tokenizer.eos_id
     transform, longest = model.vision.transform, config.trainer.max_report_tokens
     image = ImageCache(
         lambda view: transform(data.image(view, at_least_px=transform.size_px)),

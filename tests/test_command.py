@@ -191,6 +191,7 @@ REFUSED = [
     (["seed=-1"], "seed=-1 must not be negative"),
     (["data.seed=-1"], "data.seed=-1 must not be negative"),
     (["lm.architecture.hidden_size=0"], "lm.architecture.hidden_size=0 must be more than 0"),
+    (["lm.architecture.hidden_size=132"], "must be a multiple of twice lm.architecture.num_attention_heads"),
     (["data=iu_xray", "~metrics.phantom_findings"], ""),
     (["data=iu_xray"], "data.root"),
     (["data=iu_xray", "data.root=/nope"], "data.root=/nope"),

@@ -1,4 +1,4 @@
-"""A decoder-only language model: prompt and report are one sequence of embeddings."""
+"""A decoder-only language model, for which prompt and report are one sequence of embeddings."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,19 +13,19 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm.decoding import check_room, decode, left_pad, longest
+from r2gen.lm.decoding import check_room, decode, left_pad, longest_prompt
 from r2gen.lm.precise import double_precision
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer
 
-# B batch, T positions of the prompt, L tokens of the report, S both, E width, V vocabulary, N = B x L
+# B batch, T positions of the prompt, L tokens of the report, S = T + L, E width, V vocabulary, N = B x L
 
 
 class CausalLM(nn.Module):
-    """A transformers model for causal language modelling behind the LanguageModel protocol.
+    """A transformers model for causal language modelling as a LanguageModel.
 
-    With gradient_checkpointing the layers' activations are computed again in the backward pass of `loss`, also where
-    the model is frozen and in eval().
+    With gradient_checkpointing the backward pass of `loss` recomputes the activations of the layers, also if the model
+    is frozen and in eval().
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class CausalLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
-        model.generation_config = GenerationConfig()  # the checkpoint's own defaults (Qwen samples) may not leak in
+        model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
 
     @property
     def dim(self) -> int:
@@ -45,17 +45,17 @@ class CausalLM(nn.Module):
         return self.model.get_input_embeddings()(ids_BT)
 
     def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
-        """See LanguageModel.loss. Padding may stand anywhere in the prompt: it is moved in front of it.
+        """See LanguageModel.loss. The padding of the prompt is moved in front of its real positions.
 
-        So the report's first token is predicted from the prompt's last real position, and positions, ALiBi's distances
-        and sliding windows are those without padding.
+        Then the first token of the report is predicted from the last real position of the prompt, and padding changes
+        no position, ALiBi distance or sliding window.
         """
         prompt_BTE, mask_BT = left_pad(prompt_BTE, mask_BT)
         real_BL = report_BL != NO_TARGET
         report_BLE = self.embed(report_BL.where(real_BL, 0))
         embeds_BSE = torch.cat([prompt_BTE.to(report_BLE.dtype), report_BLE], dim=1)
         mask_BS = torch.cat([mask_BT.bool(), real_BL], dim=1)
-        with recomputed(self.model, self.gradient_checkpointing):
+        with recompute_activations(self.model, enabled=self.gradient_checkpointing):
             output = self.model(
                 inputs_embeds=embeds_BSE.to(self.model.dtype),
                 attention_mask=mask_BS.long(),
@@ -69,22 +69,22 @@ class CausalLM(nn.Module):
     def generate(
         self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *, ids: Sequence[str] = ()
     ) -> list[Generated]:
-        """See LanguageModel.generate. Padding may stand anywhere. Raises UserError where the report may not fit."""
+        """See LanguageModel.generate. Raises UserError if the report may exceed the model's positions."""
         self.check(decoding)
-        width = longest(mask_BT)
+        width = longest_prompt(mask_BT)
         embeds_BTE, mask_BT = left_pad(prompt_BTE, mask_BT)
         embeds_BTE, mask_BT = embeds_BTE[:, -width:], mask_BT[:, -width:]
         check_room(self.model, prompt=mask_BT.shape[1], new=decoding.max_new_tokens)
-        with evaluating(self.model), double_precision(self.model):
+        with evaluation_mode(self.model), double_precision(self.model):
             embeds_BTE = embeds_BTE.to(self.model.dtype)
             return decode(self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids)
 
     def check(self, decoding: Decoding) -> None:
-        """See LanguageModel.check: a decoder-only model can do all that a profile can ask for."""
+        """See LanguageModel.check. A decoder-only model supports every profile."""
 
 
 def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
-    """The sum over each row's targets [B], in fp32."""
+    """The cross-entropy [B], summed over the targets of each report, in fp32."""
     nats_N = F.cross_entropy(
         logits_BLV.float().flatten(0, 1), report_BL.flatten(), ignore_index=NO_TARGET, reduction="none"
     )
@@ -92,15 +92,18 @@ def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Te
 
 
 def positions(mask_BT: torch.Tensor) -> torch.Tensor:
-    """Each real token's place among the real ones of its row; padding gets the place before it, or 0."""
+    """The position of each token among the real ones of its sequence; padding gets the position before it, or 0."""
     return (mask_BT.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
 @contextmanager
-def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """transformers checkpoints a layer only while it is in train(), and a frozen model never is: so the flag of the
-    layers alone is set (their dropout lies in submodules and stays as it is), and put back at the end."""
-    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)] if wanted else []
+def recompute_activations(model: nn.Module, *, enabled: bool) -> Iterator[None]:
+    """Recompute the activations of the layers in the backward pass.
+
+    transformers does so only for layers in train(), and a frozen model is in eval(). So the flag of the layers is set
+    here and reset at the end; dropout, which is in their submodules, is unaffected.
+    """
+    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)] if enabled else []
     before = [layer.training for layer in layers]
     for layer in layers:
         layer.training = layer.gradient_checkpointing = True
@@ -113,7 +116,8 @@ def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval(), and at the end those modules into train() that were."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

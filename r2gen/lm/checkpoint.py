@@ -1,4 +1,4 @@
-"""A checkpoint before any weight is read: its folder, its config.json, and whether its files are there."""
+"""A checkpoint before any weight is read: its folder, its config.json, and whether its files are complete."""
 
 import json
 import re
@@ -11,9 +11,9 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationE
 
 from r2gen.errors import UserError
 
-FACTS = ["*.json", "*.model", "*.tiktoken", "*.jinja", "merges.txt"]
-OTHER_FORMATS = ["original/*", "onnx/*", "consolidated*"]  # the same weights again, gigabytes
-# What transformers reads, in its order: one file, or an index of shards.
+SMALL_FILES = ["*.json", "*.model", "*.tiktoken", "*.jinja", "merges.txt"]
+OTHER_FORMATS = ["original/*", "onnx/*", "consolidated*"]  # copies of the same weights, gigabytes each
+# The files that transformers reads, in its order: one file, or an index of shards.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -27,12 +27,12 @@ class Checkpoint:
 
 
 def find_checkpoint(path: str | Path, revision: str | None) -> Checkpoint:
-    """The checkpoint of a folder or of a hub id. Raises UserError where it is not there, or has no config.json."""
+    """The checkpoint in a folder or of a hub id. Raises UserError if it does not exist or has no config.json."""
     folder = _folder(path, revision)
     file = folder / "config.json"
     if not file.is_file():
-        raise UserError(f"lm.path: {folder} has no config.json: it is not a checkpoint folder of transformers' layout")
-    config = _read(file)
+        raise UserError(f"lm.path: {folder} has no config.json: it is not a checkpoint folder in transformers' layout")
+    config = read_json(file)
     return Checkpoint(folder, config, str(config.get("model_type")))
 
 
@@ -42,59 +42,60 @@ def _folder(path: str | Path, revision: str | None) -> Path:
         return folder
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) or str(path).startswith("."):
         raise UserError(f"lm.path={path}: there is no such folder; give a checkpoint's folder or a hub id (owner/name)")
-    found = _from_hub(str(path), revision, [*FACTS, "*.safetensors"])
-    if not any(found.glob("*.safetensors")):
-        found = _from_hub(str(path), revision, [*FACTS, "*.bin"])
-    return found
+    snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.safetensors"])
+    if not any(snapshot.glob("*.safetensors")):
+        snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.bin"])
+    return snapshot
 
 
 def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
-    where = f"lm.path={name}" + (f", lm.revision={revision}" if revision else "")
+    option = f"lm.path={name}" + (f", lm.revision={revision}" if revision else "")
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=OTHER_FORMATS))
     except GatedRepoError as error:
         raise UserError(
-            f"{where}: the hub asks to accept its licence: do so on https://huggingface.co/{name}, then "
+            f"{option}: the hub requires that you accept its licence: do so on https://huggingface.co/{name}, then "
             "run `hf auth login`, and repeat with hub=online"
         ) from error
     except LocalEntryNotFoundError as error:
         fix = (
             "the hub could not be reached"
             if not constants.HF_HUB_OFFLINE
-            else "no network is used: fetch it once with hub=online, or set lm.path to a folder"
+            else "no network is used: download it once with hub=online, or set lm.path to a folder"
         )
-        raise UserError(f"{where} is not a folder, and not in the local hub cache; {fix}") from error
+        raise UserError(f"{option} is neither a folder nor in the local hub cache; {fix}") from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise UserError(f"{where}: the hub does not give it: {error}") from error
+        raise UserError(f"{option}: the hub refuses to deliver it: {error}") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights, all there. Raises UserError naming those that are not."""
-    if (folder / "adapter_config.json").is_file():  # transformers would load it on top, or another model below it
+    """The files with the weights. Raises UserError that names the missing ones."""
+    if (folder / "adapter_config.json").is_file():  # transformers would load the adapter, or the model below it
         raise UserError(f"lm.path: {folder} has an adapter_config.json: adapters are not read; merge it into its model")
     first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if first is None:
-        raise UserError(f"lm.path: {folder} has no weights: one of {', '.join(WEIGHTS)}")
+        raise UserError(f"lm.path: {folder} has no weights: it needs one of {', '.join(WEIGHTS)}")
     if first.suffix != ".json":
         return [first]
-    shards = _read(first).get("weight_map")
+    shards = read_json(first).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise UserError(f"lm.path: {first} has no weight_map from tensors to files: fetch it again")
+        raise UserError(f"lm.path: {first} has no weight_map from tensors to files: download it again")
     names = sorted(set(shards.values()))
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise UserError(
             f"lm.path: {folder}: {len(missing)} of {len(names)} weight files named in {first.name} are "
-            f"missing: {', '.join(missing[:5])}: fetch them again"
+            f"missing: {', '.join(missing[:5])}: download them again"
         )
     return [folder / name for name in names]
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The dictionary in a JSON file, empty if there is no such file. Raises UserError if it holds something else."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except (ValueError, OSError) as error:
         raise UserError(f"lm.path: {file} is not a JSON dictionary: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UserError(f"lm.path: {file} is not a JSON dictionary")
-    return found
+    return content

@@ -1,4 +1,4 @@
-"""Text to token ids and back by the published files: sentencepiece, tokenizer.json, tiktoken, each by its library."""
+"""Text to token ids and back by the published file of a checkpoint: sentencepiece, tokenizer.json or tiktoken."""
 
 import base64
 import re
@@ -14,38 +14,36 @@ from sentencepiece import sentencepiece_model_pb2 as schema
 from tokenizers import Tokenizer, models
 
 from r2gen.errors import UserError
-from r2gen.lm.marks import FOLLOWING, read_marks, tokenizer_class
+from r2gen.lm.families import tokenizer_formats
+from r2gen.lm.family import TokenizerFormat
+from r2gen.lm.special_tokens import read_special_tokens, tokenizer_format
 
-# Both files of a checkpoint must agree on these.
+# If a checkpoint has two tokenizer files, they must agree on these.
 SENTENCES = (
     "The heart size is normal. No pleural effusion or pneumothorax is seen.",
     "  two spaces, ET tube 4.5 cm above the carina (T4);\nIMPRESSION: 1. stable\t___ no acute disease ",
     "Übergröße 心脏 \U0001f600",
 )
-# How a text is cut before byte pairs are merged; {digits} is how many digits one piece may hold.
-TIKTOKEN_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{digits}"
-    r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 ModelProto: Any = schema.ModelProto  # type: ignore[attr-defined]  # made by protobuf when imported
-MARK = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
+LOOKS_SPECIAL = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
+TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
 
 
 class Codec(Protocol):
     """A tokenizer file and the names of its special tokens. No special token is added to a text."""
 
-    size: int  # ids that a text can have; special tokens may lie beyond
-    special: frozenset[int]  # special tokens, those of FOLLOWING among them
-    unknown_id: int | None  # what stands for text that has no token
+    size: int  # ids that a text can have; special tokens may have larger ones
+    special_ids: frozenset[int]
+    unknown_id: int | None  # the id of text that has no token
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a plain text: nothing in it is taken for a special token."""
+        """Ids of a plain text, in which no special token is recognised."""
 
-    def encode_marked(self, text: str) -> list[int]:
-        """Ids of a text in which the names of special tokens mean these tokens."""
+    def encode_with_special_tokens(self, text: str) -> list[int]:
+        """Ids of a text in which the names of special tokens are recognised."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; special ones are dropped, and so are ids of padded rows that no token has."""
+        """The text of ids, without special tokens and without ids that no token has."""
 
     def id_of(self, token: str) -> int | None: ...
 
@@ -54,72 +52,72 @@ class SentencePiece:
     """`tokenizer.model` or `spiece.model`, encoded and decoded by sentencepiece itself.
 
     transformers 5.23 ignores the file's add_dummy_prefix, and its decoder replaces a whole run of byte tokens that is
-    not valid UTF-8 where sentencepiece replaces the bad bytes only.
+    not valid UTF-8 where sentencepiece replaces only the invalid bytes.
     """
 
     def __init__(self, file: Path) -> None:
         model = ModelProto()
         try:
             model.ParseFromString(file.read_bytes())
-            if not model.pieces:  # an empty file is an empty model to protobuf, and no model at all to sentencepiece
+            if not model.pieces:  # protobuf accepts an empty file as an empty model
                 raise ValueError("it holds no pieces")
-            pieces = _marks_as_control(model)
+            pieces = _make_control_pieces(model)
             self._processor = SentencePieceProcessor(model_proto=model.SerializeToString())
-        except (
-            Exception
-        ) as error:  # protobuf's DecodeError comes from a private module, sentencepiece's is RuntimeError
+        except Exception as error:  # protobuf's DecodeError is in a private module, sentencepiece raises RuntimeError
             raise UserError(f"lm.path: {file} is not a sentencepiece file: {error}") from error
         self.size = int(self._processor.get_piece_size())
         self.unknown_id: int | None = int(self._processor.unk_id())
-        self._marks = read_marks(file.parent, kind=tokenizer_class(file.parent), size=self.size, pieces=pieces)
-        self.special = self._marks.ids
-        # Beside byte pieces an unknown stands for nothing; without them it is text, and sentencepiece writes it " ⁇ ".
+        self._special = read_special_tokens(file.parent, tokenizer_format(file.parent), size=self.size, pieces=pieces)
+        self.special_ids = self._special.ids
+        # With byte pieces the unknown token has no text. Without them it has, and sentencepiece decodes it to " ⁇ ".
         has_bytes = any(piece.type == ModelProto.SentencePiece.BYTE for piece in model.pieces)
-        self._dropped = self.special if has_bytes else self.special - {self.unknown_id}
+        self._dropped = self.special_ids if has_bytes else self.special_ids - {self.unknown_id}
 
     def encode(self, text: str) -> list[int]:
         return [int(i) for i in self._processor.encode(text)]
 
-    def encode_marked(self, text: str) -> list[int]:
-        """As Codec.encode_marked. The stretches between special tokens are encoded apart, each with the file's dummy
-        prefix, as the slow tokenizers of these formats do."""
-        return [i for part in self._marks.split(text) for i in ([part] if isinstance(part, int) else self.encode(part))]
+    def encode_with_special_tokens(self, text: str) -> list[int]:
+        """See Codec. The stretches between special tokens are encoded separately, each with the file's dummy prefix, as
+        the slow tokenizers of these formats do."""
+        parts = self._special.split(text)
+        return [i for part in parts for i in ([part] if isinstance(part, int) else self.encode(part))]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """As Codec.decode: the stretches between special ids, joined without a space."""
-        known = [i for i in ids if 0 <= i < self.size]
-        stretches = groupby(known, key=self._dropped.__contains__)
+        """See Codec. The stretches between special tokens are joined without a space."""
+        in_file = [i for i in ids if 0 <= i < self.size]
+        stretches = groupby(in_file, key=self._dropped.__contains__)
         return "".join(self._processor.decode(list(stretch)) for dropped, stretch in stretches if not dropped)
 
     def id_of(self, token: str) -> int | None:
-        named = self._marks.id_of(token)
-        if named is not None:
-            return named
+        special = self._special.id_of(token)
+        if special is not None:
+            return special
         i = int(self._processor.piece_to_id(token))
         return i if self._processor.id_to_piece(i) == token else None
 
 
-def _marks_as_control(model: Any) -> dict[str, int]:
-    """Make user-defined pieces that look like marks (`<eoa>` of InternLM, `<|im_end|>` of Yi) control pieces: else
-    sentencepiece takes these words in a report for them. Gives all special pieces by name."""
+def _make_control_pieces(model: Any) -> dict[str, int]:
+    """Make user-defined pieces that look like special tokens (`<eoa>` of InternLM, `<|im_end|>` of Yi) control pieces:
+    otherwise sentencepiece recognises them in a report. Returns the ids of all special pieces by name."""
     kind = ModelProto.SentencePiece
     for piece in model.pieces:
-        if piece.type == kind.USER_DEFINED and MARK.fullmatch(piece.piece):
+        if piece.type == kind.USER_DEFINED and LOOKS_SPECIAL.fullmatch(piece.piece):
             piece.type = kind.CONTROL
     return {piece.piece: i for i, piece in enumerate(model.pieces) if piece.type in (kind.CONTROL, kind.UNKNOWN)}
 
 
 class TokenizerJson:
-    """`tokenizer.json`, or one trained here."""
+    """`tokenizer.json`, or a tokenizer trained by R2Gen."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.encode_special_tokens = True  # "</s>" in a report is text and must not end it
-        tokenizer.no_truncation()  # published files may hold both
+        tokenizer.no_truncation()  # published files may have both
         tokenizer.no_padding()
         self.tokenizer = tokenizer
         self.size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-        self.special = frozenset(tokenizer.get_added_tokens_decoder())
-        unknown = None if isinstance(tokenizer.model, models.Unigram) else tokenizer.model.unk_token  # it does not tell
+        self.special_ids = frozenset(tokenizer.get_added_tokens_decoder())
+        has_name = not isinstance(tokenizer.model, models.Unigram)  # tokenizers does not give the one of Unigram
+        unknown = tokenizer.model.unk_token if has_name else None
         self.unknown_id = None if unknown is None else tokenizer.token_to_id(unknown)
 
     @classmethod
@@ -132,7 +130,7 @@ class TokenizerJson:
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def encode_marked(self, text: str) -> list[int]:
+    def encode_with_special_tokens(self, text: str) -> list[int]:
         self.tokenizer.encode_special_tokens = False
         try:
             return self.encode(text)
@@ -147,79 +145,86 @@ class TokenizerJson:
 
 
 class Tiktoken:
-    """A file of base64 byte strings and their ranks: GLM-4's `tokenizer.model`, Qwen v1's `qwen.tiktoken`.
+    """A file of base64 byte strings and their ranks, such as GLM-4's `tokenizer.model` and Qwen v1's `qwen.tiktoken`.
 
-    The file has neither the split pattern nor the special tokens; both are the published ones of the format `kind`.
-    Qwen v1 composes characters (NFC) first, GLM-4 does not.
+    The file contains neither the split pattern nor the special tokens: both are those of its published `kind`.
     """
 
-    def __init__(self, file: Path, *, kind: str) -> None:
+    def __init__(self, file: Path, kind: TokenizerFormat) -> None:
         try:
             lines = (line.split() for line in file.read_bytes().splitlines() if line)
             ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
-            self._known = frozenset(ranks.values())
-            self.size = max(self._known) + 1
-            digits = "" if kind == "QWenTokenizer" else "{1,3}"
+            self._ids = frozenset(ranks.values())
+            self.size = max(self._ids) + 1
             self._encoding = tiktoken.Encoding(
-                kind, pat_str=TIKTOKEN_SPLIT.format(digits=digits), mergeable_ranks=ranks, special_tokens={}
+                kind.name, pat_str=str(kind.split), mergeable_ranks=ranks, special_tokens={}
             )
         except ValueError as error:
             raise UserError(f"lm.path: {file} is not a tiktoken file: {error}") from error
-        self._nfc = kind == "QWenTokenizer"
-        self._marks = read_marks(file.parent, kind=kind, size=self.size, pieces={})
-        self.special = self._marks.ids
+        self._nfc = kind.nfc
+        self._special = read_special_tokens(file.parent, kind, size=self.size, pieces={})
+        self.special_ids = self._special.ids
         self.unknown_id: int | None = None
 
     def encode(self, text: str) -> list[int]:
-        return self._encoding.encode_ordinary(unicodedata.normalize("NFC", text) if self._nfc else text)
+        return self._encoding.encode_ordinary(self._normalised(text))
 
-    def encode_marked(self, text: str) -> list[int]:
-        text = unicodedata.normalize("NFC", text) if self._nfc else text
-        return [i for part in self._marks.split(text) for i in ([part] if isinstance(part, int) else self.encode(part))]
+    def encode_with_special_tokens(self, text: str) -> list[int]:
+        parts = self._special.split(self._normalised(text))
+        return [i for part in parts for i in ([part] if isinstance(part, int) else self.encode(part))]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._encoding.decode([i for i in ids if i in self._known], errors="replace")
+        return self._encoding.decode([i for i in ids if i in self._ids], errors="replace")
 
     def id_of(self, token: str) -> int | None:
-        named = self._marks.id_of(token)
-        if named is not None:
-            return named
-        found = self.encode(token)
-        return found[0] if len(found) == 1 else None
+        special = self._special.id_of(token)
+        if special is not None:
+            return special
+        ids = self.encode(token)
+        return ids[0] if len(ids) == 1 else None
+
+    def _normalised(self, text: str) -> str:
+        return unicodedata.normalize("NFC", text) if self._nfc else text
 
 
 def read_codec(folder: Path) -> Codec:
-    """The tokenizer of a checkpoint folder, told by the files and by what they hold: GLM-4 calls a tiktoken file
-    tokenizer.model. Where there is a tokenizer.json too, both must encode SENTENCES alike. Raises UserError."""
-    fast = folder / "tokenizer.json"
-    found = [
-        folder / name for name in ("tokenizer.model", "spiece.model", "qwen.tiktoken") if (folder / name).is_file()
-    ]
-    if not found and not fast.is_file():
+    """The tokenizer of a checkpoint folder.
+
+    Raises UserError if there is none, or if tokenizer.json and another tokenizer file encode SENTENCES differently.
+    """
+    # tokenizer.json aside: sentencepiece's files, and those whose name belongs to a published format
+    names = ["tokenizer.model", "spiece.model", *(known.file for known in tokenizer_formats() if known.file)]
+    fast, file = folder / "tokenizer.json", next((folder / name for name in names if (folder / name).is_file()), None)
+    if file is None and not fast.is_file():
         raise UserError(
-            f"lm.path: {folder} has neither tokenizer.model nor tokenizer.json (nor spiece.model nor "
-            "qwen.tiktoken): copy the checkpoint's own tokenizer files into it"
+            f"lm.path: {folder} has neither tokenizer.model nor tokenizer.json (nor {' nor '.join(names[1:])}): "
+            "copy the checkpoint's own tokenizer files into it"
         )
-    if not found:
+    if file is None:
         return TokenizerJson.read(fast)
-    codec = _read_file(found[0])
+    codec = Tiktoken(file, _tiktoken_format(file)) if _is_tiktoken(file) else SentencePiece(file)
     if fast.is_file():
         other = TokenizerJson.read(fast)
-        for sample in SENTENCES:
-            if codec.encode(sample) != other.encode(sample):
+        for sentence in SENTENCES:
+            if codec.encode(sentence) != other.encode(sentence):
                 raise UserError(
-                    f"lm.path: {found[0].name} and tokenizer.json in {folder} encode {sample!r} "
+                    f"lm.path: {file.name} and tokenizer.json in {folder} encode {sentence!r} "
                     "differently: keep the one this checkpoint was trained with"
                 )
     return codec
 
 
-def _read_file(file: Path) -> SentencePiece | Tiktoken:
+def _is_tiktoken(file: Path) -> bool:
+    """Whether this is a tiktoken file, by its name or its content: GLM-4's is called tokenizer.model."""
     if file.suffix == ".tiktoken":
-        return Tiktoken(file, kind="QWenTokenizer")
+        return True
     with file.open("rb") as opened:
-        first = opened.readline(200)
-    if re.fullmatch(rb"[A-Za-z0-9+/]+=* \d+\r?\n", first):
-        kind = tokenizer_class(file.parent)
-        return Tiktoken(file, kind=kind if kind in FOLLOWING and kind != "ChatGLMTokenizer" else "ChatGLM4Tokenizer")
-    return SentencePiece(file)
+        return TIKTOKEN_LINE.fullmatch(opened.readline(200)) is not None
+
+
+def _tiktoken_format(file: Path) -> TokenizerFormat:
+    """The format with this file name, or else the one the checkpoint names, or else the first without a file name."""
+    known = [tokenizer for tokenizer in tokenizer_formats() if tokenizer.split]
+    named = tokenizer_format(file.parent)
+    candidates = [one for one in known if one.file == file.name] or [one for one in known if one == named]
+    return (candidates or [one for one in known if one.file is None])[0]

@@ -1,4 +1,4 @@
-"""torch.compile for the layers of a language model in training; reports are written by the layers as they are."""
+"""torch.compile for the layers of a language model in training; generation uses the layers uncompiled."""
 
 import shutil
 from collections.abc import Callable
@@ -14,24 +14,24 @@ COMPILERS = ("g++", "clang++", "c++")
 
 
 def compile_layers(model: PreTrainedModel) -> None:
-    """Compile each layer's forward, for any length: the layers share one piece of code, compiled in the first step.
+    """Compile the forward method of each layer, in the first step and for any length; all layers share the code.
 
-    Only where gradients are recorded: generation grows by a token a call. Raises UserError where the CPU has no
-    compiler, or the model no layers to compile.
+    The compiled code runs only where gradients are recorded, since the input of generation grows by a token per call.
+    Raises UserError if the CPU has no compiler or the model no layers to compile.
     """
     if next(model.parameters()).device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
         raise UserError(
-            "lm.compile=true needs a C++ compiler on the CPU (g++), and there is none: install one, or use "
-            "lm.compile=false"
+            "lm.compile=true: compiling for the CPU needs a C++ compiler (g++), and there is none: install one, or "
+            "use lm.compile=false"
         )
     layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
     if not layers:
         raise UserError("lm.compile=true: this language model has no layers that can be compiled: use lm.compile=false")
     for layer in layers:
-        layer.forward = _in_training(layer.forward)
+        layer.forward = _compiled_in_training(layer.forward)
 
 
-def _in_training(plain: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled_in_training(plain: Callable[..., Any]) -> Callable[..., Any]:
     compiled = torch.compile(plain, dynamic=True)
 
     def forward(*arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Decoding through transformers' generate(), with what makes a report depend on its batch put right."""
+"""Decoding by transformers' generate(), corrected so that a report does not depend on its batch."""
 
 import hashlib
 import warnings
@@ -28,11 +28,12 @@ from r2gen.lm.tokenizer import ReportTokenizer
 
 
 class RepetitionPenalty(LogitsProcessor):
-    """Keskar et al. (2019): scores of tokens already generated are divided by the penalty, negative ones multiplied.
+    """The repetition penalty of Keskar et al. (2019): it divides the scores of tokens that were generated already, and
+    multiplies negative ones.
 
-    Only generated tokens count, as in R2GenGPT (embeddings as prompt). transformers 5.23's own class, given a
-    left-padded prompt of embeddings, leaves as many generated tokens out as the row has padding, so that a report
-    changes with its batch. `skip` columns stand before the first generated token (an encoder-decoder's start).
+    Only generated tokens count, as in R2GenGPT, whose prompt is embeddings. With a left-padded prompt of embeddings the
+    class of transformers 5.23 ignores as many generated tokens as the prompt has padding, so that a report changes with
+    its batch. `skip` is the number of columns before the first generated token (1 for an encoder-decoder).
     """
 
     def __init__(self, penalty: float, *, skip: int) -> None:
@@ -47,19 +48,20 @@ class RepetitionPenalty(LogitsProcessor):
 
 
 class StudyNoise(LogitsProcessor):
-    """Makes the likeliest token a drawn one: Gumbel noise on the scores, from each study's own source of chance.
+    """Sampling as greedy search: adds Gumbel noise from a random generator per study to the scores.
 
-    The largest of log-probabilities with Gumbel noise is a draw from them. A draw depends on the seed, the study and
-    the place in the report, never on the batch, and rounding moves it no more than it moves greedy search.
+    The token with the largest sum of log-probability and Gumbel noise is a sample from the probabilities. It depends on
+    the seed, the study and the position in the report, never on the batch, and it is as robust to rounding as greedy
+    search.
     """
 
     def __init__(self, ids: Sequence[str], *, seed: int, device: torch.device) -> None:
-        self.sources = [torch.Generator(device).manual_seed(_study_seed(seed, study)) for study in ids]
+        self.generators = [torch.Generator(device).manual_seed(_study_seed(seed, study)) for study in ids]
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        waits_BV = torch.empty_like(scores)  # exponential waiting times: minus their logarithm is Gumbel
-        for row_V, source in zip(waits_BV, self.sources, strict=True):
-            row_V.exponential_(generator=source)
+        waits_BV = torch.empty_like(scores)  # exponential; minus the logarithm is Gumbel noise
+        for row_V, generator in zip(waits_BV, self.generators, strict=True):
+            row_V.exponential_(generator=generator)
         return scores - waits_BV.log()  # type: ignore[return-value]
 
 
@@ -68,27 +70,29 @@ def _study_seed(seed: int, study: str) -> int:
 
 
 def left_pad(embeds_BTE: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The real positions of each row moved to its right end in their order; the mask as whole numbers.
+    """Move the real positions of each prompt to its right end, in their order; the mask becomes integers.
 
-    Afterwards distances between positions are those between real ones: ALiBi and sliding windows count columns.
+    ALiBi and sliding windows count columns: afterwards these are the distances between real positions.
     """
-    return _take(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True))
+    return _reorder(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True))
 
 
 def right_pad(embeds_BTE: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The real positions of each row moved to its left end in their order; the mask as whole numbers."""
-    return _take(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True, descending=True))
+    """Move the real positions of each prompt to its left end, in their order; the mask becomes integers."""
+    return _reorder(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True, descending=True))
 
 
-def longest(mask_BT: torch.Tensor) -> int:
-    """The number of columns that some row uses; waits for the device. Raises ValueError where a row uses none."""
+def longest_prompt(mask_BT: torch.Tensor) -> int:
+    """The length of the longest prompt; synchronises with the device. Raises ValueError if a prompt is empty."""
     lengths_B = mask_BT.long().sum(dim=1)
     if not bool((lengths_B > 0).all()):
         raise ValueError("a prompt without a single real position")
     return int(lengths_B.max())
 
 
-def _take(embeds_BTE: torch.Tensor, mask_BT: torch.Tensor, order_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _reorder(
+    embeds_BTE: torch.Tensor, mask_BT: torch.Tensor, order_BT: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     embeds_BTE = embeds_BTE.gather(1, order_BT[:, :, None].expand(-1, -1, embeds_BTE.shape[2]))
     return embeds_BTE, mask_BT.long().gather(1, order_BT)
 
@@ -103,7 +107,7 @@ def decode(
     ids: Sequence[str] = (),
     start_id: int | None = None,
 ) -> list[Generated]:
-    """Reports for prompts whose padding stands where the model wants it, in their order.
+    """Generate a report for each prompt; the padding must already be on the side that the model needs.
 
     `start_id` is the token with which an encoder-decoder begins a report.
     """
@@ -121,11 +125,11 @@ def decode(
             top_k=decoding.top_k,
         )
         return [_report(row, tokenizer, decoding) for row in ids_BG.tolist()]
-    generate: Any = model.generate  # mixed into the model's class, unknown to PreTrainedModel's type
-    # transformers sizes an encoder-decoder's cache by its encoder, and fails where the decoder is deeper
+    generate: Any = model.generate  # from a mixin that the annotation of PreTrainedModel lacks
+    # transformers 5.23 gives an encoder-decoder's cache the depth of the encoder, and fails if the decoder is deeper
     cache = {} if start_id is None else {"past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache())}
     with warnings.catch_warnings():
-        # that is what we mean: the rule counts generated tokens
+        # the n-gram rule is meant to count generated tokens only
         warnings.filterwarnings("ignore", message="Passing `no_repeat_ngram_size` with `inputs_embeds`")
         ids_BG = generate(
             inputs_embeds=embeds_BTE,
@@ -140,13 +144,13 @@ def decode(
 def _processors(
     decoding: Decoding, ids: Sequence[str], *, device: torch.device, skip: int, rows: int
 ) -> LogitsProcessorList:
-    """What changes the scores besides transformers' own n-gram and length rules, in transformers' order."""
+    """The logits processors besides transformers' own n-gram and length rules, in transformers' order."""
     processors = LogitsProcessorList()
     if decoding.repetition_penalty != 1:
         processors.append(RepetitionPenalty(decoding.repetition_penalty, skip=skip))
     if decoding.do_sample:
         if len(ids) != rows:
-            raise ValueError(f"sampling needs each row's study: {rows} rows, {len(ids)} ids")
+            raise ValueError(f"sampling needs the id of each study: {rows} prompts, {len(ids)} ids")
         if decoding.temperature is not None:
             processors.append(TemperatureLogitsWarper(float(decoding.temperature)))
         if decoding.top_k is not None:
@@ -158,9 +162,9 @@ def _processors(
 
 
 def generation_config(decoding: Decoding, tokenizer: ReportTokenizer, *, start_id: int | None) -> GenerationConfig:
-    """transformers' own settings, complete, so that nothing is left to a default of the checkpoint.
+    """transformers' settings, complete, so that no default of the checkpoint applies.
 
-    The repetition penalty and sampling are not among them: see RepetitionPenalty and StudyNoise.
+    They leave out the repetition penalty and sampling, for which see RepetitionPenalty and StudyNoise.
     """
     config = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
@@ -176,7 +180,7 @@ def generation_config(decoding: Decoding, tokenizer: ReportTokenizer, *, start_i
         pad_token_id=tokenizer.pad_id,
         decoder_start_token_id=start_id,
     )
-    if decoding.num_beams > 1:  # transformers warns where one beam has them
+    if decoding.num_beams > 1:  # with one beam transformers warns about them
         config.length_penalty = float(decoding.length_penalty)
         config.early_stopping = decoding.early_stopping
     return config
@@ -186,16 +190,16 @@ def _report(row: list[int], tokenizer: ReportTokenizer, decoding: Decoding) -> G
     end = next((i for i, token in enumerate(row) if token in tokenizer.eos_ids), None)
     ids = tuple(row if end is None else row[:end])[: decoding.max_new_tokens]
     text, stopped = tokenizer.cut(tokenizer.decode(ids))
-    if stopped:  # up to the token that completed the stop text
+    if stopped:  # keep the tokens up to the one that completed the stop text
         ids = next(ids[:n] for n in range(1, len(ids) + 1) if tokenizer.cut(tokenizer.decode(ids[:n]))[1])
     return Generated(ids, text.strip(), "stop" if stopped or end is not None else "length")
 
 
 def check_room(model: PreTrainedModel, *, prompt: int, new: int) -> None:
-    """Raise UserError where prompt and report may leave the positions that the model knows."""
+    """Raise UserError if prompt and report may exceed the model's positions."""
     room = getattr(model.config, "max_position_embeddings", None)
     if room is not None and prompt + new > room:
         raise UserError(
-            f"generation.max_new_tokens={new}: after a prompt of {prompt} positions the report may leave "
-            f"this language model's {room}: give at most {room - prompt}"
+            f"generation.max_new_tokens={new}: after a prompt of {prompt} positions the report may exceed the "
+            f"{room} positions of this language model: give at most {room - prompt}"
         )

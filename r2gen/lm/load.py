@@ -1,4 +1,4 @@
-"""Language models from a checkpoint folder, from the hub, or drawn at random."""
+"""Language models from a checkpoint folder, from the hub, or with random weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from r2gen.lm.seq2seq import Seq2SeqLM
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
 from r2gen.lm.weights import DTYPES, read_config, read_model
 
-RANDOM_POSITIONS = 2048  # prompt and report of a random LLaMA
+RANDOM_POSITIONS = 2048  # of prompt and report, for a random LLaMA
 
 
 def load_lm(
@@ -34,12 +34,12 @@ def load_lm(
     quantization: QuantizationConfigMixin | None = None,
     device_map: str | dict[str, Any] | None = None,
 ) -> LanguageModel:
-    """The language model of a folder or of a hub id, in eval(), on the CPU unless `device_map` places it.
+    """The language model in a folder or of a hub id, in eval(), on the CPU unless `device_map` says otherwise.
 
-    The family is read from config.json, and must be `family` (its model_type) where one is given; code from the
-    checkpoint is never run. `dtype` is float32, bfloat16, float16 or auto (the checkpoint's own), `attention` sdpa,
-    eager or auto (sdpa where it is exact), `stop` and `special_tokens` as in read_tokenizer. `revision` is the
-    hub's. Weights are streamed, and quantised on the way by `quantization`. Raises UserError where the checkpoint is
+    config.json names the family, which must be `family` (a model_type) if one is given; code in the checkpoint is never
+    run. `dtype` is float32, bfloat16, float16 or auto (that of the checkpoint); `attention` is sdpa, eager or auto
+    (sdpa where it is exact); `stop` and `special_tokens` are as in read_tokenizer; `revision` is that of the hub.
+    Weights are streamed, and quantised by `quantization` while they are read. Raises UserError if the checkpoint is
     missing, incomplete, damaged, or of another family.
     """
     checkpoint = find_checkpoint(path, revision)
@@ -56,8 +56,8 @@ def load_lm(
     used = max(*tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0, tokenizer.vocabulary_size - 1)
     if used >= rows:
         raise UserError(
-            f"lm.path: {folder}: the tokenizer has ids up to {used}, the weights {rows} rows: these files "
-            "do not belong together"
+            f"lm.path: {folder}: the tokenizer has ids up to {used}, but the weights have {rows} rows: these files do "
+            "not belong together; download the checkpoint again"
         )
     if model.config.is_encoder_decoder:
         return Seq2SeqLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
@@ -76,16 +76,11 @@ def random_lm(
     attention: str = "sdpa",
     gradient_checkpointing: bool = False,
 ) -> LanguageModel:
-    """A LLaMA of this shape with weights drawn from the seed; the caller's random state is left as it was.
+    """A LLaMA of this shape with weights drawn from the seed; the caller's random state is not changed.
 
-    `dtype` and `attention` as in load_lm (auto is float32 here); the draw is the same in every dtype. Raises
-    UserError where the heads do not divide the width into even parts, which rotary positions need.
+    `dtype` and `attention` are as in load_lm (auto is float32 here); the weights are the same in every dtype, up to
+    rounding.
     """
-    if hidden_size % (2 * num_attention_heads):
-        raise UserError(
-            f"lm.architecture.hidden_size={hidden_size}: give a multiple of twice num_attention_heads="
-            f"{num_attention_heads}"
-        )
     config = LlamaConfig(
         vocab_size=tokenizer.vocabulary_size,
         hidden_size=hidden_size,
@@ -94,14 +89,14 @@ def random_lm(
         intermediate_size=intermediate_size,
         max_position_embeddings=RANDOM_POSITIONS,
         bos_token_id=tokenizer.bos_id,
-        eos_token_id=tokenizer.end_id,
+        eos_token_id=tokenizer.eos_id,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = AutoModelForCausalLM.from_config(
             config, dtype=torch.float32, attn_implementation="sdpa" if attention == "auto" else attention
         )
-    for parameter in model.parameters():  # not model.to(): rotary frequencies are buffers and stay in float32
+    for parameter in model.parameters():  # model.to() would round the rotary frequencies, which are buffers
         parameter.data = parameter.data.to(torch.float32 if dtype == "auto" else DTYPES[dtype])
     return CausalLM(model.eval(), tokenizer, gradient_checkpointing=gradient_checkpointing)
 
@@ -110,11 +105,11 @@ def _check_family(checkpoint: Checkpoint, family: str | None) -> None:
     file, found = checkpoint.folder / "config.json", checkpoint.model_type
     if family is not None and found != family:
         raise UserError(
-            f"lm.family={family}, but {file} says model_type={found}: choose the lm= of that family, or "
-            f"lm.family={found} to use it with this prompt"
+            f"lm.family={family}, but {file} says model_type={found}: choose the lm= of that family, or use "
+            f"lm.family={found} to keep this prompt"
         )
     if found not in families.supported() and found != family:
         raise UserError(
-            f"lm.path: {file} says model_type={found}; supported: {', '.join(families.supported())}; try "
-            f"another that transformers loads by itself with lm.family={found}"
+            f"lm.path: {file} says model_type={found}; supported: {', '.join(families.supported())}; if transformers "
+            f"loads this one by itself, try it with lm.family={found}"
         )

@@ -1,7 +1,7 @@
-"""float64 for the steps of decoding, where a language model in float32 is small enough to be held twice.
+"""Decoding in float64, for a language model in float32 that is small enough to be held in memory twice.
 
-Matrix products in float32 round by their shape, and so by the batch. One of 64 reports of a tiny LLaMA with three beams
-had two beams nearer to each other than that, and another text in another batch; in float64 none.
+The rounding of a float32 matrix product depends on its shape, and so on the batch. With a tiny LLaMA and three beams,
+one of 64 reports had two beams closer than this rounding, and another text in another batch. In float64 none had.
 """
 
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ from transformers import PreTrainedModel
 
 from r2gen.lm.quantize import is_quantised
 
-LARGEST = 1_000_000_000  # parameters: 8 GB more while reports are written. Published models beyond are in 16 bits
+LARGEST = 1_000_000_000  # parameters, which take 8 GB more during decoding; larger models are published in 16 bits
 
 
 @contextmanager
 def double_precision(model: PreTrainedModel) -> Iterator[None]:
-    """A model all in float32 computes in float64; any other as it is. Afterwards it has the very tensors of before.
+    """Let a model whose weights are all float32 compute in float64. Afterwards it has the same tensors as before.
 
-    Left alone, too: weights that are quantised, spread over ranks or moved to the host, more than LARGEST, and eager
-    attention of decoder-only models, whose softmax in float32 has no number for what float64 hides padding with.
+    Unchanged are models in another precision, quantised, distributed over ranks, offloaded to the host or larger than
+    LARGEST, and decoder-only models with eager attention, whose fp32 softmax overflows on fp64's mask value.
     """
-    parameters = list(model.parameters()) if _served(model) else []
+    parameters = list(model.parameters()) if _supports_float64(model) else []
     before = [parameter.data for parameter in parameters]
     try:
         for parameter in parameters:
@@ -34,16 +34,15 @@ def double_precision(model: PreTrainedModel) -> Iterator[None]:
             parameter.data = data
 
 
-def _served(model: PreTrainedModel) -> bool:
+def _supports_float64(model: PreTrainedModel) -> bool:
     parameters = list(model.parameters())
     return (
-        all(_plain(parameter) for parameter in parameters)
+        all(_is_plain_float32(parameter) for parameter in parameters)
         and sum(parameter.numel() for parameter in parameters) <= LARGEST
         and (model.config.is_encoder_decoder or model.config._attn_implementation != "eager")
     )
 
 
-def _plain(parameter: nn.Parameter) -> bool:
-    elsewhere = parameter.is_meta or parameter.numel() == 0  # on the host, or in pieces of ZeRO 3
-    own = is_quantised(parameter) or elsewhere
-    return parameter.dtype == torch.float32 and not own
+def _is_plain_float32(parameter: nn.Parameter) -> bool:
+    elsewhere = parameter.is_meta or parameter.numel() == 0  # offloaded to the host, or partitioned by ZeRO 3
+    return parameter.dtype == torch.float32 and not is_quantised(parameter) and not elsewhere

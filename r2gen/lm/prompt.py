@@ -1,4 +1,4 @@
-"""The words around the image: tokenised apart from each other and from the report, as R2GenGPT does."""
+"""The prompt around the image. Its pieces and the report are tokenised separately, as R2GenGPT does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from r2gen.config.prompt_pieces import MESSAGE, pieces
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import ReportTokenizer
 
-Written = str | Sequence[str | dict[str, Any]]  # see prompt_pieces
+Written = str | Sequence[str | dict[str, Any]]  # see r2gen/config/prompt_pieces.py
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What stands before and after the image; `bos` puts the beginning sign first.
+    """The prompt before and after the image; with `bos` it begins with the BOS token.
 
-    With `chat_template` the checkpoint's own template is put around `message`, which holds `{image}` once.
+    With `chat_template` it is `message`, which has `{image}` once, in the chat template of the checkpoint.
     """
 
     before: Written
@@ -25,10 +25,10 @@ class Prompt:
     message: str = MESSAGE
 
     def ids(self, tokenizer: ReportTokenizer, *, rows: int | None = None) -> tuple[list[int], list[int]]:
-        """Token ids before the image (the beginning sign first) and after it.
+        """Token ids before the image, with the BOS token, and after it.
 
-        `rows` is how many ids the weights have. Raises UserError where a special token is not there, a beginning sign
-        is asked for and the checkpoint has none, it has no chat template, or an id is beyond its rows.
+        `rows` is the number of rows of the embedding matrix. Raises UserError if the checkpoint lacks a special token,
+        the BOS token or the chat template that the prompt needs, or if an id exceeds the embedding matrix.
         """
         before, after = (
             self._templated(tokenizer)
@@ -37,24 +37,24 @@ class Prompt:
         )
         if self.bos:
             if tokenizer.bos_id is None:
-                raise UserError(
-                    "lm.prompt.bos=true, but this checkpoint names no beginning sign: set lm.prompt.bos=false"
-                )
+                raise UserError("lm.prompt.bos=true, but this checkpoint names no BOS token: set lm.prompt.bos=false")
             before = [tokenizer.bos_id, *before]
         wrong = [i for i in (*before, *after) if i < 0 or (rows is not None and i >= rows)]
         if wrong:
-            raise UserError(f"lm.prompt: id {wrong[0]} has no row in the weights, which have {rows}")
+            raise UserError(
+                f"lm.prompt: id {wrong[0]} exceeds the embedding matrix, which has {rows} rows: use a smaller id"
+            )
         return before, after
 
     def _templated(self, tokenizer: ReportTokenizer) -> tuple[list[int], list[int]]:
         if tokenizer.chat_template is None:
             raise UserError(
                 "lm.prompt.chat_template=true, but this checkpoint publishes no chat template "
-                "(chat_template in tokenizer_config.json, chat_template.jinja): write the prompt out in "
-                "lm.prompt.before and lm.prompt.after"
+                "(chat_template in tokenizer_config.json, chat_template.jinja): write the prompt in lm.prompt.before "
+                "and lm.prompt.after"
             )
         before, after = tokenizer.chat_template.around(self.message)
-        return tokenizer.codec.encode_marked(before), tokenizer.codec.encode_marked(after)
+        return tokenizer.codec.encode_with_special_tokens(before), tokenizer.codec.encode_with_special_tokens(after)
 
 
 def _ids(written: Written, tokenizer: ReportTokenizer, name: str) -> list[int]:
@@ -63,12 +63,12 @@ def _ids(written: Written, tokenizer: ReportTokenizer, name: str) -> list[int]:
         if kind == "text":
             ids += tokenizer.encode(value)
         elif kind == "marked":
-            ids += tokenizer.codec.encode_marked(value)
+            ids += tokenizer.codec.encode_with_special_tokens(value)
         elif kind == "id":
             ids.append(value)
         else:
             found = tokenizer.codec.id_of(value)
             if found is None:
-                raise UserError(f"{name}: {value!r} is not one token of this checkpoint")
+                raise UserError(f"{name}: {value!r} is not one token of this checkpoint: write it as text")
             ids.append(found)
     return ids

@@ -1,4 +1,4 @@
-"""What every language model here can do, whatever its architecture: embed tokens, give a loss, write reports."""
+"""The interface of every language model: embed tokens, compute a loss, generate reports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from r2gen.lm.tokenizer import ReportTokenizer
 
 @dataclass(frozen=True)
 class Generated:
-    """One report as it came out of the language model."""
+    """One generated report."""
 
-    ids: tuple[int, ...]  # without the end sign and without padding
-    text: str  # ids decoded, white space at both ends removed
-    finish: Literal["stop", "length"]  # an end sign was written, or max_new_tokens were
+    ids: tuple[int, ...]  # without the EOS token and padding
+    text: str  # the decoded ids without white space at both ends
+    finish: Literal["stop", "length"]  # ended by an EOS token or a stop text, or by max_new_tokens
 
 
 class LanguageModel(Protocol):
-    """CausalLM or Seq2SeqLM. Both are torch modules; `model` is the transformers model inside.
+    """CausalLM or Seq2SeqLM. Both are torch modules, and `model` is the transformers model inside.
 
-    A prompt is embeddings [B, T, E] (words and image) with a mask [B, T] of what is real, padding anywhere; where the
-    prompt goes, in front of the report or into an encoder, is the language model's affair.
+    A prompt is embeddings [B, T, E] of text and image with a mask [B, T] of the real positions; padding may be
+    anywhere. CausalLM puts the prompt in front of the report, Seq2SeqLM into the encoder.
     """
 
     model: PreTrainedModel
@@ -40,19 +40,20 @@ class LanguageModel(Protocol):
         """The embeddings [B, T, E] of token ids."""
 
     def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
-        """The cross-entropy [B] of each row's report, summed over its tokens, fp32, not normalised.
+        """The cross-entropy [B] of each report in fp32, summed over its tokens and not normalised.
 
-        `report_BL` holds token ids with the end sign, right-padded with NO_TARGET. Logits are computed for the
-        report's columns only.
+        `report_BL` is the token ids with the EOS token, right-padded with NO_TARGET. Logits are computed for the
+        columns of the report only.
         """
 
     def generate(
         self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *, ids: Sequence[str] = ()
     ) -> list[Generated]:
-        """One report for each row of prompts; a row's report does not depend on its neighbours or its padding.
+        """One report for each prompt, independent of the other prompts and of padding.
 
-        `ids` are the rows' studies: a sampled report is drawn from the profile's seed and its study's id.
+        `ids` are the ids of the studies, which sampling needs: a sampled report depends on the profile's seed and the
+        id of its study.
         """
 
     def check(self, decoding: Decoding) -> None:
-        """Raise UserError where this language model cannot decode so."""
+        """Raise UserError if this language model cannot decode by this profile."""

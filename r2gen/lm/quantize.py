@@ -1,6 +1,6 @@
-"""Weights of a language model in 8 or 4 bits: what a loader is told, what may go wrong, and what the weights weigh.
+"""Quantised weights of a language model: the configuration of the loader, checks, and the memory of the weights.
 
-Only linear layers inside the blocks are quantised: embeddings and the output layer stay as they are.
+Only linear layers inside the blocks are quantised, never the embeddings and the output layer.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,19 +14,19 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, TorchAoConfig
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from r2gen.errors import UserError
+from r2gen.lm import families
 
 PACKAGES = {"int8": "bitsandbytes", "nf4": "bitsandbytes", "int8_weight_only": "torchao"}
 NF4_BLOCK = 64  # weights that share a scale
-SPLIT_ON_THE_WAY = frozenset({"baichuan", "chatglm", "internlm2", "qwen"})  # query, key and value in one tensor
 
 
 def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> QuantizationConfigMixin | None:
-    """What transformers' loader is told, None for mode none; `dtype` is that of the activations.
+    """The configuration of transformers' loader, None for mode none; `dtype` is that of the activations.
 
-    int8 is LLM.int8() (Dettmers et al., 2022) without its outlier columns: those are chosen over the whole flattened
-    batch, so that a report would depend on its neighbours. nf4 is QLoRA's (Dettmers et al., 2023). int8_weight_only is
-    torchao's: weights are multiplied out in `dtype`, activations are not rounded. Raises UserError where the package is
-    not installed, or does not load.
+    int8 is LLM.int8() (Dettmers et al., 2022) without its outlier columns: those are chosen over the whole batch, so
+    that a report would depend on the other reports. nf4 is QLoRA's (Dettmers et al., 2023). int8_weight_only is
+    torchao's: the weights are dequantised to `dtype` and the activations are not rounded. Raises UserError if the
+    package is not installed or cannot be imported.
     """
     if mode == "none":
         return None
@@ -35,9 +35,9 @@ def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> Qua
         raise UserError(f"quant={mode} needs the package {package}: pip install -c constraints.txt -e '.[quant]'")
     try:
         import_module(package)
-    except (ImportError, OSError, RuntimeError) as error:  # a library of the GPU's that is not there, or another torch
+    except (ImportError, OSError, RuntimeError) as error:  # a CUDA library is missing, or torch has another version
         raise UserError(
-            f"quant={mode}: the package {package} does not load here ({error}): install it again, or use quant=none"
+            f"quant={mode}: the package {package} cannot be imported ({error}): install it again, or use quant=none"
         ) from error
     if mode == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
@@ -51,25 +51,25 @@ def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> Qua
     return TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig())
 
 
-def check_format(told: QuantizationConfigMixin | None, *, model_type: str) -> None:
-    """Refuse, before weights are read, a format whose tensors are split on the way where the package takes no parts.
+def check_format(quantization: QuantizationConfigMixin | None, *, model_type: str) -> None:
+    """Refuse, before weights are read, to quantise by torchao a published format whose tensors are split while reading.
 
-    transformers 5.17 and 5.23 hand torchao the first part alone; bitsandbytes gets all.
+    transformers 5.17 and 5.23 give torchao only the first part of a split tensor; bitsandbytes gets all parts.
     """
-    if isinstance(told, TorchAoConfig) and model_type in SPLIT_ON_THE_WAY:
+    if isinstance(quantization, TorchAoConfig) and families.family(model_type).splits_tensors:
         raise UserError(
-            f"quant=int8_weight_only: transformers cannot quantise with torchao the tensors it splits "
-            f"in a published {model_type} checkpoint: use quant=int8 or nf4"
+            f"quant=int8_weight_only: transformers cannot quantise with torchao the tensors that it splits in a "
+            f"published {model_type} checkpoint: use quant=int8 or quant=nf4"
         )
 
 
 def is_quantised(parameter: torch.Tensor) -> bool:
-    """Whether these are weights in less than their values: integers, or a subclass that holds some."""
+    """Whether these are quantised weights: integers, or a tensor subclass that contains them."""
     return not parameter.is_floating_point() or hasattr(type(parameter), "__tensor_flatten__")
 
 
 def quantised_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Layers whose weight is quantised, by name."""
+    """The layers with a quantised parameter, by name."""
     return {
         name: layer
         for name, layer in model.named_modules()
@@ -78,16 +78,16 @@ def quantised_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def check_quantised(model: PreTrainedModel, *, mode: str) -> None:
-    """Refuse what the packages get wrong; a checkpoint that was quantised before is taken with mode none.
+    """Refuse what the packages compute wrongly; a checkpoint that was quantised before is accepted with mode none.
 
-    Raises UserError naming the layer.
+    Raises UserError that names the layer.
     """
     layers, quantizer = quantised_layers(model), getattr(model, "hf_quantizer", None)
     if mode != "none" and quantizer is not None and quantizer.pre_quantized:
         method = quantizer.quantization_config.quant_method
         raise UserError(
-            f"quant={mode}: this checkpoint is quantised already ({method}): use quant=none, or the "
-            "checkpoint it was made from"
+            f"quant={mode}: this checkpoint is quantised already ({method}): use quant=none, or the checkpoint "
+            "from which it was made"
         )
     if mode != "none" and not layers:
         raise UserError(f"quant={mode}: no linear layer of this language model can be quantised: use quant=none")
@@ -95,34 +95,34 @@ def check_quantised(model: PreTrainedModel, *, mode: str) -> None:
     for name, layer in layers.items():
         state: Any = getattr(layer, "state", None)
         if state is not None:
-            state.threshold = 0.0  # also in a checkpoint that says otherwise, see quantisation_of
+            state.threshold = 0.0  # also if the checkpoint has another one, see quantisation_of
         if hasattr(layer, "support_avx512bf16_for_cpu"):
-            # bitsandbytes would pack 4 bits anew in the first forward pass without gradients, for a kernel that has
-            # none: a run that validates would train on with wrong gradients.
+            # bitsandbytes would repack 4-bit weights in the first forward pass without gradients, for a kernel without
+            # a backward pass: training would continue with wrong gradients after the first validation.
             layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
         if mode != "none" and any(layer is end for end in outer):
             raise UserError(
                 f"quant={mode}: {name} is quantised, but embeddings and the output layer must not be: use quant=none"
             )
         weight, width = layer.get_parameter("weight"), getattr(layer, "in_features", 0)
-        # bitsandbytes 0.50.2: the gradient was seen at a cosine of .7 to that of fp32
+        # bitsandbytes 0.50.2: the cosine of such a gradient to that of fp32 was .7
         if hasattr(weight, "quant_state") and weight.device.type == "cpu" and width % NF4_BLOCK:
             raise UserError(
-                f"quant=nf4: bitsandbytes computes {name} wrongly on the CPU, its rows of {width} are no "
+                f"quant=nf4: bitsandbytes computes {name} wrongly on the CPU, since its rows of {width} are not a "
                 f"multiple of {NF4_BLOCK}: use quant=int8, or a GPU"
             )
 
 
 def keep_in_place(model: nn.Module) -> None:
-    """Before DeepSpeed takes a model that is on its device: let it leave quantised and spread weights alone.
+    """Make DeepSpeed neither broadcast nor move quantised weights and weights that are on several devices.
 
-    It would send every parameter, as bytes, from rank 0 to the others, which have read the same file; and it would put
-    every layer on the rank's device again. torchao's weights are no plain bytes, and cannot be exchanged any more by
-    then; those of lm.device_map=auto lie on several devices.
+    DeepSpeed would send every parameter, as bytes, from rank 0 to the other ranks, which have read the same file, and
+    move every layer to the rank's device. torchao's weights are not plain bytes and can no longer be replaced then;
+    those of lm.device_map=auto are on several devices.
     """
     for part in model.modules():
         if len(set(getattr(part, "hf_device_map", {}).values())) > 1:
-            part._apply = _stays(part)  # type: ignore[method-assign]
+            part._apply = _apply_nothing(part)  # type: ignore[method-assign]
             for parameter in part.parameters():
                 parameter.ds_optim_param = True  # type: ignore[attr-defined]
     for layer in quantised_layers(model).values():
@@ -130,18 +130,18 @@ def keep_in_place(model: nn.Module) -> None:
             if is_quantised(parameter):
                 parameter.ds_optim_param = True  # type: ignore[attr-defined]
         if hasattr(type(layer.weight), "__tensor_flatten__"):
-            layer._apply = _stays(layer)  # type: ignore[method-assign]
+            layer._apply = _apply_nothing(layer)  # type: ignore[method-assign]
 
 
-def _stays(layer: nn.Module) -> Callable[..., nn.Module]:
+def _apply_nothing(layer: nn.Module) -> Callable[..., nn.Module]:
     def apply(fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
         return layer
 
     return apply
 
 
-def stored(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The plain tensors that the parameters of a model are stored in, integers and their scales, by parameter."""
+def stored_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The name of each parameter with each plain tensor in which it is stored: integers and their scales."""
     for name, layer in model.named_modules():
         for own, parameter in layer.named_parameters(recurse=False):
             # bitsandbytes moves the scales of int8 from the weight to the layer in the first forward pass
@@ -158,20 +158,20 @@ def _parts(tensor: Any) -> Iterator[torch.Tensor]:
             yield from _parts(getattr(tensor, name))
         return
     yield tensor
-    state = getattr(tensor, "quant_state", None)  # bitsandbytes' 4 bits, whose scales may be quantised themselves
+    state = getattr(tensor, "quant_state", None)  # 4 bits of bitsandbytes, whose scales may be quantised too
     while state is not None:
         yield from (value for value in vars(state).values() if isinstance(value, torch.Tensor))
         state = state.state2
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """What the weights of a model take, scales included, each storage counted once."""
-    tensors = [*(part for _, part in stored(model)), *model.buffers()]
+    """The bytes that the weights of a model occupy, including scales; shared storage counts once."""
+    tensors = [*(part for _, part in stored_tensors(model)), *model.buffers()]
     sizes = {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in tensors}
     return sum(sizes.values())
 
 
-def values(parameter: torch.Tensor) -> int:
-    """How many values a parameter stands for, also where two of them share a byte."""
+def weight_count(parameter: torch.Tensor) -> int:
+    """The number of weights in a parameter, also if two of them share a byte."""
     state: Any = getattr(parameter, "quant_state", None)
     return int(state.shape.numel()) if state is not None else parameter.numel()

@@ -1,4 +1,4 @@
-"""An encoder-decoder language model (T5, Flan-T5): the prompt with the image is encoded, the report is decoded."""
+"""An encoder-decoder language model (T5, Flan-T5), which encodes the prompt with the image and decodes the report."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from transformers import GenerationConfig, PreTrainedModel
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
 from r2gen.errors import UserError
-from r2gen.lm.causal import cross_entropy, evaluating, recomputed
-from r2gen.lm.decoding import decode, longest, right_pad
+from r2gen.lm.causal import cross_entropy, evaluation_mode, recompute_activations
+from r2gen.lm.decoding import decode, longest_prompt, right_pad
 from r2gen.lm.precise import double_precision
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer
@@ -19,10 +19,10 @@ from r2gen.lm.tokenizer import ReportTokenizer
 
 
 class Seq2SeqLM(nn.Module):
-    """A transformers model for conditional generation behind the LanguageModel protocol.
+    """A transformers model for conditional generation as a LanguageModel.
 
-    Raises UserError where the checkpoint does not say which token starts a report, and in float16, in which T5's
-    activations overflow (they were trained in bfloat16). gradient_checkpointing is as in CausalLM, for both stacks.
+    Raises UserError if the checkpoint does not name the token that starts a report, and in float16, in which T5's
+    activations overflow (T5 was trained in bfloat16). gradient_checkpointing is as in CausalLM, for both stacks.
     """
 
     def __init__(
@@ -31,16 +31,19 @@ class Seq2SeqLM(nn.Module):
         super().__init__()
         start = model.config.decoder_start_token_id
         if start is None:
-            raise UserError("lm.path: config.json has no decoder_start_token_id, with which a report begins")
+            raise UserError(
+                "lm.path: config.json has no decoder_start_token_id, the token that starts a report: copy it from the "
+                "published checkpoint"
+            )
         if model.dtype == torch.float16:
             raise UserError(
-                "lm.dtype=float16: the activations of this encoder-decoder overflow in it: use bfloat16 or float32"
+                "lm.dtype=float16: the activations of this encoder-decoder overflow: use lm.dtype=bfloat16 or float32"
             )
         self.model = model
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
         self.start_id = int(start)
-        model.generation_config = GenerationConfig()  # the checkpoint's own defaults may not leak in
+        model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
 
     @property
     def dim(self) -> int:
@@ -50,10 +53,10 @@ class Seq2SeqLM(nn.Module):
         return self.model.get_input_embeddings()(ids_BT)
 
     def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
-        """See LanguageModel.loss. Padding may stand anywhere in the prompt: it is moved out of the way."""
+        """See LanguageModel.loss. The padding of the prompt is moved behind its real positions."""
         prompt_BTE, mask_BT = right_pad(prompt_BTE.to(self.model.dtype), mask_BT)
         start_B1 = report_BL.new_full((len(report_BL), 1), self.start_id)
-        with recomputed(self.model, self.gradient_checkpointing):
+        with recompute_activations(self.model, enabled=self.gradient_checkpointing):
             output = self.model(
                 inputs_embeds=prompt_BTE,
                 attention_mask=mask_BT,
@@ -66,12 +69,12 @@ class Seq2SeqLM(nn.Module):
     def generate(
         self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *, ids: Sequence[str] = ()
     ) -> list[Generated]:
-        """See LanguageModel.generate. Padding may stand anywhere in the prompt: it is moved out of the way."""
+        """See LanguageModel.generate. The padding of the prompt is moved behind its real positions."""
         self.check(decoding)
-        width = longest(mask_BT)
+        width = longest_prompt(mask_BT)
         embeds_BTE, mask_BT = right_pad(prompt_BTE, mask_BT)
         embeds_BTE, mask_BT = embeds_BTE[:, :width], mask_BT[:, :width]
-        with evaluating(self.model), double_precision(self.model):
+        with evaluation_mode(self.model), double_precision(self.model):
             embeds_BTE = embeds_BTE.to(self.model.dtype)
             return decode(
                 self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids, start_id=self.start_id

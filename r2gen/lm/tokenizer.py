@@ -1,4 +1,4 @@
-"""The tokenizer of a language model: a codec and its special ids, read from a checkpoint or trained on reports."""
+"""The tokenizer of a language model: a codec and the ids of its special tokens, read or trained on reports."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,19 +9,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from r2gen.errors import UserError
 from r2gen.lm.chat_template import ChatTemplate, read_chat_template
+from r2gen.lm.checkpoint import read_json
 from r2gen.lm.codecs import SENTENCES, Codec, TokenizerJson, read_codec
-from r2gen.lm.marks import NAMED, read_json, tokenizer_class
+from r2gen.lm.special_tokens import tokenizer_format
 
-PAD, BOS, EOS = "<pad>", "<s>", "</s>"  # ids 0, 1, 2 of a tokenizer trained here
+PAD, BOS, EOS = "<pad>", "<s>", "</s>"  # ids 0, 1, 2 of a trained tokenizer
 BYTES = 256
-SENTENCE = SENTENCES[0]  # must come back from its ids
 
 
 class ReportTokenizer:
-    """A tokenizer and the special ids of its language model.
+    """A tokenizer and the ids of the special tokens of its language model.
 
-    `eos_ids[0]` ends a report in training, any of `eos_ids` ends one in decoding; `pad_id` fills what a mask hides.
-    `stop_texts` end a report too, but are no single token: see `cut`.
+    A report ends with `eos_ids[0]` in training, and with any of `eos_ids` in decoding. `pad_id` fills masked positions.
+    `stop_texts` end a report too, but are not single tokens: see `cut`.
     """
 
     def __init__(
@@ -41,38 +41,34 @@ class ReportTokenizer:
         self.vocabulary_size = codec.size
 
     @property
-    def end_id(self) -> int:
+    def eos_id(self) -> int:
+        """The id of the EOS token in training."""
         return self.eos_ids[0]
 
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """All ids that end a report in decoding."""
-        return self.eos_ids
-
     def encode(self, text: str) -> list[int]:
-        """Ids of a plain text: nothing is added, nothing in it is taken for a special token."""
+        """Ids of a plain text, without added tokens; no special token is recognised in it."""
         return self.codec.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; special ones among them are dropped."""
+        """The text of ids, without special tokens."""
         return self.codec.decode(ids)
 
     def cut(self, text: str) -> tuple[str, bool]:
-        """A decoded report up to the first of `stop_texts`, and whether there was one."""
-        places = [place for stop in self.stop_texts if (place := text.find(stop)) >= 0]
-        return (text[: min(places)], True) if places else (text, False)
+        """A decoded report up to the first of `stop_texts`, and whether it contains one."""
+        starts = [start for stop in self.stop_texts if (start := text.find(stop)) >= 0]
+        return (text[: min(starts)], True) if starts else (text, False)
 
 
 def train_tokenizer(reports: Iterable[str], vocabulary_size: int) -> ReportTokenizer:
-    """A byte-level BPE tokenizer of at most `vocabulary_size` ids whose merges stay within words.
+    """Train a byte-level BPE tokenizer with at most `vocabulary_size` ids and no merges across words.
 
-    Every text round-trips, since all 256 bytes are in it. The same reports give the same tokenizer. Raises UserError
-    where the size leaves no room for the bytes.
+    Every text round-trips, since all 256 bytes are tokens. The same reports give the same tokenizer. Raises UserError
+    if the vocabulary is too small for the bytes.
     """
     special = [PAD, BOS, EOS]
     if vocabulary_size < BYTES + len(special):
         raise UserError(
-            f"lm.vocabulary_size={vocabulary_size}: give at least {BYTES + len(special)}, "
+            f"lm.vocabulary_size={vocabulary_size}: give at least {BYTES + len(special)}, for "
             "256 bytes and 3 special tokens"
         )
     tokenizer = Tokenizer(models.BPE())
@@ -90,9 +86,9 @@ def train_tokenizer(reports: Iterable[str], vocabulary_size: int) -> ReportToken
 
 
 def save_tokenizer(tokenizer: ReportTokenizer, folder: Path) -> None:
-    """Write a tokenizer made by train_tokenizer into a folder that read_tokenizer reads."""
+    """Write a tokenizer that train_tokenizer made into a folder, for read_tokenizer."""
     if not isinstance(tokenizer.codec, TokenizerJson):
-        raise TypeError("only a tokenizer trained here is saved; a checkpoint keeps its own")
+        raise TypeError("only a tokenizer made by train_tokenizer can be saved")
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.codec.tokenizer.save(str(folder / "tokenizer.json"))
     names = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS}
@@ -102,34 +98,31 @@ def save_tokenizer(tokenizer: ReportTokenizer, folder: Path) -> None:
 def read_tokenizer(
     folder: Path, *, stop: Sequence[str] = (), special_tokens: Mapping[str, str | int | None] | None = None
 ) -> ReportTokenizer:
-    """The tokenizer of a checkpoint folder, or of one that save_tokenizer wrote.
+    """The tokenizer of a checkpoint folder, or of a folder that save_tokenizer wrote.
 
-    `stop` are further ends of a report. One that is a special token here becomes one of `eos_ids`, and the first such
-    what a report is trained to end with, since a chat model ends its turn so; any other is one of `stop_texts`.
-    `special_tokens` names (or numbers) bos, eos and pad where the published files do not or are wrong. Raises UserError
-    where the folder has no tokenizer, its two files disagree, a sentence does not come back, or no end sign is named.
+    `stop` are further texts that end a report. A special token among them becomes one of `eos_ids`, and the first one
+    ends the reports in training, because a chat model ends its turn with it; any other becomes one of `stop_texts`.
+    `special_tokens` gives bos, eos and pad by name or id, for published files that lack them or are wrong.
+
+    Raises UserError if the folder has no tokenizer, if its two files disagree, if a sentence does not round-trip, or if
+    no file names an EOS token.
     """
     codec = read_codec(folder)
     _check_round_trip(codec, folder)
-    files = [read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")]
-    facts = [read_json(folder / "generation_config.json"), read_json(folder / "config.json")]
-    kind = tokenizer_class(folder)
+    by_name = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
+    by_id = [read_json(folder / "generation_config.json"), read_json(folder / "config.json")]
+    published = tokenizer_format(folder)
     chosen = {
-        name: [_chosen(name, token, codec)] for name, token in (special_tokens or {}).items() if token is not None
+        name: [_chosen_id(name, token, codec)] for name, token in (special_tokens or {}).items() if token is not None
     }
-    bos = chosen.get("bos") or _special_ids("bos", codec, files, facts)
-    eos = _special_ids("eos", codec, files, facts) or _by_format("eos", codec, kind)
-    pad = (
-        chosen.get("pad")
-        or _special_ids("pad", codec, [], facts)
-        or _special_ids("pad", codec, files, [])
-        or _by_format("pad", codec, kind)
-    )
-    tokens = {text: i for text in stop if (i := codec.id_of(text)) in codec.special and i is not None}
+    bos = chosen.get("bos") or [*_named("bos", codec, by_name), *_numbered("bos", by_id)]
+    eos = [*_named("eos", codec, by_name), *_numbered("eos", by_id)] or _ids_of(published.eos, codec)
+    pad = chosen.get("pad") or _numbered("pad", by_id) or _named("pad", codec, by_name) or _ids_of(published.pad, codec)
+    tokens = {text: i for text in stop if (i := codec.id_of(text)) in codec.special_ids and i is not None}
     eos = [*chosen.get("eos", []), *tokens.values(), *eos]
     if not eos:
         raise UserError(
-            f"lm.path: {folder} names no end sign (eos_token in tokenizer_config.json, eos_token_id in "
+            f"lm.path: {folder} names no EOS token (eos_token in tokenizer_config.json, eos_token_id in "
             "config.json): name one with lm.special_tokens={eos: TOKEN}"
         )
     return ReportTokenizer(
@@ -143,35 +136,41 @@ def read_tokenizer(
 
 
 def _check_round_trip(codec: Codec, folder: Path) -> None:
-    ids = codec.encode(SENTENCE)
-    if codec.unknown_id not in ids and codec.decode(ids).strip() != SENTENCE:
+    sentence = SENTENCES[0]
+    ids = codec.encode(sentence)
+    if codec.unknown_id not in ids and codec.decode(ids).strip() != sentence:
         raise UserError(
-            f"lm.path: the tokenizer of {folder} gives {codec.decode(ids)!r} back for {SENTENCE!r}: its "
-            "files do not belong together, or are not a report writer's"
+            f"lm.path: the tokenizer of {folder} decodes {sentence!r} to {codec.decode(ids)!r}: its files do not "
+            "belong together, or it is not made for text generation"
         )
 
 
-def _chosen(name: str, token: str | int, codec: Codec) -> int:
-    found = token if isinstance(token, int) else codec.id_of(token)
-    if found is None or found < 0:
-        raise UserError(f"lm.special_tokens.{name}={token!r} is not one token of this checkpoint")
-    return found
+def _chosen_id(name: str, token: str | int, codec: Codec) -> int:
+    i = token if isinstance(token, int) else codec.id_of(token)
+    if i is None or i < 0:
+        raise UserError(
+            f"lm.special_tokens.{name}={token!r} is not one token of this checkpoint: give a token in its tokenizer "
+            "file, or an id"
+        )
+    return i
 
 
-def _by_format(kind: str, codec: Codec, tokenizer_kind: str) -> list[int]:
-    """What the Python of a published format says; asked only where its files say nothing."""
-    found = (codec.id_of(token) for token in NAMED.get(tokenizer_kind, {}).get(kind, ()))
-    return [i for i in found if i is not None]
+def _named(kind: str, codec: Codec, names: Mapping[str, Any]) -> list[int]:
+    """The id of the special token that the tokenizer's files name."""
+    named = names.get(f"{kind}_token")
+    token = named.get("content") if isinstance(named, dict) else named
+    return [] if token is None else _ids_of([token], codec)
 
 
-def _special_ids(kind: str, codec: Codec, files: list[dict[str, Any]], facts: list[dict[str, Any]]) -> list[int]:
-    """Ids of a special token: the one the tokenizer's files name, then those the model's files number."""
-    found: list[Any] = []
-    for names in files:
-        named = names.get(f"{kind}_token")
-        token = named.get("content") if isinstance(named, dict) else named
-        found += [codec.id_of(token)] if token is not None else []
-    for fact in facts:
-        numbered = fact.get(f"{kind}_token_id")
-        found += numbered if isinstance(numbered, list) else [numbered]
-    return list(dict.fromkeys(i for i in found if i is not None and i >= 0))  # LLaMA-1 has pad_token_id -1
+def _numbered(kind: str, files: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The ids of a special token in the model's files; LLaMA-1 has a pad_token_id of -1."""
+    numbers: list[Any] = []
+    for file in files:
+        number = file.get(f"{kind}_token_id")
+        numbers += number if isinstance(number, list) else [number]
+    return [i for i in numbers if i is not None and i >= 0]
+
+
+def _ids_of(tokens: Iterable[str], codec: Codec) -> list[int]:
+    """The ids of those tokens that the codec has."""
+    return [i for token in tokens if (i := codec.id_of(token)) is not None]

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint in a native model: streamed, quantised on the way, strictly every tensor and no other."""
+"""Reading the weights of a checkpoint into a native model: streamed, quantised on the way, and strictly complete."""
 
 import re
 from collections.abc import Iterator
@@ -18,15 +18,15 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.checkpoint import Checkpoint, weight_files
-from r2gen.lm.families.fields import UnsupportedFormat
+from r2gen.lm.conversion.config_fields import UnsupportedFormat
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CONFIG_ERRORS = (KeyError, TypeError, AttributeError, ValueError, ImportError, ArithmeticError, StrictDataclassError)
-IGNORABLE = re.compile(r"rotary(_pos)?_emb\.inv_freq$")  # derived from the config; old checkpoints carry it
+IGNORABLE = re.compile(r"rotary(_pos)?_emb\.inv_freq$")  # computed from config.json; old checkpoints contain it
 
 
 def read_config(checkpoint: Checkpoint) -> PreTrainedConfig:
-    """What config.json describes, in the native class of its family. Raises UserError where that has no such thing."""
+    """The configuration in config.json as the native class. Raises UserError if that class cannot express it."""
     families.register(checkpoint.model_type)
     file = checkpoint.folder / "config.json"
     try:
@@ -47,10 +47,10 @@ def read_model(
     quantization: QuantizationConfigMixin | None,
     device_map: str | dict[str, Any] | None,
 ) -> PreTrainedModel:
-    """The model in eval(); parameters as in load_lm. Raises UserError naming the tensor or file that is wrong."""
+    """The model in eval(); parameters are as in load_lm. Raises UserError that names the wrong tensor or file."""
     folder = checkpoint.folder
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    # None would take the place of what config.json says of a checkpoint that was quantised before.
+    # None would replace the quantization_config of a checkpoint that was quantised before.
     quantised = {} if quantization is None else {"quantization_config": quantization}
     try:
         with _quiet():
@@ -67,17 +67,17 @@ def read_model(
                 ignore_mismatched_sizes=True,
                 **quantised,
             )
-    except (UnpicklingError, EOFError) as error:  # torch's text advises to run what the file holds
+    except (UnpicklingError, EOFError) as error:  # torch's own message advises to run the code in the file
         raise UserError(
-            f"lm.path: the weights in {folder} cannot be read: a *.bin file is damaged, not fetched "
-            "through git lfs, or holds more than tensors"
+            f"lm.path: the weights in {folder} cannot be read: a *.bin file is damaged, was not downloaded through git "
+            "lfs, or holds more than tensors; download it again"
         ) from error
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
-            raise  # out of memory, and what else is no file's fault
+            raise  # out of memory, for example, which is not the fault of a file
         raise UserError(
-            f"lm.path: the weights in {folder} cannot be read, a file is cut off or damaged: fetch it "
-            f"again ({_line(error)})"
+            f"lm.path: the weights in {folder} cannot be read: a file is truncated or damaged ({_line(error)}); "
+            "download it again"
         ) from error
     except CONFIG_ERRORS as error:
         file = folder / "config.json"
@@ -94,21 +94,23 @@ def _line(error: Exception) -> str:
 
 
 def _attention(auto: Any, config: PreTrainedConfig, attention: str) -> str:
-    """The implementation, always named: a config.json may ask for one, which transformers would obey."""
+    """The implementation of attention, always explicit, since transformers would use the one named in config.json."""
     architecture = auto._model_mapping[type(config)]
-    # transformers 5.17 runs Gemma-2 by sdpa without the soft caps on its scores (logits .05 off); 5.23 refuses it
+    # transformers 5.17 runs Gemma-2 by sdpa without the soft caps of its scores (logits differ by .05); 5.23 refuses it
     capped = getattr(config, "attn_logit_softcapping", None) is not None
     eager_only = capped or not architecture._supports_sdpa
     if attention == "sdpa" and eager_only:
-        raise UserError(f"lm.attention=sdpa: {architecture.__name__} has eager attention only: use lm.attention=auto")
-    # T5 does not scale its scores: on the CPU sdpa's logits are ten times further from the reference (4.9e-5)
+        raise UserError(
+            f"lm.attention=sdpa: {architecture.__name__} supports eager attention only: use lm.attention=auto"
+        )
+    # T5 does not scale its scores: on the CPU the error of sdpa's logits is ten times larger (4.9e-5)
     unscaled = config.is_encoder_decoder
     return attention if attention != "auto" else "eager" if eager_only or unscaled else "sdpa"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar and its table of tensors, of which _check_complete says what matters."""
+    """Suppress transformers' progress bar and its table of tensors; _check_complete reports what is wrong."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -121,40 +123,40 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_complete(folder: Path, model: PreTrainedModel, report: dict[str, Any]) -> None:
-    """Refuse weights that do not fill the model exactly; transformers would draw the missing ones at random."""
+    """Refuse weights that do not match the model exactly; transformers would draw missing ones at random."""
     for kind in ("missing", "unexpected", "mismatched"):
         keys = [key if isinstance(key, str) else key[0] for key in report[f"{kind}_keys"]]
         names = families.published_names(model, [name for name in keys if not IGNORABLE.search(name)])
         if names:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise UserError(
-                f"lm.path: {folder}: {len(names)} {kind} tensors: {shown}; the weights and config.json do "
-                "not belong together, or a file is incomplete"
+                f"lm.path: {folder}: {len(names)} {kind} tensors: {shown}; the weights and config.json do not belong "
+                "together, or a file is incomplete: download the checkpoint again"
             )
 
 
 def _check_shapes(folder: Path, model: PreTrainedModel) -> None:
-    """transformers compares no shapes of tensors that are quantised on the way."""
+    """Refuse tensors of a wrong shape; transformers does not compare the shapes of those that it quantises."""
     for name, module in model.named_modules():
         if not isinstance(module, nn.Linear):
             continue
-        state = getattr(module.weight, "quant_state", None)  # of 4 bits, whose weight is packed
+        state = getattr(module.weight, "quant_state", None)  # of a 4-bit weight, which is packed
         found, expected = tuple((state or module.weight).shape), (module.out_features, module.in_features)
         if found != expected:
             (published,) = families.published_names(model, [f"{name}.weight"])
             raise UserError(
-                f"lm.path: {folder}: {published} does not have the shape that config.json promises: the "
-                "files do not belong together"
+                f"lm.path: {folder}: {published} does not have the shape that config.json describes: the files do not "
+                "belong together; download the checkpoint again"
             )
 
 
 def _check_once(folder: Path, model: PreTrainedModel) -> None:
-    """Of two tensors for one place transformers takes either, without a word."""
-    twice = families.said_twice(model, [name for file in weight_files(folder) for name in _tensor_names(file)])
+    """Refuse two tensors for the same parameter, of which transformers would silently use either."""
+    twice = families.duplicated_names(model, [name for file in weight_files(folder) for name in _tensor_names(file)])
     if twice:
         raise UserError(
-            f"lm.path: {folder}: {len(twice)} unexpected tensors: {', '.join(twice[:5])}; the same weights "
-            "are there under their published names"
+            f"lm.path: {folder}: {len(twice)} unexpected tensors: {', '.join(twice[:5])}; the same weights are there "
+            "under their published names: download the checkpoint again"
         )
 
 

@@ -7,7 +7,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from r2gen.errors import UserError
-from r2gen.lm.quantize import is_quantised, values
+from r2gen.lm.quantize import is_quantised, weight_count
 from r2gen.model.qkv import PARTS, join_qkv, split_qkv
 from r2gen.model.report_generator import ReportGenerator
 
@@ -91,7 +91,9 @@ def sizes(model: ReportGenerator) -> list[PartSize]:
     for part, prefix in (("vision", "vision."), ("projector", "projector."), ("lm", "lm."), ("model", "")):
         parameters = [parameter for name, parameter in model.named_parameters() if name.startswith(prefix)]
         parts.append(
-            PartSize(part, sum(values(p) for p in parameters), sum(p.numel() for p in parameters if p.requires_grad))
+            PartSize(
+                part, sum(weight_count(p) for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+            )
         )
     return parts
 

@@ -104,7 +104,7 @@ function showRuns() {
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, state.joined ? "Seeds" : "Run"), ...shown.map((column) => headCell(`choice:${column}`, column)), ...keys.map((key) => headCell(key, metricName(key))), ...data.costs.map((cost) => headCell(`cost:${cost}`, COSTS[cost])))),
       h("tbody", {}, ...all.map((row) => h("tr", {}, h("th", { scope: "row" }, row.link ? h("a", { href: row.link }, row.note || "report") : row.state === "done" ? row.note || "done" : stateBadge(row.state)),
         ...shown.map((column) => h("td", { class: "choice" }, column === state.by ? h("span", { class: "dot", "aria-hidden": "true" }, dot(row)) : "", row.choices[column])),
-        ...(Object.keys(row.scores).length || !row.reason ? keys.map((key) => { const one = scoreOf(row, key); return h("td", { class: one && one.value.toFixed(3) === best[key].toFixed(3) ? "best" : null }, score(one?.value), intervalMark(one, ends[key])); })
+        ...(Object.keys(row.scores).length || !row.reason ? keys.map((key) => { const one = scoreOf(row, key); return h("td", { class: one && one.value.toFixed(3) === best[key].toFixed(3) ? "best" : null }, score(one?.value), intervalLine(one, ends[key])); })
           : [h("td", { class: "why", colspan: Math.max(1, keys.length) }, row.reason)]),
         ...data.costs.map((cost) => h("td", {}, costText(cost, row.cost[cost]))))))));
     table.classList.add("tall");

@@ -194,7 +194,7 @@ def test_recorded_scores_of_other_reports_are_refused(good: Path, tmp_path: Path
     metrics = json.loads((poor / "metrics.json").read_text(encoding="utf-8"))
     metrics["splits"]["test"]["systems"]["model"]["bleu_4"] = 0.9
     (poor / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    with pytest.raises(UserError, match=r"poor: metrics.json says bleu_4 0.9000 and its predictions give"):
+    with pytest.raises(UserError, match=r"poor: bleu_4 is 0\.9000 in metrics\.json, but .* for its predictions"):
         compare(tmp_path / "out", good, poor)
 
 
@@ -204,7 +204,7 @@ def test_reports_changed_after_scoring_are_refused_with_any_metric(good: Path, t
     head, *rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
     lines = [head, *(row | {"report": row["reference"]} for row in rows)]
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    with pytest.raises(UserError, match=r"poor: metrics.json says rouge_l 0\.\d+ and its predictions give 1\.0000"):
+    with pytest.raises(UserError, match=r"poor: rouge_l is 0\.\d+ in metrics\.json, but 1\.0000 for its predictions"):
         compare(tmp_path / "out", good, poor, metrics=("rouge_l",))
     found = compare(tmp_path / "out", good, poor, metrics=("rouge_l",), rescore=True)
     assert found["scores"]["poor"]["rouge_l"]["value"] == pytest.approx(1)

@@ -139,7 +139,7 @@ def test_an_example_holds_the_images_and_the_whole_report_with_its_end():
         assert example.id == study.id
         assert torch.equal(example.images_VHW, torch.stack([image(view) for view in study.views]))
         *words, end = example.report_T.tolist()
-        assert end == TOKENIZER.end_id
+        assert end == TOKENIZER.eos_id
         assert TOKENIZER.decode(words) == study.report
     assert len(dataset().first(3)) == 3
     assert [example.id for example in (dataset().first(3)[i] for i in range(3))] == ["study-0", "study-1", "study-2"]

@@ -23,7 +23,7 @@ REPORTS = [study.report for study in STUDIES]
 def by_hand(model: ReportGenerator, index: int) -> float:
     """The nats of one study's report, token by token in float64, from all logits of a batch of one."""
     prompt_BTE, _ = model.wrap(batch(index))
-    ids = [*TOKENIZER.encode(REPORTS[index]), TOKENIZER.end_id]
+    ids = [*TOKENIZER.encode(REPORTS[index]), TOKENIZER.eos_id]
     embeds_BSE = torch.cat([prompt_BTE, model.lm.embed(torch.tensor([ids]))], dim=1)
     odds_SV = model.lm.model(inputs_embeds=embeds_BSE).logits[0].double().log_softmax(dim=-1)
     return -sum(float(odds_SV[prompt_BTE.shape[1] - 1 + place, token]) for place, token in enumerate(ids))
@@ -68,7 +68,7 @@ def test_two_tokenizers_are_compared_over_the_same_text() -> None:
         )
 
         def encode(report: str, tokenizer: object = tokenizer) -> list[int]:
-            return [*tokenizer.encode(report), tokenizer.end_id]  # type: ignore[attr-defined]
+            return [*tokenizer.encode(report), tokenizer.eos_id]  # type: ignore[attr-defined]
 
         studies = StudyDataset(STUDIES, image=image, encode=encode)
         entry = likelihood(model, studies, batch_size=8, workers=0, device=CPU).entry()

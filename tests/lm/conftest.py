@@ -40,7 +40,7 @@ def lively(tokenizer: ReportTokenizer, *, seed: int, attention: str = "sdpa") ->
         for parameter in lm.model.parameters():
             if parameter.dim() == 2:
                 parameter.mul_(10)
-        lm.model.get_output_embeddings().weight[tokenizer.end_id].mul_(1.5)
+        lm.model.get_output_embeddings().weight[tokenizer.eos_id].mul_(1.5)
     return lm
 
 

@@ -61,7 +61,7 @@ def test_both_ways_of_ending_are_tested(sdpa_lm: LanguageModel, prompts: tuple[t
     reports = [report for profile in PROFILES.values() for report in sdpa_lm.generate(*prompts, profile, ids=ids)]
     assert {report.finish for report in reports} == {"stop", "length"}
     for report in reports:
-        assert sdpa_lm.tokenizer.end_id not in report.ids
+        assert sdpa_lm.tokenizer.eos_id not in report.ids
         assert (len(report.ids) == 12) or report.finish == "stop"
         assert report.text == sdpa_lm.tokenizer.decode(report.ids).strip()
 
@@ -76,7 +76,7 @@ def by_hand(lm: LanguageModel, embeds_TE: torch.Tensor, *, new: int, penalty: fl
         for i in set(ids):
             scores_V[i] = scores_V[i] * penalty if scores_V[i] < 0 else scores_V[i] / penalty
         ids.append(int(scores_V.argmax()))
-        if ids[-1] == lm.tokenizer.end_id:
+        if ids[-1] == lm.tokenizer.eos_id:
             return ids[:-1]
     return ids
 
@@ -208,7 +208,7 @@ def test_a_profile_that_cannot_be_is_refused(settings: dict[str, object], messag
 
 
 def test_a_profile_is_checked_without_torch() -> None:
-    check = "import sys, r2gen.lm.decoding_profile as d; d.Decoding(max_new_tokens=3); sys.exit('torch' in sys.modules)"
+    check = "import sys, r2gen.config.decoding as d; d.Decoding(max_new_tokens=3); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, cwd=Path(__file__).parents[2])
 
 

@@ -26,7 +26,7 @@ def test_a_first_token_is_drawn_with_the_models_odds(
         truth_V = torch.zeros_like(odds_V).scatter(0, kept, odds_V[kept] / odds_V[kept].sum())
         decoding = Decoding(max_new_tokens=1, min_new_tokens=0, do_sample=True, **settings)  # type: ignore[arg-type]
         reports = sdpa_lm.generate(many_BTE, torch.ones(many_BTE.shape[:2]), decoding, ids=ids)
-        drawn = [report.ids[0] if report.ids else sdpa_lm.tokenizer.end_id for report in reports]
+        drawn = [report.ids[0] if report.ids else sdpa_lm.tokenizer.eos_id for report in reports]
         share_V = torch.bincount(torch.tensor(drawn), minlength=len(odds_V)) / DRAWS
         assert set(drawn) <= set(kept.tolist())
         # the mean absolute error of a share is about .8 standard deviations
@@ -49,7 +49,7 @@ def test_seed_and_study_decide(sdpa_lm: LanguageModel, prompts: tuple[torch.Tens
 
 
 def test_sampling_without_the_studies_is_refused(sdpa_lm: LanguageModel) -> None:
-    with pytest.raises(ValueError, match="sampling needs each row's study"):
+    with pytest.raises(ValueError, match="sampling needs the id of each study"):
         sdpa_lm.generate(torch.zeros(2, 3, 32), torch.ones(2, 3), Decoding(max_new_tokens=2, do_sample=True))
 
 
@@ -71,7 +71,7 @@ def contrastive_by_hand(lm: LanguageModel, prompt_TE: torch.Tensor, *, new: int,
             likeness = F.cosine_similarity(states_SE[:-1], states_SE[-1:]).max()
             best.append((float((1 - alpha) * odds_V[token] - alpha * likeness), token))
         ids.append(max(best)[1])
-        if ids[-1] == lm.tokenizer.end_id:
+        if ids[-1] == lm.tokenizer.eos_id:
             return ids[:-1]
     return ids
 

@@ -12,8 +12,8 @@ from published_lm import FORMATS, Shape, Tensors, claim, draw, logits, read, sav
 from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
+from r2gen.lm.conversion.fused_qkv import FuseGroupedQKV, FuseQKV, SplitGroupedQKV, SplitQKV
 from r2gen.lm.families import baichuan
-from r2gen.lm.families.rows import FuseGroupedQKV, FuseQKV, SplitGroupedQKV, SplitQKV
 
 WIDE = Shape(layers=3, heads=6, groups=2, head_dim=16, width=96, inner=56, rows=61, bias=True, base=5000.0, seed=7)
 ONE_GROUP = Shape(layers=1, heads=5, groups=1, head_dim=8, width=40, rows=33, seed=3)

@@ -69,9 +69,9 @@ def test_a_report_ends_as_the_families_turns_do(name: str) -> None:
     if first in tokenizer.stop_texts:
         assert name in ("internlm3", "phi3")  # ChatML's and Phi-3's marks are not in these tiny files
     elif name not in ("chatglm2", "chatglm3"):
-        assert tokenizer.end_id == tokenizer.codec.id_of(first)
+        assert tokenizer.eos_id == tokenizer.codec.id_of(first)
     else:
-        assert tokenizer.end_id == 2
+        assert tokenizer.eos_id == 2
     assert set(tokenizer.eos_ids) >= set(golden(PINS[name]["checkpoint"])["eos"])
     assert tokenizer.pad_id == golden(PINS[name]["checkpoint"])["pad"]
 
@@ -148,7 +148,7 @@ def test_what_a_checkpoint_does_not_have_is_refused() -> None:
         TEMPLATED.ids(tokenizer)
     with pytest.raises(UserError, match=r"lm\.prompt\.before: '<\|user\|>' is not one token"):
         Prompt(before=[{"token": "<|user|>"}], after="", bos=False).ids(tokenizer)
-    with pytest.raises(UserError, match="id 416 has no row in the weights, which have 416"):
+    with pytest.raises(UserError, match="id 416 exceeds the embedding matrix, which has 416 rows"):
         Prompt(before=[{"id": 415}, {"id": 416}], after="", bos=False).ids(tokenizer, rows=416)
     assert Prompt(before=[{"id": 415}], after="", bos=False).ids(tokenizer, rows=416) == ([415], [])
 

@@ -116,7 +116,7 @@ def test_a_package_that_does_not_load_is_told_from_a_broken_checkpoint(monkeypat
     (tmp_path / "bitsandbytes.py").write_text("raise ImportError('libcudart.so.99: cannot open')", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
-    with pytest.raises(UserError, match=r"quant=int8: the package bitsandbytes does not load here \(libcudart"):
+    with pytest.raises(UserError, match=r"quant=int8: the package bitsandbytes cannot be imported \(libcudart"):
         loaded(GOLDEN, "int8")
 
 

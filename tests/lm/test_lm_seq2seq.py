@@ -27,7 +27,7 @@ def t5(tokenizer: ReportTokenizer, **shape: object) -> T5ForConditionalGeneratio
         **{**SHAPE, **shape},
         vocab_size=tokenizer.vocabulary_size,
         decoder_start_token_id=0,
-        eos_token_id=tokenizer.end_id,
+        eos_token_id=tokenizer.eos_id,
         pad_token_id=0,
         tie_word_embeddings=False,
     )
@@ -149,7 +149,7 @@ def by_hand(lm: Seq2SeqLM, prompt_TE: torch.Tensor, *, skip: int) -> list[int]:
         scores_V = lm.model(inputs_embeds=prompt_TE[None], decoder_input_ids=torch.tensor([ids])).logits[0, -1]
         for i in set(ids[skip:]):
             scores_V[i] = scores_V[i] * 3 if scores_V[i] < 0 else scores_V[i] / 3
-        scores_V[lm.tokenizer.end_id] = -torch.inf
+        scores_V[lm.tokenizer.eos_id] = -torch.inf
         ids.append(int(scores_V.argmax()))
     return ids[1:]
 

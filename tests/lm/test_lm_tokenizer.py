@@ -28,7 +28,7 @@ def test_every_text_round_trips_without_special_ids(text: str) -> None:
 
 
 def test_special_ids_come_first_and_are_dropped_from_text() -> None:
-    assert (TRAINED.pad_id, TRAINED.bos_id, TRAINED.eos_ids, TRAINED.end_id) == (0, 1, (2,), 2)
+    assert (TRAINED.pad_id, TRAINED.bos_id, TRAINED.eos_ids, TRAINED.eos_id) == (0, 1, (2,), 2)
     assert TRAINED.decode([1, *TRAINED.encode("The heart"), 2, 0, 0]) == "The heart"
 
 
@@ -98,7 +98,7 @@ def test_r2gengpts_prompt_has_its_beginning_sign_first(tokenizer: ReportTokenize
 
 def test_stops_are_special_tokens_where_there_are_such_and_else_texts(golden_folder: Path) -> None:
     tokenizer = read_tokenizer(golden_folder / "llama2_spm", stop=["<unk>", "the", "###", "</s>"])
-    assert (tokenizer.eos_ids, tokenizer.end_id, tokenizer.stop_texts) == ((0, 2), 0, ("the", "###"))
+    assert (tokenizer.eos_ids, tokenizer.eos_id, tokenizer.stop_texts) == ((0, 2), 0, ("the", "###"))
     assert tokenizer.cut("No effusion. ### Human: is the") == ("No effusion. ", True)
     assert tokenizer.cut("No effusion.") == ("No effusion.", False)
 
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str, content: b
 
 def test_a_checkpoint_without_an_end_sign_is_refused(golden_folder: Path, tmp_path: Path) -> None:
     shutil.copy(golden_folder / "llama2_spm/tokenizer.model", tmp_path)
-    with pytest.raises(UserError, match="names no end sign"):
+    with pytest.raises(UserError, match="names no EOS token"):
         read_tokenizer(tmp_path)
 
 

@@ -15,6 +15,8 @@ from transformers import LlamaTokenizer, T5Tokenizer
 from r2gen.errors import UserError
 from r2gen.lm import read_tokenizer
 from r2gen.lm.codecs import SENTENCES, SentencePiece, Tiktoken, TokenizerJson, read_codec
+from r2gen.lm.families.chatglm import GLM4_TOKENIZER
+from r2gen.lm.families.qwen import TOKENIZER
 
 pytestmark = needs_published
 LITERAL = "<s>literal</s> <unk>"
@@ -36,7 +38,7 @@ def test_ids_and_texts_are_the_familys_own(family: str) -> None:
     texts = golden(family)["texts"]
     assert len(texts) >= 12
     for entry in texts:
-        marked, plain = tokenizer.codec.encode_marked(entry["text"]), tokenizer.encode(entry["text"])
+        marked, plain = tokenizer.codec.encode_with_special_tokens(entry["text"]), tokenizer.encode(entry["text"])
         if entry["text"] == LITERAL:  # most families take these names for special tokens, as we do in templates only
             assert entry["ids"] in (marked, plain)
             continue
@@ -51,7 +53,7 @@ def test_special_ids_are_the_familys_own(family: str) -> None:
     assert tokenizer.pad_id == facts["pad"]
     names = {name: i for name, i in facts.get("commands", {}).items() if name not in ("<bos>", "<eos>", "<pad>")}
     assert {name: tokenizer.codec.id_of(name) for name in names} == names
-    assert set(names.values()) <= tokenizer.codec.special
+    assert set(names.values()) <= tokenizer.codec.special_ids
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -72,8 +74,8 @@ def test_nothing_in_a_report_is_a_special_token(family: str) -> None:
     report = f"No {' '.join(names)} effusion{''.join(names)}."
     assert names
     ids = codec.encode(report)
-    assert not codec.special - {codec.unknown_id} & set(ids)
-    assert codec.special & set(codec.encode_marked(report))
+    assert not codec.special_ids - {codec.unknown_id} & set(ids)
+    assert codec.special_ids & set(codec.encode_with_special_tokens(report))
     if codec.unknown_id not in ids:
         assert codec.decode(ids) == report
 
@@ -94,7 +96,7 @@ def test_a_word_that_names_a_special_token_of_chatglm_is_a_word() -> None:
 
 
 def test_sentencepiece_would_take_internlms_end_sign_for_itself() -> None:
-    """Without the remedy of `codecs._marks_as_control`."""
+    """Without the remedy of `codecs._make_control_pieces`."""
     codec = read_codec(PUBLISHED / "internlm")
     plain = SentencePieceProcessor(model_file=str(PUBLISHED / "internlm/tokenizer.model"))
     assert codec.id_of("<eoa>") in plain.encode("no <eoa> here")
@@ -150,9 +152,9 @@ def test_a_tiktoken_file_is_told_from_a_sentencepiece_file_of_the_same_name() ->
 def test_glm4_keeps_digits_together_and_qwen_does_not(tmp_path: Path) -> None:
     ranks = [bytes([i]) for i in range(256)] + [b"12", b"123", b" 12"]
     lines = "".join(f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(ranks))
-    for name, kind in (("tokenizer.model", "ChatGLM4Tokenizer"), ("qwen.tiktoken", "QWenTokenizer")):
+    for name, kind in (("tokenizer.model", GLM4_TOKENIZER), ("qwen.tiktoken", TOKENIZER)):
         (tmp_path / name).write_text(lines)
-        codec = Tiktoken(tmp_path / name, kind=kind)
+        codec = Tiktoken(tmp_path / name, kind)
         assert codec.encode("1234") == ([257, ord("4")] if name == "tokenizer.model" else [*b"1234"])
 
 
@@ -161,12 +163,12 @@ def test_qwen_composes_characters_and_glm4_does_not(tmp_path: Path) -> None:
     for name in ("tokenizer.model", "qwen.tiktoken"):
         (tmp_path / name).write_text(lines)
     apart = unicodedata.normalize("NFD", "å")
-    assert Tiktoken(tmp_path / "qwen.tiktoken", kind="QWenTokenizer").encode(apart) == [2]
-    assert Tiktoken(tmp_path / "tokenizer.model", kind="ChatGLM4Tokenizer").encode(apart) == [0, 1]
+    assert Tiktoken(tmp_path / "qwen.tiktoken", TOKENIZER).encode(apart) == [2]
+    assert Tiktoken(tmp_path / "tokenizer.model", GLM4_TOKENIZER).encode(apart) == [0, 1]
     codec = read_codec(PUBLISHED / "qwen")
     text = unicodedata.normalize("NFD", "Übergröße café")
     assert codec.encode(text) == codec.encode(unicodedata.normalize("NFC", text))
-    assert codec.encode_marked(text + "<|im_end|>")[:-1] == codec.encode(text)
+    assert codec.encode_with_special_tokens(text + "<|im_end|>")[:-1] == codec.encode(text)
 
 
 def test_qwens_special_ids_need_no_file(tmp_path: Path) -> None:
@@ -209,21 +211,22 @@ def test_marks_swallow_space_where_the_files_say_so(tmp_path: Path) -> None:
     marks = {"500": {"content": "<|user|>", "rstrip": True}, "501": {"content": "<|end|>"}}
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"added_tokens_decoder": marks}))
     codec = read_codec(folder)
-    assert codec.encode_marked("<|user|>\n heart<|end|>\n") == [500, *codec.encode("heart"), 501, *codec.encode("\n")]
+    ids = codec.encode_with_special_tokens("<|user|>\n heart<|end|>\n")
+    assert ids == [500, *codec.encode("heart"), 501, *codec.encode("\n")]
 
 
 def test_a_tokenizer_that_gives_another_sentence_back_is_refused(tmp_path: Path) -> None:
     folder = copy("llama3", tmp_path)
     written = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps(written | {"normalizer": {"type": "Lowercase"}}))
-    with pytest.raises(UserError, match="gives 'the heart size"):
+    with pytest.raises(UserError, match=r"decodes 'The heart size.*' to 'the heart size"):
         read_tokenizer(folder)
 
 
 @pytest.mark.parametrize(("key", "token", "message"), [("eos", "<eoa>", "eos='<eoa>' is not one token")])
 def test_special_tokens_can_be_named(key: str, token: str, message: str) -> None:
     tokenizer = read_tokenizer(PUBLISHED / "yi", special_tokens={"eos": "<|im_end|>", "pad": 5, "bos": None})
-    assert (tokenizer.end_id, tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id) == (6, (6, 2), 5, 1)
+    assert (tokenizer.eos_id, tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id) == (6, (6, 2), 5, 1)
     with pytest.raises(UserError, match=message):
         read_tokenizer(PUBLISHED / "yi", special_tokens={key: token})
 

@@ -106,4 +106,4 @@ def test_the_smallest_model_can_learn_its_reports_by_heart():
     assert [report.text for report in written] == [STUDIES[0].report, STUDIES[5].report]
     assert all(report.finish == "stop" for report in written)
     assert (two.report_BT == NO_TARGET).any()
-    assert TOKENIZER.end_id in two.report_BT
+    assert TOKENIZER.eos_id in two.report_BT

@@ -29,7 +29,7 @@ def batch(model: ReportGenerator, facts: dict[str, Any], tensors: dict[str, torc
     model.vision.normalise = lambda images_N3HW: images_N3HW  # type: ignore[method-assign]
     images_BV3HW = torch.stack([tensors[name] for name in sorted(tensors) if name.startswith("image.")], dim=1)
     tokenizer = model.lm.tokenizer
-    ids = [torch.tensor([*tokenizer.encode(text), tokenizer.end_id][: facts["max_length"]]) for text in facts["texts"]]
+    ids = [torch.tensor([*tokenizer.encode(text), tokenizer.eos_id][: facts["max_length"]]) for text in facts["texts"]]
     report_BT = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=NO_TARGET)
     return Batch(
         ids=tuple(facts["texts"]),

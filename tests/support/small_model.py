@@ -43,7 +43,7 @@ def image(view: str) -> torch.Tensor:
 
 
 def dataset(*, image: Callable[[str], torch.Tensor] = image) -> StudyDataset:
-    return StudyDataset(STUDIES, image=image, encode=lambda report: [*TOKENIZER.encode(report), TOKENIZER.end_id])
+    return StudyDataset(STUDIES, image=image, encode=lambda report: [*TOKENIZER.encode(report), TOKENIZER.eos_id])
 
 
 def batch(*indices: int) -> Batch:
@@ -93,7 +93,7 @@ def report_generator(
             for parameter in llama.model.parameters():
                 if parameter.ndim == 2:
                     parameter.mul_(10)
-            llama.model.get_output_embeddings().weight[TOKENIZER.end_id].mul_(1.5)
+            llama.model.get_output_embeddings().weight[TOKENIZER.eos_id].mul_(1.5)
             projector.linear.weight.mul_(10)
     model = ReportGenerator(vision=encoder, projector=projector, lm=llama, before=[1, 5, 6], after=[7])
     lora = Lora(r=2, alpha=4, dropout=dropout)

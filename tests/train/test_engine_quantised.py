@@ -7,7 +7,7 @@ import torch
 from quantised_model import MODES, generator, write_llama
 from small_model import batch
 
-from r2gen.lm.quantize import stored
+from r2gen.lm.quantize import stored_tensors
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.train.engine import backward, start_engine, step, trainable_tensors
 from r2gen.train.optim import adamw
@@ -43,7 +43,7 @@ def trained(model: ReportGenerator, *, zero: int, bf16: bool = False) -> dict[st
 
 def frozen(model: ReportGenerator) -> list[tuple[str, torch.Tensor]]:
     free = {name for name, parameter in model.lm.model.named_parameters() if parameter.requires_grad}
-    return [(name, part.clone()) for name, part in stored(model.lm.model) if name not in free]
+    return [(name, part.clone()) for name, part in stored_tensors(model.lm.model) if name not in free]
 
 
 @pytest.mark.parametrize("mode", MODES)

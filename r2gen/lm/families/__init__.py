@@ -1,49 +1,64 @@
-"""Which model types are read, and how: most by transformers' own classes, published formats by a module here.
+"""The model types that can be read, and what R2Gen knows about each: `family` looks it up.
 
-A module is imported when a checkpoint of its model type is met. It makes three things known to transformers: a native
-config class that reads the published fields, a native model class, and the map from published tensors to native ones,
-which runs both ways (`save_pretrained` writes the published names).
+Most families are read by transformers' own classes and need nothing here. A published format that transformers cannot
+read has one module in this folder, named after the model_type in its config.json, which defines `FAMILY`.
 """
 
 from collections.abc import Iterable
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
-# model_type of config.json. A family that transformers reads by itself costs no line here: its YAML names lm.family.
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+
+from r2gen.lm.conversion import tensor_names
+from r2gen.lm.family import Family, TokenizerFormat
+
+PUBLISHED = frozenset(module.name for module in iter_modules(__path__))
+# Native model types that are read without lm.family. Any other is read when the YAML names it there.
 NATIVE = ("bloom", "gemma2", "gemma3_text", "glm", "llama", "mistral", "phi3", "qwen2", "qwen3", "stablelm", "t5")
-# Published formats, by the module that knows them.
-PUBLISHED = {
-    "baichuan": "baichuan",
-    "chatglm": "chatglm",
-    "internlm": "internlm",
-    "internlm2": "internlm2",
-    "internlm3": "internlm3",
-    "qwen": "qwen",
-}
 
 
 def supported() -> list[str]:
     return sorted([*NATIVE, *PUBLISHED])
 
 
+def family(model_type: str) -> Family:
+    """What R2Gen knows about a model_type."""
+    if model_type not in PUBLISHED:
+        return Family()
+    found: Family = import_module(f"{__name__}.{model_type}").FAMILY
+    return found
+
+
 def register(model_type: str) -> None:
-    """Make transformers' Auto classes know a published format; nothing happens for a native one."""
-    if model_type in PUBLISHED:
-        import_module(f"{__name__}.{PUBLISHED[model_type]}")
+    """Make transformers' Auto classes read a published format, whatever code its checkpoint carries."""
+    published = family(model_type)
+    if published.config is None or published.model is None:
+        return
+    AutoConfig.register(model_type, published.config, exist_ok=True)  # transformers 5.23 has an internlm3 of its own
+    causal: Any = AutoModelForCausalLM
+    causal.register(published.config, published.model, exist_ok=True)
+    register_checkpoint_conversion_mapping(model_type, [*published.tensors], overwrite=True)
+
+
+def tokenizer_formats() -> list[TokenizerFormat]:
+    """The published tokenizer formats of all families."""
+    return [known for model_type in sorted(PUBLISHED) for known in family(model_type).tokenizers]
 
 
 def published_names(model: Any, names: Iterable[str]) -> list[str]:
-    """Names of a model's tensors as the files of its family have them, sorted; several may be parts of one."""
+    """The names of a model's tensors in the files of its family, sorted; several tensors may be parts of one."""
     if model.config.model_type in PUBLISHED:
-        names = import_module(f"{__name__}.registration").published_names(model, names)
+        names = tensor_names.published_names(model, names)
     return sorted(set(names))
 
 
-def said_twice(model: Any, names: Iterable[str]) -> list[str]:
-    """Of the names in a checkpoint's files, the native ones that stand beside the published name of the same tensor."""
+def duplicated_names(model: Any, names: Iterable[str]) -> list[str]:
+    """The native tensor names in a checkpoint's files whose published name is in them too."""
     if model.config.model_type not in PUBLISHED:
         return []
-    published = import_module(f"{__name__}.registration").published_names
     own = sorted(set(names))
-    pairs = zip(own, published(model, own), strict=True)
+    pairs = zip(own, tensor_names.published_names(model, own), strict=True)
     return [name for name, other in pairs if name != other and other in own]

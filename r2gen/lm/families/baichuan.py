@@ -1,6 +1,6 @@
 """Baichuan-7B, Baichuan-13B, Baichuan2-7B and Baichuan2-13B as transformers' Llama.
 
-The 13B models know positions by ALiBi (Press et al., 2022) alone; Baichuan2's head has rows of length 1.
+The 13B models encode positions by ALiBi (Press et al., 2022) alone. The output layer of Baichuan2 normalises its rows.
 Source: modeling_baichuan.py of baichuan-inc/Baichuan-13B-Chat and Baichuan2-7B-Chat.
 """
 
@@ -12,18 +12,19 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 from transformers.cache_utils import Cache
 
-from r2gen.lm.families.registration import fused_qkv, register_family
-from r2gen.lm.families.rows import SplitQKV
+from r2gen.lm.conversion.fused_qkv import SplitQKV
+from r2gen.lm.conversion.tensor_names import fused_qkv
+from r2gen.lm.family import Family
 
-# B batch, N heads, Q positions computed now, K all of them with those in the cache, E width, V vocabulary
-BAICHUAN2_ROWS = 125696
+# B batch, N heads, Q positions computed now, K all positions including those in the cache, E width, V vocabulary
+BAICHUAN2_VOCABULARY = 125696
 
 
 def native(published: Mapping[str, Any]) -> dict[str, Any]:
-    """LlamaConfig's fields, and what only Baichuan has. The published files say neither `alibi` nor `norm_head`."""
+    """LlamaConfig's fields, with `alibi` and `norm_head`, which the published files do not state."""
     fields = dict(published)
     fields.setdefault("alibi", "max_position_embeddings" not in published)
-    fields.setdefault("norm_head", published.get("vocab_size") == BAICHUAN2_ROWS or "z_loss_weight" in published)
+    fields.setdefault("norm_head", published.get("vocab_size") == BAICHUAN2_VOCABULARY or "z_loss_weight" in published)
     if "model_max_length" in fields:
         fields.setdefault("max_position_embeddings", fields["model_max_length"])
     return fields
@@ -31,7 +32,7 @@ def native(published: Mapping[str, Any]) -> dict[str, Any]:
 
 class BaichuanConfig(LlamaConfig):
     model_type = "baichuan"
-    # In every file that save_pretrained writes: max_position_embeddings is there too, and no longer tells them apart.
+    # save_pretrained writes both, since max_position_embeddings in its files no longer distinguishes the models.
     alibi: bool | None = None
     norm_head: bool | None = None
 
@@ -41,10 +42,8 @@ class BaichuanConfig(LlamaConfig):
 
 
 def slopes(heads: int, device: torch.device) -> torch.Tensor:
-    """ALiBi's slope of each head: a geometric row, and every other one of the next finer row beyond a power of two.
-
-    Computed where it is needed: a copy from the host would be waited for in every step.
-    """
+    """ALiBi's slope of each head: a geometric sequence; heads beyond a power of two take every other slope of the next
+    finer sequence. Computed on the device, since a copy from the host would block in every step."""
     power = 1 << (heads.bit_length() - 1)
     head_N = torch.arange(heads, device=device)
     exponent_N = torch.where(head_N < power, 8 * (head_N + 1), 4 * (2 * (head_N - power) + 1))
@@ -52,7 +51,7 @@ def slopes(heads: int, device: torch.device) -> torch.Tensor:
 
 
 class NoRotary(nn.Module):
-    """Stands for the rotary embedding and turns nothing: cosine 1, sine 0."""
+    """Replaces the rotary embedding by the identity: cosine 1, sine 0."""
 
     def __init__(self, head_dim: int) -> None:
         super().__init__()
@@ -64,7 +63,7 @@ class NoRotary(nn.Module):
 
 
 class AlibiModel(LlamaModel):
-    """Llama's layers with ALiBi. Padding may stand anywhere: distances count real positions only."""
+    """Llama's layers with ALiBi. Padding may be anywhere, since distances count real positions only."""
 
     config_class = BaichuanConfig
 
@@ -102,19 +101,21 @@ class AlibiModel(LlamaModel):
 
 
 def alibi_bias(mask_BK: torch.Tensor, *, new: int, heads: int, dtype: torch.dtype) -> torch.Tensor:
-    """What is added to the attention scores [B, N, Q, K]: slope times distance, and the lowest number where a
-    position may not look. Each looks at itself, padding too, so that no row is empty."""
-    place_BK = mask_BK.long().cumsum(dim=1)
-    distance_BQK = place_BK[:, None, :] - place_BK[:, -new:, None]
+    """The bias [B, N, Q, K] of the attention scores: slope times distance, and the dtype's minimum at masked positions.
+
+    Every position attends to itself, also in padding, since a row that is masked entirely gives NaN.
+    """
+    position_BK = mask_BK.long().cumsum(dim=1)
+    distance_BQK = position_BK[:, None, :] - position_BK[:, -new:, None]
     column_K = torch.arange(mask_BK.shape[1], device=mask_BK.device)
     back_QK = column_K[None, :] - column_K[-new:, None]
-    seen_BQK = ((back_QK < 0) & mask_BK[:, None, :].bool()) | (back_QK == 0)
+    visible_BQK = ((back_QK < 0) & mask_BK[:, None, :].bool()) | (back_QK == 0)
     bias_BNQK = slopes(heads, mask_BK.device)[:, None, None] * distance_BQK[:, None]
-    return bias_BNQK.to(dtype).masked_fill(~seen_BQK[:, None], torch.finfo(dtype).min)
+    return bias_BNQK.to(dtype).masked_fill(~visible_BQK[:, None], torch.finfo(dtype).min)
 
 
 class NormHead(nn.Linear):
-    """A head whose rows count with length 1. The weight stays as it is stored, so that it can be trained and saved."""
+    """An output layer that normalises its rows. The weight stays as stored, so that it can be trained and saved."""
 
     def forward(self, hidden_BQE: torch.Tensor) -> torch.Tensor:
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
@@ -134,4 +135,8 @@ class BaichuanForCausalLM(LlamaForCausalLM):
         self.post_init()
 
 
-register_family(BaichuanConfig, BaichuanForCausalLM, [fused_qkv(".self_attn.W_pack.", SplitQKV())])
+FAMILY = Family(
+    config=BaichuanConfig,
+    model=BaichuanForCausalLM,
+    tensors=(fused_qkv(".self_attn.W_pack.", SplitQKV()),),
+)

@@ -1,6 +1,7 @@
 """ChatGLM2-6B, ChatGLM3-6B and GLM-4-9B in their published format, as transformers' Glm.
 
-Source: configuration_chatglm.py and modeling_chatglm.py of the checkpoints' repositories. The -hf format is native.
+Source: configuration_chatglm.py, modeling_chatglm.py and tokenization_chatglm.py of the checkpoints' repositories.
+GLM-4-9B-hf has another format (model_type glm), which transformers reads by itself.
 """
 
 from collections.abc import Mapping
@@ -8,9 +9,10 @@ from typing import Any
 
 from transformers import GlmConfig, GlmForCausalLM
 
-from r2gen.lm.families.fields import UnsupportedFormat, only, renamed
-from r2gen.lm.families.registration import fused_qkv, register_family, rename
-from r2gen.lm.families.rows import SplitQKV
+from r2gen.lm.conversion.config_fields import UnsupportedFormat, pop_fixed, renamed
+from r2gen.lm.conversion.fused_qkv import SplitQKV
+from r2gen.lm.conversion.tensor_names import fused_qkv, rename
+from r2gen.lm.family import GPT4_SPLIT, Family, TokenizerFormat
 
 FIELDS = {
     "num_layers": "num_hidden_layers",
@@ -22,7 +24,7 @@ FIELDS = {
     "add_qkv_bias": "attention_bias",
     "seq_length": "max_position_embeddings",
 }
-ONLY: dict[str, Any] = {
+FIXED: dict[str, Any] = {
     "add_bias_linear": False,
     "rmsnorm": True,
     "post_layer_norm": True,
@@ -46,7 +48,7 @@ def native(published: Mapping[str, Any]) -> dict[str, Any]:
     if "num_layers" not in published:
         return dict(published)  # written by save_pretrained
     fields = {"add_qkv_bias": False, "pad_token_id": None} | dict(published)  # Glm has other defaults
-    only(fields, ONLY)
+    pop_fixed(fields, FIXED)
     ratio = fields.pop("rope_ratio", None) or 1
     rope = {"rope_type": "default", "rope_theta": 10000.0 * ratio, "partial_rotary_factor": 0.5}
     return renamed(fields, FIELDS) | {"rope_parameters": rope}
@@ -64,10 +66,45 @@ class ChatGLMForCausalLM(GlmForCausalLM):
     config_class = ChatGLMConfig
 
 
-register_family(
-    ChatGLMConfig,
-    ChatGLMForCausalLM,
-    [
+CHATGLM_TOKENIZER = TokenizerFormat(
+    name="ChatGLMTokenizer",
+    following=(
+        "[MASK]",
+        "[gMASK]",
+        "[sMASK]",
+        "sop",
+        "eop",
+        # the rest only in ChatGLM3, whose embedding matrix has rows for them
+        "<|system|>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|observation|>",
+    ),
+    eos=("</s>",),
+    pad=("<unk>",),
+)
+GLM4_TOKENIZER = TokenizerFormat(
+    name="ChatGLM4Tokenizer",
+    split=GPT4_SPLIT,
+    following=(  # tokenizer_config.json of THUDM/glm-4-9b-chat; for a copy without that file
+        "<|endoftext|>",
+        "[MASK]",
+        "[gMASK]",
+        "[sMASK]",
+        "<sop>",
+        "<eop>",
+        "<|system|>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|observation|>",
+    ),
+    eos=("<|endoftext|>", "<|user|>", "<|observation|>"),
+    pad=("<|endoftext|>",),
+)
+FAMILY = Family(
+    config=ChatGLMConfig,
+    model=ChatGLMForCausalLM,
+    tensors=(
         rename("^transformer.embedding.word_embeddings.", "^model.embed_tokens."),
         rename("^transformer.encoder.layers.", "^model.layers."),
         rename("^transformer.encoder.final_layernorm.", "^model.norm."),
@@ -76,5 +113,6 @@ register_family(
         rename(".mlp.dense_h_to_4h.", ".mlp.gate_up_proj."),
         rename(".mlp.dense_4h_to_h.", ".mlp.down_proj."),
         fused_qkv(".self_attention.query_key_value.", SplitQKV()),
-    ],
+    ),
+    tokenizers=(CHATGLM_TOKENIZER, GLM4_TOKENIZER),
 )

@@ -1,7 +1,7 @@
 """InternLM-7B (v1) as transformers' Llama: the tensors have Llama's names.
 
 Source: configuration_internlm.py and modeling_internlm.py of internlm/internlm-chat-7b. `rotary.type: dynamic` changes
-nothing up to max_position_embeddings, beyond which no report is decoded.
+nothing up to max_position_embeddings, and no report is decoded beyond.
 """
 
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from r2gen.lm.families.fields import UnsupportedFormat, renamed
-from r2gen.lm.families.registration import register_family
+from r2gen.lm.conversion.config_fields import UnsupportedFormat, renamed
+from r2gen.lm.family import Family
 
 
 def native(published: Mapping[str, Any]) -> dict[str, Any]:
-    """LlamaConfig's fields; `bias` is one of q, k, v and o."""
+    """LlamaConfig's fields; the published `bias` is that of the query, key, value and output projections."""
     fields = renamed(published, {"bias": "attention_bias"})
     rotary = fields.pop("rotary", None)
     if rotary is not None:
@@ -37,4 +37,4 @@ class InternLMForCausalLM(LlamaForCausalLM):
     config_class = InternLMConfig
 
 
-register_family(InternLMConfig, InternLMForCausalLM, [])
+FAMILY = Family(config=InternLMConfig, model=InternLMForCausalLM)

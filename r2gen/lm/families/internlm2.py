@@ -8,15 +8,16 @@ from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from r2gen.lm.families.fields import only
-from r2gen.lm.families.registration import fused_qkv, register_family, rename
-from r2gen.lm.families.rows import SplitGroupedQKV
+from r2gen.lm.conversion.config_fields import pop_fixed
+from r2gen.lm.conversion.fused_qkv import SplitGroupedQKV
+from r2gen.lm.conversion.tensor_names import fused_qkv, rename
+from r2gen.lm.family import Family
 
 
 def native(published: Mapping[str, Any]) -> dict[str, Any]:
-    """LlamaConfig's fields, without the published `attn_implementation`: lm.attention says which one is used."""
+    """LlamaConfig's fields, without the published `attn_implementation`, since lm.attention chooses it."""
     fields = {name: value for name, value in published.items() if name != "attn_implementation"}
-    only(fields, {"bias": False})
+    pop_fixed(fields, {"bias": False})
     return fields
 
 
@@ -32,10 +33,10 @@ class InternLM2ForCausalLM(LlamaForCausalLM):
     config_class = InternLM2Config
 
 
-register_family(
-    InternLM2Config,
-    InternLM2ForCausalLM,
-    [
+FAMILY = Family(
+    config=InternLM2Config,
+    model=InternLM2ForCausalLM,
+    tensors=(
         rename("^model.tok_embeddings.", "^model.embed_tokens."),
         rename("^output.", "^lm_head."),
         rename(".attention.wo.", ".self_attn.o_proj."),
@@ -45,5 +46,5 @@ register_family(
         rename(".attention_norm.", ".input_layernorm."),
         rename(".ffn_norm.", ".post_attention_layernorm."),
         fused_qkv(".attention.wqkv.", SplitGroupedQKV()),
-    ],
+    ),
 )

@@ -1,6 +1,7 @@
 """InternLM3 as transformers' Llama: the tensors have Llama's names.
 
-Source: configuration_internlm3.py of internlm/internlm3-8b-instruct. Newer transformers (5.23) know it, 5.17 does not.
+transformers has a class for it since a version between 5.17 and 5.23.
+Source: configuration_internlm3.py of internlm/internlm3-8b-instruct.
 """
 
 from collections.abc import Mapping
@@ -8,12 +9,12 @@ from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from r2gen.lm.families.fields import UnsupportedFormat, renamed
-from r2gen.lm.families.registration import register_family
+from r2gen.lm.conversion.config_fields import UnsupportedFormat, renamed
+from r2gen.lm.family import Family
 
 
 def native(published: Mapping[str, Any]) -> dict[str, Any]:
-    """LlamaConfig's fields. Llama has one switch for q, k, v and o, so `qkv_bias` and `bias` must agree."""
+    """LlamaConfig's fields. Raises UnsupportedFormat if `qkv_bias` and `bias` differ: Llama has one switch for both."""
     fields = renamed(published, {"qkv_bias": "attention_bias", "bias": "mlp_bias"})
     if fields.get("attention_bias", False) != fields.get("mlp_bias", False):
         raise UnsupportedFormat("qkv_bias and bias differ, and the native class has one switch for both")
@@ -32,4 +33,4 @@ class InternLM3ForCausalLM(LlamaForCausalLM):
     config_class = InternLM3Config
 
 
-register_family(InternLM3Config, InternLM3ForCausalLM, [])
+FAMILY = Family(config=InternLM3Config, model=InternLM3ForCausalLM)

@@ -1,7 +1,7 @@
 """Qwen (v1) as transformers' Qwen2.
 
-Source: configuration_qwen.py and modeling_qwen.py of Qwen/Qwen-7B-Chat. Beyond seq_length the original scales rotary
-bases (use_dynamic_ntk) and queries (use_logn_attn), so the native model's positions end there.
+Source: configuration_qwen.py, modeling_qwen.py and tokenization_qwen.py of Qwen/Qwen-7B-Chat. Beyond seq_length the
+original scales rotary bases (use_dynamic_ntk) and queries (use_logn_attn), so that this model ends at seq_length.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,10 @@ from typing import Any
 
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from r2gen.lm.families.fields import only, renamed
-from r2gen.lm.families.registration import fused_qkv, register_family, rename
-from r2gen.lm.families.rows import SplitQKV
+from r2gen.lm.conversion.config_fields import pop_fixed, renamed
+from r2gen.lm.conversion.fused_qkv import SplitQKV
+from r2gen.lm.conversion.tensor_names import fused_qkv, rename
+from r2gen.lm.family import GPT4_SPLIT, Family, TokenizerFormat
 
 FIELDS = {
     "n_layer": "num_hidden_layers",
@@ -23,14 +24,14 @@ FIELDS = {
     "layer_norm_epsilon": "rms_norm_eps",
     "attn_dropout_prob": "attention_dropout",
 }
-ONLY = {
+FIXED = {
     "no_bias": True,
     "rotary_pct": 1.0,
     "scale_attn_weights": True,
     "emb_dropout_prob": 0.0,
     "apply_residual_connection_post_layernorm": False,
 }
-PUBLISHED_ONLY = ("kv_channels", "seq_length", "no_bias", "layer_norm_epsilon")  # one of them marks a published file
+PUBLISHED_ONLY = ("kv_channels", "seq_length", "no_bias", "layer_norm_epsilon")  # save_pretrained writes none of them
 
 
 def native(published: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,9 +39,9 @@ def native(published: Mapping[str, Any]) -> dict[str, Any]:
     if not any(name in published for name in PUBLISHED_ONLY):
         return dict(published)  # written by save_pretrained
     fields = dict(published)
-    only(fields, ONLY)
+    pop_fixed(fields, FIXED)
     fields = renamed(fields, FIELDS)
-    fields["intermediate_size"] //= 2  # published: of gate and up together
+    fields["intermediate_size"] //= 2  # the published size counts gate and up projection together
     fields["num_key_value_heads"] = fields["num_attention_heads"]
     base = float(fields.pop("rotary_emb_base", 10000))
     fields["rope_parameters"] = {"rope_type": "default", "rope_theta": base}
@@ -63,10 +64,19 @@ class QWenForCausalLM(Qwen2ForCausalLM):
     config_class = QWenConfig
 
 
-register_family(
-    QWenConfig,
-    QWenForCausalLM,
-    [
+TOKENIZER = TokenizerFormat(
+    name="QWenTokenizer",
+    file="qwen.tiktoken",
+    split=GPT4_SPLIT.replace("{1,3}", ""),  # each digit is a token of its own
+    nfc=True,
+    following=("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205))),
+    eos=("<|endoftext|>",),
+    pad=("<|endoftext|>",),
+)
+FAMILY = Family(
+    config=QWenConfig,
+    model=QWenForCausalLM,
+    tensors=(
         rename("^transformer.wte.", "^model.embed_tokens."),
         rename("^transformer.h.", "^model.layers."),
         rename("^transformer.ln_f.", "^model.norm."),
@@ -77,5 +87,6 @@ register_family(
         rename(".mlp.w2.", ".mlp.gate_proj."),
         rename(".mlp.c_proj.", ".mlp.down_proj."),
         fused_qkv(".attn.c_attn.", SplitQKV()),
-    ],
+    ),
+    tokenizers=(TOKENIZER,),
 )

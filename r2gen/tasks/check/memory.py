@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from r2gen.config.schema import Config
-from r2gen.lm.quantize import quantised_layers, stored, values, weight_bytes
+from r2gen.lm.quantize import quantised_layers, stored_tensors, weight_bytes, weight_count
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.tasks.check.rows import Fails
 
@@ -21,13 +21,13 @@ def predicted_lm_bytes(model: torch.nn.Module, *, mode: str) -> float:
     """What the weights of a language model should take, from its shapes alone."""
     inner = {f"{name}.weight": layer for name, layer in quantised_layers(model).items()}
     plain: Counter[str] = Counter()
-    for name, part in stored(model):
+    for name, part in stored_tensors(model):
         plain[name] += part.nbytes
     total = 0.0
     for name, parameter in model.named_parameters():
         if name in inner and mode in BYTES_A_VALUE:
             rows: Any = getattr(inner[name], "out_features", 0)
-            total += values(parameter) * BYTES_A_VALUE[mode] + (4 * rows if mode != "nf4" else 0)
+            total += weight_count(parameter) * BYTES_A_VALUE[mode] + (4 * rows if mode != "nf4" else 0)
         else:
             total += plain[name]
     return total + sum(buffer.nbytes for buffer in model.buffers())

@@ -17,7 +17,7 @@ from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
 from r2gen.lm.protocol import Generated, LanguageModel
-from r2gen.lm.quantize import stored, values, weight_bytes
+from r2gen.lm.quantize import stored_tensors, weight_bytes, weight_count
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.tasks.check.memory import memory_found
 from r2gen.tasks.check.rows import Check, Fails
@@ -77,12 +77,12 @@ class Preflight:
         self.data = build.build_data(self.config)
         tokenizer = None if self.config.lm.path else build.run_tokenizer(self.config, self.data)
         self.lm = build.build_lm(self.config, tokenizer=tokenizer, bf16=self.bf16, device=self.device)
-        broken = next((name for name, part in stored(self.model_inside) if not _finite(part)), None)
+        broken = next((name for name, part in stored_tensors(self.model_inside) if not _finite(part)), None)
         if broken:
             raise Fails(f"{broken} has values that are not finite", fix=_broken_fix(self.model_inside.dtype))
         parameters = list(self.model_inside.parameters())
         return (
-            f"{sum(values(p) for p in parameters):,} in {len(parameters)} tensors, "
+            f"{sum(weight_count(p) for p in parameters):,} in {len(parameters)} tensors, "
             f"{weight_bytes(self.model_inside) / 2**30:.4g} GiB, {self.model_inside.config.model_type}, "
             f"{str(self.model_inside.dtype).removeprefix('torch.')}, quant={self.config.quant.mode}, in "
             f"{time.monotonic() - began:.1f} s"
@@ -282,7 +282,7 @@ def _checksums(model: nn.Module) -> dict[str, int]:
 
 
 def _frozen(model: nn.Module, free: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from ((name, part) for name, part in stored(model) if name not in free)
+    yield from ((name, part) for name, part in stored_tensors(model) if name not in free)
     yield from ((name, buffer) for name, buffer in model.named_buffers() if buffer.numel())
 
 

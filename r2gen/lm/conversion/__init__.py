@@ -1,0 +1,1 @@
+"""Reading a published checkpoint into one of transformers' own classes: fields, tensor names and fused tensors."""

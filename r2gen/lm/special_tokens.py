@@ -1,0 +1,74 @@
+"""The special tokens of a checkpoint by name, and how a text that may contain them is split."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from r2gen.lm import families
+from r2gen.lm.checkpoint import read_json
+from r2gen.lm.family import TokenizerFormat
+
+
+@dataclass(frozen=True)
+class SpecialToken:
+    """One special token. `lstrip` and `rstrip` say whether it includes the white space before and after it."""
+
+    id: int
+    lstrip: bool = False
+    rstrip: bool = False
+
+
+class SpecialTokens:
+    """Special tokens by name. They are recognised in a chat template, and never in a report."""
+
+    def __init__(self, by_name: Mapping[str, SpecialToken]) -> None:
+        self.by_name = dict(by_name)
+        self.ids = frozenset(token.id for token in by_name.values())
+        longest_first = sorted(self.by_name, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(self._with_space, longest_first)))
+
+    def id_of(self, name: str) -> int | None:
+        token = self.by_name.get(name)
+        return None if token is None else token.id
+
+    def split(self, text: str) -> Iterator[str | int]:
+        """The non-empty stretches of a text between special tokens, and the ids of the special tokens, in order."""
+        start = 0
+        for found in self._pattern.finditer(text) if self.by_name else ():
+            if found.start() > start:
+                yield text[start : found.start()]
+            token = self.by_name.get(found.group()) or self.by_name[found.group().strip()]
+            yield token.id
+            start = found.end()
+        if start < len(text):
+            yield text[start:]
+
+    def _with_space(self, name: str) -> str:
+        token = self.by_name[name]
+        return (r"\s*" if token.lstrip else "") + re.escape(name) + (r"\s*" if token.rstrip else "")
+
+
+def tokenizer_format(folder: Path) -> TokenizerFormat:
+    """The format that tokenizer_config.json names, or else that of the model_type in config.json."""
+    named = read_json(folder / "tokenizer_config.json").get("tokenizer_class")
+    if named:
+        candidates = [known for known in families.tokenizer_formats() if known.name == named]
+    else:
+        candidates = [*families.family(str(read_json(folder / "config.json").get("model_type"))).tokenizers]
+    return candidates[0] if candidates else TokenizerFormat()
+
+
+def read_special_tokens(
+    folder: Path, tokenizer: TokenizerFormat, *, size: int, pieces: Mapping[str, int]
+) -> SpecialTokens:
+    """The special tokens that a checkpoint's files list, then `pieces` of the tokenizer file itself, then those that
+    follow the `size` ids of that file in this format, as far as the embedding matrix has rows for them."""
+    config = read_json(folder / "config.json")
+    rows = config.get("padded_vocab_size") or config.get("vocab_size") or float("inf")
+    tokens = {name: SpecialToken(size + i) for i, name in enumerate(tokenizer.following) if size + i < rows}
+    tokens |= {name: SpecialToken(i) for name, i in pieces.items()}
+    tokens |= {name: SpecialToken(i) for name, i in read_json(folder / "added_tokens.json").items()}
+    for i, token in read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {}).items():
+        tokens[token["content"]] = SpecialToken(int(i), bool(token.get("lstrip")), bool(token.get("rstrip")))
+    return SpecialTokens(tokens)
