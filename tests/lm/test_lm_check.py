@@ -162,7 +162,7 @@ def test_the_command_leaves_with_2_a_table_and_a_file(checkpoint: Path, tmp_path
     assert "Traceback" not in done.stdout + done.stderr
     assert "FAIL         weights" in done.stdout
     assert done.stdout.count("not reached") == 12
-    assert done.stderr.strip().endswith("the fixes stand in the table")
+    assert done.stderr.strip().endswith("the fixes are in the table")
     found = json.loads((tmp_path / "check" / "check.json").read_text(encoding="utf-8"))
     assert [row["status"] for row in found["rows"]] == [FAIL] + [NOT_REACHED] * 12
     assert not (tmp_path / "check" / "tokenizer").exists()
