@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from r2gen.errors import DONE, FIXABLE, lacks, printable
+from r2gen.errors import DONE, FIXABLE, Code, UserError, missing_package, printable
 
 try:
     import hydra
@@ -27,10 +27,11 @@ try:
     from r2gen.launch import job, processes
     from r2gen.r2gengpt.configuration import configuration as import_configuration
     from r2gen.runs import requested
+    from r2gen.runs.failure import Failure, report
     from r2gen.sweeps import cells
     from r2gen.tasks import standalone
 except ModuleNotFoundError as error:
-    print(f"error: {lacks(error) or error}", file=sys.stderr)
+    print(f"error: {missing_package(error) or error}", file=sys.stderr)
     sys.exit(FIXABLE)
 
 ROOT = Path(__file__).resolve().parent
@@ -69,7 +70,9 @@ def run_job(composed: DictConfig) -> int:
 
 def refuse(error: Exception) -> int:
     """Print what is wrong with the command as one message, without a traceback; another error goes on."""
-    print(f"error: {printable(hydra_errors.in_words(error))}", file=sys.stderr)
+    message = hydra_errors.in_words(error)
+    report(Failure(message, error.code if isinstance(error, UserError) else Code.INVALID))
+    print(f"error: {printable(message)}", file=sys.stderr)
     return FIXABLE
 
 

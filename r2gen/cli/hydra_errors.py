@@ -47,7 +47,7 @@ def plain(error: Exception) -> str:
     override = unplaceable(error)
     if override is not None and not isinstance(error, HydraException | OmegaConfBaseException):
         return _no_place(as_typed([override])[0])
-    if "GridSweeper.__init__() got an unexpected keyword" in text:
+    if "R2GenSweeper.__init__() got an unexpected keyword" in text:
         return "hydra.sweeper: these are options of a search; type hydra/sweeper=optuna beside them"
     merging = re.match(r"Error merging override (.*)", text, re.DOTALL)
     if merging and override is not None:

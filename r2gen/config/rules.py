@@ -13,7 +13,7 @@ from r2gen.config.check import weighted_scores
 from r2gen.config.decoding import Decoding
 from r2gen.config.lm_facts import ENCODER_DECODERS
 from r2gen.config.metrics import missing_weights, score_names
-from r2gen.errors import Illegal, UserError
+from r2gen.errors import Code, UserError
 
 Config = dict[str, Any]
 CUTS = ("micro_batch_size", "devices", "nodes")  # of trainer.batch_size
@@ -234,7 +234,7 @@ def refuse(config: Config, choices: Mapping[str, str] | None = None) -> None:
         raise UserError(f"trainer.betas={config['trainer']['betas']}: give two numbers of at least 0 and below 1")
     for sentence, broken in RULES:
         if broken(config):
-            raise Illegal(sentence)
+            raise UserError(sentence, code=Code.INCOMPATIBLE)
     _refuse_decoding(config, choices or {})
     if config["task"] != "compare":  # which chooses no checkpoint
         _refuse_best(config)
@@ -289,9 +289,10 @@ def _refuse_decoding(config: Config, choices: Mapping[str, str]) -> None:
     except UserError as error:
         if not dropped:
             raise
-        raise Illegal(
+        raise UserError(
             f"{generation} asks for what {lm} cannot do (lm.generation drops {', '.join(dropped)}); "
-            f"what is left does not hold: {error}"
+            f"what is left does not hold: {error}",
+            code=Code.INCOMPATIBLE,
         ) from error
 
 

@@ -15,16 +15,17 @@ from r2gen.config.metrics import with_absolute_weights
 from r2gen.config.secrets import refuse_secrets
 from r2gen.config.targets import instantiate
 from r2gen.data.reports import DataSource, data_digest
-from r2gen.errors import DONE, FIXABLE, STOPPED, UserError, shown
+from r2gen.errors import DONE, FIXABLE, STOPPED, Code, UserError, shown
 from r2gen.evaluate.tables import table_of
 from r2gen.launch import machines
 from r2gen.launch.processes import refuse_too_many, run_ranks
 from r2gen.pages.run import write_page
 from r2gen.runs import provenance, stored
+from r2gen.runs.failure import Failure
 from r2gen.runs.files import absolute, write_whole
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.identity import EXTENSIBLE, PROCESS_ONLY, differences, identity
-from r2gen.runs.resources import disk_ran_out
+from r2gen.runs.resources import out_of_disk
 
 
 def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
@@ -40,10 +41,10 @@ def launch(config: dict[str, Any], *, overrides: list[str]) -> int:
     try:
         return _launch(config, overrides=overrides)
     except OSError as error:
-        full = disk_ran_out(error, config["run_dir"])
+        full = out_of_disk(error, config["run_dir"])
         if full is None:
             raise
-        raise UserError(full) from error
+        raise full from error
 
 
 def _launch(config: dict[str, Any], *, overrides: list[str]) -> int:
@@ -100,8 +101,8 @@ def _import(config: dict[str, Any], *, overrides: list[str]) -> int:
         folder.record(imported={"checkpoint": Path(config["checkpoint"]).name, "sha256": digest})
         job_file = folder.path / "import.yaml"
         write_whole(job_file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        status, why = run_ranks(config, job_file, lock)
-        _record_end(folder, status, why)
+        status, failure = run_ranks(config, job_file, lock)
+        _record_end(folder, status, failure)
         return status
     finally:
         folder.unlock()
@@ -200,12 +201,12 @@ def _train(config: dict[str, Any], *, overrides: list[str]) -> int:
                 scores.unlink(missing_ok=True)
         earlier = folder.finished()
         _describe(folder, config, name=where.name, overrides=overrides, data_hash=where.data_hash, mark=where.mark)
-        status, why = run_ranks(config, folder.config_file, lock)
+        status, failure = run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
             folder.restore(earlier)  # refused before its first step: the finished run is what it was
             write_page(folder.path)
         else:
-            _record_end(folder, status, why)
+            _record_end(folder, status, failure)
         return status
     finally:
         folder.unlock()
@@ -258,6 +259,8 @@ def _describe(
     folder.record(
         status="running",
         reason=None,
+        code=None,
+        phase=None,
         name=name,
         task=config["task"],
         overrides=overrides,
@@ -274,11 +277,12 @@ def _describe(
     )
 
 
-def _record_end(folder: RunFolder, status: int, why: str | None) -> None:
-    """Say how it ended; a rank that knew why has said so already."""
+def _record_end(folder: RunFolder, status: int, failure: Failure | None) -> None:
+    """Record how the run ended. The reason that a rank recorded is kept."""
     word = {DONE: "finished", STOPPED: "stopped"}.get(status, "failed")
-    reason = folder.facts()["reason"] or why
-    if word != "finished" and not reason:
-        reason = "stopped by a signal" if status == STOPPED else f"a rank ended with status {status}"
-    folder.record(status=word, reason=reason, finished=provenance.now())
+    if word == "failed" and not folder.facts()["reason"]:
+        folder.record(**(failure or Failure(f"a rank ended with status {status}", Code.DEFECT)).facts())
+    if word == "stopped":
+        folder.record(reason="stopped by a signal", code=None, phase=None)
+    folder.record(status=word, finished=provenance.now())
     write_page(folder.path)  # its badge is the status; the images on it stay

@@ -18,14 +18,14 @@ from typing import IO, Any
 
 import yaml
 
-from r2gen.errors import UserError
+from r2gen.errors import Code, UserError
 from r2gen.runs.files import PARTIAL, take_folder, write_whole
 
 FORMAT = 1
 EXPORTED = "model.safetensors"  # the weights in a folder that task=export wrote
 EXPORTED_LM = "./lm"  # the language model in a folder that task=export wrote
 OURS = {".lock", "config.yaml", "run.json"}  # what may lie in a folder whose first start was killed
-SAID = f"{PARTIAL}said-"  # of the mark that a rank has printed a message, which the others need not repeat
+PRINTED = f"{PARTIAL}said-"  # begins the name of a file for each message that a rank has printed
 # What config.yaml and run.json hold under these names, so that a file edited by hand is one message.
 CONFIG = dict.fromkeys(
     (
@@ -104,7 +104,9 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"run_dir={self.path} is in use by another command{self._holder()}: wait for it, or give another folder"
+                f"run_dir={self.path} is in use by another command{self._holder()}: wait for it, or give another "
+                "folder",
+                code=Code.BUSY,
             ) from error
         except OSError as error:
             raise UserError(self._no_lock(error)) from error
@@ -129,8 +131,8 @@ class RunFolder:
 
     def unlock(self) -> None:
         if self._lock:
-            for said in self.path.glob(f"{SAID}*"):
-                said.unlink(missing_ok=True)
+            for file in self.path.glob(f"{PRINTED}*"):
+                file.unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from r2gen.cli import hydra_errors
 from r2gen.config.overrides import as_typed
 from r2gen.config.plain import canonical
-from r2gen.errors import Illegal, UserError
+from r2gen.errors import Code, UserError
 from r2gen.launch import job
 from r2gen.runs import provenance, requested
 from r2gen.runs.folder import RunFolder
@@ -76,15 +76,15 @@ def compose_cell(overrides: Sequence[str], compose: Compose) -> Cell:
         task = str(OmegaConf.select(composed, "task"))
         plain = requested.configuration(composed, choices, typed)
         if plain["trainer"]["nodes"] > 1:
-            raise Illegal(
+            raise UserError(
                 f"trainer.nodes={plain['trainer']['nodes']}: a launcher gives each job of a sweep GPUs of "
-                "one machine; type this run alone, without -m (docs/clusters.md)"
+                "one machine; type this run alone, without -m (docs/clusters.md)",
+                code=Code.INCOMPATIBLE,
             )
         return cell_of(plain, typed=typed, for_hydra=given)
-    except Illegal as error:
-        return Cell(typed, given, choices, task=task, refusal=str(error), skipped=True)
     except Exception as error:
-        return Cell(typed, given, choices, task=task, refusal=hydra_errors.in_words(error))
+        skipped = isinstance(error, UserError) and error.code is Code.INCOMPATIBLE
+        return Cell(typed, given, choices, task=task, refusal=hydra_errors.in_words(error), skipped=skipped)
 
 
 def cell_of(plain: dict[str, Any], *, typed: list[str], for_hydra: list[str]) -> Cell:

@@ -15,6 +15,7 @@ from r2gen.data.loader import MicroBatches, Row, TrainingOrder, training_loader
 from r2gen.errors import UserError
 from r2gen.ranks import dist
 from r2gen.ranks.stop import Stopped, StopRequest
+from r2gen.runs.phase import Phase, in_phase
 from r2gen.train.checkpoint import Checkpoints, TrainState
 from r2gen.train.engine import backward, peak_gib, step
 from r2gen.train.loggers import TrainLog
@@ -39,6 +40,7 @@ class LoopSettings:
     seed: int
 
 
+@in_phase(Phase.TRAINING)
 def fit(
     engine: Any,
     dataset: StudyDataset,
