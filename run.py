@@ -7,7 +7,7 @@ python run.py --cfg job   the composed configuration
 import os
 import sys
 
-from r2gen.errors import DONE, FIXABLE, lacks
+from r2gen.errors import DONE, FIXABLE, missing_package
 
 try:
     import hydra
@@ -20,7 +20,7 @@ try:
     from r2gen.launch.processes import leave_on_signals
     from r2gen.tasks.dispatch import run_task
 except ModuleNotFoundError as error:
-    print(f"error: {lacks(error) or error}", file=sys.stderr)
+    print(f"error: {missing_package(error) or error}", file=sys.stderr)
     sys.exit(FIXABLE)
 
 statuses: list[int] = []  # of the command, since hydra.main returns nothing; a sweep exits with its own

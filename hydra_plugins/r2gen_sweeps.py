@@ -1,54 +1,146 @@
-"""R2Gen's sweeper and launchers, in the one package where Hydra accepts them; r2gen/sweeps/ does the work.
+"""R2Gen's sweeper and launchers. Hydra accepts plugins in this package only; r2gen/sweeps/ does the work.
 
-Every run of run.py imports this file, a sweep or not, so it imports the rest when a sweep begins. No __init__.py stands
-beside it: hydra_plugins is a namespace that packages share.
+Hydra imports this file in every command, so what only a sweep needs is imported inside functions. The folder has no
+__init__.py: hydra_plugins is a namespace that several packages share.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from r2gen.errors import UserError, shown
 
 if TYPE_CHECKING:
-    from r2gen.sweeps.places import Places
+    from r2gen.sweeps.slots import Slots
     from r2gen.sweeps.sweep import Sweep
 
 
 def check_whole(option: str, value: object, *, least: int) -> None:
-    """Raise UserError where an option of Hydra's, which knows no types, is no whole number from `least` on."""
+    """Raise UserError unless the value of one of Hydra's options, which have no types, is a whole number >= `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{option}={shown(value)}: give a whole number from {least} on")
+        raise UserError(f"{option}={shown(value)}: give a whole number of at least {least}")
 
 
-class GridSweeper(BasicSweeper):
-    """Every combination, as Hydra's own sweeper; a combination that does not compose is a row and not the end."""
+class R2GenSweeper(Sweeper):
+    """What both sweepers share. `params` are overrides from a sweep file, KEY to value or list of values."""
 
-    def __init__(self, params: dict[str, str] | None) -> None:
-        super().__init__(max_batch_size=None, params=params)
+    launcher: R2GenLauncher
+
+    def __init__(self, params: Mapping[str, Any] | None) -> None:
+        self.params = {} if params is None else {str(key): value for key, value in params.items()}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.base, self.loader = config, hydra_context.config_loader
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        if not isinstance(launcher, R2GenLauncher):
+            raise UserError("hydra/launcher: choose gpus or slurm, which run each job in processes of its own")
+        self.launcher = launcher
+
+    def parse(self, arguments: Sequence[str]) -> list[Override]:
+        """The overrides of the sweep file and of the command line, which take precedence."""
+        parser = OverridesParser.create(config_loader=self.loader)
+        return parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+
+
+class GridSweeper(R2GenSweeper):
+    """hydra/sweeper=grid: a job for each combination of values."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        if not isinstance(self.launcher, R2GenLauncher):
-            raise UserError("hydra/launcher: only gpus and slurm give each job of a sweep processes of its own")
-        (batch,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
+        batch = combinations(self.parse(arguments))
         if not batch:
-            raise UserError("this sweep has no job: a range(...) or glob(...) that was typed has nothing in it")
+            raise UserError("this sweep has no job: a range(...) or glob(...) in the command matches nothing")
         self.launcher.launch(batch, initial_job_idx=0)
         raise SystemExit(self.launcher.end())
 
 
+class OptunaSweeper(R2GenSweeper):
+    """hydra/sweeper=optuna: a search, in which Optuna suggests the values of each batch of jobs.
+
+    hydra-optuna-sweeper 1.3.0 is not used: it needs Optuna < 3, which fails on a storage in a file, and cannot prune.
+    """
+
+    def __init__(
+        self,
+        *,
+        params: Mapping[str, Any] | None,
+        n_trials: int,
+        batch: int,
+        random_trials: int,
+        prune_after: int | None,
+        seed: int,
+    ) -> None:
+        super().__init__(params)
+        self.n_trials, self.batch, self.seed = n_trials, batch, seed
+        self.random_trials, self.prune_after = random_trials, prune_after
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from r2gen.sweeps.cells import compose_cell
+        from r2gen.sweeps.search import Search, Space
+
+        self._check_counts()
+        space = Space.of(self.parse(arguments))
+        if "task=compose" in space.fixed:
+            print("\n".join(f"{name} in {distribution}" for name, distribution in space.varied.items()))
+            return
+        sweep = self.launcher.sweep()
+        first = compose_cell([*space.fixed, *space.first()], sweep.compose)
+        if first.refusal is not None and not first.skipped:
+            raise UserError(first.refusal)  # a mistake in the space, by which every trial would fail
+        search = Search(
+            sweep.open().path,
+            space,
+            n_trials=self.n_trials,
+            batch=self.batch,
+            seed=self.seed,
+            random_trials=self.random_trials,
+            prune_after=self.prune_after,
+        )
+        search.begin(space.defaults(self.loader.load_sweep_config(self.base, space.fixed)))
+        sweep.pruner = search.prune_reason
+        while batch := search.next_batch():
+            jobs = [job.return_value for job in self.launcher.launch(batch, initial_job_idx=search.count_ended())]
+            if not search.record(jobs):
+                break
+        print(f"\n{search.result()}", flush=True)
+        raise SystemExit(self.launcher.end())
+
+    def _check_counts(self) -> None:
+        check_whole("hydra.sweeper.n_trials", self.n_trials, least=1)
+        check_whole("hydra.sweeper.batch", self.batch, least=1)
+        check_whole("hydra.sweeper.random_trials", self.random_trials, least=0)
+        check_whole("hydra.sweeper.prune_after", self.prune_after or 0, least=0)
+        check_whole("hydra.sweeper.seed", self.seed, least=0)
+
+
+def combinations(overrides: Sequence[Override]) -> list[list[str]]:
+    """The overrides of each job. Of two overrides of one key the later one counts."""
+    values: dict[str, list[str]] = {}
+    for override in overrides:
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            values[key] = [override.get_value_element_as_str()]
+        elif override.is_discrete_sweep():
+            values[key] = list(override.sweep_string_iterator())
+        else:
+            raise UserError(f"{override.input_line}: only a search has intervals; add hydra/sweeper=optuna")
+    return [list(job) for job in itertools.product(*([f"{key}={value}" for value in values[key]] for key in values))]
+
+
 class R2GenLauncher(Launcher):
-    """Jobs as commands of their own. A sweeper calls `launch` for each batch, and `end` once."""
+    """Runs each job as a command of its own. A sweeper calls `launch` for each batch, and `end` once."""
 
     def __init__(self, counts: Mapping[str, Any]) -> None:
         self.open: Sweep | None = None
@@ -58,27 +150,25 @@ class R2GenLauncher(Launcher):
         for name, value in self.counts.items():
             if value is not None:
                 check_whole(f"hydra.launcher.{name}", value, least=1)
-        self.config, self.hydra_context = config, hydra_context
+        self.config, self.loader = config, hydra_context.config_loader
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Each job's row of sweep.json, as the return value."""
-        sweep = self.sweep()
-        jobs = sweep.run(job_overrides, initial_job_idx, self.places)
+        """Run a batch. Each return value is the job's record in sweep.json."""
+        jobs = self.sweep().run(job_overrides, initial_job_idx, self.slots)
         return [JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=job) for job in jobs]
 
     def end(self) -> int:
-        """Print the sweep's table, write its page, and give the exit status."""
+        """Print the sweep's table, write its page, and return the exit status."""
         return self.sweep().end()
 
-    def places(self) -> Places:
+    def slots(self) -> Slots:
         raise NotImplementedError
 
     def sweep(self) -> Sweep:
-        from r2gen.sweeps.sweep import Sweep  # not at the top: see above
+        from r2gen.sweeps.sweep import Sweep
 
         if self.open is None:
-            loader, base = self.hydra_context.config_loader, self.config
-            self.open = Sweep(base, lambda overrides: loader.load_sweep_config(base, overrides))
+            self.open = Sweep(self.config, lambda overrides: self.loader.load_sweep_config(self.config, overrides))
         return self.open
 
 
@@ -89,11 +179,11 @@ class GpusLauncher(R2GenLauncher):
         super().__init__({"n_jobs": n_jobs, "gpus_per_job": gpus_per_job})
         self.n_jobs, self.gpus_per_job = n_jobs, gpus_per_job
 
-    def places(self) -> Places:
+    def slots(self) -> Slots:
         from r2gen.sweeps.leases import machine_leases
-        from r2gen.sweeps.places import LocalPlaces
+        from r2gen.sweeps.slots import LocalSlots
 
-        return LocalPlaces(machine_leases(), n_jobs=self.n_jobs, gpus_per_job=self.gpus_per_job)
+        return LocalSlots(machine_leases(), n_jobs=self.n_jobs, gpus_per_job=self.gpus_per_job)
 
 
 class SlurmLauncher(R2GenLauncher):
@@ -103,12 +193,12 @@ class SlurmLauncher(R2GenLauncher):
         super().__init__({"n_jobs": n_jobs})
         self.cluster, self.n_jobs, self.options = cluster, n_jobs, options
 
-    def places(self) -> Places:
-        from r2gen.sweeps.slurm import SlurmPlaces
+    def slots(self) -> Slots:
+        from r2gen.sweeps.slurm import SlurmSlots
 
         options = OmegaConf.to_container(self.options)
         assert isinstance(options, dict)
-        return SlurmPlaces(
+        return SlurmSlots(
             self.sweep().folder.path / "slurm",
             cluster=self.cluster,
             n_jobs=self.n_jobs,

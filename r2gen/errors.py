@@ -1,32 +1,57 @@
-"""How a command ends: its exit status, and the exception a user can fix, which names option, file or line, and fix."""
+"""How a command ends: its exit status, and the error that a user can fix, with a code for programs that read it."""
+
+from enum import StrEnum
 
 DONE, DEFECT, FIXABLE, STOPPED = 0, 1, 2, 3  # the exit statuses of every R2Gen command
 
 
+class Code(StrEnum):
+    """What kind of error it is. Sweeps and tests compare codes; people read the message."""
+
+    INVALID = "invalid"  # an option or a file that the message names
+    INCOMPATIBLE = "incompatible"  # a rule forbids this combination of options: a sweep skips it
+    BUSY = "busy"  # another command uses the folder
+    MEMORY_BUILD = "memory.build"
+    MEMORY_TRAINING = "memory.training"
+    MEMORY_GENERATION = "memory.generation"
+    MEMORY_WORKERS = "memory.workers"  # a data worker was killed
+    DISK = "disk"  # full, or read-only
+    WEIGHTS_MISSING = "weights.missing"
+    PACKAGE_MISSING = "package.missing"
+    RANK_LOST = "rank.lost"  # a rank does not respond
+    RANK_KILLED = "rank.killed"  # by signal 9, which the system sends when memory runs out
+    RANK_CRASHED = "rank.crashed"  # by another signal
+    DEFECT = "defect"  # an error that nobody expected
+
+
 class UserError(Exception):
-    """Printed as one plain message; the process leaves with status 2."""
+    """An error that a user can fix: printed as one plain message, and the process exits with status 2."""
+
+    def __init__(self, message: str, *, code: Code = Code.INVALID) -> None:
+        super().__init__(message)
+        self.code = code
 
 
-class Illegal(UserError):
-    """Choices that a rule says do not go together: in a sweep a skipped job, and not a failed one."""
-
-
-def lacks(error: Exception) -> str | None:
-    """What to install, where a package is missing; None of any other error."""
+def missing_package(error: Exception) -> UserError | None:
+    """The message that names the package to install; None for any other error."""
     if not isinstance(error, ModuleNotFoundError) or str(error.name).startswith("r2gen"):
         return None
     package = str(error.name).partition(".")[0]
-    return f"the package {package} is not installed: pip install -c constraints.txt -e '.[quant,dicom]'"
+    return UserError(
+        f"the package {package} is not installed: pip install -c constraints.txt -e '.[quant,dicom]'",
+        code=Code.PACKAGE_MISSING,
+    )
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: what would move its cursor, colour it or set its title is spelt out (\\x1b)."""
+    """Escape what would move a terminal's cursor, change its colour or set its title (as in \\x1b)."""
     return "".join(
-        sign if sign.isprintable() or sign == "\n" else sign.encode("unicode_escape").decode() for sign in text
+        character if character.isprintable() or character == "\n" else character.encode("unicode_escape").decode()
+        for character in text
     )
 
 
 def shown(value: object) -> str:
-    """A value for a message, as one would type it: short, on one line, printable."""
+    """A value for a message, as on the command line: short, on one line, printable."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return text[:200] if text.isprintable() else repr(text[:200])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from smallest_run import ROOT
 
-from r2gen.errors import lacks
+from r2gen.errors import missing_package
 
 WITHOUT = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; sys.argv.pop(0); runpy.{}"
 
@@ -32,5 +32,5 @@ def test_a_missing_package_is_one_message(package: str, of: str, tmp_path: Path)
 
 
 def test_a_module_of_ours_that_is_missing_is_a_defect():
-    assert lacks(ModuleNotFoundError("No module named 'r2gen.gone'", name="r2gen.gone")) is None
-    assert lacks(ImportError("cannot import name")) is None
+    assert missing_package(ModuleNotFoundError("No module named 'r2gen.gone'", name="r2gen.gone")) is None
+    assert missing_package(ImportError("cannot import name")) is None

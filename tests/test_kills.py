@@ -54,7 +54,7 @@ def test_a_disk_that_fills_up_is_said_and_the_same_command_goes_on(tmp_path: Pat
         ["unshare", "-rm", "bash", "-c", FULL, "bash", str(disk), *typed], capture_output=True, text=True
     )
     said = (tmp_path / "first").read_text()
-    message = r"^error: run_dir=\S+/disk/run: the disk is full \(.* MiB free, .* MiB are needed\): make room"
+    message = r"^error: run_dir=\S+/disk/run: the disk is full \(.* MiB free, .* MiB needed\)\. Free some space"
     assert re.search(message, said, re.MULTILINE), said
     assert "Traceback" not in said
     words = done.stdout.split()
@@ -79,7 +79,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_a_killed_rank_is_named(broken: dict[str, Any]):
     assert broken["killed"]["status"] == 2
-    assert "error: rank 0 was killed by signal 9, most often because the machine's" in broken["killed"]["said"]
+    assert "error: rank 0 was killed by signal 9, most often because the machine ran" in broken["killed"]["said"]
     assert broken["again"]["status"] == 0
 
 

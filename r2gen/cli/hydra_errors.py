@@ -20,7 +20,8 @@ from r2gen.config.names import suggest, unknown_option
 from r2gen.config.overrides import OPEN, as_passed, option_name
 from r2gen.config.schema import Config
 from r2gen.config.targets import Target
-from r2gen.errors import FIXABLE, UserError, printable, shown
+from r2gen.errors import FIXABLE, Code, UserError, printable, shown
+from r2gen.runs.failure import Failure, report
 
 # Groups that are null unless this option is chosen.
 SET_BY = {"tune.lora": "tune=delta", "tune.lm.lora": "tune/lm=lora", "lm.architecture": "lm=tiny"}
@@ -31,7 +32,9 @@ def refuse(error: Exception) -> int:
 
     An error that is no mistake in the command is raised again.
     """
-    print(f"error: {printable(in_words(error))}", file=sys.stderr)
+    message = in_words(error)
+    report(Failure(message, error.code if isinstance(error, UserError) else Code.INVALID))
+    print(f"error: {printable(message)}", file=sys.stderr)
     return FIXABLE
 
 
@@ -53,7 +56,7 @@ def _in_words(error: Exception, override: str | None) -> str:
         for beginning, words in _OF_AN_OVERRIDE:
             if text.startswith(beginning):
                 return words(override, error)
-    if "GridSweeper.__init__() got an unexpected keyword" in text:
+    if "R2GenSweeper.__init__() got an unexpected keyword" in text:
         return "hydra.sweeper: these are options of a search; add hydra/sweeper=optuna"
     if unknown := re.match(r"Could not override '([\w.@/]+)'\.", text):
         return _unknown(unknown[1])

@@ -11,7 +11,7 @@ from r2gen.config.decoding import Decoding
 from r2gen.config.lm_facts import ENCODER_DECODERS
 from r2gen.config.plain import Plain
 from r2gen.config.schema import ArchitectureConfig, Config
-from r2gen.errors import Illegal, UserError
+from r2gen.errors import Code, UserError
 
 RULES: list[tuple[str, Callable[[Config], bool]]] = [
     (
@@ -148,7 +148,7 @@ def check(config: Config) -> None:
     _check_task(config)
     for sentence, broken in RULES:
         if broken(config):
-            raise Illegal(sentence)
+            raise UserError(sentence, code=Code.INCOMPATIBLE)
     _check_decoding(config)
     if config.task != "compare":  # which chooses no checkpoint
         selection.check(config)
@@ -175,9 +175,9 @@ def _check_task(config: Config) -> None:
     for option, value in values.items():
         if value and config.task not in task_table.owners(option):
             owners = " and ".join(f"task={name}" for name in task_table.owners(option))
-            raise Illegal(f"{option} is for {owners}: it changes nothing with task={config.task}")
+            raise UserError(f"{option} is for {owners}: it changes nothing with task={config.task}")
     if task_table.BY_NAME[config.task].on == "stored run" and config.run_dir is None:
-        raise Illegal(f"task={config.task} works on a trained run: give its folder with run_dir=DIR")
+        raise UserError(f"task={config.task} works on a trained run: give its folder with run_dir=DIR")
 
 
 def _check_architecture(shape: ArchitectureConfig) -> None:
@@ -199,7 +199,8 @@ def _check_decoding(config: Config) -> None:
     except UserError as error:
         if not dropped:
             raise
-        raise Illegal(
+        raise UserError(
             f"{generation} needs what {lm} cannot do (lm.generation drops {', '.join(dropped)}); "
-            f"what is left is not valid: {error}"
+            f"what is left is not valid: {error}",
+            code=Code.INCOMPATIBLE,
         ) from error

@@ -45,10 +45,10 @@ class AnnotatedReports:
         folder = Path(root).expanduser()
         if not folder.is_dir():
             raise UserError(
-                f"data.root={root} does not exist: point it at the folder that holds {annotation} and {images}/"
+                f"data.root={root} does not exist. Set it to the folder that contains {annotation} and {images}/."
             )
         if gray_bits is not None and not 8 <= gray_bits <= 16:
-            raise UserError(f"data.gray_bits={gray_bits}: a 16-bit image uses 8 to 16 bits")
+            raise UserError(f"data.gray_bits={gray_bits}: a 16-bit image uses 8 to 16 bits.")
         self.cleaner: Cleaner = cleaner
         self._images = folder / images
         self._check, self._gray_bits, self._section = check, gray_bits, section
@@ -60,7 +60,7 @@ class AnnotatedReports:
         self._studies = {split: self._read_split(split, entries.get(split, [])) for split in SPLITS}
         refuse(str(self._file), self._faults)
         if not any(self._studies.values()):
-            raise UserError(f"{self._file} holds no study in any of {', '.join(SPLITS)}")
+            raise UserError(f"{self._file} contains no study in any of {', '.join(SPLITS)}.")
         self._first = {}  # a hundred megabytes for the largest data sets
 
     @classmethod
@@ -70,7 +70,7 @@ class AnnotatedReports:
         file = Path(root) / name
         if not file.is_file():
             raise UserError(
-                f"data.root={root}: there is no {name} in it; give the folder that holds the annotation and the images"
+                f"data.root={root}: there is no {name} in it. Set data.root to the folder of the annotation and images."
             )
         kept = {key: value for key, value in arguments.items() if key not in NO_STUDY_CHANGES}
         return digest_of(cls, kept, contents=file.read_bytes())
@@ -109,7 +109,7 @@ class AnnotatedReports:
             return NOT_STATED
 
     def check(self) -> None:
-        """Look at every image (check=fast), decode every image (full), or neither (none)."""
+        """Check header and end of every image (data.check=fast), or decode every image (full), or do nothing (none)."""
         if self._check == "none":
             return
         named: dict[str, str] = {}  # each image once, with the entry that names it first
@@ -126,85 +126,82 @@ class AnnotatedReports:
         return self._identified
 
     def studies(self, split: str) -> Sequence[Study]:
-        """The studies of train, val or test in the order of the file; empty where the split is."""
+        """The studies of train, val or test in the order of the file; empty if the split is."""
         if split not in self._studies:
-            raise UserError(f"data.split={split} is none of {', '.join(SPLITS)}")
+            raise UserError(f"data.split={split} is none of {', '.join(SPLITS)}.")
         return self._studies[split]
 
     def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
-        """The image named in Study.views, 8-bit gray (mode L), as images.read_image gives it."""
+        """The image named in Study.views, 8-bit gray (mode L), as images.read_image returns it."""
         return read_image(self._images / view, at_least_px=at_least_px, gray_bits=self._gray_bits)
 
     def _read_split(self, split: str, entries: list[Any]) -> tuple[Study, ...]:
         studies = []
         for index, entry in enumerate(entries):
-            place = f"{split}[{index}]"
+            where = f"{split}[{index}]"
             try:
                 study = self._read_study(entry)
-                self._compare(study.id, entry, split=split, place=place)
+                self._refuse_repeated(study.id, entry, split=split, where=where)
             except _Fault as fault:
-                named = isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]
-                self._faults.append(f"{place} (id {shown(named)}): {fault}" if named else f"{place} {fault}")
+                id = isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]
+                self._faults.append(f"{where} (id {shown(id)}): {fault}" if id else f"{where} {fault}")
                 continue
             studies.append(study)
         return tuple(studies)
 
     def _read_study(self, entry: Any) -> Study:
         if not isinstance(entry, dict):
-            raise _Fault(f"is no object but {entry!r:.40}")
+            raise _Fault(f"is not an object but {entry!r:.40}")
         for key in ("id", "report", "image_path"):
             if key not in entry:
                 raise _Fault(f'has no "{key}": every study needs id, report and image_path')
         id, report, views, context = entry["id"], entry["report"], entry["image_path"], entry.get("context")
         if not isinstance(id, str) or not id:
-            raise _Fault(f"has no usable id: {id!r:.40} is no text: write it in quotes")
+            raise _Fault(f"has no usable id: {id!r:.40} is not a string: write it in quotes")
         if not isinstance(report, str):
-            raise _Fault(f"report {report!r:.40} is no text")
+            raise _Fault(f"report {report!r:.40} is not a string")
         cleaned = clean_report(report, self.cleaner)
         if is_empty(cleaned):
-            cause = f"is empty after data.cleaner={self.cleaner}" if not is_empty(report) else "is empty"
-            raise _Fault(f"the report {cause}: leave the study out of the annotation")
+            when = f" after data.cleaner={self.cleaner}" if not is_empty(report) else ""
+            raise _Fault(f"the report is empty{when}: remove the study from the annotation")
         if context is not None and not isinstance(context, str):
-            raise _Fault(f"context {context!r:.40} is no text")
+            raise _Fault(f"context {context!r:.40} is not a string")
         if not isinstance(views, list) or not views:
-            raise _Fault(f"image_path {views!r:.40} names no image: it must be a list of at least one")
+            raise _Fault(f"image_path {views!r:.40} names no image: it must be a list of at least one image")
         study = Study(id=id, views=tuple(_view(view) for view in views), report=cleaned, context=context or None)
         if any(_has_surrogate(text) for text in (id, report, context or "")):
-            raise _Fault("holds a half of a surrogate pair (\\ud800 to \\udfff), which is no character: correct it")
+            raise _Fault("contains half of a surrogate pair (\\ud800 to \\udfff), which is not a character: correct it")
         return study
 
-    def _compare(self, id: str, entry: dict[str, Any], *, split: str, place: str) -> None:
-        """Ids are unique; a study or a patient that stands in two splits would be learnt and scored."""
+    def _refuse_repeated(self, id: str, entry: dict[str, Any], *, split: str, where: str) -> None:
+        """Refuse an id that is used twice, and a study or patient of two splits: scores would be of training data."""
         self._identified["entries"] += 1
-        before = self._first.setdefault(("id", id), (split, place))[1]
-        if before != place:
-            raise _Fault(
-                f"id {shown(id)} stands at {before} and at {place}: ids must be unique, and no study may be "
-                "in two splits"
-            )
+        _, first = self._first.setdefault(("id", id), (split, where))
+        if first != where:
+            raise _Fault(f"id {shown(id)} is that of {first} and of {where}: ids must be unique, also across splits")
         for key, what in (("study_id", "study"), ("subject_id", "patient")):
-            name = entry.get(key)
-            if name is None:
+            value = entry.get(key)
+            if value is None:
                 continue
             self._identified[key] += 1
-            if not isinstance(name, str | int):
-                raise _Fault(f"{key} {name!r:.40} is neither a number nor a text")
-            split_before, before = self._first.setdefault((key, str(name)), (split, place))
-            if split_before != split:
+            if not isinstance(value, str | int):
+                raise _Fault(f"{key} {value!r:.40} is neither a number nor a string")
+            first_split, first = self._first.setdefault((key, str(value)), (split, where))
+            if first_split != split:
                 raise _Fault(
-                    f"{what} {shown(str(name))} stands at {before} and at {place}: a {what} belongs to one "
-                    f"split (compared by {key})"
+                    f"{what} {shown(str(value))} is that of {first} and of {where}: a {what} belongs to one split "
+                    f"(compared by {key})"
                 )
 
 
 class _Fault(ValueError):
-    """What is wrong with one entry."""
+    """A fault of one entry."""
 
 
 def _view(view: Any) -> str:
-    """The view's name, once it is known to stay below the image folder (image_check.py looks at links)."""
+    """The view's name, if it is a path below the image folder (image_check.py checks links)."""
     if not isinstance(view, str) or not view or "\0" in view or _has_surrogate(view):
-        raise _Fault(f"image_path holds {view!r:.40}, which names no image")
+        raise _Fault(f"image_path contains {view!r:.40}, which names no image")
     path = PurePosixPath(view)
     if path.is_absolute() or ".." in path.parts:
         raise _Fault(f"image_path {view:.200} leaves the image folder: write it relative to data.images")
@@ -212,4 +209,4 @@ def _view(view: Any) -> str:
 
 
 def _has_surrogate(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text)
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,7 +1,7 @@
-"""R2Gen's two report cleaners, rebuilt to give the same strings, oddities included.
+"""R2Gen's two report cleaners, rebuilt to return the same strings, oddities included.
 
-Published IU X-Ray and MIMIC-CXR scores are taken on text cleaned this way, so `1.5 cm` becomes `15 cm` and a removed
-sign may leave two spaces: to mend either would move every score.
+Published IU X-Ray and MIMIC-CXR scores are computed on text cleaned this way. `1.5 cm` becomes `15 cm`, and a removed
+character may leave two spaces: correcting either would change every score.
 """
 
 from collections.abc import Callable
@@ -9,42 +9,42 @@ from typing import Literal
 
 Cleaner = Literal["iu_xray", "mimic_cxr", "none"]
 
-# In R2Gen's IU pattern a hyphen between ":" and "[" makes a range, so that cleaner also removes < = > @.
-_SIGNS = ".,?;*!%^&_+()[]{}\"/\\'"
-_IU_SIGNS = str.maketrans("", "", _SIGNS + ":<=>@")
-_MIMIC_SIGNS = str.maketrans("", "", _SIGNS)
+# In R2Gen's IU pattern the hyphen between ":" and "[" makes a range, so its cleaner also removes < = > @.
+_PUNCTUATION = ".,?;*!%^&_+()[]{}\"/\\'"
+_IU_PUNCTUATION = str.maketrans("", "", _PUNCTUATION + ":<=>@")
+_MIMIC_PUNCTUATION = str.maketrans("", "", _PUNCTUATION)
 
 
 def clean_report(report: str, cleaner: Cleaner) -> str:
-    """The report as R2Gen scores it: lower case, signs removed, sentences set apart by " . " and closed by " ."."""
+    """The report as R2Gen scores it: lower case, without punctuation, sentences joined by " . " and ended by " ."."""
     return _CLEANERS[cleaner](report)
 
 
 def is_empty(report: str) -> bool:
-    """Whether a report, cleaned or not, says nothing: no letter and no digit."""
-    return not any(sign.isalnum() for sign in report)
+    """Whether a report, cleaned or not, has no letter and no digit."""
+    return not any(character.isalnum() for character in report)
 
 
 def _iu_xray(report: str) -> str:
-    return _sentences(_unnumbered(_halved(report, "..", times=3)), _IU_SIGNS)
+    return _sentences(_unnumbered(_halved(report, "..", times=3)), _IU_PUNCTUATION)
 
 
 def _mimic_cxr(report: str) -> str:
     report = report.replace("\n", " ")
     for pair, times in (("__", 7), ("  ", 6), ("..", 8)):
         report = _halved(report, pair, times=times)
-    return _sentences(_unnumbered(report).replace(":", " :"), _MIMIC_SIGNS)
+    return _sentences(_unnumbered(report).replace(":", " :"), _MIMIC_PUNCTUATION)
 
 
 def _halved(text: str, pair: str, *, times: int) -> str:
-    """Runs of one character shortened by halves; R2Gen stops after so many rounds, however long the run."""
+    """The text with every run of one character halved `times` times; as in R2Gen, a long run is not removed."""
     for _ in range(times):
         text = text.replace(pair, pair[0])
     return text
 
 
 def _unnumbered(text: str) -> str:
-    """The text without the numbers of a list up to five. Any "1. " goes, also that of "L1. "."""
+    """The text without the list numbers 1 to 5. Every "1. " is removed, also that of "L1. "."""
     text = text.replace("1. ", "")
     for before in (". ", " "):
         for number in "2345":
@@ -52,11 +52,11 @@ def _unnumbered(text: str) -> str:
     return text
 
 
-def _sentences(text: str, signs: dict[int, int | None]) -> str:
-    # Quotes and slashes go before R2Gen's strip, the other signs after it: "? no" keeps its space, '" no' does not.
+def _sentences(text: str, punctuation: dict[int, int | None]) -> str:
+    # R2Gen removes quotes and slashes before it strips, the rest after it: "? no" keeps its space, '" no' does not.
     quotes = str.maketrans("", "", "\"/\\'")
     sentences = text.strip().lower().split(". ")
-    return " . ".join(sentence.translate(quotes).strip().translate(signs) for sentence in sentences) + " ."
+    return " . ".join(sentence.translate(quotes).strip().translate(punctuation) for sentence in sentences) + " ."
 
 
 _CLEANERS: dict[Cleaner, Callable[[str], str]] = {"iu_xray": _iu_xray, "mimic_cxr": _mimic_cxr, "none": str.strip}

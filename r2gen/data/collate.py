@@ -1,4 +1,4 @@
-"""Examples -> Batch: views and reports padded to the longest, with masks that say what is real."""
+"""Batches: views and reports of several examples, padded to the longest, with masks of what is not padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +14,16 @@ NO_TARGET = -100
 
 @dataclass(frozen=True)
 class Batch:
+    """Several studies as tensors."""
+
     ids: tuple[str, ...]
-    images_BVHW: torch.Tensor  # uint8; absent views are zeros
-    views_BV: torch.Tensor  # bool, which views are there
+    images_BVHW: torch.Tensor  # uint8; missing views are zeros
+    views_BV: torch.Tensor  # bool, True for views that exist
     report_BT: torch.Tensor  # int64 ids, right-padded with NO_TARGET
 
     @property
     def target_tokens(self) -> int:
-        """Tokens the loss counts: every report token and the end signs."""
+        """Number of tokens in the loss: every report token and the EOS tokens."""
         return int((self.report_BT != NO_TARGET).sum())
 
     def to(self, device: torch.device) -> "Batch":
@@ -34,6 +36,7 @@ class Batch:
 
 
 def collate(examples: Sequence[Example]) -> Batch:
+    """The examples as one batch, on the CPU."""
     views = [torch.ones(len(example.images_VHW), dtype=torch.bool) for example in examples]
     return Batch(
         ids=tuple(example.id for example in examples),

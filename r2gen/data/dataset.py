@@ -1,4 +1,4 @@
-"""Study -> Example: images decoded and resized, the report as token ids."""
+"""Examples: the images of a study decoded and resized, its report as token ids."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,16 @@ from r2gen.data.reports import Study
 
 @dataclass(frozen=True)
 class Example:
+    """One study as tensors."""
+
     id: str
     images_VHW: torch.Tensor  # uint8 gray, every view at the encoder's size
-    report_T: torch.Tensor  # int64 ids of the report and its end sign
+    report_T: torch.Tensor  # int64 ids of the report and its EOS token
     context: str | None
 
 
 class ImageCache:
-    """Keeps resized images while they fit into a budget, since drawing or decoding one costs a millisecond and more."""
+    """A cache of resized images that stops at a budget. Decoding or drawing an image takes a millisecond or more."""
 
     def __init__(self, load: Callable[[str], torch.Tensor], *, budget_mib: int) -> None:
         self.load = load
@@ -40,7 +42,7 @@ class ImageCache:
 class StudyDataset(Dataset[Example]):
     """The studies of one split, as examples in the data set's own order.
 
-    `image` gives a view at the encoder's size, `encode` the token ids of a report with its end sign.
+    `image` returns a view at the encoder's size, `encode` the token ids of a report with its EOS token.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class StudyDataset(Dataset[Example]):
         self.encode = encode
 
     def first(self, count: int) -> "StudyDataset":
+        """The first `count` studies."""
         return StudyDataset(self.studies[:count], image=self.image, encode=self.encode)
 
     def __len__(self) -> int:

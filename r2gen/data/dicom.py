@@ -1,4 +1,4 @@
-"""An image from a DICOM file, as a viewer shows it: rescaled, windowed, MONOCHROME1 inverted. Needs `[dicom]`."""
+"""Images from DICOM files as viewers show them: rescaled, windowed, MONOCHROME1 inverted. Needs `[dicom]`."""
 
 import math
 import re
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 SUFFIXES = (".dcm", ".dicom", ".dic")
-MARK = b"DICM"  # after 128 bytes that mean nothing
+PREFIX = b"DICM"  # after a preamble of 128 bytes
 INSTALL = "pip install -e '.[dicom]'"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
-# Start of a JPEG 2000 codestream, then the ends and starts of columns and rows: decoders make room for them at once.
+# Start of a JPEG 2000 codestream, then the ends and starts of columns and rows, for which decoders allocate memory.
 _JPEG_2000_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4})", re.DOTALL)
-_DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom inflates such a file whole, before a tag of it can be looked at
+_DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom inflates such a file completely before any tag can be read
 Floats = npt.NDArray[np.float64]
 
 
-class NoImage(ValueError):
-    """Why a DICOM file gives no image."""
+class UnusableImage(ValueError):
+    """The reason why a file that can be read contains no image that can be used."""
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file is named as DICOM, or has its mark. Raises OSError where it cannot be read."""
+    """Whether the file has a DICOM suffix or the DICOM prefix. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         head = file.read(132)
-    return head[128:] == MARK or path.suffix.lower() in SUFFIXES
+    return head[128:] == PREFIX or path.suffix.lower() in SUFFIXES
 
 
 def read_dicom(path: Path) -> Image.Image:
-    """The image, 8-bit gray, at its own size. Raises UserError on what is no single image, or cannot be decoded.
+    """The image, 8-bit gray, at its own size. Raises UserError if it is not a single image or cannot be decoded.
 
-    Modality LUT or rescale, then the first VOI LUT or else the first window, then the polarity of MONOCHROME1 (PS3.3
-    C.7.6.3, C.11.1, C.11.2). Without LUT and window the whole range of the stored bits is shown, never the image's own.
+    Applies the modality LUT or rescale, then the first VOI LUT or else the first window, then the polarity of
+    MONOCHROME1 (PS3.3 C.7.6.3, C.11.1, C.11.2). Without LUT and window it shows the whole range of the stored bits.
     """
     require_pydicom(path)
     import pydicom
@@ -47,26 +47,23 @@ def read_dicom(path: Path) -> Image.Image:
 
     try:
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
-            raise NoImage(
-                "it is deflated as a whole, and nothing says how far that swells: write it without (dcmconv +te)"
-            )
+            raise UnusableImage("it is deflated as a whole, and its inflated size is unknown: convert it (dcmconv +te)")
         return _image(pydicom.dcmread(path))
     except InvalidDicomError as error:
-        raise UserError(f"image {path} is no DICOM file: the mark DICM is missing at byte 128") from error
-    except NoImage as error:
+        raise UserError(f"image {path} is not a DICOM file: the prefix DICM is missing at byte 128") from error
+    except UnusableImage as error:
         raise UserError(f"image {path}: {error}") from error
     except FileNotFoundError:
         raise
-    except Exception as error:  # whatever pydicom, or the decoder it chose, meets in the file
+    except Exception as error:  # pydicom and its decoders raise many types on damaged files
         reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"image {path} cannot be decoded ({type(error).__name__}: {reason}): it is broken, or not "
-            "written as its tags say"
+            f"image {path} cannot be decoded ({type(error).__name__}: {reason}): it is damaged, or its tags are wrong"
         ) from error
 
 
 def require_pydicom(path: Path) -> None:
-    """Raise UserError where the extra is missing, naming an image that needs it."""
+    """Raise UserError if the extra `dicom` is not installed, with an image that needs it."""
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
@@ -77,17 +74,17 @@ def _image(dataset: "Dataset") -> Image.Image:
     _refuse_other_than_one_image(dataset)
     kind = str(dataset.PhotometricInterpretation)
     pixels = _pixels(dataset)
-    if pixels.shape[:2] != (dataset.Rows, dataset.Columns):  # pydicom takes an excess for more frames
-        raise NoImage("it holds more pixels than its Rows and Columns say: correct the tags")
+    if pixels.shape[:2] != (dataset.Rows, dataset.Columns):  # pydicom reads excess pixels as more frames
+        raise UnusableImage("it contains more pixels than Rows and Columns allow: correct the tags")
     if (pixels == pixels[0, 0]).all():
-        raise NoImage(f"every pixel is {pixels[0, 0]}: it shows nothing; leave it out")
+        raise UnusableImage(f"every pixel is {pixels[0, 0]}, so that it shows nothing: leave it out")
     if kind in _COLOURS:
         return Image.fromarray(pixels).convert("L")
     stored = pixels.astype(np.float64)
     shown, low, high = _modality(stored, dataset)
     gray = _as_shown(shown, dataset, low=low, high=high)
     if gray.min() == gray.max():
-        raise NoImage("its window or lookup table shows every pixel alike: correct or remove the tags")
+        raise UnusableImage("its window or lookup table gives every pixel the same gray: correct or remove the tags")
     if kind == "MONOCHROME1":  # the smallest value is white
         gray = 1 - gray
     return Image.fromarray(np.floor(gray * 255 + 0.5).astype(np.uint8))
@@ -97,50 +94,51 @@ def _refuse_other_than_one_image(dataset: "Dataset") -> None:
     from pydicom.uid import AllTransferSyntaxes, UID_dictionary
 
     if dataset.file_meta.get("TransferSyntaxUID") not in AllTransferSyntaxes:
-        raise NoImage("its TransferSyntaxUID is missing or none of the standard's: it is broken")
+        raise UnusableImage("its TransferSyntaxUID is missing or unknown to the standard: it is damaged")
     if not any(dataset.get(name) for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        # A damaged length makes a value run on into the patient's name, so only a name the standard lists is shown.
-        what = UID_dictionary.get(str(dataset.get("SOPClassUID")), ("or it is cut short",))[0]
-        raise NoImage(f"it holds no pixels ({what}): leave it out")
+        # A damaged length can extend a value into the patient's name, so only names from the standard are shown.
+        what = UID_dictionary.get(str(dataset.get("SOPClassUID")), ("or the file is truncated",))[0]
+        raise UnusableImage(f"it contains no pixels ({what}): leave it out")
     if not dataset.get("PixelData"):
-        raise NoImage("it holds floating-point pixels, whose white is unknown: leave it out")
+        raise UnusableImage("it contains floating-point pixels, whose white level is unknown: leave it out")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise NoImage(f"it holds {frames} frames, an image is one: write each to a file of its own")
+        raise UnusableImage(f"it contains {frames} frames instead of one: write each to a file of its own")
     kind = str(dataset.PhotometricInterpretation)
     if kind not in ("MONOCHROME1", "MONOCHROME2", *_COLOURS):
-        raise NoImage(f"its pixels are {kind}: convert it to MONOCHROME2 or RGB first")
+        raise UnusableImage(f"its pixels are {kind}: convert it to MONOCHROME2 or RGB first")
     if kind in _COLOURS and int(dataset.BitsAllocated) != 8:
-        raise NoImage(f"its colours have {dataset.BitsAllocated} bits: convert it to 8-bit RGB first")
+        raise UnusableImage(f"its colours have {dataset.BitsAllocated} bits: convert it to 8-bit RGB first")
     if int(dataset.get("HighBit", dataset.BitsStored - 1)) != dataset.BitsStored - 1:
-        raise NoImage(f"HighBit={dataset.HighBit} does not suit BitsStored={dataset.BitsStored}: correct the tags")
+        raise UnusableImage(f"HighBit={dataset.HighBit} contradicts BitsStored={dataset.BitsStored}: correct the tags")
     pixels = int(dataset.Rows) * int(dataset.Columns)
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
-        raise NoImage(f"it is too large: {pixels} pixels, the limit is {Image.MAX_IMAGE_PIXELS}")
+        raise UnusableImage(f"it is too large: {pixels} pixels, the limit is {Image.MAX_IMAGE_PIXELS}")
 
 
 def _pixels(dataset: "Dataset") -> npt.NDArray[Any]:
-    """The stored values; colours as RGB."""
+    """The stored values, or RGB for colours."""
     from pydicom.pixels import pixel_array
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    said = _JPEG_2000_SIZE.search(dataset.PixelData, 0, 4096) if syntax.is_compressed else None
-    right, bottom, left, top = (int.from_bytes(number) for number in said.groups()) if said else (0, 0, 0, 0)
-    if said and (right - left, bottom - top) != (dataset.Columns, dataset.Rows):
-        raise NoImage("its compressed picture is of another size than its Rows and Columns say: it is broken")
+    header = _JPEG_2000_SIZE.search(dataset.PixelData, 0, 4096) if syntax.is_compressed else None
+    if header:
+        right, bottom, left, top = (int.from_bytes(number) for number in header.groups())
+        if (right - left, bottom - top) != (dataset.Columns, dataset.Rows):
+            raise UnusableImage("the size of its compressed picture differs from Rows and Columns: it is damaged")
     try:
         return pixel_array(dataset)
     except (RuntimeError, NotImplementedError) as error:
         if syntax.is_compressed and "missing dependencies" in str(error):
-            raise NoImage(
-                f"its pixels are compressed as {syntax.name}, which needs a decoder: {INSTALL} brings JPEG "
-                "2000; for others install python-gdcm, or decompress the file (dcmdjpeg, gdcmconv --raw)"
+            raise UnusableImage(
+                f"its pixels are compressed as {syntax.name}, which needs a decoder: {INSTALL} adds JPEG 2000; for "
+                "others install python-gdcm, or decompress the file (dcmdjpeg, gdcmconv --raw)"
             ) from error
         raise
 
 
 def _modality(stored: Floats, dataset: "Dataset") -> tuple[Floats, float, float]:
-    """Values after the modality LUT or rescale, and the ends of the range they can take."""
+    """Values after the modality LUT or rescale, and the smallest and largest possible value."""
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
     if dataset.get("ModalityLUTSequence"):
@@ -148,13 +146,13 @@ def _modality(stored: Floats, dataset: "Dataset") -> tuple[Floats, float, float]
         return _looked_up(stored, table, first), 0.0, top
     slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
     if slope == 0:
-        raise NoImage("its RescaleSlope is 0, which leaves nothing to see")
+        raise UnusableImage("its RescaleSlope is 0, which makes every pixel equal: correct the tag")
     low, high = sorted((low * slope + intercept, high * slope + intercept))
     return stored * slope + intercept, low, high
 
 
 def _as_shown(values: Floats, dataset: "Dataset", *, low: float, high: float) -> Floats:
-    """0 (black) to 1 (white) as MONOCHROME2: the first VOI LUT, else the first window, else the whole range."""
+    """0 (black) to 1 (white) as in MONOCHROME2: by the first VOI LUT, else the first window, else the whole range."""
     if dataset.get("VOILUTSequence"):
         table, first, top = _table(dataset.VOILUTSequence[0], signed=low < 0)
         return np.clip(_looked_up(values, table, first) / top, 0, 1)
@@ -162,34 +160,34 @@ def _as_shown(values: Floats, dataset: "Dataset", *, low: float, high: float) ->
     if center is not None and width is not None:
         return _windowed(values, center=center, width=width, function=str(dataset.get("VOILUTFunction") or "LINEAR"))
     if values.min() < low or values.max() > high:
-        raise NoImage(
-            f"its values run from {values.min():.0f} to {values.max():.0f}, BitsStored={dataset.BitsStored} "
-            f"allows {low:.0f} to {high:.0f}, and there is no window: correct the tag"
+        raise UnusableImage(
+            f"its values range from {values.min():.0f} to {values.max():.0f}, but BitsStored={dataset.BitsStored} "
+            f"allows {low:.0f} to {high:.0f}, and it has no window: correct the tag"
         )
     return (values - low) / (high - low)
 
 
 def _windowed(values: Floats, *, center: float, width: float, function: str) -> Floats:
-    """PS3.3 C.11.2.1.2 and C.11.2.1.3: the linear functions clip, the sigmoid has no edge."""
+    """The window functions of PS3.3 C.11.2.1.2 and C.11.2.1.3: two linear ones that clip, and a sigmoid."""
     if not (math.isfinite(center) and math.isfinite(width)) or width <= 0 or (function == "LINEAR" and width < 1):
-        raise NoImage(f"its window (center {center:g}, width {width:g}) is none: correct or remove the tags")
+        raise UnusableImage(f"its window (center {center:g}, width {width:g}) is invalid: correct or remove the tags")
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
     if function == "LINEAR_EXACT":
         return np.clip((values - center) / width + 0.5, 0, 1)
     if function != "LINEAR":
-        raise NoImage(f"its VOILUTFunction {function} is none of LINEAR, LINEAR_EXACT, SIGMOID: correct the tag")
+        raise UnusableImage(f"its VOILUTFunction {function} is none of LINEAR, LINEAR_EXACT, SIGMOID: correct the tag")
     if width == 1:  # a threshold
         return (values > center - 0.5).astype(np.float64)
     return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
 
 
 def _table(item: "Dataset", *, signed: bool) -> tuple[Floats, int, float]:
-    """Entries of a lookup table, the value its first entry stands for, and the largest value its bits hold."""
+    """Entries of a lookup table, the value that its first entry maps, and the largest value of its bits."""
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
     entries = entries or 2**16
     if signed and first >= 2**15:
-        first -= 2**16  # the descriptor is read as unsigned where its type is ambiguous
+        first -= 2**16  # pydicom reads a descriptor of ambiguous type as unsigned
     data = item.LUTData
     table = (
         np.frombuffer(data, np.uint8 if len(data) == entries else "<u2")
@@ -197,7 +195,7 @@ def _table(item: "Dataset", *, signed: bool) -> tuple[Floats, int, float]:
         else np.atleast_1d(np.asarray(data))
     )
     if not 8 <= bits <= 16 or len(table) < entries:
-        raise NoImage(f"its lookup table has {len(table)} entries of {bits} bits, its descriptor says {entries}")
+        raise UnusableImage(f"its lookup table has {len(table)} entries of {bits} bits instead of {entries}")
     return table[:entries].astype(np.float64), first, 2.0**bits - 1
 
 
@@ -207,7 +205,7 @@ def _looked_up(values: Floats, table: Floats, first: int) -> Floats:
 
 
 def _first(dataset: "Dataset", name: str) -> float | None:
-    """The first of a tag's numbers (images may offer several windows); None where the tag is missing or empty."""
+    """The first number of a tag (an image may have several windows); None if the tag is missing or empty."""
     value = dataset.get(name)
     if value is None or value == "" or (not isinstance(value, str | int | float) and not _has_items(value)):
         return None

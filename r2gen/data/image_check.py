@@ -1,4 +1,4 @@
-"""Check every image of a data set before training: its path, header and end, or its pixels."""
+"""Checks of every image before training: its path, header and end, or its pixels."""
 
 import errno
 import hashlib
@@ -14,14 +14,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from r2gen.data.annotation_file import refuse
-from r2gen.data.dicom import MARK, SUFFIXES, require_pydicom
-from r2gen.data.images import BROKEN, decode_image, one_picture, open_image
+from r2gen.data.dicom import PREFIX, SUFFIXES, require_pydicom
+from r2gen.data.images import READ_ERRORS, decode_image, open_image, refuse_several_pictures
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import write_whole
 
-READER = 1  # raise when folder.py or dicom.py refuses more than before: images known as good are then decoded again
-_AT_ONCE = 128  # images a thread takes; Pillow decodes, and a network disk answers, without the interpreter's lock
-_THREADS = 8
+READER = 1  # raise if images.py or dicom.py refuses more than before: cached images are then decoded again
+_AT_ONCE = 128  # images per task of a thread
+_THREADS = 8  # Pillow decodes, and a network disk is read, without the interpreter's lock
 _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
 Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
 
@@ -29,26 +29,26 @@ Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
 def check_images(
     images: Mapping[str, str], folder: Path, *, annotation: Path, decode: bool, gray_bits: int | None = None
 ) -> None:
-    """Raise UserError naming the first five images that cannot be used, and their number.
+    """Raise UserError with the first five images that cannot be used, and their number.
 
-    `images` maps each image to the entry that names it. It exists, is below `folder` (also where it is a link), is
-    no empty file, has the header of an image of bearable size, and ends as its format does. With `decode`: its pixels
-    can be read. Images decoded once are known by size and time (cache_file).
+    `images` maps each image to the entry that names it. An image must exist, be below `folder` (also if it is a link),
+    not be empty, have the header of an image that is not too large, and end as its format does. With `decode` its
+    pixels must be readable; images that were decoded once are cached by size and time (cache_file).
     """
     known, began = (_read_cache(folder, gray_bits) if decode else {}), time.monotonic()
     if decode:
-        print(f"checking {len(images):,} images (data.check=full), {len(known):,} known by size and time", flush=True)
+        print(f"checking {len(images):,} images (data.check=full), {len(known):,} cached by size and time", flush=True)
     root = folder.resolve()
 
-    def look(view: str) -> tuple[str, Stamp | None, str | None]:
+    def check(view: str) -> tuple[str, Stamp | None, str | None]:
         path = folder / view
-        stamp, fault = _placed(path, root)
+        stamp, fault = _stamp_or_fault(path, root)
         if fault is None and (stamp != known.get(view) or not decode):
-            fault = _decoded(path, gray_bits) if decode else _headed(path, gray_bits)
+            fault = _pixel_fault(path, gray_bits) if decode else _header_fault(path, gray_bits)
         return view, stamp, fault
 
     faults, good = [], dict[str, Stamp]()
-    for view, stamp, fault in _in_threads(look, list(images), "decode" if decode else "images"):
+    for view, stamp, fault in _in_threads(check, list(images), "decode" if decode else "images"):
         if fault is not None:
             faults.append(f"{images[view]}: image {shown(view)} {fault}")
         elif stamp is not None:
@@ -60,7 +60,7 @@ def check_images(
             flush=True,
         )
     advice = (
-        f"\nimages are read below {folder}: set data.images to the folder that image_path starts from"
+        f"\nImages are read below {folder}. Set data.images to the folder that image_path is relative to."
         if faults and not good
         else ""
     )
@@ -68,9 +68,9 @@ def check_images(
 
 
 def _in_threads(
-    look: Callable[[str], tuple[str, Stamp | None, str | None]], views: Sequence[str], title: str
+    check: Callable[[str], tuple[str, Stamp | None, str | None]], views: Sequence[str], title: str
 ) -> Iterator[tuple[str, Stamp | None, str | None]]:
-    """Each image looked at, in order, with a bar on a terminal once it takes longer than a second."""
+    """The result of each check in order, with a progress bar on a terminal after one second."""
     pool = ThreadPoolExecutor(_THREADS)
     parts = [views[start : start + _AT_ONCE] for start in range(0, len(views), _AT_ONCE)]
     try:
@@ -78,18 +78,19 @@ def _in_threads(
             warnings.catch_warnings(),
             tqdm(total=len(views), desc=title, unit="image", disable=None, leave=False, delay=1) as bar,
         ):
-            warnings.simplefilter("ignore")  # of metadata, as in read_image
-            for part in pool.map(lambda some: [look(view) for view in some], parts):
+            warnings.simplefilter("ignore")  # as in read_image
+            for part in pool.map(lambda some: [check(view) for view in some], parts):
                 yield from part
                 bar.update(len(part))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _placed(path: Path, root: Path) -> tuple[Stamp | None, str | None]:
-    """Size and time of the file, or what is wrong with its place.
+def _stamp_or_fault(path: Path, root: Path) -> tuple[Stamp | None, str | None]:
+    """Size and time of the file, or the fault of its path.
 
-    An image that is a link must end below the image folder, or beside itself; folders may be links to anywhere.
+    The target of an image that is a link must be below the image folder or in the folder of the link. Folders may be
+    links to anywhere.
     """
     try:
         found = path.lstat()
@@ -103,33 +104,34 @@ def _placed(path: Path, root: Path) -> tuple[Stamp | None, str | None]:
     except (OSError, RuntimeError, ValueError) as error:
         return None, f"cannot be read ({getattr(error, 'strerror', None) or error})"
     if not stat.S_ISREG(found.st_mode):
-        return None, "is a folder" if stat.S_ISDIR(found.st_mode) else "is no file"
+        return None, "is a folder" if stat.S_ISDIR(found.st_mode) else "is not a file"
     if found.st_size == 0:
         return None, "is an empty file"
     return (found.st_size, found.st_mtime_ns), None
 
 
-def _headed(path: Path, gray_bits: int | None) -> str | None:
-    """What is wrong with the header of an image, and with its end, which a broken download lacks."""
+def _header_fault(path: Path, gray_bits: int | None) -> str | None:
+    """The fault of an image's header, or of its end, which an interrupted download lacks; None if it has no fault."""
     try:
         with path.open("rb") as file:
             head = file.read(132)
-            if head[128:] == MARK or path.suffix.lower() in SUFFIXES:
+            if head[128:] == PREFIX or path.suffix.lower() in SUFFIXES:
                 require_pydicom(path)
-                return None if head[128:] == MARK else _decoded(path, gray_bits)
+                return None if head[128:] == PREFIX else _pixel_fault(path, gray_bits)
             file.seek(0)
             image = open_image(file)
-            one_picture(image)
+            refuse_several_pictures(image)
             file.seek(max(0, file.seek(0, os.SEEK_END) - len(_PNG_END)))
             kind, end = image.format, file.read()
-    except (*BROKEN, UserError):
-        return _decoded(path, gray_bits)  # for its words
+    except (*READ_ERRORS, UserError):
+        return _pixel_fault(path, gray_bits)  # decoding gives the same message as data.check=full
     whole = (kind == "PNG" and end.endswith(_PNG_END)) or (kind in ("JPEG", "MPO") and end.endswith(_JPEG_END))
-    # Other formats have no end sign, and some programs write behind it: there only decoding tells.
-    return None if whole else _decoded(path, gray_bits)
+    # Other formats have no end marker, and some programs append bytes: only decoding shows that the file is whole.
+    return None if whole else _pixel_fault(path, gray_bits)
 
 
-def _decoded(path: Path, gray_bits: int | None) -> str | None:
+def _pixel_fault(path: Path, gray_bits: int | None) -> str | None:
+    """Why an image cannot be decoded; None if it can."""
     try:
         decode_image(path, at_least_px=None, gray_bits=gray_bits)
     except UserError as error:
@@ -138,9 +140,9 @@ def _decoded(path: Path, gray_bits: int | None) -> str | None:
 
 
 def cache_file(folder: Path) -> Path:
-    """Where the images of a folder that could be decoded are kept: $XDG_CACHE_HOME/r2gen, readable by its owner.
+    """The file in $XDG_CACHE_HOME/r2gen that lists the decoded images of a folder, readable by its owner.
 
-    Raises OSError where neither that nor a home is known, as in a container that runs under a number.
+    Raises OSError if neither XDG_CACHE_HOME nor a home folder is set, as in a container that runs under a user number.
     """
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -150,7 +152,7 @@ def cache_file(folder: Path) -> Path:
 
 
 def _read_cache(folder: Path, gray_bits: int | None) -> dict[str, Stamp]:
-    """Image to size and time; empty where there is no cache, a torn one, or one of another reader."""
+    """Image to size and time; empty if there is no cache, a damaged one, or one of another READER."""
     try:
         found = json.loads(cache_file(folder).read_text(encoding="utf-8"))
         if [found["reader"], found["gray_bits"]] != [READER, gray_bits]:
@@ -167,4 +169,4 @@ def _write_cache(folder: Path, gray_bits: int | None, images: Mapping[str, Stamp
         write_whole(file, json.dumps({"reader": READER, "gray_bits": gray_bits, "images": images}))
         file.chmod(0o600)
     except OSError as error:
-        print(f"the images are not remembered ({error}): data.check=full decodes them again next time", flush=True)
+        print(f"the checked images are not cached ({error}): data.check=full decodes them again next time", flush=True)

@@ -1,4 +1,4 @@
-"""An image from its file: whatever the PNG, JPEG, TIFF or DICOM holds becomes 8-bit gray. Imports no torch."""
+"""Images from PNG, JPEG, TIFF, DICOM and other files, converted to 8-bit gray."""
 
 import struct
 import warnings
@@ -8,13 +8,13 @@ from typing import IO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from r2gen.data.dicom import is_dicom, read_dicom
+from r2gen.data.dicom import UnusableImage, is_dicom, read_dicom
 from r2gen.errors import UserError
 
-# What Pillow may open: the formats images come in. Others (EPS, say) start programs or readers no image needs.
+# The formats that Pillow may open. Others, such as EPS, start external programs.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
-# What Pillow raises on bad bytes.
-BROKEN = (
+# The exceptions that Pillow raises on damaged files.
+READ_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -28,73 +28,75 @@ BROKEN = (
     MemoryError,
     Image.DecompressionBombError,
 )
-_DRAFT_MARGIN = 2  # a JPEG is decoded at no less than twice the size wanted, so that resizing still smooths it
+_DRAFT_MARGIN = 2  # a JPEG is decoded at twice the requested size or more, so that resizing still smooths it
 _TWELVE_BIT_WHITE = 4095
 
 
 def read_image(path: Path, *, at_least_px: int | None = None, gray_bits: int | None = None) -> Image.Image:
     """The image as a viewer shows it, 8-bit gray (mode L), at its own size in pixels.
 
-    at_least_px: the side of the square it will be resized to. A JPEG far larger is decoded at a half, a quarter or an
-    eighth of its size (Pillow's draft mode), never below twice at_least_px. gray_bits: how many bits of a 16-bit file
-    are used; null reads what to_gray says. Raises UserError on a missing, broken or too large file.
+    at_least_px is the side of the square that it will be resized to: a much larger JPEG is decoded at a half, a quarter
+    or an eighth of its size (Pillow's draft mode), never below twice at_least_px. gray_bits is the number of bits that
+    a 16-bit file uses; None: see to_gray. Raises UserError if the file is missing, damaged or too large.
     """
-    with warnings.catch_warnings():  # of metadata, which do the pixels no harm; what does harm is raised
+    with warnings.catch_warnings():  # Pillow warns of harmless metadata; faults of the pixels raise an exception
         warnings.simplefilter("ignore")
         return decode_image(path, at_least_px=at_least_px, gray_bits=gray_bits)
 
 
 def decode_image(path: Path, *, at_least_px: int | None, gray_bits: int | None) -> Image.Image:
-    """read_image for threads: warnings are the caller's to silence, since Python does that for a whole process."""
+    """read_image for threads. The caller silences warnings, since Python does that for the whole process."""
     try:
         if is_dicom(path):
             return read_dicom(path)
         with path.open("rb") as file, open_image(file) as image:
-            one_picture(image)
+            refuse_several_pictures(image)
             if at_least_px is not None:
                 image.draft("L", (at_least_px * _DRAFT_MARGIN, at_least_px * _DRAFT_MARGIN))
             image.load()
             return to_gray(upright(image), gray_bits=significant_bits(path) or gray_bits)
     except FileNotFoundError as error:
         raise UserError(f"image {path} does not exist") from error
-    except BROKEN as error:
+    except UnusableImage as error:
+        raise UserError(f"image {path} cannot be read: {error}") from error
+    except READ_ERRORS as error:
         raise UserError(
-            f"image {path} cannot be read ({_said(error)}): it is broken, or no PNG, JPEG, TIFF or DICOM"
+            f"image {path} cannot be read ({_reason(error)}): it is damaged, or not a PNG, JPEG, TIFF or DICOM file"
         ) from error
 
 
 def open_image(file: IO[bytes]) -> Image.Image:
-    """The image with only its header read. Raises ValueError where it has more pixels than Pillow warns of."""
+    """The image with only its header read. Raises UnusableImage if it has more pixels than Pillow's warning limit."""
     image = Image.open(file, formats=FORMATS)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        raise ValueError(f"it is too large: {image.width} x {image.height} pixels, at most {limit:,} are read")
+        raise UnusableImage(f"it is too large: {image.width} x {image.height} pixels; the limit is {limit:,}")
     return image
 
 
-def one_picture(image: Image.Image) -> None:
-    """Raise ValueError where a file holds several: nobody said which of them is the image."""
+def refuse_several_pictures(image: Image.Image) -> None:
+    """Raise UnusableImage if a file contains several pictures, since any of them could be the image."""
     pictures = getattr(image, "n_frames", 1)
-    if pictures > 1 and image.format != "MPO":  # of a camera's MPO the first is the picture, the others its previews
-        raise ValueError(f"it holds {pictures} pictures, an image is one: write each to a file of its own")
+    if pictures > 1 and image.format != "MPO":  # the first picture of a camera's MPO is the image, the others previews
+        raise UnusableImage(f"it contains {pictures} pictures instead of one: write each to a file of its own")
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF orientation says, as every viewer does."""
+    """The image turned by its EXIF orientation, as viewers do."""
     return ImageOps.exif_transpose(image)
 
 
 def to_gray(image: Image.Image, *, gray_bits: int | None = None) -> Image.Image:
-    """An image of any mode as read_image gives it. Raises ValueError where its white is unknown.
+    """8-bit gray (mode L) from an image of any mode. Raises UnusableImage if its white level is unknown.
 
-    The white of 16-bit gray is the largest number of `gray_bits` bits. Without them it is 65535, or 4095 where every
-    pixel fits 12 bits (an image that uses a sixteenth of its range would be all but black). It is never the image's own
-    brightest pixel. Transparent pixels are black, as an image's border is.
+    The white level of 16-bit gray is the largest number of `gray_bits` bits. Without gray_bits it is 65535, or 4095 if
+    every pixel fits into 12 bits: such an image would be almost black otherwise. It is never the brightest pixel of the
+    image itself. Transparent pixels become black, like the border of an image.
     """
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _gray_from_16_bit(image.convert("I"), gray_bits)
     if image.mode == "F":
-        raise ValueError("it holds floating-point values, whose white is unknown")
+        raise UnusableImage("it contains floating-point values, whose white level is unknown")
     if image.has_transparency_data:
         with_alpha = image.convert("RGBA")
         black = Image.new("RGBA", with_alpha.size, (0, 0, 0, 255))
@@ -105,19 +107,19 @@ def to_gray(image: Image.Image, *, gray_bits: int | None = None) -> Image.Image:
 def _gray_from_16_bit(image: Image.Image, gray_bits: int | None) -> Image.Image:
     darkest, brightest = image.getextrema()
     if not (isinstance(darkest, int) and isinstance(brightest, int) and darkest >= 0 and brightest <= 65535):
-        raise ValueError(f"its values run from {darkest} to {brightest}, more than 16 bits hold")
+        raise UnusableImage(f"its values range from {darkest} to {brightest}, which does not fit into 16 bits")
     if gray_bits is not None:
         white = 2**gray_bits - 1
         if brightest > white:
-            raise ValueError(f"its values reach {brightest}, and {gray_bits} bits of gray end at {white}")
+            raise UnusableImage(f"its values reach {brightest}, but {gray_bits} bits of gray end at {white}")
     else:
         white = _TWELVE_BIT_WHITE if brightest <= _TWELVE_BIT_WHITE else 65535
-    # Image.point on mode I takes a scale and an offset only; .5 rounds to the nearest.
+    # Image.point on mode I accepts only a scale and an offset; 0.5 rounds to the nearest.
     return image.point(lambda value: value * (255 / white) + 0.5).convert("L")
 
 
 def significant_bits(path: Path) -> int | None:
-    """What a 16-bit gray PNG says of its pixels in the sBIT chunk; None where it says nothing, or is no such PNG."""
+    """The bits per pixel in the sBIT chunk of a 16-bit gray PNG; None if it has none, or is another kind of file."""
     with path.open("rb") as file:
         if file.read(8) != b"\x89PNG\r\n\x1a\n":
             return None
@@ -128,7 +130,7 @@ def significant_bits(path: Path) -> int | None:
             name, content = _chunk(file)
             if name == b"sBIT" and len(content) == 1 and 1 <= content[0] <= 16:
                 return content[0] if content[0] > 8 else None
-            if name in (b"IDAT", b"PLTE", b""):  # sBIT stands before them
+            if name in (b"IDAT", b"PLTE", b""):  # sBIT precedes these chunks
                 return None
 
 
@@ -142,12 +144,12 @@ def _chunk(file: IO[bytes]) -> tuple[bytes, bytes]:
         file.seek(length + 4, 1)
         return name, b""
     content = file.read(length)
-    file.seek(4, 1)  # its checksum, which Pillow has verified
+    file.seek(4, 1)  # the checksum, which Pillow has verified
     return name, content
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """Pillow's message on one line."""
     if isinstance(error, UnidentifiedImageError):
-        return "its beginning is that of no known format"  # Pillow shows a Python object here
+        return "it does not begin like any known format"  # Pillow's message shows a Python object
     return " ".join(str(error).split()) or type(error).__name__

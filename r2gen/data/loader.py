@@ -1,13 +1,13 @@
-"""Which studies an optimiser step sees, on which rank, and the processes that read them.
+"""The studies of each optimiser step on each rank, and the processes that read them.
 
-Training walks one endless row of studies: the data set shuffled by (seed, 0), then by (seed, 1), and so on. Step s
-takes positions [s * batch_size, (s + 1) * batch_size) of it. A step is thus always full, an epoch needs no length that
-divides, and where a run stands is one number: resuming, raising the epochs or another rank count change no order.
+The sampling order of training is endless: the data set shuffled by (seed, 0), then by (seed, 1), and so on. Step s uses
+positions [s * batch_size, (s + 1) * batch_size). So every step is full, the length of an epoch need not be a multiple
+of the batch size, and the state of a run is one number: resuming, more epochs or other ranks keep the order.
 """
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -19,30 +19,30 @@ from r2gen.ranks.stop import die_with_parent
 
 
 def steps_for(*, studies: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
-    """Optimiser steps of a run: every study `epochs` times, the last step rounded up."""
+    """The number of optimiser steps of a run: every study `epochs` times, the last step rounded up."""
     steps = math.ceil(round(epochs * studies / batch_size, 6))
     return min(steps, max_steps) if max_steps is not None else steps
 
 
 class TrainingOrder:
-    """The endless row: study number at any position of it."""
+    """The endless sampling order: the study number at any position."""
 
     def __init__(self, studies: int, *, seed: int, shuffle: bool) -> None:
         self.studies, self.seed, self.shuffle = studies, seed, shuffle
-        self._epoch, self._row = -1, np.arange(studies)
+        self._epoch, self._numbers = -1, np.arange(studies)
 
     def __call__(self, position: int) -> int:
-        epoch, place = divmod(position, self.studies)
+        epoch, index = divmod(position, self.studies)
         if self.shuffle and epoch != self._epoch:
-            self._epoch, self._row = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.studies)
-        return int(self._row[place])
+            self._epoch, self._numbers = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.studies)
+        return int(self._numbers[index])
 
 
-class Row(Dataset[Example]):
-    """The endless row as a data set: the example at any position of it.
+class TrainingExamples(Dataset[Example]):
+    """The example at any position of the endless sampling order.
 
-    What an augmentation draws depends on (seed, position) alone: it repeats on no rank, worker or epoch, and a resumed
-    run draws the same.
+    The random numbers of an augmentation depend on (seed, position) only: they repeat on no rank, worker or epoch, and
+    a resumed run draws the same.
     """
 
     def __init__(self, dataset: StudyDataset, order: TrainingOrder) -> None:
@@ -56,9 +56,9 @@ class Row(Dataset[Example]):
 
 
 class MicroBatches(Sampler[list[int]]):
-    """The micro-batches, as positions, of one rank from step `first` to `last`: of each step's, number rank::world.
+    """The positions of one rank's micro-batches from step `first` to `last`: numbers rank::world of each step.
 
-    So a micro-batch holds the same studies on any number of ranks, and its gradient rounds alike.
+    A micro-batch has the same studies on any number of ranks, so that its gradient is rounded in the same way.
     """
 
     def __init__(self, *, first: int, last: int, batch_size: int, micro_batch_size: int, rank: int, world: int) -> None:
@@ -76,37 +76,33 @@ class MicroBatches(Sampler[list[int]]):
                 yield list(positions[start : start + self.micro_batch_size])
 
 
-def training_loader(row: Row, batches: MicroBatches, *, workers: int, pin: bool) -> DataLoader[Batch]:
-    # torch types a loader by its data set, not by what collate_fn makes
-    return DataLoader(
-        row,  # type: ignore[arg-type]
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=workers,
-        pin_memory=pin,
-        worker_init_fn=_quiet_worker,
-        prefetch_factor=4 if workers else None,
-    )
+def training_loader(examples: TrainingExamples, batches: MicroBatches, *, workers: int, pin: bool) -> DataLoader[Batch]:
+    """The micro-batches of one rank."""
+    return _loader(examples, batches, workers=workers, pin=pin)
 
 
 def evaluation_loader(
     dataset: StudyDataset, *, batch_size: int, rank: int, world: int, workers: int, pin: bool
 ) -> DataLoader[Batch]:
-    """Every study once, in order; of the batches number rank::world, so that a batch is the same on any rank count."""
+    """Every study once, in order: batches number rank::world, so that a batch is the same on any number of ranks."""
     starts = range(0, len(dataset), batch_size)[rank::world]
     batches = [list(range(start, min(start + batch_size, len(dataset)))) for start in starts]
+    return _loader(dataset, batches, workers=workers, pin=pin)
+
+
+def _loader(dataset: Dataset[Example], batches: Iterable[list[int]], *, workers: int, pin: bool) -> DataLoader[Batch]:
     return DataLoader(
-        dataset,  # type: ignore[arg-type]
+        dataset,  # type: ignore[arg-type]  # torch types a loader by its data set, not by the result of collate_fn
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
         pin_memory=pin,
-        worker_init_fn=_quiet_worker,
+        worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
     )
 
 
-def _quiet_worker(_: int) -> None:
-    """A data process uses one core, and holds the run folder's lock no longer than its rank."""
+def _start_worker(_: int) -> None:
+    """Use one core, and end with the rank, so that the run folder is not locked any longer."""
     die_with_parent()
     torch.set_num_threads(1)

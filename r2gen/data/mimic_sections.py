@@ -1,11 +1,11 @@
-"""A raw MIMIC-CXR report as its sections (FINDINGS, IMPRESSION, INDICATION, ...), however their headings are spelt."""
+"""The sections of a raw MIMIC-CXR report (FINDINGS, IMPRESSION, INDICATION, ...), also under misspelt headings."""
 
 import difflib
 import re
 from collections.abc import Iterator
 from functools import cache
 
-# What a heading says, in capitals and single spaces, to its section. One not listed opens a section of its own.
+# Known headings, in capitals and single spaces, and their sections. Any other heading opens a section of its own.
 HEADINGS = {
     "FINDINGS": "findings",
     "FINDING": "findings",
@@ -51,21 +51,21 @@ HEADINGS = {
     "RECOMMENDATION(S)": "recommendation",
 }
 LAST_PARAGRAPH = "last_paragraph"
-UNDER_VIEWS = "views"  # prose under PORTABLE AP CHEST, say: findings, as MIMIC-CXR's own reader takes it
+UNDER_VIEWS = "views"  # prose under a heading such as PORTABLE AP CHEST: findings, as in MIMIC-CXR's own reader
 _VIEW = re.compile(r"\b(CHEST|PORTABLE|FRONTAL|LATERAL|LAT|RIBS|(PA|AP|ONE|TWO|SINGLE) (VIEWS?|FILMS?|RADIOGRAPHS?))\b")
 _NO_VIEW = re.compile(r"\b(CT|MRI?|HISTORY|COMPARISONS?|INDICATIONS?|REASON|TECHNIQUE|EXAM(INATION)?|DATE)\b")
 _ORGAN = re.compile(
     r"(LUNGS?|PLEURA|HEART|CARDIAC|MEDIASTINUM|HIL[AI]|BON(ES|Y)|OSSEOUS|SOFT TISSUE|AIRWAYS?|DIAPHRAGM|LINES?|TUBES?|"
     r"CATHETER|SUPPORT|DEVICES?|ABDOMEN|VASCULAR|OTHER)\b"
 )
-_INSIDE = (UNDER_VIEWS, "organ")  # headings that do not end the section they stand in
+_INSIDE = (UNDER_VIEWS, "organ")  # headings that do not end the section that they are in
 _RUNS_ON = {"findings": _INSIDE, "findings_impression": _INSIDE, UNDER_VIEWS: _INSIDE, "impression": ("organ",)}
-_LIKENESS = 0.85  # of a misspelt heading, IMPRESSOIN or FINIDNGS; a word left out is less alike, and no misspelling
+_LIKENESS = 0.85  # accepts misspelt headings such as IMPRESSOIN or FINIDNGS, but not headings that lack a word
 _HEADING = re.compile(r"^[ \t]*([A-Z][A-Z0-9 \t()/,&.'-]{2,60}?)[ \t]*:", re.MULTILINE)
 _LOWER = re.compile(
     r"^[ \t]*([A-Z][A-Za-z/ ]*[a-z][A-Za-z/() ]*):(?=\s|\Z)", re.MULTILINE
-)  # Impression: known ones only
-_ALONE = re.compile(r"^[ \t]*([A-Z][A-Z \t/]{5,30}?)[ \t]*$", re.MULTILINE)  # without a colon, a known one only
+)  # "Impression:", only for known headings
+_ALONE = re.compile(r"^[ \t]*([A-Z][A-Z \t/]{5,30}?)[ \t]*$", re.MULTILINE)  # without a colon, only for known headings
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _FINAL_REPORT = re.compile(r"^[ \t]*FINAL[ \t]+REPORT\b[ \t]*:?", re.MULTILINE | re.IGNORECASE)
 
@@ -73,17 +73,17 @@ _FINAL_REPORT = re.compile(r"^[ \t]*FINAL[ \t]+REPORT\b[ \t]*:?", re.MULTILINE |
 def sections(report: str) -> dict[str, str]:
     """Section name to its text, each on one line; empty sections are left out.
 
-    Texts under headings of one name are joined in their order. What stands before the last FINAL REPORT line (a wet
-    read) is no part of the report. A heading stands at the start of a line, in capitals with a colon; a known one may
-    be in small letters (Impression:) or alone on its line. Unknown ones end the section before, but one that names an
-    organ or views (LUNGS, AP VIEW) runs on within findings. `findings_impression` is both in one. `views` is prose
-    under a heading that names views only; `last_paragraph` stands there only where none of these four does.
+    Texts under equal headings are joined in their order. What precedes the last FINAL REPORT line (a wet read) is not
+    part of the report. A heading is at the start of a line, in capitals with a colon; a known one may be in small
+    letters (Impression:) or alone on its line. An unknown heading ends the section before it, except that a heading of
+    an organ or of views (LUNGS, AP VIEW) continues findings. `findings_impression` is one text for both. `views` is
+    prose under a heading that only names views. `last_paragraph` is there only if none of these four is.
     """
     text = _final(report.replace("\r\n", "\n").replace("\r", "\n"))
-    marks = list(_headings(text))
+    headings = list(_headings(text))
     found: dict[str, str] = {}
-    ends = [start for start, _, _ in marks[1:]] + [len(text)]
-    for (_, begin, name), end in zip(marks, ends, strict=bool(marks)):
+    ends = [start for start, _, _ in headings[1:]] + [len(text)]
+    for (_, begin, name), end in zip(headings, ends, strict=bool(headings)):
         content = one_line(text[begin:end])
         if content and (name != UNDER_VIEWS or len(_WORD.findall(content)) > 3):  # PA AND LATERAL: ___ is a title
             found[name] = f"{found[name]} {content}" if name in found else content
@@ -93,12 +93,12 @@ def sections(report: str) -> dict[str, str]:
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space as one blank, without lines drawn with underscores."""
+    """The text with every run of white space as one space, without lines of underscores."""
     return " ".join(word for word in text.split() if len(word) < 10 or word.strip("_"))
 
 
 def _final(report: str) -> str:
-    """What follows the last FINAL REPORT line; all of it where there is no such line, or nothing behind it."""
+    """The text after the last FINAL REPORT line; the whole report if there is no such line, or no text after it."""
     for line in reversed(list(_FINAL_REPORT.finditer(report))):
         if report[line.end() :].strip():
             return report[line.end() :]
@@ -110,7 +110,7 @@ def _headings(text: str) -> Iterator[tuple[int, int, str]]:
     found: dict[int, tuple[int, str]] = {}
     for one in _HEADING.finditer(text):
         name = section_of(one[1])
-        if name is not None or text[one.end() : one.end() + 1].strip() == "":  # AP CHEST, 5:11 A.M. is none
+        if name is not None or text[one.end() : one.end() + 1].strip() == "":  # "AP CHEST, 5:11 A.M." is not a heading
             found[one.start()] = (one.end(), name or _unknown(one[1]))
     for pattern in (_ALONE, _LOWER):
         for one in pattern.finditer(text):
@@ -125,7 +125,7 @@ def _headings(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _unknown(heading: str) -> str:
-    """What a heading of none of HEADINGS opens: `views`, `organ`, or a section of its own."""
+    """The section that an unknown heading opens: `views`, `organ`, or a section of its own."""
     heading = one_line(heading)
     if _ORGAN.match(heading):
         return "organ"
@@ -134,7 +134,7 @@ def _unknown(heading: str) -> str:
 
 @cache
 def section_of(heading: str) -> str | None:
-    """The section a heading opens, also where it is misspelt; None where it is none of HEADINGS."""
+    """The section that a heading opens, also if it is misspelt; None if it is unknown."""
     heading = re.sub(r"\s*/\s*", "/", one_line(heading.upper().replace("&", " AND ")).strip(" .,-"))
     if heading in HEADINGS:
         return HEADINGS[heading]
@@ -143,7 +143,7 @@ def section_of(heading: str) -> str | None:
 
 
 def _last_paragraph(text: str) -> dict[str, str]:
-    """The last paragraph, where it is prose: not a section that is there already, nor a heading."""
+    """The last paragraph, if it is prose and not a heading or a section."""
     paragraphs = [part.strip("\n") for part in re.split(r"\n[ \t]*\n", text) if one_line(part)]
     if not paragraphs or _HEADING.match(paragraphs[-1]) or _ALONE.match(paragraphs[-1]):
         return {}

@@ -1,4 +1,4 @@
-"""Chest phantoms: studies of a frontal and a lateral image drawn at run time, whose findings are known exactly."""
+"""Chest phantoms: studies of a frontal and a lateral image drawn at run time, with exactly known findings."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,12 +9,12 @@ from r2gen.errors import UserError
 if TYPE_CHECKING:
     from PIL import Image  # a command computes the digest of phantoms without numpy and Pillow
 
-VERSION = 1  # raise when an image or a report of the same seed changes; conf/data/phantom.yaml names it too
+VERSION = 1  # raise if an image or a report of the same seed changes; conf/data/phantom.yaml contains it too
 MOST_STUDIES, LARGEST_PX = 1_000_000, 4096
 
 
 class Phantom:
-    """Studies that depend on (seed, split, number) only: more studies leave the earlier ones as they were.
+    """Studies that depend on (seed, split, number) only: more studies do not change the earlier ones.
 
     Each image is drawn anew at every call (about a millisecond), size_px pixels square.
     """
@@ -27,13 +27,13 @@ class Phantom:
         self, *, seed: int = 0, train_studies: int, val_studies: int, test_studies: int, size_px: int, version: int
     ) -> None:
         if version != VERSION:
-            raise UserError(f"data.version={version}: this code draws version {VERSION}; set data.version={VERSION}")
+            raise UserError(f"data.version={version}: this code draws version {VERSION}. Set data.version={VERSION}.")
         if size_px > LARGEST_PX:
-            raise UserError(f"data.size_px={size_px}: a phantom image has at most {LARGEST_PX:,} pixels")
+            raise UserError(f"data.size_px={size_px}: a phantom image may have at most {LARGEST_PX:,} pixels.")
         if size_px < 32:
-            raise UserError(f"data.size_px={size_px}: a phantom image needs at least 32 pixels")
+            raise UserError(f"data.size_px={size_px}: a phantom image needs at least 32 pixels.")
         if train_studies == 0:
-            raise UserError("data.train_studies=0: there is nothing to learn from; give at least 1")
+            raise UserError("data.train_studies=0: training needs at least 1 study.")
         for name, number in (
             ("seed", seed),
             ("train_studies", train_studies),
@@ -41,9 +41,9 @@ class Phantom:
             ("test_studies", test_studies),
         ):
             if number < 0:
-                raise UserError(f"data.{name}={number} must not be negative")
+                raise UserError(f"data.{name}={number} must not be negative.")
             if number > MOST_STUDIES and name != "seed":
-                raise UserError(f"data.{name}={number}: give at most {MOST_STUDIES:,}")
+                raise UserError(f"data.{name}={number}: the limit is {MOST_STUDIES:,}.")
         self.seed = seed
         self.size_px = size_px
         self._counts = dict(zip(SPLITS, (train_studies, val_studies, test_studies), strict=True))

@@ -1,4 +1,4 @@
-"""Draws the images of a chest phantom: stylised frontal and lateral radiographs with their findings."""
+"""The images of a chest phantom: stylised frontal and lateral radiographs with their findings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from PIL import Image
 from r2gen.data.phantom_reports import FINDINGS, SIDES
 
 # Coordinates run from -1 to 1 over the image, x to the image's right, y downwards; density 0 is black, 1 white.
-# On the frontal image the patient's left is the image's right, as a radiologist hangs it.
+# On the frontal image the patient's left is the image's right, as in clinical viewers.
 Plane = NDArray[np.floating[Any]]  # float32 throughout
 _TOWARDS = {"left": 1.0, "right": -1.0}
 
 
 @dataclass(frozen=True)
 class Body:
-    """How one patient is built and how the image was taken, drawn once a study whatever its findings."""
+    """The anatomy of one patient and the exposure of the image, drawn once per study, independent of its findings."""
 
     shift_x: float
     shift_y: float
@@ -34,7 +34,7 @@ class Body:
 
 
 def draw_body(rng: np.random.Generator) -> Body:
-    """A patient; takes the same draws from rng whatever will be found."""
+    """A random patient; draws the same numbers from rng whatever the findings are."""
     place = rng.random((len(FINDINGS), 3))
     shape: list[float] = rng.uniform(-1.0, 1.0, 9).tolist()  # plain floats keep the planes float32
     return Body(
@@ -55,13 +55,13 @@ def draw_frontal(findings: frozenset[str], rng: np.random.Generator, size_px: in
     """The frontal image, gray of shape (size_px, size_px)."""
     body = draw_body(rng)
     x, y = _plane(body, size_px)
-    marks = _marks(rng, size_px)
+    markings = _lung_markings(rng, size_px)
     image = 0.58 * _inside(np.abs(x) - (0.24 + 0.75 * np.clip((y + 0.98) / 0.34, 0, 1)), 0.05)  # neck, shoulders, trunk
     image += 0.20 * _inside(np.abs(x) - 0.15, 0.05)  # mediastinum
     image += 0.07 * _inside(np.abs(x) - 0.075, 0.03) * (0.7 + 0.3 * np.cos(28 * y))  # vertebrae
     image -= 0.16 * _inside(np.abs(x) - 0.04, 0.03) * _inside(y + 0.28, 0.06)  # trachea
     for side in SIDES:
-        _frontal_lung(image, x, y, side=side, body=body, findings=findings, marks=marks)
+        _frontal_lung(image, x, y, side=side, body=body, findings=findings, markings=markings)
     wide = body.chest * (0.60 + 0.08 * body.heart if "cardiomegaly:heart" in findings else 0.40 + 0.06 * body.heart)
     tall = 0.62 * wide + 0.06
     heart_x = x - 0.26 * wide
@@ -79,9 +79,9 @@ def draw_frontal(findings: frozenset[str], rng: np.random.Generator, size_px: in
 
 
 def _frontal_lung(
-    image: Plane, x: Plane, y: Plane, *, side: str, body: Body, findings: frozenset[str], marks: Plane
+    image: Plane, x: Plane, y: Plane, *, side: str, body: Body, findings: frozenset[str], markings: Plane
 ) -> None:
-    """Cuts one lung out of the trunk and puts its findings in."""
+    """Cut one lung out of the trunk and draw its findings."""
     out = _TOWARDS[side] * x  # distance from the midline
     middle, half = 0.56 * body.chest, 0.44 * body.chest
     across = (out - middle) / half
@@ -97,15 +97,15 @@ def _frontal_lung(
         pleura = _ellipse(out - middle * 0.68, y - 0.22, half * shrink, 0.86 * shrink)
         collapsed = _inside(pleura, 0.03)
         air = 0.54 - 0.30 * collapsed
-        marks = marks * collapsed + _inside(np.abs(pleura) - 0.012, 0.025) * 0.16
+        markings = markings * collapsed + _inside(np.abs(pleura) - 0.012, 0.025) * 0.16
     ribs = 0.04 * np.cos(26 * (y - 0.22 * np.square(across - 0.5)))
-    image += lung * (ribs + marks - air)
+    image += lung * (ribs + markings - air)
     image += 0.09 * _inside(_ellipse(out - 0.20, y + 0.03, 0.10, 0.16), 0.10) * lung  # hilum
     if f"consolidation:{side}" in findings:
         u, v, size = body.spots[f"consolidation:{side}"]
         radius = 0.23 + 0.06 * size
         blob = _inside(_ellipse(out - 0.39 - 0.14 * u, y - 0.12 + 0.38 * v, radius, 0.9 * radius), 0.14)
-        image += blob * lung * (0.38 + 1.2 * marks)
+        image += blob * lung * (0.38 + 1.2 * markings)
     if f"nodule:{side}" in findings:
         u, v, size = body.spots[f"nodule:{side}"]
         disc = _ellipse(out - 0.32 - 0.18 * u, y + 0.38 - 0.30 * v, 0.13 + 0.02 * size, 0.13 + 0.02 * size)
@@ -113,7 +113,7 @@ def _frontal_lung(
 
 
 def _frontal_pacemaker(image: Plane, x: Plane, y: Plane, *, towards: float, spot: tuple[float, float, float]) -> None:
-    """A generator below the clavicle, and its lead down into the heart."""
+    """Draw a generator below the clavicle, and its lead down into the heart."""
     at_x, at_y = towards * (0.50 + 0.10 * spot[0]), -0.46 + 0.08 * spot[1]
     box = np.maximum(np.abs(x - at_x) - 0.11, np.abs(y - at_y) - 0.09)
     image += 0.55 * _inside(box, 0.03)
@@ -123,11 +123,11 @@ def _frontal_pacemaker(image: Plane, x: Plane, y: Plane, *, towards: float, spot
 
 
 def draw_lateral(findings: frozenset[str], rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
-    """The lateral image, the patient looking to the image's left; both sides lie over each other."""
+    """The lateral image, the patient facing left; both lungs are superimposed."""
     body = draw_body(rng)
     x, y = _plane(body, size_px)
-    rng.standard_normal()  # its noise is not the frontal image's
-    marks = _marks(rng, size_px)
+    rng.standard_normal()  # so that the noise differs from that of the frontal image
+    markings = _lung_markings(rng, size_px)
     image = 0.60 * _inside(_ellipse(x - 0.04, y - 0.25, 0.80, 1.28), 0.05)
     back = x - 0.52 - 0.10 * np.square(y + 0.1)
     image += 0.16 * _inside(np.abs(back) - 0.10, 0.04) * (0.8 + 0.2 * np.cos(28 * y))  # vertebrae
@@ -135,7 +135,7 @@ def draw_lateral(findings: frozenset[str], rng: np.random.Generator, size_px: in
     for side in SIDES:
         floor = y - (body.base - (0.06 if side == "right" else 0.0) + 0.50 * np.square(x + 0.15) - 0.05)
         part = lung * _inside(_lateral_floor(floor, x, y, side=side, body=body, findings=findings), 0.04)
-        image += part * (0.5 * marks - 0.19 + 0.02 * np.cos(26 * (y + 0.3 * x)))
+        image += part * (0.5 * markings - 0.19 + 0.02 * np.cos(26 * (y + 0.3 * x)))
         _lateral_findings(image, x, y, side=side, body=body, findings=findings, part=part)
     wide = 0.29 + 0.03 * body.heart if "cardiomegaly:heart" in findings else 0.19 + 0.03 * body.heart
     heart_x = x + 0.46 - wide
@@ -150,7 +150,7 @@ def draw_lateral(findings: frozenset[str], rng: np.random.Generator, size_px: in
 
 
 def _lateral_floor(floor: Plane, x: Plane, y: Plane, *, side: str, body: Body, findings: frozenset[str]) -> Plane:
-    """The lower edge of the air on one side: its dome, or the fluid that fills the gutter behind it."""
+    """The lower edge of the air on one side: the diaphragm, or the fluid behind it."""
     if f"effusion:{side}" not in findings:
         return floor
     height = 0.22 + 0.16 * body.spots[f"effusion:{side}"][2]
@@ -161,7 +161,7 @@ def _lateral_floor(floor: Plane, x: Plane, y: Plane, *, side: str, body: Body, f
 def _lateral_findings(
     image: Plane, x: Plane, y: Plane, *, side: str, body: Body, findings: frozenset[str], part: Plane
 ) -> None:
-    """Puts the findings of one side into the shadow of the chest."""
+    """Draw the findings of one side."""
     if f"consolidation:{side}" in findings:
         u, v, size = body.spots[f"consolidation:{side}"]
         radius = 0.23 + 0.06 * size
@@ -191,7 +191,7 @@ def _axis(size_px: int) -> Plane:
 
 
 def _plane(body: Body, size_px: int) -> tuple[Plane, Plane]:
-    """The patient's coordinates at every pixel: the image's, shifted, turned and scaled."""
+    """The patient's coordinates at every pixel: those of the image, shifted, rotated and scaled."""
     axis = _axis(size_px)
     x, y = (axis - np.float32(body.shift_x))[None, :], (axis - np.float32(body.shift_y))[:, None]
     cos, sin = np.float32(np.cos(body.tilt) / body.zoom), np.float32(np.sin(body.tilt) / body.zoom)
@@ -199,26 +199,26 @@ def _plane(body: Body, size_px: int) -> tuple[Plane, Plane]:
 
 
 def _inside(distance: Plane, edge: float) -> Plane:
-    """1 where distance is negative, 0 where positive, with a soft edge as wide as edge."""
+    """1 where distance is negative, 0 where it is positive, with a soft edge of width `edge`."""
     inside: Plane = np.clip(np.float32(0.5) - distance * np.float32(1 / edge), 0, 1)
     return inside
 
 
 def _ellipse(x: Plane, y: Plane, half_width: float, half_height: float) -> Plane:
-    """About the distance to an ellipse around the origin, negative inside."""
+    """The approximate distance to an ellipse around the origin, negative inside."""
     ring = np.sqrt(np.square(x * np.float32(1 / half_width)) + np.square(y * np.float32(1 / half_height)))
     distance: Plane = (ring - np.float32(1)) * np.float32(min(half_width, half_height))
     return distance
 
 
-def _marks(rng: np.random.Generator, size_px: int) -> Plane:
+def _lung_markings(rng: np.random.Generator, size_px: int) -> Plane:
     """Lung markings: soft irregular texture around zero."""
     coarse = Image.fromarray(rng.normal(0, 0.03, (18, 18)).astype(np.float32))
     return np.asarray(coarse.resize((size_px, size_px), Image.Resampling.BICUBIC))
 
 
 def _expose(image: Plane, rng: np.random.Generator, body: Body) -> NDArray[np.uint8]:
-    """Takes the image: exposure, the image's curve, and quantum noise."""
+    """The exposed image: exposure, the characteristic curve and quantum noise."""
     seen = np.clip(image * np.float32(body.exposure), 0.01, 1.2) ** np.float32(body.gamma)
     seen = 0.04 + 0.88 * seen + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(0.018)
     gray: NDArray[np.uint8] = (np.clip(seen, 0, 1) * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The phantom's language: writes a report for a set of findings, in many wordings, and reads the findings back."""
+"""The language of the phantom: reports for a set of findings, in many wordings, and a reader of these findings."""
 
 import re
 
@@ -9,7 +9,7 @@ MIDLINE = {"cardiomegaly": "cardiomegaly:heart", "tube": "tube:trachea"}
 SIDES = ("left", "right")  # the patient's
 FINDINGS = tuple(sorted([f"{kind}:{side}" for kind in SIDED for side in SIDES] + list(MIDLINE.values())))
 
-# What is there. {side} is left or right, {seen} a verb that says nothing.
+# Phrases for what is present. {side} is left or right, {seen} one of SEEN.
 ONE_SIDE = {
     "pacemaker": ("pacemaker {seen} on the {side}", "pacemaker generator over the {side} chest wall"),
     "consolidation": ("consolidation {seen} in the {side} lung", "airspace consolidation in the {side} lung"),
@@ -42,7 +42,7 @@ ORDER = ("consolidation", "nodule", "effusion", "pneumothorax", "pacemaker")
 def write_report(findings: frozenset[str], rng: np.random.Generator) -> str:
     """A lower-case report in R2Gen's cleaned form that states every finding; the wording is drawn from rng.
 
-    The order is a radiologist's: heart, lungs, pleura, devices; what is absent is denied in its place.
+    The order is that of a radiologist: heart, lungs, pleura, devices. The report also denies what is absent.
     """
 
     def pick(choices: tuple[str, ...]) -> str:
@@ -54,15 +54,15 @@ def write_report(findings: frozenset[str], rng: np.random.Generator) -> str:
             return BOTH_SIDES[kind]
         return tuple(phrase.replace("{side}", side) for side in sides for phrase in ONE_SIDE[kind])
 
-    said = [
+    statements = [
         HEART_ENLARGED if MIDLINE["cardiomegaly"] in findings else HEART_NORMAL,
         *(present(kind) or ABSENT[kind] for kind in ORDER),
         TUBE if MIDLINE["tube"] in findings else NO_TUBE,
     ]
-    return " . ".join(pick(phrases).replace("{seen}", pick(SEEN)) for phrases in said) + " ."
+    return " . ".join(pick(phrases).replace("{seen}", pick(SEEN)) for phrases in statements) + " ."
 
 
-# The reader. Some words deny what follows them, some the whole sentence.
+# The reader. Some words negate what follows them, some the whole sentence.
 _DENIES_REST = re.compile(r"\b(?:no|without|free)\b.*")
 _DENIES_ALL = re.compile(r"\b(?:not|absent)\b")
 _KINDS = {
@@ -78,8 +78,8 @@ _SIDE = {side: re.compile(rf"\b(?:{side}|bilateral|bilaterally|both)\b") for sid
 
 
 def read_findings(report: str) -> frozenset[str]:
-    """The findings a report states. Reads any text: what it does not understand, and a sided finding without
-    a side, is no finding."""
+    """The findings that a report states. Accepts any text; unknown phrases and sided findings without a side are
+    ignored."""
     found: set[str] = set()
     for sentence in report.lower().split("."):
         if _DENIES_ALL.search(sentence):

@@ -28,6 +28,7 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.files import write_whole
 from r2gen.runs.metrics_file import read_metrics
+from r2gen.runs.phase import Phase, in_phase
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Evaluation:
     def _specs(self) -> list[ScoreSpec]:
         return [spec for metric in self.metrics.values() for spec in metric.scores]
 
+    @in_phase(Phase.GENERATION)
     def validate(self, model: Generator, dataset: StudyDataset, *, checkpoint: str) -> dict[str, float]:
         """Scores on the validation studies during training; the page shows their reports until the run ends."""
         predictions = self._generate(model, dataset, "val")
@@ -122,6 +124,7 @@ class Evaluation:
             )
         return dist.first_of(scores)
 
+    @in_phase(Phase.GENERATION)
     def evaluate(self, model: Scored, splits: Sequence[str], *, checkpoint: str) -> dict[str, Any]:
         """Scores of each split in full, with null rows. Predictions under the same header are not made again."""
         entries, skipped, scores = {}, {}, Scores(corpus={})

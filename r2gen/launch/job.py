@@ -18,7 +18,7 @@ from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.identity import identity
 from r2gen.runs.job_file import write_job
-from r2gen.runs.resources import disk_ran_out
+from r2gen.runs.resources import out_of_disk
 
 
 def launch(config: Config, *, overrides: list[str]) -> int:
@@ -33,10 +33,10 @@ def launch(config: Config, *, overrides: list[str]) -> int:
     try:
         return _launch(config, overrides)
     except OSError as error:
-        full = disk_ran_out(error, config.run_dir or ".")
+        full = out_of_disk(error, config.run_dir or ".")
         if full is None:
             raise
-        raise UserError(full) from error
+        raise full from error
 
 
 def _launch(config: Config, overrides: list[str]) -> int:

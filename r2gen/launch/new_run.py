@@ -8,12 +8,13 @@ from pathlib import Path
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.data.reports import data_digest
-from r2gen.errors import DONE, FIXABLE, STOPPED, UserError
+from r2gen.errors import DONE, FIXABLE, STOPPED, Code, UserError
 from r2gen.evaluate.tables import table_of
 from r2gen.launch.data_check import check_data
 from r2gen.launch.processes import run_ranks
 from r2gen.pages.run import write_page
 from r2gen.runs import provenance, stored
+from r2gen.runs.failure import Failure
 from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.identity import EXTENSIBLE, PROCESS_ONLY, differences, earlier_identity, identity
@@ -78,12 +79,12 @@ def train(config: Config, overrides: list[str]) -> int:
                 return DONE
         earlier = folder.finished()
         _describe(folder, config, location, overrides)
-        status, why = run_ranks(config, folder.config_file, lock)
+        status, failure = run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
             folder.restore(earlier)  # refused before its first step: the run is still the finished one
             write_page(folder.path)
         else:
-            _record_end(folder, status, why)
+            _record_end(folder, status, failure)
         return status
     finally:
         folder.unlock()
@@ -110,8 +111,8 @@ def import_run(config: Config, overrides: list[str]) -> int:
         folder.record(imported={"checkpoint": checkpoint.name, "sha256": digest})
         job_file = folder.path / "import.yaml"
         write_job(job_file, config)
-        status, why = run_ranks(config, job_file, lock)
-        _record_end(folder, status, why)
+        status, failure = run_ranks(config, job_file, lock)
+        _record_end(folder, status, failure)
         return status
     finally:
         folder.unlock()
@@ -172,6 +173,8 @@ def _describe(folder: RunFolder, config: Config, location: RunLocation, override
     folder.record(
         status="running",
         reason=None,
+        code=None,
+        phase=None,
         name=location.name,
         task=config.task,
         overrides=overrides,
@@ -188,11 +191,12 @@ def _describe(folder: RunFolder, config: Config, location: RunLocation, override
     )
 
 
-def _record_end(folder: RunFolder, status: int, why: str | None) -> None:
-    """Record how the run ended; a rank that knew the reason has recorded it already."""
+def _record_end(folder: RunFolder, status: int, failure: Failure | None) -> None:
+    """Record how the run ended. The reason that a rank recorded is kept."""
     word = {DONE: "finished", STOPPED: "stopped"}.get(status, "failed")
-    reason = folder.facts()["reason"] or why
-    if word != "finished" and not reason:
-        reason = "stopped by a signal" if status == STOPPED else f"a rank ended with status {status}"
-    folder.record(status=word, reason=reason, finished=provenance.now())
+    if word == "failed" and not folder.facts()["reason"]:
+        folder.record(**(failure or Failure(f"a rank ended with status {status}", Code.DEFECT)).facts())
+    if word == "stopped":
+        folder.record(reason="stopped by a signal", code=None, phase=None)
+    folder.record(status=word, finished=provenance.now())
     write_page(folder.path)  # shows the status; its images are kept

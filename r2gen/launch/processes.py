@@ -1,4 +1,4 @@
-"""The processes of a job, one a rank: started, waited for, and stopped together. Imports no torch."""
+"""The processes of a job, one per rank: started, waited for, and stopped together."""
 
 import functools
 import os
@@ -13,88 +13,100 @@ from typing import Any, Self
 
 from r2gen.config.compose import ROOT
 from r2gen.config.schema import Config
-from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
+from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code, UserError
 from r2gen.launch import machines
 from r2gen.ranks.ports import free_port
 from r2gen.ranks.stop import die_with_parent
+from r2gen.runs.failure import Failure, report
 
-# Waiting threads soon yield: libgomp lets them spin. Beside another busy process a step then takes longer: 1.4 times in
-# benchmarks/threads.py, 20 times seen with the default job's model.
+# OpenMP (libgomp) threads spin while they wait. Next to another busy process that makes a step slower: 1.4 times in
+# benchmarks/threads.py, up to 20 times for the default job's model. With this count they yield soon.
 SPIN_COUNT = "2000"
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-RANK_GIB = 0.5  # of a process with torch and its libraries, before it has a model
+PASSED_ON = (-signal.SIGTERM, -signal.SIGUSR1)  # exit statuses of a rank that had no handler yet
+RANK_GIB = 0.5  # memory of a process that has imported torch and built nothing
 
 
 def refuse_too_many(devices: int) -> None:
-    """Raise UserError where the processes alone would take all memory, and with it other people's."""
+    """Raise UserError if the bare processes would take all memory of the machine."""
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     if devices * RANK_GIB > memory_gib:
         raise UserError(
             f"trainer.devices={devices} needs some {devices * RANK_GIB:.0f} GiB of memory for its "
-            f"processes alone, and this machine has {memory_gib:.0f}: give fewer"
+            f"processes alone, and this machine has {memory_gib:.0f} GiB. Give fewer"
         )
 
 
 def rank_environment(config: Config) -> dict[str, str]:
-    """What every rank finds in its environment besides the user's."""
+    """The environment variables that every rank gets in addition to the user's."""
     devices = config.trainer.devices
     return {
         "HF_HUB_OFFLINE": "0" if config.hub == "online" else "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # no C++ frames where a rank is lost
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # no C++ frames when a rank is lost
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices))),
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
     }
 
 
-def run_ranks(config: Config, job_file: Path, lock: int) -> tuple[int, str | None]:
-    """Start one process a rank, pass signals on; gives the worst exit status and, where only we know it, the reason."""
-    settings, devices = rank_environment(config), config.trainer.devices
-    command = [sys.executable, "-m", "r2gen.tasks.worker", str(job_file)]
+def run_ranks(config: Config, job_file: Path, lock: int) -> tuple[int, Failure | None]:
+    """Start one process per rank, pass signals on and wait. `lock` is the open file that holds the run folder's lock.
+
+    Returns the worst exit status and, if a signal ended a rank, that failure: such a rank could not report it.
+    """
+    settings, trainer = rank_environment(config), config.trainer
+    worker = [sys.executable, "-m", "r2gen.tasks.worker", str(job_file)]
     python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     port = free_port()
-    if several := config.trainer.nodes > 1:
-        command = machines.launcher_command(
-            config.trainer, command, settings=settings | {"PYTHONPATH": python_path}, port=port
-        )
-        print(f"$ {shlex.join(command)}", flush=True)
-    else:
-        shown = ["python", *command[1:]] if devices == 1 else ["torchrun", f"--nproc-per-node={devices}", *command[1:]]
-        print(f"$ {' '.join(f'{key}={value}' for key, value in settings.items())} {shlex.join(shown)}", flush=True)
     with Forward() as forward:
-        if several:
-            forward.to(subprocess.Popen(command, pass_fds=(lock,), start_new_session=True))  # its ranks end with it
-        for rank in range(0 if several else devices):
-            places = {
-                "RANK": rank,
-                "LOCAL_RANK": rank,
-                "WORLD_SIZE": devices,
-                "LOCAL_WORLD_SIZE": devices,
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-            }
-            environment = {
-                **os.environ,
-                **settings,
-                "PYTHONPATH": python_path,
-                **{key: str(value) for key, value in places.items()},
-            }
-            forward.to(
-                subprocess.Popen(
-                    command,
-                    env=environment,
-                    pass_fds=(lock,),
-                    start_new_session=True,
-                    preexec_fn=functools.partial(die_with_parent, os.getpid()),
-                )
+        if trainer.nodes > 1:
+            command = machines.launcher_command(
+                trainer, worker, settings=settings | {"PYTHONPATH": python_path}, port=port
             )
+            print(f"$ {shlex.join(command)}", flush=True)
+            forward.to(subprocess.Popen(command, pass_fds=(lock,), start_new_session=True))  # its ranks end with it
+        else:
+            _print_command(worker, settings, devices=trainer.devices)
+            environment = {**os.environ, **settings, "PYTHONPATH": python_path}
+            for rank in range(trainer.devices):
+                placement = _placement(rank, world=trainer.devices, port=port)
+                forward.to(_start_rank(worker, environment | placement, lock))
         return _wait(forward.ranks)
 
 
-def _wait(ranks: list[subprocess.Popen[bytes]], *, grace_s: float = 10) -> tuple[int, str | None]:
-    """Wait for all ranks; once one has failed, the others get `grace_s`."""
-    deadline, ended = None, set[int]()  # ended by us
+def _print_command(worker: list[str], settings: dict[str, str], *, devices: int) -> None:
+    """Print a command that a user could give to start the same ranks."""
+    program = ["python"] if devices == 1 else ["torchrun", f"--nproc-per-node={devices}"]
+    assignments = " ".join(f"{key}={value}" for key, value in settings.items())
+    print(f"$ {assignments} {shlex.join([*program, *worker[1:]])}", flush=True)
+
+
+def _placement(rank: int, *, world: int, port: int) -> dict[str, str]:
+    """The environment variables by which torch.distributed finds the other ranks of this machine."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def _start_rank(worker: list[str], environment: dict[str, str], lock: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        worker,
+        env=environment,
+        pass_fds=(lock,),
+        start_new_session=True,
+        preexec_fn=functools.partial(die_with_parent, os.getpid()),
+    )
+
+
+def _wait(ranks: list[subprocess.Popen[bytes]], *, grace_s: float = 10) -> tuple[int, Failure | None]:
+    """Wait for all ranks. Once one has failed, the others are killed after `grace_s`."""
+    deadline, killed_here = None, set[int]()
     while any(rank.poll() is None for rank in ranks):
         failed = any(rank.returncode not in (None, DONE, STOPPED) for rank in ranks)
         if failed and deadline is None:
@@ -102,45 +114,45 @@ def _wait(ranks: list[subprocess.Popen[bytes]], *, grace_s: float = 10) -> tuple
         if deadline and time.monotonic() > deadline:
             for number, rank in enumerate(ranks):
                 if rank.poll() is None:
-                    ended.add(number)
+                    killed_here.add(number)
                     rank.kill()
         time.sleep(0.05)
-    left = (-signal.SIGTERM, -signal.SIGUSR1)  # signals that we passed on
-    why = next(
-        (
-            _killed(number, -rank.returncode)
-            for number, rank in enumerate(ranks)
-            if rank.returncode < 0 and rank.returncode not in left and number not in ended
-        ),
-        None,
-    )
-    if why is not None:
-        print(f"error: {why}", file=sys.stderr, flush=True)
-    # A rank that named the fix comes first. One that a signal we passed on ended was still starting: nothing to save.
-    codes = {_status(rank.returncode) for number, rank in enumerate(ranks) if number not in ended}
-    return next(code for code in (FIXABLE, DEFECT, STOPPED, DONE) if code in codes), why
+    ended = {number: rank.returncode for number, rank in enumerate(ranks) if number not in killed_here}
+    signalled = [(rank, -code) for rank, code in ended.items() if code < 0 and code not in PASSED_ON]
+    failure = _signalled(*signalled[0]) if signalled else None
+    if failure is not None:
+        report(failure)
+        print(f"error: {failure.message}", file=sys.stderr, flush=True)
+    # The status of a rank that named a fix comes first.
+    statuses = {_status(code) for code in ended.values()}
+    return next(status for status in (FIXABLE, DEFECT, STOPPED, DONE) if status in statuses), failure
 
 
-def _killed(rank: int, number: int) -> str:
+def _signalled(rank: int, number: int) -> Failure:
     if number != signal.SIGKILL:
-        return f"rank {rank} was ended by signal {number} ({signal.strsignal(number)}), a defect, not a mistake"
-    return (
-        f"rank {rank} was killed by signal 9, most often because the machine's memory ran out (`dmesg` or the "
-        "scheduler says so): take more memory, or lower trainer.micro_batch_size (a step sees as many studies), "
-        "trainer.workers or trainer.film_cache_mib; the same command goes on from the last checkpoint"
+        return Failure(
+            f"rank {rank} was ended by signal {number} ({signal.strsignal(number)}). This is a defect of R2Gen or of a "
+            "library: please report it",
+            Code.RANK_CRASHED,
+        )
+    return Failure(
+        f"rank {rank} was killed by signal 9, most often because the machine ran out of memory (`dmesg` or the "
+        "scheduler's log shows it). Use more memory, or lower trainer.micro_batch_size (a step uses as many studies), "
+        "trainer.workers or trainer.film_cache_mib; the same command then resumes from the last checkpoint",
+        Code.RANK_KILLED,
     )
 
 
 def _status(returncode: int) -> int:
-    if returncode in (-signal.SIGTERM, -signal.SIGUSR1):
-        return STOPPED
+    if returncode in PASSED_ON:
+        return STOPPED  # the rank was still starting: there was nothing to save
     if returncode == -signal.SIGKILL:
         return FIXABLE
     return returncode if returncode in (DONE, FIXABLE, STOPPED) else DEFECT
 
 
 def leave_on_signals() -> None:
-    """Before any rank runs there is nothing to save: a signal ends the command at once, with STOPPED."""
+    """End the command at once, with STOPPED, on a signal that comes before any rank runs: there is nothing to save."""
 
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(STOPPED)
@@ -150,32 +162,32 @@ def leave_on_signals() -> None:
 
 
 class Forward:
-    """While open, the signals that stop a job go to its ranks, each as often as it came, also to one started later."""
+    """While open, passes the signals that stop a job on to its ranks, also to a rank that is started after a signal."""
 
     def __init__(self) -> None:
         self.ranks: list[subprocess.Popen[bytes]] = []
-        self.came: list[int] = []
-        self.before: dict[int, Any] = {}
+        self.received: list[int] = []
+        self.handlers: dict[int, Any] = {}  # before
 
     def __enter__(self) -> Self:
         for number in STOPPING:
-            self.before[number] = signal.signal(number, self._pass_on)
+            self.handlers[number] = signal.signal(number, self._pass_on)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
+        for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
     def to(self, rank: subprocess.Popen[bytes]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         self.ranks.append(rank)
-        for number in self.came:
+        for number in self.received:
             rank.send_signal(number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
-        told = signal.SIGTERM if number == signal.SIGINT else number
-        self.came.append(told)
+        number = signal.SIGTERM if number == signal.SIGINT else number
+        self.received.append(number)
         for rank in self.ranks:
             if rank.poll() is None:
-                rank.send_signal(told)
+                rank.send_signal(number)

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from r2gen.errors import UserError
+from r2gen.errors import Code, UserError
 
 SMALL_FILES = ["*.json", "*.model", "*.tiktoken", "*.jinja", "merges.txt"]
 OTHER_FORMATS = ["original/*", "onnx/*", "consolidated*"]  # copies of the same weights, gigabytes each
@@ -41,7 +41,7 @@ def _folder(path: str | Path, revision: str | None) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) or str(path).startswith("."):
-        raise UserError(f"lm.path={path}: there is no such folder; give a checkpoint's folder or a hub id (owner/name)")
+        raise _missing(f"lm.path={path}: there is no such folder; give a checkpoint's folder or a hub id (owner/name)")
     snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.safetensors"])
     if not any(snapshot.glob("*.safetensors")):
         snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.bin"])
@@ -53,7 +53,7 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=OTHER_FORMATS))
     except GatedRepoError as error:
-        raise UserError(
+        raise _missing(
             f"{option}: the hub requires that you accept its licence: do so on https://huggingface.co/{name}, then "
             "run `hf auth login`, and repeat with hub=online"
         ) from error
@@ -63,9 +63,9 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
             if not constants.HF_HUB_OFFLINE
             else "no network is used: download it once with hub=online, or set lm.path to a folder"
         )
-        raise UserError(f"{option} is neither a folder nor in the local hub cache; {fix}") from error
+        raise _missing(f"{option} is neither a folder nor in the local hub cache; {fix}") from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise UserError(f"{option}: the hub refuses to deliver it: {error}") from error
+        raise _missing(f"{option}: the hub refuses to deliver it: {error}") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -74,7 +74,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise UserError(f"lm.path: {folder} has an adapter_config.json: adapters are not read; merge it into its model")
     first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if first is None:
-        raise UserError(f"lm.path: {folder} has no weights: it needs one of {', '.join(WEIGHTS)}")
+        raise _missing(f"lm.path: {folder} has no weights: it needs one of {', '.join(WEIGHTS)}")
     if first.suffix != ".json":
         return [first]
     shards = read_json(first).get("weight_map")
@@ -83,11 +83,15 @@ def weight_files(folder: Path) -> list[Path]:
     names = sorted(set(shards.values()))
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise UserError(
+        raise _missing(
             f"lm.path: {folder}: {len(missing)} of {len(names)} weight files named in {first.name} are "
             f"missing: {', '.join(missing[:5])}: download them again"
         )
     return [folder / name for name in names]
+
+
+def _missing(message: str) -> UserError:
+    return UserError(message, code=Code.WEIGHTS_MISSING)
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -91,7 +91,7 @@ function meanRows(labeler, scores) {
 }
 // A table for each metric that reads findings from the texts.
 function findingTables(details, scores) {
-  return Object.entries((details || {}).model || {}).map(([labeler, findings]) => h("details", {}, h("summary", {}, `Each finding${labeler in LABELERS && labeler !== "findings" ? `, ${LABELERS[labeler]}` : ""}`),
+  return Object.entries((details || {}).model || {}).map(([labeler, findings]) => h("details", {}, h("summary", {}, labeler === "findings" ? "Each finding" : `Each finding (${labeler})`),
     h("p", { class: "small soft" }, "Support: references with the finding. Stated: reports of the model with the finding. Averages leave out findings that no reference has."),
     scrolling("Each finding", h("table", {},
       h("thead", {}, h("tr", {}, ...["Finding", "Support", "Stated", "Precision", "Recall", "F1"].map((text) => h("th", { scope: "col" }, text)))),

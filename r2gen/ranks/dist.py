@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as torch_dist
 
-from r2gen.errors import FIXABLE, UserError
+from r2gen.errors import FIXABLE, Code, UserError
 from r2gen.ranks.heartbeat import PERIOD_S, RollCall, ranks
 from r2gen.ranks.ports import free_port
 
@@ -67,7 +67,8 @@ def _store(timeout_s: int, *, holds: bool) -> torch_dist.TCPStore:
     except RuntimeError as error:
         raise UserError(
             f"rank 0 could not be reached at {address}:{port} within trainer.timeout_s={timeout_s}: "
-            f"{str(error).splitlines()[0]}"
+            f"{str(error).splitlines()[0]}",
+            code=Code.RANK_LOST,
         ) from error
 
 
@@ -77,10 +78,15 @@ def _wait_for_all(store: torch_dist.TCPStore, count: int, timeout_s: int) -> Non
         store.set(f"here-{own}", "")
         while missing := [rank for rank in range(count) if not store.check([f"here-{rank}"])]:
             if time.monotonic() > deadline:
-                raise UserError(f"{ranks(missing)} of {count} did not start within trainer.timeout_s={timeout_s}")
+                raise UserError(
+                    f"{ranks(missing)} of {count} did not start within trainer.timeout_s={timeout_s}",
+                    code=Code.RANK_LOST,
+                )
             time.sleep(0.05)
     except RuntimeError as error:
-        raise UserError(f"rank {own} of {count} waited for the others to start, and rank 0 is gone") from error
+        raise UserError(
+            f"rank {own} of {count} waited for the others to start, and rank 0 is gone", code=Code.RANK_LOST
+        ) from error
 
 
 def stop() -> None:

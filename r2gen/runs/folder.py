@@ -19,7 +19,7 @@ from typing import IO, Any
 import yaml
 
 from r2gen.config.plain import Plain
-from r2gen.errors import UserError
+from r2gen.errors import Code, UserError
 from r2gen.runs.files import PARTIAL, take_folder, write_whole
 
 FORMAT = 1
@@ -105,7 +105,9 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"run_dir={self.path} is in use by another command{self._holder()}: wait for it, or give another folder"
+                f"run_dir={self.path} is in use by another command{self._holder()}: wait for it, or give another "
+                "folder",
+                code=Code.BUSY,
             ) from error
         except OSError as error:
             raise UserError(self._no_lock(error)) from error

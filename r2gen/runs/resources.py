@@ -1,102 +1,114 @@
-"""What ran out, disk or memory, as one message with the fix; None for any other error. Imports no torch."""
+"""Out of memory or out of disk: such an error as a UserError whose message names the fix."""
 
 import errno
 import shutil
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 from r2gen.config.schema import Config
+from r2gen.errors import Code, UserError
+from r2gen.runs.phase import Phase
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What writers outside Python say of these: safetensors and torch.save have errors of their own.
-NO_ROOM_SAID = (
+DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Libraries that raise errors of their own (safetensors, torch.save) are recognised by their text.
+DISK_TEXTS = (
     "No space left on device",
     "Disk quota exceeded",
     "File too large",
     "PytorchStreamWriter failed",
     "inline_container.cc",
 )
-NO_MEMORY_SAID = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-DATA_PROCESS_SAID = ("DataLoader worker", "unable to allocate shared memory", "Bus error")
+MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
+WORKER_TEXTS = ("DataLoader worker", "unable to allocate shared memory", "Bus error")
+GPU_TEXTS = ("CUDA", "CUBLAS", "CUDNN", "GPU")
+CODES = {
+    Phase.BUILD: Code.MEMORY_BUILD,
+    Phase.TRAINING: Code.MEMORY_TRAINING,
+    Phase.GENERATION: Code.MEMORY_GENERATION,
+}
 MIB = 2**20
 
 
-def ran_out(error: BaseException, config: Config) -> str | None:
-    """The message for an error of a rank that runs this configuration."""
-    return disk_ran_out(error, config.folder) or memory_ran_out(error, config)
+def out_of_resources(error: BaseException, config: Config, phase: Phase) -> UserError | None:
+    """The error of a rank of this configuration as a UserError; None where neither disk nor memory ran out."""
+    return out_of_disk(error, config.folder) or out_of_memory(error, config, phase)
 
 
-def disk_ran_out(error: BaseException, folder: Path | str, *, need_bytes: int | None = None) -> str | None:
-    """`need_bytes` is what was being written, where that is known."""
-    if any(isinstance(one, OSError) and one.errno == errno.EROFS for one in _chain(error)):
-        return (
-            f"run_dir={folder}: its file system has become read-only: make it writable, then the same command goes on"
+def out_of_disk(error: BaseException, folder: Path | str, *, need_bytes: int | None = None) -> UserError | None:
+    """`need_bytes` is the size of what was being written, if it is known."""
+    chain = list(_chain(error))
+    if any(isinstance(link, OSError) and link.errno == errno.EROFS for link in chain):
+        return UserError(
+            f"run_dir={folder}: its file system has become read-only. Make it writable; the same command then resumes",
+            code=Code.DISK,
         )
-    if not any(
-        (isinstance(one, OSError) and one.errno in NO_ROOM) or _says(one, NO_ROOM_SAID) for one in _chain(error)
-    ):
+    full = [link for link in chain if isinstance(link, OSError) and link.errno in DISK_ERRNOS]
+    if not full and not any(_contains(link, DISK_TEXTS) for link in chain):
         return None
-    needed = f", {need_bytes / MIB:,.1f} MiB are needed" if need_bytes is not None else ""
-    return (
-        f"run_dir={folder}: the disk is full ({shutil.disk_usage(folder).free / MIB:,.1f} MiB free{needed}): make "
-        "room (or raise the quota), then the same command goes on; earlier checkpoints are intact"
+    needed = f", {need_bytes / MIB:,.1f} MiB needed" if need_bytes is not None else ""
+    return UserError(
+        f"run_dir={folder}: the disk is full ({shutil.disk_usage(folder).free / MIB:,.1f} MiB free{needed}). Free some "
+        "space or raise the quota; the same command then resumes, and earlier checkpoints are intact",
+        code=Code.DISK,
     )
 
 
-def memory_ran_out(error: BaseException, config: Config) -> str | None:
-    """Says which batch to halve, by the part of the code that asked for the memory."""
-    if any(_says(one, DATA_PROCESS_SAID) for one in _chain(error)):
-        return (
-            f"a data process was ended, most often because memory ran out: lower trainer.workers (now "
-            f"{config.trainer.workers}) or trainer.film_cache_mib (now {config.trainer.film_cache_mib} "
-            "a process); the same command with it goes on from the last checkpoint"
+def out_of_memory(error: BaseException, config: Config, phase: Phase) -> UserError | None:
+    """The message names the option to lower, which depends on the phase."""
+    chain = list(_chain(error))
+    if any(_contains(link, WORKER_TEXTS) for link in chain):
+        trainer = config.trainer
+        return UserError(
+            f"a data worker was killed, most often because memory ran out. Lower trainer.workers (now "
+            f"{trainer.workers}) or trainer.film_cache_mib (now {trainer.film_cache_mib} per worker); the same "
+            "command then resumes from the last checkpoint",
+            code=Code.MEMORY_WORKERS,
         )
-    known = [
-        one
-        for one in _chain(error)
-        if isinstance(one, MemoryError)
-        or type(one).__name__ == "OutOfMemoryError"
-        or (isinstance(one, RuntimeError) and _says(one, NO_MEMORY_SAID))
-    ]
-    if not known:
+    causes = [link for link in chain if _is_memory_error(link)]
+    if not causes:
         return None
-    where = "the GPU's memory" if any(word in str(known[0]) for word in ("CUDA", "CUBLAS", "GPU")) else "memory"
-    files = {frame.filename.replace("\\", "/") for one in known for frame in traceback.extract_tb(one.__traceback__)}
-    return f"{where} ran out {_fix(files, config)}"
+    memory = "GPU memory" if _contains(causes[0], GPU_TEXTS) else "memory"
+    return UserError(f"out of {memory} {_advice(config, phase)}", code=CODES[phase])
 
 
-def _fix(files: set[str], config: Config) -> str:
-    go_on = "the same command with it goes on from the last checkpoint"
-    if any("/r2gen/evaluate/" in file for file in files):
-        option, now, doing = "evaluate.batch_size", config.evaluate.batch_size, "while reports were written"
-        same = "scores may move by rounding only"
-    elif any(file.endswith(("/r2gen/train/fit.py", "/r2gen/train/engine.py")) for file in files):
-        option, now, doing = "trainer.micro_batch_size", config.trainer.micro_batch_size, "in a training step"
-        same = f"a step still sees trainer.batch_size={config.trainer.batch_size} studies"
-    else:
+def _is_memory_error(error: BaseException) -> bool:
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and _contains(error, MEMORY_TEXTS))
+    )
+
+
+def _advice(config: Config, phase: Phase) -> str:
+    if phase is Phase.BUILD:
         return (
-            "while the model was built: take a quantised language model (quant=nf4), a smaller one, or a machine "
-            "with more"
+            "while the model was built. Use a quantised language model (quant=nf4), a smaller one, or a machine with "
+            "more memory"
         )
+    if phase is Phase.GENERATION:
+        when, option, now = "while reports were generated", "evaluate.batch_size", config.evaluate.batch_size
+        effect = "scores change by rounding at most"
+    else:
+        when, option, now = "in a training step", "trainer.micro_batch_size", config.trainer.micro_batch_size
+        effect = f"a step still uses trainer.batch_size={config.trainer.batch_size} studies"
     if now == 1:
         return (
-            f"{doing} at {option}=1: use lm.gradient_checkpointing=true, quant=nf4, a smaller language model, or "
-            "a machine with more"
+            f"{when} at {option}=1. Use lm.gradient_checkpointing=true, quant=nf4 or a smaller language model, or a "
+            "machine with more memory"
         )
-    half = max(part for part in range(1, now // 2 + 1) if now % part == 0)
-    return f"{doing}: type {option}={half} (now {now}; {same}); {go_on}"
+    half = max(size for size in range(1, now // 2 + 1) if now % size == 0)
+    return f"{when}. Pass {option}={half} (now {now}; {effect}); the same command then resumes from the last checkpoint"
 
 
-def _says(error: BaseException, words: tuple[str, ...]) -> bool:
-    return any(word in str(error) for word in words)
+def _contains(error: BaseException, texts: tuple[str, ...]) -> bool:
+    return any(text in str(error) for text in texts)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came from."""
+    """The error and its causes."""
     seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__

@@ -17,7 +17,7 @@ from r2gen.config.overrides import as_passed
 from r2gen.config.plain import canonical
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
-from r2gen.errors import Illegal, UserError
+from r2gen.errors import Code, UserError
 from r2gen.launch.new_run import is_done, locate
 from r2gen.launch.paths import with_absolute_paths
 from r2gen.runs.folder import RunFolder
@@ -78,15 +78,15 @@ def compose_cell(overrides: Sequence[str], compose: Compose) -> Cell:
         choices = our_choices(node.hydra.runtime.choices)
         config = requested(without_hydra(node), passed)
         if config.trainer.nodes > 1:
-            raise Illegal(
+            raise UserError(
                 f"trainer.nodes={config.trainer.nodes}: a launcher gives each job of a sweep GPUs of "
-                "one machine; run this job alone, without -m (docs/clusters.md)"
+                "one machine; run this job alone, without -m (docs/clusters.md)",
+                code=Code.INCOMPATIBLE,
             )
         return cell_of(config, overrides=passed, for_hydra=given)
-    except Illegal as error:
-        return Cell(passed, given, choices, task=task, refusal=str(error), skipped=True)
     except Exception as error:
-        return Cell(passed, given, choices, task=task, refusal=in_words(error))
+        skipped = isinstance(error, UserError) and error.code is Code.INCOMPATIBLE
+        return Cell(passed, given, choices, task=task, refusal=in_words(error), skipped=skipped)
 
 
 def cell_of(config: Config, *, overrides: list[str], for_hydra: list[str]) -> Cell:
@@ -102,7 +102,7 @@ def _location(config: Config) -> tuple[Path | None, str]:
         return location.run_dir, location.identity
     # Other tasks store nothing but their results: they run again where an option, or their run, has changed.
     plain = {key: value for key, value in to_plain(config).items() if key not in ("choices", "logger")}
-    run_dir = Path(config.run_dir) if config.run_dir is not None else None
+    run_dir = config.folder if config.run_dir is not None else None
     made_on = RunFolder(run_dir).last() if run_dir is not None else None
     digest = canonical([plain, made_on, weights_hashes(config)])
     return run_dir, hashlib.sha256(digest.encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""A search: Optuna suggests the values of a sweep's next jobs from the scores of those before. Imports no torch.
+"""A search: Optuna suggests the values of a sweep's next jobs from the scores of earlier ones.
 
-The score of a trial is its best validation by evaluate.best, the number that picks a run's best checkpoint. All that
-the search knows is in optuna.db in the sweep's folder: the same command goes on from there.
+The score of a trial is its best validation by evaluate.best, which also picks a run's best checkpoint. The search is
+stored in optuna.db in the sweep's folder, from which the same command resumes it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
-from r2gen.errors import UserError
+from r2gen.errors import Code, UserError
 from r2gen.runs.files import read_jsonl
 from r2gen.runs.folder import RunFolder
 from r2gen.sweeps.record import JobRecord
@@ -30,22 +30,24 @@ try:
     )
     from optuna.trial import FrozenTrial, Trial, TrialState
 except ModuleNotFoundError as error:
-    raise UserError("hydra/sweeper=optuna needs Optuna: pip install -e '.[search]'") from error
+    raise UserError(
+        "hydra/sweeper=optuna needs Optuna: pip install -e '.[search]'", code=Code.PACKAGE_MISSING
+    ) from error
 
-LOST = "lost"  # the trials whose command was killed or stopped: their values are tried again
+LOST = "lost"  # study attribute: trials whose command was killed or stopped, and whose values are tried again
 Value = str | int | float
 
 
 @dataclass(frozen=True)
 class Space:
-    """What may vary, by the key as Hydra takes it, and the overrides that all trials share."""
+    """The distribution of each key that varies, and the overrides that all trials share."""
 
     varied: Mapping[str, BaseDistribution]
     fixed: list[str]
 
     @staticmethod
     def of(overrides: Sequence[Override]) -> Space:
-        """Raises UserError where nothing varies, or an interval is none."""
+        """Raises UserError if nothing varies, or an interval or range is empty."""
         varied: dict[str, BaseDistribution] = {}
         fixed: dict[str, str] = {}
         for override in overrides:
@@ -56,29 +58,29 @@ class Space:
                 fixed[key] = f"{key}={override.get_value_element_as_str()}"
         if not varied:
             raise UserError(
-                "hydra/sweeper=optuna has nothing to search: give hydra.sweeper.params, or type such as "
-                "'trainer.learning_rate=tag(log, interval(1e-4, 1e-2))'"
+                "hydra/sweeper=optuna has nothing to search: give hydra.sweeper.params, or an option with an interval "
+                "such as 'trainer.learning_rate=tag(log, interval(1e-4, 1e-2))'"
             )
-        return Space({key: found for key, found in varied.items() if key not in fixed}, list(fixed.values()))
+        return Space({key: values for key, values in varied.items() if key not in fixed}, list(fixed.values()))
 
     def first(self) -> list[str]:
-        """The overrides of some trial, to see whether one can be composed."""
-        return _typed({key: _lowest(found) for key, found in self.varied.items()})
+        """The overrides of one possible trial, to check that the space can be composed."""
+        return _overrides({key: _lowest(distribution) for key, distribution in self.varied.items()})
 
     def defaults(self, composed: DictConfig) -> dict[str, Value] | None:
-        """The values that a command without the search would have; None where one of them lies outside of the space."""
-        found: dict[str, Value] = {}
+        """The values of the command without a search; None if one of them is outside the space."""
+        values: dict[str, Value] = {}
         for key, distribution in self.varied.items():
             name = key.lstrip("+")
             choices = composed.hydra.runtime.choices
             value = choices[name] if name in choices else OmegaConf.select(composed, name)
             if isinstance(distribution, CategoricalDistribution):
                 value = "null" if value is None else str(value)  # as Hydra writes the options of a list
-            if value is None or not _holds(distribution, value):
+            if value is None or not _contains(distribution, value):
                 print(f"no trial has the values of the command without a search: {name}={value} is not in the space")
                 return None
-            found[key] = value
-        return found
+            values[key] = value
+        return values
 
 
 def _distribution(override: Override) -> BaseDistribution:
@@ -89,7 +91,7 @@ def _distribution(override: Override) -> BaseDistribution:
         if isinstance(sweep, RangeSweep):
             steps: list[Any] = sorted(sweep.range())
             if not steps:
-                raise ValueError("there is nothing in this range")
+                raise ValueError("this range is empty")
             return _numbers(steps[0], steps[-1], step=abs(sweep.step))
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     except ValueError as error:
@@ -109,7 +111,7 @@ def _lowest(distribution: BaseDistribution) -> Value:
     return distribution.low
 
 
-def _holds(distribution: BaseDistribution, value: Value) -> bool:
+def _contains(distribution: BaseDistribution, value: Value) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     assert isinstance(distribution, IntDistribution | FloatDistribution)
@@ -117,7 +119,7 @@ def _holds(distribution: BaseDistribution, value: Value) -> bool:
 
 
 class Search:
-    """A study in its sweep's folder. `next_batch`, the jobs' run, `tell`, and again until there is no batch."""
+    """An Optuna study in its sweep's folder. Call `next_batch`, run its jobs, `record` them, until no batch is left."""
 
     def __init__(
         self,
@@ -143,15 +145,15 @@ class Search:
         self.study.sampler = optuna.samplers.TPESampler(
             seed=seed + len(self.study.trials), n_startup_trials=random_trials, constant_liar=batch > 1
         )
-        known = {key: distribution_to_json(found) for key, found in sorted(space.varied.items())}
-        if self.study.user_attrs.setdefault("space", known) != known:
+        stored = {key: distribution_to_json(values) for key, values in sorted(space.varied.items())}
+        if self.study.user_attrs.setdefault("space", stored) != stored:
             raise UserError(f"{folder} holds a search of another space: give this one a folder, hydra.sweep.dir=DIR")
-        self.study.set_user_attr("space", known)
-        self.asked: dict[int, Trial] = {}  # by job
-        self.reported: dict[int, int] = {}  # validations, by job
+        self.study.set_user_attr("space", stored)
+        self.trials: dict[int, Trial] = {}  # of the current batch, by job number
+        self.reported: dict[int, int] = {}  # number of validations that Optuna has, by job number
 
     def begin(self, defaults: Mapping[str, Value] | None) -> None:
-        """The first trial has the defaults; what a killed command left running is asked for again."""
+        """Queue the defaults as the first trial, and again each trial that a killed command left running."""
         if not self.study.trials and defaults is not None:
             self.study.enqueue_trial(dict(defaults), user_attrs={"default": True})
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
@@ -159,8 +161,8 @@ class Search:
             self.study.tell(trial.number, state=TrialState.FAIL)
             self.study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
 
-    def done(self) -> int:
-        """How many trials have ended: the number of the next job."""
+    def count_ended(self) -> int:
+        """The number of trials that have ended, which is the number of the next job."""
         return len(self._ended())
 
     def _ended(self) -> list[FrozenTrial]:
@@ -168,38 +170,38 @@ class Search:
         return [trial for trial in self.study.trials if trial.state.is_finished() and trial.number not in lost]
 
     def _lost(self) -> list[int]:
-        found: list[int] = self.study.user_attrs.get(LOST, [])
-        return found
+        lost: list[int] = self.study.user_attrs.get(LOST, [])
+        return lost
 
     def next_batch(self) -> list[list[str]]:
-        """The overrides of the next jobs, none where the search has had its trials."""
-        first = self.done()
+        """The overrides of the next jobs; empty once the search has had its trials."""
+        first = self.count_ended()
         count = min(self.batch, self.n_trials - first)
-        self.asked = {first + index: self.study.ask(dict(self.space.varied)) for index in range(count)}
-        return [[*self.space.fixed, *_typed(trial.params)] for trial in self.asked.values()]
+        self.trials = {first + index: self.study.ask(dict(self.space.varied)) for index in range(count)}
+        return [[*self.space.fixed, *_overrides(trial.params)] for trial in self.trials.values()]
 
-    def judge(self, job: JobRecord) -> str | None:
-        """Why a running job should end: its validations so far do worse than those of the other trials."""
-        validations, news = self._reported(job)
-        if not news or validations[-1]["step"] == _last_step(job) or not self.asked[job.number].should_prune():
+    def prune_reason(self, job: JobRecord) -> str | None:
+        """Why a running job is to be pruned: its validations are worse than those of other trials. None: continue."""
+        validations, has_new = self._report(job)
+        if not has_new or validations[-1]["step"] == _last_step(job) or not self.trials[job.number].should_prune():
             return None
-        best = max(one["selection"] for one in validations)
+        best = max(validation["selection"] for validation in validations)
         return f"at validation {len(validations)} its score {best:.3f} was below the other trials' median"
 
-    def _reported(self, job: JobRecord) -> tuple[list[dict[str, Any]], bool]:
-        """A job's validations so far, handed on to Optuna, and whether some are new."""
+    def _report(self, job: JobRecord) -> tuple[list[dict[str, Any]], bool]:
+        """Report a job's new validations to Optuna. Returns all of them, and whether some are new."""
         file = Path(job.run_dir or "") / "train.jsonl"
-        found = [record for record in read_jsonl(file) if record["event"] == "validation"]
-        known, self.reported[job.number] = self.reported.setdefault(job.number, 0), len(found)
-        for number in range(known, len(found)):
-            self.asked[job.number].report(found[number]["selection"], number)
-        return found, len(found) > known
+        validations = [record for record in read_jsonl(file) if record["event"] == "validation"]
+        before, self.reported[job.number] = self.reported.setdefault(job.number, 0), len(validations)
+        for number in range(before, len(validations)):
+            self.trials[job.number].report(validations[number]["selection"], number)
+        return validations, len(validations) > before
 
-    def tell(self, jobs: Sequence[JobRecord]) -> bool:
-        """Keep what became of a batch. False where a signal stopped it: its trials are asked for again next time."""
+    def record(self, jobs: Sequence[JobRecord]) -> bool:
+        """Record how the jobs of a batch ended. False if a signal stopped one: the next command tries it again."""
         for job in jobs:
-            trial, (validations, _) = self.asked[job.number], self._reported(job)
-            scores = [one["selection"] for one in validations]
+            trial, (validations, _) = self.trials[job.number], self._report(job)
+            scores = [validation["selection"] for validation in validations]
             if job.state == "done" and not scores:
                 raise UserError("a search compares scores on val, and these runs validate nothing: the split is empty")
             if job.state == "done":
@@ -210,7 +212,7 @@ class Search:
         return all(job.state in ("done", "pruned", "failed", "skipped") for job in jobs)
 
     def result(self) -> str:
-        """The best trial so far beside that of the defaults, and how the trials ended."""
+        """The best trial so far next to that of the defaults, and how the trials ended."""
         ended = self._ended()
         states = [trial.state for trial in ended]
         counts = ", ".join(f"{states.count(state)} {state.name.lower()}" for state in dict.fromkeys(states))
@@ -218,18 +220,18 @@ class Search:
         complete = [trial for trial in ended if trial.state == TrialState.COMPLETE and trial.value is not None]
         if complete:
             best = max(complete, key=lambda trial: float(trial.value or 0))
-            lines.append(f"best: {_told(best)}")
-            lines += [f"default: {_told(trial)}" for trial in complete if "default" in trial.user_attrs]
+            lines.append(f"best: {_describe(best)}")
+            lines += [f"default: {_describe(trial)}" for trial in complete if "default" in trial.user_attrs]
         return "\n".join(lines)
 
 
-def _typed(values: Mapping[str, Any]) -> list[str]:
-    """As overrides; four digits of a number are enough to try it."""
+def _overrides(values: Mapping[str, Any]) -> list[str]:
+    """The values as overrides; numbers are rounded to four digits."""
     return [f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()]
 
 
-def _told(trial: FrozenTrial) -> str:
-    return f"{trial.value:.4f} with {' '.join(_typed(trial.params))} ({trial.user_attrs['run_dir']})"
+def _describe(trial: FrozenTrial) -> str:
+    return f"{trial.value:.4f} with {' '.join(_overrides(trial.params))} ({trial.user_attrs['run_dir']})"
 
 
 def _last_step(job: JobRecord) -> int:

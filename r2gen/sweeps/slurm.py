@@ -1,6 +1,6 @@
-"""Jobs of a sweep as SLURM jobs, by submitit; a preempted one saves its run and is queued again. Imports no torch.
+"""Slots in a SLURM cluster's queue, by submitit. A preempted job saves a checkpoint and is queued again.
 
-`cluster: local` runs the same path without SLURM, to try it.
+`cluster: local` takes the same path without SLURM, to try it.
 """
 
 import os
@@ -13,16 +13,16 @@ from typing import Any
 
 from r2gen.config.compose import ROOT
 from r2gen.config.schema import Config
-from r2gen.errors import DEFECT, UserError
+from r2gen.errors import DEFECT, Code, UserError
 from r2gen.ranks.stop import die_with_parent
-from r2gen.sweeps.places import Place
+from r2gen.sweeps.slots import RunningJob, job_environment
 
-WARNING = signal.SIGUSR2  # what submitit asks SLURM to send 90 s before the end, and takes for a preemption
-GRACE_S = 75  # for the last checkpoint; SLURM is asked for 90 s between its warning and its kill
+WARNING = signal.SIGUSR2  # submitit asks SLURM to send it 90 s before the end, and takes it for a preemption
+GRACE_S = 75  # for the last checkpoint, of the 90 s between SLURM's warning and its kill
 
 
 class Submitted:
-    """What runs on the node: the job's command. submitit calls `checkpoint` when the node is to be left."""
+    """The function that runs on the node: it runs the job's command. submitit calls `checkpoint` on a preemption."""
 
     def __init__(self, command: Sequence[str], log: Path, folder: Path) -> None:
         self.command, self.log, self.folder = list(command), log, folder
@@ -33,26 +33,27 @@ class Submitted:
             self.process = subprocess.Popen(
                 self.command,
                 cwd=self.folder,
+                env=job_environment(self.log),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 preexec_fn=_leave_warning_to_parent,
             )
-        while self.process.poll() is None:  # not wait(), which holds a lock that checkpoint() would wait for
+        while self.process.poll() is None:  # not wait(), which holds a lock that checkpoint() needs
             time.sleep(0.2)
-        return self.process.returncode  # also after SIGTERM, which scancel sends: only the warning queues it again
+        return self.process.returncode  # also after scancel's SIGTERM: only the warning queues the job again
 
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
-            _wait_for(self.process.pid, GRACE_S)  # after that, what was saved before has to do
+            _wait_for(self.process.pid, GRACE_S)  # if it takes longer, the job resumes from an earlier checkpoint
         return DelayedSubmission(Submitted(self.command, self.log, self.folder))
 
 
 def _leave_warning_to_parent() -> None:
-    """SLURM sends its warning to every process of the job; unhandled, it would end them before they have saved."""
+    """Ignore the warning, which SLURM sends to every process of the job: unhandled, it would end them unsaved."""
     signal.signal(WARNING, signal.SIG_IGN)
     die_with_parent()
 
@@ -64,7 +65,7 @@ def _wait_for(pid: int, seconds: float) -> None:
 
 
 class SlurmJob:
-    """A submitted job, seen from where the sweep was typed. It does not die with the sweep."""
+    """A submitted job. It does not end with the sweep's command."""
 
     def __init__(self, job: Any) -> None:
         self.job, self.gpus, self.queue_id = job, list[str](), str(job.job_id)
@@ -74,23 +75,25 @@ class SlurmJob:
             return None
         try:
             return int(self.job.result())
-        except Exception as error:  # submitit's words for a job that was cancelled, killed, or never ran
+        except Exception as error:  # submitit raises for a job that was cancelled, killed, or never ran
             with Path(self.job.submission().function.log).open("a", encoding="utf-8") as log:
                 log.write(f"\nerror: SLURM job {self.job.job_id}: {str(error).strip().splitlines()[0]}\n")
-            return DEFECT
+            return -signal.SIGKILL if self.job.state == "OUT_OF_MEMORY" else DEFECT
 
     def stop(self) -> None:
-        """Nothing: see Pool, which leaves it in the queue."""
+        """Do nothing: Pool leaves such a job in its queue."""
 
 
-class SlurmPlaces:
-    """SLURM's queue, with at most `n_jobs` in it (null: all)."""
+class SlurmSlots:
+    """SLURM's queue, with at most `n_jobs` jobs in it (null: all)."""
 
     def __init__(self, folder: Path, *, cluster: str, n_jobs: int | None, options: dict[str, Any]) -> None:
         try:
             import submitit  # the extra `slurm`
         except ImportError as error:
-            raise UserError("hydra/launcher=slurm needs submitit: pip install -e '.[slurm]'") from error
+            raise UserError(
+                "hydra/launcher=slurm needs submitit: pip install -e '.[slurm]'", code=Code.PACKAGE_MISSING
+            ) from error
         self.n_jobs, self.submitit, self.cluster, self.folder = n_jobs, submitit, cluster, folder
         try:
             self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
@@ -98,7 +101,7 @@ class SlurmPlaces:
         except (RuntimeError, ValueError, NameError) as error:
             raise UserError(f"hydra/launcher=slurm: {error}") from error
 
-    def start(self, config: Config, command: Sequence[str], log: Path, *, running: int) -> Place | None:
+    def start(self, config: Config, command: Sequence[str], log: Path, *, running: int) -> RunningJob | None:
         if self.n_jobs is not None and running >= self.n_jobs:
             return None
         trainer = config.trainer
@@ -107,9 +110,9 @@ class SlurmPlaces:
         log.write_bytes(b"")
         return SlurmJob(self.executor.submit(Submitted(command, log, Path.cwd())))
 
-    def adopt(self, queue_id: str) -> Place | None:
+    def adopt(self, queue_id: str) -> RunningJob | None:
         if self.cluster != "slurm":
             return None
         job: Any = self.submitit.SlurmJob(folder=self.folder, job_id=queue_id)
-        ended = job.done(force_check=True) or job.state == "UNKNOWN"  # unknown: so long ago that SLURM has forgotten it
+        ended = job.done(force_check=True) or job.state == "UNKNOWN"  # SLURM has forgotten a job that ended long ago
         return None if ended else SlurmJob(job)

@@ -20,10 +20,10 @@ from r2gen.runs.files import write_whole
 from r2gen.runs.identity import PROCESS_ONLY, differences
 from r2gen.runs.provenance import now
 from r2gen.sweeps.cells import Cell, Compose, compose_cells, is_trained, state_line
-from r2gen.sweeps.places import Places
-from r2gen.sweeps.pool import Judge, Pool, exit_status, runs_to_its_end
+from r2gen.sweeps.pool import Pool, Pruner, exit_status, never_prune
 from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
 from r2gen.sweeps.results import write_results
+from r2gen.sweeps.slots import Slots
 from r2gen.sweeps.view import View, labels
 
 # Hydra's own overrides that are the sweep's and not its jobs'.
@@ -46,9 +46,9 @@ class Sweep:
         )
         self.earlier: dict[tuple[str, ...], JobRecord] = {}
         self.is_open = False
-        self.judge: Judge = runs_to_its_end
+        self.pruner: Pruner = never_prune
 
-    def run(self, batch: Sequence[Sequence[str]], first: int, places: Callable[[], Places]) -> list[JobRecord]:
+    def run(self, batch: Sequence[Sequence[str]], first: int, slots: Callable[[], Slots]) -> list[JobRecord]:
         """Bring each job of a batch to its end; `first` is the number of the batch's first job."""
         if _only_shown(batch, self.compose):
             return []
@@ -60,7 +60,7 @@ class Sweep:
         self.folder.write(self.record)
         view = View()
         Pool(
-            self.folder, self.record, cells, places=places(), shared=self.shared, show=view.show, judge=self.judge
+            self.folder, self.record, cells, slots=slots(), shared=self.shared, show=view.show, pruner=self.pruner
         ).run()
         self.record.finished = now() if exit_status(self.record.jobs) != STOPPED else None
         self.folder.write(self.record)

@@ -1,6 +1,6 @@
-"""One rank of a job, started by launch.py:  python -m r2gen.tasks.worker RUN_DIR/config.yaml
+"""One rank of a job, started by r2gen/launch/processes.py:  python -m r2gen.tasks.worker RUN_DIR/config.yaml
 
-Reads nothing but that file. Its exit status is the job's.
+It reads nothing but that file. The worst exit status of the ranks is the job's.
 """
 
 import contextlib
@@ -13,18 +13,22 @@ from pathlib import Path
 
 from r2gen.config.schema import Config
 from r2gen.config.task_table import BY_NAME
-from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError, lacks, printable
+from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code, UserError, missing_package, printable
 from r2gen.ranks.stop import Stopped, StopRequest, die_with_parent
+from r2gen.runs.failure import Failure, report
 from r2gen.runs.folder import PRINTED, RunFolder
 from r2gen.runs.job_file import read_job
-from r2gen.runs.resources import ran_out
+from r2gen.runs.phase import current_phase
+from r2gen.runs.resources import out_of_resources
 
 try:
     from r2gen.build import pick_device
     from r2gen.ranks import dist
     from r2gen.tasks.dispatch import work_of
 except ModuleNotFoundError as error:
-    print(f"error: {lacks(error) or error}", file=sys.stderr, flush=True)
+    missing = missing_package(error) or UserError(str(error))
+    report(Failure.of(missing))
+    print(f"error: {missing}", file=sys.stderr, flush=True)
     sys.exit(FIXABLE)
 
 
@@ -32,7 +36,7 @@ def main(job_file: Path) -> int:
     stop = StopRequest()
     if not job_file.is_file():
         print(
-            f"error: {socket.gethostname()} does not see {job_file}: with trainer.nodes, run_dir must lie on a file "
+            f"error: {socket.gethostname()} does not see {job_file}: with trainer.nodes, run_dir must be on a file "
             "system that all machines share",
             file=sys.stderr,
             flush=True,
@@ -40,61 +44,71 @@ def main(job_file: Path) -> int:
         return FIXABLE
     config = read_job(job_file)
     try:
-        status, why = _end_of(config, stop, give_up=lambda message: give_up(config, message))
-        # Here the error is gone, and with it the file it was about, whose room run.json may need on a full disk.
-        say_why(config, why)
+        status, failure = _run_task(config, stop)
+        # The error is freed by now, and with it the file that it was about: on a full disk run.json needs that room.
+        if failure is not None:
+            record(config, failure)
         return status
     finally:
         dist.stop()
 
 
-def say_why(config: Config, why: str | None) -> None:
-    """Record the reason, of the first rank that has one: what the others find follows from it."""
+def record(config: Config, failure: Failure) -> None:
+    """Record the failure in run.json and for a sweep. The first one counts: the others' failures follow from it."""
+    report(failure)
     folder = RunFolder(config.folder)
-    if why and config.task in ("train", "import") and folder.exists() and not folder.facts()["reason"]:
-        with contextlib.suppress(OSError):  # why has been printed
-            folder.record(reason=why)
+    if config.task in ("train", "import") and folder.exists() and not folder.facts()["reason"]:
+        with contextlib.suppress(OSError):  # the message has been printed
+            folder.record(**failure.facts())
 
 
-def give_up(config: Config, message: str) -> None:
-    """Ranks that others have waited for did not come."""
-    say_why(config, message)
-    dist.leave(message)
-
-
-def _end_of(config: Config, stop: StopRequest, *, give_up: Callable[[str], None]) -> tuple[int, str | None]:
-    """Run the task; gives its exit status and, printed by now, why it is not DONE."""
+def _run_task(config: Config, stop: StopRequest) -> tuple[int, Failure | None]:
+    """Run the task. Returns the exit status and, if it failed and no other rank reports why, the failure, printed."""
     try:
         device = pick_device(config.trainer.device)
-        dist.start(device, timeout_s=config.trainer.timeout_s, give_up=give_up)
+        dist.start(device, timeout_s=config.trainer.timeout_s, give_up=_give_up(config))
         work_of(BY_NAME[config.task])(config, device, stop)
         return DONE, None
     except Stopped:
         if dist.is_first():
-            again = f"the same command goes on from the last checkpoint in {config.run_dir}"
-            print(f"stopped; {again if config.task == 'train' else 'the same command starts anew'}", flush=True)
-        return STOPPED, "stopped by a signal"
+            again = f"the same command resumes from the last checkpoint in {config.run_dir}"
+            print(f"stopped; {again if config.task == 'train' else 'the same command starts again'}", flush=True)
+        return STOPPED, None
     except Exception as error:
-        why = str(error) if isinstance(error, UserError) else ran_out(error, config) or dist.lost(error)
-        if why == "":  # another rank is gone, and another one says so
-            return FIXABLE, None
-        why = why or lacks(error)
-        if why is None:
+        phase = current_phase()
+        user_error = error if isinstance(error, UserError) else out_of_resources(error, config, phase)
+        if user_error is None and (lost := dist.lost(error)) is not None:
+            if not lost:
+                return FIXABLE, None  # the lost rank, or another one, reports it
+            user_error = UserError(lost, code=Code.RANK_LOST)
+        user_error = user_error or missing_package(error)
+        if user_error is None:
             traceback.print_exc()
-            return DEFECT, f"{type(error).__name__}: {error}"
-        if is_first_to_say(config, why):
-            print(f"error: {printable(why)}", file=sys.stderr, flush=True)
-        return FIXABLE, why
+            return DEFECT, Failure(f"{type(error).__name__}: {error}", Code.DEFECT, phase)
+        if is_first_to_print(config, str(user_error)):
+            print(f"error: {printable(str(user_error))}", file=sys.stderr, flush=True)
+        return FIXABLE, Failure.of(user_error, phase)
 
 
-def is_first_to_say(config: Config, why: str) -> bool:
-    """Whether no other rank has said the same: a mistake that every rank meets is one message."""
-    said = config.folder / f"{PRINTED}{hashlib.sha256(why.encode('utf-8', 'replace')).hexdigest()[:16]}"
+def _give_up(config: Config) -> Callable[[str], None]:
+    """What this rank does when others do not respond: record the message, if it is the one to report, and exit."""
+
+    def give_up(message: str) -> None:
+        if message:
+            record(config, Failure(message, Code.RANK_LOST, current_phase()))
+        dist.leave(message)
+
+    return give_up
+
+
+def is_first_to_print(config: Config, message: str) -> bool:
+    """Whether no other rank has printed the message: an error that every rank meets is printed once."""
+    digest = hashlib.sha256(message.encode("utf-8", "replace")).hexdigest()[:16]
     try:
-        said.touch(exist_ok=False)
+        (config.folder / f"{PRINTED}{digest}").touch(exist_ok=False)
     except FileExistsError:
         return False
-    except OSError:  # a full disk, say: rather twice than never
+    except OSError:  # on a full disk, for example: better twice than never
         return True
     return True
 

@@ -27,7 +27,7 @@ from r2gen.errors import UserError
 from r2gen.ranks import dist
 from r2gen.runs.files import PARTIAL, write_whole
 from r2gen.runs.folder import EXPORTED
-from r2gen.runs.resources import disk_ran_out
+from r2gen.runs.resources import out_of_disk
 from r2gen.train.engine import load_engine, set_masters, trainable_tensors, whole_weights
 
 FORMAT = 1
@@ -131,10 +131,10 @@ class Checkpoints:
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)  # its room is needed to say what happened
             need = checkpoint_bytes(sum(tensor.numel() for tensor in tensors.values()))
-            message = disk_ran_out(error, self.folder.parent, need_bytes=need)
-            if message is None:
+            full = out_of_disk(error, self.folder.parent, need_bytes=need)
+            if full is None:
                 raise
-            raise UserError(message) from error
+            raise full from error
         if dist.is_first():
             if target.exists():
                 shutil.rmtree(target)

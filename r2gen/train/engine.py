@@ -28,10 +28,12 @@ from torch import nn
 from r2gen.errors import UserError
 from r2gen.lm.quantize import keep_in_place, quantised_layers
 from r2gen.ranks import dist
+from r2gen.runs.phase import Phase, in_phase
 
 ONLY_TENSORS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load then refuses code, whatever its caller asks for
 
 
+@in_phase(Phase.TRAINING)
 def start_engine(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,

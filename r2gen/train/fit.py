@@ -11,10 +11,11 @@ import torch
 
 from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
-from r2gen.data.loader import MicroBatches, Row, TrainingOrder, training_loader
+from r2gen.data.loader import MicroBatches, TrainingExamples, TrainingOrder, training_loader
 from r2gen.errors import UserError
 from r2gen.ranks import dist
 from r2gen.ranks.stop import Stopped, StopRequest
+from r2gen.runs.phase import Phase, in_phase
 from r2gen.train.checkpoint import Checkpoints, TrainState
 from r2gen.train.engine import backward, peak_gib, step
 from r2gen.train.loggers import TrainLog
@@ -39,6 +40,7 @@ class LoopSettings:
     seed: int
 
 
+@in_phase(Phase.TRAINING)
 def fit(
     engine: Any,
     dataset: StudyDataset,
@@ -70,7 +72,9 @@ def fit(
         world=dist.world(),
     )
     on_gpu = engine.device.type == "cuda"
-    micro_batches = iter(training_loader(Row(dataset, order), batches, workers=settings.workers, pin=on_gpu))
+    micro_batches = iter(
+        training_loader(TrainingExamples(dataset, order), batches, workers=settings.workers, pin=on_gpu)
+    )
     accumulation = len(batches) // max(1, total_steps - state.step)
     watch = LossWatch(engine.device)
     engine.train()

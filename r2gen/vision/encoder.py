@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from timm.models import load_state_dict_from_hf
 from torch import nn
 
-from r2gen.errors import UserError
+from r2gen.errors import Code, UserError
 from r2gen.vision.hub import WEIGHT_FILES, swin_folder, unfetchable
 from r2gen.vision.swin_names import create_swin, swin_config
 from r2gen.vision.transforms import ImageTransform
@@ -165,13 +165,14 @@ def tensors_at(path: str, file: str | None = None) -> dict[str, Any]:
     if place.is_dir():
         found = [place / name for name in names if (place / name).is_file()]
         if not found:
-            raise UserError(f"vision.path={path} holds none of {', '.join(names)}")
+            raise UserError(f"vision.path={path} holds none of {', '.join(names)}", code=Code.WEIGHTS_MISSING)
         place = found[0]
     if place.is_file():
         return read_tensors(place)
     if place.is_absolute() or path.count("/") != 1:
         raise UserError(
-            f"vision.path={path} does not exist: give a folder, a file or a hub id such as timm/resnet50.a1_in1k"
+            f"vision.path={path} does not exist: give a folder, a file or a hub id such as timm/resnet50.a1_in1k",
+            code=Code.WEIGHTS_MISSING,
         )
     try:
         fetched: dict[str, Any] = load_state_dict_from_hf(path, filename=file or WEIGHT_FILES[1], weights_only=True)

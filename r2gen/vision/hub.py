@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from r2gen.errors import UserError
+from r2gen.errors import Code, UserError
 from r2gen.vision.swin_names import swin_config
 
 FACTS = ["config.json", "preprocessor_config.json"]
@@ -41,5 +41,6 @@ def swin_folder(path: str | None) -> str | None:
 def unfetchable(path: str, error: Exception) -> UserError:
     return UserError(
         f"vision.path={path} is no folder here, and cannot be fetched: {error}\nhub=online fetches "
-        "a hub id, vision.path=null draws random weights"
+        "a hub id, vision.path=null draws random weights",
+        code=Code.WEIGHTS_MISSING,
     )

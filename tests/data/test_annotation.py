@@ -1,4 +1,4 @@
-"""A data set in R2Gen's format is read whole and in order, and every fault in it is named before training starts."""
+"""Data sets in R2Gen's format: studies are read in order, and every fault is reported before training starts."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def read(root: Path) -> AnnotatedReports:
     return AnnotatedReports(root=str(root), cleaner="iu_xray")
 
 
-def test_studies_keep_order_views_and_their_whole_cleaned_report(tmp_path: Path) -> None:
+def test_studies_keep_their_order_views_and_complete_cleaned_reports(tmp_path: Path) -> None:
     long = " ".join(["opacity"] * 500)
     write(tmp_path, {"train": [entry("b", report=long), entry("a", image_path=["a/1.png", "a/0.png"])], "val": []})
     data = read(tmp_path)
@@ -57,42 +57,48 @@ def test_studies_keep_order_views_and_their_whole_cleaned_report(tmp_path: Path)
 @pytest.mark.parametrize(
     ("annotation", "message"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ('{"train": [\n {"id": "a",}]}', r"line 2, column 13"),
-        ("[" * 100_000, "nested too deep"),
+        ("[" * 100_000, "nested too deeply"),
         ('{"train": [{"id": "a", "id": "b"}]}', r"\(id 'b'\) has \"id\" twice"),
         ([], "not an object"),
         ({"train": [], "valid": []}, 'has a split "valid"'),
-        ({"train": {}}, '"train" is no list'),
-        ({"train": []}, "holds no study"),
-        ({"train": ["a"]}, r"train\[0\] is no object"),
+        ({"train": {}}, '"train" is not a list'),
+        ({"train": []}, "contains no study"),
+        ({"train": ["a"]}, r"train\[0\] is not an object"),
         ({"val": [entry("a"), {"id": "b", "report": "x"}]}, r'val\[1\] \(id b\): has no "image_path"'),
-        ({"train": [entry("a", id=7)]}, r"train\[0\] .* 7 is no text"),
-        ({"train": [entry("a", report=float("nan"))]}, r"train\[0\] \(id a\): report nan is no text"),
+        ({"train": [entry("a", id=7)]}, r"train\[0\] .* 7 is not a string"),
+        ({"train": [entry("a", report=float("nan"))]}, r"train\[0\] \(id a\): report nan is not a string"),
         ({"train": [entry("a", report="half \ud800 a pair")]}, "surrogate"),
-        ({"train": [entry("a", context=3)]}, "context 3 is no text"),
+        ({"train": [entry("a", context=3)]}, "context 3 is not a string"),
         ({"train": [entry("a", image_path=["a\0b"])]}, "names no image"),
-        ({"train": [entry("a", study_id=5)], "val": [entry("b", study_id=5)]}, r"study 5 stands at train\[0\] and at"),
-        ({"train": [entry("a", subject_id=5)], "val": [entry("b", subject_id="5")]}, r"patient 5 stands at train\[0\]"),
-        ({"train": [entry("a", subject_id=[5])]}, "neither a number nor a text"),
-        ({"train": [entry("a", report=None)]}, "report None is no text"),
+        (
+            {"train": [entry("a", study_id=5)], "val": [entry("b", study_id=5)]},
+            r"study 5 is that of train\[0\] and of val\[0\]",
+        ),
+        (
+            {"train": [entry("a", subject_id=5)], "val": [entry("b", subject_id="5")]},
+            r"patient 5 is that of train\[0\] and of val\[0\]",
+        ),
+        ({"train": [entry("a", subject_id=[5])]}, "neither a number nor a string"),
+        ({"train": [entry("a", report=None)]}, "report None is not a string"),
         ({"train": [entry("a", report="")]}, r"train\[0\] \(id a\): the report is empty"),
         ({"train": [entry("a", report="?!")]}, "the report is empty"),
         ({"train": [entry("a", image_path=[])]}, "names no image"),
         ({"train": [entry("a", image_path="a/0.png")]}, "must be a list"),
         ({"train": [entry("a", image_path=["../a/0.png"])]}, "leaves the image folder"),
         ({"train": [entry("a", image_path=["/etc/passwd"])]}, "leaves the image folder"),
-        ({"train": [entry("a"), entry("a")]}, r"id a stands at train\[0\] and at train\[1\]"),
-        ({"train": [entry("a")], "test": [entry("a")]}, r"id a stands at train\[0\] and at test\[0\]"),
+        ({"train": [entry("a"), entry("a")]}, r"id a is that of train\[0\] and of train\[1\]"),
+        ({"train": [entry("a")], "test": [entry("a")]}, r"id a is that of train\[0\] and of test\[0\]"),
     ],
 )
-def test_a_fault_of_the_annotation_names_its_place(annotation: Any, message: str, tmp_path: Path) -> None:
+def test_a_fault_in_the_annotation_is_reported_with_its_position(annotation: Any, message: str, tmp_path: Path) -> None:
     write(tmp_path, annotation)
     with pytest.raises(UserError, match=message):
         read(tmp_path)
 
 
-def test_several_faults_are_counted_and_the_first_five_named(tmp_path: Path) -> None:
+def test_several_faults_are_counted_and_the_first_five_are_shown(tmp_path: Path) -> None:
     write(tmp_path, {"train": [entry(f"x{i}", report="") for i in range(9)]})
     with pytest.raises(UserError, match=r"9 faults\n  train\[0\] \(id x0\): .*") as refused:
         read(tmp_path)
@@ -100,12 +106,12 @@ def test_several_faults_are_counted_and_the_first_five_named(tmp_path: Path) -> 
     assert str(refused.value).endswith("and 4 more")
 
 
-def test_bytes_that_are_no_utf_8_are_named_by_line_and_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+def test_invalid_utf_8_is_reported_by_line_and_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     write(tmp_path, {"train": [entry("a")]})
     file = tmp_path / "annotation.json"
     whole = file.read_bytes()
     file.write_bytes(b"\n\n" + whole.replace(b"Report", b"R\xe9port"))
-    with pytest.raises(UserError, match=r"line 3, byte \d+ of the file: 0xe9 is no UTF-8"):
+    with pytest.raises(UserError, match=r"line 3, byte \d+ of the file: 0xe9 is not UTF-8"):
         read(tmp_path)
     file.write_bytes(whole.decode().encode("utf-16"))
     with pytest.raises(UserError, match="looks like UTF-16"):
@@ -114,7 +120,7 @@ def test_bytes_that_are_no_utf_8_are_named_by_line_and_a_byte_order_mark_is_read
     assert len(read(tmp_path).studies("train")) == 1
 
 
-def test_the_context_of_an_entry_is_the_studys(tmp_path: Path) -> None:
+def test_the_context_of_an_entry_becomes_that_of_the_study(tmp_path: Path) -> None:
     write(tmp_path, {"train": [entry("a", context="Cough.", subject_id=7), entry("b", subject_id=7)]})
     assert [study.context for study in read(tmp_path).studies("train")] == ["Cough.", None]
 
@@ -123,7 +129,7 @@ STRANGE = [None, True, -1, 1.5, float("nan"), "", "\0", "\ud800", [], [[]], {}, 
 
 
 def any_of(*good: Any) -> st.SearchStrategy[Any]:
-    """Mostly values that fit, else something else that JSON can hold."""
+    """Mostly values that fit, sometimes another value that JSON allows."""
     return st.sampled_from(good) | st.sampled_from(good) | st.sampled_from(STRANGE)
 
 
@@ -146,7 +152,7 @@ EXAMPLES = int(os.environ.get("R2GEN_EXAMPLES", "300"))
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(annotation=FILES, cut=st.none() | st.integers(0, 200), wrong_byte=st.none() | st.integers(0, 255))
-def test_whatever_an_annotation_holds_it_is_read_or_refused_in_words(
+def test_any_annotation_is_read_or_refused_with_a_message(
     annotation: Any, cut: int | None, wrong_byte: int | None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = tmp_path_factory.getbasetemp() / "property"
@@ -172,10 +178,10 @@ def test_whatever_an_annotation_holds_it_is_read_or_refused_in_words(
         assert all(data.image(view).mode == "L" for study in studies for view in study.views)
 
 
-def test_a_missing_root_or_annotation_names_its_option(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data.root=.*nowhere does not exist: "):
+def test_a_missing_root_or_annotation_is_reported_with_its_option(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data.root=.*nowhere does not exist\. "):
         read(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"annotation.json cannot be read .* data.annotation"):
+    with pytest.raises(UserError, match=r"annotation.json cannot be read .* Set data.annotation"):
         read(tmp_path)
 
 
@@ -191,7 +197,7 @@ def test_iu_xray_is_read_and_its_images_checked_in_about_a_second(shared: Path, 
         pytest.skip("needs $R2GEN_SHARED")
     with zipfile.ZipFile(sample) as archive:
         archive.extractall(tmp_path)
-    start = time.process_time()  # not by the clock: other programs may be at work here
+    start = time.process_time()  # not wall time: other programs may run on this machine
     data = read(tmp_path / "iu_xray")
     data.check()
     assert time.process_time() - start < 1.5
@@ -200,9 +206,9 @@ def test_iu_xray_is_read_and_its_images_checked_in_about_a_second(shared: Path, 
     assert data.image(data.studies("val")[0].views[0]).size == (256, 256)
 
 
-def test_a_broken_data_set_ends_the_command_before_a_folder_is_made(tmp_path: Path) -> None:
+def test_a_broken_data_set_ends_the_command_before_a_folder_is_created(tmp_path: Path) -> None:
     write(tmp_path / "data", {"train": [entry("a"), entry("b"), entry("x")]})
-    (tmp_path / "data/images/b/0.png").write_bytes(b"no image")
+    (tmp_path / "data/images/b/0.png").write_bytes(b"not an image")
     done = run("data=iu_xray", f"data.root={tmp_path / 'data'}", "run_dir=made", cwd=tmp_path, smallest=False)
     assert done.returncode == 2
     assert "train[1] (id b): image b/0.png cannot be read" in done.stderr

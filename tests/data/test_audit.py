@@ -1,4 +1,4 @@
-"""task=audit counts what of val and test stands in training, and says what it could not compare."""
+"""task=audit: counts of val and test reports and images that are also in training, and what could not be compared."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def write(root: Path, **more: Any) -> Path:
     return root
 
 
-def test_reports_words_and_images_that_stand_in_training_are_counted(tmp_path: Path) -> None:
+def test_reports_words_and_images_that_are_in_training_are_counted(tmp_path: Path) -> None:
     data = AnnotatedReports(root=str(write(tmp_path)), cleaner="iu_xray")
     found = looked_through(data, images=None)["splits"]
     train, val = found["train"]["reports"], found["val"]["reports"]
@@ -45,7 +45,7 @@ def test_reports_words_and_images_that_stand_in_training_are_counted(tmp_path: P
     assert (images["shortest_px"], images["longest_px"], images["views"]) == (6, 8, {"1": 2})
 
 
-def test_images_are_looked_at_by_whole_studies_evenly_spread() -> None:
+def test_images_are_sampled_by_whole_studies_evenly_spread() -> None:
     data = Phantom(seed=0, train_studies=100, val_studies=10, test_studies=0, size_px=32, version=VERSION)
     found = looked_through(data, images=50)["splits"]
     assert (found["train"]["images"]["looked_at"], found["train"]["images"]["images"]) == (50, 200)
@@ -53,7 +53,7 @@ def test_images_are_looked_at_by_whole_studies_evenly_spread() -> None:
     assert "test" not in found
 
 
-def test_the_command_writes_a_table_and_a_file_and_needs_no_run(tmp_path: Path) -> None:
+def test_the_command_prints_a_table_and_writes_a_file_without_a_run(tmp_path: Path) -> None:
     root = write(tmp_path / "data", study_id=None)
     done = run("task=audit", "data=iu_xray", f"data.root={root}", cwd=tmp_path, smallest=False)
     assert done.returncode == 0, done.stderr

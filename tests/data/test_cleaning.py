@@ -1,4 +1,4 @@
-"""R2Gen's cleaners give R2Gen's strings."""
+"""The cleaners return the same strings as R2Gen's."""
 
 import json
 import os
@@ -19,11 +19,11 @@ def shared() -> Path:
 @pytest.mark.parametrize(
     "pair", json.loads((REPOSITORY / "tests/golden/cleaner.json").read_text(encoding="utf-8")), ids=str
 )
-def test_our_own_texts_come_out_as_r2gen_cleans_them(pair: dict[str, str]) -> None:
+def test_our_own_texts_are_cleaned_as_by_r2gen(pair: dict[str, str]) -> None:
     assert clean_report(pair["raw"], pair["cleaner"]) == pair["cleaned"]
 
 
-def test_every_golden_pair_comes_out_as_r2gen_cleans_it(shared: Path) -> None:
+def test_every_golden_text_is_cleaned_as_by_r2gen(shared: Path) -> None:
     golden = shared / "data/cleaner_golden.json"
     if not golden.is_file():
         pytest.skip("needs $R2GEN_SHARED")
@@ -33,11 +33,11 @@ def test_every_golden_pair_comes_out_as_r2gen_cleans_it(shared: Path) -> None:
         assert clean_report(pair["raw"], pair["cleaner"]) == pair["cleaned"]
 
 
-def test_without_a_cleaner_only_the_ends_are_stripped() -> None:
+def test_without_a_cleaner_only_white_space_at_the_ends_is_removed() -> None:
     assert clean_report(" No  Effusion.\n", "none") == "No  Effusion."
 
 
-def test_iu_xray_removes_the_signs_of_r2gens_accidental_range_and_mimic_cxr_keeps_them() -> None:
+def test_iu_xray_removes_the_characters_of_r2gens_accidental_range_and_mimic_cxr_keeps_them() -> None:
     assert clean_report("left > right <3 a=b @ home", "iu_xray") == "left  right 3 ab  home ."
     assert clean_report("left > right <3 a=b @ home", "mimic_cxr") == "left > right <3 a=b @ home ."
 
@@ -45,5 +45,5 @@ def test_iu_xray_removes_the_signs_of_r2gens_accidental_range_and_mimic_cxr_keep
 @pytest.mark.parametrize(
     ("report", "empty"), [("", True), (" .", True), (" . _ .", True), ("é .", False), ("2", False)]
 )
-def test_a_report_of_signs_alone_is_empty(report: str, empty: bool) -> None:
+def test_a_report_of_punctuation_only_is_empty(report: str, empty: bool) -> None:
     assert is_empty(report) is empty

@@ -1,4 +1,4 @@
-"""What every data set answers itself, and what one in another format costs: one class and one YAML file."""
+"""The members of every data set, and the cost of one in another format: one class and one YAML file."""
 
 import json
 import os

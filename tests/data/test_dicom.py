@@ -1,4 +1,4 @@
-"""DICOM images come out as a viewer shows them, and what shows no image is refused in words."""
+"""DICOM images are converted as viewers show them; files without a usable image are refused with a message."""
 
 import subprocess
 import sys
@@ -58,7 +58,7 @@ def lookup(entries: np.ndarray, *, first: int, bits: int) -> list[Dataset]:
     return [item]
 
 
-def test_without_a_window_the_stored_bits_are_the_range_not_the_images_own(tmp_path: Path) -> None:
+def test_without_a_window_the_range_is_that_of_the_stored_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shown(dicom(tmp_path / "a.dcm", RAMP // 2)), full(RAMP // 2, 4095))
     deep = (RAMP * 16).astype(np.uint16)
     np.testing.assert_array_equal(shown(dicom(tmp_path / "b.dcm", deep, bits=16)), full(deep, 65535))
@@ -67,18 +67,18 @@ def test_without_a_window_the_stored_bits_are_the_range_not_the_images_own(tmp_p
 
 
 @pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 1000}], ids=["no window", "window"])
-def test_the_same_image_stored_in_both_polarities_is_the_same_picture(window: dict[str, int], tmp_path: Path) -> None:
+def test_an_image_stored_in_both_polarities_gives_the_same_pixels(window: dict[str, int], tmp_path: Path) -> None:
     bright = dicom(tmp_path / "2.dcm", **window)
     dark = dicom(tmp_path / "1.dcm", 4095 - RAMP, PhotometricInterpretation="MONOCHROME1", **window)
     np.testing.assert_array_equal(shown(bright), shown(dark))
 
 
-def test_the_tag_alone_inverts_the_picture(tmp_path: Path) -> None:
+def test_the_polarity_tag_inverts_the_image(tmp_path: Path) -> None:
     one = shown(dicom(tmp_path / "1.dcm", PhotometricInterpretation="MONOCHROME1"))
     np.testing.assert_array_equal(one, 255 - shown(dicom(tmp_path / "2.dcm")))
 
 
-def test_the_first_window_is_shown_as_the_standard_says(tmp_path: Path) -> None:
+def test_the_first_window_is_applied_as_in_the_standard(tmp_path: Path) -> None:
     linear = shown(dicom(tmp_path / "a.dcm", WindowCenter=[2048, 100], WindowWidth=[1001, 50]))
     np.testing.assert_array_equal(linear, full(VALUES - 2047.5 + 500, 1000))
     exact = shown(dicom(tmp_path / "b.dcm", WindowCenter=2048, WindowWidth=1024, VOILUTFunction="LINEAR_EXACT"))
@@ -88,14 +88,14 @@ def test_the_first_window_is_shown_as_the_standard_says(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shown(dicom(tmp_path / "d.dcm", WindowCenter="", WindowWidth="")), full(RAMP, 4095))
 
 
-def test_rescale_comes_before_the_window(tmp_path: Path) -> None:
+def test_rescale_is_applied_before_the_window(tmp_path: Path) -> None:
     image = dicom(tmp_path / "a.dcm", RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=1000, WindowWidth=2001)
     np.testing.assert_array_equal(shown(image), full(VALUES * 2 - 1000 - 999.5 + 1000, 2000))
     image = dicom(tmp_path / "b.dcm", RescaleSlope=-1, RescaleIntercept=4095)
     np.testing.assert_array_equal(shown(image), full(4095 - VALUES, 4095))
 
 
-def test_lookup_tables_are_followed_and_held_at_their_ends(tmp_path: Path) -> None:
+def test_lookup_tables_are_applied_and_clipped_at_their_ends(tmp_path: Path) -> None:
     table = np.linspace(0, 65535, 1000)
     image = dicom(tmp_path / "a.dcm", VOILUTSequence=lookup(table, first=500, bits=16), WindowCenter=1, WindowWidth=2)
     expected = table.astype(np.uint16)[np.clip(VALUES - 500, 0, 999).astype(int)]
@@ -118,9 +118,9 @@ def test_colours_become_gray(tmp_path: Path) -> None:
 
 
 REFUSED = [
-    ({"pixels": None}, "holds no pixels"),
+    ({"pixels": None}, "contains no pixels"),
     ({"pixels": RAMP * 0 + 7}, "every pixel is 7"),
-    ({"pixels": np.stack([RAMP, RAMP]), "NumberOfFrames": 2}, "holds 2 frames"),
+    ({"pixels": np.stack([RAMP, RAMP]), "NumberOfFrames": 2}, "contains 2 frames"),
     ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR"),
     ({"WindowCenter": 1, "WindowWidth": 0}, "window"),
     ({"WindowCenter": 1, "WindowWidth": 9, "VOILUTFunction": "CUBIC"}, "CUBIC is none of"),
@@ -128,10 +128,10 @@ REFUSED = [
     ({"Rows": 60_000, "Columns": 60_000}, "too large"),
     ({"Rows": 65}, "cannot be decoded"),
     ({"PixelData": b"\0\0"}, "cannot be decoded"),
-    ({"PixelData": b""}, "holds no pixels"),
+    ({"PixelData": b""}, "contains no pixels"),
     ({"PixelData": RAMP.tobytes() * 2}, "more pixels than"),
-    ({"HighBit": 15}, "HighBit=15 does not suit BitsStored=12"),
-    ({"WindowCenter": 9000, "WindowWidth": 100}, "shows every pixel alike"),
+    ({"HighBit": 15}, "HighBit=15 contradicts BitsStored=12"),
+    ({"WindowCenter": 9000, "WindowWidth": 100}, "gives every pixel the same gray"),
     (
         {
             "pixels": np.full((8, 8, 3), 9, np.uint8),
@@ -146,40 +146,42 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "words"), REFUSED, ids=[words for _, words in REFUSED])
-def test_what_gives_no_image_is_refused_by_name(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_a_file_without_a_usable_image_is_refused_with_the_reason(
+    changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
     path = dicom(tmp_path / "a.dcm", **changes)
     with pytest.raises(UserError, match=rf"a\.dcm.*{words}") as refused:
         read_image(path)
     assert "\n" not in str(refused.value)
 
 
-def test_a_jpeg_2000_picture_of_another_size_is_refused_before_room_is_made_for_it(
+def test_a_jpeg_2000_picture_of_another_size_is_refused_before_memory_is_allocated(
     tmp_path: Path, shared: Path
 ) -> None:
     whole = bytearray((shared / "data/films/pydicomdata_RG1_J2KI.dcm").read_bytes())
     size = whole.index(b"\xff\x4f\xff\x51") + 8
     whole[size : size + 8] = (60_000).to_bytes(4) * 2
     (tmp_path / "a.dcm").write_bytes(whole)
-    with pytest.raises(UserError, match="of another size than"):
+    with pytest.raises(UserError, match="the size of its compressed picture differs"):
         read_image(tmp_path / "a.dcm")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_damaged_length_shows_no_patient(tmp_path: Path) -> None:
+def test_a_damaged_length_does_not_expose_the_patients_name(tmp_path: Path) -> None:
     image = dicom(tmp_path / "a.dcm", None, PatientName="SECRET^NAME")
     whole = image.read_bytes()
-    sop = whole.index(b"\x08\0\x16\0UI") + 6  # the class of the image now runs on over the patient's name
+    sop = whole.index(b"\x08\0\x16\0UI") + 6  # the SOP class now extends into the patient's name
     image.write_bytes(whole[:sop] + (len(whole) - sop - 2).to_bytes(2, "little") + whole[sop + 2 :])
     assert b"SECRET" in str(pydicom.dcmread(image).SOPClassUID).encode()
-    with pytest.raises(UserError, match="holds no pixels") as refused:
+    with pytest.raises(UserError, match="contains no pixels") as refused:
         read_image(image)
     assert "SECRET" not in str(refused.value)
 
 
-def test_a_file_without_suffix_is_known_by_its_mark_and_a_foreign_dcm_by_its_lack(tmp_path: Path) -> None:
+def test_dicom_is_recognised_by_its_prefix_and_other_dcm_files_are_refused(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shown(dicom(tmp_path / "image")), full(RAMP, 4095))
     (tmp_path / "a.dcm").write_text("x" * 500)
-    with pytest.raises(UserError, match="is no DICOM file"):
+    with pytest.raises(UserError, match="is not a DICOM file"):
         read_image(tmp_path / "a.dcm")
     whole = dicom(tmp_path / "b.dcm").read_bytes()
     for length in (140, 200, 400, len(whole) - 100):
@@ -188,7 +190,7 @@ def test_a_file_without_suffix_is_known_by_its_mark_and_a_foreign_dcm_by_its_lac
             read_image(tmp_path / "cut.dcm")
 
 
-def test_without_pydicom_one_line_names_the_extra(tmp_path: Path) -> None:
+def test_without_pydicom_the_message_names_the_extra(tmp_path: Path) -> None:
     image = dicom(tmp_path / "a.dcm")
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['pydicom'] = None\n"
@@ -199,7 +201,7 @@ def test_without_pydicom_one_line_names_the_extra(tmp_path: Path) -> None:
     assert done.stdout.strip() == f"image {image} is DICOM, which needs pydicom: pip install -e '.[dicom]'", done.stderr
 
 
-def test_real_images_keep_their_polarity_and_the_pair_that_differs_in_its_tag_is_one_the_inverse(shared: Path) -> None:
+def test_real_images_keep_their_polarity(shared: Path) -> None:
     folder = shared / "data/films"
     two, one = shown(folder / "txv_rsna.dcm"), shown(folder / "txv_Fake_MONOHR1.dcm")
     np.testing.assert_array_equal(one, 255 - two)

@@ -1,4 +1,4 @@
-"""Images that cannot be used are named before training, fast by their headers and ends, in full by their pixels."""
+"""The checks of images before training: fast by header and end, full by decoding."""
 
 import io
 import os
@@ -46,7 +46,7 @@ def encoded(kind: str) -> bytes:
 
 
 def bomb() -> bytes:
-    """A PNG of a few bytes that says it has 40,000 x 40,000 pixels."""
+    """A PNG of a few bytes whose header states 40,000 x 40,000 pixels."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -59,15 +59,15 @@ FAULTY = {
     "cut.png": (encoded("PNG")[:-400], "cannot be read"),
     "cut.jpg": (encoded("JPEG")[:-200], "cannot be read"),
     "empty.png": (b"", "is an empty file"),
-    "foreign.png": (b"no image at all", "cannot be read"),
-    "foreign.dcm": (b"no image at all" * 20, "is no DICOM file"),
+    "foreign.png": (b"not an image at all", "cannot be read"),
+    "foreign.dcm": (b"not an image at all" * 20, "is not a DICOM file"),
     "bomb.png": (bomb(), "cannot be read"),
 }
 
 
 @pytest.mark.parametrize("decode", [False, True], ids=["fast", "full"])
 @pytest.mark.parametrize("name", FAULTY)
-def test_a_image_that_cannot_be_used_is_named_with_its_entry(name: str, decode: bool, images: Path) -> None:
+def test_an_image_that_cannot_be_used_is_reported_with_its_entry(name: str, decode: bool, images: Path) -> None:
     content, words = FAULTY[name]
     (images / name).write_bytes(content)
     with pytest.raises(
@@ -76,20 +76,20 @@ def test_a_image_that_cannot_be_used_is_named_with_its_entry(name: str, decode: 
         check(images, "good.png", name, "good.tiff", decode=decode)
 
 
-def test_missing_images_are_counted_and_the_first_five_named(images: Path) -> None:
+def test_missing_images_are_counted_and_the_first_five_are_shown(images: Path) -> None:
     with pytest.raises(UserError, match=r"9 of 10 images.*\n.*x0.png does not exist(.*\n){5}  and 4 more") as refused:
         check(images, "good.png", *(f"x{i}.png" for i in range(9)))
     assert "data.images" not in str(refused.value)
-    with pytest.raises(UserError, match=r"set data\.images to the folder that image_path starts from"):
+    with pytest.raises(UserError, match=r"Set data\.images to the folder that image_path is relative to"):
         check(images, "x.png")
 
 
-def test_what_ends_unusually_is_decoded_before_it_is_refused(images: Path) -> None:
+def test_an_image_with_an_unusual_end_is_decoded_instead_of_refused(images: Path) -> None:
     (images / "tail.jpg").write_bytes(encoded("JPEG") + b"\0" * 16)
     check(images, "tail.jpg", "good.jpg", "good.tiff", "good.png")
 
 
-def test_a_link_may_not_leave_the_image_folder_and_a_linked_folder_may(images: Path, tmp_path: Path) -> None:
+def test_an_image_link_may_not_leave_the_image_folder_but_a_folder_link_may(images: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     NOISE.save(other / "a.png")
@@ -110,7 +110,7 @@ def test_a_link_may_not_leave_the_image_folder_and_a_linked_folder_may(images: P
         check(images, "folder")
 
 
-def test_full_finds_broken_pixels_that_fast_does_not_and_remembers_the_good_images(
+def test_full_finds_broken_pixels_that_fast_does_not_and_caches_the_good_images(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = bytearray(encoded("PNG"))
@@ -120,7 +120,7 @@ def test_full_finds_broken_pixels_that_fast_does_not_and_remembers_the_good_imag
     with pytest.raises(UserError, match=r"pixels\.png cannot be read"):
         check(images, "pixels.png", "good.png", decode=True)
     check(images, "good.png", "good.jpg", decode=True)
-    assert "2 images (data.check=full), 1 known by size" in capsys.readouterr().out
+    assert "2 images (data.check=full), 1 cached by size" in capsys.readouterr().out
     assert cache_file(images).stat().st_mode & 0o777 == 0o600
     NOISE.resize((8, 8)).save(images / "good.png")
     (images / "good.jpg").write_bytes(b"now broken")
@@ -131,14 +131,14 @@ def test_full_finds_broken_pixels_that_fast_does_not_and_remembers_the_good_imag
     check(images, "good.png", decode=True)
 
 
-def test_without_a_home_nothing_is_remembered_and_odd_names_stay_on_one_line(
+def test_without_a_home_folder_nothing_is_cached_and_odd_names_stay_on_one_line(
     images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name)
-    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)  # a container that runs under a number without a name
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)  # a container with a user number that has no name
     check(images, "good.png", decode=True)
-    assert "the images are not remembered" in capsys.readouterr().out
+    assert "the checked images are not cached" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"image 'a\\n\\x1b\[31m.png' does not exist") as refused:
         check(images, "a\n\x1b[31m.png", "good.png")
     assert "\n" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""Images of every common PNG and JPEG come out as the same 8-bit gray."""
+"""Images from files of every common kind as 8-bit gray."""
 
 import contextlib
 import struct
@@ -34,14 +34,14 @@ def saved(image: Image.Image, path: Path) -> Path:
     ],
     ids=["gray", "16-bit", "rgb", "rgba", "gray with alpha", "palette"],
 )
-def test_a_gray_ramp_survives_every_png(image: Image.Image, tmp_path: Path) -> None:
+def test_a_gray_ramp_is_the_same_from_every_kind_of_png(image: Image.Image, tmp_path: Path) -> None:
     image = read_image(saved(image, tmp_path / "image.png"))
     assert image.mode == "L"
     np.testing.assert_array_equal(np.asarray(image), RAMP)
 
 
 @pytest.mark.parametrize("mode", ["L", "I;16", "I", "RGB", "RGBA", "LA", "P"])
-def test_an_image_in_memory_is_gray_as_its_file_is(mode: str) -> None:
+def test_an_image_in_memory_becomes_the_same_gray_as_its_file(mode: str) -> None:
     image = Image.fromarray(RAMP.astype(np.uint16) * 257) if mode.startswith("I") else Image.fromarray(RAMP)
     image = to_gray(image if image.mode == mode else image.convert(mode))
     assert image.mode == "L"
@@ -49,17 +49,17 @@ def test_an_image_in_memory_is_gray_as_its_file_is(mode: str) -> None:
 
 
 def test_floating_point_pixels_are_refused() -> None:
-    with pytest.raises(ValueError, match="white is unknown"):
+    with pytest.raises(ValueError, match="white level is unknown"):
         to_gray(Image.fromarray(RAMP.astype(np.float32)))
 
 
-def test_16_bit_gray_is_rounded_over_its_whole_range_not_clipped(tmp_path: Path) -> None:
+def test_16_bit_gray_is_scaled_and_rounded_not_clipped(tmp_path: Path) -> None:
     values = np.array([[0, 128, 129, 32768, 65406, 65407, 65535]], dtype=np.uint16)
     image = read_image(saved(Image.fromarray(values), tmp_path / "image.png"))
     np.testing.assert_array_equal(np.asarray(image), np.round(values / 257).astype(np.uint8))
 
 
-def test_transparent_pixels_are_black_whatever_colour_they_hide(tmp_path: Path) -> None:
+def test_transparent_pixels_become_black_whatever_their_colour(tmp_path: Path) -> None:
     image = Image.new("RGBA", (2, 1), (255, 255, 255, 0))
     image.putpixel((1, 0), (255, 255, 255, 255))
     assert list(read_image(saved(image, tmp_path / "image.png")).tobytes()) == [0, 255]
@@ -70,48 +70,50 @@ def test_transparent_pixels_are_black_whatever_colour_they_hide(tmp_path: Path) 
     assert list(read_image(tmp_path / "palette.png").tobytes()) == [0, 255]
 
 
-def test_jpegs_gray_and_rgb_stay_close(tmp_path: Path) -> None:
+def test_gray_and_rgb_jpegs_are_close_to_the_original(tmp_path: Path) -> None:
     for image in (Image.fromarray(RAMP), Image.fromarray(RAMP).convert("RGB")):
         image = read_image(saved(image, tmp_path / "image.jpg"))
         assert image.mode == "L"
         assert np.abs(np.asarray(image, int) - RAMP).mean() < 3
 
 
-def test_a_missing_a_cut_and_a_foreign_file_are_named(tmp_path: Path) -> None:
+def test_missing_truncated_and_foreign_files_are_reported_with_their_path(tmp_path: Path) -> None:
     whole = saved(
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)), tmp_path / "whole.png"
     )
     cut = tmp_path / "cut.png"
     cut.write_bytes(whole.read_bytes()[:2000])
     foreign = tmp_path / "foreign.png"
-    foreign.write_text("no image")
+    foreign.write_text("not an image")
     for path in (tmp_path / "missing.png", cut, foreign, tmp_path):
         with pytest.raises(UserError, match=str(path)):
             read_image(path)
 
 
-def bits_said(path: Path, bits: int) -> None:
-    """Put an sBIT chunk behind the header of a PNG."""
+def add_sbit(path: Path, bits: int) -> None:
+    """Insert an sBIT chunk after the header of a PNG."""
     raw = path.read_bytes()
     chunk = b"sBIT" + bytes([bits])
     path.write_bytes(raw[:33] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + raw[33:])
 
 
-def test_fewer_bits_than_the_file_are_known_from_the_chunk_the_option_or_the_range(tmp_path: Path) -> None:
+def test_the_white_level_is_that_of_the_chunk_the_option_or_the_range(tmp_path: Path) -> None:
     values = np.array([[0, 100, 2000, 4095]], dtype=np.uint16)
     path = saved(Image.fromarray(values), tmp_path / "image.png")
     np.testing.assert_array_equal(np.asarray(read_image(path)), np.round(values / 4095 * 255))
     for bits in (14, 15):
         assert np.asarray(read_image(path, gray_bits=bits))[0, 3] == round(4095 / (2**bits - 1) * 255)
-    bits_said(path, 13)
-    assert np.asarray(read_image(path, gray_bits=16))[0, 3] == round(4095 / 8191 * 255), "the file knows best"
+    add_sbit(path, 13)
+    assert np.asarray(read_image(path, gray_bits=16))[0, 3] == round(4095 / 8191 * 255), (
+        "the chunk takes precedence over the option"
+    )
     saved(Image.fromarray(values + 1), path)
     assert list(read_image(path).tobytes()) == [0, 0, 8, 16], "an image of more than 12 bits has 16"
-    with pytest.raises(UserError, match=r"values reach 4096, and 12 bits of gray end at 4095"):
+    with pytest.raises(UserError, match=r"values reach 4096, but 12 bits of gray end at 4095"):
         read_image(path, gray_bits=12)
 
 
-def test_a_large_jpeg_is_decoded_small_and_comes_out_nearly_the_same(tmp_path: Path) -> None:
+def test_a_large_jpeg_is_decoded_at_a_smaller_size_with_nearly_the_same_result(tmp_path: Path) -> None:
     rows, columns = np.mgrid[0:1200, 0:1000] / 100
     image = Image.fromarray((127 + 60 * np.sin(rows * 3) * np.cos(columns * 2) + 60 * np.sin(columns)).astype(np.uint8))
     for one in (image, image.convert("RGB")):
@@ -124,7 +126,7 @@ def test_a_large_jpeg_is_decoded_small_and_comes_out_nearly_the_same(tmp_path: P
         assert read_image(path, at_least_px=600).size == (1000, 1200)
 
 
-def test_a_image_stands_upright_as_its_exif_says(tmp_path: Path) -> None:
+def test_an_image_is_rotated_by_its_exif_orientation(tmp_path: Path) -> None:
     image = Image.fromarray(np.full((8, 24), 30, np.uint8))
     exif = image.getexif()
     exif[0x0112] = 6
@@ -136,11 +138,11 @@ def test_a_image_stands_upright_as_its_exif_says(tmp_path: Path) -> None:
 def test_several_pictures_in_one_file_are_refused(name: str, tmp_path: Path) -> None:
     pictures = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
     pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
-    with pytest.raises(UserError, match="holds 2 pictures, an image is one"):
+    with pytest.raises(UserError, match="contains 2 pictures instead of one"):
         read_image(tmp_path / name)
 
 
-def test_thirty_megapixels_are_a_image_and_ninety_are_not(tmp_path: Path) -> None:
+def test_thirty_megapixels_are_read_and_ninety_are_refused(tmp_path: Path) -> None:
     saved(Image.new("L", (6000, 5000)), tmp_path / "large.png")
     assert read_image(tmp_path / "large.png").size == (6000, 5000)
     saved(Image.new("1", (10_000, 9_000)), tmp_path / "huge.png")
@@ -151,7 +153,7 @@ def test_thirty_megapixels_are_a_image_and_ninety_are_not(tmp_path: Path) -> Non
 
 @settings(max_examples=200, deadline=None)
 @given(place=st.integers(0, 800), junk=st.binary(min_size=1, max_size=12), kind=st.sampled_from(["png", "jpg", "tiff"]))
-def test_bytes_changed_at_random_give_a_image_or_a_message(
+def test_randomly_changed_bytes_give_an_image_or_a_message(
     place: int, junk: bytes, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"junk.{kind}"

@@ -1,4 +1,4 @@
-"""The endless row of studies, and batches: what a step sees depends on the seed and the step alone."""
+"""The sampling order and the batches: the studies of a step depend only on the seed and the step."""
 
 from collections import Counter
 
@@ -10,37 +10,44 @@ from small_model import STUDIES, TOKENIZER, dataset, image
 
 from r2gen.data.collate import NO_TARGET, collate
 from r2gen.data.dataset import Example, ImageCache
-from r2gen.data.loader import MicroBatches, Row, TrainingOrder, evaluation_loader, steps_for, training_loader
+from r2gen.data.loader import (
+    MicroBatches,
+    TrainingExamples,
+    TrainingOrder,
+    evaluation_loader,
+    steps_for,
+    training_loader,
+)
 
 
 def micro_batches(
     *, first: int = 0, last: int = 7, batch_size: int = 12, micro: int = 12, rank: int = 0, world: int = 1
 ) -> list[list[int]]:
-    """Of ten studies, so that a step goes over the end of an epoch."""
+    """Micro-batches of ten studies, so that a step crosses the end of an epoch."""
     order = TrainingOrder(10, seed=3, shuffle=True)
     parts = MicroBatches(first=first, last=last, batch_size=batch_size, micro_batch_size=micro, rank=rank, world=world)
     return [[order(position) for position in part] for part in parts]
 
 
 @given(studies=st.integers(1, 40), epochs=st.integers(1, 4), seed=st.integers(0, 5), shuffle=st.booleans())
-def test_every_study_once_an_epoch(studies: int, epochs: int, seed: int, shuffle: bool):
+def test_every_epoch_has_every_study_once(studies: int, epochs: int, seed: int, shuffle: bool):
     order = TrainingOrder(studies, seed=seed, shuffle=shuffle)
     for epoch in range(epochs):
-        assert sorted(order(epoch * studies + place) for place in range(studies)) == list(range(studies))
+        assert sorted(order(epoch * studies + index) for index in range(studies)) == list(range(studies))
 
 
-def test_epochs_and_seeds_are_shuffled_differently_and_without_shuffle_not_at_all():
-    rows = [
-        [TrainingOrder(30, seed=seed, shuffle=True)(30 * epoch + place) for place in range(30)]
+def test_epochs_and_seeds_are_shuffled_differently():
+    orders = [
+        [TrainingOrder(30, seed=seed, shuffle=True)(30 * epoch + index) for index in range(30)]
         for seed in (0, 1)
         for epoch in (0, 1)
     ]
-    assert len({tuple(row) for row in rows}) == 4
+    assert len({tuple(order) for order in orders}) == 4
     plain = TrainingOrder(3, seed=0, shuffle=False)
     assert [plain(position) for position in range(7)] == [0, 1, 2, 0, 1, 2, 0]
 
 
-def test_the_row_can_be_asked_in_any_order():
+def test_positions_can_be_read_in_any_order():
     order, again = TrainingOrder(5, seed=0, shuffle=True), TrainingOrder(5, seed=0, shuffle=True)
     forward = [order(position) for position in range(20)]
     assert [again(position) for position in reversed(range(20))] == forward[::-1]
@@ -48,7 +55,7 @@ def test_the_row_can_be_asked_in_any_order():
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("micro", [1, 2, 4])
-def test_a_step_sees_the_same_studies_whatever_micro_batch_and_ranks(micro: int, world: int):
+def test_a_step_has_the_same_studies_for_any_micro_batch_size_and_number_of_ranks(micro: int, world: int):
     whole = micro_batches(batch_size=24, micro=24)
     ranks = [micro_batches(batch_size=24, micro=micro, rank=rank, world=world) for rank in range(world)]
     parts = 24 // (micro * world)
@@ -57,18 +64,18 @@ def test_a_step_sees_the_same_studies_whatever_micro_batch_and_ranks(micro: int,
         assert Counter(seen) == Counter(studies)
     assert all(len(part) == micro for rank in ranks for part in rank)
     turns = [part for parts in zip(*ranks, strict=True) for part in parts]
-    assert turns == micro_batches(batch_size=24, micro=micro), "the very micro-batches of one rank, dealt out in turn"
+    assert turns == micro_batches(batch_size=24, micro=micro), "the micro-batches of one rank, distributed in turn"
     assert all(len(rank) == parts * len(whole) for rank in ranks)
 
 
 @pytest.mark.parametrize("first", [0, 1, 3, 7])
-def test_resuming_goes_on_with_the_unbroken_order(first: int):
+def test_resuming_continues_the_same_order(first: int):
     assert micro_batches(first=first, micro=3) == micro_batches(micro=3)[4 * first :]
     longer = micro_batches(last=9, micro=3)
     assert longer[: 4 * 7] == micro_batches(micro=3)
 
 
-def test_the_length_of_a_sampler_is_what_it_yields():
+def test_the_length_of_a_sampler_is_its_number_of_micro_batches():
     sampler = MicroBatches(first=2, last=5, batch_size=12, micro_batch_size=3, rank=1, world=2)
     assert len(sampler) == len(list(sampler)) == 6
 
@@ -91,10 +98,12 @@ def test_steps_are_rounded_up_once(studies: int, batch_size: int, epochs: float,
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_loaders_read_what_they_are_told(workers: int):
+def test_loaders_read_the_requested_studies(workers: int):
     order = TrainingOrder(24, seed=1, shuffle=True)
     sampler = MicroBatches(first=1, last=3, batch_size=8, micro_batch_size=4, rank=0, world=1)
-    ids = [batch.ids for batch in training_loader(Row(dataset(), order), sampler, workers=workers, pin=False)]
+    ids = [
+        batch.ids for batch in training_loader(TrainingExamples(dataset(), order), sampler, workers=workers, pin=False)
+    ]
     assert ids == [tuple(STUDIES[order(position)].id for position in part) for part in sampler]
     batches = evaluation_loader(dataset().first(5), batch_size=2, rank=0, world=1, workers=workers, pin=False)
     assert [batch.ids for batch in batches] == [("study-0", "study-1"), ("study-2", "study-3"), ("study-4",)]
@@ -107,34 +116,34 @@ def test_every_study_is_evaluated_once_in_the_same_batches_on_any_number_of_rank
         loader = evaluation_loader(dataset().first(studies), batch_size=2, rank=rank, world=world, workers=0, pin=False)
         return [batch.ids for batch in loader]
 
-    dealt = [one for rank in range(world) for one in batches(rank, world)]
-    assert sorted(dealt) == sorted(batches(0, 1))
-    assert sum(map(len, dealt)) == studies
+    distributed = [batch for rank in range(world) for batch in batches(rank, world)]
+    assert sorted(distributed) == sorted(batches(0, 1))
+    assert sum(map(len, distributed)) == studies
 
 
-def test_what_an_augmentation_draws_repeats_on_no_rank_worker_or_epoch_and_is_the_same_again():
+def test_random_numbers_of_an_augmentation_never_repeat_but_are_reproducible():
     noisy = dataset(image=lambda view: image(view) + torch.randint(256, (32, 32), dtype=torch.uint8))
-    row = Row(noisy, TrainingOrder(24, seed=1, shuffle=True))
+    examples = TrainingExamples(noisy, TrainingOrder(24, seed=1, shuffle=True))
 
     def drawn(*, world: int, workers: int, first: int = 0) -> dict[tuple[int, int, str], bytes]:
-        """By step, number in the step and study, of two epochs."""
+        """The images of two epochs by step, number in the step and study."""
         found = {}
         for rank in range(world):
             sampler = MicroBatches(first=first, last=6, batch_size=8, micro_batch_size=2, rank=rank, world=world)
-            for turn, part in enumerate(training_loader(row, sampler, workers=workers, pin=False)):
+            for turn, part in enumerate(training_loader(examples, sampler, workers=workers, pin=False)):
                 step, number = divmod(turn * world + rank, 4)
                 for study, images_VHW, real_V in zip(part.ids, part.images_BVHW, part.views_BV, strict=True):
                     found[first + step, number, study] = images_VHW[real_V].numpy().tobytes()
         return found
 
     one = drawn(world=1, workers=0)
-    assert len(set(one.values())) == len(one) == 48, "the second epoch draws anew"
+    assert len(set(one.values())) == len(one) == 48, "the second epoch draws other numbers"
     assert drawn(world=2, workers=0) == one
     assert drawn(world=1, workers=2) == one
     assert drawn(world=4, workers=0, first=3) == {key: value for key, value in one.items() if key[0] >= 3}
 
 
-def test_an_example_holds_the_images_and_the_whole_report_with_its_end():
+def test_an_example_has_the_images_and_the_complete_report_with_its_eos_token():
     for example, study in zip(dataset(), STUDIES, strict=False):
         assert example.id == study.id
         assert torch.equal(example.images_VHW, torch.stack([image(view) for view in study.views]))
@@ -145,7 +154,7 @@ def test_an_example_holds_the_images_and_the_whole_report_with_its_end():
     assert [example.id for example in (dataset().first(3)[i] for i in range(3))] == ["study-0", "study-1", "study-2"]
 
 
-def test_collate_pads_views_and_reports_and_says_what_is_real():
+def test_collate_pads_views_and_reports_and_masks_the_padding():
     examples = [dataset()[i] for i in (1, 0, 5, 7)]  # 2, 1, 3 and 2 views
     batch = collate(examples)
     assert batch.ids == ("study-1", "study-0", "study-5", "study-7")
@@ -163,7 +172,7 @@ def test_collate_pads_views_and_reports_and_says_what_is_real():
     assert {moved.images_BVHW.device.type, moved.views_BV.device.type, moved.report_BT.device.type} == {"meta"}
 
 
-def test_a_batch_is_as_wide_as_its_longest_and_no_wider():
+def test_a_batch_is_as_wide_as_its_longest_report():
     short = Example(
         id="a", images_VHW=torch.zeros(1, 4, 4, dtype=torch.uint8), report_T=torch.tensor([5, 2]), context=None
     )
@@ -172,7 +181,7 @@ def test_a_batch_is_as_wide_as_its_longest_and_no_wider():
 
 
 @pytest.mark.parametrize(("budget_mib", "kept"), [(0, 0), (1, 16), (2, 24)])
-def test_the_image_cache_keeps_to_its_budget_and_changes_no_image(budget_mib: int, kept: int):
+def test_the_image_cache_stays_within_its_budget_and_returns_the_same_images(budget_mib: int, kept: int):
     read: Counter[str] = Counter()
 
     def load(view: str) -> torch.Tensor:  # 64 KiB

@@ -1,6 +1,6 @@
-"""MIMIC-CXR's layout becomes an annotation that says what was kept, what was dropped, and where it came from.
+"""task=prepare: MIMIC-CXR's layout becomes an annotation, with the counts and the provenance of what was kept.
 
-All texts are invented (tests/support/mimic_tree.py): nothing of MIMIC is at hand.
+All texts are invented (tests/support/mimic_tree.py), since MIMIC-CXR is not available here.
 """
 
 import gzip
@@ -58,7 +58,7 @@ def facts(root: Path) -> dict[str, Any]:
     return found
 
 
-def test_sections_are_found_whatever_stands_around_them() -> None:
+def test_sections_are_found_in_any_layout() -> None:
     report = """WET READ: ___ 9:11 PM
  FINDINGS: of the wet read, not of the report.
  ______________________________________________________________________________
@@ -89,14 +89,14 @@ def test_sections_are_found_whatever_stands_around_them() -> None:
     assert sections(report.replace("\n", "\r\n")) == found
 
 
-def test_a_report_without_headings_has_a_last_paragraph_and_an_empty_one_nothing() -> None:
+def test_a_report_without_headings_has_a_last_paragraph() -> None:
     assert sections("FINAL REPORT\n Portable chest.\n\n Lungs are\n clear.\n") == {"last_paragraph": "Lungs are clear."}
     assert sections("FINAL REPORT\n INDICATION:  Cough.\n") == {"indication": "Cough."}
     assert sections("FINDINGS:\n\n IMPRESSION:  Fine.") == {"impression": "Fine."}
     assert sections("") == {}
 
 
-def test_findings_are_found_under_the_names_of_views_and_organs_and_in_small_letters() -> None:
+def test_findings_are_found_under_headings_of_views_and_organs_and_in_small_letters() -> None:
     def findings(text: str) -> str | None:
         return mimic.choose(sections(f"FINAL REPORT\n{text}"), mimic.Policy())[0]
 
@@ -139,7 +139,7 @@ def test_findings_are_found_under_the_names_of_views_and_organs_and_in_small_let
         ("IMAGES", None),
     ],
 )
-def test_headings_are_known_in_odd_spelling(heading: str, section: str | None) -> None:
+def test_misspelt_headings_are_recognised(heading: str, section: str | None) -> None:
     assert section_of(heading) == section
 
 
@@ -166,7 +166,7 @@ def test_the_section_policy_chooses_the_reference(parts: dict[str, str], chosen:
         assert mimic.choose(parts, mimic.Policy(without_headings="last_paragraph"))[0] == "L."
 
 
-def test_an_annotation_is_read_back_with_official_splits_views_and_context(tree: Path) -> None:
+def test_a_prepared_annotation_has_the_official_splits_views_and_context(tree: Path) -> None:
     splits = prepare(tree)
     data = AnnotatedReports(root=str(tree), cleaner="mimic_cxr", images="files")
     counts = facts(tree)["counts"]
@@ -187,12 +187,12 @@ def test_an_annotation_is_read_back_with_official_splits_views_and_context(tree:
     assert data.image(study.views[0]).size == (32, 32)
 
 
-def test_the_same_data_and_policy_give_the_same_bytes_and_another_policy_says_so(tree: Path) -> None:
+def test_the_annotation_depends_on_data_and_policy_only(tree: Path) -> None:
     prepare(tree, date="2001-02-03")
-    before, said = (tree / "annotation.json").read_bytes(), facts(tree)
+    before, first_facts = (tree / "annotation.json").read_bytes(), facts(tree)
     prepare(tree, date="2002-03-04")
     assert (tree / "annotation.json").read_bytes() == before
-    assert facts(tree) == said | {"date": "2002-03-04"}
+    assert facts(tree) == first_facts | {"date": "2002-03-04"}
     assert (tree / "annotation.json").stat().st_mode & 0o777 == 0o600
     images = prepare(tree, entries="film", views="frontal", sections="impression")
     assert facts(tree)["policy"]["entries"] == "film"
@@ -203,7 +203,7 @@ def test_the_same_data_and_policy_give_the_same_bytes_and_another_policy_says_so
         prepare(tree, fresh=False)
 
 
-def test_what_is_not_on_disk_is_refused_or_left_out_and_counted(own_tree: Path) -> None:
+def test_missing_files_are_refused_or_left_out_and_counted(own_tree: Path) -> None:
     whole = sum(len(entries) for entries in prepare(own_tree).values())
     image = next(own_tree.glob("files/p10/p*/s*/*.jpg"))
     report = next(own_tree.glob("files/p13/p*/*.txt"))
@@ -232,7 +232,7 @@ def rows(*changes: tuple[str, ...]) -> list[tuple[str, ...]]:
         (rows(("b", "51")), "line 3: 2 columns instead of 4"),
     ],
 )
-def test_tables_that_do_not_agree_are_refused_by_line(
+def test_tables_that_disagree_are_refused_with_the_line(
     split_rows: list[tuple[str, ...]], words: str, tmp_path: Path
 ) -> None:
     metadata = [(name, "", "", "", "PA", "", "", "", "", "") for name in "ab"]
@@ -243,7 +243,7 @@ def test_tables_that_do_not_agree_are_refused_by_line(
         prepare(tmp_path)
 
 
-def test_missing_and_broken_tables_are_named(own_tree: Path) -> None:
+def test_missing_and_broken_tables_are_reported(own_tree: Path) -> None:
     table = own_tree / "mimic-cxr-2.0.0-split.csv.gz"
     whole = table.read_bytes()
     for broken in (whole[:-20], b"no gzip", gzip.compress(b"\xff\xfe"), gzip.compress(b"dicom_id,study_id\na,b\n")):
@@ -256,7 +256,7 @@ def test_missing_and_broken_tables_are_named(own_tree: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_tree_is_prepared_trained_on_and_scored_by_commands(tree: Path, tmp_path: Path) -> None:
+def test_the_commands_prepare_train_and_evaluate(tree: Path, tmp_path: Path) -> None:
     data = ("data=mimic_cxr", f"data.root={tree}", f"data.annotation={tmp_path / 'a.json'}")
     done = run("task=prepare", *data, "prepare.sections=findings_else_impression", cwd=tmp_path, smallest=False)
     assert done.returncode == 0, done.stderr

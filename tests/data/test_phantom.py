@@ -1,4 +1,4 @@
-"""The phantom: its reader undoes its grammar, its images show its findings, and no constant report scores."""
+"""The phantom: the reader inverts the grammar, the images show the findings, and no constant report scores well."""
 
 from functools import cache
 
@@ -25,8 +25,8 @@ def train() -> list[Study]:
 
 
 def micro_f1(pairs: list[tuple[frozenset[str], frozenset[str]]]) -> float:
-    hits = sum(len(truth & said) for truth, said in pairs)
-    return 2 * hits / max(1, sum(len(truth) + len(said) for truth, said in pairs))
+    hits = sum(len(truth & stated) for truth, stated in pairs)
+    return 2 * hits / max(1, sum(len(truth) + len(stated) for truth, stated in pairs))
 
 
 def pixels(findings: set[str], view: str, *, seed: int = 5) -> np.ndarray:
@@ -36,13 +36,13 @@ def pixels(findings: set[str], view: str, *, seed: int = 5) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "number"), [("seed", -1), ("train_studies", 0), ("train_studies", -1), ("test_studies", -1)]
 )
-def test_a_number_that_no_set_has_is_refused_by_name(name: str, number: int) -> None:
+def test_an_impossible_number_is_refused_with_its_option(name: str, number: int) -> None:
     counts = {"seed": 0, "train_studies": 1, "val_studies": 0, "test_studies": 0, name: number}
     with pytest.raises(UserError, match=f"data.{name}={number}"):
         Phantom(**counts, size_px=64, version=VERSION)
 
 
-def test_the_reader_undoes_the_grammar() -> None:
+def test_the_reader_inverts_the_grammar() -> None:
     rng = np.random.default_rng(7)
     for _ in range(10_000):
         findings = frozenset(name for name in FINDINGS if rng.random() < 0.3)
@@ -50,19 +50,19 @@ def test_the_reader_undoes_the_grammar() -> None:
         assert read_findings(report) == findings, report
 
 
-def test_findings_travel_with_the_study_and_the_report_states_them() -> None:
+def test_a_study_has_its_findings_and_its_report_states_them() -> None:
     for study in train():
         assert study.findings is not None
         assert read_findings(study.report) == study.findings
 
 
-def test_each_pair_is_neither_rare_nor_common() -> None:
+def test_each_finding_is_neither_rare_nor_common() -> None:
     shares = [sum(name in (s.findings or ()) for s in train()) / len(train()) for name in FINDINGS]
     assert len(shares) >= 10
     assert all(0.10 <= share <= 0.40 for share in shares)
 
 
-def test_reports_differ_and_are_clean() -> None:
+def test_reports_differ_and_are_in_cleaned_form() -> None:
     reports = [study.report for study in train()]
     assert len(set(reports)) >= 400
     for report in reports:
@@ -91,7 +91,7 @@ def test_seeds_splits_and_studies_differ() -> None:
 
 
 @pytest.mark.parametrize("size_px", [48, 96])
-def test_images_are_gray_squares_of_the_size_asked_for(size_px: int) -> None:
+def test_images_are_gray_squares_of_the_requested_size(size_px: int) -> None:
     data = phantom(size_px=size_px)
     for view in data.studies("val")[0].views:
         image = data.image(view)
@@ -100,10 +100,10 @@ def test_images_are_gray_squares_of_the_size_asked_for(size_px: int) -> None:
 
 @pytest.mark.parametrize("view", ["frontal", "lateral"])
 @pytest.mark.parametrize("finding", FINDINGS)
-def test_a_finding_changes_the_image_and_only_where_it_is(view: str, finding: str) -> None:
+def test_a_finding_changes_only_its_part_of_the_image(view: str, finding: str) -> None:
     changed = np.abs(pixels({finding}, view) - pixels(set(), view))
-    assert (changed > 15).sum() >= 10, "a finding stands well above the noise (sigma 6 of 255)"
-    assert (changed == 0).mean() > 0.5, "noise and geometry stay"
+    assert (changed > 15).sum() >= 10, "a finding is well above the noise (sigma 6 of 255)"
+    assert (changed == 0).mean() > 0.5, "noise and geometry do not change"
 
 
 @pytest.mark.parametrize("finding", [name for name in FINDINGS if name.endswith(("left", "right"))])
@@ -115,20 +115,20 @@ def test_the_patients_left_is_the_right_half_of_the_frontal_image(finding: str) 
 
 
 @given(st.text(alphabet=st.sampled_from("effusion left right no nodule . <unk>\n\x00é")) | st.text())
-def test_the_reader_takes_any_text(text: str) -> None:
+def test_the_reader_accepts_any_text(text: str) -> None:
     assert read_findings(text) <= set(FINDINGS)
 
 
-def test_the_reader_takes_denials_and_missing_sides_for_absent() -> None:
+def test_negated_findings_and_findings_without_a_side_are_absent() -> None:
     assert read_findings("no left pleural effusion . without pneumothorax on the right .") == frozenset()
     assert read_findings("pleural effusion is seen . the heart is not enlarged .") == frozenset()
     assert read_findings("left effusion without pneumothorax") == {"effusion:left"}
     assert read_findings("LEFT pacemaker . pacemaker on the right") == {"pacemaker:left", "pacemaker:right"}
 
 
-def test_no_constant_report_scores() -> None:
+def test_no_constant_report_scores_well() -> None:
     truths = [study.findings or frozenset() for study in phantom().studies("test")]
-    # Of all constant answers naming n pairs the best names the n commonest: checking these is checking all subsets.
+    # The best constant report of n findings names the n most frequent ones, so it suffices to check these.
     common = sorted(FINDINGS, key=lambda name: -sum(name in truth for truth in truths))
     for n in range(len(common) + 1):
         assert micro_f1([(truth, frozenset(common[:n])) for truth in truths]) < 0.35

@@ -15,18 +15,21 @@ def test_the_command_names_a_rank_that_was_killed_and_ends_the_others():
     sleepers = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) for _ in range(2)]
     sleepers[1].send_signal(signal.SIGKILL)
     sleepers[1].wait()
-    status, killed = processes._wait(sleepers, grace_s=0.1)
+    status, failure = processes._wait(sleepers, grace_s=0.1)
     assert status == FIXABLE
-    assert killed is not None
-    assert killed.startswith("rank 1 was killed by signal 9")
+    assert failure is not None
+    assert failure.code == "rank.killed"
+    assert failure.message.startswith("rank 1 was killed by signal 9")
     assert sleepers[0].returncode == -signal.SIGKILL
 
 
 def test_the_command_names_a_rank_that_fell_over_in_a_library(capsys: pytest.CaptureFixture[str]):
     fallen = subprocess.Popen([sys.executable, "-c", "import os; os.abort()"], stderr=subprocess.DEVNULL)
-    status, why = processes._wait([fallen], grace_s=0.1)
-    assert (status, why) == (DEFECT, "rank 0 was ended by signal 6 (Aborted), a defect, not a mistake")
-    assert capsys.readouterr().err == f"error: {why}\n"
+    status, failure = processes._wait([fallen], grace_s=0.1)
+    assert failure is not None
+    assert (status, failure.code) == (DEFECT, "rank.crashed")
+    assert failure.message.startswith("rank 0 was ended by signal 6 (Aborted). This is a defect")
+    assert capsys.readouterr().err == f"error: {failure.message}\n"
 
 
 def test_a_signal_that_came_before_a_rank_is_passed_on_to_it_once():

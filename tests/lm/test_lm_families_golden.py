@@ -1,15 +1,15 @@
-"""Every family's tiny checkpoint in its published layout computes what the family's own code computed.
+"""The tiny checkpoint of every family, in its published layout, gives the logits and tokens of the family's own code.
 
-They stand under $R2GEN_SHARED/lm/golden with logits and greedy tokens; golden.json there says how they were made.
+The checkpoints are in $R2GEN_SHARED/lm/golden; the golden.json of each says how its logits and greedy tokens were made.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from golden_checkpoints import FAMILIES, PUBLISHED, needs_published
 from safetensors.torch import load_file
 
 from r2gen.config.decoding import Decoding
@@ -17,38 +17,13 @@ from r2gen.lm import LanguageModel, load_lm
 from r2gen.lm.checkpoint import find_checkpoint
 from r2gen.lm.weights import read_config, read_model
 
-GOLDEN = Path(os.environ.get("R2GEN_SHARED", Path(__file__).parents[3] / "shared")) / "lm" / "golden"
-SEQ2SEQ = ["flan_t5", "t5"]
-CAUSAL = [
-    "baichuan2_13b",
-    "baichuan2_7b",
-    "baichuan_13b",
-    "baichuan_7b",
-    "bloom",
-    "chatglm2",
-    "chatglm3",
-    "gemma2",
-    "gemma3",
-    "glm4",
-    "glm4_hf",
-    "internlm",
-    "internlm2",
-    "internlm3",
-    "llama2_json",
-    "llama2_spm",
-    "llama3",
-    "mistral",
-    "phi3",
-    "qwen",
-    "qwen2",
-    "qwen3",
-    "stablelm",
-    "yi",
-]
+CHECKPOINTS = {name: json.loads((PUBLISHED / name / "config.json").read_text()) for name in FAMILIES}
+SEQ2SEQ = [name for name, config in CHECKPOINTS.items() if config.get("is_encoder_decoder")]
+CAUSAL = [name for name in CHECKPOINTS if name not in SEQ2SEQ]
 LIMIT = 1e-4
 GREEDY = Decoding(max_new_tokens=16, min_new_tokens=16)
 
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the golden checkpoints under $R2GEN_SHARED")
+pytestmark = needs_published
 
 
 def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -60,20 +35,16 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def test_no_golden_family_is_left_out() -> None:
-    assert sorted(folder.name for folder in GOLDEN.iterdir()) == sorted([*CAUSAL, *SEQ2SEQ])
-
-
 @pytest.mark.parametrize("family", CAUSAL)
 def test_logits_greedy_tokens_and_what_is_saved(tmp_path: Path, family: str) -> None:
-    lm = load_lm(GOLDEN / family)
-    golden = load_file(GOLDEN / family / "golden.safetensors")
+    lm = load_lm(PUBLISHED / family)
+    golden = load_file(PUBLISHED / family / "golden.safetensors")
     logits_BTV = check_logits(lm, golden)
     for kind in ("left", "soft"):
         embeds_BTE = lm.embed(golden["left.input_ids"]) if kind == "left" else golden["soft.inputs_embeds"]
         reports = lm.generate(embeds_BTE, golden[f"{kind}.attention_mask"], GREEDY)
         assert [list(report.ids) for report in reports] == golden[f"{kind}.generated"].tolist(), kind
-    suppressed = json.loads((GOLDEN / family / "golden.json").read_text())["eos_ids_suppressed"]
+    suppressed = json.loads((PUBLISHED / family / "golden.json").read_text())["eos_ids_suppressed"]
     plain: Any = lm.model
     ids_BG = plain.generate(
         golden["left.input_ids"],
@@ -87,7 +58,7 @@ def test_logits_greedy_tokens_and_what_is_saved(tmp_path: Path, family: str) -> 
     assert torch.equal(ids_BG[:, -16:], golden["left.generated"])
 
     plain.save_pretrained(tmp_path)
-    published, saved = tensors_of(GOLDEN / family), tensors_of(tmp_path)
+    published, saved = tensors_of(PUBLISHED / family), tensors_of(tmp_path)
     derived = {name for name in published if name.endswith("inv_freq")}
     tied = {name for name in published if name not in saved and plain.config.tie_word_embeddings}
     assert saved.keys() == published.keys() - derived - tied
@@ -114,10 +85,10 @@ def check_logits(lm: LanguageModel, golden: dict[str, torch.Tensor]) -> torch.Te
 
 @pytest.mark.parametrize("family", SEQ2SEQ)
 def test_encoder_decoders_too(tmp_path: Path, family: str) -> None:
-    lm: Any = load_lm(GOLDEN / family)
+    lm: Any = load_lm(PUBLISHED / family)
     assert lm.model.config._attn_implementation == "eager"
-    golden = load_file(GOLDEN / family / "golden.safetensors")
-    suppressed = json.loads((GOLDEN / family / "golden.json").read_text())["eos_ids_suppressed"]
+    golden = load_file(PUBLISHED / family / "golden.safetensors")
+    suppressed = json.loads((PUBLISHED / family / "golden.json").read_text())["eos_ids_suppressed"]
     for kind, source in (("enc", "input_ids"), ("embeds", "inputs_embeds")):
         given = {source: golden[f"{kind}.{source}"], "attention_mask": golden[f"{kind}.attention_mask"]}
         with torch.no_grad():
@@ -134,13 +105,13 @@ def test_encoder_decoders_too(tmp_path: Path, family: str) -> None:
         )
         assert torch.equal(ids_BG[:, -16:], golden[f"{kind}.generated"][:, -16:])
     lm.model.save_pretrained(tmp_path)
-    saved, published = tensors_of(tmp_path), tensors_of(GOLDEN / family)
+    saved, published = tensors_of(tmp_path), tensors_of(PUBLISHED / family)
     assert all(torch.equal(saved[name], published[name]) for name in saved)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("family", ["baichuan_13b", "chatglm3", "internlm2", "qwen"])
 def test_both_kinds_of_attention(family: str, attention: str) -> None:
-    lm = load_lm(GOLDEN / family, attention=attention)
+    lm = load_lm(PUBLISHED / family, attention=attention)
     assert lm.model.config._attn_implementation == attention
-    check_logits(lm, load_file(GOLDEN / family / "golden.safetensors"))
+    check_logits(lm, load_file(PUBLISHED / family / "golden.safetensors"))

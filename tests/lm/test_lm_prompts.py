@@ -1,83 +1,65 @@
-"""The prompt of every row of conf/lm, as text and ids, and what a prompt may be written as."""
+"""The prompt of every LM config, as text and ids, and how a prompt may be written."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from golden_checkpoints import PUBLISHED, ROOT, golden, needs_published
+from golden_checkpoints import FAMILIES, PUBLISHED, ROOT, golden, needs_published
+from golden_prompts import FILE, GOLDEN_PROMPTS, LM_CONFIGS, golden_prompt, lm_config, text_of, tokenizer_of, written
 
-from r2gen.config.prompt_pieces import MESSAGE, check, pieces
+from r2gen.config.prompt_pieces import MESSAGE, check
 from r2gen.errors import UserError
 from r2gen.lm import Prompt, ReportTokenizer, read_tokenizer
 
-# Text and ids of each row around the image, on the tiny checkpoint of its family. Made without r2gen: by sentencepiece,
-# tokenizers and tiktoken from the published files, with golden.json's table of special ids.
-PINS: dict[str, dict[str, Any]] = json.loads((ROOT / "tests/golden/prompts.json").read_text(encoding="utf-8"))
-TINY = [name for name, pin in PINS.items() if pin["checkpoint"]]  # those whose ids are pinned too
-ROWS = sorted(file.stem for file in (ROOT / "conf/lm").glob("*.yaml"))
+CHECKPOINT_OF = {name: prompt["checkpoint"] for name, prompt in GOLDEN_PROMPTS.items() if prompt["checkpoint"]}
 INSTRUCTION = MESSAGE.partition("{image}")[2]
 QUERY = "Describe the chest x-ray."
 
 
-def row(name: str) -> dict[str, Any]:
-    facts: dict[str, Any] = yaml.safe_load((ROOT / f"conf/lm/{name}.yaml").read_text(encoding="utf-8"))
-    return facts
+@pytest.mark.parametrize("name", LM_CONFIGS)
+def test_an_lm_config_has_its_keys_and_its_golden_text(name: str) -> None:
+    config = lm_config(name)
+    assert config["path"].count("/") == 1
+    assert {"family", "revision", "prompt", "stop", "dtype", "lora_targets", "generation"} <= set(config)
+    header = (ROOT / f"conf/lm/{name}.yaml").read_text(encoding="utf-8").partition("\npath:")[0]
+    assert "Access: " in header
+    if name not in GOLDEN_PROMPTS:  # .ci/run refuses it
+        pytest.skip("it has no golden prompt: run python tests/support/golden_prompts.py")
+    prompt = {"before": "", "after": "", **config["prompt"]}
+    text = {side: text_of(prompt[side]) for side in ("before", "after")}
+    assert text == {side: GOLDEN_PROMPTS[name][side] for side in text}
 
 
-def tokenizer_of(name: str) -> ReportTokenizer:
-    facts = row(name)
-    folder = PUBLISHED / PINS[name]["checkpoint"]
-    return read_tokenizer(folder, stop=facts["stop"], special_tokens=facts.get("special_tokens"))
-
-
-def written(side: Any) -> str:
-    return "".join(str(value) for _, value in pieces(side, ""))
-
-
-def test_every_row_of_the_table_is_there() -> None:
-    """tests/test_command.py composes them."""
-    assert len(ROWS) == 31
-    assert set(ROWS) == set(PINS) | {"tiny"}
-    for name in PINS:
-        facts = row(name)
-        assert facts["path"].count("/") == 1
-        assert {"family", "revision", "prompt", "stop", "dtype", "lora_targets", "generation"} <= set(facts)
-        header = (ROOT / f"conf/lm/{name}.yaml").read_text(encoding="utf-8").partition("\npath:")[0]
-        assert "Access: " in header
-        prompt = {"before": "", "after": "", **facts["prompt"]}
-        assert (written(prompt["before"]), written(prompt["after"])) == (PINS[name]["before"], PINS[name]["after"])
+def test_the_golden_prompts_are_those_of_lm_configs_and_golden_checkpoints() -> None:
+    assert set(GOLDEN_PROMPTS) <= set(LM_CONFIGS)
+    assert set(CHECKPOINT_OF.values()) <= set(FAMILIES) or not FAMILIES
+    assert written(GOLDEN_PROMPTS) == FILE.read_text(encoding="utf-8")
 
 
 @needs_published
-@pytest.mark.parametrize("name", TINY)
-def test_the_ids_of_a_prompt_are_the_pinned_ones(name: str) -> None:
-    pin = PINS[name]
-    before, after = Prompt(**row(name)["prompt"]).ids(tokenizer_of(name))
-    assert (before, after) == (pin["before_ids"], pin["after_ids"])
-    assert pin["before"].endswith("<Img>")
-    assert pin["after"].startswith(INSTRUCTION)
+@pytest.mark.parametrize("name", CHECKPOINT_OF)
+def test_the_ids_of_a_prompt_are_the_golden_ones(name: str) -> None:
+    prompt = GOLDEN_PROMPTS[name]
+    assert golden_prompt(name, prompt["checkpoint"]) == prompt
+    if not lm_config(name)["prompt"].get("chat_template"):
+        assert prompt["before"].endswith("<Img>")
+        assert prompt["after"].startswith(INSTRUCTION)
 
 
 @needs_published
-@pytest.mark.parametrize("name", TINY)
-def test_a_report_ends_as_the_families_turns_do(name: str) -> None:
-    """The first stop is what a report is trained to end with, where the tiny vocabulary has it."""
-    tokenizer, facts = tokenizer_of(name), row(name)
-    first = facts["stop"][0] if facts["stop"] else "</s>"
-    if first in tokenizer.stop_texts:
-        assert name in ("internlm3", "phi3")  # ChatML's and Phi-3's marks are not in these tiny files
-    elif name not in ("chatglm2", "chatglm3"):
-        assert tokenizer.eos_id == tokenizer.codec.id_of(first)
-    else:
-        assert tokenizer.eos_id == 2
-    assert set(tokenizer.eos_ids) >= set(golden(PINS[name]["checkpoint"])["eos"])
-    assert tokenizer.pad_id == golden(PINS[name]["checkpoint"])["pad"]
+@pytest.mark.parametrize("name", CHECKPOINT_OF)
+def test_training_reports_end_as_the_turns_of_the_family(name: str) -> None:
+    """They end with the first stop of the YAML file, or with the checkpoint's EOS token if the first stop is text."""
+    checkpoint, stop = CHECKPOINT_OF[name], lm_config(name)["stop"] or ["</s>"]
+    tokenizer = tokenizer_of(name, checkpoint)
+    if stop[0] not in tokenizer.stop_texts:
+        assert tokenizer.eos_id == tokenizer.codec.id_of(stop[0])
+    assert set(tokenizer.eos_ids) >= set(golden(checkpoint)["eos"])
+    assert tokenizer.pad_id == golden(checkpoint)["pad"]
 
 
 def with_query(prompt: dict[str, Any]) -> Prompt:
-    """The row's turn around the query of golden.json in place of image and instruction."""
+    """The turn of a config around the query of golden.json instead of image and instruction."""
     before, after = ([side] if isinstance(side, str) else list(side) for side in (prompt["before"], prompt["after"]))
     seam = before.pop().removesuffix("<Img>") + QUERY + after.pop(0).removeprefix(INSTRUCTION)
     return Prompt(before=[*before, seam], after=after, bos=prompt["bos"])
@@ -85,22 +67,22 @@ def with_query(prompt: dict[str, Any]) -> Prompt:
 
 @needs_published
 @pytest.mark.parametrize("name", ["chatglm2", "chatglm3", "internlm", "internlm2", "qwen"])
-def test_a_turn_is_what_the_familys_own_code_builds(name: str) -> None:
-    facts = golden(row(name)["path"] and PINS[name]["checkpoint"])
-    before, after = with_query(row(name)["prompt"]).ids(tokenizer_of(name))
+def test_a_turn_is_that_of_the_code_of_the_family(name: str) -> None:
+    facts = golden(CHECKPOINT_OF[name])
+    before, after = with_query(lm_config(name)["prompt"]).ids(tokenizer_of(name, CHECKPOINT_OF[name]))
     assert before + after == (facts.get("chat") or facts["prompt"]).get("ids")
 
 
 @needs_published
 def test_a_published_chat_template_is_rendered_around_the_image() -> None:
-    tokenizer = tokenizer_of("internlm2")
+    tokenizer = tokenizer_of("internlm2", "internlm2")
     prompt = Prompt(before="", after="", bos=False, chat_template=True, message="{image}" + QUERY)
     before, after = prompt.ids(tokenizer)
     assert before + after == golden("internlm2")["chat"]["ids"]
     assert before[-1] == tokenizer.encode("\n")[-1]
     for name in ("internlm2", "glm4"):
-        by_hand = Prompt(**row(name)["prompt"]).ids(tokenizer_of(name))
-        assert Prompt(before="", after="", bos=False, chat_template=True).ids(tokenizer_of(name)) == by_hand
+        tokenizer = tokenizer_of(name, CHECKPOINT_OF[name])
+        assert TEMPLATED.ids(tokenizer) == Prompt(**lm_config(name)["prompt"]).ids(tokenizer)
 
 
 def with_template(folder: Path, template: str) -> ReportTokenizer:
@@ -116,7 +98,7 @@ GOOD = "{{ bos_token }}<|start_header_id|>{{ strftime_now('%d') }} {{ messages[0
 
 
 @needs_published
-def test_a_template_knows_the_special_tokens_and_no_date(tmp_path: Path) -> None:
+def test_a_template_gets_the_special_tokens_and_a_fixed_date(tmp_path: Path) -> None:
     tokenizer = with_template(tmp_path, GOOD)
     encode, id_of = tokenizer.encode, tokenizer.codec.id_of
     before, after = TEMPLATED.ids(tokenizer)
@@ -135,15 +117,15 @@ BAD_TEMPLATES = {
 
 @needs_published
 @pytest.mark.parametrize("name", BAD_TEMPLATES)
-def test_a_template_that_does_not_serve_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_template_without_the_message_or_with_errors_is_refused(tmp_path: Path, name: str) -> None:
     template, message = BAD_TEMPLATES[name]
     with pytest.raises(UserError, match=message):
         TEMPLATED.ids(with_template(tmp_path, template))
 
 
 @needs_published
-def test_what_a_checkpoint_does_not_have_is_refused() -> None:
-    tokenizer = tokenizer_of("qwen2")
+def test_a_prompt_that_the_checkpoint_lacks_tokens_for_is_refused() -> None:
+    tokenizer = tokenizer_of("qwen2", "qwen2")
     with pytest.raises(UserError, match="publishes no chat template"):
         TEMPLATED.ids(tokenizer)
     with pytest.raises(UserError, match=r"lm\.prompt\.before: '<\|user\|>' is not one token"):
@@ -154,8 +136,8 @@ def test_what_a_checkpoint_does_not_have_is_refused() -> None:
 
 
 @needs_published
-def test_marks_are_special_where_the_vocabulary_has_them_and_else_text() -> None:
-    tokenizer = tokenizer_of("qwen2")
+def test_names_in_a_marked_text_are_special_tokens_if_the_vocabulary_has_them() -> None:
+    tokenizer = tokenizer_of("qwen2", "qwen2")
     before, after = Prompt(before=[{"marked": "<|im_start|>a"}], after=[{"marked": "<|user|>"}], bos=False).ids(
         tokenizer
     )
@@ -164,7 +146,7 @@ def test_marks_are_special_where_the_vocabulary_has_them_and_else_text() -> None
 
 
 PLAIN: dict[str, Any] = {"before": "", "after": "", "bos": False, "chat_template": False, "message": MESSAGE}
-MISWRITTEN: dict[str, tuple[dict[str, Any], str]] = {
+MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "number": ({"before": [3]}, r"lm\.prompt\.before: 3 is no piece"),
     "unknown kind": ({"after": [{"word": "a"}]}, r"lm\.prompt\.after: \{'word': 'a'\} is no piece"),
     "two at once": ({"after": [{"token": "a", "id": 3}]}, "is no piece"),
@@ -177,9 +159,9 @@ MISWRITTEN: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", MISWRITTEN)
-def test_a_miswritten_prompt_is_refused_before_anything_is_loaded(name: str) -> None:
-    change, message = MISWRITTEN[name]
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_prompt_is_refused_before_anything_is_loaded(name: str) -> None:
+    change, message = MALFORMED[name]
     check(PLAIN)
     with pytest.raises(UserError, match=message):
         check(PLAIN | change)

@@ -1,9 +1,11 @@
-"""A lack of memory is answered with the option to lower."""
+"""Out of memory: the message names the option to lower, the code names the phase."""
 
+import pytest
 import torch
 from composed import composed
 
-from r2gen.runs.resources import memory_ran_out, ran_out
+from r2gen.runs.phase import Phase, current_phase, in_phase
+from r2gen.runs.resources import out_of_memory, out_of_resources
 
 CONFIG = composed(
     "run_dir=/run",
@@ -15,24 +17,56 @@ CONFIG = composed(
 )
 
 
-def test_memory_that_runs_out_is_answered_with_the_option_to_halve():
-    def raised(file: str) -> BaseException:
-        """A real allocation that fails, in code of that name."""
-        try:
-            exec(compile("import torch; torch.empty(2**60)", f"/site/r2gen/{file}", "exec"))
-        except RuntimeError as error:
-            return error
-        raise AssertionError
+@pytest.mark.parametrize(
+    ("phase", "code", "message"),
+    [
+        (
+            Phase.TRAINING,
+            "memory.training",
+            "out of memory in a training step. Pass trainer.micro_batch_size=6 (now 12; a step still uses",
+        ),
+        (
+            Phase.GENERATION,
+            "memory.generation",
+            "out of memory while reports were generated. Pass evaluate.batch_size=3 (now 6; scores",
+        ),
+        (
+            Phase.BUILD,
+            "memory.build",
+            "out of memory while the model was built. Use a quantised language model (quant=",
+        ),
+    ],
+)
+def test_out_of_memory_names_the_option_to_lower(phase: Phase, code: str, message: str):
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60)
+    error = out_of_resources(raised.value, CONFIG, phase)
+    assert error is not None
+    assert str(error).startswith(message)
+    assert error.code == code
 
-    said = ran_out(raised("train/fit.py"), CONFIG)
-    assert said is not None
-    assert said.startswith("memory ran out in a training step: type trainer.micro_batch_size=6 (now 12; a step still")
-    said = ran_out(raised("evaluate/generate.py"), CONFIG)
-    assert said is not None
-    assert "type evaluate.batch_size=3 (now 6" in said
-    assert "quant=nf4" in str(ran_out(raised("lm/load.py"), CONFIG))
+
+def test_out_of_memory_names_the_kind_of_memory():
     of_gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-    assert str(memory_ran_out(of_gpu, CONFIG)).startswith("the GPU's memory ran out")
-    worker = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
-    assert "lower trainer.workers (now 2)" in str(memory_ran_out(worker, CONFIG))
-    assert ran_out(RuntimeError("shapes do not match"), CONFIG) is None
+    assert str(out_of_memory(of_gpu, CONFIG, Phase.TRAINING)).startswith("out of GPU memory in a training step")
+    worker = out_of_memory(RuntimeError("DataLoader worker (pid 7) is killed"), CONFIG, Phase.TRAINING)
+    assert worker is not None
+    assert "Lower trainer.workers (now 2)" in str(worker)
+    assert worker.code == "memory.workers"
+    assert out_of_resources(RuntimeError("shapes do not match"), CONFIG, Phase.TRAINING) is None
+
+
+def test_an_error_is_reported_with_the_phase_in_which_it_was_raised():
+    @in_phase(Phase.TRAINING)
+    def train() -> None:
+        with in_phase(Phase.GENERATION):
+            assert current_phase() is Phase.GENERATION
+        assert current_phase() is Phase.TRAINING
+        raise MemoryError
+
+    assert current_phase() is Phase.BUILD
+    with in_phase(Phase.BUILD):
+        with pytest.raises(MemoryError):
+            train()
+        assert current_phase() is Phase.TRAINING
+    assert current_phase() is Phase.BUILD

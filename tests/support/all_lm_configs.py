@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from golden_prompts import GOLDEN_PROMPTS
 from smallest_run import ROOT, SMALLEST
 
 QUANTS = tuple(os.environ.get("QUANTS", "none,int8,nf4").split(","))
@@ -27,17 +28,6 @@ TUNES = {
     "delta": ["tune=delta", "vision.lora_targets=[conv1]"],
     "deep": ["tune=deep"],
     "LoRA": ["tune=shallow", "tune/lm=lora"],
-}
-# Rows whose published layout is another row's: the small checkpoint that stands in for theirs.
-SAME_LAYOUT = {
-    "llama2": "llama2_spm",
-    "vicuna": "llama2_spm",
-    "qwen2_5": "qwen2",
-    "baichuan": "baichuan_7b",
-    "baichuan2": "baichuan2_7b",
-    "yi1_5": "yi",
-    "stablelm2": "stablelm",
-    "bloomz": "bloom",
 }
 
 
@@ -150,7 +140,7 @@ def main() -> None:
 
 def all_of(row: str, golden: Path, out: Path) -> tuple[str, list[str], float]:
     """The cells of one row, and the seconds they took."""
-    folder, began = golden / SAME_LAYOUT.get(row, row), time.monotonic()
+    folder, began = golden / GOLDEN_PROMPTS[row]["checkpoint"], time.monotonic()
     cells = [
         case(row, folder, quant, tune, out) if folder.is_dir() else f"no checkpoint {folder.name}"
         for quant in QUANTS

@@ -16,17 +16,26 @@ from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.runs.provenance import now
 from r2gen.sweeps.cells import Cell
 from r2gen.sweeps.leases import Gpu, Lease, Leases
-from r2gen.sweeps.places import LocalJob, LocalPlaces
 from r2gen.sweeps.pool import Pool, exit_status
 from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
+from r2gen.sweeps.slots import LocalJob, LocalSlots
 from r2gen.sweeps.view import sweep_lines
 
 TRAINER = {"devices": 1, "micro_batch_size": 4, "batch_size": 8, "device": "auto"}
-NO_MEMORY = "import sys; print('torch.OutOfMemoryError: CUDA out of memory. Tried'); sys.exit(1)"
+# A job that reports a failure with this code, as run.py and its ranks do.
+FAILS = """
+import json, os, sys
+print("error: {code}")
+failure = {{"message": "it failed", "code": "{code}", "phase": "training"}}
+open(os.environ["R2GEN_FAILURE"], "w").write(json.dumps(failure))
+sys.exit(2)
+"""
+NO_MEMORY = FAILS.format(code="memory.training")
+KILLED = "import os; os.kill(os.getpid(), 9)"
 
 
 class Scripts:
-    """Places whose jobs are the scripts given, one a job number, with what run.py was to be told as arguments."""
+    """Slots whose jobs are the scripts given, one for each word, with the arguments of run.py."""
 
     def __init__(self, scripts: dict[str, str]) -> None:
         self.scripts, self.commands = scripts, []
@@ -45,9 +54,9 @@ def sweep(folder: Path, scripts: dict[str, str]) -> tuple[Pool, Scripts]:
         for number, word in enumerate(scripts)
     }
     jobs = [JobRecord(number, cell.typed, task="train") for number, cell in cells.items()]
-    places = Scripts(scripts)
+    slots = Scripts(scripts)
     record = SweepRecord("jobs", "python run.py -m", [], now(), jobs=jobs)
-    return Pool(where, record, cells, places=places, shared=[], show=lambda record: None), places
+    return Pool(where, record, cells, slots=slots, shared=[], show=lambda record: None), slots
 
 
 def test_a_failure_is_a_row_with_its_reason_and_the_others_go_on(tmp_path: Path):
@@ -74,28 +83,52 @@ def test_a_failure_is_a_row_with_its_reason_and_the_others_go_on(tmp_path: Path)
 
 
 def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch(tmp_path: Path):
-    small_enough = "import sys; 'trainer.micro_batch_size=2' in sys.argv and sys.exit(0); " + NO_MEMORY
-    pool, places = sweep(
-        tmp_path, {"seed=1": small_enough, "seed=2": NO_MEMORY, "seed=3": "import os; os.kill(os.getpid(), 9)"}
-    )
+    small_enough = "import sys; 'trainer.micro_batch_size=2' in sys.argv and sys.exit(0)\n" + NO_MEMORY
+    pool, slots = sweep(tmp_path, {"seed=1": small_enough, "seed=2": NO_MEMORY, "seed=3": KILLED})
     pool.run()
     first, second, third = pool.record.jobs
     assert first.state == "done"
     assert first.micro_batch_size == 2
     assert "out of memory with trainer.micro_batch_size=4: tried again with 2" in first.reason
-    assert "still 8 a step" in first.reason
+    assert "still 8 studies per step" in first.reason
     for job in (second, third):
         assert (job.state, job.tries) == ("failed", 2)
         assert "tried again with 2" in job.reason
-    assert third.reason.startswith("ended by signal 9 without a word, ")
-    assert sum("trainer.micro_batch_size=2" in command for command in places.commands) == 3
-    assert "OutOfMemoryError" in (tmp_path / "logs" / "000.first.log").read_text()
+    assert third.reason.startswith("ended by signal 9, with an empty log, ")
+    assert sum("trainer.micro_batch_size=2" in command for command in slots.commands) == 3
+    assert "error: memory.training" in (tmp_path / "logs" / "000.first.log").read_text()
+
+
+@pytest.mark.parametrize("code", ["memory.build", "memory.generation", "rank.lost", "invalid"])
+def test_a_failure_that_a_smaller_micro_batch_does_not_change_is_not_tried_again(tmp_path: Path, code: str):
+    pool, slots = sweep(tmp_path, {"seed=1": FAILS.format(code=code)})
+    pool.run()
+    (job,) = pool.record.jobs
+    assert (job.state, job.tries, job.reason) == ("failed", 1, f"{code}, {tmp_path}/logs/000.log")
+    assert len(slots.commands) == 1
+
+
+def test_the_text_of_a_log_decides_nothing(tmp_path: Path):
+    """Only codes do: a log may quote any message, as of an earlier error that was handled."""
+    quoted = "print('torch.OutOfMemoryError: CUDA out of memory'); print('is in use by another command'); exit(2)"
+    pool, slots = sweep(tmp_path, {"seed=1": quoted})
+    pool.run()
+    assert pool.record.jobs[0].state == "failed"
+    assert len(slots.commands) == 1
+
+
+def test_a_job_whose_run_folder_is_busy_waits_and_runs_later(tmp_path: Path):
+    once = f"import pathlib; seen = pathlib.Path({str(tmp_path / 'seen')!r}); seen.exists() and exit(0); seen.touch()\n"
+    pool, _ = sweep(tmp_path, {"seed=1": once + FAILS.format(code="busy")})
+    pool.run()
+    (job,) = pool.record.jobs
+    assert (job.state, job.tries, job.reason, job.micro_batch_size) == ("done", 2, None, None)
 
 
 def test_a_signal_stops_the_jobs_and_leaves_the_rest_for_the_next_command(tmp_path: Path):
     saves = "import signal, time; signal.signal(15, lambda *_: exit(3)); print('up', flush=True); time.sleep(60)"
-    pool, places = sweep(tmp_path, {"seed=1": saves, "seed=2": saves})
-    start, places.start = places.start, lambda *a, running: start(*a, running=running) if not running else None
+    pool, slots = sweep(tmp_path, {"seed=1": saves, "seed=2": saves})
+    start, slots.start = slots.start, lambda *a, running: start(*a, running=running) if not running else None
     log = tmp_path / "logs" / "000.log"
 
     def stop_once_it_is_up():
@@ -114,10 +147,10 @@ def test_as_many_jobs_at_once_as_gpus_carry(
     devices: int, n_jobs: int | None, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     gpus = [Gpu(str(number), f"GPU-{number}") for number in range(3)]
-    places = LocalPlaces(Leases(gpus, tmp_path), n_jobs=n_jobs, gpus_per_job=None)
+    slots = LocalSlots(Leases(gpus, tmp_path), n_jobs=n_jobs, gpus_per_job=None)
     config = {"trainer": TRAINER | {"devices": devices}}
     jobs = []
-    while job := places.start(config, ["sleep", "60"], tmp_path / "log", running=len(jobs)):
+    while job := slots.start(config, ["sleep", "60"], tmp_path / "log", running=len(jobs)):
         jobs.append(job)
     assert len(jobs) == at_once
     leased = [gpu for job in jobs for gpu in job.gpus]
@@ -127,20 +160,20 @@ def test_as_many_jobs_at_once_as_gpus_carry(
         job.process.wait()
     cores = len(os.sched_getaffinity(0))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    told = places.start(
+    job = slots.start(
         config, ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES, $OMP_NUM_THREADS threads"], tmp_path / "log", running=0
     )
-    told.process.wait()
+    job.process.wait()
     threads = max(1, cores // at_once // devices)
-    assert (tmp_path / "log").read_text() == f"{','.join(told.gpus)}, {threads} threads\n"
-    with pytest.raises(UserError, match="needs 4 GPUs, and this machine has 3"):
-        places.start({"trainer": TRAINER | {"devices": 4}}, ["true"], tmp_path / "log", running=0)
-    assert places.start({"trainer": TRAINER | {"device": "cpu"}}, ["true"], tmp_path / "log", running=0).gpus == []
+    assert (tmp_path / "log").read_text() == f"{','.join(job.gpus)}, {threads} threads\n"
+    with pytest.raises(UserError, match="the job needs 4 GPUs, and this machine has 3"):
+        slots.start({"trainer": TRAINER | {"devices": 4}}, ["true"], tmp_path / "log", running=0)
+    assert slots.start({"trainer": TRAINER | {"device": "cpu"}}, ["true"], tmp_path / "log", running=0).gpus == []
 
 
 def test_jobs_in_a_queue_stay_there_when_the_command_is_left(tmp_path: Path):
-    pool, places = sweep(tmp_path, {"seed=1": "import time; time.sleep(60)"})
-    start = places.start
+    pool, slots = sweep(tmp_path, {"seed=1": "import time; time.sleep(60)"})
+    start = slots.start
     started = []
 
     def queued(*arguments, running):
@@ -149,7 +182,7 @@ def test_jobs_in_a_queue_stay_there_when_the_command_is_left(tmp_path: Path):
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
         return started[0]
 
-    places.start = queued
+    slots.start = queued
     pool.run()
     (job,) = SweepFolder(tmp_path).read().jobs
     assert (job.state, job.queue_id) == ("running", "4711"), "the next command asks for it by that number"

@@ -19,10 +19,10 @@ from r2gen.errors import STOPPED, UserError
 from r2gen.runs.provenance import now
 from r2gen.sweeps.cells import Cell
 from r2gen.sweeps.leases import Lease
-from r2gen.sweeps.places import LocalJob
 from r2gen.sweeps.pool import Pool, exit_status
 from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
 from r2gen.sweeps.search import Search, Space
+from r2gen.sweeps.slots import LocalJob
 
 SPACE = ["lm=tiny", "trainer.learning_rate=tag(log, interval(1e-4, 1e-1))", "projector=linear,mlp"]
 
@@ -67,25 +67,25 @@ def test_a_search_is_resumed_from_its_storage_and_finds_better_than_the_default(
         (overrides,) = first.next_batch()
         seen.append(overrides)
         run_dir = trained(tmp_path, str(number), [0.1, value_of(overrides)])
-        assert first.tell([job(number, run_dir)])
+        assert first.record([job(number, run_dir)])
     assert seen[0] == ["lm=tiny", "trainer.learning_rate=0.0001", "projector=linear"]
     (killed,) = first.next_batch()  # and its command is killed here
 
     second = search(tmp_path)
     second.begin({"trainer.learning_rate": 1e-4, "projector": "linear"})
-    assert second.done() == 4
+    assert second.count_ended() == 4
     (again,) = second.next_batch()
     assert again == killed
-    assert not second.tell([job(4, tmp_path / "4", "stopped")])
+    assert not second.record([job(4, tmp_path / "4", "stopped")])
 
     third = search(tmp_path)
     third.begin(None)
-    assert third.done() == 4
+    assert third.count_ended() == 4
     while batch := third.next_batch():
-        number = third.done()
+        number = third.count_ended()
         assert number != 4 or batch == [killed]
-        assert third.tell([job(number, trained(tmp_path, str(number), [value_of(batch[0])]))])
-    assert third.done() == 12
+        assert third.record([job(number, trained(tmp_path, str(number), [value_of(batch[0])]))])
+    assert third.count_ended() == 12
     lines = third.result().splitlines()
     assert lines[0] == "search: 12 of 12 trials (12 complete)"
     best, default = (float(line.split()[1]) for line in lines[1:3])
@@ -100,7 +100,7 @@ def test_a_job_below_the_median_is_ended_and_its_row_says_so(tmp_path: Path):
     asked.begin(None)
     for number in range(3):
         asked.next_batch()
-        asked.tell([job(number, trained(tmp_path, str(number), [0.5, 0.6, 0.7]))])
+        asked.record([job(number, trained(tmp_path, str(number), [0.5, 0.6, 0.7]))])
     asked.next_batch()
     where = SweepFolder(tmp_path / "sweep")
     where.create()
@@ -114,12 +114,12 @@ def test_a_job_below_the_median_is_ended_and_its_row_says_so(tmp_path: Path):
 
     cells = {3: Cell(["seed=3"], ["seed=3"], config={"trainer": {}, "fresh": False}, task="train")}
     record = SweepRecord("search", "python run.py", [], now(), jobs=[row])
-    pool = Pool(where, record, cells, places=Script(), shared=[], show=lambda record: None, judge=asked.judge)
+    pool = Pool(where, record, cells, slots=Script(), shared=[], show=lambda record: None, pruner=asked.prune_reason)
     pool.run()
     assert (row.state, row.reason) == ("pruned", "at validation 1 its score 0.100 was below the other trials' median")
     assert where.read().jobs[0].state == "pruned"
     assert exit_status([row]) not in (STOPPED, 1, 2)
-    assert asked.tell([row])
+    assert asked.record([row])
     assert "1 pruned" in asked.result()
 
 
@@ -128,11 +128,11 @@ def test_a_job_that_does_well_or_is_at_its_end_goes_on(tmp_path: Path):
     asked.begin(None)
     for number in range(3):
         asked.next_batch()
-        asked.tell([job(number, trained(tmp_path, str(number), [0.5, 0.6]))])
+        asked.record([job(number, trained(tmp_path, str(number), [0.5, 0.6]))])
     asked.next_batch()
-    assert asked.judge(job(3, tmp_path / "not there yet", "running")) is None
-    assert asked.judge(job(3, trained(tmp_path, "3", [0.9]), "running")) is None
-    assert asked.judge(job(3, trained(tmp_path, "3", [0.9, 0.1], steps=1), "running")) is None
+    assert asked.prune_reason(job(3, tmp_path / "not there yet", "running")) is None
+    assert asked.prune_reason(job(3, trained(tmp_path, "3", [0.9]), "running")) is None
+    assert asked.prune_reason(job(3, trained(tmp_path, "3", [0.9, 0.1], steps=1), "running")) is None
 
 
 @pytest.mark.parametrize(
@@ -173,10 +173,10 @@ def test_the_defaults_are_the_first_trial_where_they_are_in_the_space():
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        (["hydra.sweeper.n_trials=x", "seed=1,2"], "hydra.sweeper.n_trials=x: give a whole number from 1 on"),
+        (["hydra.sweeper.n_trials=x", "seed=1,2"], "hydra.sweeper.n_trials=x: give a whole number of at least 1"),
         (["trainer.nope=interval(0, 1)"], "unknown option trainer.nope: did you mean trainer.nodes?"),
         (["hydra.sweeper.direction=minimize", "seed=1,2"], "unknown option hydra.sweeper.direction"),
-        (["seed=range(3, 3)"], "seed=range(3, 3): there is nothing in this range"),
+        (["seed=range(3, 3)"], "seed=range(3, 3): this range is empty"),
     ],
 )
 def test_a_mistake_in_a_search_is_one_message_and_no_trial(typed: list[str], told: str, tmp_path: Path):

@@ -14,7 +14,7 @@ pytest.importorskip("submitit")
 from smallest_run import ROOT, run
 
 from r2gen.errors import DONE, FIXABLE, STOPPED
-from r2gen.sweeps.slurm import SlurmPlaces
+from r2gen.sweeps.slurm import SlurmSlots
 
 CONFIG = {"trainer": {"devices": 2, "device": "cpu"}}
 SAVES_AND_GOES_ON = """
@@ -37,10 +37,10 @@ def wait_for(condition, seconds: float = 60) -> None:
 
 def test_a_preempted_job_saves_itself_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    places = SlurmPlaces(tmp_path / "slurm", cluster="local", n_jobs=1, options={"timeout_min": 5})
+    slots = SlurmSlots(tmp_path / "slurm", cluster="local", n_jobs=1, options={"timeout_min": 5})
     log = tmp_path / "log"
-    job = places.start(CONFIG, [sys.executable, "-c", SAVES_AND_GOES_ON], log, running=0)
-    assert places.start(CONFIG, ["true"], tmp_path / "other", running=1) is None, "n_jobs"
+    job = slots.start(CONFIG, [sys.executable, "-c", SAVES_AND_GOES_ON], log, running=0)
+    assert slots.start(CONFIG, ["true"], tmp_path / "other", running=1) is None, "n_jobs"
     wait_for(lambda: "up" in log.read_text())
     os.kill(task_of(int(job.queue_id)), signal.SIGUSR2)  # what SLURM sends before it takes the node
     wait_for(lambda: job.poll() is not None)
@@ -53,8 +53,8 @@ def test_a_cancelled_job_saves_itself_and_is_not_queued_again(tmp_path: Path, mo
     """scancel sends SIGTERM to every process of a job."""
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "log"
-    places = SlurmPlaces(tmp_path / "slurm", cluster="local", n_jobs=1, options={"timeout_min": 5})
-    job = places.start(CONFIG, [sys.executable, "-c", SAVES_AND_GOES_ON], log, running=0)
+    slots = SlurmSlots(tmp_path / "slurm", cluster="local", n_jobs=1, options={"timeout_min": 5})
+    job = slots.start(CONFIG, [sys.executable, "-c", SAVES_AND_GOES_ON], log, running=0)
     wait_for(lambda: "up" in log.read_text())
     task = task_of(int(job.queue_id))
     for process in (task, task_of(task)):
@@ -65,7 +65,7 @@ def test_a_cancelled_job_saves_itself_and_is_not_queued_again(tmp_path: Path, mo
     assert log.read_text().splitlines() == ["up"]
 
 
-def test_the_launcher_brings_its_places_and_refuses_jobs_of_several_machines(tmp_path: Path):
+def test_the_launcher_brings_its_slots_and_refuses_jobs_of_several_machines(tmp_path: Path):
     done = run(
         "-m",
         "trainer.nodes=2",
@@ -112,9 +112,9 @@ def test_the_sbatch_file_and_a_job_found_again(cluster: Path):
         "slurm_partition": "gpu",
         "slurm_additional_parameters": {"requeue": True},
     }
-    places = SlurmPlaces(cluster / "slurm", cluster="slurm", n_jobs=None, options=options)
+    slots = SlurmSlots(cluster / "slurm", cluster="slurm", n_jobs=None, options=options)
     config = {"trainer": {"devices": 2, "device": "auto"}}
-    job = places.start(config, ["true"], cluster / "log", running=0)
+    job = slots.start(config, ["true"], cluster / "log", running=0)
     assert job.queue_id == "4711"
     sbatch = (cluster / "slurm" / "4711_submission.sh").read_text()
     for line in (
@@ -131,7 +131,7 @@ def test_the_sbatch_file_and_a_job_found_again(cluster: Path):
         assert f"#SBATCH {line}\n" in sbatch
 
     (cluster / "state").write_text("RUNNING")
-    later = SlurmPlaces(cluster / "slurm", cluster="slurm", n_jobs=None, options=options)
+    later = SlurmSlots(cluster / "slurm", cluster="slurm", n_jobs=None, options=options)
     assert later.adopt("4711").poll() is None, "the next command of the same sweep watches it, and queues no other"
     (cluster / "state").write_text("CANCELLED")
     assert later.adopt("4711") is None

@@ -82,7 +82,7 @@ def test_every_cell_is_filled_or_says_why_not_and_is_not_trained_twice(tmp_path:
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        (["seed=1,2", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: give a whole number from 1 on"),
+        (["seed=1,2", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: give a whole number of at least 1"),
         (["lm=glob(nope*)"], "this sweep has no job"),
     ],
 )

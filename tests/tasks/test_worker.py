@@ -1,4 +1,4 @@
-"""A message that every rank has is printed once a command."""
+"""A message that every rank has is printed once per command."""
 
 from pathlib import Path
 
@@ -6,11 +6,12 @@ from r2gen.runs.folder import RunFolder
 from r2gen.tasks import worker
 
 
-def test_what_every_rank_meets_is_said_once_a_command(tmp_path: Path):
+def test_a_message_of_every_rank_is_printed_once_per_command(tmp_path: Path):
     folder = RunFolder(tmp_path)
     for _ in range(2):
         folder.lock()
-        said = [worker.is_first_to_say({"run_dir": str(tmp_path)}, why) for why in ("one", "one", "two", "one")]
-        assert said == [True, False, True, False]
+        config = {"run_dir": str(tmp_path)}
+        first = [worker.is_first_to_print(config, message) for message in ("one", "one", "two", "one")]
+        assert first == [True, False, True, False]
         folder.unlock()
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]

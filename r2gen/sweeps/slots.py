@@ -1,4 +1,4 @@
-"""Where a job's process tree runs on this machine: on GPUs leased to it, or on a share of the cores. No torch."""
+"""Slots for a sweep's jobs on this machine: GPUs leased to a job, or a share of the CPU's cores."""
 
 import os
 import signal
@@ -11,54 +11,66 @@ from typing import Protocol
 from r2gen.config.schema import Config
 from r2gen.errors import UserError
 from r2gen.ranks.stop import die_with_parent
+from r2gen.runs import failure
 from r2gen.sweeps.leases import Lease, Leases
 
 
-class Place(Protocol):
-    """A job's processes, wherever they are."""
+class RunningJob(Protocol):
+    """The processes of a started job, on this machine or elsewhere."""
 
     gpus: list[str]
 
     @property
     def queue_id(self) -> str | None:
-        """Where they outlive the sweep's command, what another one finds them by."""
+        """The number by which a later command adopts the job; None if the job ends with this command."""
 
     def poll(self) -> int | None:
-        """The exit status, negative for a signal, once it has ended."""
+        """The exit status, negative for a signal; None while the job runs."""
 
     def stop(self) -> None:
-        """Ask for a checkpoint and an end with status 3; a second time, for an end at once."""
+        """Ask the job to save a checkpoint and exit with status 3; called a second time, to exit at once."""
 
 
-class Places(Protocol):
-    """What a launcher brings."""
+class Slots(Protocol):
+    """Where a launcher runs jobs."""
 
-    def start(self, config: Config, command: Sequence[str], log: Path, *, running: int) -> Place | None:
-        """Start a job beside so many others, or give None where there is no room now.
+    def start(self, config: Config, command: Sequence[str], log: Path, *, running: int) -> RunningJob | None:
+        """Start a job while `running` others run. None means that no slot is free now.
 
-        Raises UserError where there never will be.
+        Raises UserError if no slot can ever be large enough.
         """
 
-    def adopt(self, queue_id: str) -> Place | None:
-        """The job that an earlier command left there, if it has not ended."""
+    def adopt(self, queue_id: str) -> RunningJob | None:
+        """The job that an earlier command started, if it has not ended."""
+
+
+def failure_file(log: Path) -> Path:
+    """The file in which the job of this log reports its failure."""
+    return log.with_suffix(".failure.json")
+
+
+def job_environment(log: Path) -> dict[str, str]:
+    """The environment of a job that is about to start. Removes the failure that an earlier try reported."""
+    failure_file(log).unlink(missing_ok=True)
+    return {**os.environ, failure.VARIABLE: str(failure_file(log))}
 
 
 class LocalJob:
-    """A command on this machine. It dies with the sweep: what it has saved, the next one goes on from."""
+    """A command on this machine. It ends with the sweep's command; the next one resumes it from its checkpoint."""
 
     queue_id: str | None = None
 
     def __init__(self, command: Sequence[str], log: Path, environment: dict[str, str], lease: Lease) -> None:
         self.gpus = lease.names
         with log.open("wb") as out:
-            self.process = subprocess.Popen(  # a session of its own: Ctrl-C reaches it once, through the sweep
+            self.process = subprocess.Popen(
                 command,
-                env={**os.environ, **environment},
+                env={**job_environment(log), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 pass_fds=lease.numbers,
-                start_new_session=True,
+                start_new_session=True,  # so that Ctrl-C reaches it only through the sweep
                 preexec_fn=die_with_parent,
             )
         lease.leave_to_job()
@@ -71,16 +83,16 @@ class LocalJob:
             self.process.send_signal(signal.SIGTERM)
 
 
-class LocalPlaces:
-    """As many jobs at once as free GPUs carry, or `n_jobs` on the CPU (null: one)."""
+class LocalSlots:
+    """As many jobs at a time as there are free GPUs for, or `n_jobs` on the CPU (null: one)."""
 
     def __init__(self, leases: Leases, *, n_jobs: int | None, gpus_per_job: int | None) -> None:
         self.leases, self.n_jobs, self.gpus_per_job = leases, n_jobs, gpus_per_job
 
-    def start(self, config: Config, command: Sequence[str], log: Path, *, running: int) -> Place | None:
+    def start(self, config: Config, command: Sequence[str], log: Path, *, running: int) -> RunningJob | None:
         gpus = self._gpus_for(config)
         if gpus > len(self.leases.gpus):
-            raise UserError(f"it needs {gpus} GPUs, and this machine has {len(self.leases.gpus)} for it")
+            raise UserError(f"the job needs {gpus} GPUs, and this machine has {len(self.leases.gpus)} for it")
         at_once = self._at_once(gpus)
         if running >= at_once:
             return None
@@ -96,7 +108,7 @@ class LocalPlaces:
             }
         return LocalJob(command, log, environment, lease)
 
-    def adopt(self, queue_id: str) -> Place | None:
+    def adopt(self, queue_id: str) -> RunningJob | None:
         return None
 
     def _gpus_for(self, config: Config) -> int:
