@@ -14,11 +14,11 @@ try:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    from r2gen.cli import command_line, help, hydra_errors
+    from r2gen.cli import command_line, help
     from r2gen.config.compose import CONF, resolved
     from r2gen.config.overrides import as_passed
     from r2gen.launch.processes import leave_on_signals
-    from r2gen.tasks.dispatch import run_task
+    from r2gen.tasks.dispatch import refuse, run_task
 except ModuleNotFoundError as error:
     print(f"error: {missing_package(error) or error}", file=sys.stderr)
     sys.exit(FIXABLE)
@@ -33,7 +33,7 @@ def command(composed: DictConfig) -> None:
         overrides = as_passed(HydraConfig.get().overrides.task)
         statuses.append(run_task(resolved(composed, HydraConfig.get().runtime.choices), overrides))
     except Exception as error:
-        statuses.append(hydra_errors.refuse(error))
+        statuses.append(refuse(error))
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
         sys.argv[1:] = command_line.for_hydra_main(sys.argv[1:])
         command()
     except Exception as error:
-        return hydra_errors.refuse(error)
+        return refuse(error)
     return statuses[0] if statuses else DONE
 
 

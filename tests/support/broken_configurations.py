@@ -33,7 +33,6 @@ from random_configurations import GROUPS, Command, commands, composed, edited  #
 import run  # noqa: E402
 from r2gen import build as parts  # noqa: E402  now: seconds of torch are no part of an answer
 from r2gen.cli import command_line  # noqa: E402
-from r2gen.cli.hydra_errors import refuse  # noqa: E402
 from r2gen.config.compose import register_schema, without_hydra  # noqa: E402
 from r2gen.config.overrides import as_passed, for_hydra  # noqa: E402
 from r2gen.config.schema import Config  # noqa: E402
@@ -62,7 +61,7 @@ def answer(command: Command) -> tuple[int, str, Config | None]:
             ConfigLoaderImpl._apply_overrides_to_config(overrides, cfg)
             return 0, "", requested(without_hydra(cfg), [])
         except Exception as error:
-            return refuse(error), said.getvalue(), None
+            return dispatch.refuse(error), said.getvalue(), None
 
 
 def _main(typed: list[str]) -> int:

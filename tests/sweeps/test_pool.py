@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from composed import composed
 
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.runs.provenance import now
@@ -21,7 +22,7 @@ from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
 from r2gen.sweeps.slots import LocalJob, LocalSlots
 from r2gen.sweeps.view import sweep_lines
 
-TRAINER = {"devices": 1, "micro_batch_size": 4, "batch_size": 8, "device": "auto"}
+CONFIG = composed("trainer.micro_batch_size=4", "trainer.batch_size=8")
 # A job that reports a failure with this code, as run.py and its ranks do.
 FAILS = """
 import json, os, sys
@@ -49,11 +50,8 @@ class Scripts:
 def sweep(folder: Path, scripts: dict[str, str]) -> tuple[Pool, Scripts]:
     where = SweepFolder(folder)
     where.create()
-    cells = {
-        number: Cell([word], [word], config={"trainer": TRAINER, "fresh": False}, task="train")
-        for number, word in enumerate(scripts)
-    }
-    jobs = [JobRecord(number, cell.typed, task="train") for number, cell in cells.items()]
+    cells = {number: Cell([word], [word], config=CONFIG, task="train") for number, word in enumerate(scripts)}
+    jobs = [JobRecord(number, cell.overrides, task="train") for number, cell in cells.items()]
     slots = Scripts(scripts)
     record = SweepRecord("jobs", "python run.py -m", [], now(), jobs=jobs)
     return Pool(where, record, cells, slots=slots, shared=[], show=lambda record: None), slots
@@ -148,7 +146,7 @@ def test_as_many_jobs_at_once_as_gpus_carry(
 ):
     gpus = [Gpu(str(number), f"GPU-{number}") for number in range(3)]
     slots = LocalSlots(Leases(gpus, tmp_path), n_jobs=n_jobs, gpus_per_job=None)
-    config = {"trainer": TRAINER | {"devices": devices}}
+    config = composed(f"trainer.devices={devices}", "trainer.batch_size=12", "trainer.micro_batch_size=1")
     jobs = []
     while job := slots.start(config, ["sleep", "60"], tmp_path / "log", running=len(jobs)):
         jobs.append(job)
@@ -167,8 +165,8 @@ def test_as_many_jobs_at_once_as_gpus_carry(
     threads = max(1, cores // at_once // devices)
     assert (tmp_path / "log").read_text() == f"{','.join(job.gpus)}, {threads} threads\n"
     with pytest.raises(UserError, match="the job needs 4 GPUs, and this machine has 3"):
-        slots.start({"trainer": TRAINER | {"devices": 4}}, ["true"], tmp_path / "log", running=0)
-    assert slots.start({"trainer": TRAINER | {"device": "cpu"}}, ["true"], tmp_path / "log", running=0).gpus == []
+        slots.start(composed("trainer.devices=4", "trainer.micro_batch_size=1"), ["true"], tmp_path / "log", running=0)
+    assert slots.start(composed("trainer.device=cpu"), ["true"], tmp_path / "log", running=0).gpus == []
 
 
 def test_jobs_in_a_queue_stay_there_when_the_command_is_left(tmp_path: Path):

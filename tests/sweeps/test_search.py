@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from composed import composed
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -112,7 +113,7 @@ def test_a_job_below_the_median_is_ended_and_its_row_says_so(tmp_path: Path):
             saves = "import signal, time; signal.signal(15, lambda *_: exit(3)); time.sleep(60)"
             return LocalJob([sys.executable, "-c", saves], log, {}, Lease([], ExitStack(), ()))
 
-    cells = {3: Cell(["seed=3"], ["seed=3"], config={"trainer": {}, "fresh": False}, task="train")}
+    cells = {3: Cell(["seed=3"], ["seed=3"], config=composed(), task="train")}
     record = SweepRecord("search", "python run.py", [], now(), jobs=[row])
     pool = Pool(where, record, cells, slots=Script(), shared=[], show=lambda record: None, pruner=asked.prune_reason)
     pool.run()
@@ -152,7 +153,7 @@ def test_the_defaults_are_the_first_trial_where_they_are_in_the_space():
     register_schema()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        composed = compose("config", return_hydra_config=True)
+        node = compose("config", return_hydra_config=True)
     asked = space(
         "trainer.learning_rate=interval(0.0001, 0.1)",
         "projector=choice(linear,mlp)",
@@ -160,14 +161,14 @@ def test_the_defaults_are_the_first_trial_where_they_are_in_the_space():
         "trainer.shuffle=true,false",
         "trainer.warmup_steps=int(interval(0, 60))",
     )
-    assert asked.defaults(composed) == {
+    assert asked.defaults(node) == {
         "trainer.learning_rate": 1e-3,
         "projector": "linear",
         "seed": 0,
         "trainer.shuffle": "True",
         "trainer.warmup_steps": 50,
     }
-    assert space("seed=interval(5, 6)").defaults(composed) is None
+    assert space("seed=interval(5, 6)").defaults(node) is None
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_a_mistake_in_a_search_is_one_message_and_no_trial(typed: list[str], tol
 def test_a_search_without_its_sweeper_is_told_what_to_type(tmp_path: Path):
     done = run("+sweeps=optuna_phantom", cwd=tmp_path, smallest=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "type hydra/sweeper=optuna" in done.stderr
+    assert "add hydra/sweeper=optuna" in done.stderr
 
 
 @pytest.mark.parametrize("name", [file.stem for file in (ROOT / "sweeps").glob("optuna_*.yaml")])

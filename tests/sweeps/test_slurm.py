@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from composed import composed
 
 pytest.importorskip("submitit")
 from smallest_run import ROOT, run
@@ -113,7 +114,7 @@ def test_the_sbatch_file_and_a_job_found_again(cluster: Path):
         "slurm_additional_parameters": {"requeue": True},
     }
     slots = SlurmSlots(cluster / "slurm", cluster="slurm", n_jobs=None, options=options)
-    config = {"trainer": {"devices": 2, "device": "auto"}}
+    config = composed("trainer.devices=2", "trainer.micro_batch_size=1")
     job = slots.start(config, ["true"], cluster / "log", running=0)
     assert job.queue_id == "4711"
     sbatch = (cluster / "slurm" / "4711_submission.sh").read_text()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from composed import composed
 from smallest_run import ROOT, command, run
 
 from r2gen.sweeps.cells import Cell
@@ -127,7 +128,7 @@ def processes_in(folder: Path) -> set[int]:
 
 def test_lengths_of_one_run_are_not_two_runs(tmp_path: Path):
     """The second would go on from the first, which would then never be finished again."""
-    cells = {number: Cell(["x"], ["x"], config={"trainer": {"epochs": number}}, task="train") for number in (1, 2)}
+    cells = {number: Cell(["x"], ["x"], config=composed(f"trainer.epochs={number}"), task="train") for number in (1, 2)}
     jobs = [JobRecord(number, ["x"], task="train", run_dir=str(tmp_path)) for number in cells]
     refuse_shared_folders(jobs, cells)
     assert [job.state for job in jobs] == ["waiting", "failed"]
