@@ -142,7 +142,7 @@ def test_a_request_that_comes_twice_at_once_is_one(tmp_path: Path):
     rank = (
         "from r2gen.ranks.stop import StopRequest; import signal; stop = StopRequest()\n"
         "for _ in range(2): signal.raise_signal(signal.SIGTERM)\n"
-        "print(stop.asked)"
+        "print(stop.requested)"
     )
     done = subprocess.run([sys.executable, "-c", rank], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, "True\n")

@@ -18,7 +18,7 @@ def check(config: dict[str, Any], device: torch.device, stop: StopRequest) -> No
     choices = config["choices"]
 
     def say(text: str) -> None:
-        stop.leave_if_asked()
+        stop.leave_if_requested()
         if dist.is_first():
             print(text, flush=True)
 
