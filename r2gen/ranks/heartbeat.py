@@ -23,8 +23,9 @@ class Store(Protocol):
 class Heartbeat:
     """Watches all ranks, on every rank, and calls `give_up` when ranks are missing.
 
-    One rank passes it a message that names them, the others "". A rank is missing if its process has sent no heartbeat for `timeout_s`, or if it has not reached for as long a
-    collective that another rank has reached. `count_collective` counts them; all ranks have the same collectives.
+    One rank passes it a message that names them, the others "". A rank is missing if its process has sent no heartbeat
+    for `timeout_s`, or if it has not reached for as long a collective that another rank has reached. `count_collective`
+    counts them; all ranks have the same collectives.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Heartbeat:
         self.watching.join()
 
     def silent(self, *, for_s: float) -> list[int]:
-        """Ranks without a heartbeat for so long; only rank 0 if it is one of them, since all heartbeats go through it."""
+        """Ranks without a heartbeat for so long; only rank 0 if it is silent, since it passes on all heartbeats."""
         silent = [rank for rank, seconds in enumerate(self.silent_s) if rank != self.rank and seconds >= for_s]
         return [0] if 0 in silent else silent
 
