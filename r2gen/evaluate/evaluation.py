@@ -257,7 +257,7 @@ class Evaluation:
             return known
         own = train[dist.rank() :: dist.world()]
         try:
-            found = nearest_studies(self.data, own, new, each=self.stop.leave_if_asked)
+            found = nearest_studies(self.data, own, new, each=self.stop.leave_if_requested)
         except UserError as error:
             raise UserError(
                 f'{error} (the row "nearest" reads training images; evaluate.nearest_studies=0 leaves it out)'

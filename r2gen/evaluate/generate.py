@@ -43,7 +43,7 @@ def predict(
     found: list[Prediction] = []
     for batch in tqdm(loader, desc=title, unit="batch", disable=None if dist.is_first() else True, leave=False):
         if stop is not None:
-            stop.leave_if_asked()
+            stop.leave_if_requested()
         began = time.monotonic()
         reports = model.generate(batch.to(device), decoding)
         seconds = round((time.monotonic() - began) / len(reports), 4)

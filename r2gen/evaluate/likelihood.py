@@ -67,7 +67,7 @@ def likelihood(
     found: list[tuple[str, float, int]] = []
     for batch in tqdm(loader, desc=title, unit="batch", disable=None if dist.is_first() else True, leave=False):
         if stop is not None:
-            stop.leave_if_asked()
+            stop.leave_if_requested()
         with torch.inference_mode():
             nats = model.nats(batch.to(device)).tolist()
         tokens = (batch.report_BT != NO_TARGET).sum(dim=1).tolist()

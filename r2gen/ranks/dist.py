@@ -1,4 +1,4 @@
-"""The only place that talks to torch.distributed: which rank this is, and what the ranks tell each other."""
+"""The only module that uses torch.distributed: which rank this is, and what the ranks exchange."""
 
 import os
 import sys
@@ -11,26 +11,26 @@ import torch
 import torch.distributed as torch_dist
 
 from r2gen.errors import FIXABLE, Code, UserError
-from r2gen.ranks.heartbeat import PERIOD_S, RollCall, ranks
+from r2gen.ranks.heartbeat import PERIOD_S, Heartbeat, rank_names
 from r2gen.ranks.ports import free_port
 
 T = TypeVar("T")
 LATER_S = 60  # torch's own time-outs, which name no rank, come so much later than ours
-_roll_call: list[RollCall] = []  # of this process, where there are several ranks
+_heartbeats: list[Heartbeat] = []  # of this process: one, or none if there is a single rank
 
 
 def leave(message: str) -> NoReturn:
-    """End this process at once, with a message if there is one, whatever its other threads wait for."""
+    """Exit at once, whatever other threads wait for. Prints the message unless it is empty."""
     if message:
         print(f"error: {message}", file=sys.stderr, flush=True)
     os._exit(FIXABLE)
 
 
 def start(device: torch.device, *, timeout_s: int, give_up: Callable[[str], None] = leave) -> None:
-    """Join the ranks (NCCL on GPUs, gloo on the CPU). One rank without a launcher is its own world.
+    """Join the other ranks (NCCL on GPUs, gloo on the CPU). Without a launcher this is the only rank.
 
-    `give_up` is called, from another thread, when some ranks have not come for `timeout_s` seconds: with a message that
-    names them on one rank, with "" on the others. Raises UserError naming ranks that do not start at all.
+    `give_up` is called from another thread when ranks have not responded for `timeout_s` seconds: with a message that
+    names them on one rank, with "" on the others. Raises UserError if ranks do not start at all.
     """
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
         os.environ.setdefault(name, value)
@@ -39,11 +39,11 @@ def start(device: torch.device, *, timeout_s: int, give_up: Callable[[str], None
     own, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = _store(timeout_s, holds=own == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True")
     if count > 1:
-        _roll_call.append(
-            RollCall(_store(timeout_s, holds=False), rank=own, world=count, timeout_s=timeout_s, give_up=give_up)
+        _heartbeats.append(
+            Heartbeat(_store(timeout_s, holds=False), rank=own, world=count, timeout_s=timeout_s, give_up=give_up)
         )
         _wait_for_all(store, count, timeout_s)
-        _roll_call[0].start()
+        _heartbeats[0].start()
     torch_dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=torch_dist.PrefixStore("group", store),
@@ -75,44 +75,44 @@ def _store(timeout_s: int, *, holds: bool) -> torch_dist.TCPStore:
 def _wait_for_all(store: torch_dist.TCPStore, count: int, timeout_s: int) -> None:
     own, deadline = os.environ["RANK"], time.monotonic() + timeout_s
     try:
-        store.set(f"here-{own}", "")
-        while missing := [rank for rank in range(count) if not store.check([f"here-{rank}"])]:
+        store.set(f"started-{own}", "")
+        while missing := [rank for rank in range(count) if not store.check([f"started-{rank}"])]:
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"{ranks(missing)} of {count} did not start within trainer.timeout_s={timeout_s}",
+                    f"{rank_names(missing)} of {count} did not start within trainer.timeout_s={timeout_s}",
                     code=Code.RANK_LOST,
                 )
             time.sleep(0.05)
     except RuntimeError as error:
         raise UserError(
-            f"rank {own} of {count} waited for the others to start, and rank 0 is gone", code=Code.RANK_LOST
+            f"rank {own} of {count} waited for the other ranks to start, and rank 0 is gone", code=Code.RANK_LOST
         ) from error
 
 
 def stop() -> None:
-    for roll_call in _roll_call:
-        roll_call.end()
-    _roll_call.clear()
+    for heartbeat in _heartbeats:
+        heartbeat.end()
+    _heartbeats.clear()
     if torch_dist.is_initialized():
         torch_dist.destroy_process_group()
 
 
 def lost(error: Exception) -> str | None:
-    """Where an error says that another rank is gone: which one, or "" where somebody else says so. Else None.
+    """The message that names the lost rank, if the error comes from a broken connection. None for any other error.
 
-    Takes a few seconds: a rank is gone when no sign of life comes from it any more.
+    The message is "" if another process reports the loss. This takes a few seconds, until the heartbeat is missing.
     """
     connection = isinstance(error, torch_dist.DistError) or "/gloo/" in str(error)
-    if not connection or not _roll_call:
+    if not connection or not _heartbeats:
         return None
     deadline = time.monotonic() + 6 * PERIOD_S
-    while not (gone := _roll_call[0].silent(for_s=3 * PERIOD_S)) and time.monotonic() < deadline:
+    while not (gone := _heartbeats[0].silent(for_s=3 * PERIOD_S)) and time.monotonic() < deadline:
         time.sleep(PERIOD_S / 4)
     if gone and os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
-        return ""  # of one machine: the rank itself, or the command that started it, says what became of it
+        return ""  # all ranks are on one machine: the lost rank, or the command that started it, reports why
     if rank() != min(set(range(world())) - set(gone)):
         return ""
-    return f"contact to {ranks(gone) if gone else 'another rank'} was lost: {str(error).splitlines()[0]}"
+    return f"the connection to {rank_names(gone) if gone else 'another rank'} was lost: {str(error).splitlines()[0]}"
 
 
 def rank() -> int:
@@ -133,41 +133,41 @@ def is_first() -> bool:
 
 def barrier() -> None:
     if world() > 1:
-        _arrive()
+        _count_collective()
         torch_dist.barrier()
 
 
 def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
-    """The sum of a tensor over all ranks, on every rank; the tensor itself is overwritten."""
+    """The sum of a tensor over all ranks, on every rank. Overwrites the tensor."""
     if world() > 1:
-        _arrive()
+        _count_collective()
         torch_dist.all_reduce(value)
     return value
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on some rank, known to all."""
+    """Whether the flag is set on any rank, on every rank."""
     return flag if world() == 1 else bool(sum_over_ranks(torch.tensor(int(flag), device=device)).item())
 
 
 def gather(value: T) -> list[T]:
-    """The values of all ranks, in rank order, on every rank."""
+    """The values of all ranks in rank order, on every rank."""
     if world() == 1:
         return [value]
-    _arrive()
+    _count_collective()
     values: list[Any] = [None] * world()
     torch_dist.all_gather_object(values, value)
     return values
 
 
 def first_of(value: list[T]) -> T:
-    """What rank 0 holds in its one-element list, on every rank."""
+    """The element of rank 0's one-element list, on every rank."""
     if world() > 1:
-        _arrive()
+        _count_collective()
         torch_dist.broadcast_object_list(value, src=0)
     return value[0]
 
 
-def _arrive() -> None:
-    for roll_call in _roll_call:
-        roll_call.arrive()
+def _count_collective() -> None:
+    for heartbeat in _heartbeats:
+        heartbeat.count_collective()

@@ -1,4 +1,4 @@
-"""A free port of this machine, at which ranks meet."""
+"""A free port of this machine, through which the ranks find each other."""
 
 import socket
 

@@ -213,8 +213,8 @@ def seed_micro_batch(seed: int, step: int, number: int) -> None:
 def agreed_stop(stop: StopRequest, step: int, every: int, device: torch.device) -> bool:
     """Whether all ranks leave after this step; several ranks ask each other only now and then."""
     if dist.world() == 1:
-        return stop.asked
-    return step % every == 0 and dist.any_rank(stop.asked, device)
+        return stop.requested
+    return step % every == 0 and dist.any_rank(stop.requested, device)
 
 
 class LossWatch:

@@ -1,4 +1,4 @@
-"""Several machines: what is refused before anything starts, and the command that starts every rank."""
+"""Several machines: the checks before anything starts, and the command that starts every rank."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from r2gen.errors import UserError
 from r2gen.launch import machines
 
 SHOW = ["python3", "-c", "import os, sys, json; print(json.dumps([sys.argv[1], dict(os.environ)]))", "job.yaml"]
-# Stands in for srun: runs the command once a task, on this machine.
+# Replaces srun: runs the command once per task, on this machine.
 SRUN = """#!/bin/sh
 while [ "$1" != sh ]; do shift; done
 for number in 0 1 2 3; do SLURM_PROCID=$number SLURM_LOCALID=$((number % 2)) "$@" || exit $?; done
@@ -32,7 +32,7 @@ def trainer(hostfile: Path | None) -> TrainerConfig:
         (None, "cannot be read"),
     ],
 )
-def test_a_hostfile_that_does_not_do_is_refused_by_line(tmp_path: Path, lines: str | None, message: str):
+def test_an_unusable_hostfile_is_refused_with_its_line(tmp_path: Path, lines: str | None, message: str):
     file = tmp_path / "hosts"
     if lines is not None:
         file.write_text(lines)
@@ -67,10 +67,12 @@ def test_every_task_of_slurm_becomes_a_rank(tmp_path: Path, monkeypatch: pytest.
     command = machines.launcher_command(trainer(None), SHOW, settings={"HF_HUB_OFFLINE": "1"}, port=4567)
     assert command[:5] == ["srun", "--nodes=2", "--ntasks=4", "--ntasks-per-node=2", "--kill-on-bad-exit=1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(one["RANK"], one["LOCAL_RANK"]) for _, one in found] == [("0", "0"), ("1", "1"), ("2", "0"), ("3", "1")]
-    for argument, one in found:
+    ranks = [json.loads(line) for line in done.stdout.splitlines()]
+    numbers = [(environment["RANK"], environment["LOCAL_RANK"]) for _, environment in ranks]
+    assert numbers == [("0", "0"), ("1", "1"), ("2", "0"), ("3", "1")]
+    for argument, environment in ranks:
         assert argument == "job.yaml"
-        assert (one["WORLD_SIZE"], one["MASTER_PORT"], one["HF_HUB_OFFLINE"]) == ("4", "4567", "1")
-        assert one["NCCL_SOCKET_IFNAME"] == "ib0"
-        assert one["MASTER_ADDR"]
+        assert (environment["WORLD_SIZE"], environment["MASTER_PORT"]) == ("4", "4567")
+        assert environment["HF_HUB_OFFLINE"] == "1"
+        assert environment["NCCL_SOCKET_IFNAME"] == "ib0"
+        assert environment["MASTER_ADDR"]

@@ -23,16 +23,16 @@ def test_the_command_names_a_rank_that_was_killed_and_ends_the_others():
     assert sleepers[0].returncode == -signal.SIGKILL
 
 
-def test_the_command_names_a_rank_that_fell_over_in_a_library(capsys: pytest.CaptureFixture[str]):
-    fallen = subprocess.Popen([sys.executable, "-c", "import os; os.abort()"], stderr=subprocess.DEVNULL)
-    status, failure = processes._wait([fallen], grace_s=0.1)
+def test_the_command_names_a_rank_that_crashed(capsys: pytest.CaptureFixture[str]):
+    crashed = subprocess.Popen([sys.executable, "-c", "import os; os.abort()"], stderr=subprocess.DEVNULL)
+    status, failure = processes._wait([crashed], grace_s=0.1)
     assert failure is not None
     assert (status, failure.code) == (DEFECT, "rank.crashed")
     assert failure.message.startswith("rank 0 was ended by signal 6 (Aborted). This is a defect")
     assert capsys.readouterr().err == f"error: {failure.message}\n"
 
 
-def test_a_signal_that_came_before_a_rank_is_passed_on_to_it_once():
+def test_a_signal_received_before_a_rank_starts_is_passed_on_to_it_once():
     with processes.Forward() as forward:
         os.kill(os.getpid(), signal.SIGTERM)
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""A rank that is lost is named by the others, soon and in one line, whatever became of it."""
+"""The other ranks name a lost rank in one line within the time-out, however it was lost."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from smallest_run import ROOT
 
 from r2gen.errors import DONE, FIXABLE
 
-LATE = "rank {} of 3 did not come within trainer.timeout_s=12"
+LATE = "rank {} of 3 did not respond within trainer.timeout_s=12"
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, list[int]]]:
-    """By case, what all ranks printed, and the exit statuses of those not lost."""
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, list[int]]]:
+    """By case: the output of all ranks, and the exit statuses of those that are not lost."""
     folder = tmp_path_factory.mktemp("lost")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCH_CPP_LOG_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"}
     subprocess.run(
@@ -37,21 +37,21 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, list[
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("stopped", LATE.format(1) + r" \(no sign of life\)"),
-        ("first stopped", LATE.format(0) + r" \(no sign of life\)"),
-        ("hangs", LATE.format(1) + r" \(alive, but not where the others wait for it\)"),
-        ("killed", "lost: contact to rank 2 was lost: "),
-        ("first killed", "lost: contact to rank 0 was lost: "),
+        ("stopped", LATE.format(1) + r" \(no heartbeat\)"),
+        ("first stopped", LATE.format(0) + r" \(no heartbeat\)"),
+        ("hangs", LATE.format(1) + r" \(alive, but not in the collective of the others\)"),
+        ("killed", "lost: the connection to rank 2 was lost: "),
+        ("first killed", "lost: the connection to rank 0 was lost: "),
         ("never starts", r"rank 2 of 3 did not start within trainer\.timeout_s=12"),
     ],
 )
-def test_the_lost_rank_is_named_once_and_nothing_hangs(said: dict[str, tuple[str, list[int]]], case: str, message: str):
-    text, statuses = said[case]
+def test_a_lost_rank_is_named_once_and_nothing_hangs(cases: dict[str, tuple[str, list[int]]], case: str, message: str):
+    text, statuses = cases[case]
     assert statuses == [FIXABLE, FIXABLE]
     assert len(re.findall(message, text)) == 1, text
     assert "Traceback" not in text
     assert "frame #" not in text
 
 
-def test_ranks_that_all_come_are_left_alone(said: dict[str, tuple[str, list[int]]]):
-    assert said["nobody"] == ("done\n" * 3, [DONE] * 3)
+def test_no_rank_is_named_if_all_respond(cases: dict[str, tuple[str, list[int]]]):
+    assert cases["none lost"] == ("done\n" * 3, [DONE] * 3)

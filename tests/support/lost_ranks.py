@@ -1,6 +1,6 @@
-"""Three ranks of which one is lost, for test_dist.py:  python lost_ranks.py FOLDER
+"""Three ranks, one of which is lost, for test_dist.py:  python lost_ranks.py FOLDER
 
-Imports torch once and forks the ranks of each case. Leaves in FOLDER what each rank printed, and its exit status.
+Imports torch once and forks the ranks of each case. Writes each rank's output and exit status to FOLDER.
 """
 
 import json
@@ -24,7 +24,7 @@ CASES: dict[str, tuple[int, signal.Signals | None]] = {  # the lost rank, and th
     "first killed": (0, signal.SIGKILL),
     "hangs": (1, None),
     "never starts": (2, None),
-    "nobody": (-1, None),
+    "none lost": (-1, None),
 }
 TIMEOUT_S = 12  # 20 processes on a busy machine take seconds to start
 FORK = multiprocessing.get_context("fork")
@@ -34,14 +34,14 @@ def rank(number: int, case: str, port: int, folder: Path) -> None:
     output = os.open(folder / f"{case}.{number}", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    places = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": 3, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in places.items()})
+    placement = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": 3, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in placement.items()})
     try:
         dist.start(torch.device("cpu"), timeout_s=TIMEOUT_S)
         (folder / f"{case}.ready").touch()
-        for meeting in range(400 if case != "nobody" else 20):
+        for collective in range(400 if case != "none lost" else 20):
             dist.sum_over_ranks(torch.zeros(3))
-            if (case, number, meeting) == ("hangs", 1, 5):
+            if (case, number, collective) == ("hangs", 1, 5):
                 time.sleep(100)
             time.sleep(0.02)
         dist.stop()

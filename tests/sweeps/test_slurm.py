@@ -17,7 +17,7 @@ from smallest_run import ROOT, run
 from r2gen.errors import DONE, FIXABLE, STOPPED
 from r2gen.sweeps.slurm import SlurmSlots
 
-CONFIG = {"trainer": {"devices": 2, "device": "cpu"}}
+CONFIG = composed()
 SAVES_AND_GOES_ON = """
 import pathlib, signal, sys, time
 saved = pathlib.Path("saved")
@@ -143,7 +143,7 @@ def test_a_request_that_comes_twice_at_once_is_one(tmp_path: Path):
     rank = (
         "from r2gen.ranks.stop import StopRequest; import signal; stop = StopRequest()\n"
         "for _ in range(2): signal.raise_signal(signal.SIGTERM)\n"
-        "print(stop.asked)"
+        "print(stop.requested)"
     )
     done = subprocess.run([sys.executable, "-c", rank], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, "True\n")

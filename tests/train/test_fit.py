@@ -27,7 +27,7 @@ class NoStop(StopRequest):
     """As where no signal comes; leaves pytest's own handling of Ctrl-C alone."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
 
 class Run:
@@ -236,7 +236,7 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_unbroken_one(start: Callable
     unbroken.fit(5, at={3, 5}, scores=[0.1, 0.2])
 
     def asks_to_stop() -> dict[str, float]:
-        broken.stop.asked = True
+        broken.stop.requested = True
         return {"quality": 0.1}
 
     with pytest.raises(Stopped):
@@ -273,7 +273,7 @@ def test_a_stop_within_a_validation_costs_no_training_and_the_validation_is_made
 
 def test_a_stop_in_the_last_step_leaves_the_last_validation_to_the_next_start(start: Callable[..., Run]):
     run = start("last")
-    run.stop.asked = True
+    run.stop.requested = True
     with pytest.raises(Stopped):
         run.fit(1, at={1})
     resumed = start("last", resume=True)

@@ -16,7 +16,7 @@ def check(config: Config, device: torch.device, stop: StopRequest) -> None:
     choices = config.choices
 
     def say(text: str) -> None:
-        stop.leave_if_asked()
+        stop.leave_if_requested()
         if dist.is_first():
             print(text, flush=True)
 
