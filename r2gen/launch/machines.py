@@ -84,6 +84,7 @@ def _srun(trainer: TrainerConfig, worker: list[str], environment: list[str], por
 
 
 def _deepspeed(trainer: TrainerConfig, worker: list[str], environment: list[str], port: int) -> list[str]:
+    assert trainer.hostfile is not None
     first = hosts(Path(trainer.hostfile), slots=trainer.devices)[0]
     return [
         *(sys.executable, "-m", "deepspeed.launcher.runner"),

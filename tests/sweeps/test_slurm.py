@@ -17,7 +17,7 @@ from smallest_run import ROOT, run
 from r2gen.errors import DONE, FIXABLE, STOPPED
 from r2gen.sweeps.slurm import SlurmSlots
 
-CONFIG = composed()
+CONFIG = composed("trainer.devices=2", "trainer.device=cpu", "trainer.micro_batch_size=1")
 SAVES_AND_GOES_ON = """
 import pathlib, signal, sys, time
 saved = pathlib.Path("saved")
