@@ -50,8 +50,6 @@ def _in_words(error: Exception, override: str | None) -> str:
     text = text.partition("Config search path:")[0].strip()
     if missing := re.match(r"(?:In '[^']*': )?Could not find '([^']+)/([^'/]*)'", text):
         return _missing_option(missing[1], missing[2], re.findall(r"^\t(\S+)$", text, re.MULTILINE))
-    if group := re.match(r"Could not override '(\S+)'\.\s+No match in the defaults list", text):
-        return f"{group[1]} is not a group. The groups are {', '.join(GROUPS)}"
     if isinstance(error, InterpolationResolutionError):
         return _interpolation(error)
     if error.__cause__ is not None and isinstance(error, HydraException):
@@ -129,8 +127,10 @@ def _interpolation(error: BaseException, *, key: str = "") -> str:
 
 def _unknown(name: str) -> str:
     """`unknown option a.b: did you mean a.c?`, from the schema."""
-    if name.startswith("hydra."):
+    if name.startswith(("hydra.", "hydra/")):
         return f"unknown option {name}: docs/sweeps.md has those of launchers and sweepers"
+    if "/" in name:
+        return f"{name} is not a group. The groups are {', '.join(GROUPS)}"
     node: type = Config
     parts = name.split(".")
     for end, part in enumerate(parts, start=1):

@@ -44,6 +44,7 @@ def read_config(plain: Plain, choices: Mapping[str, str | None], *, needs_data: 
     option for an unknown key, a missing or wrong value, or a misspelt argument of a `_target_`.
     """
     _check_plain(plain, "", depth=0)
+    _check_names(plain, [spec.name for spec in fields(Config) if spec.name != "choices"], "")
     config = _read(Config, plain | {"choices": dict(choices)}, "", optional=() if needs_data else ("data.root",))
     _check_arguments(config.generation, DECODING, "generation")
     _check_names(config.lm.generation, targets.parameters(DECODING), "lm.generation")

@@ -1,0 +1,45 @@
+"""The identity of a run counts what decides its weights, and nothing else."""
+
+import copy
+
+import pytest
+from composed import composed_plain
+
+from r2gen.config.plain import Plain
+from r2gen.config.task_table import OWNED
+from r2gen.runs.identity import identity
+
+PLAIN = composed_plain()
+# Groups that do not decide the weights: of logging, of evaluation, and those of single tasks.
+NOT_COUNTED = ("logger", "evaluate", "prepare", "compare", "audit")
+
+
+def changed(name: str, value: object) -> Plain:
+    plain = copy.deepcopy(PLAIN)
+    *groups, key = name.split(".")
+    node = plain
+    for group in groups:
+        node = node[group]
+    node[key] = value
+    return plain
+
+
+@pytest.mark.parametrize("group", NOT_COUNTED)
+def test_a_new_key_of_a_group_that_does_not_decide_the_weights_leaves_the_identity(group: str):
+    assert identity(changed(f"{group}.made_up", 1), "data") == identity(PLAIN, "data")
+
+
+@pytest.mark.parametrize("name", [*OWNED, "run_dir", "hub", "fresh", "trainer.devices", "trainer.workers"])
+def test_an_option_of_a_task_or_of_the_process_leaves_the_identity(name: str):
+    assert identity(changed(name, {"made_up": 1}), "data") == identity(PLAIN, "data")
+
+
+@pytest.mark.parametrize("group", [group for group in PLAIN if isinstance(PLAIN[group], dict)])
+def test_a_new_key_of_every_other_group_changes_the_identity(group: str):
+    if group in (*NOT_COUNTED, "metrics"):
+        pytest.skip("a group that does not decide the weights")
+    assert identity(changed(f"{group}.made_up", 1), "data") != identity(PLAIN, "data")
+
+
+def test_the_data_change_the_identity():
+    assert identity(PLAIN, "data") != identity(PLAIN, "other data")
