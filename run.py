@@ -18,7 +18,7 @@ try:
     from r2gen.config.compose import CONF, resolved
     from r2gen.config.overrides import as_passed
     from r2gen.launch.processes import leave_on_signals
-    from r2gen.tasks.dispatch import refuse, run_task
+    from r2gen.runs.refusal import refuse
 except ModuleNotFoundError as error:
     print(f"error: {missing_package(error) or error}", file=sys.stderr)
     sys.exit(FIXABLE)
@@ -28,8 +28,10 @@ statuses: list[int] = []  # of the command, since hydra.main returns nothing; a 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def command(composed: DictConfig) -> None:
-    """What Hydra calls with the composed configuration."""
+    """What Hydra calls with the composed configuration. --cfg job does not come here, and so imports less."""
     try:
+        from r2gen.tasks.dispatch import run_task
+
         overrides = as_passed(HydraConfig.get().overrides.task)
         statuses.append(run_task(resolved(composed, HydraConfig.get().runtime.choices), overrides))
     except Exception as error:

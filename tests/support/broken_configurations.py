@@ -38,6 +38,7 @@ from r2gen.config.overrides import as_passed, for_hydra  # noqa: E402
 from r2gen.config.schema import Config  # noqa: E402
 from r2gen.config.targets import instantiate  # noqa: E402
 from r2gen.errors import UserError  # noqa: E402
+from r2gen.runs.refusal import refuse  # noqa: E402
 from r2gen.runs.requested import requested  # noqa: E402
 from r2gen.runs.stored import checked  # noqa: E402
 from r2gen.tasks import dispatch  # noqa: E402
@@ -61,7 +62,7 @@ def answer(command: Command) -> tuple[int, str, Config | None]:
             ConfigLoaderImpl._apply_overrides_to_config(overrides, cfg)
             return 0, "", requested(without_hydra(cfg), [])
         except Exception as error:
-            return dispatch.refuse(error), said.getvalue(), None
+            return refuse(error), said.getvalue(), None
 
 
 def _main(typed: list[str]) -> int:
