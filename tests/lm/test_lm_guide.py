@@ -64,7 +64,8 @@ def test_the_yaml_file_composes_and_its_layers_exist(lm: LanguageModel) -> None:
 
 
 def prompt_ids(lm: LanguageModel) -> list[int]:
-    before, after = Prompt(before="", after="", **LM_CONFIG["prompt"]).ids(lm.tokenizer, rows=lm.tokenizer.vocabulary_size)
+    prompt = Prompt(before="", after="", **LM_CONFIG["prompt"])
+    before, after = prompt.ids(lm.tokenizer, rows=lm.tokenizer.vocabulary_size)
     return before + after
 
 
