@@ -187,6 +187,7 @@ REFUSED = [
     (["trainer.betas=[nan,0.9]"], "trainer.betas=nan: give a finite number"),
     (["tune.lora.r=4"], "tune.lora.r=4: tune.lora has no such key with the options chosen; it is null"),
     (["lm=llama2", "tune.lm.lora.r=2", "tune/lm=frozen"], "use tune/lm=lora"),
+    (["lm=llama2", "tune.lm.mode=lora"], "choose them instead of tune.lm.mode=lora"),
     (["lm=llama2", "lm.architecture.hidden_size=64"], "use lm=tiny"),
     (["lm.stop.x=3"], "lm.stop.x=3: lm.stop has no such key"),
     (["generation={num_beam: 3}"], "pass each value as generation.KEY=VALUE"),

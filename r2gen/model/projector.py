@@ -1,4 +1,4 @@
-"""From the encoder's width to the language model's."""
+"""Projectors from the width of the encoder to the width of the language model."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ WIDEST = 1_000_000
 
 
 class LinearProjector(nn.Module):
-    """Linear and LayerNorm, as R2GenGPT (its `llama_proj` and `layer_norm`)."""
+    """A linear layer and LayerNorm, as in R2GenGPT (`llama_proj` and `layer_norm`)."""
 
     def __init__(self, *, in_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -24,12 +24,12 @@ class LinearProjector(nn.Module):
 
 
 class MlpProjector(nn.Module):
-    """Linear, GELU, linear and LayerNorm (the projector of LLaVA 1.5, normalised)."""
+    """The projector of LLaVA 1.5 (linear, GELU, linear), followed by LayerNorm."""
 
     def __init__(self, *, in_dim: int, out_dim: int, hidden_dim: int | None = None) -> None:
         super().__init__()
         if hidden_dim is not None and not 1 <= hidden_dim <= WIDEST:
-            raise UserError(f"projector.hidden_dim={hidden_dim}: give 1 to {WIDEST:,}, or null")
+            raise UserError(f"projector.hidden_dim={hidden_dim}: give a width of 1 to {WIDEST:,}, or null")
         hidden_dim = hidden_dim or out_dim
         self.layers = nn.Sequential(nn.Linear(in_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, out_dim))
         self.norm = nn.LayerNorm(out_dim)

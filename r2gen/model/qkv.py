@@ -1,14 +1,14 @@
-"""timm's fused query-key-value layer as three layers, so that LoRA can adapt query and value alone."""
+"""timm's fused query-key-value layer as three layers, so that LoRA can adapt query and value without key."""
 
 import torch
 from torch import nn
 
-# T tokens, D width in, Q width of each of query, key and value
 PARTS = ("q", "k", "v")
+# T tokens, D input width, Q width of query, key and value each
 
 
 class SplitQkv(nn.Module):
-    """What `qkv`, one Linear of 3 x Q rows, gives, from one Linear each for q, k and v (rows in this order)."""
+    """Computes the output of `qkv`, one linear layer of 3 x Q rows, by one linear layer each for q, k and v."""
 
     def __init__(self, qkv: nn.Linear) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ def _rows(layer: nn.Linear, first: int, count: int) -> nn.Linear:
 
 
 def split_qkv(part: nn.Module) -> None:
-    """Replace every fused `qkv` layer of a timm model, in place; its blocks ask for nothing but the layer's output."""
+    """Replace every fused `qkv` layer of a timm model, in place. timm's blocks use only the output of this layer."""
     for module in list(part.modules()):
         layer = module.get_submodule("qkv") if "qkv" in dict(module.named_children()) else None
         if type(layer) is nn.Linear:
@@ -36,7 +36,7 @@ def split_qkv(part: nn.Module) -> None:
 
 
 def join_qkv(part: nn.Module) -> None:
-    """The inverse of split_qkv: timm's own layer and names again."""
+    """Undo split_qkv, so that the model has timm's layers and names again."""
     for module in list(part.modules()):
         layer = dict(module.named_children()).get("qkv")
         if isinstance(layer, SplitQkv):

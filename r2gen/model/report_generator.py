@@ -1,4 +1,4 @@
-"""The method: images -> features -> projector -> spliced into the prompt -> language model (R2GenGPT)."""
+"""The method of R2GenGPT: images -> encoder -> projector -> inserted into the prompt -> language model."""
 
 from collections.abc import Callable
 
@@ -14,9 +14,9 @@ from r2gen.vision.encoder import TimmEncoder
 
 
 class ReportGenerator(nn.Module):
-    """An encoder, a projector and a language model; forward gives the loss, generate the reports.
+    """An encoder, a projector and a language model. `forward` computes the loss, `generate` writes reports.
 
-    `before` and `after` are the prompt's token ids before and after the image.
+    `before` and `after` are the token ids of the prompt before and after the image.
     """
 
     before_T: torch.Tensor
@@ -39,7 +39,7 @@ class ReportGenerator(nn.Module):
         self.register_buffer("after_T", torch.tensor(after, dtype=torch.long), persistent=False)
 
     def train(self, mode: bool = True) -> "ReportGenerator":
-        """As nn.Module.train, but a part of which nothing trains stays in eval()."""
+        """As nn.Module.train, but an encoder or language model that is frozen stays in eval()."""
         super().train(mode)
         for part in (self.vision.backbone, self.lm.model):
             if not any(parameter.requires_grad for parameter in part.parameters()):
@@ -47,24 +47,24 @@ class ReportGenerator(nn.Module):
         return self
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """The sum of the cross-entropy over all report tokens of the batch, fp32.
+        """The cross-entropy in fp32, summed over all report tokens of the batch.
 
-        The sum, not the mean: the loop divides by the target tokens of the whole optimiser step, over all
-        micro-batches and ranks.
+        It is not the mean, because the training loop divides by the number of target tokens in the whole optimiser
+        step, over all micro-batches and ranks.
         """
         return self.nats(batch).sum()
 
     def nats(self, batch: Batch) -> torch.Tensor:
-        """The cross-entropy [B] of each study's report, summed over its tokens and its end sign, fp32."""
+        """The cross-entropy [B] of each report in fp32, summed over its tokens and the EOS token."""
         return self.lm.loss(*self.wrap(batch), batch.report_BT)
 
     def keeps(self, text: str) -> bool:
-        """Whether the tokenizer gives a text back, white space aside: T5's, for one, has no line break and no "{"."""
+        """Whether a text round-trips, except for white space (T5, for example, has no line break and no "{")."""
         tokenizer = self.lm.tokenizer
         return tokenizer.decode(tokenizer.encode(text)).split() == text.split()
 
     def wrap(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """The prompt with the image in it, as embeddings [B, T, E], and a mask [B, T] of what is real."""
+        """The prompt with the image in it as embeddings [B, T, E], and a mask [B, T] of the real positions."""
         features_BQD, real_BQ = self.vision(batch.images_BVHW, batch.views_BV)
         image_BQE = self.projector(features_BQD)
         size = len(batch.ids)
@@ -76,5 +76,5 @@ class ReportGenerator(nn.Module):
 
     @torch.inference_mode()
     def generate(self, batch: Batch, decoding: Decoding) -> list[Generated]:
-        """One report a study, in the batch's order."""
+        """One report for each study, in the order of the batch."""
         return self.lm.generate(*self.wrap(batch), decoding, ids=batch.ids)

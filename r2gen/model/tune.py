@@ -1,4 +1,4 @@
-"""What trains: the one place that sets requires_grad, and the table of what it chose."""
+"""What is trained: the only place that sets requires_grad, and the table of its choices."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from r2gen.model.report_generator import ReportGenerator
 
 @dataclass(frozen=True)
 class Lora:
-    """LoRA (Hu et al., 2021) of rank r, scaled by alpha / r."""
+    """LoRA (Hu et al., 2021) with rank r, scaled by alpha / r."""
 
     r: int
     alpha: int
@@ -23,7 +23,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class PartSize:
-    """Parameters of one part of the model."""
+    """The number of parameters in one part of the model."""
 
     part: str
     total: int
@@ -40,66 +40,70 @@ def choose_trainable(
     lm_lora_targets: list[str],
     lm_is_random: bool,
 ) -> None:
-    """Freeze everything, then free what `tune` and `tune/lm` name: frozen, lora or full; lm=auto frees random weights.
+    """Freeze the model, then make trainable what `vision` and `lm` say: frozen, lora or full.
 
-    The projector and the embedding of view places start at random and always train. LoRA layers are put into the
-    model in place. Weights on a frozen part are left untouched, byte for byte.
+    `lm` may be auto too, which is full for random weights and else frozen. The projector and the embeddings of view
+    positions are random and always trained. LoRA layers are added in place. The weights of a frozen part keep every
+    byte.
     """
     model.requires_grad_(False)
     model.projector.requires_grad_(True)  # type: ignore[attr-defined]
-    _free(model.vision.backbone, vision, vision_lora, model.vision.lora_targets, "vision")
+    _set_mode(model.vision.backbone, vision, vision_lora, model.vision.lora_targets, "vision")
     model.vision.join.requires_grad_(True)
     lm_mode = ("full" if lm_is_random else "frozen") if lm == "auto" else lm
-    _free(model.lm.model, lm_mode, lm_lora, lm_lora_targets, "lm")
+    _set_mode(model.lm.model, lm_mode, lm_lora, lm_lora_targets, "lm")
 
 
-def _free(part: nn.Module, mode: str, lora: Lora | None, targets: list[str], name: str) -> None:
+def _set_mode(part: nn.Module, mode: str, lora: Lora | None, targets: list[str], name: str) -> None:
     if mode == "full":
         if any(is_quantised(parameter) for parameter in part.parameters()):
             raise UserError(f"tune of {name} is full, but its checkpoint is quantised: use lora or frozen")
         part.requires_grad_(True)
     elif mode == "lora":
-        if lora is None:
-            raise UserError(f"tune.{name} is lora without its rank: choose the option that brings it")
-        if name == "vision" and set(targets) & set(PARTS):  # query, key or value of timm's fused layer
-            split_qkv(part)
-        layers = [layer for layer, _ in part.named_modules()]
-        unknown = [target for target in targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]
-        if unknown:  # peft says so only where it finds none of them
-            raise UserError(f"{name}.lora_targets={targets}: no layer is called {' or '.join(unknown)}")
-        settings = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
-        try:
-            inject_adapter_in_model(settings, part)
-        except ValueError as error:
-            raise UserError(f"{name}.lora_targets={targets}: {error}") from error
-        for parameter_name, parameter in part.named_parameters():
-            parameter.requires_grad_("lora_" in parameter_name)
+        assert lora is not None  # config/rules.py
+        add_lora(part, lora, targets, name=name)
+
+
+def add_lora(part: nn.Module, lora: Lora, targets: list[str], *, name: str) -> None:
+    """Add LoRA to the layers of a part whose names end with `targets`, and make only LoRA trainable."""
+    if name == "vision" and set(targets) & set(PARTS):  # of timm's fused layer
+        split_qkv(part)
+    layers = [layer for layer, _ in part.named_modules()]
+    unknown = [target for target in targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]
+    if unknown:  # peft raises only if none of the targets exists
+        raise UserError(
+            f"{name}.lora_targets={targets}: no layer is called {' or '.join(unknown)}: give names of linear layers"
+        )
+    settings = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
+    try:
+        inject_adapter_in_model(settings, part)
+    except ValueError as error:
+        raise UserError(f"{name}.lora_targets={targets}: {error}") from error
+    for parameter_name, parameter in part.named_parameters():
+        parameter.requires_grad_("lora_" in parameter_name)
 
 
 def merge_lora(part: nn.Module) -> None:
-    """Add every LoRA layer of a model to the layer it adapts, and leave that one in its place."""
+    """Merge every LoRA layer of a model into the layer that it adapts, and replace it by that layer."""
     for name, layer in list(part.named_modules()):
         if isinstance(layer, LoraLayer):
-            layer.merge(safe_merge=True)  # refuses weights that are not finite
+            layer.merge(safe_merge=True)  # raises for weights that are NaN or infinite
             part.set_submodule(name, layer.get_base_layer())
     join_qkv(part)
 
 
 def sizes(model: ReportGenerator) -> list[PartSize]:
-    """Total and trainable parameters of each part and of the whole."""
+    """The total and trainable parameters of each part and of the whole model."""
     parts = []
     for part, prefix in (("vision", "vision."), ("projector", "projector."), ("lm", "lm."), ("model", "")):
         parameters = [parameter for name, parameter in model.named_parameters() if name.startswith(prefix)]
-        parts.append(
-            PartSize(
-                part, sum(weight_count(p) for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
-            )
-        )
+        trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        parts.append(PartSize(part, sum(map(weight_count, parameters)), trainable))
     return parts
 
 
 def size_table(parts: list[PartSize]) -> str:
-    """part / total / trainable, as text."""
+    """The sizes as a table of text."""
     rows = [f"{'part':<10} {'total':>14} {'trainable':>14}  share"]
     for part in parts:
         share = part.trainable / part.total if part.total else 0.0

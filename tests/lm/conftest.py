@@ -1,4 +1,4 @@
-"""Tiny language models for these tests: random weights made large, so that texts differ and end signs are written."""
+"""Tiny language models for these tests, whose random weights are so large that reports differ and end by EOS tokens."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ REPORTS = ["The heart is normal in size.", "The heart is large. The lungs are cl
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Matrices this small are slower on several threads, much slower on a busy machine."""
+    """Use one thread, since several are slower for such small matrices, and much slower on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -66,7 +66,7 @@ def llama2_spm() -> LanguageModel:
 
 @pytest.fixture(scope="session")
 def prompts() -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompts of different lengths, their padding anywhere."""
+    """Prompts of different lengths, with padding at random positions."""
     source = torch.Generator().manual_seed(5)
     embeds_BTE = torch.randn(8, 14, 32, generator=source)
     mask_BT = torch.zeros(8, 14, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""The loss counts targets, whatever the padding, and checkpointing its activations changes nothing."""
+"""The loss sums over targets, independent of padding, and gradient checkpointing does not change it."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def rows() -> list[tuple[torch.Tensor, torch.Tensor]]:
 def batch(
     lm: LanguageModel, rows: list[tuple[torch.Tensor, torch.Tensor]], *, left: int, middle: int, right: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The rows padded to one width: `left` and more columns before the prompt, `middle` in it, `right` at the end."""
+    """A padded batch: `left` columns or more before a prompt, `middle` within it, and `right` after a report."""
     width, length = left + middle + max(PROMPTS), max(REPORTS) + right
     prompt_BTE = torch.randn(len(rows), width, 32, generator=torch.Generator().manual_seed(left + right))
     mask_BT = torch.zeros(prompt_BTE.shape[:2], dtype=torch.bool)
@@ -39,7 +39,7 @@ def batch(
 
 @torch.no_grad()
 def plain_loss(lm: LanguageModel, rows: list[tuple[torch.Tensor, torch.Tensor]]) -> list[float]:
-    """Study by study, all logits, in float64."""
+    """The loss of each study on its own, from all logits, in float64."""
     losses = []
     for prompt_TE, report_L in rows:
         logits_BTV = lm.model(inputs_embeds=torch.cat([prompt_TE, lm.embed(report_L[None])[0]])[None]).logits
@@ -49,7 +49,7 @@ def plain_loss(lm: LanguageModel, rows: list[tuple[torch.Tensor, torch.Tensor]])
 
 
 @pytest.mark.parametrize("padding", [(0, 0, 0), (4, 0, 0), (0, 3, 0), (0, 0, 5), (2, 3, 4)])
-def test_the_loss_is_the_plain_one_whatever_the_padding(
+def test_the_loss_does_not_depend_on_padding(
     lm: LanguageModel, rows: list[tuple[torch.Tensor, torch.Tensor]], padding: tuple[int, int, int]
 ) -> None:
     prompt_BTE, mask_BT, report_BL = batch(lm, rows, left=padding[0], middle=padding[1], right=padding[2])
@@ -63,7 +63,7 @@ def test_the_loss_is_the_plain_one_whatever_the_padding(
     assert not prompt_BTE.grad[~mask_BT].any()
 
 
-def test_logits_are_computed_for_the_report_alone(
+def test_logits_are_computed_for_the_report_only(
     sdpa_lm: LanguageModel, rows: list[tuple[torch.Tensor, torch.Tensor]]
 ) -> None:
     seen = []
@@ -75,7 +75,7 @@ def test_logits_are_computed_for_the_report_alone(
     assert seen == [(3, max(REPORTS) + 1)]
 
 
-def test_a_batch_without_targets_costs_nothing(
+def test_the_loss_of_a_batch_without_targets_is_zero(
     sdpa_lm: LanguageModel, rows: list[tuple[torch.Tensor, torch.Tensor]]
 ) -> None:
     prompt_BTE, mask_BT, report_BL = batch(sdpa_lm, rows, left=0, middle=0, right=0)
@@ -83,10 +83,10 @@ def test_a_batch_without_targets_costs_nothing(
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_recomputed_activations_change_no_bit(
+def test_gradient_checkpointing_changes_no_bit(
     sdpa_lm: LanguageModel, rows: list[tuple[torch.Tensor, torch.Tensor]], training: bool
 ) -> None:
-    """transformers leaves a frozen model, which is in eval(), out of checkpointing; here it takes part."""
+    """It works for a frozen model in eval() too, for which transformers disables it."""
     results = []
     prompt_BTE, mask_BT, report_BL = batch(sdpa_lm, rows, left=2, middle=0, right=1)
     layer = sdpa_lm.model.get_decoder().layers[0]

@@ -1,4 +1,4 @@
-"""The preflight: every promise has a row, each row can fail, and what fails says what to do."""
+"""task=check: each check can fail, and a failed check says what to do."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def rows_of(checks: Preflight) -> dict[str, Row]:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A copy of the golden checkpoint, to be broken."""
+    """A copy of the golden checkpoint for a test to damage."""
     return shutil.copytree(GOLDEN, tmp_path / "checkpoint")
 
 
@@ -56,7 +56,7 @@ def change(checkpoint: Path, **tensors: torch.Tensor | None) -> None:
 
 
 @pytest.mark.parametrize("overrides", [[], ["quant=int8", "tune/lm=lora"], ["lm.dtype=bfloat16", "generation=beam3"]])
-def test_a_sound_checkpoint_passes_every_row(tmp_path: Path, overrides: list[str]):
+def test_an_undamaged_checkpoint_passes_every_check(tmp_path: Path, overrides: list[str]):
     rows = rows_of(preflight(f"lm.path={GOLDEN}", *overrides, folder=tmp_path))
     assert {row.status for row in rows.values()} == {PASS}, rows
     assert list(rows) == [
@@ -77,7 +77,7 @@ def test_a_sound_checkpoint_passes_every_row(tmp_path: Path, overrides: list[str
     assert "0 of 8 reports differ" in rows["batch invariance"].found or "lm.dtype=bfloat16" in overrides
 
 
-def test_a_missing_tensor_fails_the_first_row_and_no_other_is_reached(checkpoint: Path, tmp_path: Path):
+def test_after_a_missing_tensor_no_other_check_is_made(checkpoint: Path, tmp_path: Path):
     change(checkpoint, **{"model.layers.1.mlp.up_proj.weight": None})
     first, *others = rows_of(preflight(f"lm.path={checkpoint}", folder=tmp_path)).values()
     assert (first.name, first.status) == ("weights", FAIL)
@@ -98,7 +98,7 @@ def test_a_weight_that_is_not_finite_is_named(checkpoint: Path, tmp_path: Path, 
     assert name in row.found
 
 
-def test_what_overflows_in_float16_is_told_another_dtype(checkpoint: Path, tmp_path: Path):
+def test_an_overflow_in_float16_is_reported_with_another_dtype(checkpoint: Path, tmp_path: Path):
     change(checkpoint, **{"model.norm.weight": torch.full((64,), 6e4)})
     rows = rows_of(preflight(f"lm.path={checkpoint}", "lm.dtype=float16", folder=tmp_path))
     assert rows["weights"].status == PASS
@@ -119,7 +119,7 @@ def test_a_tokenizer_that_loses_letters_fails_the_round_trip(checkpoint: Path, t
     assert rows["gradients"].status == PASS  # the others are tried all the same
 
 
-def test_an_end_sign_within_reports_is_found(checkpoint: Path, tmp_path: Path):
+def test_an_eos_token_within_reports_is_reported(checkpoint: Path, tmp_path: Path):
     rows = rows_of(preflight(f"lm.path={checkpoint}", "lm.stop=[' .']", folder=tmp_path))
     assert rows["special ids"].status == FAIL
     assert "end sign stands within a report" in rows["special ids"].found
@@ -138,7 +138,7 @@ def test_a_report_that_depends_on_its_batch_fails(tmp_path: Path):
     assert "8 of 8 reports differ" in row.found
 
 
-def test_frozen_bytes_that_move_are_found(tmp_path: Path):
+def test_a_changed_frozen_weight_is_reported(tmp_path: Path):
     checks = preflight(f"lm.path={GOLDEN}", folder=tmp_path)
     checks.weights()
     checks.widths()
@@ -153,7 +153,7 @@ def test_frozen_bytes_that_move_are_found(tmp_path: Path):
     assert "lm.model.model.embed_tokens.weight" in row.found
 
 
-def test_the_command_leaves_with_2_a_table_and_a_file(checkpoint: Path, tmp_path: Path):
+def test_the_command_prints_a_table_writes_a_file_and_exits_with_2(checkpoint: Path, tmp_path: Path):
     change(checkpoint, **{"lm_head.weight": None})
     (tmp_path / "check" / "tokenizer").mkdir(parents=True)  # what a check of another configuration left
     (tmp_path / "check" / "check.yaml").touch()

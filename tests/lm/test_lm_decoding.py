@@ -1,4 +1,4 @@
-"""A report does not depend on its batch, and a decoding profile says what it cannot do."""
+"""A report does not depend on its batch, and an impossible decoding profile is refused."""
 
 import json
 import shutil
@@ -56,7 +56,9 @@ def test_a_report_does_not_depend_on_its_batch(
     assert lm.generate(wide_BTE, wide_BT, decoding, ids=ids) == alone
 
 
-def test_both_ways_of_ending_are_tested(sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_these_reports_end_by_eos_and_by_length(
+    sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     ids = [str(i) for i in range(STUDIES)]
     reports = [report for profile in PROFILES.values() for report in sdpa_lm.generate(*prompts, profile, ids=ids)]
     assert {report.finish for report in reports} == {"stop", "length"}
@@ -85,14 +87,14 @@ def by_hand(lm: LanguageModel, embeds_TE: torch.Tensor, *, new: int, penalty: fl
 def test_the_penalty_counts_every_generated_token_and_no_other(
     sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor], penalty: float
 ) -> None:
-    """With transformers' own penalty the padded rows differ: it leaves out a generated token for each pad."""
+    """transformers' own penalty fails this: it ignores as many generated tokens as a prompt has padding."""
     embeds_BTE, mask_BT = prompts
     reports = sdpa_lm.generate(embeds_BTE, mask_BT, Decoding(max_new_tokens=12, repetition_penalty=penalty))
     for row, report in enumerate(reports):
         assert list(report.ids) == by_hand(sdpa_lm, embeds_BTE[row, mask_BT[row]], new=12, penalty=penalty)
 
 
-def test_nothing_of_the_checkpoints_own_decoding_is_inherited(
+def test_the_generation_config_of_the_model_has_no_effect(
     sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sdpa_lm.generate(*prompts, PROFILES["greedy"])
@@ -113,10 +115,10 @@ def test_nothing_of_the_checkpoints_own_decoding_is_inherited(
 
 
 @pytest.mark.parametrize("profile", ["beam3", "nucleus", "contrastive"])
-def test_a_checkpoint_that_ships_decoding_defaults_writes_what_it_would_without(
+def test_the_generation_config_of_a_checkpoint_has_no_effect(
     golden_folder: Path, prompts: tuple[torch.Tensor, torch.Tensor], tmp_path: Path, profile: str
 ) -> None:
-    """As Baichuan and Qwen do; here with every key that could change a report."""
+    """Baichuan and Qwen publish one; this one has every key that could change a report."""
     folder = tmp_path / "shipped"
     shutil.copytree(golden_folder / "llama2_spm", folder)
     plain, ids = load_lm(golden_folder / "llama2_spm"), [str(i) for i in range(STUDIES)]
@@ -147,9 +149,7 @@ def test_a_checkpoint_that_ships_decoding_defaults_writes_what_it_would_without(
     assert load_lm(folder).generate(embeds_BTE, prompts[1], PROFILES[profile], ids=ids) == before
 
 
-def test_generating_leaves_train_and_eval_as_they_were(
-    sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor]
-) -> None:
+def test_generation_restores_train_and_eval(sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor]) -> None:
     frozen = sdpa_lm.model.get_input_embeddings()
     try:
         sdpa_lm.model.train()
@@ -161,7 +161,7 @@ def test_generating_leaves_train_and_eval_as_they_were(
         sdpa_lm.model.eval()
 
 
-def test_a_report_that_may_leave_the_positions_is_refused(sdpa_lm: LanguageModel) -> None:
+def test_a_report_that_may_exceed_the_positions_is_refused(sdpa_lm: LanguageModel) -> None:
     with pytest.raises(UserError, match=r"generation\.max_new_tokens=2045.*give at most 2044"):
         sdpa_lm.generate(torch.zeros(1, 4, 32), torch.ones(1, 4), Decoding(max_new_tokens=2045))
 
@@ -201,7 +201,7 @@ def test_an_empty_prompt_is_refused(sdpa_lm: LanguageModel) -> None:
         ({"do_sample": True, "penalty_alpha": 0.6, "top_k": 4}, "generation.do_sample=True and generation.penalty_a"),
     ],
 )
-def test_a_profile_that_cannot_be_is_refused(settings: dict[str, object], message: str) -> None:
+def test_an_impossible_profile_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UserError) as refusal:
         Decoding(**({"max_new_tokens": 10} | settings))  # type: ignore[arg-type]
     assert message in str(refusal.value)

@@ -1,4 +1,4 @@
-"""A sampled report is a draw from the model's odds, by seed and study alone; contrastive search is the paper's."""
+"""A sampled report has the probabilities of the model and depends on seed and study only; contrastive search."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from r2gen.lm import LanguageModel
 DRAWS = 2000
 
 
-def test_a_first_token_is_drawn_with_the_models_odds(
+def test_a_sampled_token_has_the_probabilities_of_the_model(
     sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     prompt_TE = prompts[0][1]
@@ -33,7 +33,9 @@ def test_a_first_token_is_drawn_with_the_models_odds(
         assert (share_V - truth_V).abs().sum() < 1.2 * (truth_V * (1 - truth_V) / DRAWS).sqrt().sum()
 
 
-def test_seed_and_study_decide(sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_a_sampled_report_depends_on_seed_and_study_only(
+    sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     prompt_BTE = prompts[0][1].expand(4, -1, -1)
 
     def texts(ids: list[str], seed: int) -> list[str]:
@@ -43,12 +45,12 @@ def test_seed_and_study_decide(sdpa_lm: LanguageModel, prompts: tuple[torch.Tens
     first = texts(["a", "b", "c", "a"], seed=0)
     assert len(set(first)) == 3
     assert first[0] == first[3]
-    torch.manual_seed(99)  # the global source of chance is not used
+    torch.manual_seed(99)  # torch's global generator is not used
     assert texts(["c", "a", "b", "b"], seed=0) == [first[2], first[0], first[1], first[1]]
     assert set(texts(["a", "b", "c", "a"], seed=1)).isdisjoint(first)
 
 
-def test_sampling_without_the_studies_is_refused(sdpa_lm: LanguageModel) -> None:
+def test_sampling_without_the_ids_of_the_studies_is_refused(sdpa_lm: LanguageModel) -> None:
     with pytest.raises(ValueError, match="sampling needs the id of each study"):
         sdpa_lm.generate(torch.zeros(2, 3, 32), torch.ones(2, 3), Decoding(max_new_tokens=2, do_sample=True))
 
@@ -77,7 +79,7 @@ def contrastive_by_hand(lm: LanguageModel, prompt_TE: torch.Tensor, *, new: int,
 
 
 @pytest.mark.parametrize(("alpha", "k"), [(0.6, 4), (0.2, 3)])
-def test_contrastive_search_is_the_papers(
+def test_contrastive_search_is_that_of_the_paper(
     sdpa_lm: LanguageModel, prompts: tuple[torch.Tensor, torch.Tensor], alpha: float, k: int
 ) -> None:
     prompt_BTE, mask_BT = prompts[0][:4], prompts[1][:4]

@@ -1,4 +1,4 @@
-"""Published formats of any shape: what is computed, and what is saved."""
+"""Random checkpoints of many shapes in the published formats are computed and saved correctly."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ CASES: list[tuple[str, Shape]] = [
 
 
 def error(family: str, shape: Shape, tensors: Tensors, model: PreTrainedModel) -> float:
-    """The largest difference of logits in a batch whose rows are padded on the left, not at all, and in the middle."""
+    """The largest error of the logits in a batch of three, padded on the left, not at all, and in the middle."""
     real = [torch.randn(length, shape.width, generator=torch.Generator().manual_seed(length)) for length in (5, 9, 7)]
     places = [range(4, 9), range(9), [0, 1, 2, 5, 6, 7, 8]]
     embeds_BTE, mask_BT = torch.randn(3, 9, shape.width), torch.zeros(3, 9, dtype=torch.long)
@@ -53,7 +53,7 @@ def error(family: str, shape: Shape, tensors: Tensors, model: PreTrainedModel) -
 
 
 @pytest.mark.parametrize(("number", "family", "shape"), [(i, *case) for i, case in enumerate(CASES)])
-def test_any_shape_is_what_the_family_computes_and_is_saved_as_it_was(
+def test_the_logits_are_those_of_the_family_and_the_saved_tensors_those_that_were_read(
     tmp_path: Path, number: int, family: str, shape: Shape
 ) -> None:
     tensors = write(tmp_path / "a", family, shape, shards=1 + number % 3, pickled=number % 2 == 1)
@@ -69,7 +69,7 @@ def test_any_shape_is_what_the_family_computes_and_is_saved_as_it_was(
 
 
 @pytest.mark.parametrize("family", ["baichuan", "chatglm", "internlm2", "qwen"])
-def test_the_comparison_sees_swapped_rows_and_a_swapped_gate(tmp_path: Path, family: str) -> None:
+def test_swapped_rows_or_gates_change_the_logits(tmp_path: Path, family: str) -> None:
     shape = FULL if family == "qwen" else Shape(seed=2)
     tensors = write(tmp_path / "a", family, shape)
     names = FORMATS[family].names
@@ -89,7 +89,7 @@ def test_the_comparison_sees_swapped_rows_and_a_swapped_gate(tmp_path: Path, fam
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_taking_rows_apart_and_together_gives_them_back(seed: int) -> None:
+def test_fusing_split_tensors_restores_them(seed: int) -> None:
     source = torch.Generator().manual_seed(seed)
     groups, per_group, half, width = (int(i) for i in torch.randint(1, 7, (4,), generator=source))
     shape = Shape(heads=groups * per_group, groups=groups, head_dim=2 * half, width=width)
@@ -148,7 +148,7 @@ def test_alibi_is_the_same_step_by_step_and_by_beams(tmp_path: Path) -> None:
     assert torch.equal(both[:1], alone)
 
 
-def test_half_precision_alibi_has_no_empty_row(tmp_path: Path) -> None:
+def test_alibi_in_half_precision_gives_finite_logits(tmp_path: Path) -> None:
     shape = Shape(alibi=True, seed=6)
     write(tmp_path, "baichuan", shape)
     for dtype in (torch.float16, torch.bfloat16):
@@ -158,7 +158,7 @@ def test_half_precision_alibi_has_no_empty_row(tmp_path: Path) -> None:
         assert model(inputs_embeds=embeds_BTE, attention_mask=mask_BT).logits.isfinite().all()
 
 
-def test_a_trained_head_of_baichuan2_counts_by_its_direction_and_is_saved_as_trained(tmp_path: Path) -> None:
+def test_baichuan2_normalises_its_trained_head_and_saves_it_as_trained(tmp_path: Path) -> None:
     shape = Shape(norm_head=True, seed=8)
     tensors = write(tmp_path / "a", "baichuan", shape)
     model: Any = read(tmp_path / "a")
@@ -176,7 +176,7 @@ def test_a_trained_head_of_baichuan2_counts_by_its_direction_and_is_saved_as_tra
 
 
 @pytest.mark.parametrize("family", ["internlm2", "chatglm", "baichuan", "qwen"])
-def test_eight_bits_on_the_way_are_those_of_a_native_copy(tmp_path: Path, family: str) -> None:
+def test_int8_weights_equal_those_of_a_native_copy(tmp_path: Path, family: str) -> None:
     pytest.importorskip("bitsandbytes")
     shape = replace(FULL, bias=False) if family in ("internlm2", "baichuan") else FULL
     write(tmp_path / "a", family, shape, shards=2)
@@ -197,7 +197,7 @@ def test_eight_bits_on_the_way_are_those_of_a_native_copy(tmp_path: Path, family
         assert torch.equal(one.SCB, other.SCB), name
 
 
-def test_qwen_ends_where_its_scaling_would_begin(tmp_path: Path) -> None:
+def test_the_positions_of_qwen_end_where_the_original_begins_to_scale(tmp_path: Path) -> None:
     write(tmp_path, "qwen", FULL)
     for ntk, logn, room in ((True, False, 40), (False, True, 40), (False, False, 64)):
         claim(tmp_path, seq_length=40, use_dynamic_ntk=ntk, use_logn_attn=logn)
@@ -225,12 +225,12 @@ def test_a_resaved_baichuan_keeps_its_positions(tmp_path: Path, alibi: bool) -> 
     assert read(tmp_path / "b").config.alibi is alibi
 
 
-def test_two_draws_of_the_same_seed_are_equal_and_of_another_are_not() -> None:
+def test_random_checkpoints_depend_on_the_seed() -> None:
     one, same, other = (draw("chatglm", Shape(seed=seed)) for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["transformer.output_layer.weight"], other["transformer.output_layer.weight"])
 
 
-def test_baichuan2_is_known_by_its_rows() -> None:
+def test_baichuan2_is_recognised_by_its_vocabulary() -> None:
     assert baichuan.native({"vocab_size": 125696, "max_position_embeddings": 4096})["norm_head"] is True
     assert baichuan.native({"vocab_size": 64000, "max_position_embeddings": 4096})["norm_head"] is False

@@ -36,7 +36,7 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", CAUSAL)
-def test_logits_greedy_tokens_and_what_is_saved(tmp_path: Path, family: str) -> None:
+def test_logits_greedy_tokens_and_saved_tensors_of_decoders(tmp_path: Path, family: str) -> None:
     lm = load_lm(PUBLISHED / family)
     golden = load_file(PUBLISHED / family / "golden.safetensors")
     logits_BTV = check_logits(lm, golden)
@@ -72,7 +72,7 @@ def test_logits_greedy_tokens_and_what_is_saved(tmp_path: Path, family: str) -> 
 
 
 def check_logits(lm: LanguageModel, golden: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Right-padded ids where they are real, and bare embeddings; the logits of the latter."""
+    """Compare the logits of right-padded ids and of embeddings with the golden ones; return the latter."""
     model: Any = lm.model
     with torch.no_grad():
         mask_BT = golden["right.attention_mask"]
@@ -84,7 +84,7 @@ def check_logits(lm: LanguageModel, golden: dict[str, torch.Tensor]) -> torch.Te
 
 
 @pytest.mark.parametrize("family", SEQ2SEQ)
-def test_encoder_decoders_too(tmp_path: Path, family: str) -> None:
+def test_logits_greedy_tokens_and_saved_tensors_of_encoder_decoders(tmp_path: Path, family: str) -> None:
     lm: Any = load_lm(PUBLISHED / family)
     assert lm.model.config._attn_implementation == "eager"
     golden = load_file(PUBLISHED / family / "golden.safetensors")

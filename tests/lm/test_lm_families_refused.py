@@ -1,4 +1,4 @@
-"""Checkpoints in a published format that are not read: a tensor is wrong, or the native class has no such option."""
+"""Checkpoints in a published format are refused if a tensor is wrong or transformers' class lacks an option."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ BROKEN: dict[str, tuple[dict[str, torch.Tensor | None], str]] = {
 
 @pytest.mark.parametrize("quantised", [False, True])
 @pytest.mark.parametrize("name", BROKEN)
-def test_tensors_that_are_wrong_are_named_as_published(tmp_path: Path, name: str, quantised: bool) -> None:
+def test_a_wrong_tensor_is_named_as_published(tmp_path: Path, name: str, quantised: bool) -> None:
     if quantised:
         pytest.importorskip("bitsandbytes")
     change, message = BROKEN[name]
@@ -47,7 +47,7 @@ def test_tensors_that_are_wrong_are_named_as_published(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("pickled", [False, True])
-def test_two_tensors_for_one_place_are_one_too_many(tmp_path: Path, pickled: bool) -> None:
+def test_two_tensors_for_one_parameter_are_refused(tmp_path: Path, pickled: bool) -> None:
     tensors = write(tmp_path, "baichuan", Shape(), pickled=pickled)
     extra = "model.layers.1.self_attn.q_proj.weight"
     save_weights(tmp_path, tensors | {extra: torch.zeros(32, 32)}, pickled=pickled)
@@ -73,7 +73,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("family", "fields", "message"), REFUSED)
-def test_what_the_native_class_cannot_express_is_refused_by_name(
+def test_an_option_that_the_native_class_lacks_is_refused_by_name(
     tmp_path: Path, family: str, fields: dict[str, object], message: str
 ) -> None:
     write(tmp_path, family, Shape())

@@ -1,7 +1,10 @@
-"""What docs/add-a-language-model.md tells one to do for OLMo-2 works: its blocks are run as they stand there."""
+"""The code blocks of docs/add-a-language-model.md, which adds OLMo-2, are run as they are."""
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ def block(language: str) -> str:
     return str(found)
 
 
-ROW: dict[str, Any] = yaml.safe_load(block("yaml"))
+LM_CONFIG: dict[str, Any] = yaml.safe_load(block("yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lm(folder: Path) -> LanguageModel:
-    model = load_lm(folder, family=ROW["family"], stop=ROW["stop"])
+    model = load_lm(folder, family=LM_CONFIG["family"], stop=LM_CONFIG["stop"])
     with torch.no_grad():  # random weights made large, so that texts differ
         for parameter in model.model.parameters():
             if parameter.dim() == 2:
@@ -50,18 +53,19 @@ def lm(folder: Path) -> LanguageModel:
     return model
 
 
-def test_the_row_composes_and_its_layers_exist(lm: LanguageModel) -> None:
+def test_the_yaml_file_composes_and_its_layers_exist(lm: LanguageModel) -> None:
     defaults = to_plain(LmConfig())
     plain = compose(["lm=llama2"]).plain
-    row = defaults | ROW | {"prompt": defaults["prompt"] | ROW["prompt"]}
-    config = checked(plain | {"lm": row}, {})
+    written = defaults | LM_CONFIG | {"prompt": defaults["prompt"] | LM_CONFIG["prompt"]}
+    config = checked(plain | {"lm": written}, {})
     names = {name.rpartition(".")[2] for name, _ in lm.model.named_modules()}
     assert set(config.lm.lora_targets) <= names
-    assert not (ROOT / "conf/lm/olmo2.yaml").exists()  # it is a family that is not among the rows
+    assert not (ROOT / "conf/lm/olmo2.yaml").exists()  # the guide adds a family that is not there yet
 
 
 def prompt_ids(lm: LanguageModel) -> list[int]:
-    before, after = Prompt(before="", after="", **ROW["prompt"]).ids(lm.tokenizer, rows=lm.tokenizer.vocabulary_size)
+    prompt = Prompt(before="", after="", **LM_CONFIG["prompt"])
+    before, after = prompt.ids(lm.tokenizer, rows=lm.tokenizer.vocabulary_size)
     return before + after
 
 
@@ -86,7 +90,7 @@ def test_a_report_does_not_depend_on_its_batch(lm: LanguageModel) -> None:
     assert len(set(together)) > 1
 
 
-def test_gradients_reach_what_stands_in_front(lm: LanguageModel) -> None:
+def test_gradients_reach_the_prompt(lm: LanguageModel) -> None:
     prompt_BT = torch.tensor([[*prompt_ids(lm), 300, 301]])
     embeds_BTE = lm.embed(prompt_BT).detach().requires_grad_()
     loss = lm.loss(embeds_BTE, torch.ones_like(prompt_BT), prompt_BT[:, -2:])
@@ -95,13 +99,21 @@ def test_gradients_reach_what_stands_in_front(lm: LanguageModel) -> None:
     assert bool(embeds_BTE.grad[:, :-2].abs().sum() > 0)
 
 
-def test_the_refusals_of_the_guide_are_those_given(folder: Path, lm: LanguageModel) -> None:
+def test_the_messages_of_the_guide_are_those_of_the_code(folder: Path, lm: LanguageModel) -> None:
     with pytest.raises(UserError, match=r"lm\.family=llama, but .*/config\.json says model_type=olmo2"):
         load_lm(folder, family="llama")
     with pytest.raises(UserError, match=r"says model_type=olmo2; supported: .*with lm\.family=olmo2"):
         load_lm(folder)
     with pytest.raises(UserError, match=r"'<\|user\|>' is not one token of this checkpoint"):
         Prompt(before=[{"token": "<|user|>"}], after="", bos=False).ids(lm.tokenizer)
-    pin = re.search(r'"olmo2": (\{.*?\})', GUIDE)
-    assert pin
-    assert json.loads(pin[1]) == {"checkpoint": None, "before": "", "after": ""}
+
+
+def test_the_command_of_the_guide_writes_the_golden_prompt(tmp_path: Path) -> None:
+    """In a copy of the repository to which only the YAML file was added."""
+    for folder in ("conf", "r2gen", "tests/support", "tests/golden"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / "conf/lm/olmo2.yaml").write_text(block("yaml"))
+    (command,) = re.findall(r"^python (tests/support/golden_prompts.py)$", GUIDE, re.MULTILINE)
+    subprocess.run([sys.executable, command], cwd=tmp_path, check=True)
+    written, before = (json.loads((root / "tests/golden/prompts.json").read_text()) for root in (tmp_path, ROOT))
+    assert written == before | {"olmo2": {"checkpoint": None, "before": "", "after": ""}}

@@ -1,22 +1,19 @@
-"""In fp32 loss and report of a study are the same whatever its batch, order and padding, in every family.
+"""In fp32, loss and report of a study do not depend on its batch, on the order of studies, and on padding.
 
-The families are those with something of their own: ALiBi from a mask (bloom) or from positions that our class adds
-(baichuan_13b), split rows and half rotary (chatglm3), sliding windows and scaled embeddings (gemma2), an encoder (t5).
+The families differ in how they encode positions: ALiBi from the mask (bloom) or from positions (baichuan_13b), rotary
+embeddings of half the width (chatglm3), sliding windows and scaled embeddings (gemma2), an encoder (t5).
 """
-
-import os
-from pathlib import Path
 
 import pytest
 import torch
+from golden_checkpoints import PUBLISHED, needs_published
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
 from r2gen.lm import LanguageModel, load_lm
 
 # B batch, T positions of the prompt, L tokens of the report, E width
-GOLDEN = Path(os.environ.get("R2GEN_SHARED", Path(__file__).parents[3] / "shared")) / "lm" / "golden"
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"needs {GOLDEN}")
+pytestmark = needs_published
 FAMILIES = ["llama2_spm", "chatglm3", "baichuan_13b", "qwen", "bloom", "gemma2", "internlm2", "t5"]
 LENGTHS, WIDTH, WINDOW = (7, 16, 9, 4), 16, 6
 ORDER = [2, 0, 3, 1]
@@ -24,7 +21,7 @@ ORDER = [2, 0, 3, 1]
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def lm(request: pytest.FixtureRequest) -> LanguageModel:
-    lm = load_lm(GOLDEN / request.param)
+    lm = load_lm(PUBLISHED / request.param)
     if request.param == "gemma2":  # a window shorter than the prompts
         lm.model.config.sliding_window = WINDOW
         for module in lm.model.modules():
@@ -34,7 +31,7 @@ def lm(request: pytest.FixtureRequest) -> LanguageModel:
 
 
 def prompts(lm: LanguageModel) -> list[torch.Tensor]:
-    """Token embeddings with noise of their own size."""
+    """Token embeddings with added noise of the same standard deviation."""
     source = torch.Generator().manual_seed(5)
     rows = lm.model.get_input_embeddings().get_parameter("weight").shape[0]
     embeds_BTE = lm.embed(torch.randint(3, rows, (len(LENGTHS), WIDTH), generator=source)).detach()
@@ -43,7 +40,7 @@ def prompts(lm: LanguageModel) -> list[torch.Tensor]:
 
 
 def padded(prompts: list[torch.Tensor], places: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The prompts in one tensor that is full of large numbers elsewhere: to the left, or between their positions."""
+    """The prompts in one tensor, with large numbers as padding to the left of or between the real positions."""
     source = torch.Generator().manual_seed(len(places))
     width = WIDTH + (5 if places == "left" else 0)
     embeds_BTE = torch.full((len(prompts), width, prompts[0].shape[1]), 7.0)
@@ -82,8 +79,8 @@ def test_a_loss_does_not_depend_on_its_batch(lm: LanguageModel) -> None:
 
 
 @torch.no_grad()
-def test_embeddings_are_what_the_model_makes_of_ids(lm: LanguageModel) -> None:
-    """Gemma scales them: twice or not at all would show."""
+def test_embed_gives_the_embeddings_that_the_model_makes_of_ids(lm: LanguageModel) -> None:
+    """Gemma scales its embeddings, which must happen exactly once."""
     ids_BT = torch.randint(3, 300, (2, 6), generator=torch.Generator().manual_seed(2))
     decoder = {"decoder_input_ids": ids_BT} if lm.model.config.is_encoder_decoder else {}
     from_ids, from_embeds = lm.model(input_ids=ids_BT, **decoder), lm.model(inputs_embeds=lm.embed(ids_BT), **decoder)

@@ -8,6 +8,7 @@ from golden_checkpoints import FAMILIES, PUBLISHED, ROOT, golden, needs_publishe
 from golden_prompts import FILE, GOLDEN_PROMPTS, LM_CONFIGS, golden_prompt, lm_config, text_of, tokenizer_of, written
 
 from r2gen.config.prompt_pieces import MESSAGE, check
+from r2gen.config.schema import PromptConfig
 from r2gen.errors import UserError
 from r2gen.lm import Prompt, ReportTokenizer, read_tokenizer
 
@@ -147,12 +148,12 @@ def test_names_in_a_marked_text_are_special_tokens_if_the_vocabulary_has_them() 
 
 PLAIN: dict[str, Any] = {"before": "", "after": "", "bos": False, "chat_template": False, "message": MESSAGE}
 MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
-    "number": ({"before": [3]}, r"lm\.prompt\.before: 3 is no piece"),
-    "unknown kind": ({"after": [{"word": "a"}]}, r"lm\.prompt\.after: \{'word': 'a'\} is no piece"),
-    "two at once": ({"after": [{"token": "a", "id": 3}]}, "is no piece"),
-    "name as id": ({"after": [{"id": "3"}]}, "is no piece"),
-    "truth as id": ({"after": [{"id": True}]}, "is no piece"),
-    "nothing": ({"before": None}, "None is no piece"),
+    "number": ({"before": [3]}, r"lm\.prompt\.before: 3 is not a piece"),
+    "unknown kind": ({"after": [{"word": "a"}]}, r"lm\.prompt\.after: \{'word': 'a'\} is not a piece"),
+    "two at once": ({"after": [{"token": "a", "id": 3}]}, "is not a piece"),
+    "name as id": ({"after": [{"id": "3"}]}, "is not a piece"),
+    "truth as id": ({"after": [{"id": True}]}, "is not a piece"),
+    "nothing": ({"before": None}, "None is not a piece"),
     "no image": ({"message": "Describe."}, "write {image} once"),
     "template and words": ({"chat_template": True, "before": "Human: "}, r"lm\.prompt\.before='' and"),
     "template and bos": ({"chat_template": True, "bos": True}, r"set lm\.prompt\.bos=false"),
@@ -162,6 +163,6 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", MALFORMED)
 def test_a_malformed_prompt_is_refused_before_anything_is_loaded(name: str) -> None:
     change, message = MALFORMED[name]
-    check(PLAIN)
+    check(PromptConfig(**PLAIN))
     with pytest.raises(UserError, match=message):
-        check(PLAIN | change)
+        check(PromptConfig(**(PLAIN | change)))

@@ -1,4 +1,4 @@
-"""What quantised weights promise: gradients that are right, reports free of their batch, refusals in one line."""
+"""Quantised weights give correct gradients and reports that do not depend on the batch; refusals are one line."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def gradients(model: ReportGenerator) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("lm", ["frozen", "lora"])
 @pytest.mark.parametrize("mode", MODES)
-def test_gradients_reach_what_trains_and_checkpointing_changes_none(folder: Path, mode: str, lm: str):
+def test_gradients_reach_the_trained_parts_and_checkpointing_changes_none(folder: Path, mode: str, lm: str):
     plain, again = (
         gradients(generator(folder, mode, lm=lm)),
         gradients(generator(folder, mode, lm=lm, checkpointing=True)),
@@ -44,8 +44,8 @@ def test_gradients_reach_what_trains_and_checkpointing_changes_none(folder: Path
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_gradients_are_the_same_after_reports_were_written(folder: Path, mode: str):
-    """bitsandbytes 0.50.2 packs 4-bit weights anew in a pass without gradients, for a kernel that gives none."""
+def test_generation_does_not_change_the_gradients(folder: Path, mode: str):
+    """bitsandbytes 0.50.2 repacks 4-bit weights in a pass without gradients, for a kernel without a backward pass."""
     model = generator(folder, mode)
     before = {name: gradient.clone() for name, gradient in gradients(model).items()}
     model.zero_grad()
@@ -55,7 +55,7 @@ def test_gradients_are_the_same_after_reports_were_written(folder: Path, mode: s
 
 
 @pytest.mark.parametrize(("mode", "least"), [("int8", 0.99), ("int8_weight_only", 0.99), ("nf4", 0.6)])
-def test_the_projectors_gradient_is_near_that_of_fp32(folder: Path, mode: str, least: float):
+def test_the_gradient_of_the_projector_is_close_to_that_of_fp32(folder: Path, mode: str, least: float):
     name = "projector.linear.weight"
     exact, rounded = gradients(generator(folder, "none"))[name], gradients(generator(folder, mode))[name]
     assert least < torch.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0).item() < 1 - 1e-7
@@ -81,7 +81,7 @@ def test_an_int8_report_does_not_depend_on_its_batch(folder: Path, decoding: Dec
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_only_layers_inside_the_blocks_are_quantised_and_weigh_what_they_should(folder: Path, mode: str):
+def test_only_layers_inside_the_blocks_are_quantised_and_their_bytes_are_counted(folder: Path, mode: str):
     lm, whole = loaded(folder, mode), loaded(folder, "none")
     assert len(quantised_layers(lm.model)) == 2 * 7
     assert not is_quantised(lm.model.get_input_embeddings().weight)
@@ -96,23 +96,23 @@ def test_only_layers_inside_the_blocks_are_quantised_and_weigh_what_they_should(
     assert parts_of[2].total == sum(parameter.numel() for parameter in whole.model.parameters())
 
 
-def test_bitsandbytes_says_nothing_a_matrix_product(folder: Path, capfd: pytest.CaptureFixture[str]):
+def test_bitsandbytes_does_not_warn_about_casts(folder: Path, capfd: pytest.CaptureFixture[str]):
     gradients(generator(folder, "int8"))
     assert "cast" not in "".join(capfd.readouterr())
 
 
-def test_nf4_refuses_rows_that_bitsandbytes_gets_wrong_on_the_cpu():
+def test_nf4_refuses_widths_that_bitsandbytes_computes_wrongly_on_the_cpu():
     with pytest.raises(UserError, match=r"quant=nf4.*mlp\.down_proj.*104.*multiple of 64"):
         loaded(GOLDEN, "nf4")
 
 
-def test_a_missing_package_is_one_line_with_the_command(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(quantize, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"quant=int8 needs the package bitsandbytes: pip install .*'\.\[quant\]'"):
         loaded(GOLDEN, "int8")
 
 
-def test_a_package_that_does_not_load_is_told_from_a_broken_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_package_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     (tmp_path / "bitsandbytes.py").write_text("raise ImportError('libcudart.so.99: cannot open')", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
@@ -122,7 +122,7 @@ def test_a_package_that_does_not_load_is_told_from_a_broken_checkpoint(monkeypat
 
 @pytest.fixture(scope="module")
 def prequantised(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An int8 checkpoint as transformers saves it, with bitsandbytes' own threshold."""
+    """An int8 checkpoint as transformers saves it, with the default threshold of bitsandbytes."""
     out: Path = tmp_path_factory.mktemp("int8")
     LlamaForCausalLM.from_pretrained(folder, quantization_config=BitsAndBytesConfig(load_in_8bit=True)).save_pretrained(
         out
@@ -132,7 +132,7 @@ def prequantised(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
-def test_a_checkpoint_quantised_before_loads_and_its_outlier_threshold_goes(folder: Path, prequantised: Path):
+def test_a_checkpoint_quantised_before_is_loaded_without_its_outlier_threshold(folder: Path, prequantised: Path):
     lm, fresh = loaded(prequantised, "none"), loaded(folder, "int8")
     assert {layer.state.threshold for layer in quantised_layers(lm.model).values()} == {0.0}  # type: ignore[union-attr]
     mask = torch.ones(8, 9, dtype=torch.bool)
@@ -153,7 +153,7 @@ def test_a_checkpoint_quantised_before_is_not_trained_in_full(prequantised: Path
 @pytest.mark.parametrize(
     ("method", "package"), [("gptq", "optimum"), ("awq", "gptqmodel"), ("compressed-tensors", "compressed")]
 )
-def test_a_format_without_its_loader_is_refused_in_a_line_that_names_it(
+def test_a_format_without_its_loader_is_refused_with_the_name_of_the_loader(
     folder: Path, tmp_path: Path, method: str, package: str
 ):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
@@ -165,7 +165,7 @@ def test_a_format_without_its_loader_is_refused_in_a_line_that_names_it(
     assert "\n" not in str(error.value).strip()
 
 
-def test_a_model_spread_over_devices_is_not_brought_together_by_deepspeed():
+def test_deepspeed_does_not_move_a_model_that_is_on_several_devices():
     spread, beside = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     spread.hf_device_map = {"layers.0": 0, "layers.1": 1}  # type: ignore[assignment]
     model = torch.nn.ModuleDict({"lm": spread, "projector": beside})

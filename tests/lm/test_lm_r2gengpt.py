@@ -1,4 +1,4 @@
-"""What R2GenGPT's own program wrote for its prompt embeddings, from $R2GEN_SHARED (default ../shared)."""
+"""The loss and reports that R2GenGPT's own program gave for its prompt embeddings ($R2GEN_SHARED/r2gengpt)."""
 
 import json
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"needs {FOLDER}")
 
 
 def golden(lm: LanguageModel, mode: str) -> tuple[dict[str, Any], torch.Tensor]:
-    """What golden.json says, and the prompts with the beginning sign, which the original puts in front last."""
+    """The content of golden.json, and the prompts with the BOS token, which the original adds last."""
     wrapped_BTE = load_file(FOLDER / mode / "golden.safetensors")["wrapped"]
     bos_BTE = lm.embed(torch.full((len(wrapped_BTE), 1), lm.tokenizer.bos_id or 0))
     return json.loads((FOLDER / mode / "golden.json").read_text()), torch.cat([bos_BTE, wrapped_BTE], dim=1).detach()
@@ -41,8 +41,8 @@ def test_reports_are_the_same_strings(llama2_spm: LanguageModel, mode: str) -> N
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_loss_is_the_originals(llama2_spm: LanguageModel, mode: str) -> None:
-    """The mean over target tokens; reports with their end sign cut at max_length tokens."""
+def test_the_loss_is_that_of_the_original(llama2_spm: LanguageModel, mode: str) -> None:
+    """It is the mean over target tokens, with reports and their EOS token truncated to max_length tokens."""
     facts, prompt_BTE = golden(llama2_spm, mode)
     reports = [torch.tensor(ids[: facts["max_length"]]) for ids in facts["text_ids"]]
     targets_BL = torch.nn.utils.rnn.pad_sequence(reports, batch_first=True, padding_value=NO_TARGET)
@@ -51,7 +51,7 @@ def test_the_loss_is_the_originals(llama2_spm: LanguageModel, mode: str) -> None
     assert float(loss) == pytest.approx(facts["loss"], rel=1e-6)
 
 
-def test_prompt_and_texts_have_the_originals_ids(llama2_spm: LanguageModel) -> None:
+def test_prompt_and_texts_have_the_ids_of_the_original(llama2_spm: LanguageModel) -> None:
     facts, _ = golden(llama2_spm, "shallow")
     before, after = Prompt(**OmegaConf.load(ROOT / "conf/lm/llama2.yaml").prompt).ids(llama2_spm.tokenizer)
     assert before == [1, *facts["prompt_before_ids"]]

@@ -1,10 +1,8 @@
-"""An encoder-decoder behind the same protocol: its loss and its reports do not see padding, batch or neighbours."""
-
-import os
-from pathlib import Path
+"""The loss and the reports of an encoder-decoder do not depend on padding and on the batch."""
 
 import pytest
 import torch
+from golden_checkpoints import PUBLISHED, needs_published
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file
 from transformers import T5Config, T5ForConditionalGeneration
@@ -16,13 +14,12 @@ from r2gen.lm import ReportTokenizer
 from r2gen.lm.seq2seq import Seq2SeqLM
 
 # B batch, T positions of the prompt, L tokens of the report, E width, V vocabulary
-GOLDEN = Path(os.environ.get("R2GEN_SHARED", Path(__file__).parents[3] / "shared")) / "lm" / "golden"
 Row = tuple[torch.Tensor, torch.Tensor]
 SHAPE = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_heads": 4, "num_layers": 2}
 
 
 def t5(tokenizer: ReportTokenizer, **shape: object) -> T5ForConditionalGeneration:
-    """A T5 of random weights, large enough that texts differ."""
+    """A T5 with random weights that are large enough for reports to differ."""
     config = T5Config(
         **{**SHAPE, **shape},
         vocab_size=tokenizer.vocabulary_size,
@@ -70,11 +67,11 @@ def padded(rows: list[Row], *, extra: int, seed: int) -> tuple[torch.Tensor, tor
 
 @torch.no_grad()
 def plain_loss(model: T5ForConditionalGeneration, prompt_TE: torch.Tensor, report_L: torch.Tensor) -> float:
-    """By transformers' own labels, which are shifted there, in a batch of one without padding."""
+    """The loss by transformers' own `labels` argument, without padding."""
     return float(model(inputs_embeds=prompt_TE[None], labels=report_L[None]).loss) * len(report_L)
 
 
-def test_the_loss_is_the_plain_one_whatever_the_padding(lm: Seq2SeqLM, rows: list[Row]) -> None:
+def test_the_loss_does_not_depend_on_padding(lm: Seq2SeqLM, rows: list[Row]) -> None:
     expected = [plain_loss(lm.model, *row) for row in rows]
     for extra in (0, 1, 5):
         prompt_BTE, mask_BT, report_BL = padded(rows, extra=extra, seed=extra)
@@ -89,7 +86,7 @@ def test_the_loss_is_the_plain_one_whatever_the_padding(lm: Seq2SeqLM, rows: lis
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_recomputed_activations_change_no_bit_with_lora_and_frozen_weights(
+def test_gradient_checkpointing_changes_no_bit_with_lora_and_frozen_weights(
     tokenizer: ReportTokenizer, rows: list[Row], training: bool
 ) -> None:
     model = t5(tokenizer, dropout_rate=0.0).requires_grad_(False)
@@ -143,7 +140,7 @@ def test_a_report_does_not_depend_on_its_batch(lm: Seq2SeqLM, rows: list[Row], p
 
 @torch.no_grad()
 def by_hand(lm: Seq2SeqLM, prompt_TE: torch.Tensor, *, skip: int) -> list[int]:
-    """Eight greedy tokens with a penalty of 3 and without a cache; the penalty leaves `skip` tokens out."""
+    """Eight greedy tokens with a penalty of 3 that ignores `skip` tokens, without a cache."""
     ids = [lm.start_id]
     for _ in range(8):
         scores_V = lm.model(inputs_embeds=prompt_TE[None], decoder_input_ids=torch.tensor([ids])).logits[0, -1]
@@ -171,7 +168,7 @@ def test_the_penalty_does_not_count_the_token_that_starts_a_report(lm: Seq2SeqLM
 
 
 def test_a_decoder_may_be_deeper_than_the_encoder(tokenizer: ReportTokenizer, rows: list[Row]) -> None:
-    """transformers 5.23 sizes the cache by the encoder, and fails."""
+    """transformers 5.23 gives the cache the depth of the encoder, and fails."""
     lm = Seq2SeqLM(t5(tokenizer, num_layers=1, num_decoder_layers=3), tokenizer)
     for beams in (1, 3):
         decoding = Decoding(max_new_tokens=5, min_new_tokens=5, num_beams=beams)
@@ -189,11 +186,11 @@ def test_what_it_cannot_do_is_refused(lm: Seq2SeqLM, tokenizer: ReportTokenizer)
         Seq2SeqLM(headless, tokenizer)
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"needs {GOLDEN}")
+@needs_published
 @pytest.mark.parametrize("family", ["t5", "flan_t5"])
 def test_published_checkpoints_give_the_golden_logits_and_tokens(family: str, tokenizer: ReportTokenizer) -> None:
-    golden = load_file(GOLDEN / family / "golden.safetensors")
-    model = T5ForConditionalGeneration.from_pretrained(GOLDEN / family).eval()
+    golden = load_file(PUBLISHED / family / "golden.safetensors")
+    model = T5ForConditionalGeneration.from_pretrained(PUBLISHED / family).eval()
     lm = Seq2SeqLM(model, ReportTokenizer(tokenizer.codec, bos_id=None, eos_ids=(1,), pad_id=0))
     with torch.no_grad():
         prompts = {"enc": lm.embed(golden["enc.input_ids"]), "embeds": golden["embeds.inputs_embeds"]}
@@ -205,7 +202,7 @@ def test_published_checkpoints_give_the_golden_logits_and_tokens(family: str, to
             nats_BL = -expected_BLV.log_softmax(dim=-1).gather(2, inputs_BL[:, 1:, None]).squeeze(2)
             loss_B = lm.loss(prompt_BTE, mask_BT, inputs_BL[:, 1:])
             torch.testing.assert_close(loss_B, nats_BL.sum(dim=1), rtol=1e-5, atol=0)
-            decoding = Decoding(max_new_tokens=16, min_new_tokens=16)  # the golden run suppressed the end sign
+            decoding = Decoding(max_new_tokens=16, min_new_tokens=16)  # the golden run suppressed the EOS token
             written = [list(report.ids) for report in lm.generate(prompt_BTE.flip(1), mask_BT.flip(1), decoding)]
             assert written != golden[f"{name}.generated"].tolist()  # the order of the prompt does matter
             written = [list(report.ids) for report in lm.generate(prompt_BTE, mask_BT, decoding)]

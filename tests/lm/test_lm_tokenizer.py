@@ -1,4 +1,4 @@
-"""Every text comes back from a tokenizer trained here; published tokenizers give their own ids."""
+"""Every text round-trips through a trained tokenizer; published tokenizers give their own ids."""
 
 import json
 import shutil
@@ -55,14 +55,14 @@ def test_the_same_reports_give_the_same_file_in_another_process(tmp_path: Path) 
     assert (tmp_path / "a/tokenizer.json").read_bytes() == (tmp_path / "b/tokenizer.json").read_bytes()
 
 
-def test_a_vocabulary_without_room_for_the_bytes_is_refused() -> None:
+def test_a_vocabulary_too_small_for_the_bytes_is_refused() -> None:
     with pytest.raises(UserError, match=r"lm\.vocabulary_size=258: give at least 259"):
         train_tokenizer([], 258)
     assert train_tokenizer([], 259).vocabulary_size == 259
 
 
 @pytest.mark.parametrize("family", ["llama2_spm", "llama2_json"])
-def test_ids_and_texts_are_the_published_tokenizers(golden_folder: Path, family: str) -> None:
+def test_ids_and_texts_are_those_of_the_published_tokenizer(golden_folder: Path, family: str) -> None:
     tokenizer = read_tokenizer(golden_folder / family)
     golden = json.loads((golden_folder / family / "golden.json").read_text())
     texts = [entry for entry in golden["tokenizer"]["texts"] if entry["text"] != LITERAL]
@@ -88,7 +88,7 @@ def test_sentencepiece_text_is_joined_without_a_space_at_special_ids(llama2_spm:
     assert tokenizer.decode([*heart, 5000]) == "The heart"  # a padded row of the weights
 
 
-def test_r2gengpts_prompt_has_its_beginning_sign_first(tokenizer: ReportTokenizer) -> None:
+def test_a_prompt_begins_with_the_bos_token(tokenizer: ReportTokenizer) -> None:
     assert Prompt("heart", "", True).ids(tokenizer) == ([1, *tokenizer.encode("heart")], [])
     assert Prompt("", "a", False).ids(tokenizer) == ([], tokenizer.encode("a"))
     nameless = ReportTokenizer(tokenizer.codec, bos_id=None, eos_ids=(2,), pad_id=0)
@@ -96,7 +96,7 @@ def test_r2gengpts_prompt_has_its_beginning_sign_first(tokenizer: ReportTokenize
         Prompt("", "", True).ids(nameless)
 
 
-def test_stops_are_special_tokens_where_there_are_such_and_else_texts(golden_folder: Path) -> None:
+def test_a_stop_is_a_special_token_if_there_is_one_and_else_a_text(golden_folder: Path) -> None:
     tokenizer = read_tokenizer(golden_folder / "llama2_spm", stop=["<unk>", "the", "###", "</s>"])
     assert (tokenizer.eos_ids, tokenizer.eos_id, tokenizer.stop_texts) == ((0, 2), 0, ("the", "###"))
     assert tokenizer.cut("No effusion. ### Human: is the") == ("No effusion. ", True)
@@ -118,7 +118,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str, content: b
         read_tokenizer(tmp_path)
 
 
-def test_a_checkpoint_without_an_end_sign_is_refused(golden_folder: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_an_eos_token_is_refused(golden_folder: Path, tmp_path: Path) -> None:
     shutil.copy(golden_folder / "llama2_spm/tokenizer.model", tmp_path)
     with pytest.raises(UserError, match="names no EOS token"):
         read_tokenizer(tmp_path)

@@ -1,4 +1,4 @@
-"""Every published tokenizer format gives the ids and texts of its family's own code; each known trap fails here."""
+"""Every published tokenizer format gives the ids and texts of its family's own code."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def test_every_published_format_has_a_golden_checkpoint() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_ids_and_texts_are_the_familys_own(family: str) -> None:
+def test_ids_and_texts_are_those_of_the_family(family: str) -> None:
     tokenizer = read_tokenizer(PUBLISHED / family)
     texts = golden(family)["texts"]
     assert len(texts) >= 12
@@ -49,7 +49,7 @@ def test_ids_and_texts_are_the_familys_own(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_special_ids_are_the_familys_own(family: str) -> None:
+def test_special_ids_are_those_of_the_family(family: str) -> None:
     tokenizer, facts = read_tokenizer(PUBLISHED / family), golden(family)
     assert set(tokenizer.eos_ids) == set(facts["eos"])
     assert tokenizer.pad_id == facts["pad"]
@@ -83,13 +83,13 @@ def test_nothing_in_a_report_is_a_special_token(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_ids_of_padded_rows_are_left_out_of_a_text(family: str) -> None:
+def test_ids_beyond_the_vocabulary_are_ignored_in_decoding(family: str) -> None:
     codec = read_tokenizer(PUBLISHED / family).codec
     ids = codec.encode("The heart size")
     assert codec.decode([*ids, codec.size + 7, 100_000, -1]) == codec.decode(ids) == "The heart size"
 
 
-def test_a_word_that_names_a_special_token_of_chatglm_is_a_word() -> None:
+def test_the_name_of_a_special_token_of_chatglm_is_text_in_a_report() -> None:
     codec = read_codec(PUBLISHED / "chatglm3")
     plain = SentencePieceProcessor(model_file=str(PUBLISHED / "chatglm3/tokenizer.model"))
     for text in ("a sop of <|user|> [gMASK]", "sop"):
@@ -97,8 +97,8 @@ def test_a_word_that_names_a_special_token_of_chatglm_is_a_word() -> None:
         assert max(codec.encode(text)) < plain.get_piece_size() <= codec.id_of("sop")
 
 
-def test_sentencepiece_would_take_internlms_end_sign_for_itself() -> None:
-    """Without the remedy of `codecs._make_control_pieces`."""
+def test_the_eos_token_of_internlm_is_text_in_a_report() -> None:
+    """Without `codecs._make_control_pieces` sentencepiece recognises it."""
     codec = read_codec(PUBLISHED / "internlm")
     plain = SentencePieceProcessor(model_file=str(PUBLISHED / "internlm/tokenizer.model"))
     assert codec.id_of("<eoa>") in plain.encode("no <eoa> here")
@@ -109,8 +109,8 @@ def test_sentencepiece_would_take_internlms_end_sign_for_itself() -> None:
 
 
 @pytest.mark.parametrize("family", ["internlm2", "yi", "mistral"])
-def test_the_files_own_dummy_prefix_holds(family: str) -> None:
-    """InternLM2 and Yi have none, Mistral has one; transformers 5.23 builds the same for all from such a file."""
+def test_the_dummy_prefix_is_that_of_the_file(family: str) -> None:
+    """InternLM2 and Yi have none, Mistral has one; transformers 5.23 treats all of them alike."""
     file = PUBLISHED / family / "tokenizer.model"
     codec, plain = read_codec(PUBLISHED / family), SentencePieceProcessor(model_file=str(file))
     ours = [codec.encode(sentence) for sentence in SENTENCES]
@@ -119,15 +119,14 @@ def test_the_files_own_dummy_prefix_holds(family: str) -> None:
     assert [theirs.encode(sentence, add_special_tokens=False) for sentence in SENTENCES] != ours
 
 
-def test_a_text_without_dummy_prefix_comes_back_from_a_report() -> None:
-    """From a tokenizer without its dummy prefix to a decoded report: a leading space is the report's own."""
+def test_a_leading_space_round_trips_without_a_dummy_prefix() -> None:
     codec = read_codec(PUBLISHED / "internlm2")
     for text in ("The heart", " The heart", "  The heart "):
         assert codec.decode(codec.encode(text)) == text
     assert codec.encode("The heart") != codec.encode(" The heart")
 
 
-def test_only_the_bad_bytes_of_a_run_are_replaced() -> None:
+def test_only_invalid_bytes_are_replaced() -> None:
     codec = read_codec(PUBLISHED / "internlm2")
     heart = codec.encode("心")
     broken = [*codec.encode("a"), heart[0], *heart, heart[0], *codec.encode("b")]
@@ -136,7 +135,7 @@ def test_only_the_bad_bytes_of_a_run_are_replaced() -> None:
 
 
 @pytest.mark.parametrize("family", ["t5", "flan_t5"])
-def test_text_that_t5_has_no_piece_for_stays_visible(family: str) -> None:
+def test_unknown_text_stays_visible_with_t5(family: str) -> None:
     codec = read_codec(PUBLISHED / family)
     ids = codec.encode("心 heart")
     assert codec.unknown_id in ids
@@ -144,7 +143,7 @@ def test_text_that_t5_has_no_piece_for_stays_visible(family: str) -> None:
     assert codec.decode([1, *codec.encode("heart"), 0]) == "heart"
 
 
-def test_a_tiktoken_file_is_told_from_a_sentencepiece_file_of_the_same_name() -> None:
+def test_a_tiktoken_file_is_distinguished_from_a_sentencepiece_file_by_its_content() -> None:
     assert isinstance(read_codec(PUBLISHED / "glm4"), Tiktoken)
     assert isinstance(read_codec(PUBLISHED / "chatglm3"), SentencePiece)
     with pytest.raises(UserError, match=r"tokenizer\.model is not a sentencepiece file"):
@@ -173,8 +172,8 @@ def test_qwen_composes_characters_and_glm4_does_not(tmp_path: Path) -> None:
     assert codec.encode_with_special_tokens(text + "<|im_end|>")[:-1] == codec.encode(text)
 
 
-def test_qwens_special_ids_need_no_file(tmp_path: Path) -> None:
-    """Qwen v1 names its special tokens in Python only: they follow the file's ranks."""
+def test_qwen_needs_no_file_with_special_tokens(tmp_path: Path) -> None:
+    """Only the Python code of Qwen v1 names its special tokens; their ids follow those of the file."""
     for name in ("qwen.tiktoken", "config.json"):
         shutil.copy(PUBLISHED / "qwen" / name, tmp_path)
     tokenizer = read_tokenizer(tmp_path, stop=["<|im_end|>"])
@@ -183,7 +182,7 @@ def test_qwens_special_ids_need_no_file(tmp_path: Path) -> None:
     assert tokenizer.codec.id_of("<|extra_204|>") == size + 207
 
 
-def test_chatglms_special_ids_end_where_the_rows_end(tmp_path: Path) -> None:
+def test_chatglm_has_only_the_special_tokens_with_rows_in_the_embedding_matrix(tmp_path: Path) -> None:
     folder = copy("chatglm3", tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"padded_vocab_size": 425}))
@@ -206,18 +205,18 @@ def test_a_t5_whose_two_files_agree_is_read(tmp_path: Path) -> None:
     assert isinstance(read_codec(folder), SentencePiece)
 
 
-def test_marks_swallow_space_where_the_files_say_so(tmp_path: Path) -> None:
-    """Phi-3's turn marks have rstrip: the line break after them is no token."""
+def test_special_tokens_include_white_space_if_the_files_say_so(tmp_path: Path) -> None:
+    """Phi-3's special tokens have rstrip: the line break after them is not a token."""
     folder = copy("phi3", tmp_path)
     config = json.loads((folder / "tokenizer_config.json").read_text())
-    marks = {"500": {"content": "<|user|>", "rstrip": True}, "501": {"content": "<|end|>"}}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"added_tokens_decoder": marks}))
+    tokens = {"500": {"content": "<|user|>", "rstrip": True}, "501": {"content": "<|end|>"}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"added_tokens_decoder": tokens}))
     codec = read_codec(folder)
     ids = codec.encode_with_special_tokens("<|user|>\n heart<|end|>\n")
     assert ids == [500, *codec.encode("heart"), 501, *codec.encode("\n")]
 
 
-def test_a_tokenizer_that_gives_another_sentence_back_is_refused(tmp_path: Path) -> None:
+def test_a_tokenizer_that_does_not_round_trip_is_refused(tmp_path: Path) -> None:
     folder = copy("llama3", tmp_path)
     written = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps(written | {"normalizer": {"type": "Lowercase"}}))

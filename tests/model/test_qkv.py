@@ -1,4 +1,4 @@
-"""Query, key and value apart give what timm's fused layer gives, and LoRA on query and value is exact."""
+"""Separate query, key and value layers compute timm's fused layer, also with LoRA on query and value."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from small_model import report_generator
 
 from r2gen.model.qkv import split_qkv
-from r2gen.model.tune import Lora, _free
+from r2gen.model.tune import Lora, add_lora
 
 torch.set_num_threads(1)
 BACKBONES: dict[str, dict[str, Any]] = {
@@ -29,7 +29,7 @@ def backbone(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_the_split_layer_gives_what_the_fused_one_gives(name: str):
+def test_the_split_layer_computes_the_fused_one(name: str):
     fused, split = backbone(name), backbone(name)
     split_qkv(split)
     assert any(layer.endswith(".qkv.q") for layer, _ in split.named_modules())
@@ -43,7 +43,7 @@ def test_the_split_layer_gives_what_the_fused_one_gives(name: str):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_lora_on_query_and_value_is_lora_on_rows_of_the_fused_layer(name: str):
     adapted, merged = backbone(name), backbone(name)
-    _free(adapted, "lora", Lora(r=2, alpha=6, dropout=0.0), ["q", "v"], "vision")
+    add_lora(adapted, Lora(r=2, alpha=6, dropout=0.0), ["q", "v"], name="vision")
     layers = dict(adapted.named_modules())
     with torch.no_grad():
         for layer, module in merged.named_modules():
@@ -65,6 +65,6 @@ def test_lora_on_query_and_value_is_lora_on_rows_of_the_fused_layer(name: str):
     assert all(".qkv.q.lora_" in name or ".qkv.v.lora_" in name for name in free)
 
 
-def test_other_targets_leave_the_fused_layer():
+def test_other_lora_targets_do_not_split_the_fused_layer():
     model = report_generator(vision="lora", vision_targets=("fc1",))
     assert not any(name.endswith("qkv.q") for name, _ in model.named_modules())

@@ -1,4 +1,4 @@
-"""The method's promises: a study's loss and report do not depend on its neighbours, its batch or its padding."""
+"""The loss and the report of a study do not depend on its batch and on padding."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_the_loss_of_a_batch_is_the_sum_over_its_studies(model: ReportGenerator)
 
 
 @torch.no_grad()
-def test_the_loss_does_not_look_at_padding(model: ReportGenerator):
+def test_the_loss_does_not_depend_on_padding(model: ReportGenerator):
     whole = batch(*EIGHT)
     expected = model(whole).clone()
     whole.images_BVHW[~whole.views_BV] = 255
@@ -47,7 +47,7 @@ def test_gradients_of_a_batch_are_the_sum_over_its_studies():
 
 
 @torch.no_grad()
-def test_the_prompt_is_spliced_around_the_image(model: ReportGenerator):
+def test_the_image_is_inserted_into_the_prompt(model: ReportGenerator):
     embeds_BTE, mask_BT = model.wrap(batch(0, 2))  # 1 and 3 views
     patches = model.vision.num_tokens
     concat = mask_BT.shape[1] == 3 + 3 * patches + 1
@@ -58,7 +58,7 @@ def test_the_prompt_is_spliced_around_the_image(model: ReportGenerator):
 
 
 @torch.no_grad()
-def test_the_model_looks_at_the_image():
+def test_the_loss_depends_on_the_image():
     model = report_generator(lively=True).eval()
     one = batch(0)
     before = model(one)
@@ -79,7 +79,7 @@ def test_a_report_does_not_depend_on_its_batch(model: ReportGenerator, beams: in
         }
 
     alone = reports(*([index] for index in EIGHT))
-    assert len({text for _, text, _ in alone.values()}) > 4  # otherwise this test would show nothing
+    assert len({text for _, text, _ in alone.values()}) > 4  # otherwise this test would be trivial
     assert reports(EIGHT) == alone
     assert reports([5, 0, 7, 2, 1, 6, 3, 4]) == alone
     assert reports([0, 3, 6], [1, 4, 7, 2, 5]) == alone  # without and with padding views
@@ -91,8 +91,8 @@ def test_one_view_with_two_absent_ones_gives_the_report_of_the_view_alone(model:
     assert [padded[1], padded[2]] == [model.generate(batch(i), decoding)[0] for i in (0, 3)]
 
 
-def test_the_smallest_model_can_learn_its_reports_by_heart():
-    """A wrong shift, mask or splice would show: the loss goes to nothing and the reports come back."""
+def test_a_tiny_model_can_memorise_its_reports():
+    """A wrong shift, mask or prompt would prevent it."""
     model = report_generator()
     two = batch(0, 5)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
