@@ -104,9 +104,9 @@ def _overrides(words: list[str]) -> Iterator[str]:
                     f"{flag} {shown(value)} is not known: write --info last, or with one of {', '.join(INFO)}"
                 )
         elif equals or flag not in FLAGS:
-            known = (*FLAGS, *FLAGS_WITH_VALUE, "--info")
+            flags = (*FLAGS, *FLAGS_WITH_VALUE, "--info")
             raise UserError(
-                f"{shown(word)}: run.py has no such flag{suggest(flag, known)}; it has -m, "
+                f"{shown(word)}: run.py has no such flag{suggest(flag, flags)}; it has -m, "
                 "--cfg job, --help, --config-dir FOLDER, and options as KEY=VALUE"
             )
 
@@ -143,7 +143,7 @@ def _refuse_choice(word: str, override: Override) -> None:
     if override.is_add() or override.is_force_add():
         raise UserError(f"{shown(word)}: write {group}=OPTION, without the plus sign")
     if isinstance(value, list) and group == "metrics":
-        if not value or not all(isinstance(one, str) and one for one in value):
+        if not value or not all(isinstance(name, str) and name for name in value):
             raise UserError(f"{shown(word)}: name at least one metric, as in metrics=[bleu,cider]")
     elif isinstance(value, list):
         raise UserError(f"{shown(word)}: {group} is one option; a sweep over several is -m {group}=a,b")

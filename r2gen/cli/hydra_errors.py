@@ -134,9 +134,9 @@ def _unknown(name: str) -> str:
     node: type = Config
     parts = name.split(".")
     for end, part in enumerate(parts, start=1):
-        known = [key for key in get_type_hints(node) if key != "choices"]
-        if part not in known:
-            return unknown_option(".".join(parts[:end]), known)
+        names = [key for key in get_type_hints(node) if key != "choices"]
+        if part not in names:
+            return unknown_option(".".join(parts[:end]), names)
         nested = _group_of(get_type_hints(node)[part])
         if nested is None and end < len(parts):
             return f"unknown option {name}: {'.'.join(parts[:end])} is not a group of options"

@@ -23,15 +23,15 @@ class StoredConfiguration:
     without_seed: str  # equal for the runs of one configuration, whatever their seeds
 
 
-def stored_configuration(config: Mapping[str, Any]) -> StoredConfiguration:
+def stored_configuration(plain: Mapping[str, Any]) -> StoredConfiguration:
     """The facts of a config.yaml, read by RunFolder.config(). What is missing or of another type is None or empty."""
     return StoredConfiguration(
-        choices=config["choices"],
-        seed=_whole_number(config.get("seed")),
-        data=config["data"],
-        metrics=config.get("metrics", {}),
-        nearest_studies=_whole_number(config.get("evaluate", {}).get("nearest_studies")),
-        without_seed=canonical(without(dict(config), PROCESS_ONLY + _PER_SEED)),
+        choices=plain["choices"],
+        seed=_whole_number(plain.get("seed")),
+        data=plain["data"],
+        metrics=plain.get("metrics", {}),
+        nearest_studies=_whole_number(plain.get("evaluate", {}).get("nearest_studies")),
+        without_seed=canonical(without(dict(plain), PROCESS_ONLY + _PER_SEED)),
     )
 
 

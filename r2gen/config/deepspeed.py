@@ -31,7 +31,7 @@ SET_BY = {
 
 def check(node: Plain) -> None:
     """Raise UserError naming the key where it is unknown, set by R2Gen itself, or has a wrong value."""
-    known = (*DATA_TYPES, *DICTIONARIES, *NUMBERS, *SWITCHES)
+    keys = (*DATA_TYPES, *DICTIONARIES, *NUMBERS, *SWITCHES)
     for key, value in node.items():
         name = f"trainer.deepspeed.{key}"
         if key in SET_BY:
@@ -45,7 +45,7 @@ def check(node: Plain) -> None:
         elif key in SWITCHES:
             fits, fix = isinstance(value, bool), "give true or false"
         else:
-            raise UserError(unknown_option(name, known))
+            raise UserError(unknown_option(name, keys))
         if not fits:
             raise UserError(f"{name}={shown(value)}: {fix}")
     zero = node.get("zero_optimization")

@@ -1,6 +1,6 @@
-"""What stands on a field of the configuration: its description, choices and bounds.
+"""The description, choices and bounds of an option.
 
-`--help` prints it and `read` (read.py) checks it, so it is written once.
+They are written once, on the field of the configuration: `--help` prints them and read.py checks them.
 """
 
 from dataclasses import Field, field

@@ -47,13 +47,13 @@ def check(prompt: Prompt) -> None:
 
 def pieces(written: Any, name: str) -> list[tuple[str, Any]]:
     """(kind, value) of each piece; a bare text has the kind `text`. Raises UserError naming the option."""
-    found: list[tuple[str, Any]] = []
+    parsed: list[tuple[str, Any]] = []
     for piece in written if isinstance(written, list | tuple) else [written]:
         if isinstance(piece, str):
-            found.append(("text", piece))
+            parsed.append(("text", piece))
             continue
         kind, value = next(iter(piece.items())) if isinstance(piece, dict) and len(piece) == 1 else ("", None)
         if kind not in KINDS or not isinstance(value, KINDS[kind]) or isinstance(value, bool):
             raise UserError(f"{name}: {piece!r} is not a piece of a prompt: {ADVICE}")
-        found.append((kind, value))
-    return found
+        parsed.append((kind, value))
+    return parsed

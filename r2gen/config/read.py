@@ -106,22 +106,22 @@ def _read(kind: type[T], node: Any, path: str, *, optional: tuple[str, ...] = ()
         raise UserError(f"{path.rstrip('.')}={shown(node)}: this is a group of options: set {path}KEY=VALUE")
     hints = get_type_hints(kind)
     _check_names(node, hints, path.rstrip("."))
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for spec in fields(kind):  # type: ignore[arg-type]
         value, name, hint = node.get(spec.name, MISSING), path + spec.name, hints[spec.name]
         if value == MISSING:
             raise UserError(f"{name} has no value: give {name}=...")
         nested = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
         if hint is Target:
-            found[spec.name] = read_target(value, name, optional=optional)
+            values[spec.name] = read_target(value, name, optional=optional)
         elif hint == dict[str, Target]:
-            found[spec.name] = read_metrics(value)
+            values[spec.name] = read_metrics(value)
         elif nested is not None and not (value is None and accepts(None, hint)):
-            found[spec.name] = _read(nested, value, name + ".")  # type: ignore[arg-type]
+            values[spec.name] = _read(nested, value, name + ".")  # type: ignore[arg-type]
         else:
             _check_value(name, value, hint, spec)
-            found[spec.name] = value
-    return kind(**found)
+            values[spec.name] = value
+    return kind(**values)
 
 
 def _check_value(name: str, value: Any, hint: Any, spec: Any) -> None:
@@ -141,9 +141,9 @@ def _check_arguments(
     supplied: frozenset[str] = frozenset(),
     optional: tuple[str, ...] = (),
 ) -> None:
-    known = {name: spec for name, spec in targets.parameters(target, path).items() if name not in supplied}
-    _check_names(arguments, known, path)
-    for name, spec in known.items():
+    accepted = {name: spec for name, spec in targets.parameters(target, path).items() if name not in supplied}
+    _check_names(arguments, accepted, path)
+    for name, spec in accepted.items():
         option = f"{path}.{name}"
         if name not in arguments:
             if spec.required:
@@ -155,11 +155,11 @@ def _check_arguments(
             raise UserError(f"{option}={shown(arguments[name])}: give {describe(spec.hint)}")
 
 
-def _check_names(node: Plain, known: Iterable[str], path: str) -> None:
-    known = list(known)
+def _check_names(node: Plain, names: Iterable[str], path: str) -> None:
+    names = list(names)
     for key in node:
-        if key not in known:
-            raise UserError(unknown_option(f"{path}.{key}" if path else str(key), known))
+        if key not in names:
+            raise UserError(unknown_option(f"{path}.{key}" if path else str(key), names))
 
 
 def _check_plain(value: Any, name: str, *, depth: int) -> None:

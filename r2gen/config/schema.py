@@ -1,4 +1,4 @@
-"""The typed configuration of a run. Every option stands here once, with its type, description and bounds.
+"""The typed configuration of a run. Every option is defined here, once, with its type, description and bounds.
 
 Hydra composes conf/ against these dataclasses; `read_config` (read.py) turns the result into a `Config`, which travels
 to the ranks as config.yaml. Groups whose YAML has a `_target_` are a `Target`.

@@ -27,14 +27,14 @@ def weighted_scores(text: str) -> dict[str, float]:
 def check(config: Config) -> None:
     """Raise UserError where evaluate.best names a score that no chosen metric gives, or one without its weights."""
     scores_of = score_names(config.metrics)
-    known = {score for scores in scores_of.values() for score in scores}
+    available = {score for scores in scores_of.values() for score in scores}
     for name, weight in weighted_scores(config.evaluate.best).items():
         if not math.isfinite(weight):
             raise UserError(f"evaluate.best={config.evaluate.best}: {name} weighs {weight}, give a finite number")
-        if name not in known:
+        if name not in available:
             raise UserError(
                 f"evaluate.best names {name}, which none of metrics=[{', '.join(config.metrics)}] gives: "
-                f"pass evaluate.best=SCORE with one of {', '.join(sorted(known))}"
+                f"pass evaluate.best=SCORE with one of {', '.join(sorted(available))}"
             )
         for metric, target in config.metrics.items():
             option = missing_weights(target) if name in scores_of[metric] else None

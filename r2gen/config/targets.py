@@ -37,8 +37,8 @@ class Target:
 
     def with_defaults(self) -> "Target":
         """With the plain default values of the class for the arguments that are missing."""
-        found = {name: spec.default for name, spec in parameters(self.name).items()}
-        defaults = {name: value.value for name, value in found.items() if isinstance(value, ast.Constant)}
+        syntax = {name: spec.default for name, spec in parameters(self.name).items()}
+        defaults = {name: value.value for name, value in syntax.items() if isinstance(value, ast.Constant)}
         return Target(self.name, defaults | self.arguments)
 
 
@@ -88,20 +88,20 @@ def parameters(target: Any, option: str = "_target_") -> dict[str, Parameter]:
 def members(target: Any, option: str = "_target_") -> set[str]:
     """The names of the functions and attributes that a class defines itself, or sets on `self`."""
     definition = _definition(target, option)
-    found = {item.name for item in definition.body if isinstance(item, ast.FunctionDef)}
+    names_in_class = {item.name for item in definition.body if isinstance(item, ast.FunctionDef)}
     for item in definition.body:
         if isinstance(item, ast.Assign | ast.AnnAssign):
             names = item.targets if isinstance(item, ast.Assign) else [item.target]
-            found |= {name.id for name in names if isinstance(name, ast.Name)}
+            names_in_class |= {name.id for name in names if isinstance(name, ast.Name)}
     stored = (item for item in ast.walk(definition) if isinstance(item, ast.Attribute))
-    return found | {item.attr for item in stored if isinstance(item.ctx, ast.Store)}
+    return names_in_class | {item.attr for item in stored if isinstance(item.ctx, ast.Store)}
 
 
 def class_constant(target: Any, name: str) -> Any:
     """The plain value that a class gives to one of its attributes (`name = True`); None if it gives none."""
     for item in _definition(target, "_target_").body:
         match item:
-            case ast.Assign(targets=[ast.Name(id=found)], value=ast.Constant(value=value)) if found == name:
+            case ast.Assign(targets=[ast.Name(id=attribute)], value=ast.Constant(value=value)) if attribute == name:
                 return value
     return None
 
@@ -137,11 +137,11 @@ def _field_default(value: ast.expr | None) -> ast.expr | None:
 def _of_function(args: ast.arguments) -> dict[str, Parameter]:
     positional = args.posonlyargs + args.args
     defaults = [None] * (len(positional) - len(args.defaults)) + args.defaults
-    found = {
+    collected = {
         arg.arg: Parameter(hints.from_source(arg.annotation), default)
         for arg, default in zip(positional, defaults, strict=True)
         if arg.arg != "self"
     }
     for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        found[arg.arg] = Parameter(hints.from_source(arg.annotation), default)
-    return found
+        collected[arg.arg] = Parameter(hints.from_source(arg.annotation), default)
+    return collected

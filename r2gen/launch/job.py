@@ -52,7 +52,7 @@ def _launch(config: Config, overrides: list[str]) -> int:
 
 
 def _on_stored_run(config: Config) -> int:
-    """A task on a run that exists; its configuration is TASK.yaml beside the run's config.yaml."""
+    """A task on a run that exists; its configuration is TASK.yaml next to the run's config.yaml."""
     assert config.run_dir is not None
     folder = RunFolder(Path(config.run_dir))
     if config.task == "evaluate":

@@ -39,11 +39,11 @@ def locate(config: Config) -> RunLocation:
     """
     plain, data_hash = to_plain(config), data_digest(config.data)
     name = (config.choices.get("experiment") or f"{config.choices['lm']}-{config.choices['data']}").replace("/", "-")
-    found = [
-        RunLocation(Path(config.run_dir or absolute(f"outputs/train-{name}-{known[:8]}")), name, known, data_hash)
-        for known in (identity(plain, data_hash), earlier_identity(plain, data_hash))
+    candidates = [
+        RunLocation(Path(config.run_dir or absolute(f"outputs/train-{name}-{digest[:8]}")), name, digest, data_hash)
+        for digest in (identity(plain, data_hash), earlier_identity(plain, data_hash))
     ]
-    return next((one for one in found if _has_identity(one)), found[0])
+    return next((candidate for candidate in candidates if _has_identity(candidate)), candidates[0])
 
 
 def is_done(config: Config) -> bool:
@@ -145,8 +145,8 @@ def _refuse_another(folder: RunFolder, config: Config, data_hash: str | None) ->
     before = folder.facts().get("data_hash")
     # The options of data that came after the run are compared above; an imported run does not know its data.
     stored_names = folder.config()["data"]
-    known = {key: value for key, value in config.data.arguments.items() if key in stored_names}
-    if before is not None and before not in (data_hash, data_digest(replace(config.data, arguments=known))):
+    of_the_run = {key: value for key, value in config.data.arguments.items() if key in stored_names}
+    if before is not None and before not in (data_hash, data_digest(replace(config.data, arguments=of_the_run))):
         changed.append(f"data: the files have changed (hash {before} -> {data_hash})")
     changed += stored.changed_weights(folder, config)
     if changed:

@@ -26,7 +26,7 @@ def with_absolute_paths(config: Config) -> Config:
         ("data.root", root),
     ):
         _refuse_impossible(name, path)
-    found = replace(
+    resolved = replace(
         config,
         images=[absolute(image) for image in config.images],
         run_dir=_absolute(config.run_dir),
@@ -36,12 +36,12 @@ def with_absolute_paths(config: Config) -> Config:
         lm=replace(config.lm, path=_if_here(config.lm.path)),
     )
     if "path" in config.vision.arguments:
-        found.vision = config.vision.with_arguments(path=_if_here(config.vision.get("path")))
+        resolved.vision = config.vision.with_arguments(path=_if_here(config.vision.get("path")))
     if root is not None and root != MISSING:
-        found.data = config.data.with_arguments(root=absolute(root))
+        resolved.data = config.data.with_arguments(root=absolute(root))
     if config.task in ("train", "evaluate"):
-        found.metrics = with_absolute_weights(config.metrics)
-    return found
+        resolved.metrics = with_absolute_weights(config.metrics)
+    return resolved
 
 
 def _absolute(path: str | None) -> str | None:

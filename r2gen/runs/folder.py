@@ -165,13 +165,13 @@ class RunFolder:
     def config(self) -> Plain:
         """What config.yaml holds, unchecked (stored.py gives it as an object). Raises UserError naming the file."""
         try:
-            config: Plain = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+            stored: Plain = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise UserError(f"{self.config_file} cannot be read: {error}") from error
-        self._refuse_other(self.config_file, config, CONFIG)
-        if config["lm"].get("path") == EXPORTED_LM:
-            config["lm"]["path"] = str((self.path / EXPORTED_LM).absolute())
-        return config
+        self._refuse_other(self.config_file, stored, CONFIG)
+        if stored["lm"].get("path") == EXPORTED_LM:
+            stored["lm"]["path"] = str((self.path / EXPORTED_LM).absolute())
+        return stored
 
     def facts(self) -> Plain:
         """What run.json holds. Raises UserError naming the file."""
@@ -188,19 +188,19 @@ class RunFolder:
         return facts
 
     @staticmethod
-    def _refuse_other(file: Path, found: Any, kinds: Mapping[str, type]) -> None:
+    def _refuse_other(file: Path, content: Any, kinds: Mapping[str, type]) -> None:
         """Raise UserError naming values of a wrong type; a value that later versions added may be missing."""
-        if not isinstance(found, dict):
+        if not isinstance(content, dict):
             raise UserError(f"{file} does not hold names with values. Put back what the run wrote")
         wrong = [
             key
             for key, kind in kinds.items()
-            if (key in NEEDED and key not in found) or not isinstance(found.get(key, kind()), kind)
+            if (key in NEEDED and key not in content) or not isinstance(content.get(key, kind()), kind)
         ]
         if wrong:
             raise UserError(f"{file} does not describe a run: {', '.join(wrong)}. Put back what the run wrote")
 
     def record(self, **facts: Any) -> None:
         """Set some facts of run.json, keeping the others."""
-        known = self.facts() if self.exists() else {"format": FORMAT}
-        write_whole(self.run_file, json.dumps({**known, **facts}, indent=2) + "\n")
+        before = self.facts() if self.exists() else {"format": FORMAT}
+        write_whole(self.run_file, json.dumps({**before, **facts}, indent=2) + "\n")

@@ -22,14 +22,14 @@ def read_metrics(file: Path) -> Metrics:
     configuration names. Raises UserError where the file does not hold the scores of a run.
     """
     try:
-        found: Metrics = json.loads(file.read_text(encoding="utf-8"))
-        for split in found["splits"].values():
+        metrics: Metrics = json.loads(file.read_text(encoding="utf-8"))
+        for split in metrics["splits"].values():
             int(split["studies"]), dict(split["systems"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise broken_metrics(file, error) from error
-    return found if "score_specs" in found else found | {"score_specs": _specs_of_run(file.parent)}
+    return metrics if "score_specs" in metrics else metrics | {"score_specs": _specs_of_run(file.parent)}
 
 
 def broken_metrics(file: Path, error: Exception) -> UserError:

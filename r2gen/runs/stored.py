@@ -48,7 +48,7 @@ def for_task(passed: Plain, overrides: list[str]) -> Config:
     names = {option_name(override) for override in overrides}
     for name in allowed:
         group, _, key = name.partition(".")
-        if not any(is_under(one, name) for one in names):
+        if not any(is_under(passed_name, name) for passed_name in names):
             continue
         if not key:
             plain[group] = now.plain[group]
@@ -138,8 +138,10 @@ def _recomposed(folder: RunFolder, overrides: Sequence[str]) -> Composed:
     A value that was passed for the stored option of a group does not belong to an option chosen now.
     """
     chosen = {option_name(override) for override in overrides if "." not in option_name(override)}
-    kept = [override for override in folder.facts()["overrides"] if not is_under(option_name(override), *chosen)]
-    return compose([*kept, *overrides])
+    stored_overrides = [
+        override for override in folder.facts()["overrides"] if not is_under(option_name(override), *chosen)
+    ]
+    return compose([*stored_overrides, *overrides])
 
 
 def _without_choices(stored: Plain) -> Plain:
