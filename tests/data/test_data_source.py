@@ -166,7 +166,7 @@ def test_a_data_set_in_another_format_is_one_class_and_one_yaml(tmp_path: Path) 
     assert (recipe["section"], recipe["cleaner"], recipe["data"]) == ("impression", "none", record["data_hash"])
     assert "is finished" in run(*smallest, "trainer.max_steps=1", "run_dir=run").stdout
     audited = run("task=audit")
-    assert "splits: no id stands in two" in audited.stdout, audited.stderr
+    assert "splits: no id is in two splits" in audited.stdout, audited.stderr
     wrong_metric = run("metrics=[phantom_findings]")
     assert (wrong_metric.returncode, "phantom's own wording" in wrong_metric.stderr) == (2, True)
     (data / "0.png").unlink()
