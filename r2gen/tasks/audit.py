@@ -40,7 +40,7 @@ def audit(config: Config, overrides: list[str]) -> int:
         **statistics_of(data, images=config.audit.films),
     }
     print(table(found))
-    folder = Path(absolute(config.out or f"outputs/audit-{choice}-{digest[:8]}"))
+    folder = Path(absolute(f"outputs/audit-{choice}-{digest[:8]}" if config.out is None else config.out))
     take_folder(folder, option="out", known_by="audit.json")
     write_whole(folder / "audit.json", json.dumps(found, indent=1) + "\n")
     print(f"\nwritten: {folder / 'audit.json'}")

@@ -9,7 +9,7 @@ from small_model import TOKENIZER, dataset, image
 from smallest_run import ROOT
 from torch.nn import functional as F
 
-from r2gen.config.targets import instantiate
+from r2gen.config.targets import Target, instantiate
 from r2gen.data.collate import collate
 from r2gen.lm import random_lm
 from r2gen.model.projector import LinearProjector
@@ -37,7 +37,9 @@ SMALLER: dict[str, dict[str, Any]] = {
 
 def small(name: str, **options: Any) -> TimmEncoder:
     torch.manual_seed(0)
-    encoder: TimmEncoder = instantiate({**CONFIGS[name], "path": None, **SMALLER.get(name, {}), **options})
+    arguments = {key: value for key, value in CONFIGS[name].items() if key != "_target_"}
+    smaller = {**arguments, "path": None, **SMALLER.get(name, {}), **options}
+    encoder: TimmEncoder = instantiate(Target(CONFIGS[name]["_target_"], smaller))
     return encoder
 
 
