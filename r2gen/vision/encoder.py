@@ -1,4 +1,4 @@
-"""Images -> patch features, with any timm backbone."""
+"""Image encoders: patch features from any timm backbone."""
 
 import pickle
 from collections.abc import Mapping
@@ -19,21 +19,21 @@ from r2gen.vision.transforms import ImageTransform
 from r2gen.vision.views import ConcatViews, MeanViews
 
 # B batch, V views, N images, H height, W width, P patches of an image, Q features of a study, D encoder width
-HEADS = frozenset({"head", "fc", "attn_pool", "fc_norm"})  # what timm's forward_features leaves out
+HEADS = frozenset({"head", "fc", "attn_pool", "fc_norm"})  # parts that timm's forward_features does not use
 LARGEST_PX = 4096
-_BROKEN = (OSError, EOFError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError)  # on bad bytes
+_READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 
 
 class TimmEncoder(nn.Module):
-    """A timm backbone without its head. It hands out its own preprocessing (`transform`).
+    """A timm backbone without its head, and its preprocessing (`transform`).
 
-    path: a folder with model.safetensors or pytorch_model.bin in timm's layout (Swin: also in transformers'), one
-    such file, or a hub id; null draws random weights. `file` is the weights' name in that folder or hub repository,
-    where it is another than timm's. `mean` and `std` (of gray, 0 to 1) stand in for those timm knows. `dim` is the
-    width D, `num_tokens` the features P of one image, a class token among them.
+    path is a folder with model.safetensors or pytorch_model.bin in timm's layout (Swin: also in transformers'), one
+    such file, or a hub id; null draws random weights. `file` is the name of the weights in that folder or repository,
+    if it differs from timm's. `mean` and `std` (of gray, 0 to 1) replace those of timm. `dim` is the width D,
+    `num_tokens` the number P of features of one image, including a class token.
     """
 
-    backbone: Any  # a timm model: nn.Module's type does not know its verbs
+    backbone: Any  # a timm model; its methods are not in the type nn.Module
     mean_C: torch.Tensor
     std_C: torch.Tensor
 
@@ -53,38 +53,33 @@ class TimmEncoder(nn.Module):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if not 1 <= image_size_px <= LARGEST_PX:
-            raise UserError(f"vision.image_size_px={image_size_px}: give 1 to {LARGEST_PX:,} pixels")
-        if max_views < 1:
-            raise UserError(f"vision.max_views={max_views} must be more than 0")
-        if std is not None and std <= 0:
-            raise UserError(f"vision.std={std} must be more than 0: grays are divided by it")
+        _refuse_numbers(image_size_px=image_size_px, max_views=max_views, std=std)
         self.backbone = create_backbone(name, path, model_args or {}, file=file)
         for head in HEADS & {part for part, _ in self.backbone.named_children()}:
-            setattr(self.backbone, head, nn.Identity())  # no feature passes it: it would only be stored and "trained"
+            setattr(self.backbone, head, nn.Identity())  # unused, but it would be stored and counted as trainable
         self.lora_targets = lora_targets or []
         self.transform = ImageTransform(image_size_px)
         if gradient_checkpointing:
             self.backbone.set_grad_checkpointing(True)
-        usual = self.backbone.pretrained_cfg
-        self.register_buffer("mean_C", torch.tensor(usual["mean"] if mean is None else [mean] * 3), persistent=False)
-        self.register_buffer("std_C", torch.tensor(usual["std"] if std is None else [std] * 3), persistent=False)
+        timms = self.backbone.pretrained_cfg
+        self.register_buffer("mean_C", torch.tensor(timms["mean"] if mean is None else [mean] * 3), persistent=False)
+        self.register_buffer("std_C", torch.tensor(timms["std"] if std is None else [std] * 3), persistent=False)
         self.dim: int = self.backbone.num_features
         try:
             with torch.no_grad():
                 self.num_tokens = self.eval().encode(torch.zeros(1, 3, image_size_px, image_size_px)).shape[1]
-        except (AssertionError, RuntimeError, ValueError) as error:  # a transformer knows one size only
+        except (AssertionError, RuntimeError, ValueError) as error:  # a transformer accepts one size only
             raise UserError(
-                f"vision.image_size_px={image_size_px} does not suit vision.name={name}: {error}\n"
-                f"a transformer is built for one size: add vision.model_args={{img_size: {image_size_px}}}"
+                f"vision.image_size_px={image_size_px} does not fit vision.name={name}: {error}\n"
+                f"A transformer is built for one size: add vision.model_args={{img_size: {image_size_px}}}."
             ) from error
         self.train()
         self.join = MeanViews() if views == "mean" else ConcatViews(max_views, self.dim)
 
     def forward(self, images_BVHW: torch.Tensor, views_BV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [B, Q, D] of each study and a mask [B, Q] of those that are real.
+        """Features [B, Q, D] of each study and a mask [B, Q] of those that are not padding.
 
-        images_BVHW: uint8 gray at image_size_px; views_BV says which are there. Only those pass the backbone.
+        images_BVHW is uint8 gray at image_size_px; views_BV masks the views that exist. The backbone sees only those.
         """
         batch, views = views_BV.shape
         images_NHW = images_BVHW[views_BV]
@@ -95,19 +90,19 @@ class TimmEncoder(nn.Module):
         return joined
 
     def normalise(self, images_NHW: torch.Tensor) -> torch.Tensor:
-        """[N, 3, H, W]: gray on three channels, with the mean and deviation the backbone was trained with."""
+        """[N, 3, H, W]: gray on three channels, normalised by the mean and deviation of the backbone's training."""
         images_N1HW = images_NHW[:, None].to(self.mean_C.dtype) / 255
         return (images_N1HW - self.mean_C[:, None, None]) / self.std_C[:, None, None]
 
     def encode(self, images_N3HW: torch.Tensor) -> torch.Tensor:
-        """[N, P, D] from normalised images; timm backbones give [N, D, h, w], [N, h, w, D] or [N, P, D]."""
+        """[N, P, D] from normalised images; timm backbones return [N, D, h, w], [N, h, w, D] or [N, P, D]."""
         features: torch.Tensor = self.backbone.forward_features(images_N3HW)
         if features.ndim == 4:
             features = features.flatten(2).transpose(1, 2) if features.shape[1] == self.dim else features.flatten(1, 2)
         return features
 
     def train(self, mode: bool = True) -> "TimmEncoder":
-        """As nn.Module.train, but the statistics of a BatchNorm never move."""
+        """Like nn.Module.train, but the statistics of a BatchNorm never change."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -115,12 +110,21 @@ class TimmEncoder(nn.Module):
         return self
 
 
+def _refuse_numbers(*, image_size_px: int, max_views: int, std: float | None) -> None:
+    if not 1 <= image_size_px <= LARGEST_PX:
+        raise UserError(f"vision.image_size_px={image_size_px}: give 1 to {LARGEST_PX:,} pixels.")
+    if max_views < 1:
+        raise UserError(f"vision.max_views={max_views} must be more than 0.")
+    if std is not None and std <= 0:
+        raise UserError(f"vision.std={std} must be more than 0, since gray levels are divided by it.")
+
+
 def create_backbone(
     name: str, path: str | None, model_args: Mapping[str, Any], *, file: str | None = None
 ) -> nn.Module:
-    """timm's model without its head, its weights read strictly (timm converts older layouts of its own)."""
+    """timm's model without its head, with weights that must fit exactly (timm converts its own older layouts)."""
     if name not in timm.list_models():
-        raise UserError(f"vision.name={name} is no timm model: timm.list_models() lists them")
+        raise UserError(f"vision.name={name} is not a timm model. timm.list_models() lists them.")
     path = swin_folder(path)
     swin = swin_config(path)
     if path is not None and swin is not None:
@@ -130,20 +134,20 @@ def create_backbone(
     )
     try:
         return timm.create_model(name, num_classes=0, **model_args, **source)
-    except Exception as error:  # whatever timm's loader or constructor meets
+    except Exception as error:  # timm's constructors and loaders raise many types
         if path is None:
             raise UserError(f"vision.name={name} with vision.model_args={dict(model_args)}: {error}") from error
         raise UserError(
-            f"vision.path={path} cannot be read into {name}: {error}\ngive a folder with weights in timm's layout, "
-            "or vision.path=null for random weights"
+            f"vision.path={path} cannot be read into {name}: {error}\nGive a folder with weights in timm's layout, "
+            "or vision.path=null for random weights."
         ) from error
 
 
 def weights(name: str, path: str, file: str | None = None) -> dict[str, Any]:
-    """What timm is told to read: the tensors at `path` without a classifier.
+    """The arguments with which timm reads the tensors at `path` without a classifier.
 
-    Where the classes of weights and model differ, timm reads loosely and leaves what is missing at random. So both have
-    none.
+    If the numbers of classes of weights and model differ, timm does not read strictly, and missing tensors stay random.
+    Therefore neither has a classifier.
     """
     tensors = tensors_at(path, file)
     for wrapping in ("state_dict", "model"):
@@ -155,45 +159,45 @@ def weights(name: str, path: str, file: str | None = None) -> dict[str, Any]:
         key: tensor for key, tensor in tensors.items() if key.removesuffix(".weight").removesuffix(".bias") not in heads
     }
     if not kept:
-        raise UserError(f"vision.path={path} holds no weights")
+        raise UserError(f"vision.path={path} contains no weights.")
     return {"state_dict": kept, "num_classes": 0, "label_offset": 0}
 
 
 def tensors_at(path: str, file: str | None = None) -> dict[str, Any]:
-    """The tensors of a file, of a folder's file, or of a hub id; `file` is its name where it is not the usual one."""
-    place, names = Path(path).expanduser(), WEIGHT_FILES if file is None else (file,)
-    if place.is_dir():
-        found = [place / name for name in names if (place / name).is_file()]
+    """The tensors of a file, of a folder or of a hub id; `file` is the name of the weights if it is unusual."""
+    local, names = Path(path).expanduser(), WEIGHT_FILES if file is None else (file,)
+    if local.is_dir():
+        found = [local / name for name in names if (local / name).is_file()]
         if not found:
-            raise UserError(f"vision.path={path} holds none of {', '.join(names)}", code=Code.WEIGHTS_MISSING)
-        place = found[0]
-    if place.is_file():
-        return read_tensors(place)
-    if place.is_absolute() or path.count("/") != 1:
+            raise UserError(f"vision.path={path} contains none of {', '.join(names)}.", code=Code.WEIGHTS_MISSING)
+        local = found[0]
+    if local.is_file():
+        return read_tensors(local)
+    if local.is_absolute() or path.count("/") != 1:
         raise UserError(
-            f"vision.path={path} does not exist: give a folder, a file or a hub id such as timm/resnet50.a1_in1k",
+            f"vision.path={path} does not exist. Give a folder, a file or a hub id such as timm/resnet50.a1_in1k.",
             code=Code.WEIGHTS_MISSING,
         )
     try:
-        fetched: dict[str, Any] = load_state_dict_from_hf(path, filename=file or WEIGHT_FILES[1], weights_only=True)
-    except _BROKEN as error:
+        tensors: dict[str, Any] = load_state_dict_from_hf(path, filename=file or WEIGHT_FILES[1], weights_only=True)
+    except _READ_ERRORS as error:
         raise unfetchable(path, error) from error
-    return fetched
+    return tensors
 
 
 def read_tensors(file: Path) -> dict[str, Any]:
-    """The tensors of a .safetensors or .bin/.pth file; of a pickle only tensors are read."""
+    """The tensors of a .safetensors or .bin/.pth file; a pickle may contain nothing else."""
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         tensors: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's text advises to run what the file holds
+    except pickle.UnpicklingError as error:  # torch's message recommends to execute the file
         raise UserError(
-            f"vision.path: {file} cannot be read as weights: it is damaged, not fetched through git "
-            "lfs, or holds more than tensors"
+            f"vision.path: {file} cannot be read as weights: it is damaged, was not downloaded through git lfs, or "
+            "contains more than tensors."
         ) from error
-    except _BROKEN as error:
+    except _READ_ERRORS as error:
         raise UserError(f"vision.path: {file} cannot be read as weights: {error}") from error
     if not isinstance(tensors, dict):
-        raise UserError(f"vision.path: {file} holds a {type(tensors).__name__}, not tensors by name")
+        raise UserError(f"vision.path: {file} contains a {type(tensors).__name__} instead of tensors by name.")
     return tensors

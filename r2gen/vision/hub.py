@@ -1,4 +1,4 @@
-"""A Swin in transformers' layout by hub id: microsoft/swin-base-patch4-window7-224 is what R2GenGPT names."""
+"""Swin weights in transformers' layout by hub id, such as R2GenGPT's microsoft/swin-base-patch4-window7-224."""
 
 import re
 from contextlib import suppress
@@ -10,37 +10,38 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from r2gen.errors import Code, UserError
 from r2gen.vision.swin_names import swin_config
 
-FACTS = ["config.json", "preprocessor_config.json"]
+CONFIG_FILES = ["config.json", "preprocessor_config.json"]
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def swin_folder(path: str | None) -> str | None:
-    """The folder in the hub cache of a hub id whose config.json is a Swin's; any other path as it is.
+    """The folder in the hub cache of a hub id whose config.json is that of a Swin; any other path unchanged.
 
-    Without hub=online nothing is fetched. A hub id of timm's own stays as it is. Raises UserError where nothing of it
-    is in the local cache and the hub cannot be reached: asked for timm's weights, it would be tried for a minute more.
+    Without hub=online nothing is downloaded. Raises UserError if the local cache has nothing of the hub id and the hub
+    cannot be reached: timm would try for another minute.
     """
     if path is None or Path(path).expanduser().exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", path):
         return path
     try:
-        facts = snapshot_download(path, allow_patterns=FACTS)
+        folder_of_config = snapshot_download(path, allow_patterns=CONFIG_FILES)
     except LocalEntryNotFoundError as error:
         raise unfetchable(path, error) from error
     except (HfHubHTTPError, HFValidationError, OSError):
-        return path  # reading it as timm's weights says why
+        return path  # reading it as timm's weights gives the message
     with suppress(LocalEntryNotFoundError, HfHubHTTPError, OSError):
-        if swin_config(facts) is None:
+        if swin_config(folder_of_config) is None:
             return path
         for name in WEIGHT_FILES:
-            folder = snapshot_download(path, allow_patterns=[*FACTS, name])
+            folder = snapshot_download(path, allow_patterns=[*CONFIG_FILES, name])
             if (Path(folder) / name).is_file():
                 return folder
     return path
 
 
 def unfetchable(path: str, error: Exception) -> UserError:
+    """The error for a hub id that is not in the cache and cannot be downloaded."""
     return UserError(
-        f"vision.path={path} is no folder here, and cannot be fetched: {error}\nhub=online fetches "
-        "a hub id, vision.path=null draws random weights",
+        f"vision.path={path} is not a folder on this machine and cannot be downloaded: {error}\nhub=online downloads "
+        "a hub id; vision.path=null draws random weights.",
         code=Code.WEIGHTS_MISSING,
     )

@@ -1,8 +1,7 @@
-"""Swin weights in transformers' layout, under its names of before and since version 5, as timm's model of them.
+"""Swin weights in transformers' layout (names before and since version 5), converted to timm's model.
 
-The two agree in everything but names: relative positions are numbered alike, the four patches that merge stand in the
-same order, and a merge that ends stage i in transformers begins stage i + 1 in timm. timm holds query, key and value in
-one matrix; rows of q, k and v stand in it in this order.
+Only names differ: relative positions have the same numbers, the four merged patches the same order, and the merge that
+ends stage i in transformers begins stage i + 1 in timm. timm has one matrix for query, key and value, in this order.
 """
 
 import json
@@ -17,7 +16,7 @@ from torch import nn
 
 from r2gen.errors import UserError
 
-# Of each layer transformers' name before version 5, since 5, and timm's; I and J number stages and blocks.
+# The name of each layer in transformers before version 5, since version 5, and in timm; I and J are stage and block.
 LAYERS = (
     ("embeddings.patch_embeddings.projection", "embeddings.patch_embeddings.projection", "patch_embed.proj"),
     ("embeddings.norm", "embeddings.norm", "patch_embed.norm"),
@@ -30,7 +29,7 @@ LAYERS = (
             ("attention.self.query", "attention.q_proj", "attn.qkv.q"),
             ("attention.self.key", "attention.k_proj", "attn.qkv.k"),
             ("attention.self.value", "attention.v_proj", "attn.qkv.v"),
-            ("attention.self", "attention.relative_position_bias", "attn"),  # holds relative_position_bias_table
+            ("attention.self", "attention.relative_position_bias", "attn"),  # for relative_position_bias_table
             ("attention.output.dense", "attention.o_proj", "attn.proj"),
             ("intermediate.dense", "mlp.fc1", "mlp.fc1"),
             ("output.dense", "mlp.fc2", "mlp.fc2"),
@@ -51,9 +50,9 @@ def _template(layer: str) -> str:
 TO_TIMM = [(_pattern(name), _template(ours)) for old, new, ours in LAYERS for name in dict.fromkeys((old, new))]
 FROM_TIMM = [(_pattern(ours), _template(old)) for old, _, ours in LAYERS]
 MERGE = re.compile(r"encoder\.layers\.(\d+)\.downsample(?=\.)")
-# Numbers that follow from the window's size; transformers 5 no longer stores them.
+# Tensors that follow from the window size; transformers 5 no longer stores them.
 DERIVED = re.compile(r"\.relative_position_index$")
-# Fields of config.json that timm's Swin takes as arguments, and those it can only have one value of.
+# Fields of config.json that are arguments of timm's Swin, and fields for which timm's Swin supports one value only.
 ARGUMENTS = {
     "image_size": "img_size",
     "patch_size": "patch_size",
@@ -72,7 +71,7 @@ FIXED = {"hidden_act": "gelu", "use_absolute_embeddings": False, "layer_norm_eps
 
 
 def timm_name(name: str) -> str | None:
-    """timm's name of a transformers Swin tensor, with q, k and v still apart (`attn.qkv.q`); None where it has none."""
+    """timm's name of a transformers Swin tensor, with q, k and v still separate (`attn.qkv.q`); None if it has none."""
     merge = MERGE.match(name)
     if merge:
         return f"layers.{int(merge[1]) + 1}.downsample{name[merge.end() :]}"
@@ -96,20 +95,20 @@ def _renamed(name: str, table: list[tuple[re.Pattern[str], str]]) -> str | None:
 
 
 def fused(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors with `attn.qkv.q`, `.k` and `.v` joined into timm's `attn.qkv`. Raises KeyError where one lacks."""
+    """The tensors with `attn.qkv.q`, `.k` and `.v` joined into timm's `attn.qkv`. Raises KeyError if one is missing."""
     joined: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         found = re.match(r"(.+\.attn\.qkv)\.[qkv]\.(weight|bias)$", name)
         if not found:
             joined[name] = tensor
         elif f"{found[1]}.{found[2]}" not in joined:
-            rows = [tensors[f"{found[1]}.{part}.{found[2]}"] for part in "qkv"]
-            joined[f"{found[1]}.{found[2]}"] = torch.cat(rows)
+            parts = [tensors[f"{found[1]}.{part}.{found[2]}"] for part in "qkv"]
+            joined[f"{found[1]}.{found[2]}"] = torch.cat(parts)
     return joined
 
 
 def split_shapes(wanted: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
-    """Name and shape of each tensor, with timm's fused `attn.qkv` as the three it is joined from."""
+    """Name and shape of each tensor, with timm's fused `attn.qkv` as its three parts."""
     shapes: dict[str, list[int]] = {}
     for name, tensor in wanted.items():
         found = re.match(r"(.+\.attn\.qkv)\.(weight|bias)$", name)
@@ -122,23 +121,23 @@ def split_shapes(wanted: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
 
 
 def swin_config(path: str | None) -> dict[str, Any] | None:
-    """config.json of a folder in transformers' Swin layout; None where the path is none."""
+    """The config.json of a folder in transformers' Swin layout; None if the path is something else."""
     if path is None or not (Path(path).expanduser() / "config.json").is_file():
         return None
     file = Path(path).expanduser() / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"vision.path: {file} is no JSON: {error}") from error
+        raise UserError(f"vision.path: {file} is not JSON: {error}") from error
     return config if isinstance(config, dict) and config.get("model_type") == "swin" else None
 
 
 def model_arguments(config: Mapping[str, Any], *, path: str) -> dict[str, Any]:
-    """What timm's Swin is built with. Raises UserError on what it cannot do as transformers does."""
+    """The arguments of timm's Swin. Raises UserError if it would compute something else than transformers."""
     for field, value in FIXED.items():
         if config.get(field, value) != value:
             raise UserError(
-                f"vision.path: {path}/config.json says {field}={config[field]}; timm's Swin knows only {value}"
+                f"vision.path: {path}/config.json has {field}={config[field]}, but timm's Swin supports only {value}."
             )
     missing = [
         field
@@ -146,13 +145,13 @@ def model_arguments(config: Mapping[str, Any], *, path: str) -> dict[str, Any]:
         if field not in config
     ]
     if missing:
-        raise UserError(f"vision.path: {path}/config.json lacks {', '.join(missing)}")
+        raise UserError(f"vision.path: {path}/config.json has no {', '.join(missing)}.")
     grid, window = int(config["image_size"]) // int(config["patch_size"]), int(config["window_size"])
     for stage, _ in enumerate(config["depths"]):
         if grid != window and (grid < window or grid % window):
             raise UserError(
-                f"vision.path: {path}/config.json: stage {stage} has {grid} x {grid} patches, which "
-                f"windows of {window} do not cover: timm pads otherwise than transformers"
+                f"vision.path: {path}/config.json: windows of {window} do not divide the {grid} x {grid} patches of "
+                f"stage {stage}, and timm pads differently from transformers."
             )
         grid = (grid + 1) // 2
     return {ours: config[field] for field, ours in ARGUMENTS.items() if field in config and field != "num_channels"}
@@ -166,21 +165,21 @@ def create_swin(
     tensors: Mapping[str, torch.Tensor],
     model_args: Mapping[str, Any],
 ) -> nn.Module:
-    """timm's Swin of a folder's config.json with the folder's weights, every one of them and no other.
+    """timm's Swin for a folder's config.json, with exactly the weights of the folder.
 
-    `model_args` typed by the user may not contradict config.json. Where the folder holds preprocessor_config.json, its
-    mean and deviation are taken. Raises UserError naming what is missing or left over.
+    `model_args` may not contradict config.json. Mean and deviation are those of preprocessor_config.json, if the folder
+    has one. Raises UserError with the tensors that are missing or left over.
     """
     if not name.startswith("swin_"):
-        raise UserError(
-            f"vision.path={path} holds a Swin of transformers: vision.name={name} is none, use vision=swin_base"
-        )
+        raise UserError(f"vision.path={path} contains a Swin, but vision.name={name} is not one. Use vision=swin_base.")
     arguments = model_arguments(config, path=path)
     for key, value in model_args.items():
         if key in arguments and arguments[key] != value:
-            raise UserError(f"vision.model_args.{key}={value}, but {path}/config.json says {arguments[key]}")
+            raise UserError(
+                f"vision.model_args.{key}={value} contradicts {path}/config.json, which has {arguments[key]}."
+            )
     model: Any = timm.create_model(name, num_classes=0, **{**arguments, **model_args})
-    model.load_state_dict(checked(tensors, dict(model.state_dict()), path=path))
+    model.load_state_dict(match_tensors(tensors, dict(model.state_dict()), path=path))
     preprocessor = Path(path).expanduser() / "preprocessor_config.json"
     if preprocessor.is_file():
         facts = json.loads(preprocessor.read_text(encoding="utf-8"))
@@ -189,10 +188,10 @@ def create_swin(
     return model
 
 
-def checked(
+def match_tensors(
     tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], *, path: str
 ) -> dict[str, torch.Tensor]:
-    """The tensors under timm's names, exactly those wanted. The classifier of a published checkpoint is left out."""
+    """The wanted tensors under timm's names, and no other. The classifier of a published checkpoint is dropped."""
     renamed: dict[str, torch.Tensor] = {}
     unknown = []
     for name, tensor in tensors.items():
@@ -207,12 +206,14 @@ def checked(
     refuse_difference(f"vision.path={path}", missing=expected.keys() - renamed.keys(), left_over=left_over)
     for name, shape in expected.items():
         if list(renamed[name].shape) != shape:
-            raise UserError(f"vision.path={path}: {name} is {list(renamed[name].shape)}, config.json asks for {shape}")
+            raise UserError(
+                f"vision.path={path}: {name} is {list(renamed[name].shape)}, but config.json implies {shape}."
+            )
     return fused(renamed)
 
 
 def refuse_difference(what: str, *, missing: Any, left_over: Any) -> None:
-    """Raise UserError naming the first tensors that are missing or left over, if any is."""
+    """Raise UserError with the first tensors that are missing or left over, if there are any."""
     parts = [
         f"{word} {len(names)} tensors: {', '.join(sorted(names)[:5])}{', ...' if len(names) > 5 else ''}"
         for word, names in (("lacks", missing), ("has", left_over))

@@ -1,4 +1,4 @@
-"""Image -> the gray square an encoder looks at."""
+"""The transform from an image to the gray square that an encoder reads."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from PIL import Image
 
 
 class ImageTransform:
-    """Resize an image to a square, bicubic, squashed as R2GenGPT does (its feature extractor keeps no aspect ratio)."""
+    """Bicubic resizing to a square, without keeping the aspect ratio, as in R2GenGPT's feature extractor."""
 
     def __init__(self, size_px: int) -> None:
         self.size_px = size_px

@@ -11,8 +11,8 @@ from PIL import Image
 from smallest_run import run
 
 from r2gen.data.annotation import AnnotatedReports
+from r2gen.data.audit import statistics_of
 from r2gen.data.phantom import VERSION, Phantom
-from r2gen.tasks.audit import looked_through
 
 TRAIN = ["No effusion.", "no  effusion .", "The heart is large. The lungs are clear."]
 VAL = ["No effusion.", "No pneumothorax, no effusion."]
@@ -34,7 +34,7 @@ def write(root: Path, **more: Any) -> Path:
 
 def test_reports_words_and_images_that_are_in_training_are_counted(tmp_path: Path) -> None:
     data = AnnotatedReports(root=str(write(tmp_path)), cleaner="iu_xray")
-    found = looked_through(data, images=None)["splits"]
+    found = statistics_of(data, images=None)["splits"]
     train, val = found["train"]["reports"], found["val"]["reports"]
     assert (train["studies"], train["distinct"], train["most_common"], train["in_training"]) == (3, 2, 2, 2)
     assert (val["distinct"], val["in_training"], found["val"]["ids_in_training"]) == (2, 1, ["val0"])
@@ -47,7 +47,7 @@ def test_reports_words_and_images_that_are_in_training_are_counted(tmp_path: Pat
 
 def test_images_are_sampled_by_whole_studies_evenly_spread() -> None:
     data = Phantom(seed=0, train_studies=100, val_studies=10, test_studies=0, size_px=32, version=VERSION)
-    found = looked_through(data, images=50)["splits"]
+    found = statistics_of(data, images=50)["splits"]
     assert (found["train"]["images"]["looked_at"], found["train"]["images"]["images"]) == (50, 200)
     assert found["val"]["images"]["looked_at"] == 20
     assert "test" not in found
@@ -57,8 +57,8 @@ def test_the_command_prints_a_table_and_writes_a_file_without_a_run(tmp_path: Pa
     root = write(tmp_path / "data", study_id=None)
     done = run("task=audit", "data=iu_xray", f"data.root={root}", cwd=tmp_path, smallest=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"stand in training \(again\) +2 \(66\.7%\) +1 \(50\.0%\)", done.stdout), done.stdout
-    assert "splits: unknown whether a patient stands in two (subject_id in 0 of 5 entries)" in done.stdout
+    assert re.search(r"reports that are \(also\) in training +2 \(66\.7%\) +1 \(50\.0%\)", done.stdout), done.stdout
+    assert "splits: unknown whether a patient is in two splits (subject_id in 0 of 5 entries)" in done.stdout
     (written,) = tmp_path.glob("outputs/audit-iu_xray-*/audit.json")
     assert written.parent.stat().st_mode & 0o077 == 0
     assert json.loads(written.read_text())["splits"]["val"]["ids_in_training"] == ["val0"]

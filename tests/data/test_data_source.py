@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from smallest_run import ROOT, SMALLEST
 
-from r2gen.config.targets import class_constant, members
+from r2gen.config.targets import Target, class_constant, members
 from r2gen.data.annotation import AnnotatedReports
 from r2gen.data.phantom import VERSION, Phantom
 from r2gen.data.reports import DataSource, ReportData, data_digest
@@ -22,15 +22,16 @@ from r2gen.data.share import TrainShare
 
 PHANTOM: dict[str, Any] = yaml.safe_load((ROOT / "conf/data/phantom.yaml").read_text())["data"]
 IU_XRAY: dict[str, Any] = yaml.safe_load((ROOT / "conf/data/iu_xray.yaml").read_text())
+PHANTOM_CLASS, IU_XRAY_CLASS = PHANTOM.pop("_target_"), IU_XRAY.pop("_target_")
 ANNOTATION = '{"val": [{"id": "a", "report": "Clear lungs.", "image_path": ["a.png"]}]}'
 
 
-def without(node: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: value for key, value in node.items() if key not in keys}
+def without(arguments: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in names}
 
 
 @pytest.mark.parametrize(
-    ("node", "digest"),
+    ("arguments", "digest"),
     [
         (PHANTOM, "7a4092684d5281f0"),
         (without(PHANTOM, "seed"), "179560a4ab1534f0"),
@@ -41,20 +42,20 @@ def without(node: dict[str, Any], *keys: str) -> dict[str, Any]:
         (without(IU_XRAY, "images", "check", "section"), "6a240ec361abb00e"),
     ],
 )
-def test_the_digest_is_that_of_runs_on_disk_also_for_nodes_that_lack_keys(
-    node: dict[str, Any], digest: str, tmp_path: Path
+def test_the_digest_is_that_of_runs_on_disk_also_for_configurations_that_lack_arguments(
+    arguments: dict[str, Any], digest: str, tmp_path: Path
 ) -> None:
-    if "root" in node:
-        root = tmp_path / node["root"].replace("?", "x")
+    if "root" in arguments:
+        root = tmp_path / arguments["root"].replace("?", "x")
         root.mkdir()
         (root / "annotation.json").write_text(ANNOTATION)
-        node = node | {"root": str(root)}
-    assert data_digest(node) == digest
+        arguments = arguments | {"root": str(root)}
+    assert data_digest(Target(IU_XRAY_CLASS if "root" in arguments else PHANTOM_CLASS, arguments)) == digest
 
 
 def test_the_digest_changes_with_the_annotation(tmp_path: Path) -> None:
     (tmp_path / "annotation.json").write_text(ANNOTATION.replace("Clear", "Dark"))
-    assert data_digest(IU_XRAY | {"root": str(tmp_path)}) != "ef7ca55040a24606"
+    assert data_digest(Target(IU_XRAY_CLASS, IU_XRAY | {"root": str(tmp_path)})) != "ef7ca55040a24606"
 
 
 def test_a_share_of_the_training_studies_keeps_section_and_cleaner(tmp_path: Path) -> None:
@@ -70,18 +71,19 @@ def test_a_share_of_the_training_studies_keeps_section_and_cleaner(tmp_path: Pat
 
 
 def test_members_and_constants_of_a_class_are_read_without_importing_it() -> None:
-    assert {"studies", "image", "section", "cleaner", "check", "splits", "digest"} <= members(IU_XRAY["_target_"])
-    assert class_constant(PHANTOM["_target_"], "phantom_wording") is True
-    assert class_constant(IU_XRAY["_target_"], "phantom_wording") is None
+    assert {"studies", "image", "section", "cleaner", "check", "splits", "digest"} <= members(IU_XRAY_CLASS)
+    assert class_constant(PHANTOM_CLASS, "phantom_wording") is True
+    assert class_constant(IU_XRAY_CLASS, "phantom_wording") is None
 
 
 def test_a_phantom_is_built_and_identified_without_numpy_and_pillow() -> None:
     program = dedent(f"""
         import sys
-        from r2gen.config.targets import instantiate
+        from r2gen.config.targets import Target, instantiate
         from r2gen.data.reports import data_digest
-        data_digest({PHANTOM})
-        instantiate({PHANTOM}).check()
+        phantom = Target("{PHANTOM_CLASS}", {PHANTOM})
+        data_digest(phantom)
+        instantiate(phantom).check()
         print({{"numpy", "PIL", "torch"}} & set(sys.modules))
     """)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -166,7 +168,7 @@ def test_a_data_set_in_another_format_is_one_class_and_one_yaml(tmp_path: Path) 
     assert (recipe["section"], recipe["cleaner"], recipe["data"]) == ("impression", "none", record["data_hash"])
     assert "is finished" in run(*smallest, "trainer.max_steps=1", "run_dir=run").stdout
     audited = run("task=audit")
-    assert "splits: no id stands in two" in audited.stdout, audited.stderr
+    assert "splits: no id is in two splits" in audited.stdout, audited.stderr
     wrong_metric = run("metrics=[phantom_findings]")
     assert (wrong_metric.returncode, "phantom's own wording" in wrong_metric.stderr) == (2, True)
     (data / "0.png").unlink()

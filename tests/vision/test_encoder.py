@@ -1,4 +1,4 @@
-"""Encoders: what they promise to the projector, whatever the backbone, and how their weights are read."""
+"""Encoders: their features, whatever the backbone, and how their weights are read."""
 
 import pickle
 from pathlib import Path
@@ -14,7 +14,7 @@ from r2gen.errors import UserError
 from r2gen.vision.encoder import TimmEncoder
 from r2gen.vision.transforms import ImageTransform
 
-torch.set_num_threads(1)  # matrices this small are slower on several threads, much slower on a busy machine
+torch.set_num_threads(1)  # several threads are slower for matrices this small
 SMALL_CONVNEXT = {"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]}
 
 
@@ -24,7 +24,7 @@ def convnext(**options: Any) -> TimmEncoder:
 
 
 def images(*views: int, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random images of studies with these numbers of views, padded to the largest, and the mask of what is there."""
+    """Random images of studies with these numbers of views, padded to the largest, and the mask of existing views."""
     drawn = torch.Generator().manual_seed(0)
     there_BV = torch.arange(max(views)) < torch.tensor(views)[:, None]
     images_BVHW = torch.randint(256, (*there_BV.shape, size, size), dtype=torch.uint8, generator=drawn)
@@ -32,10 +32,10 @@ def images(*views: int, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("views", ["mean", "concat"])
-def test_absent_views_change_nothing(views: str):
+def test_missing_views_change_nothing(views: str):
     encoder = convnext(views=views).eval()
     images_BVHW, there_BV = images(1, 3, 2)
-    images_BVHW[~there_BV] = 255  # what stands in an absent view may not matter
+    images_BVHW[~there_BV] = 255  # the values of a missing view must not matter
     with torch.no_grad():
         features_BQD, real_BQ = encoder(images_BVHW, there_BV)
         for study, count in enumerate((1, 3, 2)):
@@ -43,7 +43,7 @@ def test_absent_views_change_nothing(views: str):
             torch.testing.assert_close(features_BQD[study][real_BQ[study]], alone_BQD[0][alone_BQ[0]])
 
 
-def test_the_mean_is_over_the_views_that_are_there_and_concat_tells_them_apart():
+def test_the_mean_is_over_existing_views_and_concat_distinguishes_them():
     images_BVHW, there_BV = images(2)
     with torch.no_grad():
         mean, concat = convnext(views="mean").eval(), convnext(views="concat").eval()
@@ -53,12 +53,12 @@ def test_the_mean_is_over_the_views_that_are_there_and_concat_tells_them_apart()
         assert not torch.allclose(*twice_BQD[0].chunk(2))
 
 
-def test_more_images_than_places_are_refused_by_name():
+def test_more_images_than_max_views_are_refused():
     with pytest.raises(UserError, match=r"vision\.max_views=2"):
         convnext(views="concat", max_views=2)(*images(3))
 
 
-def test_batch_norm_statistics_never_move():
+def test_batch_norm_statistics_never_change():
     encoder = TimmEncoder(name="resnet18", image_size_px=32, model_args={"channels": [8, 8, 8, 8]}).train()
     before = {name: tensor.clone() for name, tensor in encoder.backbone.named_buffers()}
     assert any("running_mean" in name for name in before)
@@ -83,7 +83,7 @@ def test_checkpointed_layers_give_the_same_gradients():
 
 @pytest.fixture(scope="module")
 def tensors() -> dict[str, torch.Tensor]:
-    """A published checkpoint: timm's layout, with the classifier that we leave out."""
+    """A published checkpoint in timm's layout, with the classifier that the encoder drops."""
     torch.manual_seed(5)
     return timm.create_model("convnext_atto", num_classes=10, **SMALL_CONVNEXT).state_dict()
 
@@ -120,7 +120,9 @@ class Malicious:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("written", [pickle.dump, torch.save])
-def test_a_pickle_that_runs_code_is_refused_unrun(written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_pickle_that_contains_code_is_refused_without_running_it(
+    written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     with Path("pytorch_model.bin").open("wb") as out:
         written({"stem.0.weight": Malicious()}, out)
@@ -138,7 +140,7 @@ def test_a_broken_file_is_refused(content: bytes, name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "no_such_folder", "a/b/c"])
-def test_a_path_that_is_not_there_is_refused(path: str):
+def test_a_path_that_does_not_exist_is_refused(path: str):
     with pytest.raises(UserError, match=r"vision\.path"):
         convnext(path=path)
 
@@ -148,7 +150,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path):
         convnext(path=str(tmp_path))
 
 
-def test_a_hub_id_without_the_hub_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_hub_id_is_refused_when_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"vision\.path=timm/no_such_model.*\n.*hub=online"):
         convnext(path="timm/no_such_model")
@@ -163,12 +165,14 @@ def test_an_unknown_backbone_argument_or_size_is_refused():
         TimmEncoder(name="vit_tiny_patch16_224", image_size_px=48, model_args={"depth": 1})
 
 
-def test_weights_in_the_layout_of_dinov2_are_read_by_the_name_of_their_file(tmp_path: Path):
+def test_weights_in_dinov2s_layout_are_read_from_the_named_file(tmp_path: Path):
     small: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3}
     torch.manual_seed(5)
     published = timm.create_model("vit_base_patch14_dinov2", num_classes=0, img_size=56, **small).state_dict()
     save_file({**published, "mask_token": torch.zeros(1, 48)}, tmp_path / "backbone.safetensors")
-    save_file({"embeddings.cls_token": torch.zeros(1)}, tmp_path / "model.safetensors")  # the same in another layout
+    save_file(
+        {"embeddings.cls_token": torch.zeros(1)}, tmp_path / "model.safetensors"
+    )  # the same weights in another layout
     encoder = TimmEncoder(
         name="vit_base_patch14_dinov2",
         image_size_px=28,
@@ -179,7 +183,7 @@ def test_weights_in_the_layout_of_dinov2_are_read_by_the_name_of_their_file(tmp_
         model_args={**small, "img_size": 28},
     )
     for name, tensor in encoder.backbone.state_dict().items():
-        if name != "pos_embed":  # resized: 4 x 4 places and the class token's to 2 x 2
+        if name != "pos_embed":  # resized from 4 x 4 positions and a class token to 2 x 2
             assert torch.equal(tensor, published[name]), name
     assert torch.equal(encoder.backbone.pos_embed[:, 0], published["pos_embed"][:, 0])
     white_NHW = torch.full((1, 28, 28), 255, dtype=torch.uint8)
@@ -191,18 +195,18 @@ def test_weights_in_the_layout_of_dinov2_are_read_by_the_name_of_their_file(tmp_
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1", "P", "LA"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 50), (64, 64), (300, 20)])
-def test_a_image_of_any_size_and_mode_becomes_a_gray_square(mode: str, size: tuple[int, int]):
+def test_an_image_of_any_size_and_mode_becomes_a_gray_square(mode: str, size: tuple[int, int]):
     square = ImageTransform(64)(Image.new(mode, size, 1))
     assert square.shape == (64, 64)
     assert square.dtype == torch.uint8
 
 
-def test_a_image_of_the_right_size_stays_as_it_is():
+def test_an_image_of_the_right_size_is_not_changed():
     pixels_HW, _ = images(1, size=16)
     image = Image.fromarray(pixels_HW[0, 0].numpy())
     assert torch.equal(ImageTransform(16)(image), pixels_HW[0, 0])
 
 
-def test_a_size_that_a_transformer_was_not_built_for_is_refused_with_the_option_that_builds_it() -> None:
+def test_a_transformer_refuses_another_size_with_the_option_to_set() -> None:
     with pytest.raises(UserError, match=r"add vision\.model_args=\{img_size: 64\}"):
         TimmEncoder(name="vit_tiny_patch16_224", image_size_px=64, model_args={"img_size": 32, "depth": 1})

@@ -1,4 +1,4 @@
-"""A Swin of transformers gives the same features as timm's with its weights, under old names and new."""
+"""Swin weights of transformers, under old and new names, give the same features in timm's Swin."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from r2gen.errors import UserError
 from r2gen.vision.encoder import TimmEncoder
 
 torch.set_num_threads(1)
-# transformers 4.41's name of what 5 calls otherwise
+# Names that differ between transformers 5 and 4.41
 OLD = [
     (r"attention\.q_proj", "attention.self.query"),
     (r"attention\.k_proj", "attention.self.key"),
@@ -39,7 +39,7 @@ def renamed(name: str, *, old: bool) -> str:
 
 @pytest.fixture
 def swin(tmp_path: Path) -> tuple[Path, SwinModel]:
-    """A folder in transformers 5's layout: windows that shift, merges, heads of two widths."""
+    """A folder in the layout of transformers 5, with shifted windows, merges and heads of two widths."""
     torch.manual_seed(0)
     config = SwinConfig(image_size=32, patch_size=2, embed_dim=12, depths=[2, 2, 1], num_heads=[2, 3, 4], window_size=4)
     model = SwinModel(config).eval()
@@ -54,7 +54,7 @@ def swin(tmp_path: Path) -> tuple[Path, SwinModel]:
 
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("prefix", ["", "swin."])
-def test_the_features_are_the_same(old: bool, prefix: str, swin: tuple[Path, SwinModel]):
+def test_features_are_those_of_transformers(old: bool, prefix: str, swin: tuple[Path, SwinModel]):
     folder, model = swin
     tensors = load_file(folder / "model.safetensors")
     tensors = {prefix + renamed(name, old=old): tensor for name, tensor in tensors.items()}
@@ -80,7 +80,9 @@ def test_a_hub_id_in_the_local_cache_is_read_like_its_folder(
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.setattr(constants, name, str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"vision\.path=microsoft/swin is no folder here, and cannot be fetched"):
+    with pytest.raises(
+        UserError, match=r"vision\.path=microsoft/swin is not a folder on this machine and cannot be downloaded"
+    ):
         encoder(Path("microsoft/swin"))
     (folder / "config.json").rename(snapshot / "config.json")
     (snapshot / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
@@ -98,11 +100,11 @@ def test_a_hub_id_in_the_local_cache_is_read_like_its_folder(
 
 
 @pytest.mark.parametrize("harm", ["missing", "left over", "other shape", "swapped rows"])
-def test_weights_that_do_not_fit_are_refused_by_name(harm: str, swin: tuple[Path, SwinModel]):
+def test_weights_that_do_not_fit_are_refused_with_their_names(harm: str, swin: tuple[Path, SwinModel]):
     folder, model = swin
     tensors = load_file(folder / "model.safetensors")
     name = "encoder.layers.1.blocks.1.attention.k_proj.weight"
-    if harm == "swapped rows":  # the control: query and value exchanged must show
+    if harm == "swapped rows":  # control: exchanging query and value must change the features
         other = name.replace("k_proj", "v_proj")
         tensors[name], tensors[other] = tensors[other], tensors[name]
         save_file(tensors, folder / "model.safetensors")
@@ -121,7 +123,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(harm: str, swin: tuple[Path
         encoder(folder)
 
 
-def test_config_json_and_the_command_may_not_disagree(swin: tuple[Path, SwinModel]):
+def test_options_may_not_contradict_config_json(swin: tuple[Path, SwinModel]):
     folder, _ = swin
     with pytest.raises(UserError, match=r"vision\.image_size_px=64"):
         encoder(folder, size_px=64)
@@ -134,7 +136,7 @@ def test_config_json_and_the_command_may_not_disagree(swin: tuple[Path, SwinMode
             encoder(folder)
 
 
-def test_the_folders_own_mean_and_deviation_are_taken(swin: tuple[Path, SwinModel]):
+def test_mean_and_deviation_of_the_folder_are_used(swin: tuple[Path, SwinModel]):
     folder, _ = swin
     (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.1] * 3, "image_std": [0.2] * 3}))
     assert encoder(folder).mean_C.tolist() == pytest.approx([0.1] * 3)

@@ -1,0 +1,140 @@
+"""Statistics of a data set, and the reports and images of its other splits that are also in training."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from statistics import fmean, pstdev, quantiles
+from typing import Any
+
+from PIL import ImageStat
+from tqdm import tqdm
+
+from r2gen.data.reports import SPLITS, ReportData, Study
+
+THREADS = 8  # Pillow decodes without the interpreter's lock
+DARK = 8  # gray level; an image whose brightest pixel is below it shows nothing
+
+
+@dataclass(frozen=True)
+class ReportStatistics:
+    """The reports of one split, compared as they are scored: cleaned, and ignoring white space."""
+
+    studies: int
+    distinct: int
+    most_common: int  # how often the most frequent report occurs
+    in_training: int  # studies whose report is also in training; for training itself, those that share a report
+    words: dict[str, float]  # words per report: "5 %", "median", "95 %", "longest"
+    unknown_words: float | None  # share of the words that no training report contains
+    unknown_different: float | None  # share of the different words that no training report contains
+
+
+@dataclass(frozen=True)
+class ImageStatistics:
+    """The examined images of one split, at their own size and in 8-bit gray."""
+
+    images: int
+    looked_at: int
+    views: dict[str, int]  # number of images per study to the number of such studies
+    shortest_px: int  # the shortest and the longest side of any image
+    longest_px: int
+    gray_mean: float
+    gray_deviation: float  # of the images' means
+    blank: int  # images without a pixel brighter than DARK
+    same: int  # images with the same pixels as another image of the split
+    in_training: int  # images with the same pixels as an image of training; 0 for training itself
+
+
+@dataclass(frozen=True)
+class Image:
+    """A digest of an image's size and pixels, and their statistics."""
+
+    digest: str
+    sides_px: tuple[int, int]
+    mean: float
+    brightest: int
+
+
+def statistics_of(data: ReportData, *, images: int | None) -> dict[str, Any]:
+    """Statistics of every split that has studies, with the ids of studies whose report is in training.
+
+    `images` is the largest number of images to examine per split, of evenly spread studies; None: all. Raises UserError
+    if an image cannot be read.
+    """
+    splits = {split: data.studies(split) for split in SPLITS if data.studies(split)}
+    train = splits.get("train", ())
+    known = Counter(normalised(study) for study in train)
+    vocabulary = {word for report in known for word in report.split()}
+    train_digests: set[str] = set()
+    entries: dict[str, Any] = {}
+    for split, studies in splits.items():
+        count = sum(len(study.views) for study in studies)
+        # Whole studies, since every second image would be a frontal one only.
+        examined = studies if images is None else [] if images == 0 else studies[:: -(-count // images)]
+        found = examine(data, [view for study in examined for view in study.views], title=split)
+        in_training = [] if split == "train" else [study.id for study in studies if normalised(study) in known]
+        entries[split] = {
+            "reports": asdict(report_statistics(studies, known, vocabulary, train=split == "train")),
+            "images": asdict(image_statistics(studies, found, train_digests)) if found else None,
+            "ids_in_training": in_training,
+        }
+        if split == "train":
+            train_digests = {image.digest for image in found}
+    return {"splits": entries, "most_common": {"report": known.most_common(1)[0][0] if known else None}}
+
+
+def normalised(study: Study) -> str:
+    """The report with single spaces."""
+    return " ".join(study.report.split())
+
+
+def report_statistics(
+    studies: Sequence[Study], known: Counter[str], vocabulary: set[str], *, train: bool
+) -> ReportStatistics:
+    """Statistics of at least one study; `known` and `vocabulary` are the reports and words of training."""
+    texts = [normalised(study) for study in studies]
+    own = Counter(texts)
+    words = Counter(word for text in texts for word in text.split())
+    unknown = [word for word in words if word not in vocabulary]
+    lengths = sorted(len(text.split()) for text in texts)
+    twentieths = quantiles(lengths, n=20, method="inclusive") if len(lengths) > 1 else lengths * 19
+    return ReportStatistics(
+        studies=len(texts),
+        distinct=len(own),
+        most_common=max(own.values()),
+        in_training=sum(known[text] > 1 if train else text in known for text in texts),
+        words={"5 %": twentieths[0], "median": twentieths[9], "95 %": twentieths[18], "longest": lengths[-1]},
+        unknown_words=sum(words[word] for word in unknown) / max(1, words.total()) if vocabulary else None,
+        unknown_different=len(unknown) / max(1, len(words)) if vocabulary else None,
+    )
+
+
+def image_statistics(studies: Sequence[Study], found: Sequence[Image], train_digests: set[str]) -> ImageStatistics:
+    """Statistics of at least one image."""
+    digests = Counter(image.digest for image in found)
+    views = Counter(len(study.views) for study in studies)
+    return ImageStatistics(
+        images=sum(count * number for count, number in views.items()),
+        looked_at=len(found),
+        views={str(count): views[count] for count in sorted(views)},
+        shortest_px=min(min(image.sides_px) for image in found),
+        longest_px=max(max(image.sides_px) for image in found),
+        gray_mean=fmean(image.mean for image in found),
+        gray_deviation=pstdev(image.mean for image in found),
+        blank=sum(image.brightest < DARK for image in found),
+        same=sum(count for count in digests.values() if count > 1),
+        in_training=sum(image.digest in train_digests for image in found),
+    )
+
+
+def examine(data: ReportData, views: Sequence[str], *, title: str) -> list[Image]:
+    """The images of the views, read in threads, with a progress bar on a terminal."""
+
+    def read(view: str) -> Image:
+        image = data.image(view)
+        digest = hashlib.blake2b(f"{image.size} ".encode() + image.tobytes(), digest_size=16).hexdigest()
+        return Image(digest, image.size, ImageStat.Stat(image).mean[0], int(image.getextrema()[1]))  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(tqdm(pool.map(read, views), desc=title, total=len(views), unit="image", disable=None, leave=False))
