@@ -21,9 +21,14 @@ from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.reports import SPLITS, ReportData, data_digest
 from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
-from r2gen.evaluate.evaluation import Evaluation, ReferenceCut
+from r2gen.evaluate.baseline_reports import BaselineReports
+from r2gen.evaluate.evaluation import Evaluation
+from r2gen.evaluate.metrics_writer import MetricsWriter
+from r2gen.evaluate.predicting import Inference, Origin, Predictor
 from r2gen.evaluate.recipe import recipe_of
+from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Metric
+from r2gen.evaluate.split_scores import ReferenceCut, Scorer
 from r2gen.lm.compile import compile_layers
 from r2gen.lm.load import DTYPES, load_lm, random_lm
 from r2gen.lm.prompt import Prompt
@@ -229,27 +234,43 @@ def build_metrics(config: Config) -> dict[str, Metric]:
 
 def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluation:
     settings, data_hash = config.evaluate, data_digest(config.data)
-    return Evaluation(
-        run_dir=config.folder,
-        data=job.data,
-        datasets=job.datasets,
+    scorer = Scorer(
         metrics=build_metrics(config),
-        decoding=job.decoding,
-        profile=decoding_name(config),
-        metrics_file=metrics_file(config),
-        data_hash=data_hash,
-        recipe=recipe_of(job.data, data_hash),
-        code=provenance.git_revision()["revision"],
-        quant=config.quant.mode,
-        batch_size=settings.batch_size,
-        workers=config.trainer.workers,
         best=weighted_scores(settings.best),
-        page_studies=settings.page_studies,
-        nearest_most=settings.nearest_studies,
-        device=job.device,
-        stop=stop,
         cut=reference_cut(settings, job.model.lm.tokenizer),
-        original=original_choices(config),
+    )
+    return Evaluation(
+        predictor=Predictor(
+            run_dir=config.folder,
+            datasets=job.datasets,
+            origin=Origin(
+                profile=decoding_name(config),
+                decoding=job.decoding,
+                quant=config.quant.mode,
+                data_hash=data_hash,
+                code=provenance.git_revision()["revision"],
+            ),
+            inference=Inference(
+                batch_size=settings.batch_size, workers=config.trainer.workers, device=job.device, stop=stop
+            ),
+        ),
+        baselines=BaselineReports(
+            data=job.data,
+            datasets=job.datasets,
+            data_hash=data_hash,
+            nearest_file=config.folder / "nearest.json",
+            nearest_most=settings.nearest_studies,
+            stop=stop,
+        ),
+        scorer=scorer,
+        metrics=MetricsWriter(
+            file=metrics_file(config),
+            profile=decoding_name(config),
+            recipe=recipe_of(job.data, data_hash),
+            specs=scorer.specs(),
+            original_choices=original_choices(config),
+        ),
+        page=RunPage(run_dir=config.folder, data=job.data, datasets=job.datasets, studies=settings.page_studies),
     )
 
 

@@ -7,7 +7,7 @@ from r2gen.compare.comparison import BASELINE
 from r2gen.compare.source import Source
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
-from r2gen.evaluate.baselines import NULL_ROWS, NULL_SEED, random_reports, shuffled_reports
+from r2gen.evaluate.baselines import BASELINE_SEED, BASELINES, random_reports, shuffled_reports
 from r2gen.evaluate.nearest import read_nearest
 
 _LEAVE_OUT = "or leave it out with compare.null_rows=[constant]."
@@ -30,7 +30,7 @@ def baseline_sources(
                 baselines += constant
                 notes += note
             case "random":
-                reports = random_reports(references, list(_training_reports(data, name).values()), seed=NULL_SEED)
+                reports = random_reports(references, list(_training_reports(data, name).values()), seed=BASELINE_SEED)
                 baselines.append(_baseline("random", reports, "a random training report for each study"))
             case "nearest":
                 reports = _nearest_reports(runs, references, _training_reports(data, name))
@@ -38,7 +38,7 @@ def baseline_sources(
             case "shuffled":
                 baselines += [_shuffled(source) for source in sources]
             case _:
-                raise UserError(f"compare.null_rows={name}: not a baseline. Choose from {', '.join(NULL_ROWS)}.")
+                raise UserError(f"compare.null_rows={name}: not a baseline. Choose from {', '.join(BASELINES)}.")
     return baselines, tuple(notes)
 
 
@@ -58,7 +58,7 @@ def _constant(runs: Sequence[Source], references: Mapping[str, str]) -> tuple[li
 
 
 def _shuffled(source: Source) -> Source:
-    reports = shuffled_reports(source.reports, seed=NULL_SEED)
+    reports = shuffled_reports(source.reports, seed=BASELINE_SEED)
     return _baseline(f"{source.name} shuffled", reports, f"the reports of {source.name}, each for another study")
 
 

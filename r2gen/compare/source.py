@@ -9,7 +9,7 @@ from typing import Any
 from r2gen.compare.report_file import read_reports
 from r2gen.compare.stored import StoredConfiguration, stored_configuration
 from r2gen.errors import UserError
-from r2gen.evaluate.baselines import NULL_ROWS
+from r2gen.evaluate.baselines import BASELINES
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.evaluate.recipe import METRICS_FORMAT
 from r2gen.evaluate.scores import Signature
@@ -85,7 +85,7 @@ def _check_names(named: Sequence[tuple[str, Path]]) -> None:
     for name, path in named:
         if names.count(name) > 1:
             raise UserError(f"runs: two entries have the name {name}. Name them with 'runs=[first=PATH,second=PATH]'.")
-        if name in (*NULL_ROWS, "reference"):
+        if name in (*BASELINES, "reference"):
             raise UserError(f"runs: the name {name} is reserved. Give another one with 'runs=[another={path}]'.")
         if not _NAME.fullmatch(name):
             raise UserError(

@@ -18,8 +18,8 @@ from r2gen.errors import UserError
 # (references, reports) -> the number to be highest
 Selection = Callable[[Mapping[str, str], Mapping[str, str]], float]
 
-NULL_ROWS = ("constant", "random", "nearest", "shuffled")
-NULL_SEED = 0  # of the random and the shuffled row
+BASELINES = ("constant", "random", "nearest", "shuffled")
+BASELINE_SEED = 0  # of the random and the shuffled row
 _MOST_CANDIDATES = 2000
 _SHORTLIST = 3
 _ORDER = 4  # the longest n-gram of BLEU-4 and CIDEr

@@ -1,25 +1,25 @@
 """metrics.json: the scores of a run, read here and nowhere else."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from r2gen.config.metrics import specs_of
+from r2gen.config.targets import Target
 from r2gen.errors import UserError
 
-Metrics = dict[str, Any]  # the object in the file; r2gen/evaluate/scored_splits.py writes it
+Metrics = dict[str, Any]  # the object in the file; r2gen/evaluate/metrics_writer.py writes it
 NAME = "metrics.json"
 _CONFIGURATIONS = ("config.yaml", "evaluate.yaml")  # of the training, and of the last task=evaluate
 
 
 def read_metrics(file: Path) -> Metrics:
-    """The content of a metrics file, with `score_specs`; empty where there is no file.
+    """The content of a metrics file, with `score_specs`; empty if there is no file.
 
     Files of earlier versions have no `score_specs`: they come from the metric classes that the run's
-    configuration names. Raises UserError where the file does not hold the scores of a run.
+    configuration names. Raises UserError if the file does not hold the scores of a run.
     """
     try:
         metrics: Metrics = json.loads(file.read_text(encoding="utf-8"))
@@ -48,17 +48,17 @@ def metrics_file(run_dir: Path, profile: str | None = None) -> Path:
 def _specs_of_run(run_dir: Path) -> list[dict[str, Any]]:
     specs: dict[str, dict[str, Any]] = {}
     for name in _CONFIGURATIONS:
-        for node in _metrics_of(run_dir / name).values():
+        for metric in _metrics_of(run_dir / name):
             try:
-                specs |= {spec["name"]: spec for spec in specs_of(node)}
-            except (UserError, ImportError, AttributeError, KeyError, TypeError):
+                specs |= {spec["name"]: spec for spec in specs_of(metric)}
+            except UserError:
                 continue  # a metric that no longer exists; its scores are shown under their own names
     return list(specs.values())
 
 
-def _metrics_of(configuration: Path) -> Mapping[str, Any]:
+def _metrics_of(configuration: Path) -> list[Target]:
     try:
         metrics = yaml.safe_load(configuration.read_text(encoding="utf-8"))["metrics"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        return {}
-    return metrics if isinstance(metrics, dict) else {}
+        return [Target(node["_target_"]) for node in metrics.values()]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return []  # the page and the table are drawn without the configuration

@@ -38,8 +38,8 @@ def score_best(config: Config, job: Job, evaluation: Evaluation) -> None:
 def publish(evaluation: Evaluation, folder: RunFolder, logger: Logger) -> None:
     """Write the page, print the table, and send the scores to the logger."""
     evaluation.refresh_page()
-    print(f"\n{table_of(evaluation.metrics_file)}\n\npage: {folder.path / 'report.html'}", flush=True)
+    print(f"\n{table_of(evaluation.metrics.file)}\n\npage: {folder.path / 'report.html'}", flush=True)
     trained = stored.completed(folder)  # this evaluation may have another number of ranks than the training
-    logger.summary(summary_of(read_metrics(evaluation.metrics_file), folder.facts(), ranks=trained.ranks))
+    logger.summary(summary_of(read_metrics(evaluation.metrics.file), folder.facts(), ranks=trained.ranks))
     if logger.wants_examples:
         logger.examples(shown_examples(evaluation))

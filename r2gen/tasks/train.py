@@ -99,7 +99,7 @@ def _train_model(
                 total_steps=total,
             ),
             validate=validate if len(val) else None,
-            selection=evaluation.selection,
+            selection=evaluation.scorer.selection,
             checkpoints=checkpoints,
             state=state,
             log=log,

@@ -15,9 +15,6 @@ from r2gen.config.plain import flat, is_under
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.evaluate.evaluation import Evaluation
-from r2gen.evaluate.predictions import predictions_file
-from r2gen.pages.images import IMAGE_SIZES_PX
-from r2gen.pages.run import shown_studies
 from r2gen.runs.files import read_jsonl
 
 Fact = str | int | float | bool | None
@@ -78,22 +75,13 @@ def summary_of(metrics: Mapping[str, Any], run: Mapping[str, Any], *, ranks: int
 
 def shown_examples(evaluation: Evaluation) -> list[ShownStudy]:
     """The studies on report.html, with their images in its largest size."""
-    shown = shown_studies(evaluation.run_dir, count=evaluation.page_studies)
+    shown = evaluation.page.shown()
     if shown is None:
         return []
-    split, ids = shown
-    views = {study.id: study.views for study in evaluation.datasets[split].studies}
-    _, *rows = read_jsonl(predictions_file(evaluation.run_dir, split, evaluation.profile))
+    split, images = shown
+    _, *rows = read_jsonl(evaluation.predictor.file(split))
     written = {row["id"]: row for row in rows}
-    return [
-        ShownStudy(
-            id,
-            [evaluation.data.image(view, at_least_px=IMAGE_SIZES_PX[0]) for view in views[id]],
-            written[id]["reference"],
-            written[id]["report"],
-        )
-        for id in ids
-    ]
+    return [ShownStudy(id, images[id], written[id]["reference"], written[id]["report"]) for id in images]
 
 
 def _scores(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:

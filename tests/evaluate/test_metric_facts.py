@@ -5,33 +5,33 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from smallest_run import ROOT, SMALLEST
 
 from r2gen.config.metrics import with_absolute_weights
+from r2gen.config.targets import Target
 from r2gen.errors import UserError
 from r2gen.pages.document import content_of
 from r2gen.runs.files import read_jsonl
 
-CHEXBERT = {"_target_": "r2gen.evaluate.chexbert.CheXbert"}
-BLEU = {"_target_": "r2gen.evaluate.nlg.Bleu", "tokenizer": "space"}
+CHEXBERT = Target("r2gen.evaluate.chexbert.CheXbert")
+BLEU = Target("r2gen.evaluate.nlg.Bleu", {"tokenizer": "space"})
 
 
 def test_paths_of_weights_become_absolute_and_null_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "chexbert.pth").touch()
     monkeypatch.chdir(tmp_path)
-    metrics: dict[str, Any] = {"chexbert": CHEXBERT | {"path": "chexbert.pth", "bert": None}, "bleu": BLEU}
+    metrics = {"chexbert": CHEXBERT.with_arguments(path="chexbert.pth", bert=None), "bleu": BLEU}
     checked = with_absolute_weights(metrics)
-    assert checked["chexbert"] == CHEXBERT | {"path": str(tmp_path / "chexbert.pth"), "bert": None}
+    assert checked["chexbert"].arguments == {"path": str(tmp_path / "chexbert.pth"), "bert": None}
     assert checked["bleu"] == BLEU
 
 
 @pytest.mark.parametrize("option", ["path", "bert"])
 def test_a_missing_path_of_weights_is_refused_by_its_option(option: str) -> None:
     with pytest.raises(UserError, match=rf"metrics\.chexbert\.{option}=/nowhere/x does not exist"):
-        with_absolute_weights({"chexbert": CHEXBERT | {option: "/nowhere/x"}})
+        with_absolute_weights({"chexbert": CHEXBERT.with_arguments(**{option: "/nowhere/x"})})
 
 
 MADE_UP = '''

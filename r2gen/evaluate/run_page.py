@@ -1,0 +1,35 @@
+"""report.html of a run, with the images of the studies that it shows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from r2gen.data.dataset import StudyDataset
+from r2gen.data.reports import ReportData
+from r2gen.pages.images import IMAGE_SIZES_PX
+from r2gen.pages.run import shown_studies, write_page
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """Writes the page from the run's own files; only the images come from the data set."""
+
+    run_dir: Path
+    data: ReportData
+    datasets: Mapping[str, StudyDataset]
+    studies: int  # how many are shown
+
+    def shown(self) -> tuple[str, dict[str, list[Image.Image]]] | None:
+        """The split and the studies that the page shows, with their images; None before the first prediction."""
+        shown = shown_studies(self.run_dir, count=self.studies)
+        if shown is None:
+            return None
+        split, ids = shown
+        views = {study.id: study.views for study in self.datasets[split].studies}
+        return split, {id: [self.data.image(view, at_least_px=IMAGE_SIZES_PX[0]) for view in views[id]] for id in ids}
+
+    def write(self) -> None:
+        shown = self.shown()
+        write_page(self.run_dir, images={} if shown is None else shown[1])

@@ -1,0 +1,135 @@
+"""The scores of a split: of the model and the baselines, with intervals and margins over the constant report."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from r2gen.errors import UserError
+from r2gen.evaluate.predictions import Prediction
+from r2gen.evaluate.scores import Metric, Scores, ScoreSpec
+from r2gen.evaluate.scoring import score_reports, sums_of_scores
+from r2gen.evaluate.statistics import bootstrap_each, compare
+
+Reports = Mapping[str, str]  # by study id
+
+
+@dataclass(frozen=True)
+class ReferenceCut:
+    """R2GenGPT's references: cut to so many tokens of the language model, and decoded again."""
+
+    tokens: int
+    apply: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class ScoredSystems:
+    """Systems, the model among them, scored against the same references."""
+
+    references: Reports
+    reports: Mapping[str, Reports]
+    scores: Mapping[str, Scores]
+
+    def values(self) -> dict[str, dict[str, float]]:
+        """By system and score."""
+        return {system: scores.corpus for system, scores in self.scores.items()}
+
+    def statistics(self, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+        """`intervals` by system and score; `margins` of the model over the constant report by score, with their p."""
+        sums = {
+            system: sums_of_scores(metrics, self.references, self.reports[system], scores)
+            for system, scores in self.scores.items()
+        }
+        intervals = {
+            system: {score: asdict(interval) for score, interval in of_system.items()}
+            for system, of_system in bootstrap_each(sums).items()
+        }
+        margins = compare({system: sums[system] for system in ("constant", "model") if system in sums})
+        return {
+            "intervals": intervals,
+            "margins": {
+                pair.score: asdict(pair.difference) | {"p": pair.p, "within_noise": pair.within_noise}
+                for pair in margins
+            },
+        }
+
+
+@dataclass(frozen=True)
+class ScoredSplit:
+    """A split scored against its references, and against cut ones if evaluate.reference asks for it."""
+
+    full: ScoredSystems
+    cut: ScoredSystems | None
+
+    def selected(self) -> dict[str, float]:
+        """The model's scores that decide about the best checkpoint."""
+        return (self.cut or self.full).scores["model"].corpus
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores reports with a run's metrics."""
+
+    metrics: Mapping[str, Metric]
+    best: Mapping[str, float]  # evaluate.best: weights of the scores that decide about the best checkpoint
+    cut: ReferenceCut | None = None
+
+    def specs(self) -> list[ScoreSpec]:
+        return [spec for metric in self.metrics.values() for spec in metric.scores]
+
+    def selection(self, scores: Mapping[str, float]) -> float:
+        """The number that decides about the best checkpoint, higher is better: the weighted sum of `best`.
+
+        A score of which lower values are better is subtracted. Raises UserError if a score has no value.
+        """
+        for name in self.best:
+            if name not in scores:
+                raise UserError(
+                    f"evaluate.best names {name}, which has no value on these validation studies (no reference states "
+                    "what it counts): choose another score, or raise evaluate.max_studies"
+                )
+        lower_is_better = {spec.name for spec in self.specs() if not spec.higher_is_better}
+        return sum(
+            -weight * scores[name] if name in lower_is_better else weight * scores[name]
+            for name, weight in self.best.items()
+        )
+
+    def selection_of(self, references: Reports, reports: Reports) -> float:
+        """The selection of some reports. Only the metrics that it needs are computed."""
+        needed = {
+            name: metric
+            for name, metric in self.metrics.items()
+            if any(spec.name in self.best for spec in metric.scores)
+        }
+        return self.selection(score_reports(needed, references, reports).corpus)
+
+    def score(self, predictions: Sequence[Prediction], baselines: Mapping[str, Reports]) -> ScoredSplit:
+        """The scores of the model's predictions, and of each baseline's reports of the same studies."""
+        systems = {"model": reports_of(predictions)} | dict(baselines)
+        full = {one.id: one.reference for one in predictions}
+        if self.cut is None:
+            return ScoredSplit(self._score(full, systems), None)
+        cut = {id: self.cut.apply(reference) for id, reference in full.items()}
+        return ScoredSplit(self._score(full, systems), self._score(cut, systems))
+
+    def _score(self, references: Reports, systems: Mapping[str, Reports]) -> ScoredSystems:
+        scores = {name: score_reports(self.metrics, references, reports) for name, reports in systems.items()}
+        return ScoredSystems(references, systems, scores)
+
+    def entry(self, scored: ScoredSplit, *, statistics: bool) -> dict[str, Any]:
+        """The scores of a split for metrics.json, but for `statistics` of the full references."""
+        full = scored.full.scores
+        entry: dict[str, Any] = {
+            "studies": len(scored.full.references),
+            "systems": scored.full.values(),
+            "details": {system: scores.details for system, scores in full.items() if scores.details},
+            "per_report": full["model"].per_report,
+        }
+        if self.cut is not None and scored.cut is not None:
+            entry["truncated"] = {"tokens": self.cut.tokens, "systems": scored.cut.values()}
+            if statistics:
+                entry["truncated"] |= scored.cut.statistics(self.metrics)
+        return entry
+
+
+def reports_of(predictions: Sequence[Prediction]) -> dict[str, str]:
+    return {one.id: one.report for one in predictions}
