@@ -101,10 +101,10 @@ def _image(data: ReportData, view: str) -> NDArray[np.float32]:
     image = data.image(view, at_least_px=SIDE_PX).convert("L")
     # reducing_gap: a large image is first made smaller by whole pixels, several times faster and all but the same.
     small = image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    pixels_P = np.asarray(small, dtype=np.float32).ravel()
+    pixels_P: NDArray[np.float32] = np.asarray(small, dtype=np.float32).ravel()
     pixels_P = pixels_P - pixels_P.mean()
     length = float(np.linalg.norm(pixels_P))
-    return pixels_P / length if length else pixels_P
+    return np.divide(pixels_P, length, dtype=np.float32) if length else pixels_P
 
 
 def joined(parts: Iterable[Mapping[str, Match]]) -> dict[str, str]:

@@ -106,7 +106,8 @@ def completed_plain(folder: RunFolder) -> Plain:
 
 def with_class_defaults(config: Config) -> Plain:
     """The configuration with the defaults of its groups' classes written out, so that two can be compared."""
-    return to_plain(config) | {group: to_plain(getattr(config, group).with_defaults()) for group in TARGETS}
+    plain: Plain = to_plain(config)
+    return plain | {group: to_plain(getattr(config, group).with_defaults()) for group in TARGETS}
 
 
 def changed_weights(folder: RunFolder, config: Config) -> list[str]:
