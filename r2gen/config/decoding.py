@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from math import isfinite
-from typing import Any, Literal, get_type_hints
+from typing import Literal, get_type_hints
 
 from r2gen.config.fields import check_bounds, option
 from r2gen.config.hints import accepts, describe
@@ -77,7 +77,7 @@ class Decoding:
                 "generation.penalty_alpha (contrastive search) chooses among candidates: give "
                 "generation.top_k of at least 2"
             )
-        kinds: dict[str, Any] = {
+        kinds = {
             "num_beams": self.num_beams > 1,
             "do_sample": self.do_sample,
             "penalty_alpha": self.penalty_alpha is not None,

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 SCALARS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
 EXAMPLES = {int: "1,2", float: "0.9,0.98"}
-NAMES: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool}
+NAMES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 
 
 def accepts(value: Any, hint: Any) -> bool:

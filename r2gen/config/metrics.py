@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.plain import Plain
 from r2gen.config.targets import Target, class_of
 from r2gen.errors import UserError
 
@@ -17,7 +18,7 @@ def score_names(metrics: Mapping[str, Target]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(spec.name for spec in class_of(target).scores) for name, target in metrics.items()}
 
 
-def specs_of(metric: Target) -> list[dict[str, Any]]:
+def specs_of(metric: Target) -> list[Plain]:
     """The specs of a metric's scores, as plain data."""
     return [asdict(spec) for spec in class_of(metric).scores]
 

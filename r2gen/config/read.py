@@ -106,7 +106,7 @@ def _read(kind: type[T], node: Any, path: str, *, optional: tuple[str, ...] = ()
         raise UserError(f"{path.rstrip('.')}={shown(node)}: this is a group of options: set {path}KEY=VALUE")
     hints = get_type_hints(kind)
     _check_names(node, hints, path.rstrip("."))
-    values: dict[str, Any] = {}
+    values: Plain = {}
     for spec in fields(kind):  # type: ignore[arg-type]
         value, name, hint = node.get(spec.name, MISSING), path + spec.name, hints[spec.name]
         if value == MISSING:

@@ -5,8 +5,8 @@ import json
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
+from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 
 PARTIAL = ".partial-"  # begins the name of a file that is being written; a killed process leaves it behind
@@ -55,12 +55,12 @@ def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
         raise
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[Plain]:
     """The objects of a .jsonl file; a last line torn by a kill is left out, any other broken line is a UserError."""
     if not path.exists():
         return []
     lines = [(number, line) for number, line in enumerate(path.read_bytes().split(b"\n"), start=1) if line.strip()]
-    rows: list[dict[str, Any]] = []
+    rows: list[Plain] = []
     for number, line in lines:
         try:
             row = json.loads(line)

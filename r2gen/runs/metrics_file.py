@@ -2,15 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from r2gen.config.metrics import specs_of
+from r2gen.config.plain import Plain
 from r2gen.config.targets import Target
 from r2gen.errors import UserError
 
-Metrics = dict[str, Any]  # the object in the file; r2gen/evaluate/metrics_writer.py writes it
+Metrics = Plain  # the object in the file; r2gen/evaluate/metrics_writer.py writes it
 NAME = "metrics.json"
 _CONFIGURATIONS = ("config.yaml", "evaluate.yaml")  # of the training, and of the last task=evaluate
 
@@ -45,8 +45,8 @@ def metrics_file(run_dir: Path, profile: str | None = None) -> Path:
     return run_dir / (NAME if profile is None else f"metrics.{profile}.json")
 
 
-def _specs_of_run(run_dir: Path) -> list[dict[str, Any]]:
-    specs: dict[str, dict[str, Any]] = {}
+def _specs_of_run(run_dir: Path) -> list[Plain]:
+    specs: dict[str, Plain] = {}
     for name in _CONFIGURATIONS:
         for metric in _metrics_of(run_dir / name):
             try:

@@ -7,7 +7,7 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from r2gen.config.compose import ROOT
 from r2gen.config.schema import Config
@@ -37,11 +37,25 @@ CHECKPOINT_FILES = (*WEIGHT_FILES, ".json", ".model", ".tiktoken", ".txt", ".jin
 PIECE, PIECES, WHOLE = 2**16, 9, 2**25  # bytes, pieces per file, bytes up to which a file is read whole
 
 
+class GitRevision(TypedDict):
+    """The commit of the code and whether files differ from it; None where this is no git checkout."""
+
+    revision: str | None
+    dirty: bool | None
+
+
+class Machine(TypedDict):
+    cpu: str
+    cores: int | None
+    memory_gib: float
+    gpus: list[str]
+
+
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def git_revision() -> dict[str, Any]:
+def git_revision() -> GitRevision:
     """The commit of the code and whether files differ from it; None where this is no git checkout."""
 
     def git(*arguments: str) -> str | None:
@@ -65,7 +79,7 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Machine:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gib": round(memory_bytes / 2**30, 1), "gpus": []}
 
