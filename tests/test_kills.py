@@ -47,7 +47,7 @@ def test_a_killed_rank_is_named(broken: dict[str, Any]):
 
 def test_torn_scores_of_a_finished_run_are_computed_again(broken: dict[str, Any]):
     assert broken["torn"]["status"] == 0, broken["torn"]["output"]
-    assert "its metrics.json is torn or gone: it is scored again" in broken["torn"]["output"]
+    assert "its metrics.json is damaged or missing: it is scored again" in broken["torn"]["output"]
     computed, whole = (
         json.loads((broken["folder"] / f"{name}.json").read_text())["splits"] for name in ("metrics", "whole")
     )
@@ -75,4 +75,4 @@ def test_a_full_disk_is_named_and_the_same_command_resumes_when_there_is_room(br
     assert "last" in checkpoints
     assert not any(name.startswith(PARTIAL) for name in checkpoints)
     assert again["status"] == 0, again["output"]
-    assert "going on from step" in again["output"]
+    assert "resuming from step" in again["output"]
