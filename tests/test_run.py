@@ -184,7 +184,7 @@ def test_two_epochs_and_two_more_are_four(tmp_path: Path):
     assert run(*steady, "trainer.epochs=4", "run_dir=once", cwd=tmp_path).returncode == 0
     assert run(*steady, "trainer.epochs=2", "run_dir=twice", cwd=tmp_path).returncode == 0
     done = run(*steady, "trainer.epochs=4", "run_dir=twice", cwd=tmp_path)
-    assert "going on from step 12 of 24" in done.stdout
+    assert "resuming from step 12 of 24" in done.stdout
     assert same_result(tmp_path / "once", tmp_path / "twice")
 
 
