@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import smallest_run
 import timm
 import yaml
+from forked_run import ForkedProcess, run, start
 from PIL import Image
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
-from smallest_run import command, run
 
 from r2gen import load_run
 from r2gen.runs import provenance
@@ -46,7 +47,7 @@ def facts(run_dir: Path) -> dict:
     return json.loads((run_dir / "run.json").read_text())
 
 
-def end_when(process: subprocess.Popen[bytes], number: int, seen: Callable[[], bool]) -> int:
+def end_when(process: ForkedProcess, number: int, seen: Callable[[], bool]) -> int:
     """Send a signal to the whole process tree's head once something is seen; gives the exit status."""
     deadline = time.monotonic() + 120
     while not seen():
@@ -59,9 +60,9 @@ def end_when(process: subprocess.Popen[bytes], number: int, seen: Callable[[], b
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four epochs that nothing interrupted; METEOR's Java scores it too."""
+    """A run of four epochs that nothing interrupted, of a Python of its own; METEOR's Java scores it too."""
     folder = tmp_path_factory.mktemp("unbroken")
-    done = run(*UNBROKEN, "metrics=[bleu,cider,meteor]", cwd=folder)
+    done = smallest_run.run(*UNBROKEN, "metrics=[bleu,cider,meteor]", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "stdout").write_text(done.stdout)
     return folder / "run"
@@ -117,6 +118,11 @@ def test_the_table_has_null_rows_and_meteor(unbroken: Path):
     assert all(word in table for word in (*systems, "bleu_4", "model, 95 %: ", " different; ", "report.html"))
 
 
+def test_a_forked_run_has_the_weights_of_a_run_of_its_own_python(unbroken: Path, plain: Path):
+    """The other tests rely on it."""
+    assert all(weights(unbroken, name) == weights(plain, name) for name in ("last", "best"))
+
+
 def test_the_same_command_again_shows_the_table_and_trains_nothing(plain: Path):
     before = weights(plain, "last")
     done = run(*UNBROKEN, cwd=plain.parent)
@@ -154,7 +160,7 @@ def test_fresh_gives_the_same_result_again(plain: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_a_checkpoint_and_status_3_and_the_run_goes_on(number: int, plain: Path, tmp_path: Path):
-    process = subprocess.Popen(command(*UNBROKEN), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    process = start(*UNBROKEN, cwd=tmp_path)
     log = tmp_path / "run" / "train.jsonl"
     status = end_when(process, number, lambda: log.is_file() and log.read_text().count('"step"') > 5)
     assert status == 3
@@ -165,7 +171,7 @@ def test_a_signal_leaves_a_checkpoint_and_status_3_and_the_run_goes_on(number: i
 
 
 def test_kill_9_while_training_loses_nothing_but_time(plain: Path, tmp_path: Path):
-    process = subprocess.Popen(command(*UNBROKEN), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    process = start(*UNBROKEN, cwd=tmp_path)
     log = tmp_path / "run" / "train.jsonl"
     end_when(process, signal.SIGKILL, lambda: log.is_file() and log.read_text().count('"step"') > 9)
     assert run(*UNBROKEN, cwd=tmp_path).returncode == 0
@@ -178,7 +184,7 @@ def test_two_epochs_and_two_more_are_four(tmp_path: Path):
     assert run(*steady, "trainer.epochs=4", "run_dir=once", cwd=tmp_path).returncode == 0
     assert run(*steady, "trainer.epochs=2", "run_dir=twice", cwd=tmp_path).returncode == 0
     done = run(*steady, "trainer.epochs=4", "run_dir=twice", cwd=tmp_path)
-    assert "going on from step 12 of 24" in done.stdout
+    assert "resuming from step 12 of 24" in done.stdout
     assert same_result(tmp_path / "once", tmp_path / "twice")
 
 
@@ -288,7 +294,7 @@ def test_a_fingerprint_sees_files_names_sizes_and_pieces_of_large_files(tmp_path
 
 
 def test_a_second_command_on_a_busy_folder_is_refused(tmp_path: Path):
-    process = subprocess.Popen(command(*UNBROKEN), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    process = start(*UNBROKEN, cwd=tmp_path)
     try:
         while not (tmp_path / "run" / "run.json").is_file():
             time.sleep(0.01)

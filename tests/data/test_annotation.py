@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_run import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from smallest_run import run
 
 from r2gen.data.annotation import AnnotatedReports
 from r2gen.errors import UserError

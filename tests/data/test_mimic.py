@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_run import run
 from mimic_tree import METADATA_COLUMNS, SPLIT_COLUMNS, write_table, write_tree
-from smallest_run import SMALLEST, run
+from smallest_run import SMALLEST
 
 from r2gen.data import mimic
 from r2gen.data.annotation import AnnotatedReports

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from composed import composed
+from forked_run import run
 from quantised_model import GOLDEN
 from safetensors.torch import load_file, save_file
-from smallest_run import run
 
 from r2gen.config.schema import Config
 from r2gen.lm import save_tokenizer, train_tokenizer

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 from composed import composed
+from forked_run import run
 from PIL import Image
 from r2gengpt_original import ALPHA, MODES, errors, golden, same_reports
 from safetensors.torch import load_file, save_file
-from smallest_run import run
 
 from r2gen import load_run
 from r2gen.errors import UserError

@@ -109,7 +109,7 @@ def case(row: str, folder: Path, quant: str, tune: str, out: Path) -> str:
         if status != 0:
             lines = [line for line in text.splitlines() if "error" in line.lower()] or text.splitlines() or ["no word"]
             return f"status {status}: {lines[-1][:220]}"
-    if "going on from step 12 of 20" not in text or "cider" not in text:
+    if "resuming from step 12 of 20" not in text or "cider" not in text:
         return "did not go on, or did not score"
     shutil.rmtree(run_dir)
     return "pass"

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from composed import composed
+from forked_run import run
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from smallest_run import ROOT, run
+from smallest_run import ROOT
 
 from r2gen.config.compose import register_schema
 from r2gen.errors import STOPPED, UserError

@@ -12,7 +12,8 @@ import pytest
 from composed import composed
 
 pytest.importorskip("submitit")
-from smallest_run import ROOT, run
+from forked_run import run
+from smallest_run import ROOT
 
 from r2gen.errors import DONE, FIXABLE, STOPPED
 from r2gen.sweeps.slurm import SlurmSlots

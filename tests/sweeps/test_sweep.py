@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from composed import composed
-from smallest_run import ROOT, command, run
+from forked_run import run, start
+from smallest_run import ROOT
 
 from r2gen.sweeps.cells import Cell
 from r2gen.sweeps.record import JobRecord
@@ -95,13 +95,13 @@ def test_a_sweep_that_could_never_start_a_job_is_refused(typed: list[str], told:
 
 
 def test_the_jobs_of_a_killed_sweep_die_with_it(tmp_path: Path):
-    sweep = subprocess.Popen(command("-m", "seed=1,2", "hydra.sweep.dir=sweep"), cwd=tmp_path, stdout=subprocess.PIPE)
+    sweep = start("-m", "seed=1,2", "hydra.sweep.dir=sweep", cwd=tmp_path)
     until = time.monotonic() + 120
     while not at_work(tmp_path / "sweep") and time.monotonic() < until:
         time.sleep(0.1)
     assert processes_in(tmp_path) - {sweep.pid}
     sweep.send_signal(signal.SIGKILL)
-    sweep.communicate()
+    sweep.wait()
     while processes_in(tmp_path) and time.monotonic() < until:
         time.sleep(0.1)
     assert not processes_in(tmp_path)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 from composed import composed
-from smallest_run import ROOT, run
+from forked_run import run
+from smallest_run import ROOT
 
 from r2gen.errors import DONE, UserError
 from r2gen.runs.provenance import now

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import wandb
+from forked_run import run
 from PIL import Image
-from smallest_run import ROOT, run
+from smallest_run import ROOT
 from wandb_files import every_byte, read
 
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
