@@ -1,7 +1,7 @@
-"""GPUs lent to jobs, one lock file each: every sweep of a user on this machine takes from the same ones. No torch.
+"""GPU leases: each GPU has a lock file, which all sweeps of a user on this machine share.
 
-A lease is a lock (flock) on an open file that the job's process inherits. It ends when that process is gone, however it
-went; nothing has to be given back or cleaned up.
+A lease is a lock (flock) on an open file that the job's process inherits. It ends when that process ends, for whatever
+reason, and needs no cleaning up.
 """
 
 import fcntl
@@ -19,22 +19,22 @@ from r2gen.errors import UserError
 
 @dataclass(frozen=True)
 class Gpu:
-    """`name` as CUDA_VISIBLE_DEVICES takes it, `mark` the same for every process whatever that variable says there."""
+    """`name` is an entry of CUDA_VISIBLE_DEVICES. `uuid` is the same in every process, whatever that variable is."""
 
     name: str
-    mark: str
+    uuid: str
 
 
 class Lease:
-    """GPUs that nobody else has while one of `files` is open in any process."""
+    """Exclusive use of some GPUs while one of `files` is open in any process."""
 
     def __init__(self, gpus: Sequence[Gpu], files: ExitStack, numbers: Sequence[int]) -> None:
         self.names = [gpu.name for gpu in gpus]
-        self.numbers = tuple(numbers)  # file numbers, for the job's process to inherit
+        self.numbers = tuple(numbers)  # file descriptors, for the job's process to inherit
         self._files = files
 
     def leave_to_job(self) -> None:
-        """Close the files here, once the job's process has them."""
+        """Close the files in this process, once the job's process has inherited them."""
         self._files.close()
 
 
@@ -45,14 +45,14 @@ class Leases:
         self.gpus, self.folder = gpus, folder
 
     def take(self, count: int) -> Lease | None:
-        """`count` free GPUs, or None where so many are not free now."""
+        """Lease `count` GPUs; None if fewer are free now."""
         with ExitStack() as files:
             taken: list[Gpu] = []
             numbers: list[int] = []
             for gpu in self.gpus:
                 if len(taken) == count:
                     break
-                file = _locked(self.folder / f"{gpu.mark}.lock")
+                file = _locked(self.folder / f"{gpu.uuid}.lock")
                 if file is not None:
                     files.enter_context(file)
                     taken.append(gpu)
@@ -71,12 +71,12 @@ def _locked(path: Path) -> IO[str] | None:
 
 
 def machine_leases() -> Leases:
-    """Those of this machine's GPUs that CUDA_VISIBLE_DEVICES leaves, with the lock files of this user."""
+    """Leases of the GPUs that CUDA_VISIBLE_DEVICES allows, with this user's lock files."""
     return Leases(visible_gpus(), lock_folder())
 
 
 def lock_folder() -> Path:
-    """One folder a user and machine, which others can neither write nor replace."""
+    """The folder of lock files, one per user and machine. Other users can neither write to it nor replace it."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and os.access(runtime, os.W_OK):
         folder = Path(runtime) / "r2gen-gpus"
@@ -89,7 +89,7 @@ def lock_folder() -> Path:
 
 
 def visible_gpus() -> list[Gpu]:
-    """What nvidia-smi lists, as far as CUDA_VISIBLE_DEVICES leaves it; nothing where there is no such command."""
+    """The GPUs that nvidia-smi lists and CUDA_VISIBLE_DEVICES allows; none without nvidia-smi."""
     try:
         listed = subprocess.run(
             ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"],
@@ -104,17 +104,17 @@ def visible_gpus() -> list[Gpu]:
 
 
 def visible_among(listed: str, visible: str | None) -> list[Gpu]:
-    """The GPUs of `listed`, lines of `index, uuid`, that CUDA would use with CUDA_VISIBLE_DEVICES=`visible`."""
+    """The GPUs that CUDA uses with CUDA_VISIBLE_DEVICES=`visible`. `listed` has a line `index, uuid` for each GPU."""
     pairs = [[part.strip() for part in line.split(",")] for line in listed.splitlines() if line.strip()]
     if visible is None:
         return [Gpu(index, uuid) for index, uuid in pairs]
-    found = []
+    gpus = []
     for name in filter(None, (word.strip() for word in visible.split(","))):
-        marks = [uuid for index, uuid in pairs if name == index or uuid.startswith(name)]
-        if marks:
-            found.append(Gpu(name, marks[0]))
+        matches = [uuid for index, uuid in pairs if name == index or uuid.startswith(name)]
+        if matches:
+            gpus.append(Gpu(name, matches[0]))
         elif name.startswith("MIG-"):
-            found.append(Gpu(name, name.replace("/", "_")))
+            gpus.append(Gpu(name, name.replace("/", "_")))
         else:
-            break  # as CUDA: a name that it does not know ends the list
-    return found
+            break  # CUDA ignores everything after an unknown name
+    return gpus

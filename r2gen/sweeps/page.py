@@ -1,6 +1,6 @@
-"""sweep.html: one self-contained page of many runs, made from their folders alone. Imports no torch.
+"""sweep.html: a self-contained page of many runs, made from their folders.
 
-Images are taken from the runs' own pages, so that no data set is opened; of every run the same studies are shown.
+It shows the same studies of every run. Images are copied from the runs' own pages, so that no data set is opened.
 """
 
 import json
@@ -21,14 +21,14 @@ from r2gen.sweeps.rows import SweepRow, joined, read_metrics_of
 from r2gen.sweeps.table import COSTS, score_names, specs_of, splits_of
 
 SCRIPTS = ("pieces.js", "scores.js", "charts.js", "plots.js", "texts.js", "sweep.js")
-CURVE_POINTS = 160  # a run
+CURVE_POINTS = 160  # per run
 STUDIES = 12
-TEXT_BYTES = 1_500_000  # of all reports together: fewer studies are shown where they are longer
+TEXT_BYTES = 1_500_000  # of all reports together; longer reports mean fewer studies
 
 
 @dataclass(frozen=True)
-class Written:
-    """The reports of one row in one split, by study."""
+class SplitReports:
+    """The reports of one job in one split, by study."""
 
     row: SweepRow
     split: str
@@ -43,10 +43,10 @@ def write_sweep_page(
     command: str | None = None,
     shared: dict[str, str] | None = None,
 ) -> Path:
-    """Write the page of these rows, whole or not at all, readable by its owner alone. Gives its path.
+    """Write the page of these jobs atomically, readable by its owner only, and return its path.
 
-    `command` starts the sweep again; `shared` are the choices that are the same in all rows.
-    Raises UserError naming a broken file of a run.
+    `command` starts the sweep again; `shared` are the choices that all jobs have in common. Raises UserError that names
+    a broken file of a run.
     """
     splits = splits_of(rows)
     content = {
@@ -60,14 +60,14 @@ def write_sweep_page(
         "score_specs": [asdict(spec) for spec in specs_of(rows)],
         "alike": len({row.scored_as for row in rows if row.scores}) <= 1,
         "rows": [_row(row, path.parent) for row in rows],
-        "joined": [asdict(one) for one in joined(rows)],
+        "joined": [asdict(means) for means in joined(rows)],
         "studies": _fitting(_studies(rows)),
     }
     return write_document(path, title=title, scripts=SCRIPTS, content=content)
 
 
 def _row(row: SweepRow, beside: Path) -> JsonObject:
-    """One row as the page's script reads it."""
+    """A job as the page's script reads it."""
     page = row.run_dir / "report.html" if row.run_dir is not None else None
     link = None
     if page is not None and page.is_file():
@@ -88,8 +88,8 @@ def _row(row: SweepRow, beside: Path) -> JsonObject:
         "scored_as": row.scored_as,
         "losses": [[step["step"], _short(step.get("loss"))] for step in curves["steps"]],
         "validations": [
-            [one["step"], {score: _short(value) for score, value in (one.get("scores") or {}).items()}]
-            for one in curves["validations"]
+            [validation["step"], {score: _short(value) for score, value in (validation.get("scores") or {}).items()}]
+            for validation in curves["validations"]
         ],
     }
 
@@ -99,8 +99,8 @@ def _short(value: object) -> object:
 
 
 def _studies(rows: Sequence[SweepRow]) -> list[JsonObject]:
-    """The same few studies of all runs that were scored on the same references."""
-    groups: dict[str, list[Written]] = {}
+    """Studies of all jobs that were scored on the same references, the same ones for each job."""
+    groups: dict[str, list[SplitReports]] = {}
     for row in rows:
         split = next((split for split in ("test", "val") if split in row.scores), None)
         if split is None or row.run_dir is None:
@@ -109,48 +109,48 @@ def _studies(rows: Sequence[SweepRow]) -> list[JsonObject]:
         if file.is_file():
             texts = {line["id"]: line for line in read_jsonl(file)[1:]}
             references = canonical(sorted((id, line["reference"]) for id, line in texts.items()))
-            groups.setdefault(split + references, []).append(Written(row, split, texts))
+            groups.setdefault(split + references, []).append(SplitReports(row, split, texts))
     return [study for group in groups.values() for study in _studies_of(group, count=max(1, STUDIES // len(groups)))]
 
 
-def _studies_of(group: Sequence[Written], *, count: int) -> list[JsonObject]:
+def _studies_of(group: Sequence[SplitReports], *, count: int) -> list[JsonObject]:
     first, images = group[0], _images(group)
-    scores = {one.row.name: _of_each_report(one) for one in group}
+    scores = {reports.row.name: _scores_per_report(reports) for reports in group}
     return [
         {
             "id": id,
             "split": first.split,
             "images": images.get(id, []),
             "reference": first.texts[id]["reference"],
-            "reports": {one.row.name: one.texts[id]["report"] for one in group},
+            "reports": {reports.row.name: reports.texts[id]["report"] for reports in group},
             "scores": {
-                name: {score: _short(values[id]) for score, values in of_run.items() if id in values}
-                for name, of_run in scores.items()
+                name: {score: _short(values[id]) for score, values in per_report.items() if id in values}
+                for name, per_report in scores.items()
             },
         }
         for id in chosen_studies([id for id in first.texts if id in images] or list(first.texts), count=count)
     ]
 
 
-def _of_each_report(one: Written) -> dict[str, dict[str, float]]:
-    assert one.row.run_dir is not None
-    per_report = read_metrics_of(one.row.run_dir, one.row.generation).get("per_report") or {}
-    found: dict[str, dict[str, float]] = per_report.get(one.split) or {}
-    return found
+def _scores_per_report(reports: SplitReports) -> dict[str, dict[str, float]]:
+    assert reports.row.run_dir is not None
+    per_report = read_metrics_of(reports.row.run_dir, reports.row.generation).get("per_report") or {}
+    scores: dict[str, dict[str, float]] = per_report.get(reports.split) or {}
+    return scores
 
 
-def _images(group: Sequence[Written]) -> dict[str, list[str]]:
-    """By study, as the first run's page has them that shows images of this split."""
-    for one in group:
-        page = one.row.run_dir / "report.html" if one.row.run_dir is not None else None
+def _images(group: Sequence[SplitReports]) -> dict[str, list[str]]:
+    """Images by study, from the page of the first run that shows images of this split."""
+    for reports in group:
+        page = reports.row.run_dir / "report.html" if reports.row.run_dir is not None else None
         studies = content_of(page)["studies"] if page is not None and page.is_file() else None
-        if studies and studies["split"] == one.split and any(images_of(shown) for shown in studies["rows"]):
-            return {shown["id"]: images_of(shown) for shown in studies["rows"]}
+        if studies and studies["split"] == reports.split and any(images_of(study) for study in studies["rows"]):
+            return {study["id"]: images_of(study) for study in studies["rows"]}
     return {}
 
 
 def _fitting(studies: list[JsonObject]) -> list[JsonObject]:
-    """Those that have their texts and scores within TEXT_BYTES together; one with a huge report is left out."""
+    """The studies that fit into TEXT_BYTES together; a study with a huge report is left out."""
     kept, room = [], TEXT_BYTES
     for study in studies:
         size = len(json.dumps({**study, "images": []}))

@@ -1,4 +1,4 @@
-"""How far a run is, read from its folder while it trains. Imports no torch."""
+"""The progress of a run, read from its folder while it trains."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from tqdm import tqdm
 from r2gen.errors import UserError
 from r2gen.runs.folder import RunFolder
 
-TAIL = 2**14  # bytes of train.jsonl that hold its last few records
+TAIL_BYTES = 2**14  # of train.jsonl: they hold its last few records
 
 
 @dataclass(frozen=True)
 class Progress:
     step: int
     steps: int
-    left_s: float | None  # of training, without the scoring after it; None before two records are there
+    left_s: float | None  # of training, without the scoring after it; None until there are two records
 
     def __str__(self) -> str:
         if self.step >= self.steps:
@@ -27,7 +27,7 @@ class Progress:
 
 
 def progress_of(run_dir: Path) -> Progress | None:
-    """None where the run has not begun to train."""
+    """The progress of the run; None if it has not begun to train."""
     try:
         steps = RunFolder(run_dir).facts().get("steps")
         records = last_records(run_dir / "train.jsonl")
@@ -36,17 +36,17 @@ def progress_of(run_dir: Path) -> Progress | None:
     if steps is None or not records:
         return None
     step = int(max(record["step"] for record in records))
-    paced = [record for record in records if "samples_per_s" in record]
+    timed = [record for record in records if "samples_per_s" in record]
     left_s = None
-    if len(paced) > 1 and paced[-1]["seconds"] > paced[0]["seconds"]:
-        pace_s = (paced[-1]["seconds"] - paced[0]["seconds"]) / (paced[-1]["step"] - paced[0]["step"])
-        left_s = (steps - step) * pace_s
+    if len(timed) > 1 and timed[-1]["seconds"] > timed[0]["seconds"]:
+        step_s = (timed[-1]["seconds"] - timed[0]["seconds"]) / (timed[-1]["step"] - timed[0]["step"])
+        left_s = (steps - step) * step_s
     return Progress(step, steps, left_s)
 
 
 def last_records(file: Path) -> list[dict[str, float]]:
-    """The last whole records of train.jsonl, of steps and of validations."""
+    """The last complete records of train.jsonl, of steps and of validations."""
     with file.open("rb") as content:
-        content.seek(max(0, os.fstat(content.fileno()).st_size - TAIL))
+        content.seek(max(0, os.fstat(content.fileno()).st_size - TAIL_BYTES))
         lines = content.read().split(b"\n")
     return [json.loads(line) for line in lines[:-1] if line.startswith(b'{"event"')]

@@ -1,4 +1,4 @@
-"""What a sweep comes to: table.md, table.csv and sweep.html, and the same table for a terminal. Imports no torch."""
+"""The results of a sweep: table.md, table.csv, sweep.html, and tables for the terminal."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from r2gen.sweeps.table import specs_of, splits_of, write_tables
 
 
 def write_results(folder: SweepFolder, record: SweepRecord) -> str:
-    """Write them of the jobs that are scored by now; gives what the terminal shows."""
+    """Write the results of the jobs that are scored by now. Returns the text for the terminal."""
     rows = rows_of(record.jobs)
     write_tables(folder.path, rows, title=record.name)
     page = write_sweep_page(
@@ -20,12 +20,12 @@ def write_results(folder: SweepFolder, record: SweepRecord) -> str:
 
 
 def _summary(rows: Sequence[SweepRow]) -> list[str]:
-    """A table for each split that some job scored: the jobs' names and the model's scores."""
+    """A table of the model's scores for each split that was scored."""
     return [
         f"{split}\n"
         + terminal_table(
             {
-                row.name: {score: one.value for score, one in row.scores[split].items()}
+                row.name: {score: interval.value for score, interval in row.scores[split].items()}
                 for row in rows
                 if split in row.scores
             },

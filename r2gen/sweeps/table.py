@@ -1,5 +1,6 @@
-"""table.md and table.csv of a sweep: a row a job, scores with their 95 % intervals, what it took. Imports no torch."""
+"""table.md and table.csv of a sweep: scores with 95 % intervals and cost of each job."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ HEADINGS = {"device_seconds": "device s", "total_seconds": "total s", "peak_memo
 
 
 def write_tables(folder: Path, rows: Sequence[SweepRow], *, title: str) -> list[Path]:
-    """Write table.md and table.csv into the folder, each whole or not at all, and give their paths."""
+    """Write table.md and table.csv into the folder, each atomically, and return their paths."""
     paths = [folder / "table.md", folder / "table.csv"]
     write_whole(paths[0], markdown(rows, title=title))
     write_whole(paths[1], comma_separated(rows))
@@ -39,62 +40,58 @@ def splits_of(rows: Sequence[SweepRow]) -> list[str]:
 
 
 def markdown(rows: Sequence[SweepRow], *, title: str) -> str:
-    """A table a split; then means over seeds; then what the other jobs came to."""
-    columns = list(rows[0].choices) if rows else []
+    """For each split the scores of jobs and their means over seeds; then the jobs without scores."""
     parts = [f"# {_cell(title)}"]
     for split in splits_of(rows):
-        scores, scored = score_names(rows, split), [row for row in rows if split in row.scores]
-        costs = [cost for cost in COSTS if any(getattr(row.cost, cost) is not None for row in scored)]
-        parts.append(
-            f"## {_cell(split)}\n\nScores with 95 % intervals over studies.\n\n"
-            + _lines(
-                [*columns, *scores, *(HEADINGS.get(cost, cost) for cost in costs)],
-                [
-                    [
-                        *(row.choices[column] for column in columns),
-                        *(_told(row.scores[split].get(score)) for score in scores),
-                        *(_number(getattr(row.cost, cost)) for cost in costs),
-                    ]
-                    for row in scored
-                ],
-            )
-        )
-        of_seeds = [one for one in joined(rows) if split in one.scores]
-        if of_seeds:
-            parts.append(
-                "Means over seeds, with Student's 95 % intervals over seeds.\n\n"
-                + _lines(
-                    [*of_seeds[0].choices, "seeds", *scores],
-                    [
-                        [
-                            *one.choices.values(),
-                            ", ".join(one.seeds),
-                            *(_told(one.scores[split].get(score)) for score in scores),
-                        ]
-                        for one in of_seeds
-                    ],
-                )
-            )
+        parts += [f"## {_cell(split)}", *_scores_of_jobs(rows, split), *_means_over_seeds(rows, split)]
     if len({row.scored_as for row in rows if row.scores}) > 1:
-        parts.append("Not all rows were scored alike (see the signatures in their metrics.json): do not compare them.")
-    unscored = [row for row in rows if not row.scores]
+        parts.append("The jobs were not all scored alike (see the signatures in metrics.json): do not compare them.")
+    unscored = [[row.name, row.state, row.reason or ""] for row in rows if not row.scores]
     if unscored:
-        parts.append(
-            "## Without scores\n\n"
-            + _lines(["job", "state", "why"], [[row.name, row.state, row.reason or ""] for row in unscored])
-        )
+        parts += ["## Without scores", _table(["job", "state", "reason"], unscored)]
     return "\n\n".join(parts) + "\n"
 
 
+def _scores_of_jobs(rows: Sequence[SweepRow], split: str) -> list[str]:
+    scores, scored = score_names(rows, split), [row for row in rows if split in row.scores]
+    costs = [cost for cost in COSTS if any(getattr(row.cost, cost) is not None for row in scored)]
+    lines = [
+        [
+            *row.choices.values(),
+            *(_interval(row.scores[split].get(score)) for score in scores),
+            *(_number(getattr(row.cost, cost)) for cost in costs),
+        ]
+        for row in scored
+    ]
+    heads = [*rows[0].choices, *scores, *(HEADINGS.get(cost, cost) for cost in costs)]
+    return ["Scores with 95 % intervals over studies.", _table(heads, lines)]
+
+
+def _means_over_seeds(rows: Sequence[SweepRow], split: str) -> list[str]:
+    means, scores = [mean for mean in joined(rows) if split in mean.scores], score_names(rows, split)
+    lines = [
+        [
+            *mean.choices.values(),
+            ", ".join(mean.seeds),
+            *(_interval(mean.scores[split].get(score)) for score in scores),
+        ]
+        for mean in means
+    ]
+    if not means:
+        return []
+    heads = [*means[0].choices, "seeds", *scores]
+    return ["Means over seeds, with Student's 95 % intervals over seeds.", _table(heads, lines)]
+
+
 def comma_separated(rows: Sequence[SweepRow]) -> str:
-    """One line a job and split; a job without scores has one line."""
+    """A line for each job and split; a job without scores has one line."""
     columns = list(rows[0].choices) if rows else []
     scores = list(dict.fromkeys(score for split in splits_of(rows) for score in score_names(rows, split)))
-    heads = [f"{score}{end}" for score in scores for end in ("", "_low", "_high")]
+    heads = [f"{score}{bound}" for score in scores for bound in ("", "_low", "_high")]
     lines: list[list[object]] = []
     for row in rows:
         cost = asdict(row.cost)
-        known = [
+        of_job = [
             row.name,
             *row.choices.values(),
             row.state,
@@ -103,30 +100,32 @@ def comma_separated(rows: Sequence[SweepRow]) -> str:
             *(cost[name] for name in (*COSTS, "device")),
         ]
         for split in row.scores or [""]:
-            found = row.scores.get(split, {})
-            ends_of = [
-                (found[score].value, found[score].low, found[score].high) if score in found else ("", "", "")
-                for score in scores
-            ]
-            lines.append([*known, split, *(end for ends in ends_of for end in ends)])
+            of_split = row.scores.get(split, {})
+            bounds = [_bounds(of_split.get(score)) for score in scores]
+            lines.append([*of_job, split, *itertools.chain(*bounds)])
     return csv_text(["job", *columns, "state", "reason", "run_dir", *COSTS, "device", "split", *heads], lines)
 
 
-def _lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = [[_cell(head) for head in heads], ["---"] * len(heads), *([_cell(text) for text in row] for row in rows)]
+def _bounds(score: Interval | None) -> tuple[object, object, object]:
+    return ("", "", "") if score is None else (score.value, score.low, score.high)
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    cells = [[_cell(head) for head in heads], ["---"] * len(heads), *([_cell(text) for text in line] for line in lines)]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def _cell(text: str) -> str:
-    """Text that stays in its cell and is no markup."""
+    """Escape text so that it stays in its cell and is not markup."""
     line = " ".join(str(text).split())
     return line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
-def _told(one: Interval | None) -> str:
-    if one is None:
+def _interval(score: Interval | None) -> str:
+    if score is None:
         return "-"
-    return f"{one.value:.3f}" + ("" if one.low is None or one.high is None else f" [{one.low:.3f}, {one.high:.3f}]")
+    has_bounds = score.low is not None and score.high is not None
+    return f"{score.value:.3f}" + (f" [{score.low:.3f}, {score.high:.3f}]" if has_bounds else "")
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What a sweep looks like while it runs: a view that is redrawn on a terminal, plain lines elsewhere. No torch."""
+"""The view of a running sweep: redrawn in place on a terminal, plain lines elsewhere."""
 
 import shutil
 import sys
@@ -22,20 +22,20 @@ class View:
 
     def __init__(self) -> None:
         self.on_terminal = sys.stdout.isatty()
-        self.drawn, self.at = 0, 0.0  # lines on the terminal, when they were put there
-        self.told: dict[int, tuple[str, int]] = {}
+        self.drawn, self.drawn_at = 0, 0.0  # number of lines on the terminal, and time of the last output
+        self.printed: dict[int, tuple[str, int]] = {}  # state and tries of each job, by number
 
     def show(self, record: SweepRecord, *, last: bool = False) -> None:
-        """Called often; writes where there is something new, or the time has come."""
+        """Print what is new. Call it often: a terminal is redrawn once a second at most."""
         due_s = REDRAW_S if self.on_terminal else PLAIN_EVERY_S
-        due = last or time.monotonic() - self.at > due_s
+        due = last or time.monotonic() - self.drawn_at > due_s
         if self.on_terminal:
             if due:
                 self._redraw(record, last=last)
         else:
-            self._tell(record, due=due and not last)
+            self._print(record, due=due and not last)
         if due:
-            self.at = time.monotonic()
+            self.drawn_at = time.monotonic()
 
     def _redraw(self, record: SweepRecord, *, last: bool) -> None:
         size = shutil.get_terminal_size()
@@ -46,20 +46,19 @@ class View:
         print(back + CLEAR + "\n".join(lines), flush=True)
         self.drawn = len(lines)
 
-    def _tell(self, record: SweepRecord, *, due: bool) -> None:
+    def _print(self, record: SweepRecord, *, due: bool) -> None:
         names = labels(record.jobs)
         for job in record.jobs:
-            if self.told.get(job.number, ("waiting", 0)) != (job.state, job.tries):
-                self.told[job.number] = job.state, job.tries
+            if self.printed.get(job.number, ("waiting", 0)) != (job.state, job.tries):
+                self.printed[job.number] = job.state, job.tries
                 print(f"{head(record)} | {job_line(job, names[job.number])}", flush=True)
-        if due and any(job.state == "running" for job in record.jobs):
-            running = [job for job in record.jobs if job.state == "running"]
-            told = "; ".join(f"{names[job.number]}: {doing(job)}" for job in running)
-            print(f"{head(record)} | {told}", flush=True)
+        running = [f"{names[job.number]}: {activity(job)}" for job in record.jobs if due and job.state == "running"]
+        if running:
+            print(f"{head(record)} | {'; '.join(running)}", flush=True)
 
 
 def sweep_lines(record: SweepRecord, *, most: int | None) -> list[str]:
-    """The sweep as text: one line of counts, one a job; of more than `most` jobs those that say most."""
+    """The sweep as text: a line of counts, and a line for each job; of more than `most` lines the most relevant."""
     names = labels(record.jobs)
     jobs = sorted(record.jobs, key=lambda job: (ORDER.index(job.state), job.number))
     shown = jobs if most is None or len(jobs) <= most else jobs[: most - 1]
@@ -75,24 +74,24 @@ def head(record: SweepRecord) -> str:
 
 
 def job_line(job: JobRecord, name: str) -> str:
-    told = f"{job.state:<8} {name}"
+    start = f"{job.state:<8} {name}"
     if job.state == "running":
-        return f"{told}  {doing(job)}"
+        return f"{start}  {activity(job)}"
     if job.state == "done":
-        return f"{told}  {tqdm.format_interval(job.seconds)}{f' ({job.reason})' if job.reason else ''}"
-    return f"{told}{': ' + job.reason if job.reason else ''}"
+        return f"{start}  {tqdm.format_interval(job.seconds)}{f' ({job.reason})' if job.reason else ''}"
+    return f"{start}{': ' + job.reason if job.reason else ''}"
 
 
-def doing(job: JobRecord) -> str:
-    """Where it runs and how far it is."""
-    where = f"GPU {','.join(job.gpus)}, " if job.gpus else ""
+def activity(job: JobRecord) -> str:
+    """Where a job runs, and its progress."""
+    gpus = f"GPU {','.join(job.gpus)}, " if job.gpus else ""
     progress = progress_of(Path(job.run_dir)) if job.run_dir and job.task == "train" else None
-    again = f" ({job.reason})" if job.reason else ""
-    return f"{where}{progress or 'starting'}{again}"
+    second_try = f" ({job.reason})" if job.reason else ""
+    return f"{gpus}{progress or 'starting'}{second_try}"
 
 
 def labels(jobs: Sequence[JobRecord]) -> dict[int, str]:
-    """By number, what of a job's overrides not all jobs have; one job alone has all, as far as a line holds them."""
+    """By job number, the overrides that not all jobs share; of a single job all overrides, shortened."""
     if len(jobs) == 1:
         return {jobs[0].number: shorten(" ".join(jobs[0].overrides), 60, placeholder=" …") or "job 0"}
     common = set[str].intersection(*(set(job.overrides) for job in jobs)) if jobs else set()

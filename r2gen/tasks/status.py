@@ -1,4 +1,4 @@
-"""task=status: where a sweep stands, from any terminal and while it runs. Imports no torch."""
+"""task=status: the state of a sweep, from any terminal and while it runs."""
 
 import signal
 from pathlib import Path
@@ -11,18 +11,18 @@ from r2gen.sweeps.view import sweep_lines
 
 
 def status(config: Config, overrides: list[str]) -> int:
-    """Print the sweep's jobs and the scores that are there, and make its table and page anew."""
+    """Print the sweep's jobs and their scores so far, and write its tables and page."""
     if config.sweep is None:
         raise UserError("task=status needs the folder of a sweep: sweep=outputs/sweep-NAME-0123abcd")
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it without an error
     folder = SweepFolder(Path(config.sweep))
-    record = folder.read()
-    if not folder.is_at_work():
+    record, is_running = folder.read(), folder.is_running()
+    if not is_running:
         for job in record.jobs:
             if job.state == "running" and job.queue_id is None:
                 job.state, job.reason = "stopped", "its sweep was killed"
     print("\n".join(sweep_lines(record, most=None)))
-    if any(job.state in (*OPEN, "stopped", "failed") for job in record.jobs) and not folder.is_at_work():
-        print(f"\nnobody is at work on it; what is missing or failed runs again with\n  {record.command}")
+    if not is_running and any(job.state in (*OPEN, "stopped", "failed") for job in record.jobs):
+        print(f"\nno command runs it now. To run what is missing or failed:\n  {record.command}")
     print(f"\n{write_results(folder, record)}")
     return DONE

@@ -1,4 +1,4 @@
-"""GPUs are leased once, to jobs, and a lease ends with its owner."""
+"""A GPU is leased to one job at a time, and a lease ends with that job."""
 
 import subprocess
 import sys
@@ -10,11 +10,11 @@ LISTED = "0, GPU-aa\n1, GPU-bb\n2, GPU-cc\n"
 GPUS = [Gpu("0", "GPU-aa"), Gpu("1", "GPU-bb"), Gpu("2", "GPU-cc")]
 
 
-def test_cuda_visible_devices_is_honoured():
+def test_leases_follow_cuda_visible_devices():
     assert visible_among(LISTED, None) == GPUS
     assert visible_among(LISTED, "2,0") == [GPUS[2], GPUS[0]]
     assert visible_among(LISTED, "GPU-b") == [Gpu("GPU-b", "GPU-bb")]
-    assert visible_among(LISTED, "1,7,0") == [GPUS[1]], "CUDA stops at what it does not know"
+    assert visible_among(LISTED, "1,7,0") == [GPUS[1]], "CUDA ignores everything after an unknown name"
     assert visible_among(LISTED, "") == []
 
 
@@ -22,11 +22,11 @@ def test_two_sweeps_share_the_gpus(tmp_path: Path):
     here, there = Leases(GPUS, tmp_path), Leases([Gpu("GPU-bb", "GPU-bb"), GPUS[2]], tmp_path)
     two = here.take(2)
     assert two.names == ["0", "1"]
-    assert there.take(2) is None, "one of its two is taken"
+    assert there.take(2) is None, "one of its two GPUs is leased"
     one = there.take(1)
     assert one.names == ["2"]
     assert here.take(1) is None
-    one.leave_to_job()  # no job has it, so it is free
+    one.leave_to_job()  # no job has inherited it, so it is free
     assert here.take(1).names == ["2"]
 
 
@@ -35,7 +35,7 @@ def test_a_lease_ends_when_its_job_is_killed(tmp_path: Path):
     lease = leases.take(1)
     job = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=lease.numbers)
     lease.leave_to_job()
-    assert leases.take(1) is None, "the job has it"
+    assert leases.take(1) is None, "the job holds it"
     job.kill()
     job.communicate()
     assert leases.take(1).names == ["0"]

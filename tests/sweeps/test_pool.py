@@ -1,6 +1,6 @@
-"""Every job comes to an end that its row tells: done, failed with its reason, tried again, stopped.
+"""The pool records how each job ends: done, failed with a reason, tried again, or stopped.
 
-The jobs are small scripts instead of trainings, each in a process of its own as every job.
+The jobs are small scripts instead of trainings, each in a process of its own.
 """
 
 import os
@@ -57,7 +57,7 @@ def sweep(folder: Path, scripts: dict[str, str]) -> tuple[Pool, Scripts]:
     return Pool(where, record, cells, slots=slots, shared=[], show=lambda record: None), slots
 
 
-def test_a_failure_is_a_row_with_its_reason_and_the_others_go_on(tmp_path: Path):
+def test_a_failed_job_has_its_reason_and_the_others_continue(tmp_path: Path):
     pool, _ = sweep(
         tmp_path,
         {
@@ -75,9 +75,9 @@ def test_a_failure_is_a_row_with_its_reason_and_the_others_go_on(tmp_path: Path)
     assert exit_status(pool.record.jobs) == DEFECT
     assert exit_status([first, third]) == FIXABLE
     assert exit_status([first]) == DONE
-    told = "\n".join(sweep_lines(pool.record, most=None))
-    assert "1/3 done, 2 failed" in told
-    assert "failed   seed=2: ValueError: no such thing" in told
+    lines = "\n".join(sweep_lines(pool.record, most=None))
+    assert "1/3 done, 2 failed" in lines
+    assert "failed   seed=2: ValueError: no such thing" in lines
 
 
 def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch(tmp_path: Path):
@@ -129,19 +129,19 @@ def test_a_signal_stops_the_jobs_and_leaves_the_rest_for_the_next_command(tmp_pa
     start, slots.start = slots.start, lambda *a, running: start(*a, running=running) if not running else None
     log = tmp_path / "logs" / "000.log"
 
-    def stop_once_it_is_up():
+    def stop_once_started():
         while not log.is_file() or "up" not in log.read_text():
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=stop_once_it_is_up).start()
+    threading.Thread(target=stop_once_started).start()
     pool.run()
     assert [job.state for job in pool.record.jobs] == ["stopped", "waiting"]
     assert exit_status(pool.record.jobs) == STOPPED
 
 
 @pytest.mark.parametrize(("devices", "n_jobs", "at_once"), [(1, None, 3), (1, 2, 2), (2, None, 1), (3, None, 1)])
-def test_as_many_jobs_at_once_as_gpus_carry(
+def test_as_many_jobs_run_at_a_time_as_there_are_gpus_for(
     devices: int, n_jobs: int | None, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     gpus = [Gpu(str(number), f"GPU-{number}") for number in range(3)]
@@ -169,7 +169,7 @@ def test_as_many_jobs_at_once_as_gpus_carry(
     assert slots.start(composed("trainer.device=cpu"), ["true"], tmp_path / "log", running=0).gpus == []
 
 
-def test_jobs_in_a_queue_stay_there_when_the_command_is_left(tmp_path: Path):
+def test_queued_jobs_stay_in_their_queue_after_a_signal(tmp_path: Path):
     pool, slots = sweep(tmp_path, {"seed=1": "import time; time.sleep(60)"})
     start = slots.start
     started = []
@@ -183,13 +183,13 @@ def test_jobs_in_a_queue_stay_there_when_the_command_is_left(tmp_path: Path):
     slots.start = queued
     pool.run()
     (job,) = SweepFolder(tmp_path).read().jobs
-    assert (job.state, job.queue_id) == ("running", "4711"), "the next command asks for it by that number"
+    assert (job.state, job.queue_id) == ("running", "4711"), "the next command adopts it by that number"
     assert started[0].poll() is None
     started[0].process.kill()
     started[0].process.wait()
 
 
-def test_a_folder_of_other_files_is_no_sweeps_and_stays_open(tmp_path: Path):
+def test_a_folder_with_other_files_is_refused_and_keeps_its_mode(tmp_path: Path):
     tmp_path.chmod(0o755)
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"hydra\.sweep\.dir=.* holds other files \(thesis\.tex, \.\.\.\)"):

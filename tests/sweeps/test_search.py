@@ -1,6 +1,6 @@
-"""A search learns from its jobs' validations, ends the hopeless ones, and goes on from its storage after a kill.
+"""A search learns from its jobs' validations, prunes bad trials, and resumes from its storage after a kill.
 
-Trials are what a training leaves: a run folder with train.jsonl. The jobs of the pruning test are small scripts.
+A trial is a run folder with train.jsonl, as a training writes it. The jobs of the pruning test are small scripts.
 """
 
 import json
@@ -40,7 +40,7 @@ def search(folder: Path, *, asked: Space | None = None, n_trials: int = 12, rand
 
 
 def trained(folder: Path, name: str, selections: list[float], *, steps: int = 9) -> Path:
-    """What a training leaves, as far as a search reads it."""
+    """The files of a training that a search reads."""
     run_dir = folder / name
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "run.json").write_text(
@@ -56,7 +56,7 @@ def job(number: int, run_dir: Path, state: str = "done") -> JobRecord:
 
 
 def value_of(overrides: list[str]) -> float:
-    """The larger the nearer learning_rate is to .01: what a training would make of it."""
+    """A score that is the larger, the nearer learning_rate is to .01."""
     rate = float(next(text for text in overrides if "learning_rate" in text).partition("=")[2])
     return 1 - abs(rate - 0.01)
 
@@ -97,7 +97,7 @@ def test_a_search_is_resumed_from_its_storage_and_finds_better_than_the_default(
         search(tmp_path, asked=space("seed=1,2"))
 
 
-def test_a_job_below_the_median_is_ended_and_its_row_says_so(tmp_path: Path):
+def test_a_job_below_the_median_is_pruned_with_its_reason(tmp_path: Path):
     asked = search(tmp_path)
     asked.begin(None)
     for number in range(3):
@@ -107,7 +107,7 @@ def test_a_job_below_the_median_is_ended_and_its_row_says_so(tmp_path: Path):
     where = SweepFolder(tmp_path / "sweep")
     where.create()
     run_dir = trained(tmp_path, "3", [0.1])
-    row = JobRecord(3, ["seed=3"], task="train", run_dir=str(run_dir))
+    pruned = JobRecord(3, ["seed=3"], task="train", run_dir=str(run_dir))
 
     class Script:
         def start(self, config, command, log, *, running):
@@ -115,17 +115,18 @@ def test_a_job_below_the_median_is_ended_and_its_row_says_so(tmp_path: Path):
             return LocalJob([sys.executable, "-c", saves], log, {}, Lease([], ExitStack(), ()))
 
     cells = {3: Cell(["seed=3"], ["seed=3"], config=composed(), task="train")}
-    record = SweepRecord("search", "python run.py", [], now(), jobs=[row])
+    record = SweepRecord("search", "python run.py", [], now(), jobs=[pruned])
     pool = Pool(where, record, cells, slots=Script(), shared=[], show=lambda record: None, pruner=asked.prune_reason)
     pool.run()
-    assert (row.state, row.reason) == ("pruned", "at validation 1 its score 0.100 was below the other trials' median")
+    assert pruned.state == "pruned"
+    assert pruned.reason == "at validation 1 its score 0.100 was below the other trials' median"
     assert where.read().jobs[0].state == "pruned"
-    assert exit_status([row]) not in (STOPPED, 1, 2)
-    assert asked.record([row])
+    assert exit_status([pruned]) not in (STOPPED, 1, 2)
+    assert asked.record([pruned])
     assert "1 pruned" in asked.result()
 
 
-def test_a_job_that_does_well_or_is_at_its_end_goes_on(tmp_path: Path):
+def test_a_good_job_or_one_at_its_last_step_is_not_pruned(tmp_path: Path):
     asked = search(tmp_path)
     asked.begin(None)
     for number in range(3):
@@ -138,19 +139,19 @@ def test_a_job_that_does_well_or_is_at_its_end_goes_on(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("seed=1", "nothing to search"),
         ("trainer.epochs=tag(log, interval(0, 1))", "trainer.epochs=tag"),
         ("trainer.epochs=range(3, 3)", "trainer.epochs=range"),
     ],
 )
-def test_a_space_that_is_none_is_refused_by_name(text: str, told: str):
-    with pytest.raises(UserError, match=told):
+def test_an_empty_space_is_refused_by_name(text: str, message: str):
+    with pytest.raises(UserError, match=message):
         space(text)
 
 
-def test_the_defaults_are_the_first_trial_where_they_are_in_the_space():
+def test_the_defaults_are_the_first_trial_if_the_space_contains_them():
     register_schema()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -173,7 +174,7 @@ def test_the_defaults_are_the_first_trial_where_they_are_in_the_space():
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("overrides", "message"),
     [
         (["hydra.sweeper.n_trials=x", "seed=1,2"], "hydra.sweeper.n_trials=x: give a whole number of at least 1"),
         (["trainer.nope=interval(0, 1)"], "unknown option trainer.nope: did you mean trainer.nodes?"),
@@ -181,21 +182,21 @@ def test_the_defaults_are_the_first_trial_where_they_are_in_the_space():
         (["seed=range(3, 3)"], "seed=range(3, 3): this range is empty"),
     ],
 )
-def test_a_mistake_in_a_search_is_one_message_and_no_trial(typed: list[str], told: str, tmp_path: Path):
-    done = run("-m", "hydra/sweeper=optuna", *typed, cwd=tmp_path, smallest=False)
+def test_a_mistake_in_a_search_is_one_message_and_no_trial(overrides: list[str], message: str, tmp_path: Path):
+    done = run("-m", "hydra/sweeper=optuna", *overrides, cwd=tmp_path, smallest=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {told}")
+    assert done.stderr.startswith(f"error: {message}")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_search_without_its_sweeper_is_told_what_to_type(tmp_path: Path):
+def test_a_search_file_without_its_sweeper_names_the_missing_option(tmp_path: Path):
     done = run("+sweeps=optuna_phantom", cwd=tmp_path, smallest=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "add hydra/sweeper=optuna" in done.stderr
 
 
 @pytest.mark.parametrize("name", [file.stem for file in (ROOT / "sweeps").glob("optuna_*.yaml")])
-def test_every_search_file_asks_one_question_and_composes(name: str, tmp_path: Path):
+def test_every_search_file_states_one_question_and_composes(name: str, tmp_path: Path):
     header = (ROOT / "sweeps" / f"{name}.yaml").read_text().split("\ndefaults:")[0]
     assert "?\n" in header
     assert f"# Command:  python run.py +sweeps={name} hydra/sweeper=optuna" in header

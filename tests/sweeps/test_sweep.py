@@ -1,4 +1,4 @@
-"""Sweeps as a user types them: every cell is filled or says why not, and only what is missing runs again."""
+"""Sweeps from the command line: each job is done or has its reason, and only what is missing runs again."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def jobs_of(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_every_sweep_file_asks_one_question_and_composes(name: str, tmp_path: Path):
+def test_every_sweep_file_states_one_question_and_composes(name: str, tmp_path: Path):
     header = [line for line in (ROOT / "sweeps" / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
     assert header[1].endswith("?") or "? " in header[1]
     assert f"# Command:  python run.py +sweeps={name}" in "\n".join(header)
@@ -36,7 +36,7 @@ def test_every_sweep_file_asks_one_question_and_composes(name: str, tmp_path: Pa
     assert not list(tmp_path.iterdir()), "nothing was started or made"
 
 
-def test_one_line_a_language_model_and_refusals_in_words(tmp_path: Path):
+def test_a_dry_run_prints_a_line_for_each_language_model(tmp_path: Path):
     done = run("lm.path=/nope", "-m", "lm=glob(*)", "task=compose", cwd=tmp_path, smallest=False)
     assert done.returncode == 0, done.stderr
     rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
@@ -46,9 +46,9 @@ def test_one_line_a_language_model_and_refusals_in_words(tmp_path: Path):
     assert not list(tmp_path.iterdir()), "nothing was started or made"
 
 
-def test_every_cell_is_filled_or_says_why_not_and_is_not_trained_twice(tmp_path: Path):
-    typed = ["-m", *QUICK, "seed=1", "tune=shallow,delta,nothing", "hydra.sweep.dir=sweep"]
-    first = run(*typed, cwd=tmp_path)
+def test_each_job_is_done_or_has_its_reason_and_is_not_trained_twice(tmp_path: Path):
+    overrides = ["-m", *QUICK, "seed=1", "tune=shallow,delta,nothing", "hydra.sweep.dir=sweep"]
+    first = run(*overrides, cwd=tmp_path)
     assert first.returncode == 2, first.stdout + first.stderr
     trained, illegal, unknown = jobs_of(tmp_path / "sweep")
     assert trained["state"] == "done"
@@ -63,7 +63,7 @@ def test_every_cell_is_filled_or_says_why_not_and_is_not_trained_twice(tmp_path:
     log = tmp_path / "sweep" / trained["log"]
     written = log.stat().st_mtime
 
-    second = run(*typed, cwd=tmp_path)
+    second = run(*overrides, cwd=tmp_path)
     assert second.returncode == 2
     assert [job["state"] for job in jobs_of(tmp_path / "sweep")] == ["done", "skipped", "failed"]
     assert jobs_of(tmp_path / "sweep")[0]["seconds"] == trained["seconds"]
@@ -73,31 +73,31 @@ def test_every_cell_is_filled_or_says_why_not_and_is_not_trained_twice(tmp_path:
     for folder in ("outputs", "sweep"):
         (tmp_path / folder).rename(tmp_path / "moved" / folder)
     (tmp_path / "linked").symlink_to(tmp_path / "moved" / "sweep")
-    told = run("task=status", "sweep=linked", cwd=tmp_path, smallest=False)
-    assert told.returncode == 0, told.stderr
-    assert "1/3 done, 1 failed, 1 skipped" in told.stdout
-    assert "nobody is at work on it" in told.stdout
-    assert "tune=shallow  " in told.stdout.rpartition("val\n")[2], "its scores are found where the folders lie now"
+    status = run("task=status", "sweep=linked", cwd=tmp_path, smallest=False)
+    assert status.returncode == 0, status.stderr
+    assert "1/3 done, 1 failed, 1 skipped" in status.stdout
+    assert "no command runs it now" in status.stdout
+    assert "tune=shallow  " in status.stdout.rpartition("val\n")[2], "its scores are found after the folders were moved"
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("overrides", "message"),
     [
         (["seed=1,2", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: give a whole number of at least 1"),
         (["lm=glob(nope*)"], "this sweep has no job"),
     ],
 )
-def test_a_sweep_that_could_never_start_a_job_is_refused(typed: list[str], told: str, tmp_path: Path):
-    done = run("-m", *typed, cwd=tmp_path, smallest=False)
+def test_a_sweep_that_could_never_start_a_job_is_refused(overrides: list[str], message: str, tmp_path: Path):
+    done = run("-m", *overrides, cwd=tmp_path, smallest=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {told}")
+    assert done.stderr.startswith(f"error: {message}")
     assert not list(tmp_path.iterdir())
 
 
 def test_the_jobs_of_a_killed_sweep_die_with_it(tmp_path: Path):
     sweep = start("-m", "seed=1,2", "hydra.sweep.dir=sweep", cwd=tmp_path)
     until = time.monotonic() + 120
-    while not at_work(tmp_path / "sweep") and time.monotonic() < until:
+    while not is_running(tmp_path / "sweep") and time.monotonic() < until:
         time.sleep(0.1)
     assert processes_in(tmp_path) - {sweep.pid}
     sweep.send_signal(signal.SIGKILL)
@@ -105,16 +105,16 @@ def test_the_jobs_of_a_killed_sweep_die_with_it(tmp_path: Path):
     while processes_in(tmp_path) and time.monotonic() < until:
         time.sleep(0.1)
     assert not processes_in(tmp_path)
-    told = run("task=status", "sweep=sweep", cwd=tmp_path, smallest=False)
-    assert "stopped  seed=1: its sweep was killed" in told.stdout
+    status = run("task=status", "sweep=sweep", cwd=tmp_path, smallest=False)
+    assert "stopped  seed=1: its sweep was killed" in status.stdout
 
 
-def at_work(sweep: Path) -> bool:
+def is_running(sweep: Path) -> bool:
     return (sweep / "sweep.json").is_file() and jobs_of(sweep)[0]["state"] == "running"
 
 
 def processes_in(folder: Path) -> set[int]:
-    """The processes that stand in a folder: the sweep, its jobs and their ranks."""
+    """The processes whose working directory is a folder: the sweep, its jobs and their ranks."""
     found = set()
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
@@ -126,8 +126,8 @@ def processes_in(folder: Path) -> set[int]:
     return found - {os.getpid()}
 
 
-def test_lengths_of_one_run_are_not_two_runs(tmp_path: Path):
-    """The second would go on from the first, which would then never be finished again."""
+def test_two_lengths_of_one_run_are_refused(tmp_path: Path):
+    """The second job would resume the run of the first, which would then never be finished again."""
     cells = {number: Cell(["x"], ["x"], config=composed(f"trainer.epochs={number}"), task="train") for number in (1, 2)}
     jobs = [JobRecord(number, ["x"], task="train", run_dir=str(tmp_path)) for number in cells]
     refuse_shared_folders(jobs, cells)

@@ -22,7 +22,7 @@ HOSTILE = "</script><script>alert(1)</script> | <img src=x onerror=alert(2)> \u2
 SAME = ("qwen2", "none", "1e-4")
 
 
-def test_fifty_runs_stay_under_five_megabytes(tmp_path: Path) -> None:
+def test_a_page_of_fifty_runs_has_less_than_five_megabytes(tmp_path: Path) -> None:
     page = make(tmp_path / "sweep", 50)
     content = content_of(page)
     assert page.stat().st_size < 5_000_000
@@ -40,7 +40,7 @@ def test_fifty_runs_stay_under_five_megabytes(tmp_path: Path) -> None:
     ]
 
 
-def test_costs_are_the_runs_own(tmp_path: Path) -> None:
+def test_costs_are_those_of_the_runs(tmp_path: Path) -> None:
     run_of(tmp_path / "a", Cell(*SAME, 1))
     run_of(tmp_path / "b", Cell(*SAME, 2))
     jobs = jobs_of_runs([tmp_path / "a", tmp_path / "b"])
@@ -54,7 +54,7 @@ def test_costs_are_the_runs_own(tmp_path: Path) -> None:
     assert cost.trainable in (4_200_000, 12_200_000)
 
 
-def test_seeds_are_joined_with_students_interval_and_never_across_recipes(tmp_path: Path) -> None:
+def test_means_over_seeds_have_students_interval_and_one_recipe(tmp_path: Path) -> None:
     jobs = [run_of(tmp_path / f"{seed}", Cell(*SAME, seed)) for seed in (1, 2, 3)]
     jobs += [run_of(tmp_path / "4", Cell(*SAME, 4), truncation="60 tokens")]
     rows = rows_of(jobs)
@@ -62,7 +62,7 @@ def test_seeds_are_joined_with_students_interval_and_never_across_recipes(tmp_pa
     assert [one.seeds for one in found] == [("1", "2", "3"), ("4",)]
     values = [row.scores["test"]["cider"].value for row in rows[:3]]
     assert found[0].scores["test"]["cider"] == join_seeds(values)
-    assert "Not all rows were scored alike" in markdown(rows, title="seeds")
+    assert "The jobs were not all scored alike" in markdown(rows, title="seeds")
     assert not content_of(write_sweep_page(tmp_path / "sweep.html", rows, title="seeds"))["alike"]
     assert joined(rows[:1]) == []
 
@@ -83,7 +83,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert list(csv.DictReader(io.StringIO(comma_separated(rows))))[-1]["state"] == "failed"
 
 
-def test_tables_have_a_row_a_job_and_its_reason(tmp_path: Path) -> None:
+def test_tables_have_a_line_for_each_job_with_its_reason(tmp_path: Path) -> None:
     jobs = [run_of(tmp_path / f"{number}", cell) for number, cell in enumerate(cells(6))]
     jobs.append(unscored(Cell("t5", "int8", "1e-4", 1), state="skipped", reason="no such pair"))
     _, table = write_tables(tmp_path, rows_of(jobs), title="families")
@@ -105,7 +105,7 @@ def test_a_job_that_does_not_compose_adds_no_column() -> None:
     assert shared_choices(jobs) == {"vision": "tiny", "compat": "none"}
 
 
-def test_nothing_scored_has_a_page_too(tmp_path: Path) -> None:
+def test_a_sweep_without_scores_has_a_page(tmp_path: Path) -> None:
     rows = rows_of([unscored(Cell(*SAME, seed), state="failed", reason="it broke") for seed in (1, 2)])
     content = content_of(write_sweep_page(tmp_path / "sweep.html", rows, title="all failed"))
     assert (content["splits"], content["studies"], len(content["rows"])) == ({}, [], 2)

@@ -1,4 +1,4 @@
-"""What is told of a sweep while it runs: steps and time left from a run's own files, and lines that fit a terminal."""
+"""The view of a running sweep: steps and time left come from the run's files, and lines fit the terminal."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_time_left_is_read_from_train_jsonl(tmp_path: Path):
     assert progress_of(tmp_path) is None
 
 
-def test_a_row_is_named_by_what_not_all_have():
+def test_a_job_is_named_by_the_overrides_that_not_all_jobs_share():
     jobs = [JobRecord(0, ["lm=t5", "seed=1", "data=iu_xray"]), JobRecord(1, ["lm=t5", "seed=2", "data=iu_xray"])]
     assert labels(jobs) == {0: "seed=1", 1: "seed=2"}
     assert labels(jobs[:1]) == {0: "lm=t5 seed=1 data=iu_xray"}
@@ -41,7 +41,7 @@ def test_a_row_is_named_by_what_not_all_have():
     assert labels([]) == {}
 
 
-def test_a_terminal_is_drawn_over_and_never_overfull(
+def test_a_terminal_is_redrawn_in_place_and_its_lines_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     run = run_at(tmp_path / "run", steps=100, written=step(10, 20.0) + step(30, 60.0))
@@ -54,7 +54,7 @@ def test_a_terminal_is_drawn_over_and_never_overfull(
     view = View()
     view.on_terminal = True
     view.show(record)
-    view.at = 0.0
+    view.drawn_at = 0.0
     view.show(record)
     first, second = capsys.readouterr().out.split("\x1b[J")[1:]
     lines = first.splitlines()
