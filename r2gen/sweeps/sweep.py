@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from r2gen.config.overrides import as_passed
 from r2gen.config.plain import canonical
+from r2gen.config.read import to_plain
 from r2gen.errors import DONE, STOPPED
 from r2gen.runs.files import write_whole
 from r2gen.runs.identity import PROCESS_ONLY, differences
