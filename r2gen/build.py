@@ -6,11 +6,12 @@ takes plain arguments and does not know the configuration.
 
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from r2gen.config import rules
+from r2gen.config import lm_rules, rules
 from r2gen.config.decoding import Decoding
 from r2gen.config.original_choices import original_choices
 from r2gen.config.plain import canonical
@@ -74,9 +75,8 @@ def build_job(config: Config, device: torch.device) -> Job:
     # The image encoder and the projector in front of it; what of the whole trains; its precision.
     model = build_report_generator(config, lm, bf16=bf16, device=device)
 
-    # How reports are decoded, which the language model must be able to do.
+    # How reports are decoded.
     decoding = build_decoding(config)
-    model.lm.check(decoding)
 
     # Images at the encoder's size, and reports as the ids of the language model.
     datasets = build_datasets(config, data, model)
@@ -152,6 +152,7 @@ def build_lm(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool, d
         gradient_checkpointing=lm.gradient_checkpointing,
         device_map=lm.device_map or whole,
         quantization=quantisation_of(**asdict(config.quant), dtype=DTYPES[dtype]),
+        check=partial(lm_rules.check, config),
     )
     check_quantised(loaded.model, mode=config.quant.mode)
     devices = {str(part) for part in (getattr(loaded.model, "hf_device_map", None) or {}).values()}

@@ -14,7 +14,7 @@ from smallest_run import ROOT, run
 
 from r2gen.cli import help
 from r2gen.config import rules, targets, task_table
-from r2gen.config.lm_facts import ENCODER_DECODERS
+from r2gen.config.lm_rules import ENCODER_DECODERS
 from r2gen.config.overrides import as_passed, for_hydra
 from r2gen.config.schema import Config
 from r2gen.errors import UserError

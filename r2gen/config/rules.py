@@ -6,9 +6,8 @@ go together.
 
 from collections.abc import Callable, Mapping
 
-from r2gen.config import selection, targets, task_table
+from r2gen.config import lm_rules, selection, targets, task_table
 from r2gen.config.decoding import Decoding
-from r2gen.config.lm_facts import ENCODER_DECODERS
 from r2gen.config.plain import Plain
 from r2gen.config.schema import ArchitectureConfig, Config
 from r2gen.errors import Code, UserError
@@ -26,10 +25,6 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         "a tokenizer is trained for random weights only: set lm.vocabulary_size with lm.architecture, and not with "
         "lm.path",
         lambda c: (c.lm.vocabulary_size is None) != (c.lm.architecture is None),
-    ),
-    (
-        "a quantised language model cannot be trained in full: use tune/lm=lora, tune/lm=frozen or quant=none",
-        lambda c: c.quant.mode != "none" and c.tune.lm.mode == "full",
     ),
     (
         "quant=int8, nf4 and int8_weight_only quantise a checkpoint, and random weights are trained in full: give "
@@ -65,11 +60,6 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.tune.vision == "lora" and not c.vision.get("lora_targets"),
     ),
     (
-        "generation.penalty_alpha (contrastive search) is for decoder-only language models, and this one is an "
-        "encoder-decoder: use generation=greedy, beam3 or nucleus",
-        lambda c: c.lm.family in ENCODER_DECODERS and c.generation.get("penalty_alpha") is not None,
-    ),
-    (
         "metrics.phantom_findings reads the phantom's own wording: with another data set use ~metrics.phantom_findings",
         lambda c: "phantom_findings" in c.metrics and not targets.class_constant(c.data.name, "phantom_wording"),
     ),
@@ -77,11 +67,6 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         "trainer.batch_size must be a multiple of trainer.micro_batch_size times trainer.devices times "
         "trainer.nodes (accumulation is derived and must be whole)",
         lambda c: c.trainer.batch_size % (c.trainer.micro_batch_size * c.ranks) != 0,
-    ),
-    (
-        "trainer=zero3 cuts every weight into a piece per rank, which quantised, compiled or spread ones cannot be: "
-        "use quant=none, lm.compile=false and lm.device_map=null, or trainer=zero2",
-        lambda c: c.zero_stage == 3 and (c.quant.mode != "none" or c.lm.compile or c.lm.device_map is not None),
     ),
     (
         "metrics is empty: name at least one, as in metrics=[bleu,cider]",
@@ -149,6 +134,7 @@ def check(config: Config) -> None:
     for sentence, broken in RULES:
         if broken(config):
             raise UserError(sentence, code=Code.INCOMPATIBLE)
+    lm_rules.check_options(config)
     _check_decoding(config)
     if config.task != "compare":  # which chooses no checkpoint
         selection.check(config)

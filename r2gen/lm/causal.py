@@ -70,7 +70,6 @@ class CausalLM(nn.Module):
         self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *, ids: Sequence[str] = ()
     ) -> list[Generated]:
         """See LanguageModel.generate. Raises UserError if the report may exceed the model's positions."""
-        self.check(decoding)
         width = longest_prompt(mask_BT)
         embeds_BTE, mask_BT = left_pad(prompt_BTE, mask_BT)
         embeds_BTE, mask_BT = embeds_BTE[:, -width:], mask_BT[:, -width:]
@@ -78,9 +77,6 @@ class CausalLM(nn.Module):
         with evaluation_mode(self.model), double_precision(self.model):
             embeds_BTE = embeds_BTE.to(self.model.dtype)
             return decode(self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids)
-
-    def check(self, decoding: Decoding) -> None:
-        """See LanguageModel.check. A decoder-only model supports every profile."""
 
 
 def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:

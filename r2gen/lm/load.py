@@ -1,6 +1,6 @@
 """Language models from a checkpoint folder, from the hub, or with random weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from r2gen.config.lm_rules import LmFacts
 from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.causal import CausalLM
@@ -33,19 +34,23 @@ def load_lm(
     gradient_checkpointing: bool = False,
     quantization: QuantizationConfigMixin | None = None,
     device_map: str | dict[str, Any] | None = None,
+    check: Callable[[LmFacts], None] | None = None,
 ) -> LanguageModel:
     """The language model in a folder or of a hub id, in eval(), on the CPU unless `device_map` says otherwise.
 
     config.json names the family, which must be `family` (a model_type) if one is given; code in the checkpoint is never
     run. `dtype` is float32, bfloat16, float16 or auto (that of the checkpoint); `attention` is sdpa, eager or auto
     (sdpa where it is exact); `stop` and `special_tokens` are as in read_tokenizer; `revision` is that of the hub.
-    Weights are streamed, and quantised by `quantization` while they are read. Raises UserError if the checkpoint is
-    missing, incomplete, damaged, or of another family.
+    Weights are streamed, and quantised by `quantization` while they are read. `check` is called before, and may raise.
+    Raises UserError if the checkpoint is missing, incomplete, damaged, or of another family.
     """
     checkpoint = find_checkpoint(path, revision)
     _check_family(checkpoint, family)
     check_format(quantization, model_type=checkpoint.model_type)
     config = read_config(checkpoint)
+    if check is not None:
+        quantised = quantization is not None or getattr(config, "quantization_config", None) is not None
+        check(LmFacts(quantised=quantised, encoder_decoder=config.is_encoder_decoder))
     folder = checkpoint.folder
     weight_files(folder)
     tokenizer = read_tokenizer(folder, stop=stop, special_tokens=special_tokens)

@@ -54,6 +54,3 @@ class LanguageModel(Protocol):
         `ids` are the ids of the studies, which sampling needs: a sampled report depends on the profile's seed and the
         id of its study.
         """
-
-    def check(self, decoding: Decoding) -> None:
-        """Raise UserError if this language model cannot decode by this profile."""

@@ -70,7 +70,6 @@ class Seq2SeqLM(nn.Module):
         self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *, ids: Sequence[str] = ()
     ) -> list[Generated]:
         """See LanguageModel.generate. The padding of the prompt is moved behind its real positions."""
-        self.check(decoding)
         width = longest_prompt(mask_BT)
         embeds_BTE, mask_BT = right_pad(prompt_BTE, mask_BT)
         embeds_BTE, mask_BT = embeds_BTE[:, :width], mask_BT[:, :width]
@@ -78,12 +77,4 @@ class Seq2SeqLM(nn.Module):
             embeds_BTE = embeds_BTE.to(self.model.dtype)
             return decode(
                 self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids, start_id=self.start_id
-            )
-
-    def check(self, decoding: Decoding) -> None:
-        """See LanguageModel.check: contrastive search compares the report with the prompt, which is encoded here."""
-        if decoding.penalty_alpha is not None:
-            raise UserError(
-                "generation.penalty_alpha (contrastive search) is for decoder-only language models, this "
-                "one is an encoder-decoder: use generation=greedy, beam3 or nucleus"
             )

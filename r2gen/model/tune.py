@@ -7,7 +7,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from r2gen.errors import UserError
-from r2gen.lm.quantize import is_quantised, weight_count
+from r2gen.lm.quantize import weight_count
 from r2gen.model.qkv import PARTS, join_qkv, split_qkv
 from r2gen.model.report_generator import ReportGenerator
 
@@ -56,8 +56,6 @@ def choose_trainable(
 
 def _set_mode(part: nn.Module, mode: str, lora: Lora | None, targets: list[str], name: str) -> None:
     if mode == "full":
-        if any(is_quantised(parameter) for parameter in part.parameters()):
-            raise UserError(f"tune of {name} is full, but its checkpoint is quantised: use lora or frozen")
         part.requires_grad_(True)
     elif mode == "lora":
         assert lora is not None  # config/rules.py

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from r2gen.errors import UserError
-from r2gen.lm.quantize import keep_in_place, quantised_layers
+from r2gen.lm.quantize import keep_in_place
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
 
@@ -61,11 +61,6 @@ def start_engine(
         # The optimiser is torch's own object: DeepSpeed's dictionary would compile one for 35 s.
         "zero_allow_untested_optimizer": True,
     }
-    if settings["zero_optimization"]["stage"] == 3 and quantised_layers(model):
-        raise UserError(
-            "trainer=zero3 cannot cut weights of less than 16 bits into pieces, and this checkpoint is "
-            "quantised: use trainer=zero2"
-        )
     keep_in_place(model)
     try:
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)

@@ -3,19 +3,23 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from composed import composed
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from r2gen.config import lm_rules
 from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
 from r2gen.lm import LanguageModel, Prompt, ReportTokenizer, load_lm, random_lm, save_tokenizer, train_tokenizer
 
 CONF = Path(__file__).parents[2] / "conf"
+INT8 = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 
 
@@ -224,6 +228,25 @@ def test_attention_is_that_of_the_option(golden_folder: Path, tmp_path: Path) ->
     assert load_lm(tmp_path / "b").model.config._attn_implementation == "eager"
     with pytest.raises(UserError, match=r"lm\.attention=sdpa: BloomForCausalLM supports eager attention only"):
         load_lm(tmp_path / "b", attention="sdpa")
+
+
+LM_RULES = {
+    "contrastive search": ({"model_type": "t5"}, ["generation=contrastive"], "contrastive search.*decoder-only"),
+    "full": ({"model_type": "llama", **INT8}, ["tune/lm=full"], "quantised language model cannot be trained in full"),
+    "zero3": ({"model_type": "llama", **INT8}, ["trainer=zero3"], "trainer=zero3.*use trainer=zero2"),
+}
+
+
+@pytest.mark.parametrize("name", LM_RULES)
+def test_rules_about_the_language_model_are_checked_before_weights_are_read(tmp_path: Path, name: str) -> None:
+    """The folder has only a config.json, which tells what the options do not."""
+    fields, options, message = LM_RULES[name]
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    config = composed("lm=llama2", "lm.family=null", *options)
+    with pytest.raises(UserError, match=message):
+        load_lm(tmp_path, check=partial(lm_rules.check, config))
+    with pytest.raises(UserError, match="has no weights"):
+        load_lm(tmp_path, check=partial(lm_rules.check, composed("lm=llama2")))
 
 
 @pytest.mark.parametrize("path", ["/nowhere/llama", "./llama", "a/b/c", "llama"])

@@ -145,11 +145,6 @@ def test_a_checkpoint_quantised_before_is_not_quantised_again(prequantised: Path
         loaded(prequantised, "nf4")
 
 
-def test_a_checkpoint_quantised_before_is_not_trained_in_full(prequantised: Path):
-    with pytest.raises(UserError, match="quantised: use lora or frozen"):
-        generator(prequantised, "none", lm="full")
-
-
 @pytest.mark.parametrize(
     ("method", "package"), [("gptq", "optimum"), ("awq", "gptqmodel"), ("compressed-tensors", "compressed")]
 )

@@ -1,0 +1,49 @@
+"""Rules about what a language model is. The options decide them, or else the config.json of the checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from r2gen.config.schema import Config
+from r2gen.errors import Code, UserError
+
+# The families whose checkpoints are encoder-decoders, so that a rule refuses them before anything is loaded.
+ENCODER_DECODERS = frozenset({"t5"})
+
+
+@dataclass(frozen=True)
+class LmFacts:
+    """What the rules need to know about a language model."""
+
+    quantised: bool
+    encoder_decoder: bool
+
+
+RULES: list[tuple[str, Callable[[Config, LmFacts], bool]]] = [
+    (
+        "a quantised language model cannot be trained in full: use tune/lm=lora, tune/lm=frozen or quant=none",
+        lambda c, lm: lm.quantised and c.tune.lm.mode == "full",
+    ),
+    (
+        "trainer=zero3 splits every weight over the ranks, which quantised, compiled or spread weights do not allow: "
+        "use trainer=zero2, or quant=none, lm.compile=false and lm.device_map=null",
+        lambda c, lm: c.zero_stage == 3 and (lm.quantised or c.lm.compile or c.lm.device_map is not None),
+    ),
+    (
+        "generation.penalty_alpha (contrastive search) is for decoder-only language models, and this one is an "
+        "encoder-decoder: use generation=greedy, beam3 or nucleus",
+        lambda c, lm: lm.encoder_decoder and c.generation.get("penalty_alpha") is not None,
+    ),
+]
+
+
+def check_options(config: Config) -> None:
+    """Check the rules with what the options say about the language model."""
+    facts = LmFacts(quantised=config.quant.mode != "none", encoder_decoder=config.lm.family in ENCODER_DECODERS)
+    check(config, facts)
+
+
+def check(config: Config, facts: LmFacts) -> None:
+    """Raise UserError with the sentence of the first rule that the configuration breaks."""
+    for sentence, broken in RULES:
+        if broken(config, facts):
+            raise UserError(sentence, code=Code.INCOMPATIBLE)
