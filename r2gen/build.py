@@ -44,6 +44,7 @@ from r2gen.ranks.stop import StopRequest
 from r2gen.runs import provenance
 from r2gen.runs.files import PARTIAL
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.metrics_file import metrics_path
 from r2gen.train.fit import LoopSettings
 from r2gen.train.loggers import Logger
 from r2gen.vision.encoder import TimmEncoder
@@ -265,7 +266,7 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
         ),
         scorer=scorer,
         metrics=MetricsWriter(
-            file=metrics_file(config),
+            file=scores_file(config),
             profile=decoding_name(config),
             recipe=recipe_of(job.data, data_hash),
             specs=scorer.specs(),
@@ -291,11 +292,11 @@ def decoding_name(config: Config) -> str:
     return f"{name}-{hashlib.sha256(canonical(config.generation).encode()).hexdigest()[:4]}"
 
 
-def metrics_file(config: Config) -> Path:
+def scores_file(config: Config) -> Path:
     """metrics.json has the scores of the run's own decoding; another decoding has a file of its own beside it."""
     run_dir, name = config.folder, decoding_name(config)
     own = name == RunFolder(run_dir).config()["choices"]["generation"]
-    return run_dir / ("metrics.json" if own else f"metrics.{name}.json")
+    return metrics_path(run_dir, None if own else name)
 
 
 def build_logger(config: Config) -> Logger:

@@ -15,7 +15,7 @@ from r2gen.evaluate.recipe import METRICS_FORMAT
 from r2gen.evaluate.scores import Signature
 from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
-from r2gen.runs.metrics_file import metrics_file, read_metrics
+from r2gen.runs.metrics_file import metrics_path, read_metrics
 
 SPLITS = ("test", "val")  # without compare.split, the first that all runs have scores of
 _NAME = re.compile(r"\w[\w .+-]{0,59}")  # these names need no escaping in a table, LaTeX or a page
@@ -124,7 +124,7 @@ def _file_source(name: str, path: Path) -> Source:
 
 def _metrics(folder: RunFolder) -> dict[str, Any]:
     """A run's scores, with the decoding profile that they were made with."""
-    file = metrics_file(folder.path)
+    file = metrics_path(folder.path)
     metrics = read_metrics(file)
     fix = f"Score the run with {_evaluate(folder)}"
     if not metrics:

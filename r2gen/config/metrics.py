@@ -28,6 +28,15 @@ def missing_weights(metric: Target) -> str | None:
     return next((option for option in class_of(metric).weights if metric.get(option) is None), None)
 
 
+def weights_of(node: Any) -> tuple[str, ...]:
+    """The options that are paths of weights, of a metric as config.yaml has it; empty if its class no longer exists."""
+    try:
+        weights: tuple[str, ...] = class_of(Target(node["_target_"])).weights
+    except (UserError, KeyError, TypeError):
+        return ()
+    return weights
+
+
 def with_absolute_weights(metrics: Mapping[str, Target]) -> dict[str, Target]:
     """The metrics with absolute paths of weights. A metric whose path is null reports itself as unavailable later.
 

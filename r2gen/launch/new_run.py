@@ -19,6 +19,7 @@ from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.identity import EXTENSIBLE, PROCESS_ONLY, differences, earlier_identity, identity
 from r2gen.runs.job_file import write_job
+from r2gen.runs.metrics_file import metrics_path
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _has_identity(location: RunLocation) -> bool:
 
 def _show(folder: RunFolder) -> bool:
     """Print the table of a finished run; False where its metrics.json is damaged, which is then removed."""
-    scores = folder.path / "metrics.json"
+    scores = metrics_path(folder.path)
     try:
         table = table_of(scores) if scores.is_file() else None
     except UserError:

@@ -15,7 +15,7 @@ from r2gen.pages.curves import curves_of
 from r2gen.pages.document import JsonObject, content_of, write_document
 from r2gen.pages.images import embedded
 from r2gen.runs.files import read_jsonl
-from r2gen.runs.metrics_file import metrics_file, read_metrics
+from r2gen.runs.metrics_file import metrics_path, read_metrics
 from r2gen.runs.provenance import now
 
 SCRIPTS = ("pieces.js", "scores.js", "charts.js", "texts.js", "run.js")
@@ -34,7 +34,7 @@ def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | N
     Only run.json and config.yaml are required. Raises UserError naming a broken file, and the line if there is one.
     """
     page = run_dir / "report.html"
-    run, metrics = _object(run_dir / "run.json"), read_metrics(metrics_file(run_dir))
+    run, metrics = _object(run_dir / "run.json"), read_metrics(metrics_path(run_dir))
     config_text, choices = _config(run_dir / "config.yaml")
     shown = embedded(images) if images is not None else _embedded_before(page)
     content = {
@@ -53,7 +53,7 @@ def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | N
 
 def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str]] | None:
     """The split and the ids of the studies that the page will show; None before the first prediction."""
-    found = _predictions(run_dir / "predictions", metrics=read_metrics(metrics_file(run_dir)))
+    found = _predictions(run_dir / "predictions", metrics=read_metrics(metrics_path(run_dir)))
     if found is None:
         return None
     name, _, predictions = found

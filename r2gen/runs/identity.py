@@ -2,6 +2,7 @@
 
 import hashlib
 
+from r2gen.config.metrics import weights_of
 from r2gen.config.plain import Plain, canonical, without
 from r2gen.config.task_table import OWNED
 
@@ -16,10 +17,6 @@ _PROCESS = (
     "data.root",
     "data.check",
     "data.section",
-    "metrics.chexbert.path",
-    "metrics.chexbert.bert",
-    "metrics.radgraph.path",
-    "metrics.radgraph.bert",
     "trainer.devices",
     "trainer.nodes",
     "trainer.hostfile",
@@ -54,7 +51,7 @@ def earlier_identity(config: Plain, data_hash: str) -> str:
 
 def differences(stored: Plain, requested: Plain, but: tuple[str, ...]) -> list[str]:
     """`name: stored -> requested` for every leaf that differs, without the names in `but`."""
-    old, new = without(stored, but), without(requested, but)
+    old, new = (without(config, (*but, *weight_options(config))) for config in (stored, requested))
     names = sorted({*old, *new})
     absent = object()
     return [
@@ -64,8 +61,15 @@ def differences(stored: Plain, requested: Plain, but: tuple[str, ...]) -> list[s
     ]
 
 
+def weight_options(config: Plain) -> tuple[str, ...]:
+    """The options of metrics that are paths of weights: where they are does not decide what a run is."""
+    metrics = config.get("metrics") or {}
+    return tuple(f"metrics.{name}.{option}" for name, node in metrics.items() for option in weights_of(node))
+
+
 def _hash(config: Plain, data_hash: str, left_out: tuple[str, ...]) -> str:
-    return hashlib.sha256((canonical(without(config, left_out)) + data_hash).encode()).hexdigest()[:16]
+    deciding = without(config, (*left_out, *weight_options(config)))
+    return hashlib.sha256((canonical(deciding) + data_hash).encode()).hexdigest()[:16]
 
 
 def _shown(leaves: Plain, name: str) -> str:

@@ -11,7 +11,6 @@ from r2gen.config.targets import Target
 from r2gen.errors import UserError
 
 Metrics = Plain  # the object in the file; r2gen/evaluate/metrics_writer.py writes it
-NAME = "metrics.json"
 _CONFIGURATIONS = ("config.yaml", "evaluate.yaml")  # of the training, and of the last task=evaluate
 
 
@@ -40,9 +39,9 @@ def broken_metrics(file: Path, error: Exception) -> UserError:
     )
 
 
-def metrics_file(run_dir: Path, profile: str | None = None) -> Path:
-    """The file of a run's scores: metrics.json for its own decoding profile, else a file of the profile's name."""
-    return run_dir / (NAME if profile is None else f"metrics.{profile}.json")
+def metrics_path(run_dir: Path, profile: str | None = None) -> Path:
+    """metrics.json, or the file of another decoding profile than that of the training."""
+    return run_dir / ("metrics.json" if profile is None else f"metrics.{profile}.json")
 
 
 def _specs_of_run(run_dir: Path) -> list[Plain]:

@@ -12,8 +12,8 @@ from r2gen.config.plain import canonical, flat, is_under
 from r2gen.evaluate.scores import ScoreSpec, specs_from
 from r2gen.evaluate.statistics import Interval, join_seeds
 from r2gen.runs.folder import RunFolder
-from r2gen.runs.identity import PROCESS_ONLY
-from r2gen.runs.metrics_file import Metrics, metrics_file, read_metrics
+from r2gen.runs.identity import PROCESS_ONLY, weight_options
+from r2gen.runs.metrics_file import Metrics, metrics_path, read_metrics
 from r2gen.sweeps.record import JobRecord
 from r2gen.sweeps.view import labels
 
@@ -67,13 +67,14 @@ def jobs_of_runs(folders: Sequence[Path]) -> list[JobRecord]:
     jobs = []
     for number, path in enumerate(folders):
         folder = RunFolder(path)
-        facts = folder.facts()
-        told = [text for text in facts["overrides"] if not is_under(text.partition("=")[0], *PROCESS_ONLY)]
+        facts, config = folder.facts(), folder.config()
+        left_out = (*PROCESS_ONLY, *weight_options(config))
+        told = [text for text in facts["overrides"] if not is_under(text.partition("=")[0], *left_out)]
         jobs.append(
             JobRecord(
                 number,
                 told,
-                folder.config().get("choices") or {},
+                config.get("choices") or {},
                 facts.get("task"),
                 str(path),
                 state="done" if facts["status"] == "finished" else facts["status"],
@@ -215,8 +216,8 @@ def _row(name: str, job: JobRecord, choices: dict[str, str], config: Mapping[str
 
 def read_metrics_of(run_dir: Path, generation: str | None) -> Metrics:
     """A run's scores with this decoding profile where they have a file of their own; empty where nothing is scored."""
-    own = metrics_file(run_dir, generation)
-    return read_metrics(own if own.is_file() else metrics_file(run_dir))
+    own = metrics_path(run_dir, generation)
+    return read_metrics(own if own.is_file() else metrics_path(run_dir))
 
 
 def _scores(metrics: Mapping[str, Any]) -> Scores:

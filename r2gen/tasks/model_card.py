@@ -10,7 +10,7 @@ from r2gen.config.plain import Plain
 from r2gen.config.schema import Config
 from r2gen.evaluate.tables import table_of
 from r2gen.model.report_generator import ReportGenerator
-from r2gen.runs.metrics_file import metrics_file, read_metrics
+from r2gen.runs.metrics_file import metrics_path, read_metrics
 
 USE = """\
 Research on generating reports from chest images, and comparing such programs. **Not for diagnosis**, not for care, not
@@ -30,7 +30,7 @@ def card(run: Config, stored: Config, record: Plain, model: ReportGenerator) -> 
     """The text of the card: `stored` and `record` are those of the exported folder."""
     choices, lm = stored.choices, stored.lm
     origin = record["exported"]
-    scored = metrics_file(run.folder)
+    scored = metrics_path(run.folder)
     scores = scores_of(scored, origin["checkpoint"])
     parts = {"encoder": model.vision, "projector": model.projector, "language model": model.lm.model}
     counts = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()):,}" for name, part in parts.items())  # type: ignore[attr-defined]

@@ -7,16 +7,46 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from smallest_run import ROOT, SMALLEST
 
 from r2gen.config.metrics import with_absolute_weights
-from r2gen.config.targets import Target
+from r2gen.config.targets import Target, class_of
 from r2gen.errors import UserError
+from r2gen.evaluate.scores import LAST_COLUMN
 from r2gen.pages.document import content_of
 from r2gen.runs.files import read_jsonl
+from r2gen.runs.identity import identity
 
+FILES = sorted((ROOT / "conf/metrics").glob("*.yaml"))
+METRICS = {file.stem: Target(yaml.safe_load(file.read_text("utf-8"))[file.stem]["_target_"]) for file in FILES}
 CHEXBERT = Target("r2gen.evaluate.chexbert.CheXbert")
 BLEU = Target("r2gen.evaluate.nlg.Bleu", {"tokenizer": "space"})
+
+
+def test_metric_classes_are_imported_without_torch_and_java() -> None:
+    code = "import importlib, subprocess, sys\nsubprocess.Popen.__init__ = None\n"
+    for target in METRICS.values():
+        code += f"importlib.import_module({target.name.rpartition('.')[0]!r})\n"
+    code += "print(*({'torch', 'transformers', 'radgraph', 'sacrebleu'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_every_score_has_a_name_a_title_and_a_column_of_its_own() -> None:
+    specs = [spec for target in METRICS.values() for spec in class_of(target).scores]
+    columns = [spec.column for spec in specs if spec.column not in (None, LAST_COLUMN)]
+    for values in ([spec.name for spec in specs], [spec.title for spec in specs], columns):
+        assert len(set(values)) == len(values)
+
+
+def test_only_paths_of_weights_leave_the_identity_of_a_run() -> None:
+    def of(**arguments: str) -> str:
+        node = {"_target_": CHEXBERT.name, **arguments}
+        return identity({"metrics": {"chexbert": node}}, "data")
+
+    assert of(path="/here", bert="/here") == of(path="/there", bert="/there") == of()
+    assert of(uncertain="negative") != of(uncertain="positive")
 
 
 def test_paths_of_weights_become_absolute_and_null_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

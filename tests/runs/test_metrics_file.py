@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from r2gen.errors import UserError
-from r2gen.runs.metrics_file import metrics_file, read_metrics
+from r2gen.runs.metrics_file import metrics_path, read_metrics
 
 BEFORE = next((Path(__file__).parents[1] / "golden/run_of_the_version_before").glob("train-*"))
 
@@ -17,7 +17,7 @@ def test_a_run_scored_before_has_its_scores_named_by_the_metrics_of_its_configur
     for name in ("metrics.json", "config.yaml"):
         shutil.copy(BEFORE / name, tmp_path)
     assert "score_specs" not in json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
-    found = read_metrics(metrics_file(tmp_path))
+    found = read_metrics(metrics_path(tmp_path))
     titles = {spec["name"]: spec["title"] for spec in found["score_specs"]}
     assert titles.items() >= {"bleu_4": "BLEU-4", "cider": "CIDEr"}.items()
     assert titles.keys() >= found["splits"]["test"]["systems"]["model"].keys()
@@ -29,14 +29,14 @@ def test_scores_of_a_metric_that_no_longer_exists_are_read_without_its_titles(tm
         "metrics": {"gone": {"_target_": "r2gen.evaluate.gone.Gone"}, "cider": {"_target_": "r2gen.evaluate.nlg.Cider"}}
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(gone), encoding="utf-8")
-    assert [spec["name"] for spec in read_metrics(metrics_file(tmp_path))["score_specs"]] == ["cider"]
+    assert [spec["name"] for spec in read_metrics(metrics_path(tmp_path))["score_specs"]] == ["cider"]
 
 
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"splits": {"val": {"systems": {}}}}', '{"splits": {"val": {"studies": 1}}}']
 )
 def test_a_broken_file_is_named_with_the_command_that_writes_it_again(tmp_path: Path, text: str) -> None:
-    assert read_metrics(metrics_file(tmp_path)) == {}
-    metrics_file(tmp_path).write_text(text, encoding="utf-8")
+    assert read_metrics(metrics_path(tmp_path)) == {}
+    metrics_path(tmp_path).write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=rf"metrics\.json: does not contain the scores .* run_dir={tmp_path}"):
-        read_metrics(metrics_file(tmp_path))
+        read_metrics(metrics_path(tmp_path))
