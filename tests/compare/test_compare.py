@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from composed import composed
-from forked_run import run
 from scored_run import TARGETS, references, write_run
+from smallest_run import run
 
 from r2gen.config.schema import CompareConfig
 from r2gen.config.targets import Target

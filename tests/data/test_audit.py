@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forked_run import run
 from PIL import Image
+from smallest_run import run
 
 from r2gen.data.annotation import AnnotatedReports
 from r2gen.data.audit import statistics_of

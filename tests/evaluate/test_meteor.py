@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,10 +84,10 @@ def test_ids_that_differ_and_empty_references_are_refused(meteor: Meteor) -> Non
 
 def test_past_its_deadline_java_is_killed_and_the_message_says_the_way_out() -> None:
     impatient = Meteor(timeout_s=0.2)
-    start = time.monotonic()
+    java = impatient._started()._process
     with pytest.raises(UserError, match=r"no answer for 0.2 s.*leave meteor out of metrics"):
         impatient({"a": "x"}, {"a": "x"})
-    assert time.monotonic() - start < 5
+    assert java.returncode == -signal.SIGKILL
 
 
 def test_a_java_that_stops_is_reported_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +100,7 @@ def test_a_java_that_stops_is_reported_with_its_own_words(monkeypatch: pytest.Mo
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meteor]:
     """The same jar without its table of paraphrases: it starts in half a second."""
     monkeypatch.setattr(module, "_OPTIONS", (*module._OPTIONS, "-m", "exact"))
-    metric = Meteor(timeout_s=20.0)
+    metric = Meteor(timeout_s=120.0)
     assert metric({"a": NORMAL}, {"a": NORMAL}).corpus == {"meteor": 1.0}
     yield metric
     metric.close()

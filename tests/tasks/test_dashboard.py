@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from composed import composed
-from forked_run import run
-from smallest_run import ROOT
+from smallest_run import ROOT, run
 
 from r2gen.errors import DONE, UserError
 from r2gen.runs.provenance import now
