@@ -6,7 +6,7 @@ from r2gen.compare.comparison import Comparison, as_plain
 from r2gen.pages.document import write_document
 from r2gen.pages.images import embedded
 
-SCRIPTS = ("pieces.js", "scores.js", "charts.js", "plots.js", "texts.js", "compare.js")
+SCRIPTS = ("compare/systems", "compare/scores", "compare/differences", "compare/parts", "compare/page")
 
 
 def write_compare_page(comparison: Comparison, path: Path) -> Path:

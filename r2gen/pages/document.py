@@ -18,13 +18,15 @@ from r2gen.runs.files import write_whole
 JsonObject = dict[str, Any]
 
 FOLDER = Path(__file__).parent
+SHARED = ("numbers", "elements", "scores", "ticks", "charts", "plots", "words", "studies")  # scripts of every page
 DATA = '<script type="application/json" id="data">'
 
 
 def write_document(path: Path, *, title: str, scripts: Sequence[str], content: JsonObject) -> Path:
     """Write the page atomically and return its path.
 
-    `scripts` are files of this folder; they run in this order and read `content` as `data`.
+    `scripts` are files of scripts/, without `.js`; they run in this order after the shared ones and read `content` as
+    `data`.
     """
     write_whole(path, _fill(title=title, scripts=scripts, content=content), mode=0o600)
     return path
@@ -38,9 +40,8 @@ def content_of(page: Path) -> JsonObject:
 
 def _fill(*, title: str, scripts: Sequence[str], content: JsonObject) -> str:
     """The text of the page. Its content security policy allows this one script and no request."""
-    document, style, *parts = (
-        (FOLDER / name).read_text(encoding="utf-8") for name in ("document.html", "style.css", *scripts)
-    )
+    files = ["document.html", "style.css", *(f"scripts/{name}.js" for name in (*SHARED, *scripts))]
+    document, style, *parts = ((FOLDER / name).read_text(encoding="utf-8") for name in files)
     script = '"use strict";\n' + "".join(parts)
     # The browser hashes the script with the line break that follows the opening tag.
     digest = base64.b64encode(hashlib.sha256(f"\n{script}".encode()).digest()).decode("ascii")

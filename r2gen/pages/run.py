@@ -18,7 +18,7 @@ from r2gen.runs.files import read_jsonl
 from r2gen.runs.metrics_file import metrics_path, read_metrics
 from r2gen.runs.provenance import now
 
-SCRIPTS = ("pieces.js", "scores.js", "charts.js", "texts.js", "run.js")
+SCRIPTS = ("run/masthead", "run/scores", "run/curves", "run/studies", "run/details", "run/page")
 STUDIES = 24
 SHOWN_SPLITS = ("test", "val")
 CURVE_POINTS = 1600

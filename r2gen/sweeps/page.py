@@ -20,7 +20,7 @@ from r2gen.runs.provenance import now
 from r2gen.sweeps.rows import SweepRow, joined, read_metrics_of
 from r2gen.sweeps.table import COSTS, score_names, specs_of, splits_of
 
-SCRIPTS = ("pieces.js", "scores.js", "charts.js", "plots.js", "texts.js", "sweep.js")
+SCRIPTS = ("sweep/state", "sweep/runs", "sweep/parallel", "sweep/cost", "sweep/page")
 CURVE_POINTS = 160  # per run
 STUDIES = 12
 TEXT_BYTES = 1_500_000  # of all reports together; longer reports mean fewer studies

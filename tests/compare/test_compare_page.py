@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from shown_page import shown_text
 
 from r2gen.compare.comparison import (
     Comparison,
@@ -174,6 +175,12 @@ def test_hostile_text_is_shown_as_text_and_nothing_is_requested_from_the_network
     assert not re.search(r"https?:|@import|url\(|fetch\(|XMLHttp|innerHTML|import\(", text)
     content: dict[str, Any] = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
     assert content["differing"][0]["reports"]["llama2"] == HOSTILE
+
+
+def test_the_script_of_the_page_runs_and_shows_its_parts(tmp_path: Path) -> None:
+    text = shown_text(write_compare_page(comparison(), tmp_path / "compare.html"))
+    for title in ("Mean over seeds", "Paired differences", "F1 of each finding", "Subgroups of studies"):
+        assert title in text
 
 
 if __name__ == "__main__":

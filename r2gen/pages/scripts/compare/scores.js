@@ -1,0 +1,28 @@
+// The scores of all systems, and means over seeds.
+function showScores() {
+  const labels = Object.fromEntries(
+    systems.map(({ name, source }) => [name, [name, baselines.has(name) ? source : ""]]),
+  );
+  section("scores").append(
+    heading("scores", "Scores", besideHeading("bold: the best score of each column")),
+    panel(
+      scoreTable(valuesOf(data.scores), { intervals: data.scores, labels }),
+      note("Below each score is its 95 % interval; the intervals of a column share one scale."),
+      ...data.notes.map((text) => note(text)),
+    ),
+    meansOverSeeds(),
+    panel(signatureList(data.signatures, data.recipe)),
+  );
+}
+
+function meansOverSeeds() {
+  if (!data.joined.length) return "";
+  const intervals = Object.fromEntries(data.joined.map((one) => [one.name, one.scores]));
+  const labels = Object.fromEntries(data.joined.map((one) => [one.name, [one.name, `seeds ${one.seeds.join(", ")}`]]));
+  const explanation =
+    "Below each mean is its 95 % Student interval over seeds: how much the score varies between trainings of the " +
+    "same configuration. A single seed has none.";
+  const pairs = data.joined_pairs.length ? pairTable("Differences of means over seeds", data.joined_pairs) : "";
+  const table = scoreTable(valuesOf(intervals), { intervals, labels });
+  return panel(h("h3", "Mean over seeds"), table, note(explanation), pairs);
+}

@@ -1,0 +1,49 @@
+// The curves of a run's training and validations.
+function showCurves() {
+  const { steps, validations, logged } = data.curves;
+  const host = section("curves");
+  if (!steps.length && !validations.length) {
+    host.append(heading("curves", "Curves"), empty("No training step is recorded in this folder yet."));
+    return;
+  }
+  const keys = tableScores(validations.flatMap((row) => Object.keys(row.scores || {})));
+  makeCharts(steps, validations, keys);
+  host.append(heading("curves", "Curves", chartSwitches()), chartGrid());
+  if (steps.length < logged) {
+    const drawn = `${grouped(steps.length)} of ${grouped(logged)} recorded steps are drawn`;
+    host.append(note(`${drawn}: those with the lowest and the highest loss of each interval.`));
+  }
+  if (keys.length) host.append(h("div.panel.after", validationTable(validations, keys)));
+  drawCharts();
+}
+
+function makeCharts(steps, validations, keys) {
+  const best = lastBest()?.step ?? null;
+  const ofSteps = (title, label, key, options) => {
+    const curve = series(label, steps, (row) => row[key]);
+    if (steps.some((row) => key in row)) new Chart(title, [curve], { best, ...options });
+  };
+  ofSteps("Training loss", "loss per target token", "loss", { smooth: true });
+  if (keys.length) {
+    const curves = keys.map((key) => series(metricName(key), validations, (row) => row.scores?.[key]));
+    new Chart("Validation scores", curves, { fromZero: true, best });
+  }
+  ofSteps("Learning rate", "learning rate", "lr", { fromZero: true });
+  ofSteps("Gradient norm", "norm before clipping", "grad_norm", { fromZero: true, smooth: true });
+}
+
+function lastBest() {
+  return data.curves.validations.filter((row) => row.best).at(-1) || null;
+}
+
+function validationTable(validations, keys) {
+  const best = lastBest();
+  const rows = validations.map((row) => [
+    `${grouped(row.step)}${row === best ? " ★ best" : ""}`,
+    isNumber(row.epoch) ? row.epoch.toFixed(2) : "–",
+    ...keys.map((key) => score(row.scores?.[key])),
+    score(row.selection),
+  ]);
+  const columns = ["Step", "Epoch", ...keys.map(metricName), "Selection"];
+  return folded("Validations as a table", plainTable("Validations", columns, rows));
+}

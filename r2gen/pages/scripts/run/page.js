@@ -1,0 +1,7 @@
+// The page of one run (r2gen/pages/run.py).
+showMasthead();
+showScores();
+showCurves();
+showStudies();
+showDetails();
+showFooter();

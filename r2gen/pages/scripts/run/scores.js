@@ -1,0 +1,174 @@
+// The scores of a run: a table for each split, with baselines, intervals and notes.
+const SYSTEMS = {
+  model: ["Model", "reports of this run's model"],
+  constant: ["Constant report", "baseline: one training report for all studies"],
+  shuffled: ["Shuffled images", "baseline: the model's report for another study"],
+  random: ["Random report", "baseline: a random training report for each study"],
+  nearest: ["Nearest image", "baseline: the training report of the most similar images"],
+};
+const AVERAGES = {
+  micro_14: "Micro average of 14 findings",
+  macro_14: "Macro average of 14 findings",
+  micro_5: "Micro average of 5 findings",
+  macro_5: "Macro average of 5 findings",
+};
+
+function showScores() {
+  const metrics = data.metrics;
+  const host = section("scores");
+  if (!metrics) {
+    host.append(heading("scores", "Scores"), lastValidation());
+    return;
+  }
+  const about = `generation ${metrics.generation || "–"}, checkpoint ${metrics.checkpoint || "–"}`;
+  host.append(heading("scores", "Scores", besideHeading(about)));
+  for (const [split, entry] of Object.entries(metrics.splits || {})) host.append(...splitPanels(split, entry));
+  for (const [split, why] of Object.entries(metrics.skipped || {})) {
+    host.append(empty(`${splitName(split)} split skipped: ${why}.`));
+  }
+  for (const [metric, why] of Object.entries(metrics.unavailable || {})) {
+    host.append(empty(`${metric}: unavailable: ${why}`));
+  }
+  const original = (metrics.original_choices || []).map((choice) => h("li", choice));
+  if (original.length) {
+    host.append(h("div.panel.signatures", "Options set as in the original R2GenGPT:", h("ul", ...original)));
+  }
+  const constant = metrics.constant_report;
+  const report = constant ? folded("The constant report", h("p.small", constant)) : "";
+  host.append(panel(report, signatureList(metrics.signatures, metrics.recipe)));
+}
+
+function lastValidation() {
+  const last = data.curves.validations.at(-1);
+  if (!last) return empty("No scores yet: the run has not reached its first validation.");
+  return panel(
+    h("h3", `${splitName(last.split)}, at step ${grouped(last.step)}`),
+    scoreTable({ model: last.scores || {} }, { labels: SYSTEMS }),
+    note("Computed during training. The baselines are scored when the run is evaluated."),
+  );
+}
+
+// The panels of a split: scores against full references, and against truncated ones if the run has them.
+function splitPanels(split, entry) {
+  const counted = plural(entry.studies, "study", "studies");
+  const notes = [
+    nearestNote(entry.nearest),
+    wordingNote(entry.wording, entry.studies),
+    perplexityNote(entry.likelihood),
+    ...findingTables(entry.details, entry.systems?.model || {}),
+  ];
+  const panels = [scorePanel(split, counted, entry, notes)];
+  if (entry.truncated) {
+    const tokens = `${entry.truncated.tokens} tokens of the language model`;
+    panels.push(scorePanel(split, `${counted}, against references truncated to ${tokens}`, entry.truncated, []));
+  }
+  return panels;
+}
+
+function scorePanel(split, about, { systems, intervals, margins }, notes) {
+  const values = systems || {};
+  const foot = (keys) => (values.model && values.constant ? [marginRow(values, margins, keys)] : []);
+  return panel(
+    h("div.heading", h("h3", splitName(split)), besideHeading(about)),
+    scoreTable(values, { intervals: intervals || {}, labels: SYSTEMS, foot }),
+    verdict(values, margins),
+    intervalNote(intervals, Object.keys(values.model || {})),
+    ...notes,
+  );
+}
+
+// ------------------------------------------------------------------------------------------- margin over the constant
+function margin(systems, key) {
+  const difference = systems.model[key] - systems.constant[key];
+  return isNumber(difference) ? Math.round(difference * 1000) / 1000 : null;
+}
+
+function marginRow(systems, margins, keys) {
+  const cells = keys.map((key) => {
+    const value = margin(systems, key);
+    return h("td", value === null ? "–" : difference(key, value, margins?.[key]));
+  });
+  return h("tr", h("th", { scope: "row" }, "Margin", h("span.small", "model minus constant report")), ...cells);
+}
+
+function verdict(systems, margins) {
+  if (!systems.model || !systems.constant) {
+    return h("p.verdict.small.soft", "The baselines are scored when the run is evaluated.");
+  }
+  const keys = Object.keys(systems.model).filter((key) => inTable(key) && margin(systems, key) !== null);
+  const ahead = keys.filter((key) => gain(key, margin(systems, key)) > 0);
+  const tested = ahead.filter((key) => margins?.[key]);
+  const beyond = tested.length ? `, beyond noise on ${tested.filter((key) => !margins[key].within_noise).length}` : "";
+  const scores = plural(keys.length, "score", "scores");
+  const result = ahead.length
+    ? `The model scores higher than the constant report on ${ahead.length} of ${scores}${beyond}.`
+    : "The model does not score higher than the constant report on any score.";
+  const test = margins
+    ? "Beyond noise: p < .05 in a paired randomisation test of that score alone."
+    : "Margins are plain differences, without an interval.";
+  const meaning = " A margin near zero means that the model gained little from the images. ";
+  return h("p.verdict.small", h("strong", result), meaning, test);
+}
+
+// -------------------------------------------------------------------------------------------------------------- notes
+function nearestNote(search) {
+  if (!search || search.compared === search.train) return "";
+  const studies = `${grouped(search.compared)} of ${grouped(search.train)} training studies`;
+  return note(`The nearest-image baseline was searched in ${studies}.`);
+}
+
+function wordingNote(wording, studies) {
+  if (!wording) return "";
+  const { model, references } = wording;
+  const percent = (rate) => `${(100 * rate).toFixed(1)}\u00a0%`;
+  const reports = plural(model.distinct, "different report", "different reports");
+  return note(
+    `The model wrote ${reports} for ${plural(studies, "study", "studies")} ` +
+      `(references: ${grouped(references.distinct)}). ` +
+      `${percent(model.copied_rate)} of its reports are word-for-word copies of training reports ` +
+      `(references: ${percent(references.copied_rate)}). ` +
+      `Mean length: ${model.mean_words.toFixed(1)} words (references: ${references.mean_words.toFixed(1)}). ` +
+      `Repeated 4-grams within a report: ${percent(model.repeated_rate)} ` +
+      `(references: ${percent(references.repeated_rate)}).`,
+  );
+}
+
+function perplexityNote(likelihood) {
+  if (!likelihood) return "";
+  const shown = (value) => (isNumber(value) ? value.toPrecision(4) : "too large to represent");
+  const altered = plural(likelihood.altered, "reference", "references");
+  return note(
+    `Perplexity of the references: ${shown(likelihood.perplexity_per_token)} per token, ` +
+      `${shown(likelihood.perplexity_per_character)} per character, ` +
+      `${shown(likelihood.perplexity_per_word)} per word; ` +
+      `${shown(likelihood.bits_per_character)} bits per character. ` +
+      "Between models with different tokenizers, compare the values per character or per word." +
+      (likelihood.altered ? ` The tokenizer changes the text of ${altered}.` : ""),
+  );
+}
+
+// ----------------------------------------------------------------------------------------------------------- findings
+// A table for each metric that finds findings in the texts.
+function findingTables(details, scores) {
+  const columns = ["Finding", "Support", "Stated", "Precision", "Recall", "F1"];
+  return Object.entries(details?.model || {}).map(([labeler, findings]) => {
+    const rows = Object.entries(findings).map(([name, { support, stated, precision, recall, f1 }]) => {
+      return [name, grouped(support), grouped(stated), score(precision), score(recall), score(f1)];
+    });
+    return folded(
+      labeler === "findings" ? "Each finding" : `Each finding (${labeler})`,
+      note(
+        "Support: references with the finding. Stated: reports of the model with the finding. " +
+          "Averages leave out findings that no reference has.",
+      ),
+      plainTable("Each finding", columns, rows, averageRows(labeler, scores)),
+    );
+  });
+}
+
+function averageRows(labeler, scores) {
+  const keysOf = (average) => ["precision", "recall", "f1"].map((rate) => `${labeler}_${rate}_${average}`);
+  return Object.entries(AVERAGES)
+    .filter(([average]) => keysOf(average).some((key) => key in scores))
+    .map(([average, name]) => [name, "", "", ...keysOf(average).map((key) => score(scores[key]))]);
+}

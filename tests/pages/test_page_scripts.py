@@ -1,0 +1,40 @@
+"""The script of each page runs, shows what the page is about, and its controls work (with node, without a browser)."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fake_run import finished_run, started_run, with_training
+from fake_sweep import make
+from shown_page import shown_text
+
+from r2gen.pages.run import write_page
+
+
+def with_findings(run: Path) -> Path:
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    finding = {"support": 3, "stated": 2, "precision": 0.5, "recall": None, "f1": 0.4}
+    for split in metrics["splits"].values():
+        split["details"] = {"model": {"findings": {"Edema": finding}, "chexbert": {"Edema": finding}}}
+    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    return run
+
+
+def test_the_page_of_a_finished_run(tmp_path: Path) -> None:
+    text = shown_text(write_page(with_findings(finished_run(tmp_path / "run")), images={}))
+    assert "The run is complete." in text
+    assert "baseline: one training report for all studies" in text
+    assert "Each finding (chexbert)" in text
+
+
+@pytest.mark.parametrize("status", ["running", "stopped", "failed"])
+def test_the_page_of_a_run_without_scores(tmp_path: Path, status: str) -> None:
+    run = started_run(tmp_path / "run", status=status, reason="out of memory")
+    assert "No scores yet" in shown_text(write_page(run, images={}))
+    assert "Computed during training" in shown_text(write_page(with_training(run)))
+
+
+def test_the_page_of_a_sweep(tmp_path: Path) -> None:
+    text = shown_text(make(tmp_path / "sweep", 8))
+    assert "Pareto front, cheapest first" in text
+    assert "One study in every run" in text
