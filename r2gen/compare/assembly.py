@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
 from r2gen.compare import studies
 from r2gen.compare.agreement import (
@@ -13,10 +14,11 @@ from r2gen.compare.agreement import (
     shared_references,
 )
 from r2gen.compare.baselines import baseline_sources
-from r2gen.compare.comparison import Comparison, System
-from r2gen.compare.scored import intervals, refuse_stale, score_systems
+from r2gen.compare.comparison import Comparison, StudyTexts, System
+from r2gen.compare.scored import Scored, intervals, refuse_stale, score_systems
 from r2gen.compare.seeds import joined_pairs, joined_seeds
 from r2gen.compare.source import Source
+from r2gen.config.schema import CompareConfig
 from r2gen.data.cleaning import Cleaner
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
@@ -24,18 +26,6 @@ from r2gen.evaluate.scores import Metric, ScoreSpec, Signature
 from r2gen.evaluate.statistics import Interval, compare
 from r2gen.evaluate.tables import interval_note, no_interval_note
 from r2gen.runs.provenance import now
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The group `compare` of the configuration."""
-
-    rescore: bool
-    cleaner: Cleaner | None
-    null_rows: list[str]
-    join_seeds: bool
-    studies: int
-    differ_by: str | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class _Texts:
-    """The reports of all systems and the references, cleaned alike."""
+    """The reports of all systems and the references, cleaned in the same way."""
 
     given: list[Source]  # the entries of `runs`
     baselines: list[Source]
@@ -59,7 +49,7 @@ class _Texts:
 
 
 def compare_systems(
-    given: Sequence[Source], *, split: str, metrics: Mapping[str, Metric], settings: Settings, data: DataSet | None
+    given: Sequence[Source], *, split: str, metrics: Mapping[str, Metric], settings: CompareConfig, data: DataSet | None
 ) -> Comparison:
     """The Comparison without images. Raises UserError where the systems cannot be compared."""
     texts = _texts(given, split=split, settings=settings, data=data)
@@ -75,12 +65,7 @@ def compare_systems(
     specs = tuple(spec for metric in metrics.values() for spec in metric.scores)
     # Baselines are first in their pairs, so that a difference is system - baseline.
     pairs = compare({source.name: scored[source.name].sums for source in (*texts.baselines, *texts.given)})
-    differ_by = studies.chosen_score(settings.differ_by, scored) if settings.studies else ""
-    differing = (
-        studies.differing_studies(sources, texts.references, scored, score=differ_by, count=settings.studies)
-        if settings.studies
-        else ()
-    )
+    differ_by, differing = _differing(sources, texts.references, scored, settings)
     unavailable = {metric: why for system in scored.values() for metric, why in system.scores.unavailable.items()}
     unavailable_notes = [f"{metric}: unavailable: {why}" for metric, why in unavailable.items()]
     return Comparison(
@@ -105,9 +90,19 @@ def compare_systems(
     )
 
 
-def _texts(given: Sequence[Source], *, split: str, settings: Settings, data: DataSet | None) -> _Texts:
+def _differing(
+    sources: Sequence[Source], references: Mapping[str, str], scored: Mapping[str, Scored], settings: CompareConfig
+) -> tuple[str, tuple[StudyTexts, ...]]:
+    """The score by which studies are ranked, and the studies on which the systems differ most."""
+    if not settings.studies:
+        return "", ()
+    score = studies.chosen_score(settings.differ_by, scored)
+    return score, studies.differing_studies(sources, references, scored, score=score, count=settings.studies)
+
+
+def _texts(given: Sequence[Source], *, split: str, settings: CompareConfig, data: DataSet | None) -> _Texts:
     """All texts to compare. Raises UserError where references, recipes or names of systems do not agree."""
-    cleaner = settings.cleaner
+    cleaner = cast("Cleaner | None", settings.cleaner)  # its option accepts no other value
     of_data = {study.id: study.report for study in data.data.studies(split)} if data and data.requested else None
     if cleaner is not None:
         given = [cleaned(source, cleaner) for source in given]

@@ -116,7 +116,7 @@ class Comparison:
     differ_by: str  # the score by which `differing` is chosen
     differing: tuple[StudyTexts, ...]  # largest spread first
     recipe: dict[str, str]  # how the texts were made: section, cleaner, case, truncation, data
-    signatures: dict[str, dict[str, str]]  # how each metric was computed, for every system alike
+    signatures: dict[str, dict[str, str]]  # how each metric was computed, the same for every system
     notes: tuple[str, ...]  # shown below the tables
 
 

@@ -45,11 +45,11 @@ def read_reports(path: Path) -> Reports:
             f"{path}: not a file of reports. Give a run folder, .jsonl ({{id, report}} per line), .csv (id,report) or "
             f"R2GenGPT's {R2GENGPT}."
         )
-    found = readers[path.suffix.lower()](path)
-    if not found.reports:
+    content = readers[path.suffix.lower()](path)
+    if not content.reports:
         raise UserError(f"{path}: contains no report. Write one for each study.")
     # ROUGE-L splits words at spaces only. Reports of a run keep their line breaks, with which they were scored.
-    return found if found.header is not None else replace(found, reports=_on_one_line(found.reports))
+    return content if content.header is not None else replace(content, reports=_on_one_line(content.reports))
 
 
 def _on_one_line(reports: dict[str, str]) -> dict[str, str]:

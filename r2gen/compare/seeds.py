@@ -37,7 +37,7 @@ def _seeds_of_configurations(sources: Sequence[Source]) -> list[dict[str, int]]:
 
 
 def _joined(seeds: Mapping[str, int], corpus: Corpus, names: set[str]) -> JoinedSeeds:
-    """The mean of the runs in `seeds`, named by what their names begin with unless `names` has it."""
+    """The mean of the runs in `seeds`, named by the common prefix of their names unless it is in `names`."""
     runs = sorted(seeds, key=seeds.__getitem__)
     scores = [score for score in corpus[runs[0]] if all(score in corpus[run] for run in runs)]
     name = _common_prefix(runs).rstrip(" -_.")

@@ -110,12 +110,12 @@ def _split(requested: str | None, metrics: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _file_source(name: str, path: Path) -> Source:
-    found = read_reports(path)
+    content = read_reports(path)
     about = {"reports": path.name}
-    if found.header is not None:
-        about |= {key: str(found.header[key]) for key in ("checkpoint", "profile") if key in found.header}
+    if content.header is not None:
+        about |= {key: str(content.header[key]) for key in ("checkpoint", "profile") if key in content.header}
     return Source(
-        name=name, kind="file", path=str(path), reports=found.reports, references=found.references, about=about
+        name=name, kind="file", path=str(path), reports=content.reports, references=content.references, about=about
     )
 
 
@@ -136,21 +136,21 @@ def _metrics(folder: RunFolder) -> dict[str, Any]:
 
 def _run_source(name: str, folder: RunFolder, metrics: dict[str, Any], *, split: str, rescore: bool) -> Source:
     file = predictions_file(folder.path, split, metrics["generation"])
-    found = read_reports(file)
-    if found.header is None or found.references is None:
+    content = read_reports(file)
+    if content.header is None or content.references is None:
         raise UserError(f"{file}: the header or a reference is missing. Remove the file and run {_evaluate(folder)}")
     if not rescore:
-        _check_recorded(folder, metrics, file, found.header)
+        _check_recorded(folder, metrics, file, content.header)
     status, stored, recipe = folder.facts()["status"], stored_configuration(folder.config()), metrics.get("recipe")
-    checkpoint = found.header.get("checkpoint")
+    checkpoint = content.header.get("checkpoint")
     return Source(
         name=name,
         kind="run",
         path=str(folder.path),
-        reports=found.reports,
-        references=found.references,
-        about=_about(stored, found.header, status),
-        data_hash=str(found.header.get("data_hash")),
+        reports=content.reports,
+        references=content.references,
+        about=_about(stored, content.header, status),
+        data_hash=str(content.header.get("data_hash")),
         stored=stored,
         constant=metrics.get("constant_report"),
         recipe=recipe if isinstance(recipe, dict) else {},

@@ -8,7 +8,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet evaluates text that 
 
 
 def csv_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """The head and the rows as CSV. A text that begins like a formula (a run's name may) gets a leading apostrophe."""
+    """The head and the rows as CSV. A text that starts like a formula (a run's name may) gets a leading apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([[_inert(cell) for cell in row] for row in (head, *rows)])

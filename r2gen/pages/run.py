@@ -53,10 +53,10 @@ def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | N
 
 def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str]] | None:
     """The split and the ids of the studies that the page will show; None before the first prediction."""
-    found = _predictions(run_dir / "predictions", metrics=read_metrics(metrics_path(run_dir)))
-    if found is None:
+    shown = _predictions(run_dir / "predictions", metrics=read_metrics(metrics_path(run_dir)))
+    if shown is None:
         return None
-    name, _, predictions = found
+    name, _, predictions = shown
     return name.split(".", 1)[0], chosen_studies([str(one["id"]) for one in predictions], count=count)
 
 
@@ -107,10 +107,10 @@ def _missing(path: Path) -> str:
 
 def _studies(folder: Path, *, metrics: JsonObject, images: Mapping[str, list[str]] | None) -> JsonObject | None:
     """The studies with their texts, images and scores; None before the first prediction."""
-    found = _predictions(folder, metrics=metrics)
-    if found is None:
+    shown = _predictions(folder, metrics=metrics)
+    if shown is None:
         return None
-    name, header, predictions = found
+    name, header, predictions = shown
     split, generation = name.split(".", 1)
     by_id = {str(one["id"]): one for one in predictions}
     per_report: dict[str, dict[str, float]] = (metrics.get("per_report") or {}).get(split) or {}

@@ -1,4 +1,4 @@
-"""task=compare: several systems over the same studies, as a table, as files, and as a page.
+"""task=compare: compares several systems over the same studies, and writes tables and a page.
 
 python run.py task=compare 'runs=[outputs/A, outputs/B, mine=predictions.csv]'
 """
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from r2gen.compare.assembly import DataSet, Settings, compare_systems
+from r2gen.compare.assembly import DataSet, compare_systems
 from r2gen.compare.comparison import Comparison, as_plain
 from r2gen.compare.page import write_compare_page
 from r2gen.compare.source import Source, read_sources
 from r2gen.compare.studies import with_images
 from r2gen.compare.tables import csv_of_pairs, csv_of_scores, latex, markdown, terminal
 from r2gen.config.overrides import option_name
-from r2gen.config.plain import Plain, canonical, is_under
+from r2gen.config.plain import canonical, is_under
 from r2gen.config.read import read_metrics, read_target, to_plain
-from r2gen.config.schema import Config
+from r2gen.config.schema import CompareConfig, Config
 from r2gen.config.targets import Target, instantiate
 from r2gen.data.reports import DataSource, data_digest
 from r2gen.errors import DONE, UserError
@@ -26,41 +26,40 @@ from r2gen.evaluate.recipe import recipe_of
 from r2gen.runs.files import absolute, take_folder, write_whole
 
 FINDINGS = Target("r2gen.evaluate.clinical_findings.Findings")  # added unless metrics are passed
-PHANTOM_FINDINGS = "phantom_findings"  # metrics that data=phantom, the default, brings
+PHANTOM_FINDINGS = "phantom_findings"  # the metric that data=phantom, the default data set, adds
 
 
 def compare(config: Config, overrides: list[str]) -> int:
-    """Compare `runs`, print the table, write the folder; gives the exit status."""
+    """Compare `runs`, print the table, write the folder, and return the exit status."""
     passed = {group for group in ("data", "metrics") for one in overrides if is_under(option_name(one), group)}
-    options = asdict(config.compare)
-    settings = Settings(**{key: value for key, value in options.items() if key != "split"})
+    settings = config.compare
     rescore = settings.rescore or settings.cleaner is not None
-    split, sources = read_sources(config.runs, split=config.compare.split, rescore=rescore)
+    split, sources = read_sources(config.runs, split=settings.split, rescore=rescore)
     targets = _metrics(config, sources, passed=passed)
     data, notes = _data(config, sources, passed="data" in passed)
     metrics = {name: instantiate(target) for name, target in targets.items()}
-    found = compare_systems(sources, split=split, metrics=metrics, settings=settings, data=data)
-    if data is not None and found.differing:
-        found, notes = _with_images(found, data, notes)
-    found = replace(found, notes=(*found.notes, *notes))
-    folder = _folder(config.out, _digest(found, sources, targets, options))
-    write_comparison(found, folder)
-    print(f"{terminal(found)}\n\nwritten: {folder}")
+    comparison = compare_systems(sources, split=split, metrics=metrics, settings=settings, data=data)
+    if data is not None and comparison.differing:
+        comparison, notes = _with_images(comparison, data, notes)
+    comparison = replace(comparison, notes=(*comparison.notes, *notes))
+    folder = _folder(config.out, _digest(comparison, sources, targets, settings))
+    write_comparison(comparison, folder)
+    print(f"{terminal(comparison)}\n\nwritten: {folder}")
     return DONE
 
 
-def write_comparison(found: Comparison, folder: Path) -> None:
-    """comparison.json, table.csv, pairs.csv, table.md, table.tex and the page; the folder is there."""
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write comparison.json, table.csv, pairs.csv, table.md, table.tex and compare.html into an existing folder."""
     files = {
-        "comparison.json": json.dumps(as_plain(found), indent=1, allow_nan=False) + "\n",
-        "table.csv": csv_of_scores(found),
-        "pairs.csv": csv_of_pairs(found),
-        "table.md": markdown(found),
-        "table.tex": latex(found),
+        "comparison.json": json.dumps(as_plain(comparison), indent=1, allow_nan=False) + "\n",
+        "table.csv": csv_of_scores(comparison),
+        "pairs.csv": csv_of_pairs(comparison),
+        "table.md": markdown(comparison),
+        "table.tex": latex(comparison),
     }
     for name, text in files.items():
         write_whole(folder / name, text)
-    write_compare_page(found, folder / "compare.html")
+    write_compare_page(comparison, folder / "compare.html")
 
 
 def _metrics(config: Config, sources: Sequence[Source], *, passed: set[str]) -> dict[str, Target]:
@@ -69,8 +68,8 @@ def _metrics(config: Config, sources: Sequence[Source], *, passed: set[str]) -> 
     nodes = {name: node for metrics in reversed(runs) for name, node in metrics.items()}
     if "metrics" in passed or not runs:
         phantoms = PHANTOM_FINDINGS in nodes or "data" in passed  # otherwise only the default data set needs it
-        found = {name: target for name, target in config.metrics.items() if phantoms or name != PHANTOM_FINDINGS}
-        return found if "metrics" in passed else {**found, "findings": found.get("findings", FINDINGS)}
+        default = {name: target for name, target in config.metrics.items() if phantoms or name != PHANTOM_FINDINGS}
+        return default if "metrics" in passed else {**default, "findings": default.get("findings", FINDINGS)}
     try:
         stored = read_metrics(nodes)
     except UserError as error:
@@ -96,17 +95,20 @@ def _data(config: Config, sources: Sequence[Source], *, passed: bool) -> tuple[D
         return None, (f"no images: {error}",)
 
 
-def _with_images(found: Comparison, data: DataSet, notes: tuple[str, ...]) -> tuple[Comparison, tuple[str, ...]]:
+def _with_images(comparison: Comparison, data: DataSet, notes: tuple[str, ...]) -> tuple[Comparison, tuple[str, ...]]:
     try:
-        return replace(found, differing=with_images(found.differing, data.data, split=found.split)), notes
-    except UserError as error:  # the table needs no images
-        return found, (*notes, f"no images: {error}")
+        differing = with_images(comparison.differing, data.data, split=comparison.split)
+    except UserError as error:  # tables and plots need no images
+        return comparison, (*notes, f"no images: {error}")
+    return replace(comparison, differing=differing), notes
 
 
-def _digest(found: Comparison, sources: Sequence[Source], metrics: dict[str, Target], options: Plain) -> str:
-    """8 hex digits of what is compared, and how: the same command writes the same folder."""
+def _digest(
+    comparison: Comparison, sources: Sequence[Source], metrics: dict[str, Target], settings: CompareConfig
+) -> str:
+    """8 hex digits of what is compared and how, so that the same command writes the same folder."""
     reports = {source.name: source.reports for source in sources}
-    text = canonical([found.split, found.references, reports, to_plain(metrics), options])
+    text = canonical([comparison.split, comparison.references, reports, to_plain(metrics), asdict(settings)])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -64,7 +64,7 @@ def out(folder: Path, good: Path, poor: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(out: Path) -> dict[str, Any]:
+def comparison(out: Path) -> dict[str, Any]:
     return json.loads((out / "comparison.json").read_text(encoding="utf-8"))
 
 
@@ -73,34 +73,36 @@ def poor(folder: Path) -> Path:
     return write_run(folder / "poor", shuffled_reports(references(), seed=2), projector="mlp")
 
 
-def test_two_runs_are_compared_with_intervals_tests_and_the_constant_baseline(found: dict[str, Any]):
-    assert [one["name"] for one in found["systems"]] == ["good", "poor", "constant"]
-    bleu = found["scores"]["good"]["bleu_4"]
+def test_two_runs_are_compared_with_intervals_tests_and_the_constant_baseline(comparison: dict[str, Any]):
+    assert [one["name"] for one in comparison["systems"]] == ["good", "poor", "constant"]
+    bleu = comparison["scores"]["good"]["bleu_4"]
     assert bleu["low"] < bleu["value"] < bleu["high"]
     pair = next(
-        one for one in found["pairs"] if (one["score"], one["first"], one["second"]) == ("rouge_l", "good", "poor")
+        one for one in comparison["pairs"] if (one["score"], one["first"], one["second"]) == ("rouge_l", "good", "poor")
     )
     assert pair["difference"]["high"] < 0
     assert not pair["within_noise"]
-    assert found["findings"]["Pleural Effusion"]["good"]["f1"]["value"] > 0.5
-    assert {one["name"] for one in found["strata"]} >= {"normal", "abnormal"}
-    assert sum(one["studies"] for one in found["strata"] if one["kind"] == "length") == found["studies"]
+    assert comparison["findings"]["Pleural Effusion"]["good"]["f1"]["value"] > 0.5
+    assert {one["name"] for one in comparison["strata"]} >= {"normal", "abnormal"}
+    assert sum(one["studies"] for one in comparison["strata"] if one["kind"] == "length") == comparison["studies"]
 
 
-def test_the_files_are_private_and_agree_with_each_other(out: Path, found: dict[str, Any]):
+def test_the_files_are_private_and_agree_with_each_other(out: Path, comparison: dict[str, Any]):
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
     rows = list(csv.DictReader(io.StringIO((out / "table.csv").read_text(encoding="utf-8"))))
     one = next(row for row in rows if (row["system"], row["score"], row["studies_of"]) == ("good", "bleu_4", "all"))
-    assert float(one["value"]) == found["scores"]["good"]["bleu_4"]["value"]
-    assert f"{found['scores']['poor']['rouge_l']['value']:.3f}" in (out / "table.md").read_text(encoding="utf-8")
+    assert float(one["value"]) == comparison["scores"]["good"]["bleu_4"]["value"]
+    assert f"{comparison['scores']['poor']['rouge_l']['value']:.3f}" in (out / "table.md").read_text(encoding="utf-8")
     assert r"rouge\_l" in (out / "table.tex").read_text(encoding="utf-8")
-    assert len(list(csv.DictReader((out / "pairs.csv").open(encoding="utf-8")))) == len(found["pairs"])
+    assert len(list(csv.DictReader((out / "pairs.csv").open(encoding="utf-8")))) == len(comparison["pairs"])
 
 
 def test_equal_systems_are_reported_as_within_noise(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     twin = write_run(tmp_path / "twin", {id: json.loads(line)["report"] for id, line in _lines(good)}, projector="mlp")
-    found = compare(tmp_path / "out", good, twin)
-    assert all(pair["within_noise"] for pair in found["pairs"] if {pair["first"], pair["second"]} == {"good", "twin"})
+    comparison = compare(tmp_path / "out", good, twin)
+    assert all(
+        pair["within_noise"] for pair in comparison["pairs"] if {pair["first"], pair["second"]} == {"good", "twin"}
+    )
     printed = capsys.readouterr().out
     assert "twin against good\n  within noise: bleu_1, bleu_2, bleu_3, bleu_4, rouge_l" in printed
     assert "recipe: section findings" in printed
@@ -111,20 +113,20 @@ def _lines(run: Path) -> list[tuple[str, str]]:
     return [(json.loads(line)["id"], line) for line in lines]
 
 
-def test_the_studies_that_differ_most_come_first(found: dict[str, Any]):
-    spreads = [study["spread"] for study in found["differing"]]
+def test_the_studies_that_differ_most_come_first(comparison: dict[str, Any]):
+    spreads = [study["spread"] for study in comparison["differing"]]
     assert len(spreads) == 3
     assert spreads == sorted(spreads, reverse=True)
-    assert found["differing"][0]["reports"].keys() == {"good", "poor", "constant"}
+    assert comparison["differing"][0]["reports"].keys() == {"good", "poor", "constant"}
 
 
 def test_runs_that_differ_in_their_seed_have_a_mean_over_seeds(good: Path, tmp_path: Path):
     other = write_run(tmp_path / "good2", shuffled_reports(references(), seed=3), seed=1)
-    found = compare(tmp_path / "out", good, other)
-    (joined,) = found["joined"]
+    comparison = compare(tmp_path / "out", good, other)
+    (joined,) = comparison["joined"]
     assert joined["systems"] == ["good", "good2"]
     assert joined["seeds"] == [0, 1]
-    values = [found["scores"][name]["bleu_4"]["value"] for name in ("good", "good2")]
+    values = [comparison["scores"][name]["bleu_4"]["value"] for name in ("good", "good2")]
     assert joined["scores"]["bleu_4"]["value"] == pytest.approx(sum(values) / 2)
 
 
@@ -140,9 +142,9 @@ def test_configurations_are_compared_over_their_common_seeds(tmp_path: Path):
         for kind in kinds
         for seed in (1, 2)
     ]
-    found = compare(tmp_path / "out", *runs)
-    pair = next(one for one in found["joined_pairs"] if one["score"] == "rouge_l")
-    value = {name: found["scores"][name]["rouge_l"]["value"] for name in ("a1", "a2", "b1", "b2")}
+    comparison = compare(tmp_path / "out", *runs)
+    pair = next(one for one in comparison["joined_pairs"] if one["score"] == "rouge_l")
+    value = {name: comparison["scores"][name]["rouge_l"]["value"] for name in ("a1", "a2", "b1", "b2")}
     assert (pair["first"], pair["second"], pair["seeds"]) == ("a", "b", [1, 2])
     assert pair["difference"]["value"] == pytest.approx((value["b1"] + value["b2"] - value["a1"] - value["a2"]) / 2)
 
@@ -164,9 +166,9 @@ def test_a_cleaner_that_makes_references_equal_is_suggested_and_works(good: Path
     run = write_run(tmp_path / "loud", of, of=of)
     with pytest.raises(UserError, match=r"Set compare\.cleaner=iu_xray to clean all texts"):
         compare(tmp_path / "out", good, run)
-    found = compare(tmp_path / "out", good, run, cleaner="iu_xray")
-    assert found["scores"]["loud"]["bleu_4"]["value"] == pytest.approx(1)
-    assert found["recipe"]["cleaner"] == "iu_xray"
+    comparison = compare(tmp_path / "out", good, run, cleaner="iu_xray")
+    assert comparison["scores"]["loud"]["bleu_4"]["value"] == pytest.approx(1)
+    assert comparison["recipe"]["cleaner"] == "iu_xray"
 
 
 def test_a_different_signature_is_refused_with_the_difference_or_scored_again(good: Path, tmp_path: Path):
@@ -206,8 +208,8 @@ def test_reports_changed_after_scoring_are_refused_with_any_metric(good: Path, t
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     with pytest.raises(UserError, match=r"poor: rouge_l is 0\.\d+ in metrics\.json, but 1\.0000 for its predictions"):
         compare(tmp_path / "out", good, poor, metrics=("rouge_l",))
-    found = compare(tmp_path / "out", good, poor, metrics=("rouge_l",), rescore=True)
-    assert found["scores"]["poor"]["rouge_l"]["value"] == pytest.approx(1)
+    comparison = compare(tmp_path / "out", good, poor, metrics=("rouge_l",), rescore=True)
+    assert comparison["scores"]["poor"]["rouge_l"]["value"] == pytest.approx(1)
 
 
 def test_a_different_tokenizer_is_named_before_different_scores(good: Path, tmp_path: Path):
@@ -228,10 +230,14 @@ def test_files_of_other_programs_are_compared_with_runs(good: Path, tmp_path: Pa
     theirs.mkdir()
     (theirs / "test_result.json").write_text(json.dumps({id: [text] for id, text in of.items()}), encoding="utf-8")
     (theirs / "test_refs.json").write_text(json.dumps({id: [text[:40]] for id, text in of.items()}), encoding="utf-8")
-    found = compare(tmp_path / "out", good, tmp_path / "mine.csv", f"theirs={theirs}", studies=0, null_rows=[])
-    assert {one["name"]: one["kind"] for one in found["systems"]} == {"good": "run", "mine": "file", "theirs": "file"}
-    assert found["scores"]["theirs"]["bleu_4"]["value"] == pytest.approx(1)  # against the run's references
-    assert any("theirs has its own references for 24 of 24 studies" in note for note in found["notes"])
+    comparison = compare(tmp_path / "out", good, tmp_path / "mine.csv", f"theirs={theirs}", studies=0, null_rows=[])
+    assert {one["name"]: one["kind"] for one in comparison["systems"]} == {
+        "good": "run",
+        "mine": "file",
+        "theirs": "file",
+    }
+    assert comparison["scores"]["theirs"]["bleu_4"]["value"] == pytest.approx(1)  # against the run's references
+    assert any("theirs has its own references for 24 of 24 studies" in note for note in comparison["notes"])
 
 
 def test_a_file_alone_needs_its_own_references(tmp_path: Path):
@@ -239,9 +245,9 @@ def test_a_file_alone_needs_its_own_references(tmp_path: Path):
     with pytest.raises(UserError, match=r"runs: none of the entries has references\. Add a run folder"):
         compare(tmp_path / "out", tmp_path / "a.json")
     (tmp_path / "test_refs.json").write_text(json.dumps(references()), encoding="utf-8")
-    found = compare(tmp_path / "out", tmp_path / "a.json", studies=0)
-    assert found["pairs"] == []
-    assert any("no constant baseline" in note for note in found["notes"])
+    comparison = compare(tmp_path / "out", tmp_path / "a.json", studies=0)
+    assert comparison["pairs"] == []
+    assert any("no constant baseline" in note for note in comparison["notes"])
 
 
 def test_missing_and_unknown_ids_are_named(good: Path, tmp_path: Path):
@@ -287,9 +293,9 @@ def test_invalid_options_are_refused(options: dict[str, Any], message: str, good
 
 
 def test_the_requested_baselines_are_compared_as_systems(good: Path, tmp_path: Path):
-    found = compare(tmp_path / "out", good, null_rows=["constant", "random", "shuffled"], studies=0)
-    assert [one["name"] for one in found["systems"]] == ["good", "constant", "random", "good shuffled"]
-    assert found["scores"]["good shuffled"]["rouge_l"]["value"] < found["scores"]["good"]["rouge_l"]["value"]
+    comparison = compare(tmp_path / "out", good, null_rows=["constant", "random", "shuffled"], studies=0)
+    assert [one["name"] for one in comparison["systems"]] == ["good", "constant", "random", "good shuffled"]
+    assert comparison["scores"]["good shuffled"]["rouge_l"]["value"] < comparison["scores"]["good"]["rouge_l"]["value"]
 
 
 def test_an_existing_folder_is_made_private(good: Path, tmp_path: Path):

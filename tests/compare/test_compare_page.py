@@ -49,7 +49,7 @@ SYSTEMS = (
     System("qwen2", "run", "outputs/train-qwen2-iu", {"lm": "qwen2", "vision": "swin_base", "seed": "1"}),
     System("published", "file", "test_result.json", {}),
     System("constant", "null", "one constant report, images never seen", {}),
-    System("nearest", "null", "the training report of the images that look most alike", {}),
+    System("nearest", "null", "the training report of the most similar images", {}),
 )
 
 

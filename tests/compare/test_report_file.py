@@ -147,9 +147,9 @@ def test_byte_order_marks_numbers_line_breaks_and_empty_reports_are_read(tmp_pat
     raw = b'\xef\xbb\xbfid,more,report\r\n7,x,"one\r\ntwo, ""three"""\r\n8,x,\r\n'
     assert read_reports(file(tmp_path, "a.csv", raw)).reports == {"7": 'one two, "three"', "8": ""}
     file(tmp_path, "test_refs.json", '{"1": ["b"]}')
-    found = read_reports(file(tmp_path, "test_result.json", '{"1": ["a"]}'))
-    assert (found.reports, found.references) == ({"1": "a"}, {"1": "b"})
-    assert read_reports(tmp_path) == found
+    content = read_reports(file(tmp_path, "test_result.json", '{"1": ["a"]}'))
+    assert (content.reports, content.references) == ({"1": "a"}, {"1": "b"})
+    assert read_reports(tmp_path) == content
 
 
 def test_the_longest_accepted_report_is_scored(tmp_path: Path):
@@ -170,7 +170,7 @@ def test_the_longest_accepted_report_is_scored(tmp_path: Path):
 def test_any_bytes_give_reports_or_one_message(raw: bytes, suffix: str, tmp_path_factory: pytest.TempPathFactory):
     path = file(tmp_path_factory.getbasetemp(), f"any{suffix}", raw)
     try:
-        found = read_reports(path)
+        content = read_reports(path)
     except UserError:
         return
-    assert found.reports
+    assert content.reports

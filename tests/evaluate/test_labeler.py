@@ -57,8 +57,8 @@ CASES = written_cases()
 
 
 def labels_of(text: str, *, with_no_finding: bool) -> dict[str, Status]:
-    found = label_report(text).status
-    return {name: status for name, status in found.items() if with_no_finding or name != NO_FINDING}
+    labels = label_report(text).status
+    return {name: status for name, status in labels.items() if with_no_finding or name != NO_FINDING}
 
 
 @pytest.mark.parametrize(("text", "expected"), CASES, ids=[text for text, _ in CASES])
