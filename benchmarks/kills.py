@@ -16,9 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from killed_run import PHASES, SMALL, scenario
+from killed_run import PHASES, SMALL, scenario  # noqa: E402
 
 
 def main() -> int:
