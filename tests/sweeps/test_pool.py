@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def test_a_signal_stops_the_jobs_and_leaves_the_rest_for_the_next_command(tmp_pa
 
     def stop_once_started():
         while not log.is_file() or "up" not in log.read_text():
-            pass
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop_once_started).start()
