@@ -1,8 +1,8 @@
-"""The share of reports that another batch changes:  python benchmarks/batch_dependence.py FOLDER [FOLDER ...]
+"""Count the reports that depend on their batch:  python benchmarks/batch_dependence.py FOLDER [FOLDER ...]
 
-For each checkpoint, 64 prompts of random embeddings and of different lengths are decoded one by one and, padded, eight
-at a time, greedily and with three beams, with three repetition penalties: how many of the 64 reports differ. In fp32
-none may (r2gen/lm/precise.py); in bf16 rounding follows a batch's shape, so that near ties fall otherwise.
+For each checkpoint, 64 prompts of random embeddings and of different lengths are decoded one by one, and eight at a
+time with padding: greedily and with three beams, with three repetition penalties each. In fp32 no report may differ
+(r2gen/lm/precise.py). In bf16, rounding depends on the shape of the batch, so that nearly equal tokens swap places.
 """
 
 import argparse
@@ -53,16 +53,18 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    asked = parser.parse_args()
-    print(f"of {PROMPTS} reports, how many differ between batches of 1 and of {BATCH}: {asked.dtype} on {asked.device}")
+    options = parser.parse_args()
+    print(
+        f"of {PROMPTS} reports, how many differ between batches of 1 and of {BATCH}: {options.dtype} on {options.device}"
+    )
     heads = [f"{beams} beam x{penalty}" for beams, penalty in PROFILES]
     print(f"{'lm':<18}" + "".join(f"{head:>13}" for head in heads), flush=True)
     total = 0
-    for folder in asked.folders:
-        lm = load_lm(folder, dtype=asked.dtype, device_map={"": asked.device})
+    for folder in options.folders:
+        lm = load_lm(folder, dtype=options.dtype, device_map={"": options.device})
         changed = []
         with torch.inference_mode():
-            rows = prompts(lm, asked.device)
+            rows = prompts(lm, options.device)
             for beams, penalty in PROFILES:
                 decoding = Decoding(
                     num_beams=beams, repetition_penalty=penalty, max_new_tokens=TOKENS, min_new_tokens=4
@@ -71,7 +73,7 @@ def main() -> None:
                 changed.append(sum(one != other for one, other in zip(alone, together, strict=True)))
         total += sum(changed)
         print(f"{folder.name:<18}" + "".join(f"{count:>13}" for count in changed), flush=True)
-    possible = len(asked.folders) * len(PROFILES) * PROMPTS
+    possible = len(options.folders) * len(PROFILES) * PROMPTS
     print(f"{total} of {possible} reports ({total / possible:.1%})")
 
 

@@ -1,8 +1,9 @@
-"""What the intervals and tests of r2gen/evaluate/statistics.py are worth, on studies drawn from known populations.
+"""Check the intervals and tests of r2gen/evaluate/statistics.py on studies drawn from known populations.
 
-`python benchmarks/bootstrap_coverage.py [SETS]` (2,000 sets of studies, two minutes) prints how often the 95 % interval
-holds the true value, and how often two systems of 100 studies are told apart: equal ones, and a better one.
-Texts are left out: a study is its sums (r2gen/evaluate/study_sums.py), which is what the statistics see.
+`python benchmarks/bootstrap_coverage.py [SETS]` (2,000 sets of studies, two minutes) prints how often the 95 %
+interval contains the true value, and how often two systems of 100 studies are found to differ: equal systems, and
+systems of which one is better. There are no texts: a study is its sums (r2gen/evaluate/study_sums.py), which are what
+the statistics use.
 """
 
 import sys
@@ -21,7 +22,7 @@ SHOWN = ("skewed_mean", "bleu_1", "bleu_4", "findings_f1_micro_14", "findings_f1
 
 
 TEXT = {"a": "no effusion ."}
-BLEU = bleu_sums({id: [text] for id, text in TEXT.items()}, TEXT)  # what turns sums into scores is the real thing
+BLEU = bleu_sums({id: [text] for id, text in TEXT.items()}, TEXT)  # for the real function from sums to scores
 FINDINGS = finding_sums(Findings(), TEXT, TEXT)
 FREQUENCIES = np.geomspace(0.3, 0.08, len(OBSERVATIONS))  # of the findings in references
 
@@ -35,14 +36,14 @@ def difficulties(draw: np.random.Generator, studies: int) -> Floats:
 
 
 def skewed_means(draw: np.random.Generator, hard: Floats, quality: float) -> StudySums:
-    """Values as CIDEr's: most are small, a few are large."""
+    """Values like those of CIDEr: most are small, a few are large."""
     values = draw.gamma(0.7, size=len(hard)) * (1.2 - hard) * quality
     ids = [f"{index:05}" for index in range(len(hard))]
     return mean_sums({"skewed_mean": dict(zip(ids, values.tolist(), strict=True))}, ids=ids)
 
 
 def bleu(draw: np.random.Generator, hard: Floats, quality: float) -> StudySums:
-    """Reports of 10 to 60 words; an n-gram is right the less often the longer it is."""
+    """Reports of 10 to 60 words; the longer an n-gram, the less often it is correct."""
     references = draw.integers(10, 60, size=len(hard))
     written = np.maximum(4, references + draw.integers(-8, 6, size=len(hard)))
     guesses = np.stack([written - shorter for shorter in range(4)], axis=1)
@@ -55,7 +56,7 @@ def bleu(draw: np.random.Generator, hard: Floats, quality: float) -> StudySums:
 
 
 def findings(draw: np.random.Generator, hard: Floats, quality: float) -> StudySums:
-    """Findings of the frequencies above, each found by a chance that the study's difficulty lowers."""
+    """Findings with the frequencies above; the probability that one is reported falls with the study's difficulty."""
     shape = len(hard), len(OBSERVATIONS)
     true = draw.random(shape) < FREQUENCIES
     found = draw.random(shape) < quality * (1.1 - 0.4 * hard[:, None])
@@ -66,7 +67,7 @@ def findings(draw: np.random.Generator, hard: Floats, quality: float) -> StudySu
 
 
 def truth(draw_scores: Draw, quality: float) -> dict[str, float]:
-    """The scores of the whole population, as a million studies give them."""
+    """The scores of the whole population, estimated from a million studies."""
     draw = np.random.default_rng(12345)
     portions = [draw_scores(draw, difficulties(draw, 50_000), quality) for _ in range(20)]
     sums = sum(portion.sums.sum(axis=0) for portion in portions)
@@ -82,7 +83,7 @@ DRAWS = (skewed_means, bleu, findings)
 
 
 def coverage(draw_scores: Draw, *, studies: int, sets: int, resamples: int) -> dict[str, float]:
-    """Score name to the share of simulated sets whose 95 % interval holds the true value."""
+    """Score name to the share of simulated sets whose 95 % interval contains the true value."""
     held, true = dict[str, int](), truth(draw_scores, 0.6)
     for seed in range(sets):
         draw = np.random.default_rng([1, studies, seed])
@@ -94,8 +95,8 @@ def coverage(draw_scores: Draw, *, studies: int, sets: int, resamples: int) -> d
     return {name: count / sets for name, count in held.items()}
 
 
-def told_apart(draw_scores: Draw, *, studies: int, sets: int, better: float, resamples: int) -> dict[str, float]:
-    """Score name to the share of simulated sets in which a system of quality .6 + `better` is told from one of .6."""
+def found_to_differ(draw_scores: Draw, *, studies: int, sets: int, better: float, resamples: int) -> dict[str, float]:
+    """Score name to the share of simulated sets in which a system of quality .6 + `better` differs from one of .6."""
     found = dict[str, int]()
     for seed in range(sets):
         draw = np.random.default_rng([2, studies, seed])
@@ -110,11 +111,15 @@ def told_apart(draw_scores: Draw, *, studies: int, sets: int, better: float, res
 def main(sets: int) -> None:
     columns = {
         **{
-            f"held, {studies}": [coverage(draw, studies=studies, sets=sets, resamples=RESAMPLES) for draw in DRAWS]
+            f"covered, {studies}": [coverage(draw, studies=studies, sets=sets, resamples=RESAMPLES) for draw in DRAWS]
             for studies in (50, 100, 590)
         },
-        "equal, apart": [told_apart(draw, studies=100, sets=sets, better=0.0, resamples=RESAMPLES) for draw in DRAWS],
-        "better, apart": [told_apart(draw, studies=100, sets=sets, better=0.15, resamples=RESAMPLES) for draw in DRAWS],
+        "equal, differ": [
+            found_to_differ(draw, studies=100, sets=sets, better=0.0, resamples=RESAMPLES) for draw in DRAWS
+        ],
+        "better, differ": [
+            found_to_differ(draw, studies=100, sets=sets, better=0.15, resamples=RESAMPLES) for draw in DRAWS
+        ],
     }
     print(" " * 22 + "".join(f"{column:>15}" for column in columns))
     for name in SHOWN:

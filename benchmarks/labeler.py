@@ -1,7 +1,7 @@
-"""How far the findings labeler agrees with Open-i's gold labels, and how fast it reads.
+"""Measure how well the findings labeler agrees with Open-i's gold labels, and its speed.
 
-`python benchmarks/labeler.py DIR [positive|negative]`, where DIR holds annotation.json, meta.csv (impressions) and
-labels_openi14.csv (gold). The word is what an uncertain mention counts as.
+`python benchmarks/labeler.py DIR [positive|negative]`. DIR contains annotation.json, meta.csv (impressions) and
+labels_openi14.csv (gold). The second argument is what an uncertain mention counts as.
 """
 
 import csv
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from r2gen.evaluate.labeler import ReportLabels, Status, label_report
 
-# Gold name to CheXpert's; gold's other seven have no counterpart.
+# Gold name to CheXpert's name; the other seven gold labels have no counterpart.
 COUNTERPARTS = {
     "Atelectasis": "Atelectasis",
     "Cardiomegaly": "Cardiomegaly",

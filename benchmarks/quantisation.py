@@ -1,13 +1,13 @@
-"""What each way to store a language model's weights costs:  python benchmarks/quantisation.py --lm FOLDER
+"""Measure the cost of each quantisation of a language model:  python benchmarks/quantisation.py --lm FOLDER
 
-    python benchmarks/quantisation.py --random chatglm3,llama2 --out /dev/shm/r2gen     a random 7B written there first
+    python benchmarks/quantisation.py --random chatglm3,llama2 --out /dev/shm/r2gen     write random 7B models first
     python benchmarks/quantisation.py --random llama2 --size tiny --device cpu          the same in seconds
 
-One table a checkpoint, all of it measured in one run, each mode in a fresh process: seconds to load, memory, training
-samples/s of a projector under the frozen model (forward, backward, AdamW), greedy reports/s, and the loss of the same
-batch before any step with its change against `none`. A row is printed as soon as it is measured; a mode that fails is a
-row that says why. Random checkpoints have the family's published layout (config.json, tensor names, shards) and a small
-tokenizer, and are removed afterwards.
+Prints one table per checkpoint, each mode measured in a process of its own: seconds to load, memory, training samples/s
+of a projector under the frozen model (forward, backward, AdamW), greedy reports/s, and the loss of the same batch
+before any step, with its change against `none`. A line is printed as soon as it is measured; the line of a mode that
+fails gives the reason. Random checkpoints have the family's published layout (config.json, tensor names, shards) and a
+small tokenizer, and are removed afterwards.
 """
 
 import argparse
@@ -43,7 +43,7 @@ SENTENCES = (
 )
 REPORTS = [" ".join(SENTENCES[(i + k) % len(SENTENCES)] for k in range(2 + i % 4)) for i in range(64)]
 PROMPT = "Generate a comprehensive and detailed diagnosis report for this chest xray image."
-FEATURES, WIDTH = 49, 1024  # of an image, as Swin-B gives them
+FEATURES, WIDTH = 49, 1024  # of an image, as in Swin-B
 GIB = 2**30
 
 
@@ -56,7 +56,7 @@ class Result:
     train_peak_gib: float
     samples_per_s: float
     reports_per_s: float
-    loss: float  # nats a token
+    loss: float  # nats per token
     trained_loss: float
 
 
@@ -83,7 +83,7 @@ def write_random(family: str, folder: Path, *, size: str, device: str) -> None:
     drawn = time.monotonic()
     count = sum(parameter.numel() for parameter in model.parameters())
     model.save_pretrained(folder, max_shard_size="4GB")
-    (folder / "config.json").write_text(text, encoding="utf-8")  # as published, not as transformers would say it
+    (folder / "config.json").write_text(text, encoding="utf-8")  # as published, without what transformers adds
     (folder / "generation_config.json").unlink(missing_ok=True)
     written = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / GIB
     say(
@@ -95,11 +95,11 @@ def write_random(family: str, folder: Path, *, size: str, device: str) -> None:
 def measure(folder: Path, *, mode: str, device: str, batch: int, steps: int, new_tokens: int) -> Result:
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     began = time.monotonic()
-    told = quantisation_of(mode=mode, double_quant=mode == "nf4", dtype=dtype)
+    quantisation = quantisation_of(mode=mode, double_quant=mode == "nf4", dtype=dtype)
     lm: Any = load_lm(
         folder,
         dtype=str(dtype).removeprefix("torch."),
-        quantization=told,
+        quantization=quantisation,
         device_map=None if device == "cpu" else {"": device},
     )
     check_quantised(lm.model, mode=mode)
@@ -120,7 +120,7 @@ def measure(folder: Path, *, mode: str, device: str, batch: int, steps: int, new
         optimizer.zero_grad()
         return found.detach()
 
-    step()  # kernels are picked, buffers allocated
+    step()  # chooses kernels and allocates buffers
     wait(device)
     began = time.monotonic()
     for _ in range(steps):
@@ -156,7 +156,7 @@ def wrapped(lm: LanguageModel, projector: LinearProjector, features_BQD: torch.T
 
 
 def loss_of(lm: LanguageModel, projector: LinearProjector, features_BQD: torch.Tensor) -> torch.Tensor:
-    """Nats a token of the reports, as ReportGenerator computes them."""
+    """Nats per token of the reports, as ReportGenerator computes them."""
     size, device = len(features_BQD), features_BQD.device
     rows = [torch.tensor([*lm.tokenizer.encode(REPORTS[i % len(REPORTS)]), lm.tokenizer.eos_id]) for i in range(size)]
     report_BT = pad_sequence(rows, batch_first=True, padding_value=NO_TARGET).to(device)
@@ -184,7 +184,7 @@ def host_gib() -> float:
 
 
 def in_fresh_process(arguments: list[str], *, timeout_s: int) -> tuple[dict[str, float] | None, str]:
-    """The JSON of the last line that this script prints with these arguments, or why there is none."""
+    """The JSON in the last line that this script prints with these arguments, or the reason why there is none."""
     command = [sys.executable, str(Path(__file__).resolve()), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
@@ -201,14 +201,14 @@ def heading(name: str, *, device: str) -> str:
     place = "this process" if device == "cpu" else torch.cuda.get_device_name()
     where = f"{device} ({place}), peaks of {'this process' if device == 'cpu' else 'its memory'}"
     return (
-        f"\n{name} on {where}; memory in GiB, loss in nats a token, change against none\n"
+        f"\n{name} on {where}; memory in GiB, loss in nats per token, change against none\n"
         f"{'quant':<17} {'load s':>7} {'weights':>8} {'load peak':>10} {'host peak':>10} {'train peak':>11} "
         f"{'samples/s':>10} {'ratio':>6} {'reports/s':>10} {'ratio':>6} {'loss':>8} {'change':>8}"
     )
 
 
 def row(mode: str, one: dict[str, float] | None, plain: dict[str, float] | None, *, reason: str) -> str:
-    """One mode's line; `plain` is what was measured for `none`, if it was before."""
+    """The line of a mode; `plain` is the result of `none`, if it has been measured."""
     if one is None:
         return f"{mode:<17} failed: {reason}"
     samples, reports = (one[key] / plain[key] if plain else math.nan for key in ("samples_per_s", "reports_per_s"))
@@ -244,53 +244,53 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--timeout", type=int, default=300, help="seconds one mode may take")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a mode to measure, or `write`, in this process
-    asked = parser.parse_args()
-    if asked.device == "cuda":
-        asked.device = "cuda:0"
-    if asked.one == "write":
-        write_random(asked.random, asked.out, size=asked.size, device=asked.device)
+    options = parser.parse_args()
+    if options.device == "cuda":
+        options.device = "cuda:0"
+    if options.one == "write":
+        write_random(options.random, options.out, size=options.size, device=options.device)
         return say("{}")
-    if asked.one:
+    if options.one:
         return say(
             json.dumps(
                 asdict(
                     measure(
-                        asked.lm,
-                        mode=asked.one,
-                        device=asked.device,
-                        batch=asked.batch,
-                        steps=asked.steps,
-                        new_tokens=asked.new_tokens,
+                        options.lm,
+                        mode=options.one,
+                        device=options.device,
+                        batch=options.batch,
+                        steps=options.steps,
+                        new_tokens=options.new_tokens,
                     )
                 )
             )
         )
-    given = [
+    shared = [
         "--device",
-        asked.device,
+        options.device,
         "--batch",
-        str(asked.batch),
+        str(options.batch),
         "--steps",
-        str(asked.steps),
+        str(options.steps),
         "--new-tokens",
-        str(asked.new_tokens),
+        str(options.new_tokens),
         "--size",
-        asked.size,
+        options.size,
     ]
-    for family in asked.random.split(",") if asked.random else [None]:
-        folder = asked.lm if family is None else asked.out / family
+    for family in options.random.split(",") if options.random else [None]:
+        folder = options.lm if family is None else options.out / family
         try:
             if family is not None:
                 made, reason = in_fresh_process(
-                    ["--one", "write", "--random", family, "--out", str(folder), *given], timeout_s=asked.timeout
+                    ["--one", "write", "--random", family, "--out", str(folder), *shared], timeout_s=options.timeout
                 )
                 if made is None:
                     say(f"{family}: not written: {reason}")
                     continue
             plain = None
-            say(heading(str(family or folder), device=asked.device))
-            for mode in asked.modes.split(","):  # each row at once: what a time limit cuts off keeps the others
-                one, reason = in_fresh_process(["--one", mode, "--lm", str(folder), *given], timeout_s=asked.timeout)
+            say(heading(str(family or folder), device=options.device))
+            for mode in options.modes.split(","):  # printed at once: a time limit then costs the later ones only
+                one, reason = in_fresh_process(["--one", mode, "--lm", str(folder), *shared], timeout_s=options.timeout)
                 plain = one if mode == "none" else plain
                 say(row(mode, one, plain, reason=reason))
         finally:

@@ -1,9 +1,9 @@
-"""Shapes of published 7B checkpoints, in the words of their own config.json, and tiny ones that keep the layout."""
+"""Shapes of published 7B checkpoints, with the keys of their own config.json, and tiny ones with the same layout."""
 
 from typing import Any
 
 # Sources: config.json of Llama-2-7b-chat-hf, chatglm3-6b, internlm2-chat-7b, Baichuan2-7B-Chat, Qwen-7B-Chat and
-# flan-t5-xl; what does not bear on shape or layout is left out. Token ids are the benchmark's own tokenizer's.
+# flan-t5-xl; keys that affect neither shape nor layout are left out. Token ids are those of the benchmark's own tokenizer.
 SHAPES: dict[str, dict[str, Any]] = {
     "llama2": {
         "model_type": "llama",

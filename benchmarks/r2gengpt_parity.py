@@ -1,10 +1,10 @@
-"""R2GenGPT's own figures against ours, through the whole path: task=import, then load_run.
+"""Compare R2GenGPT's own figures with ours, through task=import and load_run.
 
     python benchmarks/r2gengpt_parity.py ../shared/r2gengpt ../shared/lm/golden/llama2_spm
 
 The first folder holds shallow/, delta/ and deep/, each with swin/, delta.pth, golden.json and golden.safetensors,
 written by the original's program in fp32 on the CPU (its README says how); the second is the language model they used.
-LoRA's alpha is taken from golden.json, since the tiny checkpoints do not say it.
+LoRA's alpha is taken from golden.json, since the tiny checkpoints do not contain it.
 """
 
 import subprocess

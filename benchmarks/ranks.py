@@ -1,9 +1,10 @@
-"""One rank against several:  python benchmarks/ranks.py --devices 2 --device cuda
+"""Compare one rank with several:  python benchmarks/ranks.py --devices 2 --device cuda
 
-Trains the same phantoms with the same micro-batches on 1 and on N ranks, in fp32 and bf16, under every ZeRO stage, and
-evaluates the one-rank weights on N ranks. Prints a row as soon as it is measured: how far the losses are from those of
-one rank, reports that differ, samples/s and rank 0's peak memory in training. The one rank trains a second time: what
-differs then is the machine's own noise. No network, no Java; nothing is kept.
+Trains on the same phantoms with the same micro-batches on 1 and on N ranks, in fp32 and bf16, under every ZeRO stage,
+and evaluates the one-rank weights on N ranks. Prints each line as soon as it is measured: the difference of the losses
+from those of one rank, the number of reports that differ, samples/s, and the peak memory of rank 0 in training. The
+one-rank run is trained twice; the difference between the two is the noise of the machine. Needs no network and no Java,
+and keeps no files.
 """
 
 import argparse
@@ -25,7 +26,7 @@ WIDTHS = (50, 34, 20, 10, 9)
 
 @dataclass(frozen=True)
 class Found:
-    """What one run left."""
+    """Losses, speed, memory and reports of a run."""
 
     losses: list[float]
     samples_per_s: float
@@ -37,7 +38,7 @@ def train(folder: Path, typed: list[str], *, batch_size: int) -> Found:
     command("fresh=true", f"run_dir={folder}", *typed)
     lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["event"] == "step"]
-    late = steps[len(steps) // 2 :]  # after images are drawn and kernels chosen
+    late = steps[len(steps) // 2 :]  # once images are cached and kernels are chosen
     seconds = late[-1]["seconds"] - late[0]["seconds"]
     return Found(
         [step["loss"] for step in steps],
@@ -80,16 +81,16 @@ def differ(found: dict[str, str], one: dict[str, str]) -> str:
 
 
 def main() -> None:
-    options: Any = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--devices", type=int, default=2)
-    options.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    options.add_argument("--steps", type=int, default=60)
-    options.add_argument("--batch-size", type=int, default=64)
-    options.add_argument("--precisions", default="fp32,bf16")
-    options.add_argument("--stages", default="0,1,2,3")
-    asked = options.parse_args()
-    ranks, (hidden, layers, heads, inner) = asked.devices, SIZES[asked.device]
-    precisions, stages = asked.precisions.split(","), asked.stages.split(",")
+    parser: Any = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--devices", type=int, default=2)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--precisions", default="fp32,bf16")
+    parser.add_argument("--stages", default="0,1,2,3")
+    options = parser.parse_args()
+    ranks, (hidden, layers, heads, inner) = options.devices, SIZES[options.device]
+    precisions, stages = options.precisions.split(","), options.stages.split(",")
     work = Path(tempfile.mkdtemp(prefix="ranks-"))
     same = [
         "data.train_studies=256",
@@ -98,13 +99,13 @@ def main() -> None:
         "metrics=[bleu,rouge_l,cider]",
         f"lm.architecture={{hidden_size: {hidden}, num_hidden_layers: {layers}, num_attention_heads: {heads}, "
         f"intermediate_size: {inner}}}",
-        f"trainer.device={asked.device}",
-        f"trainer.max_steps={asked.steps}",
+        f"trainer.device={options.device}",
+        f"trainer.max_steps={options.steps}",
         "trainer.epochs=1000",
         "trainer.warmup_steps=10",
         "trainer.learning_rate=3e-4",
-        f"trainer.batch_size={asked.batch_size}",
-        f"trainer.micro_batch_size={asked.batch_size // ranks}",
+        f"trainer.batch_size={options.batch_size}",
+        f"trainer.micro_batch_size={options.batch_size // ranks}",
         "trainer.log_every_steps=5",
         "trainer.keep=1",
         "evaluate.every=1000",
@@ -115,13 +116,13 @@ def main() -> None:
     try:
         for precision in precisions:
             typed = [*same, f"trainer.precision={precision}"]
-            one = train(work / "one", [*typed, "trainer=zero0", "trainer.devices=1"], batch_size=asked.batch_size)
+            one = train(work / "one", [*typed, "trainer=zero0", "trainer.devices=1"], batch_size=options.batch_size)
             say(row(f"{precision}, zero0, 1 rank", one, None))
-            again = train(work / "again", [*typed, "trainer=zero0", "trainer.devices=1"], batch_size=asked.batch_size)
+            again = train(work / "again", [*typed, "trainer=zero0", "trainer.devices=1"], batch_size=options.batch_size)
             say(row(f"{precision}, zero0, 1 rank, once more", again, one))
             for stage in stages if precision == precisions[-1] else stages[:1]:
                 several = [*typed, f"trainer=zero{stage}", f"trainer.devices={ranks}"]
-                found = train(work / "several", several, batch_size=asked.batch_size)
+                found = train(work / "several", several, batch_size=options.batch_size)
                 say(row(f"{precision}, zero{stage}, {ranks} ranks", found, one))
             shutil.rmtree(work / "one" / "predictions")
             (work / "one" / "metrics.json").unlink()
@@ -133,7 +134,7 @@ def main() -> None:
 
 
 def say(cells: Sequence[str]) -> None:
-    """One row, at once: what a time limit cuts off keeps the others."""
+    """Print a line at once, so that a time limit costs the later ones only."""
     print("  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)).rstrip(), flush=True)
 
 

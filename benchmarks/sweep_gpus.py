@@ -1,4 +1,4 @@
-"""Twelve jobs of a sweep on all GPUs of a machine: who had which GPU when, and what it took beside one after another.
+"""Run twelve jobs of a sweep on all GPUs of a machine; show which job had which GPU when, and the time saved.
 
     python benchmarks/sweep_gpus.py FOLDER [OVERRIDE ...]
 
@@ -22,7 +22,7 @@ EACH = ["trainer.epochs=5", "metrics=[bleu,rouge_l,cider]"]
 def main() -> int:
     folder = Path(sys.argv[1]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    single_s = seconds_of(["projector=linear", "tune=shallow", "seed=0", *EACH, *ours()], folder)
+    single_s = seconds_of(["projector=linear", "tune=shallow", "seed=0", *EACH, *run_overrides()], folder)
     print(f"\none job alone: {single_s:.1f} s\n", flush=True)
     wall_s = seconds_of(["-m", *CELLS, *EACH, "hydra.sweep.dir=sweep", *sys.argv[2:]], folder)
     jobs = json.loads((folder / "sweep" / "sweep.json").read_text(encoding="utf-8"))["jobs"]
@@ -37,8 +37,8 @@ def main() -> int:
     return 0 if all(job["state"] == "done" for job in jobs) else 1
 
 
-def ours() -> list[str]:
-    """What is typed for the runs and not for the launcher."""
+def run_overrides() -> list[str]:
+    """The overrides of the runs, without those of the launcher."""
     return [text for text in sys.argv[2:] if not text.startswith("hydra")]
 
 
@@ -49,7 +49,7 @@ def seconds_of(overrides: list[str], folder: Path) -> float:
 
 
 def leases(jobs: list[dict[str, Any]]) -> str:
-    """One line a lease, by GPU and time, and whether a GPU was ever leased twice at once."""
+    """One line per lease, by GPU and time, and whether a GPU was ever leased twice at once."""
     begin = min(datetime.fromisoformat(job["started"]) for job in jobs)
     held: dict[str, list[tuple[float, float, dict[str, Any]]]] = {}
     for job in jobs:

@@ -1,8 +1,8 @@
-"""What waiting threads cost on a shared machine:  python benchmarks/threads.py
+"""Measure the cost of waiting threads on a shared machine:  python benchmarks/threads.py
 
-Times the same training steps of a model like the default job's with the waiting of libgomp (threads spin) and with the
-one that R2Gen sets for its ranks (ranks.SPIN_COUNT), on a machine left alone and beside one busy process. Prints
-seconds a step and the ratio; all four are measured in one run, one after another, three rounds.
+Times the same training steps of a model like the default job's with libgomp's default, where waiting threads spin, and
+with the spin count that R2Gen sets for its ranks (processes.SPIN_COUNT), on an idle machine and next to one busy
+process. Prints seconds per step and the ratio, all measured in one run, in three rounds.
 """
 
 import os
@@ -32,7 +32,7 @@ print((time.perf_counter() - began) / 10)
 BUSY = "while True: pass"
 
 
-def seconds_a_step(*, spin_count: str | None, beside: bool) -> float:
+def seconds_per_step(*, spin_count: str | None, beside: bool) -> float:
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     if spin_count is not None:
         environment["GOMP_SPINCOUNT"] = spin_count
@@ -54,9 +54,9 @@ def main() -> None:
     for _ in range(3):
         for name, spin_count in ways.items():
             for beside in (False, True):
-                rounds.setdefault((name, beside), []).append(seconds_a_step(spin_count=spin_count, beside=beside))
+                rounds.setdefault((name, beside), []).append(seconds_per_step(spin_count=spin_count, beside=beside))
     median = {key: statistics.median(times) for key, times in rounds.items()}
-    print(f"{'threads wait with':<22} {'alone':>10} {'beside one busy process':>26}")
+    print(f"{'threads wait with':<22} {'alone':>10} {'next to one busy process':>26}")
     for name in ways:
         print(f"{name:<22} {median[name, False]:>8.3f} s {median[name, True]:>24.3f} s")
     default, ours = ways
