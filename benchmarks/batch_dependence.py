@@ -54,9 +54,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    print(
-        f"of {PROMPTS} reports, how many differ between batches of 1 and of {BATCH}: {options.dtype} on {options.device}"
-    )
+    where = f"{options.dtype} on {options.device}"
+    print(f"reports of {PROMPTS} that differ between batches of 1 and of {BATCH}: {where}")
     heads = [f"{beams} beam x{penalty}" for beams, penalty in PROFILES]
     print(f"{'lm':<18}" + "".join(f"{head:>13}" for head in heads), flush=True)
     total = 0

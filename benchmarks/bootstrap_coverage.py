@@ -114,12 +114,10 @@ def main(sets: int) -> None:
             f"covered, {studies}": [coverage(draw, studies=studies, sets=sets, resamples=RESAMPLES) for draw in DRAWS]
             for studies in (50, 100, 590)
         },
-        "equal, differ": [
-            found_to_differ(draw, studies=100, sets=sets, better=0.0, resamples=RESAMPLES) for draw in DRAWS
-        ],
-        "better, differ": [
-            found_to_differ(draw, studies=100, sets=sets, better=0.15, resamples=RESAMPLES) for draw in DRAWS
-        ],
+        **{
+            name: [found_to_differ(draw, studies=100, sets=sets, better=better, resamples=RESAMPLES) for draw in DRAWS]
+            for name, better in (("equal, differ", 0.0), ("better, differ", 0.15))
+        },
     }
     print(" " * 22 + "".join(f"{column:>15}" for column in columns))
     for name in SHOWN:

@@ -3,7 +3,7 @@
 from typing import Any
 
 # Sources: config.json of Llama-2-7b-chat-hf, chatglm3-6b, internlm2-chat-7b, Baichuan2-7B-Chat, Qwen-7B-Chat and
-# flan-t5-xl; keys that affect neither shape nor layout are left out. Token ids are those of the benchmark's own tokenizer.
+# flan-t5-xl, without keys that affect neither shape nor layout. Token ids are those of the benchmark's own tokenizer.
 SHAPES: dict[str, dict[str, Any]] = {
     "llama2": {
         "model_type": "llama",

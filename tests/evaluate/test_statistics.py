@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bootstrap_coverage import bleu, coverage, findings, skewed_means, told_apart
+from bootstrap_coverage import bleu, coverage, findings, found_to_differ, skewed_means
 
 from r2gen.errors import UserError
 from r2gen.evaluate.clinical_findings import Findings, finding_sums
@@ -136,9 +136,9 @@ def test_intervals_hold_the_true_value_as_often_as_they_say(scores) -> None:  # 
 @pytest.mark.parametrize("scores", [skewed_means, bleu, findings])
 def test_equal_systems_are_called_equal_and_a_better_one_is_found(scores) -> None:  # type: ignore[no-untyped-def]
     names = "skewed_mean", "bleu_1", "bleu_4", "findings_f1_micro_14"
-    apart = told_apart(scores, studies=60, sets=500, better=0.0, resamples=200)
+    apart = found_to_differ(scores, studies=60, sets=500, better=0.0, resamples=200)
     assert max(apart[name] for name in names if name in apart) <= 0.07, apart
-    found = told_apart(scores, studies=300, sets=20, better=0.3, resamples=200)
+    found = found_to_differ(scores, studies=300, sets=20, better=0.3, resamples=200)
     assert min(found[name] for name in names if name in found) >= 0.9, found
 
 
