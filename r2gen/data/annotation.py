@@ -18,7 +18,7 @@ from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
 
 NOT_STATED = "not stated"
-NO_STUDY_CHANGES = ("root", "check", "section")  # arguments that take no part in the digest
+NOT_DECIDING = ("root", "check", "section")  # arguments that do not decide the studies
 
 
 class AnnotatedReports:
@@ -72,8 +72,8 @@ class AnnotatedReports:
             raise UserError(
                 f"data.root={root}: there is no {name} in it. Set data.root to the folder of the annotation and images."
             )
-        kept = {key: value for key, value in arguments.items() if key not in NO_STUDY_CHANGES}
-        return digest_of(cls, kept, contents=file.read_bytes())
+        deciding = {name: value for name, value in arguments.items() if name not in NOT_DECIDING}
+        return digest_of(cls, deciding, contents=file.read_bytes())
 
     @staticmethod
     def prepare(
@@ -97,7 +97,7 @@ class AnnotatedReports:
 
     @property
     def section(self) -> str:
-        """What data.section says, or else what task=prepare wrote next to this annotation."""
+        """The value of data.section, or else the one that task=prepare wrote next to this annotation."""
         if self._section is not None:
             return self._section
         provenance = self._file.with_name(f"{self._file.stem}.provenance.json")

@@ -64,8 +64,8 @@ def statistics_of(data: ReportData, *, images: int | None) -> dict[str, Any]:
     """
     splits = {split: data.studies(split) for split in SPLITS if data.studies(split)}
     train = splits.get("train", ())
-    known = Counter(normalised(study) for study in train)
-    vocabulary = {word for report in known for word in report.split()}
+    training = Counter(normalised(study) for study in train)
+    vocabulary = {word for report in training for word in report.split()}
     train_digests: set[str] = set()
     entries: dict[str, Any] = {}
     for split, studies in splits.items():
@@ -73,15 +73,15 @@ def statistics_of(data: ReportData, *, images: int | None) -> dict[str, Any]:
         # Whole studies, since every second image would be a frontal one only.
         examined = studies if images is None else [] if images == 0 else studies[:: -(-count // images)]
         found = examine(data, [view for study in examined for view in study.views], title=split)
-        in_training = [] if split == "train" else [study.id for study in studies if normalised(study) in known]
+        in_training = [] if split == "train" else [study.id for study in studies if normalised(study) in training]
         entries[split] = {
-            "reports": asdict(report_statistics(studies, known, vocabulary, train=split == "train")),
+            "reports": asdict(report_statistics(studies, training, vocabulary, train=split == "train")),
             "images": asdict(image_statistics(studies, found, train_digests)) if found else None,
             "ids_in_training": in_training,
         }
         if split == "train":
             train_digests = {image.digest for image in found}
-    return {"splits": entries, "most_common": {"report": known.most_common(1)[0][0] if known else None}}
+    return {"splits": entries, "most_common": {"report": training.most_common(1)[0][0] if training else None}}
 
 
 def normalised(study: Study) -> str:
@@ -90,9 +90,9 @@ def normalised(study: Study) -> str:
 
 
 def report_statistics(
-    studies: Sequence[Study], known: Counter[str], vocabulary: set[str], *, train: bool
+    studies: Sequence[Study], training: Counter[str], vocabulary: set[str], *, train: bool
 ) -> ReportStatistics:
-    """Statistics of at least one study; `known` and `vocabulary` are the reports and words of training."""
+    """Statistics of at least one study; `training` and `vocabulary` are the reports and words of training."""
     texts = [normalised(study) for study in studies]
     own = Counter(texts)
     words = Counter(word for text in texts for word in text.split())
@@ -103,7 +103,7 @@ def report_statistics(
         studies=len(texts),
         distinct=len(own),
         most_common=max(own.values()),
-        in_training=sum(known[text] > 1 if train else text in known for text in texts),
+        in_training=sum(training[text] > 1 if train else text in training for text in texts),
         words={"5 %": twentieths[0], "median": twentieths[9], "95 %": twentieths[18], "longest": lengths[-1]},
         unknown_words=sum(words[word] for word in unknown) / max(1, words.total()) if vocabulary else None,
         unknown_different=len(unknown) / max(1, len(words)) if vocabulary else None,

@@ -35,15 +35,15 @@ def check_images(
     not be empty, have the header of an image that is not too large, and end as its format does. With `decode` its
     pixels must be readable; images that were decoded once are cached by size and time (cache_file).
     """
-    known, began = (_read_cache(folder, gray_bits) if decode else {}), time.monotonic()
+    cached, began = (_read_cache(folder, gray_bits) if decode else {}), time.monotonic()
     if decode:
-        print(f"checking {len(images):,} images (data.check=full), {len(known):,} cached by size and time", flush=True)
+        print(f"checking {len(images):,} images (data.check=full), {len(cached):,} cached by size and time", flush=True)
     root = folder.resolve()
 
     def check(view: str) -> tuple[str, Stamp | None, str | None]:
         path = folder / view
         stamp, fault = _stamp_or_fault(path, root)
-        if fault is None and (stamp != known.get(view) or not decode):
+        if fault is None and (stamp != cached.get(view) or not decode):
             fault = _pixel_fault(path, gray_bits) if decode else _header_fault(path, gray_bits)
         return view, stamp, fault
 
@@ -54,7 +54,7 @@ def check_images(
         elif stamp is not None:
             good[view] = stamp
     if decode:
-        _write_cache(folder, gray_bits, {**known, **good})
+        _write_cache(folder, gray_bits, {**cached, **good})
         print(
             f"{len(good):,} images can be decoded, {len(faults):,} cannot ({time.monotonic() - began:.1f} s)",
             flush=True,

@@ -27,7 +27,7 @@ VIEWS = {
     "frontal+lateral": frozenset({"AP", "PA", "LATERAL", "LL"}),
 }
 _ORDER = {"PA": 0, "AP": 1, "LATERAL": 2, "LL": 2}  # order of a study's images; other views follow
-KEPT = ("indication", "history", "comparison", "technique", "examination")
+OTHER_SECTIONS = ("indication", "history", "comparison", "technique", "examination")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Entries by split, and the counts of what was read, kept and dropped, with reasons."""
+    """Entries by split, and the counts of studies read, kept and dropped, with reasons."""
 
     splits: dict[str, list[dict[str, Any]]]
     counts: dict[str, Any]
@@ -200,7 +200,7 @@ def _entries(
     context = parts.get("indication") or parts.get("history")
     common = {"study_id": int(study), "subject_id": int(first.subject_id), "report": report, "split": first.split}
     common |= {"context": context} if context else {}
-    common |= {name: parts[name] for name in KEPT if name in parts}
+    common |= {name: parts[name] for name in OTHER_SECTIONS if name in parts}
     if policy.entries == "film":
         for image in images:
             yield {"id": image.dicom_id, **common, "image_path": [paths[image]], "views": [image.view]}

@@ -35,7 +35,7 @@ class Body:
 
 def draw_body(rng: np.random.Generator) -> Body:
     """A random patient; draws the same numbers from rng whatever the findings are."""
-    place = rng.random((len(FINDINGS), 3))
+    spots = rng.random((len(FINDINGS), 3))
     shape: list[float] = rng.uniform(-1.0, 1.0, 9).tolist()  # plain floats keep the planes float32
     return Body(
         shift_x=0.04 * shape[0],
@@ -47,7 +47,7 @@ def draw_body(rng: np.random.Generator) -> Body:
         heart=0.5 + 0.5 * shape[6],
         exposure=1.0 + 0.06 * shape[7],
         gamma=1.0 + 0.08 * shape[8],
-        spots={name: (row[0], row[1], row[2]) for name, row in zip(FINDINGS, place.tolist(), strict=True)},
+        spots={name: (spot[0], spot[1], spot[2]) for name, spot in zip(FINDINGS, spots.tolist(), strict=True)},
     )
 
 

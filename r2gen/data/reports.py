@@ -47,15 +47,15 @@ class ReportData(Protocol):
 
 
 class DataSource(ReportData, Protocol):
-    """A data set that `conf/data/*.yaml` can name: everything that R2Gen asks of one.
+    """A data set that `conf/data/*.yaml` can name.
 
-    The constructor is cheap enough for every rank. It may read the reports, but it looks at no image. A class may set
-    `phantom_wording = True` if metrics.phantom_findings can read its reports, and have a static method `prepare`
-    (AnnotatedReports.prepare) if task=prepare can write its files from the layout in which the data is published.
+    The constructor may read the reports, but it reads no image, since every rank calls it. Two members are optional: a
+    class sets `phantom_wording = True` if metrics.phantom_findings can read its reports, and has a static method
+    `prepare` (see AnnotatedReports) if task=prepare can write its files from the layout in which the data is published.
     """
 
     def check(self) -> None:
-        """Raise UserError if images cannot be used. The command calls this once, before it makes a folder or a rank."""
+        """Raise UserError if images cannot be used. Called once, before a folder is made or a rank starts."""
 
     def splits(self) -> Mapping[str, int] | None:
         """Number of `entries`, and of those that name their `study_id` and `subject_id`, by which splits are compared.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TrainShare:
-    """`data` with a share of its training studies, chosen by their ids: a larger share holds all of a smaller one.
+    """`data` with a share of its training studies, chosen by their ids: a larger share contains every smaller one.
 
     val and test are not cut. What is made from training reports (a tokenizer, the baselines) uses the share only.
     """
@@ -31,9 +31,9 @@ class TrainShare:
         studies = self.data.studies(split)
         if split != "train" or self.share == 1:
             return studies
-        drawn = sorted(studies, key=lambda study: hashlib.sha256(study.id.encode()).digest())
-        kept = {study.id for study in drawn[: max(1, round(self.share * len(studies)))]}
-        return [study for study in studies if study.id in kept]
+        ordered = sorted(studies, key=lambda study: hashlib.sha256(study.id.encode()).digest())
+        chosen = {study.id for study in ordered[: max(1, round(self.share * len(studies)))]}
+        return [study for study in studies if study.id in chosen]
 
     def image(self, view: str, *, at_least_px: int | None = None) -> "Image.Image":
         return self.data.image(view, at_least_px=at_least_px)

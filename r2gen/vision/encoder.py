@@ -155,12 +155,12 @@ def weights(name: str, path: str, file: str | None = None) -> dict[str, Any]:
     config = timm.get_pretrained_cfg(name)
     classifier = config.classifier if config else None
     heads = {"head", "fc", *([classifier] if isinstance(classifier, str) else classifier or [])}
-    kept = {
+    used = {
         key: tensor for key, tensor in tensors.items() if key.removesuffix(".weight").removesuffix(".bias") not in heads
     }
-    if not kept:
+    if not used:
         raise UserError(f"vision.path={path} contains no weights.")
-    return {"state_dict": kept, "num_classes": 0, "label_offset": 0}
+    return {"state_dict": used, "num_classes": 0, "label_offset": 0}
 
 
 def tensors_at(path: str, file: str | None = None) -> dict[str, Any]:

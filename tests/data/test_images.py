@@ -152,14 +152,16 @@ def test_thirty_megapixels_are_read_and_ninety_are_refused(tmp_path: Path) -> No
 
 
 @settings(max_examples=200, deadline=None)
-@given(place=st.integers(0, 800), junk=st.binary(min_size=1, max_size=12), kind=st.sampled_from(["png", "jpg", "tiff"]))
+@given(
+    position=st.integers(0, 800), junk=st.binary(min_size=1, max_size=12), kind=st.sampled_from(["png", "jpg", "tiff"])
+)
 def test_randomly_changed_bytes_give_an_image_or_a_message(
-    place: int, junk: bytes, kind: str, tmp_path_factory: pytest.TempPathFactory
+    position: int, junk: bytes, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"junk.{kind}"
     Image.fromarray(RAMP).save(path)
     raw = path.read_bytes()
-    path.write_bytes(raw[:place] + junk + raw[place + len(junk) :])
+    path.write_bytes(raw[:position] + junk + raw[position + len(junk) :])
     image = None
     with contextlib.suppress(UserError):
         image = read_image(path)

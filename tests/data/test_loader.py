@@ -161,12 +161,12 @@ def test_collate_pads_views_and_reports_and_masks_the_padding():
     assert batch.images_BVHW.dtype == torch.uint8
     assert batch.report_BT.dtype == torch.int64
     assert batch.views_BV.tolist() == [[True, True, False], [True, False, False], [True] * 3, [True, True, False]]
-    for row, example in enumerate(examples):
+    for index, example in enumerate(examples):
         views, tokens = len(example.images_VHW), len(example.report_T)
-        assert torch.equal(batch.images_BVHW[row, :views], example.images_VHW)
-        assert not batch.images_BVHW[row, views:].any()
-        assert torch.equal(batch.report_BT[row, :tokens], example.report_T)
-        assert (batch.report_BT[row, tokens:] == NO_TARGET).all()
+        assert torch.equal(batch.images_BVHW[index, :views], example.images_VHW)
+        assert not batch.images_BVHW[index, views:].any()
+        assert torch.equal(batch.report_BT[index, :tokens], example.report_T)
+        assert (batch.report_BT[index, tokens:] == NO_TARGET).all()
     assert batch.target_tokens == sum(len(example.report_T) for example in examples)
     moved = batch.to(torch.device("meta"))
     assert {moved.images_BVHW.device.type, moved.views_BV.device.type, moved.report_BT.device.type} == {"meta"}

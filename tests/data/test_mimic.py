@@ -217,20 +217,20 @@ def test_missing_files_are_refused_or_left_out_and_counted(own_tree: Path) -> No
     AnnotatedReports(root=str(own_tree), cleaner="mimic_cxr", images="files").check()
 
 
-def rows(*changes: tuple[str, ...]) -> list[tuple[str, ...]]:
+def split_table(*changes: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [("a", "50", "10000001", "train"), *changes]
 
 
 @pytest.mark.parametrize(
     ("split_rows", "words"),
     [
-        (rows(("b", "50", "10000001", "test")), "line 3: study 50 is in two splits, or of two patients"),
-        (rows(("b", "51", "10000001", "test")), "line 3: patient 10000001 is in two splits"),
-        (rows(("a", "50", "10000001", "train")), "line 3: image a is listed twice"),
-        (rows(("c", "52", "10000002", "train")), "image c is not in mimic-cxr-2.0.0-metadata.csv.gz"),
-        (rows(("b", "51", "10000002", "val")), "split 'val' is none of train, validate, test"),
-        (rows(("../../b", "51", "10000002", "train")), "are not ids"),
-        (rows(("b", "51")), "line 3: 2 columns instead of 4"),
+        (split_table(("b", "50", "10000001", "test")), "line 3: study 50 is in two splits, or of two patients"),
+        (split_table(("b", "51", "10000001", "test")), "line 3: patient 10000001 is in two splits"),
+        (split_table(("a", "50", "10000001", "train")), "line 3: image a is listed twice"),
+        (split_table(("c", "52", "10000002", "train")), "image c is not in mimic-cxr-2.0.0-metadata.csv.gz"),
+        (split_table(("b", "51", "10000002", "val")), "split 'val' is none of train, validate, test"),
+        (split_table(("../../b", "51", "10000002", "train")), "are not ids"),
+        (split_table(("b", "51")), "line 3: 2 columns instead of 4"),
     ],
 )
 def test_tables_that_disagree_are_refused_with_the_line(

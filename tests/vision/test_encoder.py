@@ -88,11 +88,11 @@ def tensors() -> dict[str, torch.Tensor]:
     return timm.create_model("convnext_atto", num_classes=10, **SMALL_CONVNEXT).state_dict()
 
 
-@pytest.mark.parametrize("place", ["model.safetensors", "pytorch_model.bin", "file.pth"])
-def test_weights_of_a_folder_or_file_are_read(place: str, tensors: dict[str, torch.Tensor], tmp_path: Path):
-    file = tmp_path / place
+@pytest.mark.parametrize("file_name", ["model.safetensors", "pytorch_model.bin", "file.pth"])
+def test_weights_of_a_folder_or_file_are_read(file_name: str, tensors: dict[str, torch.Tensor], tmp_path: Path):
+    file = tmp_path / file_name
     save_file(tensors, file) if file.suffix == ".safetensors" else torch.save(tensors, file)
-    encoder = convnext(path=str(file if place == "file.pth" else tmp_path))
+    encoder = convnext(path=str(file if file_name == "file.pth" else tmp_path))
     for name, tensor in encoder.backbone.state_dict().items():
         assert torch.equal(tensor, tensors[name]), name
 
