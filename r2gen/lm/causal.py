@@ -13,7 +13,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm.decoding import check_room, decode, left_pad, longest_prompt
+from r2gen.lm.decoding import check_room, decode
+from r2gen.lm.padding import left_pad, longest_prompt, positions
 from r2gen.lm.precise import double_precision
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer
@@ -85,11 +86,6 @@ def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Te
         logits_BLV.float().flatten(0, 1), report_BL.flatten(), ignore_index=NO_TARGET, reduction="none"
     )
     return nats_N.view(report_BL.shape).sum(dim=1)
-
-
-def positions(mask_BT: torch.Tensor) -> torch.Tensor:
-    """The position of each token among the real ones of its sequence; padding gets the position before it, or 0."""
-    return (mask_BT.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from r2gen.lm.padding import positions
+
 # B batch, K candidates, N EOS tokens, T positions of the prompt, S positions so far, G generated tokens, E width,
 # V vocabulary
 
@@ -38,15 +40,7 @@ def contrastive_search(
     """
     assert config.max_new_tokens is not None
     rules = _length_and_ngram_rules(config, processors, prompt_BTE.device)
-    forward: Any = model
-    output = forward(
-        inputs_embeds=prompt_BTE,
-        attention_mask=mask_BT,
-        use_cache=True,
-        output_hidden_states=True,
-        position_ids=(mask_BT.cumsum(dim=1) - 1).clamp(min=0),
-        logits_to_keep=1,
-    )
+    output = _forward_prompt(model, prompt_BTE, mask_BT)
     size, cache, scores_BV = len(mask_BT), output.past_key_values, output.logits[:, -1].float()
     states_BSE = F.normalize(output.hidden_states[-1].float(), dim=-1)
     ids_BG = mask_BT.new_zeros((size, 0))
@@ -70,6 +64,18 @@ def contrastive_search(
         if not bool(unfinished_B.any()):
             break
     return ids_BG
+
+
+def _forward_prompt(model: PreTrainedModel, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor) -> Any:
+    forward: Any = model
+    return forward(
+        inputs_embeds=prompt_BTE,
+        attention_mask=mask_BT,
+        use_cache=True,
+        output_hidden_states=True,
+        position_ids=positions(mask_BT),
+        logits_to_keep=1,
+    )
 
 
 def _forward_candidates(

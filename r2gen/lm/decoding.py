@@ -69,34 +69,6 @@ def _study_seed(seed: int, study: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {study}".encode()).digest()[:7])  # 56 bits: torch takes 63
 
 
-def left_pad(embeds_BTE: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move the real positions of each prompt to its right end, in their order; the mask becomes integers.
-
-    ALiBi and sliding windows count columns: afterwards these are the distances between real positions.
-    """
-    return _reorder(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True))
-
-
-def right_pad(embeds_BTE: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move the real positions of each prompt to its left end, in their order; the mask becomes integers."""
-    return _reorder(embeds_BTE, mask_BT, mask_BT.long().argsort(dim=1, stable=True, descending=True))
-
-
-def longest_prompt(mask_BT: torch.Tensor) -> int:
-    """The length of the longest prompt; synchronises with the device. Raises ValueError if a prompt is empty."""
-    lengths_B = mask_BT.long().sum(dim=1)
-    if not bool((lengths_B > 0).all()):
-        raise ValueError("a prompt without a single real position")
-    return int(lengths_B.max())
-
-
-def _reorder(
-    embeds_BTE: torch.Tensor, mask_BT: torch.Tensor, order_BT: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    embeds_BTE = embeds_BTE.gather(1, order_BT[:, :, None].expand(-1, -1, embeds_BTE.shape[2]))
-    return embeds_BTE, mask_BT.long().gather(1, order_BT)
-
-
 def decode(
     model: PreTrainedModel,
     tokenizer: ReportTokenizer,
@@ -124,21 +96,35 @@ def decode(
             alpha=decoding.penalty_alpha,
             top_k=decoding.top_k,
         )
-        return [_report(row, tokenizer, decoding) for row in ids_BG.tolist()]
+    else:
+        ids_BG = _generate(model, embeds_BTE, mask_BT, config=config, processors=processors)[:, skip:]
+    return [_report(row, tokenizer, decoding) for row in ids_BG.tolist()]
+
+
+def _generate(
+    model: PreTrainedModel,
+    embeds_BTE: torch.Tensor,
+    mask_BT: torch.Tensor,
+    *,
+    config: GenerationConfig,
+    processors: LogitsProcessorList,
+) -> torch.Tensor:
+    """The ids [B, G] of transformers' generate(), which begin with the start token of an encoder-decoder."""
     generate: Any = model.generate  # from a mixin that the annotation of PreTrainedModel lacks
     # transformers 5.23 gives an encoder-decoder's cache the depth of the encoder, and fails if the decoder is deeper
+    start_id = config.decoder_start_token_id
     cache = {} if start_id is None else {"past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache())}
     with warnings.catch_warnings():
         # the n-gram rule is meant to count generated tokens only
         warnings.filterwarnings("ignore", message="Passing `no_repeat_ngram_size` with `inputs_embeds`")
-        ids_BG = generate(
+        ids_BG: torch.Tensor = generate(
             inputs_embeds=embeds_BTE,
             attention_mask=mask_BT,
             generation_config=config,
             logits_processor=processors,
             **cache,
         )
-    return [_report(row[skip:], tokenizer, decoding) for row in ids_BG.tolist()]
+    return ids_BG
 
 
 def _processors(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from r2gen.config.lm_rules import LmFacts
@@ -57,13 +57,7 @@ def load_lm(
     model = read_model(
         checkpoint, config, dtype=dtype, attention=attention, quantization=quantization, device_map=device_map
     )
-    rows = model.get_input_embeddings().get_parameter("weight").shape[0]
-    used = max(*tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0, tokenizer.vocabulary_size - 1)
-    if used >= rows:
-        raise UserError(
-            f"lm.path: {folder}: the tokenizer has ids up to {used}, but the weights have {rows} rows: these files do "
-            "not belong together; download the checkpoint again"
-        )
+    _check_vocabulary(folder, model, tokenizer)
     if model.config.is_encoder_decoder:
         return Seq2SeqLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
     return CausalLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
@@ -104,6 +98,16 @@ def random_lm(
     for parameter in model.parameters():  # model.to() would round the rotary frequencies, which are buffers
         parameter.data = parameter.data.to(torch.float32 if dtype == "auto" else DTYPES[dtype])
     return CausalLM(model.eval(), tokenizer, gradient_checkpointing=gradient_checkpointing)
+
+
+def _check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: ReportTokenizer) -> None:
+    rows = model.get_input_embeddings().get_parameter("weight").shape[0]
+    used = max(*tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0, tokenizer.vocabulary_size - 1)
+    if used >= rows:
+        raise UserError(
+            f"lm.path: {folder}: the tokenizer has ids up to {used}, but the weights have {rows} rows: these files do "
+            "not belong together; download the checkpoint again"
+        )
 
 
 def _check_family(checkpoint: Checkpoint, family: str | None) -> None:

@@ -10,7 +10,8 @@ from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
 from r2gen.errors import UserError
 from r2gen.lm.causal import cross_entropy, evaluation_mode, recompute_activations
-from r2gen.lm.decoding import decode, longest_prompt, right_pad
+from r2gen.lm.decoding import decode
+from r2gen.lm.padding import longest_prompt, right_pad
 from r2gen.lm.precise import double_precision
 from r2gen.lm.protocol import Generated
 from r2gen.lm.tokenizer import ReportTokenizer

@@ -35,7 +35,7 @@ def read_config(checkpoint: Checkpoint) -> PreTrainedConfig:
     except UnsupportedFormat as error:
         raise UserError(f"lm.path: {file}: {error}") from error
     except CONFIG_ERRORS as error:
-        raise UserError(f"lm.path: transformers cannot build what {file} describes: {_line(error)}") from error
+        raise _unreadable_config(checkpoint.folder, error) from error
 
 
 def read_model(
@@ -52,21 +52,32 @@ def read_model(
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     # None would replace the quantization_config of a checkpoint that was quantised before.
     quantised = {} if quantization is None else {"quantization_config": quantization}
+    with _quiet(), _readable_errors(folder):
+        loaded: Any = auto.from_pretrained(
+            folder,
+            config=config,
+            dtype="auto" if dtype == "auto" else DTYPES[dtype],
+            attn_implementation=_attention(auto, config, attention),
+            device_map=device_map,
+            trust_remote_code=False,
+            local_files_only=True,
+            weights_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **quantised,
+        )
+    model, report = loaded
+    _check_complete(folder, model, report)
+    _check_shapes(folder, model)
+    _check_once(folder, model)
+    return model.eval()
+
+
+@contextmanager
+def _readable_errors(folder: Path) -> Iterator[None]:
+    """Turn the errors of transformers, torch and safetensors into a UserError that names the file."""
     try:
-        with _quiet():
-            loaded: Any = auto.from_pretrained(
-                folder,
-                config=config,
-                dtype="auto" if dtype == "auto" else DTYPES[dtype],
-                attn_implementation=_attention(auto, config, attention),
-                device_map=device_map,
-                trust_remote_code=False,
-                local_files_only=True,
-                weights_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **quantised,
-            )
+        yield
     except (UnpicklingError, EOFError) as error:  # torch's own message advises to run the code in the file
         raise UserError(
             f"lm.path: the weights in {folder} cannot be read: a *.bin file is damaged, was not downloaded through git "
@@ -80,13 +91,12 @@ def read_model(
             "download it again"
         ) from error
     except CONFIG_ERRORS as error:
-        file = folder / "config.json"
-        raise UserError(f"lm.path: transformers cannot build what {file} describes: {_line(error)}") from error
-    model, report = loaded
-    _check_complete(folder, model, report)
-    _check_shapes(folder, model)
-    _check_once(folder, model)
-    return model.eval()
+        raise _unreadable_config(folder, error) from error
+
+
+def _unreadable_config(folder: Path, error: Exception) -> UserError:
+    file = folder / "config.json"
+    return UserError(f"lm.path: transformers cannot build what {file} describes: {_line(error)}")
 
 
 def _line(error: Exception) -> str:
