@@ -193,7 +193,7 @@ def read_codec(folder: Path) -> Codec:
     Raises UserError if there is none, or if tokenizer.json and another tokenizer file encode SENTENCES differently.
     """
     # tokenizer.json aside: sentencepiece's files, and those whose name belongs to a published format
-    names = ["tokenizer.model", "spiece.model", *(known.file for known in tokenizer_formats() if known.file)]
+    names = ["tokenizer.model", "spiece.model", *(kind.file for kind in tokenizer_formats() if kind.file)]
     fast, file = folder / "tokenizer.json", next((folder / name for name in names if (folder / name).is_file()), None)
     if file is None and not fast.is_file():
         raise UserError(
@@ -224,7 +224,7 @@ def _is_tiktoken(file: Path) -> bool:
 
 def _tiktoken_format(file: Path) -> TokenizerFormat:
     """The format with this file name, or else the one the checkpoint names, or else the first without a file name."""
-    known = [tokenizer for tokenizer in tokenizer_formats() if tokenizer.split]
+    kinds = [kind for kind in tokenizer_formats() if kind.split]
     named = tokenizer_format(file.parent)
-    candidates = [one for one in known if one.file == file.name] or [one for one in known if one == named]
-    return (candidates or [one for one in known if one.file is None])[0]
+    candidates = [kind for kind in kinds if kind.file == file.name] or [kind for kind in kinds if kind == named]
+    return (candidates or [kind for kind in kinds if kind.file is None])[0]

@@ -53,20 +53,18 @@ def tokenizer_format(folder: Path) -> TokenizerFormat:
     """The format that tokenizer_config.json names, or else that of the model_type in config.json."""
     named = read_json(folder / "tokenizer_config.json").get("tokenizer_class")
     if named:
-        candidates = [known for known in families.tokenizer_formats() if known.name == named]
+        candidates = [kind for kind in families.tokenizer_formats() if kind.name == named]
     else:
         candidates = [*families.family(str(read_json(folder / "config.json").get("model_type"))).tokenizers]
     return candidates[0] if candidates else TokenizerFormat()
 
 
-def read_special_tokens(
-    folder: Path, tokenizer: TokenizerFormat, *, size: int, pieces: Mapping[str, int]
-) -> SpecialTokens:
+def read_special_tokens(folder: Path, kind: TokenizerFormat, *, size: int, pieces: Mapping[str, int]) -> SpecialTokens:
     """The special tokens that a checkpoint's files list, then `pieces` of the tokenizer file itself, then those that
     follow the `size` ids of that file in this format, as far as the embedding matrix has rows for them."""
     config = read_json(folder / "config.json")
     rows = config.get("padded_vocab_size") or config.get("vocab_size") or float("inf")
-    tokens = {name: SpecialToken(size + i) for i, name in enumerate(tokenizer.following) if size + i < rows}
+    tokens = {name: SpecialToken(size + i) for i, name in enumerate(kind.following) if size + i < rows}
     tokens |= {name: SpecialToken(i) for name, i in pieces.items()}
     tokens |= {name: SpecialToken(i) for name, i in read_json(folder / "added_tokens.json").items()}
     for i, token in read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {}).items():

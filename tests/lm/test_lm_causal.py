@@ -31,8 +31,8 @@ def batch(
     report_BL = torch.full((len(rows), length), NO_TARGET)
     for row, (prompt_TE, report_L) in enumerate(rows):
         last = list(range(width - len(prompt_TE) + 1, width))
-        places = torch.tensor([last[0] - 1 - middle, *last])
-        prompt_BTE[row, places], mask_BT[row, places] = prompt_TE, True
+        columns = torch.tensor([last[0] - 1 - middle, *last])
+        prompt_BTE[row, columns], mask_BT[row, columns] = prompt_TE, True
         report_BL[row, : len(report_L)] = report_L
     return prompt_BTE, mask_BT, report_BL
 
@@ -90,10 +90,10 @@ def test_gradient_checkpointing_changes_no_bit(
     results = []
     prompt_BTE, mask_BT, report_BL = batch(sdpa_lm, rows, left=2, middle=0, right=1)
     layer = sdpa_lm.model.get_decoder().layers[0]
-    for wanted in (False, True):
+    for enabled in (False, True):
         calls: list[int] = []
         hook = layer.self_attn.register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        lm = CausalLM(sdpa_lm.model, sdpa_lm.tokenizer, gradient_checkpointing=wanted)
+        lm = CausalLM(sdpa_lm.model, sdpa_lm.tokenizer, gradient_checkpointing=enabled)
         lm.model.train(training)
         leaf_BTE = prompt_BTE.clone().requires_grad_(True)
         loss = lm.loss(leaf_BTE, mask_BT, report_BL).sum()

@@ -51,8 +51,8 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def change(checkpoint: Path, **tensors: torch.Tensor | None) -> None:
     weights: dict[str, Any] = {**load_file(checkpoint / "model.safetensors"), **tensors}
-    kept = {name: tensor for name, tensor in weights.items() if tensor is not None}
-    save_file(kept, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    present = {name: tensor for name, tensor in weights.items() if tensor is not None}
+    save_file(present, checkpoint / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("overrides", [[], ["quant=int8", "tune/lm=lora"], ["lm.dtype=bfloat16", "generation=beam3"]])
@@ -110,9 +110,9 @@ def test_an_overflow_in_float16_is_reported_with_another_dtype(checkpoint: Path,
 def test_a_tokenizer_that_loses_letters_fails_the_round_trip(checkpoint: Path, tmp_path: Path):
     (checkpoint / "tokenizer.model").unlink()
     save_tokenizer(train_tokenizer(["the heart is normal in size."], 300), checkpoint)
-    told = json.loads((checkpoint / "tokenizer.json").read_text(encoding="utf-8"))
-    told["normalizer"] = {"type": "Replace", "pattern": {"String": "right lung"}, "content": "lung"}
-    (checkpoint / "tokenizer.json").write_text(json.dumps(told), encoding="utf-8")
+    content = json.loads((checkpoint / "tokenizer.json").read_text(encoding="utf-8"))
+    content["normalizer"] = {"type": "Replace", "pattern": {"String": "right lung"}, "content": "lung"}
+    (checkpoint / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     rows = rows_of(preflight(f"lm.path={checkpoint}", folder=tmp_path))
     assert rows["tokenizer round trip"].status == FAIL
     assert "comes back as" in rows["tokenizer round trip"].found

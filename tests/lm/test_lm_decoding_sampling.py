@@ -22,13 +22,13 @@ def test_a_sampled_token_has_the_probabilities_of_the_model(
     for settings, temperature, top_p in (({}, 1.0, 1.0), ({"temperature": 2.0, "top_p": 0.7}, 2.0, 0.7)):
         odds_V = (logits_V / temperature).softmax(dim=-1)
         ordered = odds_V.sort(descending=True)
-        kept = ordered.indices[: int((ordered.values.cumsum(0) < top_p).sum()) + 1]
-        truth_V = torch.zeros_like(odds_V).scatter(0, kept, odds_V[kept] / odds_V[kept].sum())
+        likely = ordered.indices[: int((ordered.values.cumsum(0) < top_p).sum()) + 1]
+        truth_V = torch.zeros_like(odds_V).scatter(0, likely, odds_V[likely] / odds_V[likely].sum())
         decoding = Decoding(max_new_tokens=1, min_new_tokens=0, do_sample=True, **settings)  # type: ignore[arg-type]
         reports = sdpa_lm.generate(many_BTE, torch.ones(many_BTE.shape[:2]), decoding, ids=ids)
         drawn = [report.ids[0] if report.ids else sdpa_lm.tokenizer.eos_id for report in reports]
         share_V = torch.bincount(torch.tensor(drawn), minlength=len(odds_V)) / DRAWS
-        assert set(drawn) <= set(kept.tolist())
+        assert set(drawn) <= set(likely.tolist())
         # the mean absolute error of a share is about .8 standard deviations
         assert (share_V - truth_V).abs().sum() < 1.2 * (truth_V * (1 - truth_V) / DRAWS).sqrt().sum()
 

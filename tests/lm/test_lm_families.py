@@ -38,17 +38,17 @@ CASES: list[tuple[str, Shape]] = [
 def error(family: str, shape: Shape, tensors: Tensors, model: PreTrainedModel) -> float:
     """The largest error of the logits in a batch of three, padded on the left, not at all, and in the middle."""
     real = [torch.randn(length, shape.width, generator=torch.Generator().manual_seed(length)) for length in (5, 9, 7)]
-    places = [range(4, 9), range(9), [0, 1, 2, 5, 6, 7, 8]]
+    positions = [range(4, 9), range(9), [0, 1, 2, 5, 6, 7, 8]]
     embeds_BTE, mask_BT = torch.randn(3, 9, shape.width), torch.zeros(3, 9, dtype=torch.long)
-    for row, (own, place) in enumerate(zip(real, places, strict=True)):
-        embeds_BTE[row, list(place)], mask_BT[row, list(place)] = own, 1
+    for row, (prompt_TE, where) in enumerate(zip(real, positions, strict=True)):
+        embeds_BTE[row, list(where)], mask_BT[row, list(where)] = prompt_TE, 1
     with torch.no_grad():
         position_ids = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)
         found_BTV = model(inputs_embeds=embeds_BTE, attention_mask=mask_BT, position_ids=position_ids).logits
-    assert found_BTV.isfinite().all()  # padded places too
+    assert found_BTV.isfinite().all()  # also at padding
     return max(
-        float((found_BTV[row, list(place)] - logits(family, shape, tensors, own)).abs().max())
-        for row, (own, place) in enumerate(zip(real, places, strict=True))
+        float((found_BTV[row, list(where)] - logits(family, shape, tensors, prompt_TE)).abs().max())
+        for row, (prompt_TE, where) in enumerate(zip(real, positions, strict=True))
     )
 
 
@@ -165,7 +165,7 @@ def test_baichuan2_normalises_its_trained_head_and_saves_it_as_trained(tmp_path:
     out = model(inputs_embeds=torch.randn(1, 4, shape.width)).logits
     out.logsumexp(dim=-1).sum().backward()
     weight = model.lm_head.weight
-    # a longer row is the same row: the gradient stands at right angles to it
+    # the length of a row has no effect, so that the gradient is orthogonal to it
     assert ((weight.grad * weight).sum(dim=1).abs() < 1e-4 * weight.grad.norm()).all()
     with torch.no_grad():
         weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))

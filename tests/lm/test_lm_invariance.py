@@ -39,15 +39,15 @@ def prompts(lm: LanguageModel) -> list[torch.Tensor]:
     return [embeds_TE[:length] for embeds_TE, length in zip(embeds_BTE, LENGTHS, strict=True)]
 
 
-def padded(prompts: list[torch.Tensor], places: str) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(prompts: list[torch.Tensor], side: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The prompts in one tensor, with large numbers as padding to the left of or between the real positions."""
-    source = torch.Generator().manual_seed(len(places))
-    width = WIDTH + (5 if places == "left" else 0)
+    source = torch.Generator().manual_seed(len(side))
+    width = WIDTH + (5 if side == "left" else 0)
     embeds_BTE = torch.full((len(prompts), width, prompts[0].shape[1]), 7.0)
     mask_BT = torch.zeros(len(prompts), width, dtype=torch.bool)
     for row, prompt_TE in enumerate(prompts):
         taken = torch.arange(width - len(prompt_TE), width)
-        if places == "middle":
+        if side == "middle":
             taken = torch.randperm(width, generator=source)[: len(prompt_TE)].sort().values
         embeds_BTE[row, taken], mask_BT[row, taken] = prompt_TE, True
     return embeds_BTE, mask_BT
@@ -73,8 +73,8 @@ def test_a_loss_does_not_depend_on_its_batch(lm: LanguageModel) -> None:
         lm.loss(row[None], torch.ones(1, len(row)), report[None]) for row, report in zip(rows, reports, strict=True)
     ]
     report_BL = torch.nn.utils.rnn.pad_sequence(reports, batch_first=True, padding_value=NO_TARGET)
-    for places in ("left", "middle"):
-        loss_B = lm.loss(*padded(rows, places), report_BL)
+    for side in ("left", "middle"):
+        loss_B = lm.loss(*padded(rows, side), report_BL)
         torch.testing.assert_close(loss_B, torch.cat(alone), rtol=1e-5, atol=0)
 
 

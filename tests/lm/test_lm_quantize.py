@@ -165,5 +165,5 @@ def test_deepspeed_does_not_move_a_model_that_is_on_several_devices():
     spread.hf_device_map = {"layers.0": 0, "layers.1": 1}  # type: ignore[assignment]
     model = torch.nn.ModuleDict({"lm": spread, "projector": beside})
     keep_in_place(model)
-    model.to(torch.float64)  # as DeepSpeed moves it, to a place instead of a type
+    model.to(torch.float64)  # DeepSpeed calls it with a device instead of a dtype
     assert (spread.weight.dtype, beside.weight.dtype) == (torch.float32, torch.float64)

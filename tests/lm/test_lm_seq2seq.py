@@ -52,15 +52,15 @@ def rows() -> list[Row]:
 
 
 def padded(rows: list[Row], *, extra: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Prompts with noise at random places between their positions, and reports padded at the end."""
+    """Prompts with noise at random columns between their positions, and reports padded at the end."""
     source = torch.Generator().manual_seed(seed)
     width = max(len(prompt_TE) for prompt_TE, _ in rows) + extra
     prompt_BTE = 9 * torch.randn(len(rows), width, 32, generator=source)
     mask_BT = torch.zeros(len(rows), width, dtype=torch.bool)
     report_BL = torch.full((len(rows), max(len(report_L) for _, report_L in rows) + extra), NO_TARGET)
     for row, (prompt_TE, report_L) in enumerate(rows):
-        places = torch.randperm(width, generator=source)[: len(prompt_TE)].sort().values
-        prompt_BTE[row, places], mask_BT[row, places] = prompt_TE, True
+        columns = torch.randperm(width, generator=source)[: len(prompt_TE)].sort().values
+        prompt_BTE[row, columns], mask_BT[row, columns] = prompt_TE, True
         report_BL[row, : len(report_L)] = report_L
     return prompt_BTE, mask_BT, report_BL
 
@@ -94,14 +94,14 @@ def test_gradient_checkpointing_changes_no_bit_with_lora_and_frozen_weights(
     model.train(training)
     prompt_BTE, mask_BT, report_BL = padded(rows, extra=2, seed=0)
     results = []
-    for wanted in (False, True):
+    for enabled in (False, True):
         calls: list[int] = []
         hooks = [
             stack.block[1].layer[0].register_forward_hook(lambda *_, calls=calls: calls.append(1))
             for stack in (model.encoder, model.decoder)
         ]
         leaf_BTE = prompt_BTE.clone().requires_grad_(True)
-        loss = Seq2SeqLM(model, tokenizer, gradient_checkpointing=wanted).loss(leaf_BTE, mask_BT, report_BL).sum()
+        loss = Seq2SeqLM(model, tokenizer, gradient_checkpointing=enabled).loss(leaf_BTE, mask_BT, report_BL).sum()
         loss.backward()
         for hook in hooks:
             hook.remove()

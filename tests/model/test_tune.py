@@ -95,7 +95,7 @@ def test_the_table_counts_total_and_trainable_parameters():
     model = report_generator(vision="frozen", lm="lora", views="concat")
     parts = {part.part: part for part in sizes(model)}
     assert list(parts) == ["vision", "projector", "lm", "model"]
-    assert parts["vision"].trainable == 4 * 16  # the places of four views
+    assert parts["vision"].trainable == 4 * 16  # embeddings of four view positions
     assert parts["projector"].trainable == parts["projector"].total == 16 * 32 + 32 + 2 * 32
     assert parts["lm"].trainable == 2 * 2 * (2 * 32 + 2 * 32)  # layers x targets x (A + B of rank 2)
     assert (

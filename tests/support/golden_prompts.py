@@ -85,9 +85,9 @@ def main() -> int:
             print(f"no golden prompt: {', '.join(MISSING)}: run python tests/support/golden_prompts.py")
         return 2 if MISSING else 0
     for name in options.names or MISSING:
-        of_its_own = name if (PUBLISHED / name).is_dir() else None
-        known = GOLDEN_PROMPTS.get(name, {}).get("checkpoint")
-        GOLDEN_PROMPTS[name] = golden_prompt(name, options.checkpoint or known or of_its_own)
+        same_name = name if (PUBLISHED / name).is_dir() else None
+        present = GOLDEN_PROMPTS.get(name, {}).get("checkpoint")
+        GOLDEN_PROMPTS[name] = golden_prompt(name, options.checkpoint or present or same_name)
         print(f"{name}: {json.dumps(GOLDEN_PROMPTS[name], ensure_ascii=False)}")
     FILE.write_text(written(GOLDEN_PROMPTS), encoding="utf-8")
     return 0

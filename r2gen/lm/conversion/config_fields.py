@@ -1,4 +1,4 @@
-"""Fields of a published config.json, renamed to transformers' own or refused where its class has no such option.
+"""Fields of a published config.json, renamed for transformers' class or refused if the class lacks the option.
 
 The `native` function of each family reads a published dictionary as well as one that save_pretrained wrote.
 """

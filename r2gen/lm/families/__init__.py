@@ -45,7 +45,7 @@ def register(model_type: str) -> None:
 
 def tokenizer_formats() -> list[TokenizerFormat]:
     """The published tokenizer formats of all families."""
-    return [known for model_type in sorted(PUBLISHED) for known in family(model_type).tokenizers]
+    return [kind for model_type in sorted(PUBLISHED) for kind in family(model_type).tokenizers]
 
 
 def published_names(model: Any, names: Iterable[str]) -> list[str]:
@@ -59,6 +59,6 @@ def duplicated_names(model: Any, names: Iterable[str]) -> list[str]:
     """The native tensor names in a checkpoint's files whose published name is in them too."""
     if model.config.model_type not in PUBLISHED:
         return []
-    own = sorted(set(names))
-    pairs = zip(own, tensor_names.published_names(model, own), strict=True)
-    return [name for name, other in pairs if name != other and other in own]
+    in_files = sorted(set(names))
+    pairs = zip(in_files, tensor_names.published_names(model, in_files), strict=True)
+    return [native for native, published in pairs if native != published and published in in_files]
