@@ -1,11 +1,11 @@
-"""Checkpoints of a run: whole or not there, only what trains, and enough to go on bit for bit.
+"""Checkpoints of a run, written atomically: the trainable weights, and what resuming bit for bit needs.
 
-    checkpoints/step-00000400/trainable.safetensors   fp32 masters of what trains
-                              state.json              step, epoch, best so far, ranks and ZeRO stage
-                              engine/                 DeepSpeed's own files (moments), needed only to resume
+    checkpoints/step-00000400/trainable.safetensors   fp32 masters of the trainable weights
+                              state.json              step, epoch, best score, ranks and ZeRO stage
+                              engine/                 DeepSpeed's own files (moments), read only to resume
     checkpoints/last, best                            relative links
 
-Randomness needs no state: every micro-batch is seeded by itself, see fit.py.
+The state of random number generators is not stored: fit.py seeds every micro-batch.
 """
 
 import hashlib
@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,25 +27,26 @@ from r2gen.ranks import dist
 from r2gen.runs.files import PARTIAL, write_whole
 from r2gen.runs.folder import EXPORTED
 from r2gen.runs.resources import out_of_disk
-from r2gen.train.engine import load_engine, set_masters, trainable_tensors, whole_weights
+from r2gen.train.engine import Engine, load_engine, set_masters, trainable_tensors, whole_weights
 
 FORMAT = 1
 LAST, BEST = "last", "best"
+WEIGHTS, STATE = "trainable.safetensors", "state.json"
 
 
 @dataclass
 class TrainState:
-    """Where a run stands."""
+    """The progress of a run: what state.json holds."""
 
-    step: int = 0  # optimiser steps done
+    step: int = 0  # optimiser steps taken
     epoch: float = 0.0
     best_score: float | None = None
     best_step: int | None = None
     stale: int = 0  # validations since the best one
     validated_step: int = 0  # the step of the last validation
-    world: int = 1
+    world: int = 1  # number of ranks
     zero_stage: int = 0
-    seconds: float = 0.0  # spent in training steps, over all starts
+    seconds: float = 0.0  # spent in training steps, summed over all commands
     format: int = FORMAT
 
 
@@ -56,64 +56,64 @@ class Checkpoints:
     def __init__(self, run_dir: Path, *, keep: int) -> None:
         self.folder = run_dir / "checkpoints"
         self.keep = keep
-        self.saved_step: int | None = None  # what `last` points at, where this object wrote or read it
+        self.saved_step: int | None = None  # the step of `last`, once this object has written or read it
 
     def path(self, name: str) -> Path | None:
-        """The checkpoint that `last` or `best` points at, None where there is none yet."""
+        """The checkpoint that `last` or `best` points to; None if there is none yet."""
         link = self.folder / name
         if link.is_symlink() and not link.exists():
             raise UserError(
-                f"{link} points at {link.readlink()}, which is gone: let it point at a checkpoint that is "
-                "there, or remove it to start over"
+                f"{link}: the checkpoint {link.readlink()} that it points to is missing. Point it to another "
+                "checkpoint, or remove the link to start over"
             )
         return link.resolve() if link.is_dir() else None
 
     def best(self) -> Path:
-        """The best checkpoint. Raises UserError where none has been written yet."""
+        """The best checkpoint. Raises UserError if none has been written yet."""
         best = self.path(BEST)
         if best is None:
-            raise UserError(f"{self.folder.parent} has no checkpoint yet: train it first")
+            raise UserError(f"{self.folder.parent} has no checkpoint yet. Train it first")
         return best
 
     def best_digest(self) -> str:
-        """Its name and a hash of its weights, for the header of predictions."""
+        """The name of the best checkpoint and a digest of its weights, for the header of predictions."""
         best = self.best()
-        with (best / "trainable.safetensors").open("rb") as weights:
-            return f"{best.name} {hashlib.file_digest(weights, 'sha256').hexdigest()[:16]}"
+        return f"{best.name} {_digest(best / WEIGHTS)}"
 
     def state(self, name: str) -> TrainState | None:
+        """The state stored in `last` or `best`; None if there is none yet."""
         path = self.path(name)
         if path is None:
             return None
         try:
-            stored = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            stored = json.loads((path / STATE).read_text(encoding="utf-8"))
             if stored["format"] != FORMAT:
                 raise UserError(f"{path} has checkpoint format {stored['format']}, this version reads {FORMAT}")
             return TrainState(**stored)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path}/state.json cannot be read: {error!r}; point {self.folder / name} at an earlier checkpoint"
+                f"{path / STATE} cannot be read: {error!r}. Point {self.folder / name} to an earlier checkpoint"
             ) from error
 
     def record(self, state: TrainState, *, is_best: bool) -> None:
-        """After the validation of the checkpoint just saved: let `best` point at it where it is, and keep its score.
+        """Store the result of validating the checkpoint just saved; `best` points to it if it is the best.
 
-        In this order, so that a kill between the two only repeats the validation.
+        The link is written before the state, so that a kill between the two only repeats the validation.
         """
         if dist.is_first():
-            target = self.folder / f"step-{state.step:08d}"
+            target = self._target(state)
             if is_best:
                 point(self.folder / BEST, target.name)
                 sync(self.folder)
-            write_whole(target / "state.json", state_text(state))
+            write_whole(target / STATE, state_text(state))
             self._prune()
         dist.barrier()
 
-    def save(self, engine: Any, state: TrainState) -> None:
-        """Write the checkpoint of state.step on all ranks, unless it was; afterwards `last` points at it."""
+    def save(self, engine: Engine, state: TrainState) -> None:
+        """Write the checkpoint of state.step on all ranks, unless it exists; afterwards `last` points to it."""
         if self.saved_step == state.step:
             return
-        target = self.folder / f"step-{state.step:08d}"
+        target = self._target(state)
         partial = self.folder / f"{PARTIAL}{target.name}"
         if dist.is_first():
             self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -123,13 +123,12 @@ class Checkpoints:
         try:
             engine.save_checkpoint(str(partial), tag="engine", save_latest=False, exclude_frozen_parameters=True)
             if dist.is_first():
-                save_file(tensors, partial / "trainable.safetensors")
-                (partial / "state.json").write_text(state_text(state), encoding="utf-8")
+                write_files(partial, tensors, state)
             dist.barrier()
             if dist.is_first():
                 sync_tree(partial)
         except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)  # its room is needed to say what happened
+            shutil.rmtree(partial, ignore_errors=True)  # recording the error in run.json needs disk space
             need = checkpoint_bytes(sum(tensor.numel() for tensor in tensors.values()))
             full = out_of_disk(error, self.folder.parent, need_bytes=need)
             if full is None:
@@ -146,34 +145,20 @@ class Checkpoints:
         dist.barrier()
 
     def write(self, tensors: Mapping[str, torch.Tensor], state: TrainState) -> None:
-        """A checkpoint of weights alone, made elsewhere, as `last` and `best`; called on one rank."""
-        target = self.folder / f"step-{state.step:08d}"
+        """Write a checkpoint without optimiser state, as `last` and `best`. Called on one rank."""
+        target = self._target(state)
         partial = self.folder / f"{PARTIAL}{target.name}"
         self.folder.mkdir(mode=0o700, exist_ok=True)
         partial.mkdir()
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "trainable.safetensors")
-        (partial / "state.json").write_text(state_text(state), encoding="utf-8")
+        write_files(partial, tensors, state)
         sync_tree(partial)
         partial.rename(target)
         for link in (LAST, BEST):
             point(self.folder / link, target.name)
         sync(self.folder)
 
-    def _prune(self) -> None:
-        best = self.path(BEST)
-        last = self.path(LAST)
-        # What lies behind `last` is of a stretch that is trained anew: its turn to go comes when it has been passed.
-        # Resolved as they are: a run_dir may lead through a link.
-        others = [
-            path
-            for path in sorted(self.folder.resolve().glob("step-*"))
-            if path != best and last is not None and path <= last
-        ]
-        for path in others[: -self.keep]:
-            shutil.rmtree(path)
-
-    def resume(self, engine: Any, *, zero_stage: int, weights_only: bool) -> TrainState:
-        """Bring the engine to `last`; a fresh state where there is none."""
+    def resume(self, engine: Engine, *, zero_stage: int, weights_only: bool) -> TrainState:
+        """Load `last` into the engine and return its state; without a checkpoint, return a new state."""
         path, state = self.path(LAST), self.state(LAST)
         if path is None or state is None:
             return TrainState(world=dist.world(), zero_stage=zero_stage)
@@ -183,29 +168,46 @@ class Checkpoints:
             set_masters(engine, tensors)
         elif (state.world, state.zero_stage) != (dist.world(), zero_stage):
             raise UserError(
-                f"{path} was written by {state.world} rank(s) under ZeRO {state.zero_stage}, this run has "
-                f"{dist.world()} under ZeRO {zero_stage}: use the same again, or trainer.resume=weights to go on with "
-                "the weights and fresh optimiser moments"
+                f"{path} was written by {state.world} rank(s) with ZeRO {state.zero_stage}, this run has "
+                f"{dist.world()} with ZeRO {zero_stage}. Use the same as before, or pass trainer.resume=weights to "
+                "continue from the weights with a new optimiser state"
             )
         else:
-            way_out = "trainer.resume=weights goes on without it"
-            try:
-                loaded = load_engine(engine, path)
-            except (
-                OSError,
-                EOFError,
-                RuntimeError,
-                ValueError,
-                KeyError,
-                AssertionError,
-                pickle.UnpicklingError,
-            ) as error:
-                said = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-                raise UserError(f"{path}/engine cannot be read: {said.strip()}\n{way_out}") from error
-            if not loaded:
-                raise UserError(f"{path}/engine cannot be read: {way_out}")
+            _load_engine_strictly(engine, path)
         state.world, state.zero_stage, self.saved_step = dist.world(), zero_stage, state.step
         return state
+
+    def _target(self, state: TrainState) -> Path:
+        return self.folder / f"step-{state.step:08d}"
+
+    def _prune(self) -> None:
+        best, last = self.path(BEST), self.path(LAST)
+        # Checkpoints after `last` stay: they are of steps that are being trained again. The folder is resolved like the
+        # links, since run_dir may itself contain a link.
+        others = [
+            path
+            for path in sorted(self.folder.resolve().glob("step-*"))
+            if path != best and last is not None and path <= last
+        ]
+        for path in others[: -self.keep]:
+            shutil.rmtree(path)
+
+
+def _load_engine_strictly(engine: Engine, checkpoint: Path) -> None:
+    """Load DeepSpeed's files of a checkpoint. Raises UserError if they are missing or damaged."""
+    fix = "Pass trainer.resume=weights to continue from the weights with a new optimiser state"
+    try:
+        loaded = load_engine(engine, checkpoint)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AssertionError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+        raise UserError(f"{checkpoint}/engine cannot be read: {reason.strip()}\n{fix}") from error
+    if not loaded:
+        raise UserError(f"{checkpoint}/engine cannot be read. {fix}")
+
+
+def write_files(folder: Path, tensors: Mapping[str, torch.Tensor], state: TrainState) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+    (folder / STATE).write_text(state_text(state), encoding="utf-8")
 
 
 def state_text(state: TrainState) -> str:
@@ -213,77 +215,81 @@ def state_text(state: TrainState) -> str:
 
 
 def load_trainable(model: nn.Module, checkpoint: Path) -> Mapping[str, torch.Tensor]:
-    """Put a checkpoint's weights into the model: exactly what trains, nothing missing, nothing left over.
+    """Copy a checkpoint's weights into the model, whose trainable parameters they must match exactly.
 
-    Gives them as stored, in fp32. Raises UserError naming the file where they do not fit or cannot be read.
+    Returns them as stored, in fp32. Raises UserError naming the file if they do not match or cannot be read.
     """
-    file = checkpoint / "trainable.safetensors"
-    try:
-        tensors: Mapping[str, torch.Tensor] = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
-    expected = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or unexpected:
-        raise UserError(f"{file} is of another model: missing {missing[:5]}, unexpected {unexpected[:5]}")
-    for name, parameter in expected.items():
-        if parameter.shape != tensors[name].shape:
+    file = checkpoint / WEIGHTS
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    tensors = _read_matching(file, trainable)
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
             raise UserError(
-                f"{file} is of another model: {name} is {list(tensors[name].shape)} there, {list(parameter.shape)} here"
+                f"{file}: {name} holds NaN or infinite values. Point checkpoints/{checkpoint.name} to an earlier "
+                "checkpoint"
             )
-        if not tensors[name].isfinite().all():
-            raise UserError(
-                f"{file}: {name} holds values that are no numbers: point checkpoints/{checkpoint.name} at "
-                "an earlier checkpoint"
-            )
-    with torch.no_grad():
-        for name, parameter in expected.items():
-            parameter.copy_(tensors[name])
+    _copy(tensors, trainable)
     return tensors
 
 
 def load_best(model: nn.Module, run_dir: Path) -> str:
-    """Put the best weights of a run, or those of an exported folder, into the model; gives their name and hash.
+    """Copy the best weights of a run, or those of an exported folder, into the model; returns their name and digest.
 
-    Raises UserError where there are none, or they do not fit exactly.
+    Raises UserError if there are none, or if they do not match the model exactly.
     """
     exported = run_dir / EXPORTED
-    if not exported.is_file():
-        checkpoints = Checkpoints(run_dir, keep=1)
-        load_trainable(model, checkpoints.best())
-        return checkpoints.best_digest()
-    try:
-        tensors = load_file(exported)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{exported} cannot be read: {error}") from error
-    wanted = exported_tensors(model)
-    missing, unexpected = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-    wrong = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
-    if missing or unexpected or wrong:
-        raise UserError(
-            f"{exported} is of another model: missing {missing[:5]}, unexpected {unexpected[:5]}, of "
-            f"another shape {sorted(wrong)[:5]}"
-        )
-    with torch.no_grad():
-        for name, tensor in wanted.items():
-            tensor.copy_(tensors[name])
-    with exported.open("rb") as weights:
-        return f"exported {hashlib.file_digest(weights, 'sha256').hexdigest()[:16]}"
+    if exported.is_file():
+        parameters = exported_tensors(model)
+        _copy(_read_matching(exported, parameters), parameters)
+        return f"exported {_digest(exported)}"
+    checkpoints = Checkpoints(run_dir, keep=1)
+    load_trainable(model, checkpoints.best())
+    return checkpoints.best_digest()
 
 
 def exported_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """All of a report generator but its language model, with the mean and deviation that images are normalised with."""
-    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("lm.")}
-    return kept | {name: tensor for name, tensor in model.named_buffers() if name in ("vision.mean_C", "vision.std_C")}
+    """The tensors of a report generator without its language model, the mean and deviation of its images included."""
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("lm.")}
+    normalisation = ("vision.mean_C", "vision.std_C")
+    return tensors | {name: tensor for name, tensor in model.named_buffers() if name in normalisation}
+
+
+def _read_matching(file: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """The tensors of a file, which must have the expected names and shapes. Raises UserError naming the file."""
+    try:
+        tensors: Mapping[str, torch.Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or unexpected:
+        raise UserError(f"{file} is of another model: missing {missing[:5]}, unexpected {unexpected[:5]}")
+    for name, tensor in expected.items():
+        if tensor.shape != tensors[name].shape:
+            raise UserError(
+                f"{file} is of another model: {name} has the shape {list(tensors[name].shape)}, this model needs "
+                f"{list(tensor.shape)}"
+            )
+    return tensors
+
+
+def _copy(tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:16]
 
 
 def checkpoint_bytes(trainable: int) -> int:
-    """What one checkpoint takes: fp32 masters, the weights once more, two moments, all of 4 bytes at most."""
+    """The size of one checkpoint at most: fp32 masters, the weights and two moments, 4 bytes each."""
     return trainable * 4 * 4
 
 
 def point(link: Path, name: str) -> None:
-    """Let a relative link name something else, in one step."""
+    """Point a relative link to another name, atomically."""
     temporary = link.with_name(PARTIAL + link.name)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(name)

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine around a model: what R2Gen tells it, and the traps it steps around."""
+"""The DeepSpeed engine around a model: its configuration, and workarounds for DeepSpeed's defects."""
 
 import logging
 import os
@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-# DeepSpeed reads this when it is imported; without a GPU it would look for one and warn.
+# DeepSpeed reads this when it is imported; without it, DeepSpeed searches for a GPU on a CPU machine and warns.
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 import deepspeed
+from deepspeed import DeepSpeedEngine as Engine
 from deepspeed.ops import __compatible_ops__
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
@@ -25,12 +26,14 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from pydantic import ValidationError
 from torch import nn
 
+from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.lm.quantize import keep_in_place
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
 
-ONLY_TENSORS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load then refuses code, whatever its caller asks for
+# With this variable torch.load refuses code, even where its caller passes weights_only=False.
+WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 @in_phase(Phase.TRAINING)
@@ -42,90 +45,97 @@ def start_engine(
     micro_batch_size: int,
     gradient_clipping: float,
     bf16: bool,
-    options: dict[str, Any],
-) -> deepspeed.DeepSpeedEngine:
-    """An engine that accumulates batch_size / (micro_batch_size * ranks) micro-batches a step.
+    options: Plain,
+) -> Engine:
+    """An engine that accumulates batch_size / (micro_batch_size * ranks) micro-batches per step.
 
-    `options` is the user's trainer.deepspeed; the keys set here are refused in it by config.check.
+    `options` is trainer.deepspeed; config/deepspeed.py refuses the keys in it that are set here.
     """
-    deepspeed_log.setLevel(logging.WARNING)
-    # On the CPU DeepSpeed would compile this for half a minute, and raise without ninja or g++; gloo does its work.
-    __compatible_ops__["deepspeed_shm_comm"] = False
     settings = {
         **options,
         "train_batch_size": batch_size,
         "train_micro_batch_size_per_gpu": micro_batch_size,
         "gradient_accumulation_steps": batch_size // (micro_batch_size * dist.world()),
-        "gradient_clipping": gradient_clipping,  # always named: absent means 1.0
+        "gradient_clipping": gradient_clipping,  # always set: DeepSpeed's default is 1.0
         "bf16": {"enabled": bf16},
-        # The optimiser is torch's own object: DeepSpeed's dictionary would compile one for 35 s.
+        # The optimiser is an object of torch: for one described in a dictionary, DeepSpeed compiles code for 35 s.
         "zero_allow_untested_optimizer": True,
     }
     keep_in_place(model)
-    try:
-        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"trainer.deepspeed: DeepSpeed does not take {where}: {first['msg']}") from error
-    if isinstance(engine.optimizer, FP16_UnfusedOptimizer):  # bf16 under ZeRO 0
-        # To allocate the moments it stepped on gradients of zero: weights decayed, and a step was counted, for nothing.
+    engine = _initialize(model, optimizer, settings)
+    if isinstance(engine.optimizer, FP16_UnfusedOptimizer):  # bf16 with ZeRO 0
+        # DeepSpeed has taken a step with gradients of zero to allocate the moments: it decayed the weights and
+        # increased the step count.
         engine.optimizer.optimizer.state.clear()
         engine.optimizer.refresh_fp32_params()
     return engine
 
 
-def load_engine(engine: deepspeed.DeepSpeedEngine, folder: Path) -> bool:
-    """Read DeepSpeed's own files of a checkpoint; False where they are not there.
+def _initialize(model: nn.Module, optimizer: torch.optim.Optimizer, settings: Plain) -> Engine:
+    deepspeed_log.setLevel(logging.WARNING)
+    # On the CPU DeepSpeed would compile this for half a minute, and fail without ninja or g++; gloo does the same.
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    try:
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"trainer.deepspeed: DeepSpeed does not accept {option}: {first['msg']}") from error
+    return engine
 
-    They are pickles by DeepSpeed's choice, which it would read in full. Here torch admits tensors, plain data and the
-    three classes that DeepSpeed writes, so that a file from elsewhere can run no code. Raises pickle.UnpicklingError.
+
+def load_engine(engine: Engine, folder: Path) -> bool:
+    """Load DeepSpeed's own files of a checkpoint; False if they are missing.
+
+    They are pickles, which DeepSpeed would unpickle without restriction. Here torch admits only tensors, plain data and
+    the three classes that DeepSpeed writes, so that a file of unknown origin cannot run code. Raises
+    pickle.UnpicklingError.
     """
-    before = os.environ.get(ONLY_TENSORS)
-    os.environ[ONLY_TENSORS] = "1"
+    before = os.environ.get(WEIGHTS_ONLY)
+    os.environ[WEIGHTS_ONLY] = "1"
     try:
         with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
             loaded, _ = engine.load_checkpoint(str(folder), tag="engine", load_module_strict=False)
     finally:
         if before is None:
-            del os.environ[ONLY_TENSORS]
+            del os.environ[WEIGHTS_ONLY]
         else:
-            os.environ[ONLY_TENSORS] = before
+            os.environ[WEIGHTS_ONLY] = before
     return loaded is not None
 
 
-def backward(engine: deepspeed.DeepSpeedEngine, loss_sum: torch.Tensor, target_tokens: torch.Tensor) -> None:
-    """Add a micro-batch's gradient of loss_sum / target_tokens, `target_tokens` counted over the whole step.
+def backward(engine: Engine, loss_sum: torch.Tensor, target_tokens: torch.Tensor) -> None:
+    """Add the gradient of loss_sum / target_tokens of one micro-batch; `target_tokens` counts those of the whole step.
 
-    DeepSpeed divides by the accumulation steps (switched off) and averages over ranks (multiplied back), so that the
-    step's gradient is that of one large batch, however it was cut.
+    DeepSpeed divides by the number of micro-batches (switched off) and averages over ranks (multiplied back), so that
+    the gradient of a step is that of one large batch, however it is divided.
     """
     engine.backward(loss_sum * (dist.world() / target_tokens), scale_wrt_gas=False)
 
 
-def step(engine: deepspeed.DeepSpeedEngine) -> torch.Tensor:
-    """Take the optimiser step; gives the norm of its gradient before clipping, over all ranks.
+def step(engine: Engine) -> torch.Tensor:
+    """Take the optimiser step; returns the norm of its gradient before clipping, over all ranks.
 
-    Where a gradient is not finite, DeepSpeed leaves some steps out without a word: the norm is then not finite either.
+    The norm is not finite if a gradient is not finite: DeepSpeed then silently skips some of the steps.
     """
-    # In fp32 under ZeRO 0 DeepSpeed keeps no norm, but the gradients are whole, and averaged in the last backward pass.
+    # In fp32 with ZeRO 0 DeepSpeed stores no norm, but the gradients are whole, averaged in the last backward pass.
     gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
     plain = isinstance(engine.optimizer, torch.optim.Optimizer)
     own_norm = torch.nn.utils.get_total_norm(gradients) if plain else None
     engine.step()
     norm = torch.as_tensor(engine.get_global_grad_norm() if own_norm is None else own_norm, device=engine.device)
-    return norm.where(norm >= 0, torch.nan)  # DeepSpeed's -1 is an overflow
+    return norm.where(norm >= 0, torch.nan)  # DeepSpeed returns -1 for an overflow
 
 
 def peak_gib(device: torch.device) -> float:
-    """The most memory this rank has held so far: of its GPU, or of the process."""
+    """The peak memory of this rank so far: of its GPU, or of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def trainable_tensors(engine: deepspeed.DeepSpeedEngine) -> dict[str, torch.Tensor]:
-    """The fp32 masters of what trains, whole, on the CPU. Every rank must call it: sharded ones are gathered."""
+def trainable_tensors(engine: Engine) -> dict[str, torch.Tensor]:
+    """The fp32 masters of the trainable weights, whole, on the CPU. All ranks must call it: it gathers shards."""
     own, tensors = _own_masters(engine), {}
     for name, parameter in engine.module.named_parameters():
         if parameter.requires_grad:
@@ -138,14 +148,14 @@ def trainable_tensors(engine: deepspeed.DeepSpeedEngine) -> dict[str, torch.Tens
     return tensors
 
 
-def set_masters(engine: deepspeed.DeepSpeedEngine, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Give the fp32 masters these values, where there are masters beside the module's own weights."""
+def set_masters(engine: Engine, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Set the fp32 masters to these values, where masters exist besides the weights of the module."""
     own = _own_masters(engine)
     for name, parameter in engine.module.named_parameters():
         if parameter in own:
             own[parameter].data.copy_(tensors[name])
         elif parameter.requires_grad and is_sharded(parameter):
-            # Not safe_set_full_fp32_param: it runs over the end where the values do not divide by the ranks.
+            # deepspeed 0.19: safe_set_full_fp32_param goes out of range if the ranks do not divide the values.
             own_values = parameter.ds_tensor.numel()
             flat = torch.nn.functional.pad(tensors[name].flatten(), (0, own_values * dist.world()))
             safe_set_local_fp32_param(parameter, flat[own_values * dist.rank() :][:own_values])
@@ -154,23 +164,23 @@ def set_masters(engine: deepspeed.DeepSpeedEngine, tensors: Mapping[str, torch.T
 
 
 def is_sharded(parameter: torch.Tensor) -> bool:
-    """Whether ZeRO 3 cuts this weight into a piece a rank."""
+    """Whether ZeRO 3 divides this weight among the ranks."""
     return hasattr(parameter, "ds_id")
 
 
 @contextmanager
-def whole_weights(engine: deepspeed.DeepSpeedEngine, *, changed: bool = False) -> Iterator[None]:
-    """While open, every rank has all weights of the module: to write reports, where ranks take other numbers of steps.
+def whole_weights(engine: Engine, *, changed: bool = False) -> Iterator[None]:
+    """Within this context every rank has all weights of the module. All ranks must enter it.
 
-    Under ZeRO 0 to 2 they are whole anyway. Every rank must open it. With `changed` only what trains is whole, and may
-    be changed, alike on all ranks.
+    Generation needs it, since ranks then take different numbers of steps. With ZeRO 0 to 2 the weights are whole
+    anyway. With `changed` only the trainable weights are whole; they may be changed, in the same way on all ranks.
     """
     if engine.zero_optimization_stage() < 3:
         yield
         return
     parameters = [parameter for parameter in engine.module.parameters() if parameter.requires_grad or not changed]
     with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if changed else None):
-        # The hooks would gather and free the weights of each layer, with all ranks, in every forward pass.
+        # In every forward pass, DeepSpeed's hooks would gather and free the weights of each layer on all ranks.
         offload = engine.optimizer.parameter_offload
         offload.destroy()
         try:
@@ -180,14 +190,14 @@ def whole_weights(engine: deepspeed.DeepSpeedEngine, *, changed: bool = False) -
 
 
 def keep_whole(module: nn.Module) -> None:
-    """After the end of an engine: every rank has all weights from now on. Every rank must call it."""
+    """Give every rank all weights for good, after its engine was destroyed. All ranks must call it."""
     sharded: list[Any] = [parameter for parameter in module.parameters() if is_sharded(parameter)]
     if sharded:
         sharded[0].all_gather(param_list=sharded)
 
 
-def _own_masters(engine: deepspeed.DeepSpeedEngine) -> dict[nn.Parameter, torch.Tensor]:
-    """The masters of bf16 under ZeRO 0, which DeepSpeed's safe_get_full_fp32_param knows nothing of."""
+def _own_masters(engine: Engine) -> dict[nn.Parameter, torch.Tensor]:
+    """The masters of bf16 with ZeRO 0, which safe_get_full_fp32_param of deepspeed 0.19 does not find."""
     optimizer = engine.optimizer
     if not isinstance(optimizer, FP16_UnfusedOptimizer):
         return {}

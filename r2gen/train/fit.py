@@ -2,14 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import MicroBatches, TrainingExamples, TrainingOrder, training_loader
 from r2gen.errors import UserError
@@ -17,14 +15,14 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import Stopped, StopRequest
 from r2gen.runs.phase import Phase, in_phase
 from r2gen.train.checkpoint import Checkpoints, TrainState
-from r2gen.train.engine import backward, peak_gib, step
-from r2gen.train.loggers import TrainLog
+from r2gen.train.engine import Engine, backward, peak_gib, step
+from r2gen.train.loggers import StepRecord, TrainLog, ValidationRecord
 from r2gen.train.optim import rate_at, set_rate
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """The trainer group, without what the optimiser and the engine take."""
+    """The options of the loop, from the group `trainer` and the seed."""
 
     batch_size: int
     micro_batch_size: int
@@ -42,7 +40,7 @@ class LoopSettings:
 
 @in_phase(Phase.TRAINING)
 def fit(
-    engine: Any,
+    engine: Engine,
     dataset: StudyDataset,
     *,
     settings: LoopSettings,
@@ -58,9 +56,9 @@ def fit(
 ) -> TrainState:
     """Train from `state` to `total_steps`.
 
-    `validate` scores the validation split, None where it is empty (then the last checkpoint counts as best);
-    `selection` turns scores into the one number that picks the best. Raises Stopped after a checkpoint when a signal
-    asked for it, UserError on a loss that is not finite.
+    `validate` scores the validation split; it is None if the split is empty, and then the last checkpoint counts as the
+    best. `selection` turns scores into the number that picks the best checkpoint, higher is better. Raises Stopped
+    after saving a checkpoint if a signal requests a stop, and UserError if a loss is not finite.
     """
     order = TrainingOrder(len(dataset), seed=settings.seed, shuffle=settings.shuffle)
     batches = MicroBatches(
@@ -78,19 +76,19 @@ def fit(
     accumulation = len(batches) // max(1, total_steps - state.step)
     watch = LossWatch(engine.device)
     engine.train()
-    began, seen_before, seconds_before = time.monotonic(), state.step, state.seconds
+    began, first_step, seconds_before = time.monotonic(), state.step, state.seconds
 
     while True:
-        # First in the loop, so that a run stopped or killed before its validation begins with it when it goes on.
+        # At the start of the loop, so that a run which was stopped before its validation resumes with it.
         if state.step in validation_steps and state.validated_step != state.step:
             paused = time.monotonic()
-            checkpoints.save(engine, state)  # before it is scored: what goes wrong in scoring costs no training
-            checkpoints.record(state, is_best=validated(engine, validate, selection, state, log))
+            checkpoints.save(engine, state)  # before scoring, so that an error in scoring loses no training
+            checkpoints.record(state, is_best=score_validation(engine, validate, selection, state, log))
             refresh_page()
             engine.train()
-            began += time.monotonic() - paused  # samples/s counts training alone
-        if ended_early(state, settings.patience):
-            log.say(f"{state.stale} validations without a better score: training ends at step {state.step}")
+            began += time.monotonic() - paused  # samples/s excludes validation
+        if settings.patience is not None and state.stale >= settings.patience:
+            log.print_line(f"{state.stale} validations without a better score: training ends at step {state.step}")
             return state
         if state.step >= total_steps:
             return state
@@ -107,8 +105,9 @@ def fit(
                 epoch_steps=len(dataset) / settings.batch_size,
             ),
         )
-        # Counted before the first backward: the loss is the mean over all target tokens of the step, on all ranks.
-        window = take(micro_batches, accumulation)
+        # Tokens are counted before the first backward pass, since the loss of a step is the mean over all its target
+        # tokens on all ranks.
+        window = [next(micro_batches) for _ in range(accumulation)]
         tokens = torch.tensor(float(sum(batch.target_tokens for batch in window)), device=engine.device)
         tokens = dist.sum_over_ranks(tokens)
         for index, batch in enumerate(window):
@@ -128,38 +127,38 @@ def fit(
         if state.step % settings.log_every_steps == 0 or state.step == total_steps:
             watch.refuse_not_finite()
             log.step(
-                {
-                    "step": state.step,
-                    "epoch": round(state.epoch, 4),
-                    "loss": watch.mean_loss(tokens),
-                    "lr": engine.optimizer.param_groups[0]["lr"],
-                    "grad_norm": norm.item(),
-                    "samples_per_s": (state.step - seen_before) * settings.batch_size / (time.monotonic() - began),
-                    "seconds": round(state.seconds, 2),
-                    "peak_gib": round(peak_gib(engine.device), 4),
-                }
+                StepRecord(
+                    step=state.step,
+                    epoch=round(state.epoch, 4),
+                    loss=watch.mean_loss(tokens),
+                    lr=engine.optimizer.param_groups[0]["lr"],
+                    grad_norm=norm.item(),
+                    samples_per_s=(state.step - first_step) * settings.batch_size / (time.monotonic() - began),
+                    seconds=round(state.seconds, 2),
+                    peak_gib=round(peak_gib(engine.device), 4),
+                )
             )
-        watch.forget_step()
-        wanted = agreed_stop(stop, state.step, settings.log_every_steps, engine.device)
-        if wanted or (settings.save_every_steps and state.step % settings.save_every_steps == 0):
+        watch.end_step()
+        stopping = agreed_stop(stop, state.step, settings.log_every_steps, engine.device)
+        if stopping or (settings.save_every_steps and state.step % settings.save_every_steps == 0):
             watch.refuse_not_finite()
             paused = time.monotonic()
             checkpoints.save(engine, state)
             began += time.monotonic() - paused
-        if wanted:
+        if stopping:
             raise Stopped
         if state.step in validation_steps:
             watch.refuse_not_finite()
 
 
-def validated(
-    engine: Any,
+def score_validation(
+    engine: Engine,
     validate: Callable[[], dict[str, float]] | None,
     selection: Callable[[dict[str, float]], float],
     state: TrainState,
     log: TrainLog,
 ) -> bool:
-    """Score the validation split, note it in `state`, and say whether it is the best so far."""
+    """Score the validation split and record the result in `state`; returns whether it is the best so far."""
     if validate is None:
         state.validated_step = state.step
         return True
@@ -171,25 +170,12 @@ def validated(
         state.best_score, state.best_step, state.stale = score, state.step, 0
     else:
         state.stale += 1
-    log.validation(
-        {
-            "step": state.step,
-            "epoch": round(state.epoch, 4),
-            "split": "val",
-            "scores": scores,
-            "selection": score,
-            "best": is_best,
-        }
-    )
+    log.validation(ValidationRecord(state.step, round(state.epoch, 4), "val", scores, selection=score, best=is_best))
     return is_best
 
 
-def ended_early(state: TrainState, patience: int | None) -> bool:
-    return patience is not None and state.stale >= patience
-
-
 def validation_steps(*, studies: int, batch_size: int, every_epochs: float, total_steps: int) -> set[int]:
-    """The steps after which the validation split is scored: every so many epochs, and the last."""
+    """The steps after which the validation split is scored: every `every_epochs` epochs, and the last."""
     if every_epochs * studies <= batch_size:
         return set(range(1, total_steps + 1))  # as often as there are steps
     count = math.floor(total_steps * batch_size / studies / every_epochs)
@@ -197,28 +183,24 @@ def validation_steps(*, studies: int, batch_size: int, every_epochs: float, tota
     return {step for step in steps if step <= total_steps} | {total_steps}
 
 
-def take(micro_batches: Iterator[Batch], count: int) -> list[Batch]:
-    return [next(micro_batches) for _ in range(count)]
-
-
 def seed_micro_batch(seed: int, step: int, number: int) -> None:
-    """A micro-batch draws its dropout from (seed, step, its number in the step over all ranks) alone.
+    """Seed the dropout of a micro-batch from (seed, step, its number in the step over all ranks) only.
 
-    So a resumed run needs no stored state, and another number of ranks draws the same.
+    So a resumed run needs no stored random state, and any number of ranks draws the same dropout.
     """
     state = np.random.SeedSequence([seed, step, number]).generate_state(1, np.uint64)[0]
     torch.manual_seed(int(state) >> 1)
 
 
 def agreed_stop(stop: StopRequest, step: int, every: int, device: torch.device) -> bool:
-    """Whether all ranks leave after this step; several ranks ask each other only now and then."""
+    """Whether all ranks stop after this step; several ranks agree on it only every `every` steps, to save time."""
     if dist.world() == 1:
         return stop.requested
     return step % every == 0 and dist.any_rank(stop.requested, device)
 
 
 class LossWatch:
-    """Keeps losses and gradient norms of steps not yet looked at, so that a GPU need not wait for each."""
+    """Losses and gradient norms that are not checked yet. They are checked together, so that the GPU rarely waits."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -233,21 +215,21 @@ class LossWatch:
     def add_gradient(self, ids: Sequence[str], norm: torch.Tensor) -> None:
         self.gradients.append((ids, norm))
 
-    def forget_step(self) -> None:
+    def end_step(self) -> None:
         self.step_losses = []
 
     def mean_loss(self, tokens: torch.Tensor) -> float:
-        """The loss of this step: nats a target token, over all ranks."""
+        """The loss of this step in nats per target token, over all ranks."""
         return float(dist.sum_over_ranks(torch.stack(self.step_losses).sum()) / tokens)
 
     def refuse_not_finite(self) -> None:
-        """Raise UserError naming the studies of a micro-batch whose loss, or a step whose gradient, is not finite."""
+        """Raise UserError naming the studies of micro-batches and steps whose loss or gradient norm is not finite."""
         losses, gradients, self.losses, self.gradients = self.losses, self.gradients, [], []
         for what, values in (("loss", losses), ("gradient", gradients)):
             finite = torch.isfinite(torch.stack([value for _, value in values])).tolist() if values else []
             bad = [study for (ids, _), good in zip(values, finite, strict=True) if not good for study in ids]
             if bad:
                 raise UserError(
-                    f"the {what} is not finite on the studies {', '.join(bad)}: look at their images and reports, or "
-                    "lower trainer.learning_rate; earlier checkpoints are intact"
+                    f"the {what} is not finite on the studies {', '.join(bad)}: check their images and reports, or "
+                    "lower trainer.learning_rate. Earlier checkpoints are intact"
                 )

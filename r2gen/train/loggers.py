@@ -1,4 +1,4 @@
-"""What a run says while it trains: train.jsonl always, a progress bar or plain lines, and W&B where asked."""
+"""The log of a training: train.jsonl always, a progress bar or plain lines, and W&B with logger=wandb."""
 
 import json
 import os
@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
+from r2gen.config.plain import Plain
 from r2gen.config.schema import Config
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.ranks import dist
@@ -20,20 +22,19 @@ from r2gen.runs.files import PARTIAL, read_jsonl
 from r2gen.runs.folder import RunFolder
 from r2gen.train.published import Fact, ShownStudy, shown_config, tags_of
 
-Record = dict[str, Any]
-PLAIN_EVERY_S = 5.0
-# How W&B behaves unless its user's environment says otherwise: no reports of its own failures, and a job that waits for
-# no network. At a kill the last two seconds are lost.
-DEFAULTS = {
+PLAIN_EVERY_S = 5.0  # between the lines of progress where there is no terminal
+# Defaults for W&B, which its user's environment may override: no reports of its own failures, and no waiting for a
+# network. A kill loses the last two seconds.
+WANDB_ENVIRONMENT = {
     "WANDB_SILENT": "true",
     "WANDB_ERROR_REPORTING": "false",
     "WANDB_INIT_TIMEOUT": "30",
     "WANDB_FINISH_TIMEOUT": "60",
     "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "2",
 }
-# What W&B would take from this machine unasked: code, git state, console text (it may hold reports), command line and
-# host name, hardware probes, package list.
-UNSEEN: dict[str, Any] = {
+# What W&B would otherwise collect from this machine: code, git state, console text (which may contain reports), command
+# line and host name, hardware, list of packages.
+NOT_COLLECTED: Mapping[str, Any] = {
     "disable_code": True,
     "disable_git": True,
     "console": "off",
@@ -45,14 +46,40 @@ UNSEEN: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class StepRecord:
+    """A line of train.jsonl: one optimiser step."""
+
+    step: int
+    epoch: float
+    loss: float  # nats per target token
+    lr: float
+    grad_norm: float
+    samples_per_s: float
+    seconds: float  # spent in training steps so far
+    peak_gib: float
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    """A line of train.jsonl: one validation."""
+
+    step: int
+    epoch: float
+    split: str
+    scores: Mapping[str, float]
+    selection: float  # the number that picks the best checkpoint
+    best: bool  # whether it is the best so far
+
+
 class Logger(Protocol):
-    """One that `conf/logger` names; called on rank 0 only, between `start` and `close` (see `opened`)."""
+    """What the group `logger` of conf/ builds. Called on rank 0 only, between `start` and `close` (see `opened`)."""
 
-    wants_examples: bool  # whether `examples` shall be called: it reads images
+    wants_examples: bool  # whether to call `examples`, which reads images
 
-    def start(self, *, run_dir: Path, run: Record, config: Config, job_id: str, resumes: bool) -> None: ...
+    def start(self, *, run_dir: Path, run: Plain, config: Config, job_id: str, resumes: bool) -> None: ...
 
-    def log(self, record: Record) -> None: ...
+    def log(self, record: StepRecord | ValidationRecord) -> None: ...
 
     def summary(self, facts: Mapping[str, Fact]) -> None: ...
 
@@ -62,14 +89,14 @@ class Logger(Protocol):
 
 
 class NoLogger:
-    """Files of the run folder only."""
+    """Logs nothing besides the files of the run folder."""
 
     wants_examples = False
 
-    def start(self, *, run_dir: Path, run: Record, config: Config, job_id: str, resumes: bool) -> None:
+    def start(self, *, run_dir: Path, run: Plain, config: Config, job_id: str, resumes: bool) -> None:
         pass
 
-    def log(self, record: Record) -> None:
+    def log(self, record: StepRecord | ValidationRecord) -> None:
         pass
 
     def summary(self, facts: Mapping[str, Fact]) -> None:
@@ -84,9 +111,9 @@ class NoLogger:
 
 @contextmanager
 def opened(logger: Logger, *, folder: RunFolder, config: Config, job_id: str, resumes: bool) -> Iterator[Logger]:
-    """The logger, started, and closed with the exit status that the job will have; on other ranks one that is silent.
+    """The started logger, which is closed with the exit status of the job; on other ranks one that logs nothing.
 
-    `job_id` is the same whenever the same job runs, and `resumes` says that it adds to what it did before.
+    `job_id` is the same whenever the same job runs; with `resumes` the job adds to what it logged before.
     """
     if not dist.is_first():
         yield NoLogger()
@@ -109,8 +136,8 @@ def opened(logger: Logger, *, folder: RunFolder, config: Config, job_id: str, re
 class WandbLogger:
     """Weights & Biases: numbers and configuration. With `log_examples` also reports and images, which are patient data.
 
-    `mode=auto` sends where W&B finds a key, and otherwise writes files for `wandb sync` into run_dir/wandb. What fails
-    in W&B is said once and ends the logging, never the job.
+    With `mode=auto` it sends if W&B has a key here, and otherwise writes files for `wandb sync` into run_dir/wandb. A
+    failure of W&B is printed once and ends the logging, not the job.
     """
 
     def __init__(
@@ -123,45 +150,34 @@ class WandbLogger:
         log_examples: bool = False,
     ) -> None:
         self.project, self.entity, self.mode, self.wants_examples = project, entity, mode, log_examples
-        self.group = None if group is None else Path(group).name  # R2GEN_SWEEP is the sweep's folder
-        self.run: Any = None  # None: nothing is logged (any more)
+        self.group = None if group is None else Path(group).name  # R2GEN_SWEEP is the path of the sweep's folder
+        self.run: Any = None  # None: nothing is logged, or no longer
 
-    def start(self, *, run_dir: Path, run: Record, config: Config, job_id: str, resumes: bool) -> None:
-        """Open the W&B run `job_id`: a job that goes on does so there, one that starts over replaces it.
+    def start(self, *, run_dir: Path, run: Plain, config: Config, job_id: str, resumes: bool) -> None:
+        """Open the W&B run `job_id`: a job that resumes continues that run, one that starts over replaces it.
 
-        Raises UserError where W&B's key is missing or malformed.
+        Raises UserError if W&B's key is missing or malformed.
         """
         if "WANDB_SWEEP_ID" in os.environ:
-            job_id = os.environ["WANDB_RUN_ID"]  # that a W&B agent waits for
+            job_id = os.environ["WANDB_RUN_ID"]  # the run that a W&B agent waits for
         try:
-            self.run = self._opened(run_dir, run, config, job_id, resume="allow" if resumes else None)
+            self.run = self._open(run_dir, run, config, job_id, resume="allow" if resumes else None)
         except UserError:
             raise
-        except Exception as error:  # whatever it is: a job does not depend on its dashboard
+        except Exception as error:  # any error: a job does not depend on its dashboard
             print(f"W&B: {error}: this job is not logged there", flush=True)
 
-    def _opened(
-        self, run_dir: Path, run: Record, config: Config, job_id: str, *, resume: Literal["allow"] | None
-    ) -> Any:
+    def _open(self, run_dir: Path, run: Plain, config: Config, job_id: str, *, resume: Literal["allow"] | None) -> Any:
         folder = run_dir / "wandb"
         folder.mkdir(mode=0o700, exist_ok=True)
-        for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # otherwise in the home folder, where the login stays
+        for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # by default in the home folder; the login stays there
             os.environ.setdefault(name, str(folder.resolve()))
-        for name, value in DEFAULTS.items():
+        for name, value in WANDB_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         import wandb  # only this logger needs it
 
-        settings = wandb.Settings(**UNSEEN)
-        try:
-            keyed = self.mode != "offline" and wandb.login(prompt=False, verify=False)
-        except wandb.Error as error:
-            raise UserError(f"logger.mode={self.mode}: W&B says: {error}") from error
-        if self.mode == "online" and not keyed:
-            raise UserError(
-                "logger.mode=online: W&B has no key here: run `wandb login`, set WANDB_API_KEY, or use "
-                "logger.mode=offline"
-            )
-        start = partial(
+        has_key = self._login()
+        init = partial(
             wandb.init,
             project=self.project,
             entity=self.entity,
@@ -173,65 +189,81 @@ class WandbLogger:
             job_type=config.task,
             tags=tags_of(config),
             config=shown_config(config, run),
-            settings=settings,
+            settings=wandb.Settings(**NOT_COLLECTED),
         )
         try:
-            opened = start(mode="online" if keyed else "offline")
+            opened = init(mode="online" if has_key else "offline")
         except wandb.Error as error:
-            if not keyed:
+            if not has_key:
                 raise
             print(f"W&B cannot be reached: {error}", flush=True)
-            wandb.teardown()  # otherwise it says that the id is in use
-            opened = start(mode="offline")
+            wandb.teardown()  # otherwise wandb refuses the id as already in use
+            opened = init(mode="offline")
         offline = f"files for `wandb sync {Path(opened.dir).parent}`"
         print(f"W&B: {opened.url or offline}", flush=True)
-        # Our steps are the axis: W&B's own counter never goes back, as a job does that goes on from a checkpoint.
+        # The step is the axis of all charts: W&B's own counter cannot go back, as a job does that resumes from a
+        # checkpoint.
         opened.define_metric("step")
         opened.define_metric("*", step_metric="step")
         return opened
 
-    def log(self, record: Record) -> None:
-        if record["event"] == "step":
-            kept = ("loss", "lr", "grad_norm", "samples_per_s", "epoch")
-            shown = {f"train/{name}": record[name] for name in kept}
+    def _login(self) -> bool:
+        """Whether there is a key to send with. Raises UserError if one is needed, or if it is malformed."""
+        import wandb
+
+        try:
+            has_key = self.mode != "offline" and bool(wandb.login(prompt=False, verify=False))
+        except wandb.Error as error:
+            raise UserError(f"logger.mode={self.mode}: W&B says: {error}") from error
+        if self.mode == "online" and not has_key:
+            raise UserError(
+                "logger.mode=online: W&B has no key here: run `wandb login`, set WANDB_API_KEY, or use "
+                "logger.mode=offline"
+            )
+        return has_key
+
+    def log(self, record: StepRecord | ValidationRecord) -> None:
+        if isinstance(record, StepRecord):
+            names = ("loss", "lr", "grad_norm", "samples_per_s", "epoch")
+            values = {f"train/{name}": getattr(record, name) for name in names}
         else:
-            shown = {f"{record['split']}/{name}": value for name, value in record["scores"].items()}
-            shown[f"{record['split']}/selection"] = record["selection"]
-        self._harmless(lambda run: run.log({"step": record["step"], **shown}))
+            values = {f"{record.split}/{name}": value for name, value in record.scores.items()}
+            values[f"{record.split}/selection"] = record.selection
+        self._send(lambda run: run.log({"step": record.step, **values}))
 
     def summary(self, facts: Mapping[str, Fact]) -> None:
-        self._harmless(lambda run: run.summary.update(dict(facts)))
+        self._send(lambda run: run.summary.update(dict(facts)))
 
     def examples(self, studies: Sequence[ShownStudy]) -> None:
         """A table of studies: images, reference, report."""
         import wandb
 
-        def send(run: Any) -> None:
+        def log_table(run: Any) -> None:
             rows = [
-                [one.id, [wandb.Image(image) for image in one.images], one.reference, one.report] for one in studies
+                [study.id, [wandb.Image(image) for image in study.images], study.reference, study.report]
+                for study in studies
             ]
             run.log({"studies": wandb.Table(columns=["study", "images", "reference", "report"], data=rows)})
 
-        self._harmless(send)
+        self._send(log_table)
 
     def close(self, exit_status: int) -> None:
-        word = {DONE: "finished", STOPPED: "stopped"}.get(exit_status, "failed")
-        self.summary({"status": word})
-        self._harmless(lambda run: run.finish(exit_code=exit_status))
+        self.summary({"status": {DONE: "finished", STOPPED: "stopped"}.get(exit_status, "failed")})
+        self._send(lambda run: run.finish(exit_code=exit_status))
         self.run = None
 
-    def _harmless(self, act: Callable[[Any], None]) -> None:
-        """Do it where a run is open; what it raises, whatever that is, closes the log and not the job."""
+    def _send(self, action: Callable[[Any], None]) -> None:
+        """Call `action` with the W&B run if it is open; any error ends the logging, not the job."""
         try:
             if self.run is not None:
-                act(self.run)
+                action(self.run)
         except Exception as error:
             self.run = None
             print(f"W&B: {type(error).__name__}: {error}: this job is no longer logged there", flush=True)
 
 
 class TrainLog:
-    """train.jsonl of a run, and its progress on the terminal. Ranks other than 0 say nothing."""
+    """train.jsonl of a run, and its progress on the terminal. Only rank 0 writes."""
 
     def __init__(
         self, run_dir: Path, *, total_steps: int, first_step: int, validated_step: int, logger: Logger
@@ -239,34 +271,34 @@ class TrainLog:
         self.file = run_dir / "train.jsonl"
         self.total, self.first, self.logger = total_steps, first_step, logger
         self.active = dist.is_first()
-        self.began, self.said = time.monotonic(), 0.0
+        self.began, self.printed = time.monotonic(), 0.0
         if self.active:
-            keep_until(self.file, step=first_step, validated_step=validated_step)
+            forget_after(self.file, step=first_step, validated_step=validated_step)
         on_terminal = sys.stderr.isatty() and self.active
         self.bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True) if on_terminal else None
 
-    def step(self, record: Record) -> None:
-        self._write({"event": "step", **record})
-        words = f"loss {record['loss']:.3f}, {record['samples_per_s']:.1f} samples/s"
+    def step(self, record: StepRecord) -> None:
+        self._write("step", record)
+        progress = f"loss {record.loss:.3f}, {record.samples_per_s:.1f} samples/s"
         if self.bar is not None:
-            self.bar.set_postfix_str(words)
-            self.bar.update(record["step"] - self.bar.n)
-        elif self.active and (time.monotonic() - self.said > PLAIN_EVERY_S or record["step"] == self.total):
-            self.said = time.monotonic()
-            left_s = (self.said - self.began) / (record["step"] - self.first) * (self.total - record["step"])
+            self.bar.set_postfix_str(progress)
+            self.bar.update(record.step - self.bar.n)
+        elif self.active and (time.monotonic() - self.printed > PLAIN_EVERY_S or record.step == self.total):
+            self.printed = time.monotonic()
+            left_s = (self.printed - self.began) / (record.step - self.first) * (self.total - record.step)
             print(
-                f"step {record['step']}/{self.total} (epoch {record['epoch']:.2f}): {words}, "
+                f"step {record.step}/{self.total} (epoch {record.epoch:.2f}): {progress}, "
                 f"{tqdm.format_interval(left_s)} left",
                 flush=True,
             )
 
-    def validation(self, record: Record) -> None:
-        self._write({"event": "validation", **record})
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in record["scores"].items())
-        self.say(f"validation at step {record['step']}: {scores}{' (best)' if record['best'] else ''}")
+    def validation(self, record: ValidationRecord) -> None:
+        self._write("validation", record)
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in record.scores.items())
+        self.print_line(f"validation at step {record.step}: {scores}{' (best)' if record.best else ''}")
 
-    def say(self, text: str) -> None:
-        """A line on the terminal, above the bar where there is one."""
+    def print_line(self, text: str) -> None:
+        """Print a line, above the progress bar if there is one."""
         if self.bar is not None:
             self.bar.write(text)
         elif self.active:
@@ -276,18 +308,18 @@ class TrainLog:
         if self.bar is not None:
             self.bar.close()
 
-    def _write(self, record: Record) -> None:
+    def _write(self, event: Literal["step", "validation"], record: StepRecord | ValidationRecord) -> None:
         if self.active:
             with self.file.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(record) + "\n")
+                out.write(json.dumps({"event": event, **asdict(record)}) + "\n")
             self.logger.log(record)
 
 
-def keep_until(file: Path, *, step: int, validated_step: int) -> None:
-    """Forget what a killed run wrote after the checkpoint it now goes on from."""
-    ends = {"step": step, "validation": validated_step}
-    kept = [record for record in read_jsonl(file) if record["step"] <= ends[record["event"]]]
+def forget_after(file: Path, *, step: int, validated_step: int) -> None:
+    """Remove the lines that a killed run wrote after the checkpoint from which it resumes."""
+    last = {"step": step, "validation": validated_step}
+    records = [record for record in read_jsonl(file) if record["step"] <= last[record["event"]]]
     if file.is_file():
         partial = file.with_name(PARTIAL + file.name)
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        partial.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
         partial.replace(file)

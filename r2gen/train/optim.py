@@ -9,7 +9,7 @@ from torch import nn
 def adamw(
     model: nn.Module, *, learning_rate: float, betas: tuple[float, float], weight_decay: float, decay_all: bool = False
 ) -> torch.optim.AdamW:
-    """AdamW over what trains; biases, norms and other vectors are decayed only with `decay_all`."""
+    """AdamW over the trainable parameters; biases, norms and other vectors are decayed only with `decay_all`."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
@@ -23,8 +23,8 @@ def rate_at(
 ) -> float:
     """The learning rate of optimiser step `step` (from 0): linear warm-up, then cosine to `floor` or constant.
 
-    `epoch_steps` are the steps of an epoch, whole or not: cosine_per_epoch keeps one rate for each epoch, R2GenGPT's
-    CosineAnnealingLR stepped by Lightning once an epoch.
+    `epoch_steps` is the number of steps per epoch, which need not be whole: cosine_per_epoch has one rate per epoch,
+    like R2GenGPT's CosineAnnealingLR, which Lightning steps once per epoch.
     """
     if step < warmup:
         return peak * (step + 1) / warmup

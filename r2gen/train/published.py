@@ -1,25 +1,25 @@
-"""What a run tells a dashboard: choices, configuration, scores and cost.
+"""What a dashboard receives of a run: choices, configuration, scores and cost.
 
-Numbers and names, no path; reports and images (ShownStudy) only for whom asks for them.
+Paths are left out; reports and images (ShownStudy) are sent only with logger.log_examples=true.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from r2gen.config.plain import flat, is_under
+from r2gen.config.plain import Plain, flat, is_under
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.evaluate.evaluation import Evaluation
 from r2gen.runs.files import read_jsonl
 
 Fact = str | int | float | bool | None
-TAG_LENGTH = 64  # W&B refuses longer ones
-# Where things lie and what is asked of one command, not what the run is; the choices stand at the top instead.
+TAG_LENGTH = 64  # W&B refuses longer tags
+# Locations and options of a single command, which do not describe the run; `shown_config` has the choices at its top.
 LEFT_OUT = (
     "choices",
     "run_dir",
@@ -33,12 +33,12 @@ LEFT_OUT = (
     "prepare",
     "data.root",
 )
-SHOWN_SYSTEMS = {"model": "best", "constant": "constant"}  # a score means nothing without the constant report's
+SHOWN_SYSTEMS = {"model": "best", "constant": "constant"}  # the model and the baseline that ignores the image
 
 
 @dataclass(frozen=True)
 class ShownStudy:
-    """Of a patient: it is sent only where logger.log_examples=true was typed. Images are in mode L."""
+    """One study with its images (mode L), reference and report: patient data."""
 
     id: str
     images: list[Image.Image]
@@ -47,7 +47,7 @@ class ShownStudy:
 
 
 def choices_of(config: Config) -> dict[str, str]:
-    """The option of each group, as typed: what a dashboard groups and colours by."""
+    """The option chosen of each group, by which a dashboard groups and colours."""
     return {group: str(choice) for group, choice in config.choices.items() if choice is not None and group != "logger"}
 
 
@@ -55,21 +55,21 @@ def tags_of(config: Config) -> list[str]:
     return sorted(f"{group}={choice}"[:TAG_LENGTH] for group, choice in choices_of(config).items())
 
 
-def shown_config(config: Config, run: Mapping[str, Any]) -> dict[str, Any]:
-    """The choices and the seed at the top, the resolved configuration below `resolved`, its origin below `run`.
+def shown_config(config: Config, run: Plain) -> Plain:
+    """Choices and seed at the top, the whole configuration under `resolved`, and where it comes from under `run`.
 
-    At the top as typed: a W&B agent sets its sweep's parameters there under the same names. Of a path only the last
-    part is kept.
+    The names at the top are those of the command line, since a W&B agent sets the parameters of its sweep there. Only
+    the last part of a path is included.
     """
     resolved = {
         name: _without_folders(value) for name, value in flat(to_plain(config)) if not is_under(name, *LEFT_OUT)
     }
-    known = {name: run[name] for name in ("identity", "data_hash", "git", "versions")}
-    return {**choices_of(config), "seed": config.seed, "resolved": _nested(resolved), "run": known}
+    origin = {name: run[name] for name in ("identity", "data_hash", "git", "versions")}
+    return {**choices_of(config), "seed": config.seed, "resolved": _nested(resolved), "run": origin}
 
 
-def summary_of(metrics: Mapping[str, Any], run: Mapping[str, Any], *, ranks: int) -> dict[str, Fact]:
-    """The final scores by split with their 95 % intervals, the constant report's, and what the run cost."""
+def summary_of(metrics: Plain, run: Plain, *, ranks: int) -> dict[str, Fact]:
+    """The final scores of each split with 95 % intervals, those of the constant baseline, and the cost of the run."""
     return {**dict(_scores(metrics)), **dict(_cost(run, ranks=ranks))}
 
 
@@ -79,12 +79,12 @@ def shown_examples(evaluation: Evaluation) -> list[ShownStudy]:
     if shown is None:
         return []
     split, images = shown
-    _, *rows = read_jsonl(evaluation.predictor.file(split))
-    written = {row["id"]: row for row in rows}
-    return [ShownStudy(id, images[id], written[id]["reference"], written[id]["report"]) for id in images]
+    _, *predictions = read_jsonl(evaluation.predictor.file(split))
+    by_id = {prediction["id"]: prediction for prediction in predictions}
+    return [ShownStudy(id, images[id], by_id[id]["reference"], by_id[id]["report"]) for id in images]
 
 
-def _scores(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:
+def _scores(metrics: Plain) -> Iterator[tuple[str, Fact]]:
     for split, entry in metrics["splits"].items():
         for system, shown in SHOWN_SYSTEMS.items():
             for score, value in entry["systems"].get(system, {}).items():
@@ -94,8 +94,8 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:
             yield f"best/{split}/{score}_high", interval["high"]
 
 
-def _cost(run: Mapping[str, Any], *, ranks: int) -> Iterator[tuple[str, Fact]]:
-    if "hardware" not in run:  # an exported folder does not say what its training cost
+def _cost(run: Plain, *, ranks: int) -> Iterator[tuple[str, Fact]]:
+    if "hardware" not in run:  # an exported folder has no record of what its training cost
         return
     gpus = run["hardware"]["gpus"]
     yield "cost/hardware", f"{ranks} x {gpus[0]}" if gpus else run["hardware"]["cpu"]
@@ -110,16 +110,16 @@ def _cost(run: Mapping[str, Any], *, ranks: int) -> Iterator[tuple[str, Fact]]:
 
 def _without_folders(value: Any) -> Any:
     if isinstance(value, list):
-        return [_without_folders(one) for one in value]
+        return [_without_folders(item) for item in value]
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value  # noqa: PTH117
 
 
-def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
+def _nested(leaves: Plain) -> Plain:
+    tree: Plain = {}
     for name, value in leaves.items():
         *groups, key = name.split(".")
-        place = tree
+        node = tree
         for group in groups:
-            place = place.setdefault(group, {})
-        place[key] = value
+            node = node.setdefault(group, {})
+        node[key] = value
     return tree
