@@ -1,4 +1,4 @@
-"""One process as its own world, for tests with a real DeepSpeed engine."""
+"""A process group of one rank, for tests with a real DeepSpeed engine."""
 
 from collections.abc import Iterator
 

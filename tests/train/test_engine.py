@@ -1,27 +1,27 @@
-"""What the engine promises, with a real DeepSpeed: a step is the same however it is cut, sharded or recomputed."""
+"""A step of the DeepSpeed engine is the same with any micro-batch, ZeRO stage and gradient checkpointing."""
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import torch
+from small_engine import largest_difference, start_small_engine
 from small_model import STUDIES, batch, report_generator
 
 from r2gen.model.report_generator import ReportGenerator
-from r2gen.train.engine import backward, start_engine, step, trainable_tensors
+from r2gen.train.engine import Engine, backward, step, trainable_tensors
 from r2gen.train.optim import adamw
 
 pytestmark = pytest.mark.usefixtures("world")
 STEPS = [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12, 13, 14, 15], [3, 18, 5, 20, 7, 22, 1, 16]]
-Start = Callable[..., Any]
+Start = Callable[..., Engine]
 Weights = dict[str, torch.Tensor]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts engines, and ends them after the test."""
-    engines = []
+    """A function that starts engines, which are destroyed after the test."""
+    engines: list[Engine] = []
 
     def started(
         model: ReportGenerator,
@@ -31,22 +31,17 @@ def start() -> Iterator[Start]:
         clipping: float = 0.0,
         bf16: bool = False,
         sgd: float | None = None,
-    ) -> Any:
-        free = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = (
-            torch.optim.SGD(free, lr=sgd)
-            if sgd
-            else adamw(model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01)
-        )
+    ) -> Engine:
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         engines.append(
-            start_engine(
+            start_small_engine(
                 model,
-                optimizer,
                 batch_size=8,
                 micro_batch_size=micro,
-                gradient_clipping=clipping,
+                zero=zero,
                 bf16=bf16,
-                options={"zero_optimization": {"stage": zero}},
+                gradient_clipping=clipping,
+                optimizer=torch.optim.SGD(trainable, lr=sgd) if sgd else None,
             )
         )
         return engines[-1]
@@ -56,31 +51,26 @@ def start() -> Iterator[Start]:
         engine.destroy()
 
 
-def train(engine: Any, steps: list[list[int]] = STEPS, *, micro: int = 8) -> Weights:
-    """The weights after these optimiser steps, as fit() takes them."""
+def train(engine: Engine, steps: list[list[int]] = STEPS, *, micro: int = 8) -> Weights:
+    """The weights after these optimiser steps, taken as in fit()."""
     engine.train()
     for studies in steps:
         window = [batch(*studies[first : first + micro]) for first in range(0, len(studies), micro)]
-        tokens = torch.tensor(float(sum(part.target_tokens for part in window)))
-        for index, part in enumerate(window):
+        tokens = torch.tensor(float(sum(micro_batch.target_tokens for micro_batch in window)))
+        for index, micro_batch in enumerate(window):
             engine.set_gradient_accumulation_boundary(index == len(window) - 1)
-            backward(engine, engine(part), tokens)
+            backward(engine, engine(micro_batch), tokens)
         norm = step(engine)
         engine.last_norm = norm.item()
     return trainable_tensors(engine)
 
 
-def distance(one: Weights, other: Weights) -> float:
-    assert one.keys() == other.keys()
-    return max((one[name] - other[name]).abs().max().item() for name in one)
-
-
-def test_reports_of_these_steps_differ_much_in_length():
+def test_the_reports_of_a_step_differ_in_length():
     lengths = [len(STUDIES[study].report) for study in STEPS[0]]
     assert max(lengths) > 5 * min(lengths)
 
 
-def test_the_engine_takes_the_step_that_torch_takes(start: Start):
+def test_the_engine_takes_the_same_steps_as_torch(start: Start):
     model = report_generator()
     optimizer = adamw(model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01)
     for studies in STEPS:
@@ -89,52 +79,47 @@ def test_the_engine_takes_the_step_that_torch_takes(start: Start):
         (model(whole) / whole.target_tokens).backward()
         optimizer.step()
     plain = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert distance(train(start(report_generator())), plain) < 1e-6
-    assert distance(plain, dict(report_generator().named_parameters())) > 1e-4
+    assert largest_difference(train(start(report_generator())), plain) < 1e-6
+    assert largest_difference(plain, dict(report_generator().named_parameters())) > 1e-4
 
 
 @pytest.mark.parametrize("zero", [0, 1, 2])
 @pytest.mark.parametrize("micro", [1, 2])
-def test_accumulation_and_zero_stages_take_the_step_of_one_large_batch(start: Start, micro: int, zero: int):
-    """With SGD: Adam hides a wrong scale, and makes much of rounding where a gradient is nearly zero."""
+def test_every_micro_batch_size_and_zero_stage_takes_the_step_of_one_large_batch(start: Start, micro: int, zero: int):
+    """With SGD, since Adam hides a wrong scale and amplifies rounding if a gradient is almost zero."""
     large = train(start(report_generator(), sgd=0.1))
-    cut = train(start(report_generator(), micro=micro, zero=zero, sgd=0.1), micro=micro)
-    assert distance(large, cut) < 1e-6
-    assert distance(large, dict(report_generator().named_parameters())) > 1e-2
+    small = train(start(report_generator(), micro=micro, zero=zero, sgd=0.1), micro=micro)
+    assert largest_difference(large, small) < 1e-6
+    assert largest_difference(large, dict(report_generator().named_parameters())) > 1e-2
 
 
 @pytest.mark.parametrize("zero", [1, 2])
-def test_adam_takes_the_same_steps_under_every_zero_stage(start: Start, zero: int):
-    assert (
-        distance(
-            train(start(report_generator(), zero=zero, micro=2), micro=2),
-            train(start(report_generator(), micro=2), micro=2),
-        )
-        < 1e-6
-    )
+def test_adam_takes_the_same_steps_with_every_zero_stage(start: Start, zero: int):
+    sharded = train(start(report_generator(), zero=zero, micro=2), micro=2)
+    assert largest_difference(sharded, train(start(report_generator(), micro=2), micro=2)) < 1e-6
 
 
 @pytest.mark.parametrize("zero", [0, 1, 2])
-def test_an_engine_that_has_not_stepped_has_moved_nothing(start: Start, zero: int):
+def test_an_engine_changes_no_weight_before_its_first_step(start: Start, zero: int):
     for bf16 in (False, True):
         model = report_generator().to(torch.bfloat16 if bf16 else torch.float32)
         before = {name: parameter.detach().float() for name, parameter in model.named_parameters()}
         engine = start(model, bf16=bf16, zero=zero)
-        assert distance(trainable_tensors(engine), before) == 0
+        assert largest_difference(trainable_tensors(engine), before) == 0
 
 
 @pytest.mark.parametrize("zero", [0, 1, 2])
-def test_bf16_keeps_fp32_masters_near_the_fp32_run(start: Start, zero: int):
+def test_the_fp32_masters_of_bf16_stay_near_the_fp32_run(start: Start, zero: int):
     model = report_generator().to(torch.bfloat16)
     masters = train(start(model, bf16=True, zero=zero, micro=4), micro=4)
     assert all(tensor.dtype == torch.float32 for tensor in masters.values())
     assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in masters.values())  # finer than bf16
-    assert 0 < distance(masters, train(start(report_generator()))) < 1e-2
+    assert 0 < largest_difference(masters, train(start(report_generator()))) < 1e-2
 
 
 @pytest.mark.parametrize("zero", [0, 1, 2])
 @pytest.mark.parametrize("clipping", [0.0, 0.05, 1e6])
-def test_gradients_are_clipped_as_configured_and_0_means_not(start: Start, clipping: float, zero: int):
+def test_gradients_are_clipped_as_configured_and_not_with_0(start: Start, clipping: float, zero: int):
     before = {name: p.detach().clone() for name, p in report_generator().named_parameters()}
     engine = start(report_generator(), clipping=clipping, zero=zero, sgd=0.01, micro=4)
     after = train(engine, STEPS[:1], micro=4)
@@ -150,7 +135,7 @@ def test_gradients_are_clipped_as_configured_and_0_means_not(start: Start, clipp
 
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("zero", [0, 1, 2])
-def test_a_gradient_that_is_not_finite_shows_in_the_norm(start: Start, zero: int, bf16: bool):
+def test_the_norm_is_not_finite_if_a_gradient_is_not(start: Start, zero: int, bf16: bool):
     model = report_generator().to(torch.bfloat16 if bf16 else torch.float32)
     engine = start(model, zero=zero, bf16=bf16)
     model.projector.linear.weight.register_hook(lambda gradient: gradient * float("nan"))
@@ -162,10 +147,10 @@ def test_a_gradient_that_is_not_finite_shows_in_the_norm(start: Start, zero: int
 def test_gradient_checkpointing_changes_no_weight(start: Start, vision: str, lm: str):
     plain = train(start(report_generator(vision=vision, lm=lm)), STEPS[:2])
     engine = start(report_generator(vision=vision, lm=lm, vision_checkpointing=True, lm_checkpointing=True))
-    assert distance(plain, train(engine, STEPS[:2])) == 0
+    assert largest_difference(plain, train(engine, STEPS[:2])) == 0
 
 
-def test_gradient_checkpointing_keeps_dropout_as_it_was_drawn(start: Start):
+def test_gradient_checkpointing_recomputes_with_the_same_dropout(start: Start):
     def trained(checkpointing: bool) -> Weights:
         model = report_generator(
             vision="lora", lm="lora", dropout=0.3, vision_checkpointing=checkpointing, lm_checkpointing=checkpointing
@@ -174,4 +159,4 @@ def test_gradient_checkpointing_keeps_dropout_as_it_was_drawn(start: Start):
         torch.manual_seed(7)
         return train(engine, STEPS[:2])
 
-    assert distance(trained(False), trained(True)) == 0
+    assert largest_difference(trained(False), trained(True)) == 0

@@ -1,12 +1,13 @@
-"""The loop: when it validates, stops early, refuses a loss that is not finite, and goes on where it stood."""
+"""The training loop: validations, early stopping, losses that are not finite, and resuming."""
 
-import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_engine import LOOP, equal, start_small_engine, train_log
 from small_model import STUDIES, dataset, report_generator
 from small_model import image as noise
 
@@ -14,38 +15,27 @@ from r2gen.errors import UserError
 from r2gen.ranks.stop import Stopped, StopRequest
 from r2gen.runs.files import read_jsonl
 from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState
-from r2gen.train.engine import start_engine, trainable_tensors
-from r2gen.train.fit import LoopSettings, fit, validation_steps
-from r2gen.train.loggers import NoLogger, TrainLog
-from r2gen.train.optim import adamw
+from r2gen.train.engine import trainable_tensors
+from r2gen.train.fit import fit, validation_steps
 
 pytestmark = pytest.mark.usefixtures("world")
-Loop = Callable[..., TrainState]
 
 
 class NoStop(StopRequest):
-    """As where no signal comes; leaves pytest's own handling of Ctrl-C alone."""
+    """A request that no signal makes, so that pytest handles Ctrl-C itself."""
 
     def __init__(self) -> None:
         self.requested = False
 
 
 class Run:
-    """A run folder, its engine, and fit() on them; 24 studies, 8 a step, so that three steps are an epoch."""
+    """A run folder and its engine; 24 studies and 8 per step, so that three steps are an epoch."""
 
     def __init__(self, folder: Path, *, data: Any = None, resume: bool = False) -> None:
         self.folder, self.data, self.stop = folder, data or dataset(), NoStop()
         folder.mkdir(exist_ok=True)
         model = report_generator()
-        self.engine = start_engine(
-            model,
-            adamw(model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01),
-            batch_size=8,
-            micro_batch_size=4,
-            gradient_clipping=1.0,
-            bf16=False,
-            options={"zero_optimization": {"stage": 0}},
-        )
+        self.engine = start_small_engine(model, batch_size=8, micro_batch_size=4, gradient_clipping=1.0)
         self.checkpoints = Checkpoints(folder, keep=2)
         self.state = self.checkpoints.resume(self.engine, zero_stage=0, weights_only=False) if resume else TrainState()
         self.validated: list[int] = []
@@ -59,23 +49,9 @@ class Run:
         validate: Callable[[], dict[str, float]] | None = None,
         **changes: Any,
     ) -> TrainState:
-        plain: dict[str, Any] = {
-            "batch_size": 8,
-            "micro_batch_size": 4,
-            "learning_rate": 1e-3,
-            "min_learning_rate": 0.0,
-            "warmup_steps": 2,
-            "schedule": "constant",
-            "patience": None,
-            "workers": 0,
-            "save_every_steps": None,
-            "log_every_steps": 1,
-            "shuffle": True,
-            "seed": 0,
-        }
         values = iter(scores or [])
 
-        def scored() -> dict[str, float]:
+        def next_score() -> dict[str, float]:
             assert not self.engine.module.training
             self.validated.append(self.state.step)
             return {"quality": next(values)}
@@ -83,20 +59,14 @@ class Run:
         return fit(
             self.engine,
             self.data,
-            settings=LoopSettings(**(plain | changes)),
+            settings=replace(LOOP, **changes),
             total_steps=total,
             validation_steps=at or {total},
-            validate=validate or (scored if scores else None),
+            validate=validate or (next_score if scores else None),
             selection=lambda scores: scores["quality"],
             checkpoints=self.checkpoints,
             state=self.state,
-            log=TrainLog(
-                self.folder,
-                total_steps=total,
-                first_step=self.state.step,
-                validated_step=self.state.validated_step,
-                logger=NoLogger(),
-            ),
+            log=train_log(self.folder, self.state, total_steps=total),
             refresh_page=lambda: None,
             stop=self.stop,
         )
@@ -132,13 +102,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
         (10, 1, 0.1, 10, set(range(1, 11))),
     ],
 )
-def test_validation_comes_every_so_many_epochs_and_at_the_end(
+def test_validation_is_every_n_epochs_and_at_the_end(
     studies: int, batch_size: int, every: float, total: int, steps: set[int]
 ):
     assert validation_steps(studies=studies, batch_size=batch_size, every_epochs=every, total_steps=total) == steps
 
 
-def test_the_best_is_chosen_by_the_validation_score_and_last_is_the_last(start: Callable[..., Run]):
+def test_the_best_checkpoint_has_the_highest_validation_score(start: Callable[..., Run]):
     run = start()
     state = run.fit(4, at={1, 2, 3, 4}, scores=[0.1, 0.4, 0.4, 0.3])
     assert run.validated == [1, 2, 3, 4]
@@ -154,7 +124,7 @@ def test_the_best_is_chosen_by_the_validation_score_and_last_is_the_last(start: 
     ]
 
 
-def test_without_a_validation_split_the_last_counts_as_best(start: Callable[..., Run]):
+def test_without_a_validation_split_the_last_checkpoint_is_the_best(start: Callable[..., Run]):
     run = start()
     run.fit(2, at={1, 2})
     assert run.checkpoints.state(BEST).step == 2
@@ -166,10 +136,10 @@ def test_patience_counts_validations_without_a_better_score(start: Callable[...,
     assert run.validated == [1, 2, 3, 4, 5]
     assert (state.step, state.best_step) == (5, 3)
     again = start(resume=True)
-    assert again.fit(9, at={9}, scores=[0.9], patience=2).step == 5  # the same command trains nothing more
+    assert again.fit(9, at={9}, scores=[0.9], patience=2).step == 5  # the same command again trains no more
 
 
-def test_steps_are_logged_with_the_rate_and_loss_of_the_step(start: Callable[..., Run]):
+def test_each_step_is_logged_with_its_learning_rate_and_loss(start: Callable[..., Run]):
     run = start()
     run.fit(4, save_every_steps=2)
     records = read_jsonl(run.folder / "train.jsonl")
@@ -182,7 +152,7 @@ def test_steps_are_logged_with_the_rate_and_loss_of_the_step(start: Callable[...
     assert run.checkpoints.state(LAST).step == 4
 
 
-def test_a_logged_loss_is_the_mean_over_the_tokens_of_its_own_step(start: Callable[..., Run]):
+def test_a_logged_loss_is_the_mean_over_the_tokens_of_that_step(start: Callable[..., Run]):
     often, seldom = start("often"), start("seldom")
     often.fit(4)
     seldom.fit(4, log_every_steps=2)
@@ -191,9 +161,7 @@ def test_a_logged_loss_is_the_mean_over_the_tokens_of_its_own_step(start: Callab
 
 
 @pytest.mark.parametrize("step", [1, 3])
-def test_a_loss_that_is_not_finite_is_refused_with_the_studies_and_nothing_is_saved(
-    start: Callable[..., Run], step: int
-):
+def test_a_loss_that_is_not_finite_is_refused_with_its_studies_and_not_saved(start: Callable[..., Run], step: int):
     run = start()
     run.fit(step - 1) if step > 1 else None
     run.engine.module.projector.linear.weight.data.fill_(float("nan"))
@@ -204,7 +172,7 @@ def test_a_loss_that_is_not_finite_is_refused_with_the_studies_and_nothing_is_sa
     assert (saved.step if saved else 0) == step - 1
 
 
-def test_a_gradient_that_is_not_finite_leaves_no_checkpoint_of_it(start: Callable[..., Run]):
+def test_a_gradient_that_is_not_finite_is_not_saved(start: Callable[..., Run]):
     run = start()
     run.engine.module.projector.linear.weight.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(UserError, match="not finite"):
@@ -212,17 +180,17 @@ def test_a_gradient_that_is_not_finite_leaves_no_checkpoint_of_it(start: Callabl
     assert run.checkpoints.state(LAST) is None
 
 
-def test_one_bad_micro_batch_is_told_from_the_good_ones(start: Callable[..., Run]):
-    """Only the studies of the micro-batch that is at fault are named."""
+def test_only_the_studies_of_the_micro_batch_at_fault_are_named(start: Callable[..., Run]):
     run = start()
-    first = run.engine.module.vision.register_forward_pre_hook(spoil_second())
+    handle = run.engine.module.vision.register_forward_pre_hook(spoil_second_call())
     with pytest.raises(UserError, match=r"on the studies study-\d+(, study-\d+){3}: "):
         run.fit(2)
-    first.remove()
+    handle.remove()
     assert run.checkpoints.state(LAST) is None
 
 
-def spoil_second() -> Callable[..., Any]:
+def spoil_second_call() -> Callable[..., Any]:
+    """A hook that makes the encoder's output NaN in its second call."""
     calls = iter(range(100))
 
     def hook(encoder: Any, arguments: Any) -> None:
@@ -231,47 +199,42 @@ def spoil_second() -> Callable[..., Any]:
     return hook
 
 
-def test_a_stopped_run_goes_on_to_the_weights_of_an_unbroken_one(start: Callable[..., Run]):
-    unbroken, broken = start("unbroken"), start("broken")
-    unbroken.fit(5, at={3, 5}, scores=[0.1, 0.2])
+def test_a_stopped_run_resumes_to_the_weights_of_an_uninterrupted_one(start: Callable[..., Run]):
+    uninterrupted, stopped = start("uninterrupted"), start("stopped")
+    uninterrupted.fit(5, at={3, 5}, scores=[0.1, 0.2])
 
-    def asks_to_stop() -> dict[str, float]:
-        broken.stop.requested = True
+    def request_stop() -> dict[str, float]:
+        stopped.stop.requested = True
         return {"quality": 0.1}
 
     with pytest.raises(Stopped):
-        broken.fit(5, at={3, 5}, validate=asks_to_stop)
-    assert broken.checkpoints.state(LAST).step == 4  # the step under way is finished and saved
-    resumed = start("broken", resume=True)
+        stopped.fit(5, at={3, 5}, validate=request_stop)
+    assert stopped.checkpoints.state(LAST).step == 4  # the next step is finished and saved
+    resumed = start("stopped", resume=True)
     state = resumed.fit(5, at={3, 5}, scores=[0.2])
     assert (state.step, state.best_step, state.best_score) == (5, 5, 0.2)
-    one, other = unbroken.weights(), resumed.weights()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    logs = [
-        [
-            (r["step"], r["loss"])
-            for r in map(json.loads, (run.folder / "train.jsonl").read_text().splitlines())
-            if r["event"] == "step"
-        ]
-        for run in (unbroken, resumed)
+    assert equal(uninterrupted.weights(), resumed.weights())
+    losses = [
+        [(r["step"], r["loss"]) for r in read_jsonl(run.folder / "train.jsonl") if r["event"] == "step"]
+        for run in (uninterrupted, resumed)
     ]
-    assert logs[0] == logs[1]
+    assert losses[0] == losses[1]
 
 
-def test_a_stop_within_a_validation_costs_no_training_and_the_validation_is_made_up_for(start: Callable[..., Run]):
+def test_a_stop_during_a_validation_loses_no_training_and_the_next_command_validates(start: Callable[..., Run]):
     run = start("stopped")
 
-    def stopped() -> dict[str, float]:
+    def stop() -> dict[str, float]:
         raise Stopped
 
     with pytest.raises(Stopped):
-        run.fit(3, at={3}, validate=stopped)
+        run.fit(3, at={3}, validate=stop)
     assert run.checkpoints.state(LAST).step == 3
     state = start("stopped", resume=True).fit(3, at={3}, scores=[0.7])
     assert (state.step, state.best_step, state.best_score, state.validated_step) == (3, 3, 0.7, 3)
 
 
-def test_a_stop_in_the_last_step_leaves_the_last_validation_to_the_next_start(start: Callable[..., Run]):
+def test_a_stop_in_the_last_step_leaves_the_last_validation_to_the_next_command(start: Callable[..., Run]):
     run = start("last")
     run.stop.requested = True
     with pytest.raises(Stopped):
@@ -282,7 +245,7 @@ def test_a_stop_in_the_last_step_leaves_the_last_validation_to_the_next_start(st
 
 
 def test_each_epoch_reads_every_image_once(start: Callable[..., Run]):
-    seen: list[str] = []
-    run = start(data=dataset(image=lambda view: (seen.append(view), noise(view))[1]))
+    reads: list[str] = []
+    run = start(data=dataset(image=lambda view: (reads.append(view), noise(view))[1]))
     run.fit(3)
-    assert sorted(seen) == sorted(view for study in STUDIES for view in study.views)
+    assert sorted(reads) == sorted(view for study in STUDIES for view in study.views)

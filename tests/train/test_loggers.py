@@ -1,14 +1,16 @@
-"""W&B, offline and read back with its own reader: what stands in its files, and that its failures end no job."""
+"""W&B's offline files, read with its own reader, and a job that continues when W&B fails."""
 
 import json
 import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import wandb
+from composed import composed
 from forked_run import run
 from PIL import Image
 from smallest_run import ROOT
@@ -17,18 +19,10 @@ from wandb_files import every_byte, read
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.ranks.stop import Stopped
 from r2gen.runs.folder import RunFolder
-from r2gen.train.loggers import WandbLogger, opened
+from r2gen.train.loggers import StepRecord, WandbLogger, opened
 from r2gen.train.published import ShownStudy, shown_config, summary_of
 
-CONFIG = {
-    "task": "train",
-    "seed": 3,
-    "choices": {"lm": "tiny", "tune/lm": "auto", "experiment": None, "logger": "wandb"},
-    "run_dir": "/home/jane.doe/run",
-    "data": {"root": "/home/jane.doe/images", "annotation": "a.json"},
-    "lm": {"path": "/home/jane.doe/weights/llama", "stop": ["/home/jane.doe/x"]},
-    "trainer": {"devices": 2},
-}
+CONFIG = composed("lm=tiny", "seed=3", "logger=wandb", "run_dir=/home/jane.doe/run")
 RUN = {
     "status": "running",
     "overrides": [],
@@ -40,7 +34,7 @@ RUN = {
     "hardware": {"cpu": "C", "gpus": ["H200", "H200"]},
     "parameters": [{"part": "lm", "total": 7, "trainable": 2}],
 }
-STEP = {"event": "step", "step": 1, "loss": 2.0, "lr": 0.1, "grad_norm": 1.0, "samples_per_s": 1.0, "epoch": 0.5}
+STEP = StepRecord(step=1, epoch=0.5, loss=2.0, lr=0.1, grad_norm=1.0, samples_per_s=1.0, seconds=1.0, peak_gib=1.0)
 SECRET = "0123456789" * 4
 
 
@@ -51,7 +45,7 @@ def away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     yield
-    wandb.teardown()  # it keeps its process, and what it read of the environment
+    wandb.teardown()  # otherwise wandb keeps its process and the environment that it has read
 
 
 def folder_of(tmp_path: Path) -> RunFolder:
@@ -61,30 +55,28 @@ def folder_of(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def test_a_run_says_what_a_dashboard_groups_by_and_keeps_patient_text_to_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_run_sends_what_a_dashboard_groups_by_and_no_patient_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("R2GEN_SWEEP", str(tmp_path / "outputs" / "night"))
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     done = run("logger=wandb", "logger.mode=offline", "run_dir=run", "seed=7", cwd=tmp_path)
     assert done.returncode == DONE, done.stderr
     folder = tmp_path / "run"
-    (found,) = read(folder)
+    (logged,) = read(folder)
     facts = json.loads((folder / "run.json").read_text())
-    assert found["run_id"] == facts["identity"]
-    assert (found["run"]["run_group"], found["run"]["job_type"]) == ("night", "train")
-    assert {"lm=tiny", "quant=none", "data=phantom"} <= set(found["tags"])
-    assert (found["config"]["lm"], found["config"]["tune/lm"], found["config"]["seed"]) == ("tiny", "auto", 7)
-    assert found["config"]["resolved"]["trainer"]["learning_rate"] == pytest.approx(1e-3)
-    assert (found["state"], found["exit_code"], found["summary"]["status"]) == ("finished", 0, "finished")
+    assert logged["run_id"] == facts["identity"]
+    assert (logged["run"]["run_group"], logged["run"]["job_type"]) == ("night", "train")
+    assert {"lm=tiny", "quant=none", "data=phantom"} <= set(logged["tags"])
+    assert (logged["config"]["lm"], logged["config"]["tune/lm"], logged["config"]["seed"]) == ("tiny", "auto", 7)
+    assert logged["config"]["resolved"]["trainer"]["learning_rate"] == pytest.approx(1e-3)
+    assert (logged["state"], logged["exit_code"], logged["summary"]["status"]) == ("finished", 0, "finished")
     test = json.loads((folder / "metrics.json").read_text())["splits"]["test"]
     for score, value in test["systems"]["model"].items():
-        assert found["summary"][f"best/test/{score}"] == pytest.approx(value)
-        assert found["summary"][f"constant/test/{score}"] == pytest.approx(test["systems"]["constant"][score])
+        assert logged["summary"][f"best/test/{score}"] == pytest.approx(value)
+        assert logged["summary"][f"constant/test/{score}"] == pytest.approx(test["systems"]["constant"][score])
     interval = test["intervals"]["model"]["cider"]
-    assert found["summary"]["best/test/cider_high"] == pytest.approx(interval["high"])
-    assert found["summary"]["cost/trainable_parameters"] == sum(part["trainable"] for part in facts["parameters"])
-    assert found["summary"]["step"] == 12
+    assert logged["summary"]["best/test/cider_high"] == pytest.approx(interval["high"])
+    assert logged["summary"]["cost/trainable_parameters"] == sum(part["trainable"] for part in facts["parameters"])
+    assert logged["summary"]["step"] == 12
 
     written = every_byte(folder)
     predictions = [
@@ -103,47 +95,47 @@ def test_a_run_says_what_a_dashboard_groups_by_and_keeps_patient_text_to_itself(
     ("error", "status", "word"),
     [(Stopped(), STOPPED, "stopped"), (UserError("x"), FIXABLE, "failed"), (ValueError("x"), DEFECT, "failed")],
 )
-def test_the_exit_status_is_the_jobs(tmp_path: Path, error: Exception, status: int, word: str):
+def test_the_exit_status_is_that_of_the_job(tmp_path: Path, error: Exception, status: int, word: str):
     folder = folder_of(tmp_path)
 
     def job() -> None:
-        with opened(WandbLogger(project="p"), folder=folder, config=CONFIG, job_id="i", going_on=False) as logger:
+        with opened(WandbLogger(project="p"), folder=folder, config=CONFIG, job_id="i", resumes=False) as logger:
             logger.log(STEP)
             raise error
 
     with pytest.raises(type(error)):
         job()
-    (found,) = read(folder.path)
-    assert (found["exit_code"], found["state"], found["summary"]["status"]) == (status, "failed", word)
-    assert found["summary"]["train/loss"] == 2.0
+    (logged,) = read(folder.path)
+    assert (logged["exit_code"], logged["state"], logged["summary"]["status"]) == (status, "failed", word)
+    assert logged["summary"]["train/loss"] == 2.0
 
 
-def test_a_job_that_goes_on_writes_to_the_same_run_and_reports_go_only_where_asked(tmp_path: Path):
+def test_a_job_that_resumes_writes_to_the_same_run_and_sends_reports_only_with_log_examples(tmp_path: Path):
     folder = folder_of(tmp_path)
     study = ShownStudy("s1", [Image.new("L", (8, 8))], "the heart is large.", "no finding.")
     for log_examples in (False, True):
         logger = WandbLogger(project="p", log_examples=log_examples)
-        with opened(logger, folder=folder, config=CONFIG, job_id="same", going_on=log_examples) as log:
+        with opened(logger, folder=folder, config=CONFIG, job_id="same", resumes=log_examples) as log:
             log.log(STEP)
             if log.wants_examples:
                 assert b"the heart is large." not in every_byte(folder.path)
                 log.examples([study])
         time.sleep(1.1)  # W&B's folders are named by the second
-    assert [found["run_id"] for found in read(folder.path)] == ["same", "same"]
+    assert [logged["run_id"] for logged in read(folder.path)] == ["same", "same"]
     assert b"the heart is large." in every_byte(folder.path)
     assert every_byte(folder.path).count(b"\x89PNG") == 1
 
 
-def test_a_failing_logger_ends_no_job(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_a_job_continues_if_its_logger_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     folder = folder_of(tmp_path)
     (folder.path / "wandb").write_text("a file where W&B wants a folder")
-    with opened(WandbLogger(project="p"), folder=folder, config=CONFIG, job_id="i", going_on=False) as logger:
+    with opened(WandbLogger(project="p"), folder=folder, config=CONFIG, job_id="i", resumes=False) as logger:
         logger.log(STEP)
     assert "this job is not logged there" in capfd.readouterr().out
 
 
-def test_a_job_survives_the_death_of_w_and_bs_process(tmp_path: Path):
-    """In a process of its own: what W&B does at its end is part of the promise."""
+def test_a_job_continues_if_the_process_of_wandb_dies(tmp_path: Path):
+    """In a process of its own, since wandb also acts when the process exits."""
     folder = folder_of(tmp_path)
     code = f"""
 import json, os, signal, subprocess, sys, time
@@ -151,9 +143,9 @@ sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "train")!r}, {str(ROOT / "t
 from pathlib import Path
 from test_loggers import CONFIG, STEP
 from r2gen.runs.folder import RunFolder
-from r2gen.train.loggers import WandbLogger, opened
+from r2gen.train.loggers import StepRecord, WandbLogger, opened
 folder = RunFolder(Path({str(folder.path)!r}))
-with opened(WandbLogger(project="p"), folder=folder, config=CONFIG, job_id="i", going_on=False) as logger:
+with opened(WandbLogger(project="p"), folder=folder, config=CONFIG, job_id="i", resumes=False) as logger:
     listed = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(os.getpid())], capture_output=True, text=True)
     core, = [int(line.split()[0]) for line in listed.stdout.splitlines() if "wandb-core" in line]
     os.kill(core, signal.SIGKILL)
@@ -161,42 +153,48 @@ with opened(WandbLogger(project="p"), folder=folder, config=CONFIG, job_id="i", 
         logger.log(STEP)
         time.sleep(0.02)
     logger.summary({{"best/score": 1.0}})
-print("the job's own end")
+print("the job has ended")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("this job is no longer logged there") == 1
-    assert done.stdout.endswith("the job's own end\n")
+    assert done.stdout.endswith("the job has ended\n")
 
 
-def test_online_without_a_key_is_refused_and_without_a_network_goes_to_files(
+def test_online_is_refused_without_a_key_and_writes_files_without_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     folder = folder_of(tmp_path)
     logger = WandbLogger(project="p", mode="online")
     with (
         pytest.raises(UserError, match="no key here: run `wandb login`"),
-        opened(logger, folder=folder, config=CONFIG, job_id="i", going_on=False),
+        opened(logger, folder=folder, config=CONFIG, job_id="i", resumes=False),
     ):
         pass
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nothing listens
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
-    with opened(WandbLogger(project="p"), folder=folder, config=CONFIG, job_id="i", going_on=False) as log:
+    with opened(WandbLogger(project="p"), folder=folder, config=CONFIG, job_id="i", resumes=False) as log:
         log.log(STEP)
     assert "W&B cannot be reached" in capfd.readouterr().out
     assert read(folder.path)[-1]["summary"]["train/loss"] == 2.0
 
 
 def test_no_path_leaves_the_machine():
-    shown = shown_config(CONFIG, RUN)
+    config = replace(
+        CONFIG,
+        lm=replace(CONFIG.lm, path="/home/jane.doe/weights/llama", stop=["/home/jane.doe/x"]),
+        data=CONFIG.data.with_arguments(root="/home/jane.doe/images", annotation="a.json"),
+    )
+    shown = shown_config(config, RUN)
     assert "jane.doe" not in json.dumps(shown)
-    assert shown["resolved"]["lm"] == {"path": "llama", "stop": ["x"]}
-    assert shown["resolved"]["data"] == {"annotation": "a.json"}
+    assert (shown["resolved"]["lm"]["path"], shown["resolved"]["lm"]["stop"]) == ("llama", ["x"])
+    assert shown["resolved"]["data"]["annotation"] == "a.json"
+    assert "root" not in shown["resolved"]["data"]
     assert (shown["lm"], shown["seed"], shown["run"]["identity"]) == ("tiny", 3, RUN["identity"])
 
 
-def test_cost_is_in_the_summary():
+def test_the_summary_has_the_cost():
     summary = summary_of({"splits": {}}, RUN, ranks=2)
     assert summary == {
         "cost/hardware": "2 x H200",

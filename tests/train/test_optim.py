@@ -39,8 +39,8 @@ def test_cosine_falls_from_the_peak_to_the_floor():
     )
 
 
-def test_cosine_per_epoch_keeps_one_rate_an_epoch():
-    """As torch's CosineAnnealingLR stepped once an epoch; epochs of 2.5 steps begin with the step after their start."""
+def test_cosine_per_epoch_has_one_rate_per_epoch():
+    """Like torch's CosineAnnealingLR stepped once per epoch; an epoch of 2.5 steps begins with its first whole step."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4, eta_min=0.1)
     expected = []
@@ -52,16 +52,16 @@ def test_cosine_per_epoch_keeps_one_rate_an_epoch():
     assert values == pytest.approx([expected[epoch] for epoch in (0, 0, 0, 1, 1, 2, 2, 2, 3, 3)])
 
 
-def test_constant_stays():
+def test_a_constant_schedule_does_not_change():
     assert set(rates(schedule="constant", warmup=0)) == {1.0}
     assert set(rates(schedule="constant")[4:]) == {1.0}
 
 
-def test_a_run_shorter_than_its_warm_up_only_warms_up():
+def test_a_run_shorter_than_its_warm_up_never_reaches_the_peak():
     assert rates(total=3) == pytest.approx([0.25, 0.5, 0.75])
 
 
-def test_matrices_are_decayed_vectors_are_not_and_frozen_ones_are_left_out():
+def test_matrices_are_decayed_and_vectors_and_frozen_parameters_are_not():
     model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 3))
     model[2].requires_grad_(False)
     optimizer = adamw(model, learning_rate=0.5, betas=(0.8, 0.9), weight_decay=0.3)
@@ -72,12 +72,12 @@ def test_matrices_are_decayed_vectors_are_not_and_frozen_ones_are_left_out():
     assert {group["lr"] for group in optimizer.param_groups} == {0.125}
 
 
-def test_a_model_of_vectors_alone_has_one_group():
-    only = nn.ParameterList([nn.Parameter(torch.zeros(3))])
-    assert len(adamw(only, learning_rate=0.1, betas=(0.9, 0.999), weight_decay=0.1).param_groups) == 1
+def test_a_model_of_vectors_has_one_parameter_group():
+    model = nn.ParameterList([nn.Parameter(torch.zeros(3))])
+    assert len(adamw(model, learning_rate=0.1, betas=(0.9, 0.999), weight_decay=0.1).param_groups) == 1
 
 
-def test_weight_decay_on_all_is_torchs_own_adamw():
+def test_weight_decay_on_all_is_that_of_torch():
     model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
     optimizer = adamw(model, learning_rate=0.1, betas=(0.9, 0.999), weight_decay=0.3, decay_all=True)
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.3}

@@ -1,4 +1,4 @@
-"""Two ranks equal one, under every ZeRO stage: the same losses, weights and reports, and a run that goes on."""
+"""Two ranks have the same losses, weights and reports as one with every ZeRO stage, and resume bit for bit."""
 
 import os
 import subprocess
@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from small_engine import largest_difference
 from smallest_run import ROOT
 
-Found = dict[str, dict[str, Any]]
+Results = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Found]:
-    """By number of ranks and case, what two_ranks.py left."""
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Results]:
+    """The output of two_ranks.py, by number of ranks and case."""
     folder = tmp_path_factory.mktemp("ranks")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -28,37 +29,32 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Found]:
     return {world: torch.load(folder / f"{world}.pt", weights_only=True) for world in (1, 2)}
 
 
-def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max((one[name] - other[name]).abs().max().item() for name in one)
-
-
 @pytest.mark.parametrize("case", ["zero0", "zero1", "zero2", "zero3", "zero3-bf16-lora"])
-def test_two_ranks_take_the_steps_and_write_the_reports_of_one_bit_for_bit(found: dict[int, Found], case: str):
-    """With the same micro-batches, dropout included; the norm of pieces is summed in another order."""
-    one, two = found[1][case], found[2][case]
+def test_two_ranks_have_the_losses_weights_and_reports_of_one_bit_for_bit(results: dict[int, Results], case: str):
+    """Dropout included. Only the norm is summed in another order."""
+    one, two = results[1][case], results[2][case]
     assert one["losses"] == two["losses"]
     assert one["norms"] == pytest.approx(two["norms"], rel=1e-6)
-    assert distance(one["weights"], two["weights"]) == 0
+    assert largest_difference(one["weights"], two["weights"]) == 0
     assert one["texts"] == two["texts"]
     assert [len(texts) for texts in one["texts"]] == [5, 1, 0] * 3
-    assert len({text for _, text in one["texts"][0]}) > 1, "reports that differ by study"
+    assert len({text for _, text in one["texts"][0]}) > 1, "the reports of the studies differ"
     assert len(set(one["losses"])) == 4
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_every_stage_trains_as_none(found: dict[int, Found], world: int):
-    plain = found[world]["zero0"]
+def test_every_zero_stage_trains_alike(results: dict[int, Results], world: int):
+    plain = results[world]["zero0"]
     for case in ("zero1", "zero2", "zero3"):
-        assert found[world][case]["losses"] == pytest.approx(plain["losses"], rel=1e-6)
-        assert distance(found[world][case]["weights"], plain["weights"]) < 1e-6
-        assert found[world][case]["texts"] == plain["texts"]
+        assert results[world][case]["losses"] == pytest.approx(plain["losses"], rel=1e-6)
+        assert largest_difference(results[world][case]["weights"], plain["weights"]) < 1e-6
+        assert results[world][case]["texts"] == plain["texts"]
 
 
-def test_a_sharded_run_of_two_ranks_goes_on_bit_for_bit_and_its_weights_alone_are_exact(found: dict[int, Found]):
-    for run in (found[2][case] for case in ("zero2", "zero3-bf16-lora")):
-        assert distance(run["went_on"], run["weights"]) == 0
-        assert distance(run["weights_alone"], run["stored"]) == 0
-        assert distance(run["stored"], run["weights"]) > 0
-        assert "64 rank(s) under ZeRO" in run["refused"]
+def test_a_sharded_run_of_two_ranks_resumes_bit_for_bit_or_from_exactly_the_stored_weights(results: dict[int, Results]):
+    for run in (results[2][case] for case in ("zero2", "zero3-bf16-lora")):
+        assert largest_difference(run["resumed"], run["weights"]) == 0
+        assert largest_difference(run["weights_alone"], run["stored"]) == 0
+        assert largest_difference(run["stored"], run["weights"]) > 0
+        assert "64 rank(s) with ZeRO" in run["refused"]
         assert "trainer.resume=weights" in run["refused"]

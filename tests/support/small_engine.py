@@ -1,0 +1,73 @@
+"""A DeepSpeed engine around a small model, and the settings of a short training loop."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from r2gen.train.checkpoint import TrainState
+from r2gen.train.engine import Engine, start_engine
+from r2gen.train.fit import LoopSettings
+from r2gen.train.loggers import NoLogger, TrainLog
+from r2gen.train.optim import adamw
+
+LOOP = LoopSettings(
+    batch_size=8,
+    micro_batch_size=4,
+    learning_rate=1e-3,
+    min_learning_rate=0.0,
+    warmup_steps=2,
+    schedule="constant",
+    patience=None,
+    workers=0,
+    save_every_steps=None,
+    log_every_steps=1,
+    shuffle=True,
+    seed=0,
+)
+
+
+def start_small_engine(
+    model: nn.Module,
+    *,
+    batch_size: int,
+    micro_batch_size: int,
+    zero: int = 0,
+    bf16: bool = False,
+    gradient_clipping: float = 0.0,
+    optimizer: torch.optim.Optimizer | None = None,
+    learning_rate: float = 1e-3,
+) -> Engine:
+    """An engine with AdamW, unless another optimiser is passed. ZeRO 3 shards even the smallest weights."""
+    zero_optimization = {"stage": zero} | ({"stage3_param_persistence_threshold": 0} if zero == 3 else {})
+    return start_engine(
+        model,
+        optimizer or adamw(model, learning_rate=learning_rate, betas=(0.9, 0.999), weight_decay=0.01),
+        batch_size=batch_size,
+        micro_batch_size=micro_batch_size,
+        gradient_clipping=gradient_clipping,
+        bf16=bf16,
+        options={"zero_optimization": zero_optimization},
+    )
+
+
+def train_log(folder: Path, state: TrainState, *, total_steps: int) -> TrainLog:
+    """The train.jsonl of a folder, which continues from a state."""
+    return TrainLog(
+        folder,
+        total_steps=total_steps,
+        first_step=state.step,
+        validated_step=state.validated_step,
+        logger=NoLogger(),
+    )
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Of the weights of two models, which must have the same names."""
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two models have the same weights, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
