@@ -14,25 +14,14 @@ from PIL import Image
 from r2gen.config.plain import Plain, flat, is_under
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
+from r2gen.config.task_table import OWNED
 from r2gen.evaluate.evaluation import Evaluation
 from r2gen.runs.files import read_jsonl
 
 Fact = str | int | float | bool | None
 TAG_LENGTH = 64  # W&B refuses longer tags
 # Locations and options of a single command, which do not describe the run; `shown_config` has the choices at its top.
-LEFT_OUT = (
-    "choices",
-    "run_dir",
-    "fresh",
-    "task",
-    "hub",
-    "images",
-    "checkpoint",
-    "out",
-    "logger",
-    "prepare",
-    "data.root",
-)
+LEFT_OUT = ("choices", "run_dir", "fresh", "task", "hub", "logger", "data.root", *OWNED)
 SHOWN_SYSTEMS = {"model": "best", "constant": "constant"}  # the model and the baseline that ignores the image
 
 
