@@ -1,13 +1,13 @@
-"""The composition root: from a configuration to a report generator and what evaluates it. Read `build_job` first.
+"""The composition root: from a configuration to a report generator, its training and its evaluation.
 
-Objects are made from YAML here, and in the tasks compare and audit, which need no torch. What is below this module
-takes plain arguments and does not know the configuration.
+Read it from top to bottom: `build_job` names the parts in the order in which they need each other, and the functions
+that build them follow in that order. Objects are made from YAML here, and in the tasks compare and audit, which need no
+torch. Everything below this module takes plain arguments and does not know the configuration.
 """
 
 import hashlib
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -15,7 +15,7 @@ from r2gen.config import lm_rules, rules
 from r2gen.config.decoding import Decoding
 from r2gen.config.original_choices import original_choices
 from r2gen.config.plain import canonical
-from r2gen.config.schema import Config, EvaluateConfig, LoraConfig
+from r2gen.config.schema import Config, LoraConfig
 from r2gen.config.selection import weighted_scores
 from r2gen.config.targets import instantiate
 from r2gen.data.dataset import ImageCache, StudyDataset
@@ -45,14 +45,18 @@ from r2gen.runs import provenance
 from r2gen.runs.files import PARTIAL
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.metrics_file import metrics_path
+from r2gen.train.engine import Engine, start_engine
 from r2gen.train.fit import LoopSettings
 from r2gen.train.loggers import Logger
+from r2gen.train.optim import adamw
 from r2gen.vision.encoder import TimmEncoder
+
+TOKENIZER = "tokenizer"  # in the run folder of a language model with random weights
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a task works with."""
+    """The parts with which a task trains or evaluates."""
 
     data: ReportData
     datasets: dict[str, StudyDataset]  # by split
@@ -63,32 +67,41 @@ class Job:
 
 
 def build_job(config: Config, device: torch.device) -> Job:
-    """Data, model and decoding of a run on the device; the model has its weights, but those of no checkpoint."""
+    """The parts of a run, on the device. The model has its initial weights: the caller loads a checkpoint."""
     bf16 = uses_bf16(config, device)
 
-    # The studies: their images and full reference reports.
+    # Data: studies with their images and full reference reports.
     data = build_data(config)
 
-    # The language model: one with random weights has a tokenizer that is trained on the training reports.
-    tokenizer = None if config.lm.path else run_tokenizer(config, data)
+    # Language model: one with random weights has a tokenizer that is trained on the training reports.
+    tokenizer = build_tokenizer(config, data)
     lm = build_lm(config, tokenizer=tokenizer, bf16=bf16, device=device)
 
-    # The image encoder and the projector in front of it; what of the whole trains; its precision.
+    # Report generator: encoder and projector in front of the language model, the prompt, and which weights train.
     model = build_report_generator(config, lm, bf16=bf16, device=device)
 
-    # How reports are decoded.
+    # Decoding: how reports are generated.
     decoding = build_decoding(config)
 
-    # Images at the encoder's size, and reports as the ids of the language model.
+    # Datasets: images at the encoder's size, reports as token ids of the language model.
     datasets = build_datasets(config, data, model)
     return Job(data=data, datasets=datasets, model=model, decoding=decoding, device=device, bf16=bf16)
 
 
+def build_model(config: Config, *, bf16: bool, device: torch.device) -> ReportGenerator:
+    """The report generator of a run folder that exists, for work that reads no studies. It has its initial weights."""
+    lm = build_lm(config, tokenizer=stored_tokenizer(config), bf16=bf16, device=device)
+    return build_report_generator(config, lm, bf16=bf16, device=device)
+
+
+# Device and precision
+
+
 def pick_device(device: str) -> torch.device:
-    """The device of this rank, for trainer.device. Raises UserError where there is no such GPU."""
+    """The device of this rank, for trainer.device. Raises UserError if there is no such GPU."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            "trainer.device=cuda: torch sees no GPU here; use trainer.device=cpu, or a torch built for CUDA"
+            "trainer.device=cuda: torch sees no GPU here. Use trainer.device=cpu, or install a torch built for CUDA"
         )
     if device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
@@ -103,30 +116,47 @@ def uses_bf16(config: Config, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and device.type == "cuda")
 
 
+# Data
+
+
 def build_data(config: Config) -> ReportData:
+    """The data set, with the share of the training studies that trainer.train_share sets."""
     data: ReportData = instantiate(config.data)
     return TrainShare(data, config.trainer.train_share)
 
 
-def run_tokenizer(config: Config, data: ReportData) -> ReportTokenizer:
-    """The tokenizer of a random language model, trained once on the training reports and kept in the run folder."""
-    assert config.lm.vocabulary_size is not None
-    folder = config.folder / "tokenizer"
+# Language model
+
+
+def build_tokenizer(config: Config, data: ReportData) -> ReportTokenizer | None:
+    """The tokenizer of a language model with random weights, trained once on the training reports, in the run folder.
+
+    None for a checkpoint, which has its own.
+    """
+    if config.lm.path is not None:
+        return None
+    folder = config.folder / TOKENIZER
     if dist.is_first() and not folder.is_dir():
         reports = [study.report for study in data.studies("train")]
         if not reports:
             raise UserError("lm.path=null trains its tokenizer on the training reports, and there are none")
-        partial = config.folder / f"{PARTIAL}tokenizer"
+        assert config.lm.vocabulary_size is not None
+        partial = config.folder / f"{PARTIAL}{TOKENIZER}"
         save_tokenizer(train_tokenizer(reports, config.lm.vocabulary_size), partial)
         partial.rename(folder)
     dist.barrier()
-    return read_tokenizer(folder)
+    return stored_tokenizer(config)
+
+
+def stored_tokenizer(config: Config) -> ReportTokenizer | None:
+    """The tokenizer in the run folder; None for a language model from a checkpoint, which has its own."""
+    return None if config.lm.path is not None else read_tokenizer(config.folder / TOKENIZER)
 
 
 def build_lm(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool, device: torch.device) -> LanguageModel:
-    """The language model in eval(), its weights read straight to the device and quantised on the way.
+    """The language model in eval(). Its weights are read to the device directly, and quantised while they are read.
 
-    With bf16 everything computes in bf16, whatever lm.dtype is. `tokenizer` is given for random weights.
+    With bf16, lm.dtype has no effect. A `tokenizer` is passed for random weights only.
     """
     lm = config.lm
     dtype = "bfloat16" if bf16 else "float32" if lm.dtype == "auto" else lm.dtype
@@ -156,24 +186,38 @@ def build_lm(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool, d
         check=partial(lm_rules.check, config),
     )
     check_quantised(loaded.model, mode=config.quant.mode)
-    devices = {str(part) for part in (getattr(loaded.model, "hf_device_map", None) or {}).values()}
-    if whole is not None and devices & {"cpu", "disk"}:
-        raise UserError(
-            "lm.device_map=auto: this language model does not fit on the GPUs here, and layers on the CPU or disk have "
-            "no gradients: use quant=nf4, or more GPUs"
-        )
+    if whole is not None:
+        _refuse_offloaded_layers(loaded)
     return loaded
 
 
+def _refuse_offloaded_layers(lm: LanguageModel) -> None:
+    """Raise UserError if lm.device_map=auto has put layers on the CPU or the disk, where they have no gradients."""
+    layers: dict[str, object] = getattr(lm.model, "hf_device_map", None) or {}
+    if {str(device) for device in layers.values()} & {"cpu", "disk"}:
+        raise UserError(
+            "lm.device_map=auto: this language model does not fit on the GPUs here, and layers on the CPU or disk have "
+            "no gradients. Use quant=nf4, or more GPUs"
+        )
+
+
+# Report generator
+
+
 def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, device: torch.device) -> ReportGenerator:
-    """The report generator around a language model. Every random weight depends on the seed alone."""
+    """The report generator around a language model, on the device."""
+    # Encoder and projector: each is drawn from a seed of its own, so that its random weights depend on no other part.
     torch.manual_seed(config.seed)
     vision: TimmEncoder = instantiate(config.vision)
     torch.manual_seed(config.seed + 1)
     projector = instantiate(config.projector, in_dim=vision.dim, out_dim=lm.dim)
+
+    # Prompt: token ids before and after the image.
     before, after = build_prompt(config, lm)
     model = ReportGenerator(vision=vision, projector=projector, lm=lm, before=before, after=after)
     check_finite(model)
+
+    # What trains: everything else is frozen.
     choose_trainable(
         model,
         vision=config.tune.vision,
@@ -183,6 +227,8 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
         lm_lora_targets=config.lm.lora_targets,
         lm_is_random=config.lm.path is None,
     )
+
+    # Precision and device.
     if bf16:
         to_bf16(model)
     else:
@@ -192,31 +238,30 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
     return place(model, device, spread=config.lm.device_map is not None)
 
 
-def build_model(
-    config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool, device: torch.device
-) -> ReportGenerator:
-    """The report generator with its language model, for work that needs no studies."""
-    lm = build_lm(config, tokenizer=tokenizer, bf16=bf16, device=device)
-    return build_report_generator(config, lm, bf16=bf16, device=device)
-
-
 def build_prompt(config: Config, lm: LanguageModel) -> tuple[list[int], list[int]]:
     """The token ids before and after the image."""
     rows = lm.model.get_input_embeddings().get_parameter("weight").shape[0]
     return Prompt(**asdict(config.lm.prompt)).ids(lm.tokenizer, rows=rows)
 
 
+def _lora(lora: LoraConfig | None) -> Lora | None:
+    return None if lora is None else Lora(**asdict(lora))
+
+
+# Decoding and datasets
+
+
 def build_decoding(config: Config) -> Decoding:
-    """The decoding profile without the keys that this language model cannot use, which are printed once."""
+    """The decoding profile without the options that this language model cannot use, which are printed."""
     dropped = rules.dropped_keys(config)
     if dropped and dist.is_first():
-        keys = ", ".join(f"generation.{key}={config.generation[key]}" for key in sorted(dropped))
-        print(f"left out, since this language model cannot use it (lm.generation): {keys}", flush=True)
+        options = ", ".join(f"generation.{key}={config.generation[key]}" for key in sorted(dropped))
+        print(f"not used, since this language model does not support it (lm.generation): {options}", flush=True)
     return Decoding(**rules.usable_profile(config))
 
 
 def build_datasets(config: Config, data: ReportData, model: ReportGenerator) -> dict[str, StudyDataset]:
-    """The studies of each split, with images at the encoder's size and reports as the language model's ids."""
+    """The studies of each split, with images at the encoder's size and reports as token ids."""
     encode, eos_id = model.lm.tokenizer.encode, model.lm.tokenizer.eos_id
     transform, longest = model.vision.transform, config.trainer.max_report_tokens
     image = ImageCache(
@@ -230,78 +275,28 @@ def build_datasets(config: Config, data: ReportData, model: ReportGenerator) -> 
     return {split: StudyDataset(data.studies(split), image=image, encode=ids) for split in SPLITS}
 
 
-def build_metrics(config: Config) -> dict[str, Metric]:
-    return {name: instantiate(metric) for name, metric in config.metrics.items()}
+# Training
 
 
-def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluation:
-    settings, data_hash = config.evaluate, data_digest(config.data)
-    scorer = Scorer(
-        metrics=build_metrics(config),
-        best=weighted_scores(settings.best),
-        cut=reference_cut(settings, job.model.lm.tokenizer),
+def build_engine(config: Config, job: Job) -> Engine:
+    """The DeepSpeed engine around the model, with its optimiser."""
+    trainer = config.trainer
+    optimizer = adamw(
+        job.model,
+        learning_rate=trainer.learning_rate,
+        betas=(trainer.betas[0], trainer.betas[1]),
+        weight_decay=trainer.weight_decay,
+        decay_all=trainer.weight_decay_on == "all",
     )
-    return Evaluation(
-        predictor=Predictor(
-            run_dir=config.folder,
-            datasets=job.datasets,
-            origin=Origin(
-                profile=decoding_name(config),
-                decoding=job.decoding,
-                quant=config.quant.mode,
-                data_hash=data_hash,
-                code=provenance.git_revision()["revision"],
-            ),
-            inference=Inference(
-                batch_size=settings.batch_size, workers=config.trainer.workers, device=job.device, stop=stop
-            ),
-        ),
-        baselines=BaselineReports(
-            data=job.data,
-            datasets=job.datasets,
-            data_hash=data_hash,
-            nearest_file=config.folder / "nearest.json",
-            nearest_most=settings.nearest_studies,
-            stop=stop,
-        ),
-        scorer=scorer,
-        metrics=MetricsWriter(
-            file=scores_file(config),
-            profile=decoding_name(config),
-            recipe=recipe_of(job.data, data_hash),
-            specs=scorer.specs(),
-            original_choices=original_choices(config),
-        ),
-        page=RunPage(run_dir=config.folder, data=job.data, datasets=job.datasets, studies=settings.page_studies),
+    return start_engine(
+        job.model,
+        optimizer,
+        batch_size=trainer.batch_size,
+        micro_batch_size=trainer.micro_batch_size,
+        gradient_clipping=trainer.gradient_clipping,
+        bf16=job.bf16,
+        options=trainer.deepspeed,
     )
-
-
-def reference_cut(settings: EvaluateConfig, tokenizer: ReportTokenizer) -> ReferenceCut | None:
-    """How R2GenGPT shortens a reference (its validation_step), where evaluate.reference asks for it."""
-    tokens = settings.max_reference_tokens
-    if settings.reference == "full" or tokens is None:
-        return None
-    return ReferenceCut(tokens, lambda report: tokenizer.decode(tokenizer.encode(report)[:tokens]).strip())
-
-
-def decoding_name(config: Config) -> str:
-    """The name of the decoding profile, with a digest where its values are not those the run was trained with."""
-    stored, name = RunFolder(config.folder).config(), str(config.choices["generation"])
-    if name != stored["choices"]["generation"] or config.generation == stored["generation"]:
-        return name
-    return f"{name}-{hashlib.sha256(canonical(config.generation).encode()).hexdigest()[:4]}"
-
-
-def scores_file(config: Config) -> Path:
-    """metrics.json has the scores of the run's own decoding; another decoding has a file of its own beside it."""
-    run_dir, name = config.folder, decoding_name(config)
-    own = name == RunFolder(run_dir).config()["choices"]["generation"]
-    return metrics_path(run_dir, None if own else name)
-
-
-def build_logger(config: Config) -> Logger:
-    logger: Logger = instantiate(config.logger)
-    return logger
 
 
 def loop_settings(config: Config) -> LoopSettings:
@@ -322,5 +317,77 @@ def loop_settings(config: Config) -> LoopSettings:
     )
 
 
-def _lora(lora: LoraConfig | None) -> Lora | None:
-    return None if lora is None else Lora(**asdict(lora))
+def build_logger(config: Config) -> Logger:
+    logger: Logger = instantiate(config.logger)
+    return logger
+
+
+# Evaluation
+
+
+def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluation:
+    data_hash, profile = data_digest(config.data), profile_name(config)
+    scorer = build_scorer(config, job.model.lm.tokenizer)
+    return Evaluation(
+        predictor=build_predictor(config, job, profile=profile, data_hash=data_hash, stop=stop),
+        baselines=BaselineReports(
+            data=job.data,
+            datasets=job.datasets,
+            data_hash=data_hash,
+            nearest_file=config.folder / "nearest.json",
+            nearest_most=config.evaluate.nearest_studies,
+            stop=stop,
+        ),
+        scorer=scorer,
+        metrics=MetricsWriter(
+            file=metrics_path(config.folder, None if profile == _trained_profile(config) else profile),
+            profile=profile,
+            recipe=recipe_of(job.data, data_hash),
+            specs=scorer.specs(),
+            original_choices=original_choices(config),
+        ),
+        page=RunPage(run_dir=config.folder, data=job.data, datasets=job.datasets, studies=config.evaluate.page_studies),
+    )
+
+
+def build_predictor(config: Config, job: Job, *, profile: str, data_hash: str, stop: StopRequest) -> Predictor:
+    return Predictor(
+        run_dir=config.folder,
+        datasets=job.datasets,
+        origin=Origin(
+            profile=profile,
+            decoding=job.decoding,
+            quant=config.quant.mode,
+            data_hash=data_hash,
+            code=provenance.git_revision()["revision"],
+        ),
+        inference=Inference(
+            batch_size=config.evaluate.batch_size, workers=config.trainer.workers, device=job.device, stop=stop
+        ),
+    )
+
+
+def build_metrics(config: Config) -> dict[str, Metric]:
+    return {name: instantiate(metric) for name, metric in config.metrics.items()}
+
+
+def build_scorer(config: Config, tokenizer: ReportTokenizer) -> Scorer:
+    """The metrics of a run. With evaluate.reference=truncated, references are also cut as in R2GenGPT."""
+    tokens, cut = config.evaluate.max_reference_tokens, None
+    if config.evaluate.reference == "truncated" and tokens is not None:
+        # As in R2GenGPT's validation_step.
+        cut = ReferenceCut(tokens, lambda report: tokenizer.decode(tokenizer.encode(report)[:tokens]).strip())
+    return Scorer(metrics=build_metrics(config), best=weighted_scores(config.evaluate.best), cut=cut)
+
+
+def profile_name(config: Config) -> str:
+    """The name of the decoding profile, with a digest if its values differ from those that the run was trained with."""
+    name = str(config.choices["generation"])
+    if name != _trained_profile(config) or config.generation == RunFolder(config.folder).config()["generation"]:
+        return name
+    return f"{name}-{hashlib.sha256(canonical(config.generation).encode()).hexdigest()[:4]}"
+
+
+def _trained_profile(config: Config) -> str:
+    """The decoding profile that the run was trained with. Its scores are in metrics.json, others in their own files."""
+    return str(RunFolder(config.folder).config()["choices"]["generation"])

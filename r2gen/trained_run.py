@@ -14,33 +14,35 @@ from r2gen.config.schema import Config
 from r2gen.data.collate import Batch
 from r2gen.data.images import read_image, to_gray, upright
 from r2gen.errors import UserError
-from r2gen.lm.tokenizer import read_tokenizer
+from r2gen.model.report_generator import ReportGenerator
 from r2gen.runs import stored
 from r2gen.runs.folder import RunFolder
 from r2gen.train.checkpoint import load_best
 
 
+def trained_model(config: Config, *, bf16: bool, device: torch.device) -> tuple[ReportGenerator, str]:
+    """The report generator of a run folder in eval(), with the best weights, and the digest of those."""
+    model = build_model(config, bf16=bf16, device=device).eval()
+    return model, load_best(model, config.folder)
+
+
 class TrainedRun:
     """The best checkpoint of a run folder, ready to generate reports."""
 
-    def __init__(self, run_dir: Path, *, config: Config, device: torch.device) -> None:
-        tokenizer = None if config.lm.path else read_tokenizer(run_dir / "tokenizer")
-        self.model = build_model(config, tokenizer=tokenizer, bf16=uses_bf16(config, device), device=device).eval()
-        load_best(self.model, run_dir)
+    def __init__(self, config: Config, *, device: torch.device) -> None:
+        self.model, _ = trained_model(config, bf16=uses_bf16(config, device), device=device)
         self.decoding = build_decoding(config)
         self.gray_bits: int | None = config.data.get("gray_bits")  # images are read as in training
         self.device = device
 
     def generate(self, images: Sequence[str | Path | Image.Image]) -> str:
-        """The report of one study from its images: files or PIL images, which are read as their files would be.
+        """The report of one study from its images: files, or PIL images.
 
-        A large JPEG given as a file is decoded at a reduced size (data/images.py), one given as a PIL image is not: at
-        the encoder's size they differ by less than half a gray level on average.
-
-        Raises UserError naming an image that cannot be read.
+        A large JPEG file is decoded at a reduced size (data/images.py), unlike a PIL image: at the encoder's size, the
+        two differ by less than half a gray level on average. Raises UserError naming an image that cannot be read.
         """
         if isinstance(images, str | Path | Image.Image):
-            raise UserError("give a list of images, such as generate([frontal, lateral])")
+            raise UserError("pass a list of images, such as generate([frontal, lateral])")
         if not images:
             raise UserError("a study needs at least one image")
         transform = self.model.vision.transform
@@ -59,24 +61,23 @@ class TrainedRun:
         try:
             return to_gray(upright(image), gray_bits=self.gray_bits)
         except (OSError, ValueError) as error:
-            raise UserError(f"an image given as a PIL image cannot be used: {error}") from error
+            raise UserError(f"a PIL image cannot be used: {error}") from error
 
 
 def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None = None) -> TrainedRun:
     """The run in a folder, with its best checkpoint, on `auto`, `cpu` or `cuda`.
 
-    `lm_path` is the folder of the frozen language model where it is not the one of training.
-
-    Raises UserError where the folder is not a run, has no checkpoint yet, or where the files at lm.path or vision.path
-    are not those of training.
+    `lm_path` is the folder of the frozen language model, if it is not the one of training. Raises UserError if the
+    folder is not a run, if it has no checkpoint yet, or if the files at lm.path or vision.path are not those of
+    training.
     """
     folder = RunFolder(Path(run_dir))
     if not folder.exists():
         raise UserError(f"{run_dir} is not a run folder: there is no run.json in it")
-    config = stored.completed(folder)
+    config = replace(stored.completed(folder), run_dir=str(folder.path))  # it may have been moved
     if lm_path is not None:
         config = replace(config, lm=replace(config.lm, path=lm_path))
     stored.refuse_other_weights(folder, config)
-    if "HF_HUB_OFFLINE" not in os.environ:  # huggingface_hub has read the variable by now, so its own value is set
+    if "HF_HUB_OFFLINE" not in os.environ:  # huggingface_hub has already read the variable, so its constant is set
         constants.HF_HUB_OFFLINE = config.hub != "online"
-    return TrainedRun(folder.path, config=config, device=pick_device(device))
+    return TrainedRun(config, device=pick_device(device))

@@ -27,7 +27,7 @@ def import_checkpoint(config: Config, device: torch.device, stop: StopRequest) -
     """
     if dist.is_first():
         original = read_checkpoint(Path(config.checkpoint or ""))
-        model = build_model(config, tokenizer=None, bf16=False, device=torch.device("cpu"))
+        model = build_model(config, bf16=False, device=torch.device("cpu"))
         wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         tensors = our_tensors(original.tensors, wanted)
         state = TrainState(step=original.step, epoch=original.epoch, validated_step=original.step)

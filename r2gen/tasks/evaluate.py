@@ -2,7 +2,7 @@
 
 import torch
 
-from r2gen.build import Job, build_evaluation, build_job, build_logger, decoding_name
+from r2gen.build import Job, build_evaluation, build_job, build_logger, profile_name
 from r2gen.config.schema import Config
 from r2gen.evaluate.evaluation import Evaluation
 from r2gen.evaluate.tables import table_of
@@ -19,7 +19,7 @@ from r2gen.train.published import shown_examples, summary_of
 def evaluate(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Score the best checkpoint of a run with the splits, decoding and metrics of this command."""
     folder = RunFolder(config.folder)
-    job_id = f"{folder.facts()['identity']}-evaluate-{decoding_name(config)}"
+    job_id = f"{folder.facts()['identity']}-evaluate-{profile_name(config)}"
     with opened(build_logger(config), folder=folder, config=config, job_id=job_id, resumes=False) as logger:
         job = build_job(config, device)
         evaluation = build_evaluation(config, job, stop=stop)
@@ -39,7 +39,7 @@ def publish(evaluation: Evaluation, folder: RunFolder, logger: Logger) -> None:
     """Write the page, print the table, and send the scores to the logger."""
     evaluation.refresh_page()
     print(f"\n{table_of(evaluation.metrics.file)}\n\npage: {folder.path / 'report.html'}", flush=True)
-    trained = stored.completed(folder)  # this evaluation may have another number of ranks than the training
+    trained = stored.completed(folder)  # the number of ranks of the training, which an evaluation need not have
     logger.summary(summary_of(read_metrics(evaluation.metrics.file), folder.facts(), ranks=trained.ranks))
     if logger.wants_examples:
         logger.examples(shown_examples(evaluation))

@@ -12,6 +12,6 @@ from r2gen.trained_run import TrainedRun
 def generate(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Print the report of one study's images."""
     if dist.is_first():
-        run = TrainedRun(config.folder, config=config, device=device)
+        run = TrainedRun(config, device=device)
         print(printable(run.generate(config.images)), flush=True)
     dist.barrier()

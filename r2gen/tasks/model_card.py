@@ -1,8 +1,7 @@
-"""The README.md of an exported model: its parts, data, licences, scores, intended use and limits."""
+"""The model card of an exported model, README.md: its parts, data, licences, scores, intended use and limits."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 from r2gen.config.compose import ROOT
 from r2gen.config.original_choices import original_choices
@@ -10,13 +9,58 @@ from r2gen.config.plain import Plain
 from r2gen.config.schema import Config
 from r2gen.evaluate.tables import table_of
 from r2gen.model.report_generator import ReportGenerator
+from r2gen.model.tune import sizes
 from r2gen.runs.metrics_file import metrics_path, read_metrics
 
-USE = """\
+TEMPLATE = """\
+# {name}
+
+A chest X-ray report generator: encoder `{encoder}`, projector, language model `lm={lm}`.
+Exported by R2Gen, revision {revision}; the method is
+[R2GenGPT](https://doi.org/10.1016/j.metrad.2023.100033)'s. Checkpoint {checkpoint}.
+Parameters: {parameters}.
+{origin}
+## Load it
+
+```
+from r2gen import load_run
+print(load_run("THIS_FOLDER").generate(["frontal.png", "lateral.png"]))
+```
+
+Without R2Gen: `docs/plain_script.py` of its repository, which needs torch, timm, transformers and safetensors.
+The language model is {lm_location}. If it is in another folder, pass
+`load_run(FOLDER, lm_path=...)`.
+
+## Data
+
+`data={data}`, cleaned as its configuration says; hash {data_hash}.
+
+{data_header}
+## Licence
+
+The code is MIT. Weights are under the terms of what they were made from: the data (above), the encoder's and the
+language model's own licences.
+
+{licence_headers}
+## Training
+
+- {tune}; seed {seed}; at most {epochs} epochs of batch {batch_size}, learning rate
+  {learning_rate}, {schedule}
+- overrides: `{overrides}`
+{original_choices}
+## Scores
+
+{scores}
+
+Decoding: `{decoding}`.
+
+## Intended use
+
 Research on generating reports from chest images, and comparing such programs. **Not for diagnosis**, not for care, not
 for patients: it has not been tested for that, and it cannot tell when it is wrong.
-"""
-LIMITS = """\
+
+## Limits
+
 - It writes fluent sentences whether or not an image shows what they say. Compare its scores with those of the constant
   report, which uses no image.
 - It was trained on the images, hospitals and wording of its training data. Children, other views, other machines and
@@ -26,79 +70,53 @@ LIMITS = """\
 """
 
 
-def card(run: Config, stored: Config, record: Plain, model: ReportGenerator) -> str:
-    """The text of the card: `stored` and `record` are those of the exported folder."""
-    choices, lm = stored.choices, stored.lm
+def card(run: Config, exported: Config, record: Plain, model: ReportGenerator) -> str:
+    """The text of the card. `run` is the configuration of the run; `exported` and `record` describe the new folder."""
+    choices, origin, trainer = exported.choices, record["exported"], run.trainer
+    titles = {"vision": "encoder", "projector": "projector", "lm": "language model"}
+    return TEMPLATE.format(
+        name=record.get("name"),
+        encoder=exported.vision.get("name"),
+        lm=choices["lm"],
+        revision=record["git"]["revision"],
+        checkpoint=origin["checkpoint"],
+        parameters=", ".join(f"{titles[part.part]} {part.total:,}" for part in sizes(model)[:-1]),
+        origin=origin_of(record),
+        lm_location=lm_location(exported, record),
+        data=choices["data"],
+        data_hash=record.get("data_hash") or "unknown",
+        data_header=header("data", choices["data"]),
+        licence_headers=header("lm", choices["lm"]) + header("vision", choices["vision"]),
+        tune=f"encoder {run.tune.vision}, language model {run.tune.lm.mode}",
+        seed=run.seed,
+        epochs=trainer.epochs,
+        batch_size=trainer.batch_size,
+        learning_rate=trainer.learning_rate,
+        schedule=trainer.schedule,
+        overrides=" ".join(record["overrides"]) or "none",
+        original_choices="".join(f"- R2GenGPT's: {choice}\n" for choice in original_choices(run)),
+        scores=scores_of(metrics_path(run.folder), origin["checkpoint"]),
+        decoding=json.dumps(exported.generation),
+    )
+
+
+def origin_of(record: Plain) -> str:
+    """A sentence if the weights are not those of a finished training."""
+    imported, run_status = record.get("imported"), record["exported"]["run_status"]
+    if imported:
+        return (
+            f"Trained by R2GenGPT's own program: its `{imported['checkpoint']}`, sha256 {imported['sha256']}.\n"
+            "The values under Training are the recipe of that program, not a record of this training.\n"
+        )
+    return "" if run_status == "finished" else f"Exported before its training had ended: that was {run_status}.\n"
+
+
+def lm_location(exported: Config, record: Plain) -> str:
     origin = record["exported"]
-    scored = metrics_path(run.folder)
-    scores = scores_of(scored, origin["checkpoint"])
-    parts = {"encoder": model.vision, "projector": model.projector, "language model": model.lm.model}
-    counts = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()):,}" for name, part in parts.items())  # type: ignore[attr-defined]
-    where = (
-        "in `lm/`: it was trained (any LoRA is merged)"
-        if origin["lm_inside"]
-        else f"not in this folder, since it is as published: `{lm.path}`"
-        + (f", hash of its weight files {origin['lm_hash']}" if origin["lm_hash"] else "")
-    )
-    imported = record.get("imported")
-    came = (
-        f"Trained by R2GenGPT's own program: its `{imported['checkpoint']}`, sha256 {imported['sha256']}.\n"
-        "The values under Training are the recipe of that program, not a record of this training.\n"
-        if imported
-        else ""
-    )
-    if not came and origin["run_status"] != "finished":
-        came = f"Exported before its training had ended: that was {origin['run_status']}.\n"
-    tune = f"encoder {run.tune.vision}, language model {run.tune.lm.mode}"
-    trainer = run.trainer
-    original = "".join(f"- R2GenGPT's: {choice}\n" for choice in original_choices(run))
-    return f"""# {record.get("name")}
-
-A chest X-ray report generator: encoder `{stored.vision.get("name")}`, projector, language model `lm={choices["lm"]}`.
-Exported by R2Gen, revision {record["git"]["revision"]}; the method is
-[R2GenGPT](https://doi.org/10.1016/j.metrad.2023.100033)'s. Checkpoint {origin["checkpoint"]}.
-Parameters: {counts}.
-{came}
-## Load it
-
-```
-from r2gen import load_run
-print(load_run("THIS_FOLDER").generate(["frontal.png", "lateral.png"]))
-```
-
-Without R2Gen: `docs/plain_script.py` of its repository, which needs torch, timm, transformers and safetensors.
-The language model is {where}. If it is in another folder, pass
-`load_run(FOLDER, lm_path=...)`.
-
-## Data
-
-`data={choices["data"]}`, cleaned as its configuration says; hash {record.get("data_hash") or "unknown"}.
-
-{header("data", choices["data"])}
-## Licence
-
-The code is MIT. Weights are under the terms of what they were made from: the data (above), the encoder's and the
-language model's own licences.
-
-{header("lm", choices["lm"])}{header("vision", choices["vision"])}
-## Training
-
-- {tune}; seed {run.seed}; at most {trainer.epochs} epochs of batch {trainer.batch_size}, learning rate
-  {trainer.learning_rate}, {trainer.schedule}
-- overrides: `{" ".join(record["overrides"]) or "none"}`
-{original}
-## Scores
-
-{scores}
-
-Decoding: `{json.dumps(stored.generation)}`.
-
-## Intended use
-
-{USE}
-## Limits
-
-{LIMITS}"""
+    if origin["lm_inside"]:
+        return "in `lm/`: it was trained (any LoRA is merged)"
+    lm_hash = f", hash of its weight files {origin['lm_hash']}" if origin["lm_hash"] else ""
+    return f"not in this folder, since it is as published: `{exported.lm.path}`{lm_hash}"
 
 
 def scores_of(metrics: Path, checkpoint: str) -> str:
@@ -110,8 +128,8 @@ def scores_of(metrics: Path, checkpoint: str) -> str:
     )
 
 
-def header(group: str, choice: Any) -> str:
-    """The header of an option's YAML: source, licence and access."""
+def header(group: str, choice: str | None) -> str:
+    """The comment at the top of an option's YAML file: source, licence and access."""
     file = ROOT / "conf" / group / f"{choice}.yaml"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     lines = [line.lstrip("# ") for line in lines if line.startswith("#") and not line.startswith("# @package")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from r2gen.build import Job, build_evaluation, build_job, build_logger, loop_settings
+from r2gen.build import Job, build_engine, build_evaluation, build_job, build_logger, loop_settings
 from r2gen.config.schema import Config
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import steps_for
@@ -18,14 +18,13 @@ from r2gen.ranks.stop import StopRequest
 from r2gen.runs.folder import RunFolder
 from r2gen.tasks.evaluate import publish, score_best
 from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes
-from r2gen.train.engine import keep_whole, peak_gib, start_engine, whole_weights
+from r2gen.train.engine import keep_whole, peak_gib, whole_weights
 from r2gen.train.fit import fit, validation_steps
 from r2gen.train.loggers import Logger, TrainLog, opened
-from r2gen.train.optim import adamw
 
 
 def train(config: Config, device: torch.device, stop: StopRequest) -> None:
-    """Train what is left to train, score the best checkpoint on every split, write the page, print the table."""
+    """Train to the end, score the best checkpoint on every split, write the page, and print the table."""
     folder, began = RunFolder(config.folder), time.monotonic()
     resumes, identity = folder.last() is not None, folder.facts()["identity"]
     with opened(build_logger(config), folder=folder, config=config, job_id=identity, resumes=resumes) as logger:
@@ -46,59 +45,34 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
 def _train_model(
     config: Config, job: Job, evaluation: Evaluation, folder: RunFolder, stop: StopRequest, logger: Logger
 ) -> float:
-    """Train from the last checkpoint to the end; gives the seconds that took."""
-    settings, trainer, began = loop_settings(config), config.trainer, time.monotonic()
-    studies = len(job.datasets["train"])
-    if not studies:
-        raise UserError("the training split is empty: there is nothing to train on")
-    total = steps_for(
-        studies=studies, batch_size=settings.batch_size, epochs=trainer.epochs, max_steps=trainer.max_steps
-    )
+    """Train from the last checkpoint to the end; returns the seconds that this took."""
+    began, trainer, train_set = time.monotonic(), config.trainer, job.datasets["train"]
+    total_steps, validate_after = _plan(config, studies=len(train_set))
     if dist.is_first():
-        folder.record(steps=total)  # from which a sweep computes the progress
+        folder.record(steps=total_steps)  # a sweep computes the progress from it
     checkpoints = Checkpoints(folder.path, keep=trainer.keep)
-    _check_length(checkpoints, total)
+    _check_length(checkpoints, total_steps)
     _check_disk(folder.path, job, keep=trainer.keep)
-    engine = start_engine(
-        job.model,
-        adamw(
-            job.model,
-            learning_rate=settings.learning_rate,
-            betas=(trainer.betas[0], trainer.betas[1]),
-            weight_decay=trainer.weight_decay,
-            decay_all=trainer.weight_decay_on == "all",
-        ),
-        batch_size=settings.batch_size,
-        micro_batch_size=settings.micro_batch_size,
-        gradient_clipping=trainer.gradient_clipping,
-        bf16=job.bf16,
-        options=trainer.deepspeed,
-    )
+
+    engine = build_engine(config, job)
     state = checkpoints.resume(engine, zero_stage=config.zero_stage, weights_only=trainer.resume == "weights")
     if state.step and dist.is_first():
-        print(f"resuming from step {state.step} of {total}", flush=True)
-    val = _first_studies(job.datasets["val"], config.evaluate.max_studies)
-    log = TrainLog(
-        folder.path, total_steps=total, first_step=state.step, validated_step=state.validated_step, logger=logger
-    )
+        print(f"resuming from step {state.step} of {total_steps}", flush=True)
+    val_set = _first_studies(job.datasets["val"], config.evaluate.max_studies)
+    log = TrainLog(folder.path, state, total_steps=total_steps, logger=logger)
 
     def validate() -> dict[str, float]:
         with whole_weights(engine):
-            return evaluation.validate(job.model, val, checkpoint=f"step-{state.step:08d}")
+            return evaluation.validate(job.model, val_set, checkpoint=f"step-{state.step:08d}")
 
     try:
         fit(
             engine,
-            job.datasets["train"],
-            settings=settings,
-            total_steps=total,
-            validation_steps=validation_steps(
-                studies=studies,
-                batch_size=settings.batch_size,
-                every_epochs=config.evaluate.every,
-                total_steps=total,
-            ),
-            validate=validate if len(val) else None,
+            train_set,
+            settings=loop_settings(config),
+            total_steps=total_steps,
+            validation_steps=validate_after,
+            validate=validate if len(val_set) else None,
             selection=evaluation.scorer.selection,
             checkpoints=checkpoints,
             state=state,
@@ -114,6 +88,16 @@ def _train_model(
     return time.monotonic() - began
 
 
+def _plan(config: Config, *, studies: int) -> tuple[int, set[int]]:
+    """The number of optimiser steps, and those after which a validation is made. Raises UserError without studies."""
+    if not studies:
+        raise UserError("the training split is empty: there is nothing to train on")
+    trainer, size = config.trainer, config.trainer.batch_size
+    total = steps_for(studies=studies, batch_size=size, epochs=trainer.epochs, max_steps=trainer.max_steps)
+    every = config.evaluate.every
+    return total, validation_steps(studies=studies, batch_size=size, every_epochs=every, total_steps=total)
+
+
 def _describe(folder: RunFolder, job: Job) -> None:
     """Print and record the data, the parameters and the GPUs."""
     parts = sizes(job.model)
@@ -125,7 +109,7 @@ def _describe(folder: RunFolder, job: Job) -> None:
 
 
 def _record_cost(folder: RunFolder, *, trained_s: float, total_s: float, largest_gib: float) -> None:
-    """Record time and memory, added to those of the command that this one resumed."""
+    """Record time and memory; the seconds are added to those of the command that this one resumes."""
     earlier = folder.facts()
     folder.record(
         peak_memory_gib=round(max(largest_gib, earlier.get("peak_memory_gib", 0)), 3),
@@ -142,19 +126,19 @@ def _first_studies(dataset: StudyDataset, studies: int | None) -> StudyDataset:
 
 
 def _check_length(checkpoints: Checkpoints, total_steps: int) -> None:
-    """Raise UserError where the run is longer already than this command asks for."""
+    """Raise UserError if the run already has more steps than this command sets."""
     done = checkpoints.state("last")
     if done is not None and done.step > total_steps:
         raise UserError(
-            f"{checkpoints.folder.parent} is at step {done.step}, trainer.epochs and trainer.max_steps ask "
-            f"for {total_steps}: raise them, or use task=evaluate"
+            f"{checkpoints.folder.parent} is at step {done.step}, and trainer.epochs and trainer.max_steps "
+            f"end at {total_steps}. Increase them, or use task=evaluate"
         )
 
 
 def _check_disk(run_dir: Path, job: Job, *, keep: int) -> None:
-    """Print the size of the checkpoints, and raise UserError where the disk has less space."""
+    """Print the size of the checkpoints, and raise UserError if the disk has less space."""
     one = checkpoint_bytes(sum(part.trainable for part in sizes(job.model)[:-1]))
-    need, free = one * (keep + 2), shutil.disk_usage(run_dir).free  # those kept, the best, and one being written
+    need, free = one * (keep + 2), shutil.disk_usage(run_dir).free  # `keep` of them, the best, and a partial one
     if dist.is_first():
         print(
             f"disk: {one / 2**20:,.0f} MiB per checkpoint, {need / 2**20:,.0f} MiB at most; "
@@ -163,6 +147,6 @@ def _check_disk(run_dir: Path, job: Job, *, keep: int) -> None:
         )
     if need > free:
         raise UserError(
-            f"run_dir={run_dir}: checkpoints need {need / 2**30:.1f} GiB, the disk has {free / 2**30:.1f} "
-            "free: free some, lower trainer.keep, or give a run_dir on another disk"
+            f"run_dir={run_dir}: checkpoints need {need / 2**30:.1f} GiB, the disk has {free / 2**30:.1f} GiB free. "
+            "Free some space, lower trainer.keep, or pass a run_dir on another disk"
         )

@@ -20,6 +20,7 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import Stopped
 from r2gen.runs.files import PARTIAL, read_jsonl
 from r2gen.runs.folder import RunFolder
+from r2gen.train.checkpoint import TrainState
 from r2gen.train.published import Fact, ShownStudy, shown_config, tags_of
 
 PLAIN_EVERY_S = 5.0  # between the lines of progress where there is no terminal
@@ -263,19 +264,17 @@ class WandbLogger:
 
 
 class TrainLog:
-    """train.jsonl of a run, and its progress on the terminal. Only rank 0 writes."""
+    """train.jsonl of a run, and its progress on the terminal, from a state on. Only rank 0 writes."""
 
-    def __init__(
-        self, run_dir: Path, *, total_steps: int, first_step: int, validated_step: int, logger: Logger
-    ) -> None:
+    def __init__(self, run_dir: Path, state: TrainState, *, total_steps: int, logger: Logger) -> None:
         self.file = run_dir / "train.jsonl"
-        self.total, self.first, self.logger = total_steps, first_step, logger
+        self.total, self.first, self.logger = total_steps, state.step, logger
         self.active = dist.is_first()
         self.began, self.printed = time.monotonic(), 0.0
         if self.active:
-            forget_after(self.file, step=first_step, validated_step=validated_step)
+            forget_after(self.file, state)
         on_terminal = sys.stderr.isatty() and self.active
-        self.bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True) if on_terminal else None
+        self.bar = tqdm(total=total_steps, initial=state.step, unit="step", dynamic_ncols=True) if on_terminal else None
 
     def step(self, record: StepRecord) -> None:
         self._write("step", record)
@@ -315,9 +314,9 @@ class TrainLog:
             self.logger.log(record)
 
 
-def forget_after(file: Path, *, step: int, validated_step: int) -> None:
+def forget_after(file: Path, state: TrainState) -> None:
     """Remove the lines that a killed run wrote after the checkpoint from which it resumes."""
-    last = {"step": step, "validation": validated_step}
+    last = {"step": state.step, "validation": state.validated_step}
     records = [record for record in read_jsonl(file) if record["step"] <= last[record["event"]]]
     if file.is_file():
         partial = file.with_name(PARTIAL + file.name)

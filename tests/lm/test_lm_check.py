@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from r2gen.config.schema import Config
 from r2gen.lm import save_tokenizer, train_tokenizer
 from r2gen.tasks.check.preflight import Preflight
-from r2gen.tasks.check.rows import FAIL, NOT_REACHED, PASS, Row, run_checks
+from r2gen.tasks.check.results import FAIL, NOT_REACHED, PASS, CheckResult, run_checks
 
 SMALL = [
     "lm=llama2",
@@ -39,8 +39,8 @@ def preflight(*overrides: str, folder: Path) -> Preflight:
     return Preflight(configuration(*overrides, folder=folder), torch.device("cpu"))
 
 
-def rows_of(checks: Preflight) -> dict[str, Row]:
-    return {row.name: row for row in run_checks(checks.checks(), lambda text: None)}
+def results_of(checks: Preflight) -> dict[str, CheckResult]:
+    return {result.name: result for result in run_checks(checks.checks(), lambda result: None)}
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def change(checkpoint: Path, **tensors: torch.Tensor | None) -> None:
 
 @pytest.mark.parametrize("overrides", [[], ["quant=int8", "tune/lm=lora"], ["lm.dtype=bfloat16", "generation=beam3"]])
 def test_an_undamaged_checkpoint_passes_every_check(tmp_path: Path, overrides: list[str]):
-    rows = rows_of(preflight(f"lm.path={GOLDEN}", *overrides, folder=tmp_path))
-    assert {row.status for row in rows.values()} == {PASS}, rows
-    assert list(rows) == [
+    results = results_of(preflight(f"lm.path={GOLDEN}", *overrides, folder=tmp_path))
+    assert {result.status for result in results.values()} == {PASS}, results
+    assert list(results) == [
         "weights",
         "tokenizer round trip",
         "vocabulary",
@@ -74,15 +74,15 @@ def test_an_undamaged_checkpoint_passes_every_check(tmp_path: Path, overrides: l
         "gradients",
         "memory",
     ]
-    assert "0 of 8 reports differ" in rows["batch invariance"].found or "lm.dtype=bfloat16" in overrides
+    assert "0 of 8 reports differ" in results["batch invariance"].message or "lm.dtype=bfloat16" in overrides
 
 
 def test_after_a_missing_tensor_no_other_check_is_made(checkpoint: Path, tmp_path: Path):
     change(checkpoint, **{"model.layers.1.mlp.up_proj.weight": None})
-    first, *others = rows_of(preflight(f"lm.path={checkpoint}", folder=tmp_path)).values()
+    first, *others = results_of(preflight(f"lm.path={checkpoint}", folder=tmp_path)).values()
     assert (first.name, first.status) == ("weights", FAIL)
-    assert "model.layers.1.mlp.up_proj.weight" in first.found
-    assert {row.status for row in others} == {NOT_REACHED}
+    assert "model.layers.1.mlp.up_proj.weight" in first.message
+    assert {result.status for result in others} == {NOT_REACHED}
 
 
 @pytest.mark.parametrize(
@@ -93,18 +93,18 @@ def test_a_weight_that_is_not_finite_is_named(checkpoint: Path, tmp_path: Path, 
     weight = load_file(checkpoint / "model.safetensors")[name]
     weight[3, 5] = value
     change(checkpoint, **{name: weight})
-    row = rows_of(preflight(f"lm.path={checkpoint}", f"quant={quant}", folder=tmp_path))["weights"]
-    assert (row.status, row.fix) == (FAIL, "the checkpoint is damaged: fetch lm.path again")
-    assert name in row.found
+    result = results_of(preflight(f"lm.path={checkpoint}", f"quant={quant}", folder=tmp_path))["weights"]
+    assert (result.status, result.fix) == (FAIL, "the checkpoint is damaged: fetch lm.path again")
+    assert name in result.message
 
 
 def test_an_overflow_in_float16_is_reported_with_another_dtype(checkpoint: Path, tmp_path: Path):
     change(checkpoint, **{"model.norm.weight": torch.full((64,), 6e4)})
-    rows = rows_of(preflight(f"lm.path={checkpoint}", "lm.dtype=float16", folder=tmp_path))
-    assert rows["weights"].status == PASS
-    assert rows["forward"].status == FAIL
-    assert "lm.dtype=bfloat16" in rows["forward"].fix
-    assert rows["gradients"].status == NOT_REACHED
+    results = results_of(preflight(f"lm.path={checkpoint}", "lm.dtype=float16", folder=tmp_path))
+    assert results["weights"].status == PASS
+    assert results["forward"].status == FAIL
+    assert "lm.dtype=bfloat16" in results["forward"].fix
+    assert results["gradients"].status == NOT_REACHED
 
 
 def test_a_tokenizer_that_loses_letters_fails_the_round_trip(checkpoint: Path, tmp_path: Path):
@@ -113,16 +113,16 @@ def test_a_tokenizer_that_loses_letters_fails_the_round_trip(checkpoint: Path, t
     content = json.loads((checkpoint / "tokenizer.json").read_text(encoding="utf-8"))
     content["normalizer"] = {"type": "Replace", "pattern": {"String": "right lung"}, "content": "lung"}
     (checkpoint / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
-    rows = rows_of(preflight(f"lm.path={checkpoint}", folder=tmp_path))
-    assert rows["tokenizer round trip"].status == FAIL
-    assert "comes back as" in rows["tokenizer round trip"].found
-    assert rows["gradients"].status == PASS  # the others are tried all the same
+    results = results_of(preflight(f"lm.path={checkpoint}", folder=tmp_path))
+    assert results["tokenizer round trip"].status == FAIL
+    assert "comes back as" in results["tokenizer round trip"].message
+    assert results["gradients"].status == PASS  # the others are tried all the same
 
 
 def test_an_eos_token_within_reports_is_reported(checkpoint: Path, tmp_path: Path):
-    rows = rows_of(preflight(f"lm.path={checkpoint}", "lm.stop=[' .']", folder=tmp_path))
-    assert rows["special ids"].status == FAIL
-    assert "end sign stands within a report" in rows["special ids"].found
+    results = results_of(preflight(f"lm.path={checkpoint}", "lm.stop=[' .']", folder=tmp_path))
+    assert results["special ids"].status == FAIL
+    assert "a report contains an EOS token" in results["special ids"].message
 
 
 def test_a_report_that_depends_on_its_batch_fails(tmp_path: Path):
@@ -133,9 +133,11 @@ def test_a_report_that_depends_on_its_batch_fails(tmp_path: Path):
     checks.model.generate = lambda batch, decoding: honest(  # type: ignore[method-assign]
         batch, replace(decoding, max_new_tokens=decoding.max_new_tokens - (len(batch.ids) > 1))
     )
-    row = {row.name: row for row in run_checks(checks.checks()[10:11], lambda text: None)}["batch invariance"]
-    assert row.status == FAIL
-    assert "8 of 8 reports differ" in row.found
+    result = {result.name: result for result in run_checks(checks.checks()[10:11], lambda result: None)}[
+        "batch invariance"
+    ]
+    assert result.status == FAIL
+    assert "8 of 8 reports differ" in result.message
 
 
 def test_a_changed_frozen_weight_is_reported(tmp_path: Path):
@@ -148,9 +150,9 @@ def test_a_changed_frozen_weight_is_reported(tmp_path: Path):
         frozen.data.view(-1)[7] += 1e-3
 
     checks.model.projector.linear.weight.register_hook(disturb)  # type: ignore[attr-defined]
-    row = run_checks(checks.checks()[11:12], lambda text: None)[0]
-    assert row.status == FAIL
-    assert "lm.model.model.embed_tokens.weight" in row.found
+    result = run_checks(checks.checks()[11:12], lambda result: None)[0]
+    assert result.status == FAIL
+    assert "lm.model.model.embed_tokens.weight" in result.message
 
 
 def test_the_command_prints_a_table_writes_a_file_and_exits_with_2(checkpoint: Path, tmp_path: Path):

@@ -60,7 +60,7 @@ def imported(checkpoint: Path, folder: Path, mode: str, run_dir: Path) -> Traine
     config = replace(config, run_dir=str(run_dir), checkpoint=str(checkpoint))
     run_dir.mkdir(exist_ok=True)
     import_checkpoint(config, torch.device("cpu"), StopRequest())
-    return TrainedRun(run_dir, config=config, device=torch.device("cpu"))
+    return TrainedRun(config, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("mode", MODES)

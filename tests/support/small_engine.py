@@ -1,14 +1,10 @@
 """A DeepSpeed engine around a small model, and the settings of a short training loop."""
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
-from r2gen.train.checkpoint import TrainState
 from r2gen.train.engine import Engine, start_engine
 from r2gen.train.fit import LoopSettings
-from r2gen.train.loggers import NoLogger, TrainLog
 from r2gen.train.optim import adamw
 
 LOOP = LoopSettings(
@@ -48,17 +44,6 @@ def start_small_engine(
         gradient_clipping=gradient_clipping,
         bf16=bf16,
         options={"zero_optimization": zero_optimization},
-    )
-
-
-def train_log(folder: Path, state: TrainState, *, total_steps: int) -> TrainLog:
-    """The train.jsonl of a folder, which continues from a state."""
-    return TrainLog(
-        folder,
-        total_steps=total_steps,
-        first_step=state.step,
-        validated_step=state.validated_step,
-        logger=NoLogger(),
     )
 
 

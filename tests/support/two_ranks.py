@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small_engine import LOOP, start_small_engine, train_log
+from small_engine import LOOP, start_small_engine
 from small_model import STUDIES, dataset, report_generator
 
 from r2gen.config.decoding import Decoding
@@ -25,6 +25,7 @@ from r2gen.runs.files import read_jsonl
 from r2gen.train.checkpoint import Checkpoints, TrainState, load_trainable
 from r2gen.train.engine import keep_whole, trainable_tensors, whole_weights
 from r2gen.train.fit import fit
+from r2gen.train.loggers import NoLogger, TrainLog
 
 WORLDS = (1, 2)
 STEPS = 4
@@ -73,7 +74,7 @@ class Run:
             selection=lambda scores: scores["quality"],
             checkpoints=self.checkpoints,
             state=state,
-            log=train_log(self.folder, state, total_steps=total),
+            log=TrainLog(self.folder, state, total_steps=total, logger=NoLogger()),
             refresh_page=lambda: None,
             stop=StopRequest(),
         )

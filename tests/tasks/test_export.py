@@ -1,4 +1,4 @@
-"""An exported folder writes the run's own reports: through load_run, and through a script without R2Gen."""
+"""An exported folder writes the same reports as the run: with load_run, and with a script without R2Gen."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from r2gen import load_run
 from r2gen.build import build_model
 from r2gen.data.collate import Batch
 from r2gen.errors import UserError
-from r2gen.lm.tokenizer import read_tokenizer, save_tokenizer, train_tokenizer
+from r2gen.lm.tokenizer import save_tokenizer, train_tokenizer
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.job_file import write_job
@@ -50,13 +50,10 @@ KINDS = {
 
 
 def a_run(folder: Path, kind: str) -> Path:
-    """A run with a best checkpoint whose weights, LoRA's included, are far from where they start."""
-    own = [
-        one
-        for one in SMALLEST
-        if kind == "random_lm" or not one.startswith(("lm.", *(["vision."] * ("swin" in str(KINDS[kind])))))
-    ]
-    config = composed(*own, *KINDS[kind], "generation.max_new_tokens=12")
+    """A run with a best checkpoint whose weights, LoRA included, differ much from the initial ones."""
+    replaced = {"lora_frozen_lm": ("lm.", "vision."), "lora_lora_lm": ("lm.",), "random_lm": ()}[kind]
+    smallest = [override for override in SMALLEST if not override.startswith(replaced)]
+    config = composed(*smallest, *KINDS[kind], "generation.max_new_tokens=12")
     run_dir = folder / "run"
     run_dir.mkdir()
     config = replace(config, run_dir=str(run_dir))
@@ -72,11 +69,9 @@ def a_run(folder: Path, kind: str) -> Path:
         reason=None,
         seconds={},
     )
-    tokenizer = None
     if kind == "random_lm":
         save_tokenizer(train_tokenizer(["the heart is normal", "no effusion is seen"] * 9, 300), run_dir / "tokenizer")
-        tokenizer = read_tokenizer(run_dir / "tokenizer")
-    model = build_model(config, tokenizer=tokenizer, bf16=False, device=CPU)
+    model = build_model(config, bf16=False, device=CPU)
     torch.manual_seed(3)
     trained = {name: p.detach() + 0.2 * torch.randn_like(p) for name, p in model.named_parameters() if p.requires_grad}
     Checkpoints(run_dir, keep=1).write(trained, TrainState(step=7))
@@ -104,10 +99,10 @@ def test_the_report_is_the_same_before_and_after(
     before = run.generate(images)
     assert before
     assert exported.generate(images) == before
-    seen_VHW = torch.stack([run.model.vision.transform(Image.open(image)) for image in images])
+    images_VHW = torch.stack([run.model.vision.transform(Image.open(image)) for image in images])
     studies = Batch(
         ids=("a",),
-        images_BVHW=seen_VHW[None],
+        images_BVHW=images_VHW[None],
         views_BV=torch.ones(1, 2, dtype=torch.bool),
         report_BT=torch.tensor([[5, 6, 7]]),
     )
@@ -128,11 +123,11 @@ def test_the_report_is_the_same_before_and_after(
     assert capsys.readouterr().out.removesuffix("\n") == before
 
 
-def test_the_card_says_what_a_user_must_know(tmp_path: Path):
+def test_the_model_card_has_what_a_user_must_know(tmp_path: Path):
     run_dir = a_run(tmp_path, "random_lm")
     export(replace(completed(RunFolder(run_dir)), out=str(tmp_path / "out")), CPU, StopRequest())
     card = (tmp_path / "out" / "README.md").read_text()
-    for words in (
+    for text in (
         "## Data",
         "## Licence",
         "## Scores",
@@ -144,9 +139,9 @@ def test_the_card_says_what_a_user_must_know(tmp_path: Path):
         "Not scored",
         "`lm/`",
     ):
-        assert words in card, words
+        assert text in card, text
     assert json.loads((tmp_path / "out" / "run.json").read_text())["exported"]["lm_inside"]
-    with pytest.raises(UserError, match="exported already"):
+    with pytest.raises(UserError, match="exported folder already"):
         export(replace(completed(RunFolder(tmp_path / "out")), run_dir=str(tmp_path / "out")), CPU, StopRequest())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
@@ -154,11 +149,11 @@ def test_the_card_says_what_a_user_must_know(tmp_path: Path):
         export(replace(completed(RunFolder(run_dir)), out=str(tmp_path / "other")), CPU, StopRequest())
 
 
-def test_an_exported_folder_is_scored_by_a_command(tmp_path: Path):
+def test_an_exported_folder_can_be_evaluated(tmp_path: Path):
     run_dir = a_run(tmp_path, "random_lm")
     export(replace(completed(RunFolder(run_dir)), out=str(tmp_path / "out")), CPU, StopRequest())
     config = RunFolder(tmp_path / "out").config()
-    del config["trainer"]["nodes"]  # as a run from before that option has it
+    del config["trainer"]["nodes"]  # as in a run of a version without this option
     (tmp_path / "out" / "config.yaml").write_text(yaml.safe_dump(config))
     done = run(
         "task=evaluate",
@@ -174,8 +169,8 @@ def test_an_exported_folder_is_scored_by_a_command(tmp_path: Path):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["splits"]["val"]["systems"]["model"]
 
 
-def test_scores_of_another_checkpoint_stay_off_the_card(tmp_path: Path):
-    """While a run trains, metrics.json holds the last validation, which need not be the best one."""
+def test_scores_of_another_checkpoint_are_not_on_the_model_card(tmp_path: Path):
+    """While a run trains, metrics.json holds the last validation, which may not be that of the best checkpoint."""
     run_dir = a_run(tmp_path, "random_lm")
     RunFolder(run_dir).record(status="stopped")
     metrics = {
@@ -193,8 +188,9 @@ def test_scores_of_another_checkpoint_stay_off_the_card(tmp_path: Path):
         assert "before its training had ended: that was stopped" in card
 
 
-def test_an_exported_model_is_not_trained_over(tmp_path: Path):
-    (tmp_path / "run.json").write_text('{"format": 1}')
+def test_a_training_does_not_overwrite_an_exported_model(tmp_path: Path):
+    facts = {"format": 1, "status": "finished", "git": {}, "overrides": []}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
     (tmp_path / "model.safetensors").touch()
     done = run(f"run_dir={tmp_path}", cwd=tmp_path)
     assert done.returncode == 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_engine import LOOP, equal, start_small_engine, train_log
+from small_engine import LOOP, equal, start_small_engine
 from small_model import STUDIES, dataset, report_generator
 from small_model import image as noise
 
@@ -17,6 +17,7 @@ from r2gen.runs.files import read_jsonl
 from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState
 from r2gen.train.engine import trainable_tensors
 from r2gen.train.fit import fit, validation_steps
+from r2gen.train.loggers import NoLogger, TrainLog
 
 pytestmark = pytest.mark.usefixtures("world")
 
@@ -66,7 +67,7 @@ class Run:
             selection=lambda scores: scores["quality"],
             checkpoints=self.checkpoints,
             state=self.state,
-            log=train_log(self.folder, self.state, total_steps=total),
+            log=TrainLog(self.folder, self.state, total_steps=total, logger=NoLogger()),
             refresh_page=lambda: None,
             stop=self.stop,
         )

@@ -1,37 +1,41 @@
-"""What a language model must do before a run is worth starting, tried on a few studies with what build.py makes."""
+"""What a language model must do before a training is worth starting, tried on a few studies with the parts of build.py.
+
+Each method of `Preflight` in `checks` is one check: it returns what it measured, or raises CheckFailed with a fix.
+"""
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
 
 from r2gen import build
 from r2gen.config import rules
+from r2gen.config.decoding import Decoding
 from r2gen.config.schema import Config
 from r2gen.data.collate import Batch, collate
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
 from r2gen.lm.protocol import Generated, LanguageModel
-from r2gen.lm.quantize import stored_tensors, weight_bytes, weight_count
+from r2gen.lm.quantize import weight_bytes, weight_count
 from r2gen.model.report_generator import ReportGenerator
-from r2gen.tasks.check.memory import memory_found
-from r2gen.tasks.check.rows import Check, Fails
+from r2gen.tasks.check.memory import check_memory
+from r2gen.tasks.check.results import Check, CheckFailed
+from r2gen.tasks.check.tensors import frozen_checksums, not_finite
 from r2gen.train.optim import adamw
 
-STUDIES = 8  # in the batch that single studies are compared with
-COMPARED_TOKENS = 32  # of each report then
+STUDIES = 8  # in the batch that is compared with single studies
+COMPARED_TOKENS = 32  # of each report in that comparison
 STEP_STUDIES = 4  # in the one training step
-SMALL = 1e-4  # of the largest logit, in fp32: rounding
-SMALL_HALF = 2e-2  # in 16 bits
+LARGEST_ERROR = 1e-4  # relative to the largest logit, in fp32
+LARGEST_ERROR_HALF = 2e-2  # in half precision
 
 
 class Preflight:
-    """The checks of one configuration, in order; each builds on what those before it made."""
+    """The checks of one configuration, in order. Later checks use the parts that earlier ones have built."""
 
     lm: LanguageModel
     data: ReportData
@@ -41,7 +45,7 @@ class Preflight:
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
         self.bf16 = build.uses_bf16(config, device)
-        self.peak_bytes_a_study: float | None = None
+        self.bytes_per_study: float | None = None  # GPU memory of a training step
 
     def checks(self) -> list[Check]:
         return [
@@ -60,81 +64,68 @@ class Preflight:
             Check("memory", self.memory),
         ]
 
-    @property
-    def model_inside(self) -> Any:
-        return self.lm.model
-
-    @property
-    def rows(self) -> int:
-        return int(self.model_inside.get_input_embeddings().weight.shape[0])
-
-    def exact(self) -> bool:
-        return self.model_inside.dtype == torch.float32 and self.config.quant.mode == "none"
-
     def weights(self) -> str:
-        """Found, complete, read strictly, quantised as asked: load_lm refuses everything else."""
+        """The weights are complete, finite, and quantised as configured; load_lm refuses everything else."""
         began = time.monotonic()
         self.data = build.build_data(self.config)
-        tokenizer = None if self.config.lm.path else build.run_tokenizer(self.config, self.data)
+        tokenizer = build.build_tokenizer(self.config, self.data)
         self.lm = build.build_lm(self.config, tokenizer=tokenizer, bf16=self.bf16, device=self.device)
-        broken = next((name for name, part in stored_tensors(self.model_inside) if not _finite(part)), None)
-        if broken:
-            raise Fails(f"{broken} has values that are not finite", fix=_broken_fix(self.model_inside.dtype))
-        parameters = list(self.model_inside.parameters())
+        if name := not_finite(self.transformer):
+            raise CheckFailed(f"{name} has NaN or infinite values", fix=self.fix_of_infinite_values())
+        parameters = list(self.transformer.parameters())
         return (
             f"{sum(weight_count(p) for p in parameters):,} in {len(parameters)} tensors, "
-            f"{weight_bytes(self.model_inside) / 2**30:.4g} GiB, {self.model_inside.config.model_type}, "
-            f"{str(self.model_inside.dtype).removeprefix('torch.')}, quant={self.config.quant.mode}, in "
-            f"{time.monotonic() - began:.1f} s"
+            f"{weight_bytes(self.transformer) / 2**30:.4g} GiB, {self.transformer.config.model_type}, {self.dtype}, "
+            f"quant={self.config.quant.mode}, in {time.monotonic() - began:.1f} s"
         )
 
-    def reports(self) -> list[str]:
-        found = [study.report for study in self.data.studies("train")[:STUDIES]]
-        if not found:
-            raise UserError("the training split is empty: there is nothing to try")
-        return found
-
     def round_trip(self) -> str:
+        """Reports are unchanged after encoding and decoding."""
         tokenizer, reports = self.lm.tokenizer, self.reports()
         tokens = 0
         for report in reports:
             ids = tokenizer.encode(report)
             tokens += len(ids)
-            again = tokenizer.decode(ids).strip()
-            if again != report.strip():
-                at = next((i for i, (a, b) in enumerate(zip(again, report.strip(), strict=False)) if a != b), 0)
-                raise Fails(
-                    f"...{report.strip()[max(0, at - 20) : at + 20]!r} comes back as "
-                    f"{again[max(0, at - 20) : at + 20]!r}",
-                    fix="give lm.path the tokenizer's own files: these lose letters",
+            decoded, report = tokenizer.decode(ids).strip(), report.strip()
+            if decoded != report:
+                at = next((i for i, (a, b) in enumerate(zip(decoded, report, strict=False)) if a != b), 0)
+                part = slice(max(0, at - 20), at + 20)
+                raise CheckFailed(
+                    f"...{report[part]!r} comes back as {decoded[part]!r}",
+                    fix="put the checkpoint's own tokenizer files into lm.path: these lose characters",
                 )
         words = sum(len(report.split()) for report in reports)
-        return f"{len(reports)} reports come back unchanged, {tokens / words:.2f} tokens a word"
+        return f"{len(reports)} reports are unchanged, {tokens / words:.2f} tokens per word"
 
     def vocabulary(self) -> str:
-        ids, out = self.lm.tokenizer.vocabulary_size, self.model_inside.get_output_embeddings().weight.shape[0]
-        found = f"tokenizer {ids:,} ids, embeddings {self.rows:,} rows, logits {out:,}"
-        if ids > min(self.rows, out):
-            raise Fails(found, fix="the tokenizer and the weights are of two checkpoints: copy one whole folder")
-        return found
+        """Every id of the tokenizer has an embedding and a logit."""
+        ids, logits = self.lm.tokenizer.vocabulary_size, self.transformer.get_output_embeddings().weight.shape[0]
+        sizes = f"the tokenizer has {ids:,} ids, the weights have {self.embeddings:,} embeddings and {logits:,} logits"
+        if ids > min(self.embeddings, logits):
+            raise CheckFailed(sizes, fix="tokenizer and weights are of two checkpoints: copy one whole folder")
+        return sizes
 
     def special_ids(self) -> str:
+        """Every special token has an embedding, and no report contains an EOS token."""
         tokenizer = self.lm.tokenizer
         ids = {"bos": tokenizer.bos_id, "pad": tokenizer.pad_id, **{f"eos {i}": i for i in tokenizer.eos_ids}}
-        found = f"bos {tokenizer.bos_id}, eos {', '.join(map(str, tokenizer.eos_ids))}, pad {tokenizer.pad_id}"
+        shown = f"bos {tokenizer.bos_id}, eos {', '.join(map(str, tokenizer.eos_ids))}, pad {tokenizer.pad_id}"
         for name, number in ids.items():
-            if number is not None and not 0 <= number < self.rows:
-                raise Fails(
-                    f"{found}: {name} is beyond the {self.rows:,} rows of the weights",
-                    fix="set it in tokenizer_config.json, or lm.special_tokens",
+            if number is not None and not 0 <= number < self.embeddings:
+                raise CheckFailed(
+                    f"{shown}: {name} is outside the {self.embeddings:,} embeddings",
+                    fix="set it in tokenizer_config.json, or with lm.special_tokens",
                 )
-        ends = set(tokenizer.eos_ids)
+        eos_ids = set(tokenizer.eos_ids)
         for report in self.reports():
-            if ends & set(tokenizer.encode(report)) or tokenizer.cut(report)[1]:
-                raise Fails(f"{found}: an end sign stands within a report", fix="look at lm.stop and lm.special_tokens")
-        return found
+            if eos_ids & set(tokenizer.encode(report)) or tokenizer.cut(report)[1]:
+                raise CheckFailed(
+                    f"{shown}: a report contains an EOS token", fix="correct lm.stop and lm.special_tokens"
+                )
+        return shown
 
     def prompt_ids(self) -> str:
+        """The prompt can be encoded."""
         before, after = build.build_prompt(self.config, self.lm)
         decode = self.lm.tokenizer.decode
         return (
@@ -143,149 +134,164 @@ class Preflight:
         )
 
     def widths(self) -> str:
+        """Encoder, projector and language model fit together."""
         self.model = build.build_report_generator(self.config, self.lm, bf16=self.bf16, device=self.device).eval()
         self.studies = build.build_datasets(self.config, self.data, self.model)["train"].first(STUDIES)
         batch = self.batch(0)
         with torch.no_grad():
             features, real = self.model.vision(batch.images_BVHW, batch.views_BV)
-            image, whole = self.model.projector(features), self.model.wrap(batch)[0]
+            image, prompt = self.model.projector(features), self.model.wrap(batch)[0]
         if not bool(features.isfinite().all()):
-            raise Fails("the encoder's features are not finite", fix="give vision.path weights that are whole")
-        found = (
-            f"{int(real.sum())} features of {features.shape[-1]} from the encoder, {image.shape[-1]} from the "
-            f"projector, {self.lm.dim} in the language model, prompts of {whole.shape[1]} positions"
+            raise CheckFailed("the encoder's features are not finite", fix="fetch the weights at vision.path again")
+        widths = (
+            f"{int(real.sum())} features of width {features.shape[-1]} from the encoder, {image.shape[-1]} from the "
+            f"projector, {self.lm.dim} in the language model; prompts of {prompt.shape[1]} positions"
         )
-        if not image.shape[-1] == whole.shape[-1] == self.lm.dim:
-            raise Fails(found, fix="the projector must give the language model's width: see projector=linear")
-        return found
-
-    def batch(self, *indices: int) -> Batch:
-        return collate([self.studies[index % len(self.studies)] for index in indices]).to(self.device)
+        if not image.shape[-1] == prompt.shape[-1] == self.lm.dim:
+            raise CheckFailed(widths, fix="the projector must have the language model's width: see projector=linear")
+        return widths
 
     def embedding_identity(self) -> str:
-        """Embeddings handed in give the logits of the ids they were looked up for: scaling, positions, special rows."""
-        model, ids_BT = self.model_inside, torch.tensor([self.lm.tokenizer.encode(self.reports()[0])]).to(self.device)
+        """Embeddings give the same logits as the ids that they belong to, with their scale, positions and padding."""
+        model, ids_BT = self.transformer, torch.tensor([self.lm.tokenizer.encode(self.reports()[0])]).to(self.device)
         more: dict[str, Any] = {"use_cache": False}
         if model.config.is_encoder_decoder:
             more["decoder_input_ids"] = ids_BT[:, :4]
         with torch.no_grad():
             by_ids = model(input_ids=ids_BT, **more).logits.float()
             by_embeds = model(inputs_embeds=self.lm.embed(ids_BT).to(model.dtype), **more).logits.float()
-        off = ((by_ids - by_embeds).abs().max() / by_ids.abs().max().clamp(min=1e-9)).item()
-        found = f"largest difference {off:.1e} of the largest logit, over {ids_BT.shape[1]} ids"
-        if not off <= (SMALL if self.exact() else SMALL_HALF):
-            raise Fails(found, fix="this family treats ids and embeddings differently: it needs a class of its own")
-        return found
+        error = ((by_ids - by_embeds).abs().max() / by_ids.abs().max().clamp(min=1e-9)).item()
+        shown = f"largest difference {error:.1e} of the largest logit, over {ids_BT.shape[1]} ids"
+        if not error <= (LARGEST_ERROR if self.is_exact() else LARGEST_ERROR_HALF):
+            raise CheckFailed(
+                shown, fix="this family treats ids and embeddings differently: it needs a class of its own"
+            )
+        return shown
 
     def forward(self) -> str:
+        """The loss is finite."""
         batch = self.batch(*range(min(STEP_STUDIES, len(self.studies))))
         with torch.no_grad():
             loss = self.model(batch).item() / batch.target_tokens
-        found = (
-            f"{loss:.3f} nats a token in {str(self.model_inside.dtype).removeprefix('torch.')}; guessing would be "
-            f"{math.log(self.rows):.3f}"
-        )
+        shown = f"{loss:.3f} nats per token in {self.dtype}; a uniform guess has {math.log(self.embeddings):.3f}"
         if not math.isfinite(loss):
-            raise Fails(found, fix=_broken_fix(self.model_inside.dtype))
-        return found
+            raise CheckFailed(shown, fix=self.fix_of_infinite_values())
+        return shown
 
     def decoding_profile(self) -> str:
-        """Every key is accepted by this language model, tried on one short report."""
-        decoding = build.build_decoding(self.config)
-        kept = rules.usable_profile(self.config)
-        self.generated(self.batch(0), limit=max(2, decoding.min_new_tokens))
-        dropped = sorted(self.config.generation.keys() - kept.keys())
-        said = ", ".join(f"{key}={value}" for key, value in kept.items() if not key.startswith("_"))
-        return said + (f"; dropped, as this family cannot do it: {', '.join(dropped)}" if dropped else "")
+        """This language model accepts every option of the profile, tried on one short report."""
+        self.generate(self.batch(0), limit=max(2, self.decoding.min_new_tokens))
+        usable = rules.usable_profile(self.config)
+        shown = ", ".join(f"{key}={value}" for key, value in usable.items() if not key.startswith("_"))
+        unused = sorted(self.config.generation.keys() - usable.keys())
+        return shown + (f"; not used, since this family does not support it: {', '.join(unused)}" if unused else "")
 
-    def generated(self, batch: Batch, *, limit: int | None = None) -> list[Generated]:
-        decoding = build.build_decoding(self.config)
+    def generation(self) -> str:
+        """A report has at least min_new_tokens."""
+        began, smallest = time.monotonic(), max(1, self.decoding.min_new_tokens)
+        report = self.generate(self.batch(0))[0]
+        shown = f"{len(report.ids)} tokens ({report.finish}) in {time.monotonic() - began:.1f} s: {report.text[:60]!r}"
+        if len(report.ids) < smallest:
+            raise CheckFailed(
+                f"{shown}; expected at least {smallest}",
+                fix="increase generation.min_new_tokens, or correct the prompt, after which this model ends at once",
+            )
+        return shown
+
+    def batch_invariance(self) -> str:
+        """A report does not depend on the other studies of its batch."""
+        together = self.generate(self.batch(*range(STUDIES)), limit=COMPARED_TOKENS)
+        alone = [self.generate(self.batch(index), limit=COMPARED_TOKENS)[0] for index in range(STUDIES)]
+        differing = sum(one.ids != other.ids for one, other in zip(together, alone, strict=True))
+        shown = f"{differing} of {STUDIES} reports differ between a batch of 1 and of {STUDIES}"
+        if self.is_exact():
+            if differing:
+                raise CheckFailed(shown, fix="this is a defect, since none may differ in fp32: please report it")
+            return shown
+        return f"{shown} (in this precision, rounding depends on the shape of the batch)"
+
+    def gradients(self) -> str:
+        """In one step, gradients reach the projector, and no byte of a frozen tensor changes."""
+        model, studies = self.model.train(), min(STEP_STUDIES, self.config.trainer.micro_batch_size)
+        batch, before = self.batch(*range(studies)), frozen_checksums(model)
+        optimizer = adamw(model, learning_rate=1e-2, betas=(0.9, 0.98), weight_decay=0.0)
+        allocated = _allocated(self.device)
+        (model(batch) / batch.target_tokens).backward()
+        if self.device.type == "cuda":
+            self.bytes_per_study = (torch.cuda.max_memory_allocated(self.device) - allocated) / studies
+        norms = {name: p.grad.float().norm().item() for name, p in model.named_parameters() if p.grad is not None}
+        optimizer.step()
+        optimizer.zero_grad()
+        projector = [name for name, p in model.named_parameters() if p.requires_grad and name.startswith("projector")]
+        without = [name for name in projector if not norms.get(name, 0.0) > 0]
+        norm = math.sqrt(sum(norm**2 for norm in norms.values()))
+        if without or not math.isfinite(norm):
+            raise CheckFailed(
+                f"norm {norm}; without a gradient: {', '.join(without) or 'none'}",
+                fix="the loss does not reach the projector: use quant=none",
+            )
+        after = frozen_checksums(model)
+        changed = [name for name, checksum in before.items() if after[name] != checksum]
+        if changed:
+            raise CheckFailed(
+                f"a step changed frozen tensors: {', '.join(changed[:3])}", fix="this is a defect: please report it"
+            )
+        return (
+            f"norm {norm:.3g} over {len(norms)} trained tensors, those of the projector included; {len(before)} frozen "
+            "tensors are unchanged"
+        )
+
+    def memory(self) -> str:
+        """The weights take the memory that quant= and lm.dtype promise, and a step fits the GPU."""
+        return check_memory(self.model, self.config, device=self.device, bytes_per_study=self.bytes_per_study)
+
+    # What the checks share
+
+    @property
+    def transformer(self) -> Any:
+        """The model of transformers, which has no common type for what is used here."""
+        return self.lm.model
+
+    @property
+    def embeddings(self) -> int:
+        return int(self.transformer.get_input_embeddings().weight.shape[0])
+
+    @property
+    def dtype(self) -> str:
+        return str(self.transformer.dtype).removeprefix("torch.")
+
+    @cached_property
+    def decoding(self) -> Decoding:
+        return build.build_decoding(self.config)
+
+    def is_exact(self) -> bool:
+        return self.dtype == "float32" and self.config.quant.mode == "none"
+
+    def fix_of_infinite_values(self) -> str:
+        if self.dtype == "float16":
+            return "use lm.dtype=bfloat16 or float32: float16 overflows beyond 65,504"
+        return "the checkpoint is damaged: fetch lm.path again"
+
+    def reports(self) -> list[str]:
+        reports = [study.report for study in self.data.studies("train")[:STUDIES]]
+        if not reports:
+            raise UserError("the training split is empty: there is nothing to try")
+        return reports
+
+    def batch(self, *indices: int) -> Batch:
+        return collate([self.studies[index % len(self.studies)] for index in indices]).to(self.device)
+
+    def generate(self, batch: Batch, *, limit: int | None = None) -> list[Generated]:
+        """Reports of at most `limit` tokens."""
+        decoding = self.decoding
         if limit is not None and limit < decoding.max_new_tokens:
             decoding = replace(decoding, max_new_tokens=limit, min_new_tokens=min(limit, decoding.min_new_tokens))
         self.model.eval()
         return self.model.generate(batch, decoding)
 
-    def generation(self) -> str:
-        decoding = build.build_decoding(self.config)
-        began = time.monotonic()
-        one = self.generated(self.batch(0))[0]
-        found = f"{len(one.ids)} tokens ({one.finish}) in {time.monotonic() - began:.1f} s: {one.text[:60]!r}"
-        if len(one.ids) < decoding.min_new_tokens or not one.ids:
-            raise Fails(
-                f"{found}; at least {max(1, decoding.min_new_tokens)} are asked for",
-                fix="raise generation.min_new_tokens, or look at the prompt: it ends first",
-            )
-        return found
-
-    def batch_invariance(self) -> str:
-        together = self.generated(self.batch(*range(STUDIES)), limit=COMPARED_TOKENS)
-        alone = [self.generated(self.batch(index), limit=COMPARED_TOKENS)[0] for index in range(STUDIES)]
-        differ = sum(one.ids != other.ids for one, other in zip(together, alone, strict=True))
-        found = f"{differ} of {STUDIES} reports differ between a batch of 1 and of {STUDIES}"
-        if differ and self.exact():
-            raise Fails(found, fix="in fp32 none may: padding or neighbours reach the report; please report it")
-        return found + ("" if self.exact() else " (rounding follows the batch's shape here)")
-
-    def gradients(self) -> str:
-        """One step: what trains gets a gradient and moves, everything else keeps its bytes."""
-        model, count = self.model.train(), min(STEP_STUDIES, self.config.trainer.micro_batch_size)
-        batch, before = self.batch(*range(count)), _checksums(model)
-        optimizer = adamw(model, learning_rate=1e-2, betas=(0.9, 0.98), weight_decay=0.0)
-        base = _allocated(self.device)
-        (model(batch) / batch.target_tokens).backward()
-        if self.device.type == "cuda":
-            self.peak_bytes_a_study = (torch.cuda.max_memory_allocated(self.device) - base) / count
-        norms = {name: p.grad.float().norm().item() for name, p in model.named_parameters() if p.grad is not None}
-        optimizer.step()
-        optimizer.zero_grad()
-        free = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        silent = [name for name in free if name.startswith("projector") and not norms.get(name, 0.0) > 0]
-        total = math.sqrt(sum(norm**2 for norm in norms.values()))
-        if silent or not math.isfinite(total):
-            raise Fails(
-                f"norm {total}; without a gradient: {', '.join(silent) or 'none'}",
-                fix="the loss does not reach the projector: use quant=none",
-            )
-        after = _checksums(model)
-        moved = [name for name, one in before.items() if after[name] != one]
-        if moved:
-            raise Fails(f"frozen, but changed by a step: {', '.join(moved[:3])}", fix="please report this: a defect")
-        return (
-            f"norm {total:.3g} over {len(norms)} trained tensors, the projector's among them; {len(before)} frozen "
-            "ones keep their bytes"
-        )
-
-    def memory(self) -> str:
-        return memory_found(self.model, self.config, device=self.device, bytes_a_study=self.peak_bytes_a_study)
-
-
-def _finite(part: torch.Tensor) -> bool:
-    return not part.is_floating_point() or bool(torch.stack(part.aminmax()).isfinite().all())  # without a copy
-
-
-def _broken_fix(dtype: torch.dtype) -> str:
-    if dtype == torch.float16:
-        return "use lm.dtype=bfloat16 or float32: float16 overflows beyond 65,504"
-    return "the checkpoint is damaged: fetch lm.path again"
-
-
-def _checksums(model: nn.Module) -> dict[str, int]:
-    """A number for the bytes of every frozen tensor."""
-    free = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    found: dict[str, int] = {}
-    for name, part in _frozen(model, free):
-        flat = part.contiguous().flatten().view(torch.uint8)
-        wide = flat[: len(flat) // 8 * 8].view(torch.int64)  # sums of whole words, which wrap
-        found[name] = hash((found.get(name, 0), int(wide.sum()), int(flat[len(wide) * 8 :].sum())))
-    return found
-
-
-def _frozen(model: nn.Module, free: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from ((name, part) for name, part in stored_tensors(model) if name not in free)
-    yield from ((name, buffer) for name, buffer in model.named_buffers() if buffer.numel())
-
 
 def _allocated(device: torch.device) -> int:
+    """GPU memory in use; from now on the peak is counted again."""
     if device.type != "cuda":
         return 0
     torch.cuda.reset_peak_memory_stats(device)

@@ -1,4 +1,4 @@
-"""task=check: try a configuration on a few studies, print the table, write check.json."""
+"""task=check: try a configuration on a few studies, print a table of checks, and write check.json."""
 
 import torch
 
@@ -8,25 +8,26 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs import provenance
 from r2gen.tasks.check.preflight import Preflight
-from r2gen.tasks.check.rows import FAIL, PASS, run_checks, write_rows
+from r2gen.tasks.check.results import FAIL, PASS, CheckResult, run_checks, write_results
 
 
 def check(config: Config, device: torch.device, stop: StopRequest) -> None:
-    """Raises UserError at the end where a row failed."""
+    """Raises UserError at the end if a check failed."""
     choices = config.choices
 
-    def say(text: str) -> None:
+    def report(result: CheckResult) -> None:
         stop.leave_if_requested()
         if dist.is_first():
-            print(text, flush=True)
+            print(result.line(), flush=True)
 
-    say(f"check lm={choices['lm']} quant={choices['quant']} generation={choices['generation']} on {device}\n")
-    rows = run_checks(Preflight(config, device).checks(), say)
+    if dist.is_first():
+        chosen = " ".join(f"{group}={choices[group]}" for group in ("lm", "quant", "generation"))
+        print(f"check {chosen} on {device}\n", flush=True)
+    results = run_checks(Preflight(config, device).checks(), report)
     if not dist.is_first():
         return
-    failed = [row for row in rows if row.status == FAIL]
     file = config.folder / "check.json"
-    facts: dict[str, object] = {
+    facts = {
         "lm": choices["lm"],
         "path": config.lm.path,
         "quant": choices["quant"],
@@ -35,8 +36,9 @@ def check(config: Config, device: torch.device, stop: StopRequest) -> None:
         "code": provenance.git_revision(),
         "versions": provenance.versions(),
     }
-    write_rows(file, rows, facts=facts)
-    passed = sum(row.status == PASS for row in rows)
-    print(f"\n{passed} of {len(rows)} pass, {len(failed)} fail: {file}", flush=True)
+    write_results(file, results, facts=facts)
+    passed = sum(result.status == PASS for result in results)
+    failed = [result.name for result in results if result.status == FAIL]
+    print(f"\n{passed} of {len(results)} pass, {len(failed)} fail: {file}", flush=True)
     if failed:
-        raise UserError(f"task=check: {', '.join(row.name for row in failed)} failed; the fixes are in the table")
+        raise UserError(f"task=check: {', '.join(failed)} failed; the fixes are in the table")
