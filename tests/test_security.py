@@ -32,7 +32,7 @@ OUTSIDE = [
     "r2gen.errors.UserError.mro",
     "r2gen./tmp/x.Evil",
     "r2gen...tests.smallest_run.run",
-    "r2gen.r2gengpt..facts.main",
+    "r2gen.r2gengpt..inspection.main",
 ]
 
 

@@ -1,4 +1,4 @@
-"""task=import: an original checkpoint becomes `checkpoints/best` of a run folder."""
+"""task=import: make a run folder whose best checkpoint is that of R2GenGPT."""
 
 from pathlib import Path
 
@@ -13,28 +13,28 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.train.checkpoint import Checkpoints, TrainState
 
-CARRIED = {
+ENCODER = {
     "shallow": "no tensor of the encoder",
-    "delta": "the encoder's LoRA, carried as LoRA and not merged",
+    "delta": "LoRA of the encoder, which is not merged",
     "deep": "the whole encoder",
 }
 
 
 def import_checkpoint(config: Config, device: torch.device, stop: StopRequest) -> None:
-    """Compare every tensor with the model of the configuration, by name and shape, and write them as its best.
+    """Match every tensor with a parameter of the model by name and shape, and write them as its best checkpoint.
 
-    Raises UserError naming what is missing or left over; then no checkpoint is written.
+    Raises UserError naming tensors that are missing or left over; then no checkpoint is written.
     """
     if dist.is_first():
         original = read_checkpoint(Path(config.checkpoint or ""))
         model = build_model(config, bf16=False, device=torch.device("cpu"))
-        wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        tensors = our_tensors(original.tensors, wanted)
+        trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        tensors = our_tensors(original.tensors, trainable)
         state = TrainState(step=original.step, epoch=original.epoch, validated_step=original.step)
         Checkpoints(config.folder, keep=1).write(tensors, state)
         print(
             f"{size_table(sizes(model))}\n\nimported all {len(original.tensors)} tensors of epoch {original.epoch}, "
-            f"step {original.step}: the projector, and {CARRIED[mode_of(original.tensors)]}\nnow: python run.py "
+            f"step {original.step}: the projector, and {ENCODER[mode_of(original.tensors)]}\nnow: python run.py "
             f"task=evaluate run_dir={config.run_dir} data.root=...",
             flush=True,
         )

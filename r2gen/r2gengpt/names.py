@@ -1,4 +1,4 @@
-"""R2GenGPT's tensors under the names of our model, every one of them and no other."""
+"""The names of R2GenGPT's tensors, and those of our model for them."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ WITHOUT_ADAPTER = re.compile(r"(\.lora_[AB])(?=\.weight$)")  # as peft writes an
 
 
 def mode_of(tensors: Mapping[str, torch.Tensor]) -> str:
-    """shallow, delta or deep: no tensor of the encoder, LoRA on it, or all of it."""
+    """shallow, delta or deep: the checkpoint has no tensor of the encoder, LoRA of it, or all of it."""
     encoder = [name for name in tensors if name.startswith(VISION) and not DERIVED.search(name)]
     if not encoder:
         return "shallow"
@@ -24,7 +24,7 @@ def mode_of(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def lora_layers(tensors: Mapping[str, torch.Tensor]) -> tuple[list[str], int]:
-    """The layers of our encoder that LoRA adapts, by their last name (q, v), and its rank."""
+    """The layers of our encoder that LoRA adapts, by the last part of their name (q, v), and the rank of LoRA."""
     layers, ranks = set(), set()
     for name, tensor in tensors.items():
         ours = our_name(name)
@@ -34,12 +34,14 @@ def lora_layers(tensors: Mapping[str, torch.Tensor]) -> tuple[list[str], int]:
         if ".lora_A." in ours:
             ranks.add(int(tensor.shape[0]))
     if len(ranks) != 1:
-        raise UserError(f"checkpoint: its LoRA layers have the ranks {sorted(ranks)}, not one for all")
+        raise UserError(
+            f"checkpoint: its LoRA layers have the ranks {sorted(ranks)}, but only one rank for all is supported"
+        )
     return sorted(layers), ranks.pop()
 
 
 def our_name(name: str) -> str | None:
-    """The parameter of our model that an original tensor is; None where it is none."""
+    """The parameter of our model for a tensor of R2GenGPT; None if there is none."""
     for theirs, ours in PARTS.items():
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
@@ -60,26 +62,26 @@ def original_name(name: str) -> str:
     return VISION + (PEFT if LORA.search(name) else "") + swin
 
 
-def our_tensors(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The checkpoint's tensors as the parameters `wanted`: those that train in our model.
+def our_tensors(tensors: Mapping[str, torch.Tensor], trainable: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The checkpoint's tensors under the names of the trainable parameters of our model.
 
-    Raises UserError naming, as the original does, what is missing, left over or of another shape.
+    Raises UserError with R2GenGPT's names of tensors that are missing, left over or of another shape.
     """
-    found: dict[str, torch.Tensor] = {}
+    renamed: dict[str, torch.Tensor] = {}
     left_over = []
-    expected = split_shapes(wanted)
+    expected = split_shapes(trainable)
     for name, tensor in tensors.items():
         ours = our_name(name)
-        if ours in expected and ours not in found:
-            found[ours] = tensor
+        if ours in expected and ours not in renamed:
+            renamed[ours] = tensor
         elif not DERIVED.search(name):
             left_over.append(name)
-    missing = [original_name(name) for name in expected.keys() - found.keys()]
+    missing = [original_name(name) for name in expected.keys() - renamed.keys()]
     refuse_difference("the checkpoint", missing=missing, left_over=left_over)
     for name, shape in expected.items():
-        if list(found[name].shape) != shape:
+        if list(renamed[name].shape) != shape:
             raise UserError(
-                f"the checkpoint's {original_name(name)} is {list(found[name].shape)}, the weights of "
-                f"vision.path and lm.path ask for {shape}: give those it was trained with"
+                f"the checkpoint's {original_name(name)} is {list(renamed[name].shape)}, the weights of vision.path and "
+                f"lm.path need {shape}. Pass the weights of its training"
             )
-    return fused(found)
+    return fused(renamed)

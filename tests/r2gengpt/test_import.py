@@ -1,4 +1,4 @@
-"""Checkpoints of R2GenGPT: imported with the original's loss, gradients and reports, or refused by name and unrun."""
+"""Checkpoints of R2GenGPT are imported with its loss, gradients and reports, or refused without running their code."""
 
 import json
 import re
@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from r2gen import load_run
 from r2gen.errors import UserError
 from r2gen.r2gengpt.checkpoint import ATTRIBUTE_DICTS, read_checkpoint
-from r2gen.r2gengpt.facts import facts
 from r2gen.r2gengpt.importing import import_checkpoint
+from r2gen.r2gengpt.inspection import facts_of
 from r2gen.ranks.stop import StopRequest
 from r2gen.trained_run import TrainedRun
 
@@ -46,16 +46,15 @@ def paths(folder: Path, mode: str) -> list[str]:
 
 
 def imported(checkpoint: Path, folder: Path, mode: str, run_dir: Path) -> TrainedRun:
-    """What task=import does once the configuration stands, without the processes around it."""
-    found = facts(read_checkpoint(checkpoint))
-    said = [f"{key}={value}" for key, value in found["overrides"].items()]
+    """What a rank of task=import does, for the configuration that the checkpoint records."""
+    facts = facts_of(read_checkpoint(checkpoint))
     config = composed(
-        f"experiment=r2gengpt_{found['mode']}_iu",
+        f"experiment=r2gengpt_{facts.mode}_iu",
         "vision.image_size_px=112",
         "data.root=/data",
-        *said,
+        *(f"{option}={value}" for option, value in facts.overrides.items()),
         *paths(folder, mode),
-        *([ALPHA] if found["mode"] == "delta" else []),
+        *([ALPHA] if facts.mode == "delta" else []),
     )
     config = replace(config, run_dir=str(run_dir), checkpoint=str(checkpoint))
     run_dir.mkdir(exist_ok=True)
@@ -64,17 +63,17 @@ def imported(checkpoint: Path, folder: Path, mode: str, run_dir: Path) -> Traine
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_loss_gradients_and_reports_are_the_originals(mode: str, folder: Path, tmp_path: Path):
+def test_loss_gradients_and_reports_are_those_of_r2gengpt(mode: str, folder: Path, tmp_path: Path):
     model = imported(folder / mode / "delta.pth", folder, mode, tmp_path).model
-    found = errors(model, *golden(folder, mode))
-    assert found["loss"] < 1e-6, found
-    assert max(found.values()) < 1e-5, found
-    assert all(same := same_reports(model, *golden(folder, mode)))
-    assert len(same) == 12
+    relative = errors(model, *golden(folder, mode))
+    assert relative["loss"] < 1e-6, relative
+    assert max(relative.values()) < 1e-5, relative
+    equal = same_reports(model, *golden(folder, mode))
+    assert equal == [True] * 12
 
 
-def test_lora_of_another_alpha_is_not_the_original(folder: Path, tmp_path: Path):
-    """The control: what the alpha of delta is worth, and why it is asked for."""
+def test_another_lora_alpha_changes_the_loss(folder: Path, tmp_path: Path):
+    """Without the recorded alpha the loss is wrong, so the import requires it."""
     run = imported(folder / "delta" / "delta.pth", folder, "delta", tmp_path)
     for module in run.model.vision.modules():
         if hasattr(module, "scaling"):
@@ -82,18 +81,15 @@ def test_lora_of_another_alpha_is_not_the_original(folder: Path, tmp_path: Path)
     assert errors(run.model, *golden(folder, "delta"))["loss"] > 1e-4
 
 
-# The whole path, as typed
-
-
 def as_attribute_dict(options: dict[str, Any], name: str) -> Any:
-    """The options as Lightning's class of this name would be pickled, without Lightning."""
+    """The options as an object of Lightning's class of this name, without Lightning."""
     module, _, kind = name.rpartition(".")
-    made = type(kind, (dict,), {"__module__": module, "__qualname__": kind})
+    cls = type(kind, (dict,), {"__module__": module, "__qualname__": kind})
     for depth in range(1, module.count(".") + 2):
         part = ".".join(module.split(".")[:depth])
         sys.modules.setdefault(part, ModuleType(part))
-    setattr(sys.modules[module], kind, made)
-    return made(options)
+    setattr(sys.modules[module], kind, cls)
+    return cls(options)
 
 
 @pytest.fixture
@@ -106,6 +102,7 @@ def lightning():
 
 
 def since_5(name: str) -> str:
+    """The name of a tensor in transformers 5."""
     for old, new in SINCE_5:
         if old in name:
             return name.replace(old, new)
@@ -113,16 +110,18 @@ def since_5(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ATTRIBUTE_DICTS)
-def test_lightnings_options_are_read_under_every_name(name: str, folder: Path, tmp_path: Path, lightning: None):
+def test_the_options_are_read_under_every_name_of_lightnings_class(
+    name: str, folder: Path, tmp_path: Path, lightning: None
+):
     content = torch.load(folder / "shallow" / "delta.pth", weights_only=True)
     torch.save({**content, "config": as_attribute_dict({"dataset": "mimic_cxr"}, name)}, tmp_path / "delta.pth")
     for part in [part for part in sys.modules if part.split(".")[0] == name.split(".")[0]]:
         del sys.modules[part]
-    assert facts(read_checkpoint(tmp_path / "delta.pth"))["data"] == "mimic"
+    assert facts_of(read_checkpoint(tmp_path / "delta.pth")).data == "mimic"
 
 
-def test_import_and_evaluate_as_typed(folder: Path, tmp_path: Path, lightning: None):
-    """An AttributeDict, transformers 5's names in checkpoint and encoder: imported, the same reports, and scored."""
+def write_recorded_checkpoint(folder: Path, out: Path) -> None:
+    """delta.pth and swin/ with the names of transformers 5, and the options of a training in an AttributeDict."""
     content = torch.load(folder / "delta" / "delta.pth", weights_only=True)
     options = {
         "dataset": "iu_xray",
@@ -138,53 +137,47 @@ def test_import_and_evaluate_as_typed(folder: Path, tmp_path: Path, lightning: N
     }
     tensors = {since_5(name): tensor for name, tensor in content["model"].items()}
     assert tensors.keys() != content["model"].keys()
-    torch.save(
-        {**content, "model": tensors, "config": as_attribute_dict(options, ATTRIBUTE_DICTS[0])}, tmp_path / "delta.pth"
-    )
-    shutil.copytree(folder / "delta" / "swin", tmp_path / "swin")
+    content |= {"model": tensors, "config": as_attribute_dict(options, ATTRIBUTE_DICTS[0])}
+    torch.save(content, out / "delta.pth")
+    shutil.copytree(folder / "delta" / "swin", out / "swin")
     swin = load_file(folder / "delta" / "swin" / "model.safetensors")
     save_file(
         {since_5(name): tensor for name, tensor in swin.items() if "position_index" not in name},
-        tmp_path / "swin" / "model.safetensors",
+        out / "swin" / "model.safetensors",
     )
+
+
+def write_data(folder: Path, out: Path) -> list[dict[str, Any]]:
+    """The golden studies as a data set whose test split they are; returns its entries."""
+    facts, tensors = golden(folder, "delta")
+    (out / "images").mkdir(parents=True)
+    studies = []
+    for study, text in enumerate(facts["texts"]):
+        images = [f"{study}-{view}.png" for view in range(2)]
+        for view, image in enumerate(images):
+            pixels = tensors[f"image.{view}"][study].mean(dim=0).mul(40).add(128).clamp(0, 255).byte()
+            Image.fromarray(pixels.numpy()).save(out / "images" / image)
+        studies.append({"id": f"s{study}", "report": text, "image_path": images})
+    (out / "annotation.json").write_text(json.dumps({"train": [], "val": [], "test": studies}))
+    return studies
+
+
+def test_a_checkpoint_is_imported_and_evaluated_by_commands(folder: Path, tmp_path: Path, lightning: None):
+    write_recorded_checkpoint(folder, tmp_path)
     lm = folder.parent / "lm" / "golden" / "llama2_spm"
-    done = run(
-        "task=import",
-        "checkpoint=delta.pth",
-        "run_dir=run",
-        "vision.path=swin",
-        f"lm.path={lm}",
-        cwd=tmp_path,
-        smallest=False,
-    )
+    command = ["task=import", "checkpoint=delta.pth", "run_dir=run", "vision.path=swin", f"lm.path={lm}"]
+    done = run(*command, cwd=tmp_path, smallest=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "carried as LoRA" in done.stdout
+    assert "LoRA of the encoder, which is not merged" in done.stdout
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["status"], record["name"]) == ("finished", "r2gengpt_delta_iu")
     assert len(record["imported"]["sha256"]) == 64
     trained = load_run(tmp_path / "run")
     assert all(same_reports(trained.model, *golden(folder, "delta")))
 
-    _, golden_tensors = golden(folder, "delta")
-    studies = []
-    for study, text in enumerate(golden(folder, "delta")[0]["texts"]):
-        images = []
-        for view in range(2):
-            pixels = golden_tensors[f"image.{view}"][study].mean(dim=0).mul(40).add(128).clamp(0, 255).byte()
-            (tmp_path / "data" / "images").mkdir(parents=True, exist_ok=True)
-            images.append(f"{study}-{view}.png")
-            Image.fromarray(pixels.numpy()).save(tmp_path / "data" / "images" / images[-1])
-        studies.append({"id": f"s{study}", "report": text, "image_path": images})
-    (tmp_path / "data" / "annotation.json").write_text(json.dumps({"train": [], "val": [], "test": studies}))
-    done = run(
-        "task=evaluate",
-        "run_dir=run",
-        "data.root=data",
-        "metrics=[bleu,cider]",
-        "evaluate.reference=truncated",
-        cwd=tmp_path,
-        smallest=False,
-    )
+    studies = write_data(folder, tmp_path / "data")
+    options = ["data.root=data", "metrics=[bleu,cider]", "evaluate.reference=truncated"]
+    done = run("task=evaluate", "run_dir=run", *options, cwd=tmp_path, smallest=False)
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["splits"]["test"]["studies"] == 3
@@ -195,24 +188,14 @@ def test_import_and_evaluate_as_typed(folder: Path, tmp_path: Path, lightning: N
     for line, study in zip(map(json.loads, lines), studies, strict=True):
         images = [tmp_path / "data" / "images" / image for image in study["image_path"]]
         assert line["report"] == trained.generate(images)
-    done = run(
-        "task=import",
-        "checkpoint=delta.pth",
-        "run_dir=run",
-        "vision.path=swin",
-        f"lm.path={lm}",
-        cwd=tmp_path,
-        smallest=False,
-    )
+
+    done = run(*command, cwd=tmp_path, smallest=False)
     assert done.returncode == 2
     assert "is a run already" in done.stderr
 
 
-# Refused
-
-
 @pytest.mark.parametrize(
-    ("mode", "change", "words"),
+    ("mode", "change", "message"),
     [
         ("shallow", {"llama_proj.bias": None}, r"lacks 1 tensors: llama_proj\.bias"),
         ("shallow", {"llama_model.model.norm.weight": torch.zeros(64)}, r"has 1 tensors: llama_model\.model\.norm"),
@@ -241,24 +224,26 @@ def test_import_and_evaluate_as_typed(folder: Path, tmp_path: Path, lightning: N
         ("deep", {"visual_encoder.pooler.weight": torch.zeros(3)}, r"visual_encoder\.pooler"),
     ],
 )
-def test_what_is_missing_or_left_over_is_named(
-    mode: str, change: dict[str, Any], words: str, folder: Path, tmp_path: Path
+def test_tensors_that_are_missing_or_left_over_are_named(
+    mode: str, change: dict[str, Any], message: str, folder: Path, tmp_path: Path
 ):
     content = torch.load(folder / mode / "delta.pth", weights_only=True)
     model = {name: tensor for name, tensor in (content["model"] | change).items() if tensor is not None}
     torch.save({**content, "model": model}, tmp_path / "delta.pth")
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=message):
         imported(tmp_path / "delta.pth", folder, mode, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 class Payload:
+    """An object whose pickle creates a file when it is read."""
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (Path("harm_was_done"),)
+        return Path.touch, (Path("payload_was_run"),)
 
 
 @pytest.mark.parametrize("key", ["model", "config", "epoch"])
-def test_a_pickle_payload_is_refused_and_not_run(
+def test_a_pickle_that_contains_code_is_refused_and_not_run(
     key: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -266,7 +251,7 @@ def test_a_pickle_payload_is_refused_and_not_run(
     torch.save({**content, key: Payload() if key == "epoch" else {**content[key], "x": Payload()}}, "delta.pth")
     with pytest.raises(UserError, match=r"checkpoint=delta\.pth.*more than tensors and plain options"):
         read_checkpoint(Path("delta.pth"))
-    assert not Path("harm_was_done").exists()
+    assert not Path("payload_was_run").exists()
 
 
 @pytest.mark.parametrize(
@@ -284,7 +269,7 @@ def test_a_pickle_payload_is_refused_and_not_run(
         {"model": {}, "step": "many"},
     ],
 )
-def test_another_file_is_refused(content: Any, tmp_path: Path):
+def test_a_file_that_is_no_checkpoint_of_r2gengpt_is_refused(content: Any, tmp_path: Path):
     file = tmp_path / "delta.pth"
     file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
     with pytest.raises(UserError, match=re.escape(f"checkpoint={file}")):
@@ -292,23 +277,24 @@ def test_another_file_is_refused(content: Any, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("option", "value"), [("llm_use_lora", True), ("global_only", True), ("end_sym", "<eos>")])
-def test_a_model_that_ours_is_not_is_refused_by_its_option(option: str, value: Any, folder: Path, tmp_path: Path):
+def test_options_of_a_model_that_r2gen_does_not_have_are_refused(option: str, value: Any, folder: Path, tmp_path: Path):
     content = torch.load(folder / "shallow" / "delta.pth", weights_only=True)
     torch.save({**content, "config": {option: value}}, tmp_path / "delta.pth")
     with pytest.raises(UserError, match=option):
-        facts(read_checkpoint(tmp_path / "delta.pth"))
+        facts_of(read_checkpoint(tmp_path / "delta.pth"))
 
 
-def test_lora_named_as_peft_writes_an_adapter_is_the_same(folder: Path, tmp_path: Path):
+def test_lora_under_the_names_of_a_peft_adapter_is_the_same(folder: Path, tmp_path: Path):
     content = torch.load(folder / "delta" / "delta.pth", weights_only=True)
     model = {name.replace(".default", ""): tensor for name, tensor in content["model"].items()}
     torch.save({**content, "model": model}, tmp_path / "delta.pth")
-    assert facts(read_checkpoint(tmp_path / "delta.pth")) == facts(read_checkpoint(folder / "delta" / "delta.pth"))
+    original = folder / "delta" / "delta.pth"
+    assert facts_of(read_checkpoint(tmp_path / "delta.pth")) == facts_of(read_checkpoint(original))
     run = imported(tmp_path / "delta.pth", folder, "delta", tmp_path / "run")
     assert max(errors(run.model, *golden(folder, "delta")).values()) < 1e-5
 
 
-def test_a_typed_mode_that_the_tensors_are_not_is_refused(folder: Path, tmp_path: Path):
+def test_a_mode_that_differs_from_that_of_the_tensors_is_refused(folder: Path, tmp_path: Path):
     done = run(
         "task=import",
         f"checkpoint={folder / 'delta' / 'delta.pth'}",
