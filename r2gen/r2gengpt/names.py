@@ -81,7 +81,7 @@ def our_tensors(tensors: Mapping[str, torch.Tensor], trainable: Mapping[str, tor
     for name, shape in expected.items():
         if list(renamed[name].shape) != shape:
             raise UserError(
-                f"the checkpoint's {original_name(name)} is {list(renamed[name].shape)}, the weights of vision.path and "
-                f"lm.path need {shape}. Pass the weights of its training"
+                f"the checkpoint's {original_name(name)} is {list(renamed[name].shape)}, the weights at vision.path "
+                f"and lm.path need {shape}. Pass the weights of its training"
             )
     return fused(renamed)

@@ -1,4 +1,4 @@
-"""task=compose: which run a command would be, without starting it."""
+"""task=compose: show which run a command would be, without starting it."""
 
 from r2gen.config.schema import Config
 from r2gen.errors import DONE
@@ -6,6 +6,6 @@ from r2gen.sweeps import cells
 
 
 def show(config: Config, overrides: list[str]) -> int:
-    """Print the folder of the run and its state; gives the exit status."""
+    """Print the folder of the run and its state; returns the exit status."""
     print(cells.state_line(cells.cell_of(config, overrides=overrides, for_hydra=overrides)))
     return DONE

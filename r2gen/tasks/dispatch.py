@@ -1,4 +1,4 @@
-"""From what a command composed to the work of its task."""
+"""Runs the task of a command."""
 
 import importlib
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from r2gen.runs.requested import requested
 
 
 def run_task(composed: Composed, overrides: list[str]) -> int:
-    """Do what the command asks for and give its exit status; `overrides` are what was passed.
+    """Run the task of a composed configuration and return the exit status. `overrides` are those that were passed.
 
-    Raises UserError where an option is refused.
+    Raises UserError if an option is refused.
     """
     if composed.plain.get("task") == "import":
         config, overrides = recipe_of_checkpoint(composed, overrides)
@@ -28,7 +28,7 @@ def run_task(composed: Composed, overrides: list[str]) -> int:
 
 
 def work_of(task: Task) -> Callable[..., Any]:
-    """The function of a task; its module is imported now, and with it what the other tasks do not need."""
+    """The function of a task. Its module is imported here, since other tasks do not need its packages."""
     module, _, function = task.work.partition(":")
     work: Callable[..., Any] = getattr(importlib.import_module(module), function)
     return work

@@ -48,17 +48,17 @@ def _train_model(
     """Train from the last checkpoint to the end; returns the seconds that this took."""
     began, trainer, train_set = time.monotonic(), config.trainer, job.datasets["train"]
     total_steps, validate_after = _plan(config, studies=len(train_set))
-    if dist.is_first():
-        folder.record(steps=total_steps)  # a sweep computes the progress from it
     checkpoints = Checkpoints(folder.path, keep=trainer.keep)
     _check_length(checkpoints, total_steps)
     _check_disk(folder.path, job, keep=trainer.keep)
+    if dist.is_first():
+        folder.record(steps=total_steps)  # a sweep computes the progress from it
 
     engine = build_engine(config, job)
     state = checkpoints.resume(engine, zero_stage=config.zero_stage, weights_only=trainer.resume == "weights")
     if state.step and dist.is_first():
         print(f"resuming from step {state.step} of {total_steps}", flush=True)
-    val_set = _first_studies(job.datasets["val"], config.evaluate.max_studies)
+    val_set = _validation_studies(config, job)
     log = TrainLog(folder.path, state, total_steps=total_steps, logger=logger)
 
     def validate() -> dict[str, float]:
@@ -120,9 +120,10 @@ def _record_cost(folder: RunFolder, *, trained_s: float, total_s: float, largest
     )
 
 
-def _first_studies(dataset: StudyDataset, studies: int | None) -> StudyDataset:
-    """The first studies of a split, for quick validations. Cached images are shared."""
-    return dataset if studies is None else dataset.first(studies)
+def _validation_studies(config: Config, job: Job) -> StudyDataset:
+    """The studies of val that a validation uses: the first evaluate.max_studies. They share the image cache."""
+    val, most = job.datasets["val"], config.evaluate.max_studies
+    return val if most is None else val.first(most)
 
 
 def _check_length(checkpoints: Checkpoints, total_steps: int) -> None:

@@ -110,7 +110,7 @@ def since_5(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ATTRIBUTE_DICTS)
-def test_the_options_are_read_under_every_name_of_lightnings_class(
+def test_options_are_read_under_every_name_of_lightnings_class(
     name: str, folder: Path, tmp_path: Path, lightning: None
 ):
     content = torch.load(folder / "shallow" / "delta.pth", weights_only=True)
