@@ -1,33 +1,62 @@
-"""One place each: what only one module may do, held against the source."""
+"""What only one module may do or import, and how long a module may be."""
 
+import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 from smallest_run import ROOT
 
-SOURCES = sorted((ROOT / "r2gen").rglob("*.py"))
-ONLY_IN = {
-    r"\binstantiate\(": {"build.py", "tasks/compare.py", "tasks/audit.py", "config/targets.py"},
+SOURCES = {str(file.relative_to(ROOT / "r2gen")): file for file in sorted((ROOT / "r2gen").rglob("*.py"))}
+DONE_IN = {
+    r"\binstantiate\(": {
+        "build.py",
+        "config/targets.py",
+        "launch/data_check.py",
+        "tasks/audit.py",
+        "tasks/compare.py",
+    },
     r"\brequires_grad(_\(|\s*=)": {"model/tune.py"},
-    r"torch\.distributed": {"ranks/dist.py"},
-    r"import wandb|from wandb": {"train/loggers.py", "tasks/dashboard.py"},
-    r"import deepspeed|from deepspeed": {"train/engine.py"},
     r"weights_only=False|trust_remote_code=True|pickle\.load": set(),
     r"\bcfg\.get\(": set(),
     r"except:|except Exception: *pass": set(),
 }
+IMPORTED_IN = {
+    "torch.distributed": {"ranks/dist.py"},
+    "wandb": {"tasks/dashboard.py", "train/loggers.py"},
+    "deepspeed": {"train/engine.py"},
+}
 
 
-@pytest.mark.parametrize("pattern", ONLY_IN)
-def test_a_switch_point_is_in_one_place(pattern: str):
-    found = {str(file.relative_to(ROOT / "r2gen")) for file in SOURCES if re.search(pattern, file.read_text("utf-8"))}
-    assert found == ONLY_IN[pattern] or (not ONLY_IN[pattern] and not found), found
+@cache
+def source(name: str) -> str:
+    return SOURCES[name].read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_a_file_is_short_and_says_what_it_is_for(file: Path):
-    text = file.read_text(encoding="utf-8")
-    assert text == "" or text.startswith('"""')
-    assert text.count("\n") <= 350
-    assert file.stem not in {"utils", "base", "helper", "manager", "common"}
+def imports(name: str) -> set[str]:
+    """The names that a module imports, with those of the packages that contain them."""
+    found = set()
+    for node in ast.walk(ast.parse(source(name))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found | {name.rpartition(".")[0] for name in found} | {name.partition(".")[0] for name in found}
+
+
+@pytest.mark.parametrize("pattern", DONE_IN)
+def test_something_is_done_in_its_modules_only(pattern: str):
+    assert {name for name in SOURCES if re.search(pattern, source(name))} == DONE_IN[pattern]
+
+
+@pytest.mark.parametrize("package", IMPORTED_IN)
+def test_a_package_is_imported_in_its_module_only(package: str):
+    assert {name for name in SOURCES if package in imports(name)} == IMPORTED_IN[package]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_module_is_short_and_begins_with_its_purpose(name: str):
+    assert source(name) == "" or source(name).startswith('"""')
+    assert source(name).count("\n") <= 350
+    assert Path(name).stem not in {"utils", "base", "helper", "manager", "common"}
