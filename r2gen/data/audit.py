@@ -72,15 +72,15 @@ def statistics_of(data: ReportData, *, images: int | None) -> dict[str, Any]:
         count = sum(len(study.views) for study in studies)
         # Whole studies, since every second image would be a frontal one only.
         examined = studies if images is None else [] if images == 0 else studies[:: -(-count // images)]
-        found = examine(data, [view for study in examined for view in study.views], title=split)
+        examined_images = examine(data, [view for study in examined for view in study.views], title=split)
         in_training = [] if split == "train" else [study.id for study in studies if normalised(study) in training]
         entries[split] = {
             "reports": asdict(report_statistics(studies, training, vocabulary, train=split == "train")),
-            "images": asdict(image_statistics(studies, found, train_digests)) if found else None,
+            "images": asdict(image_statistics(studies, examined_images, train_digests)) if examined_images else None,
             "ids_in_training": in_training,
         }
         if split == "train":
-            train_digests = {image.digest for image in found}
+            train_digests = {image.digest for image in examined_images}
     return {"splits": entries, "most_common": {"report": training.most_common(1)[0][0] if training else None}}
 
 
@@ -110,21 +110,21 @@ def report_statistics(
     )
 
 
-def image_statistics(studies: Sequence[Study], found: Sequence[Image], train_digests: set[str]) -> ImageStatistics:
+def image_statistics(studies: Sequence[Study], examined: Sequence[Image], train_digests: set[str]) -> ImageStatistics:
     """Statistics of at least one image."""
-    digests = Counter(image.digest for image in found)
+    digests = Counter(image.digest for image in examined)
     views = Counter(len(study.views) for study in studies)
     return ImageStatistics(
         images=sum(count * number for count, number in views.items()),
-        looked_at=len(found),
+        looked_at=len(examined),
         views={str(count): views[count] for count in sorted(views)},
-        shortest_px=min(min(image.sides_px) for image in found),
-        longest_px=max(max(image.sides_px) for image in found),
-        gray_mean=fmean(image.mean for image in found),
-        gray_deviation=pstdev(image.mean for image in found),
-        blank=sum(image.brightest < DARK for image in found),
+        shortest_px=min(min(image.sides_px) for image in examined),
+        longest_px=max(max(image.sides_px) for image in examined),
+        gray_mean=fmean(image.mean for image in examined),
+        gray_deviation=pstdev(image.mean for image in examined),
+        blank=sum(image.brightest < DARK for image in examined),
         same=sum(count for count in digests.values() if count > 1),
-        in_training=sum(image.digest in train_digests for image in found),
+        in_training=sum(image.digest in train_digests for image in examined),
     )
 
 

@@ -200,8 +200,8 @@ def _table(item: "Dataset", *, signed: bool) -> tuple[Floats, int, float]:
 
 
 def _looked_up(values: Floats, table: Floats, first: int) -> Floats:
-    found: Floats = table[np.clip(np.floor(values + 0.5) - first, 0, len(table) - 1).astype(np.int64)]
-    return found
+    values_of_table: Floats = table[np.clip(np.floor(values + 0.5) - first, 0, len(table) - 1).astype(np.int64)]
+    return values_of_table
 
 
 def _first(dataset: "Dataset", name: str) -> float | None:

@@ -93,21 +93,21 @@ def _stamp_or_fault(path: Path, root: Path) -> tuple[Stamp | None, str | None]:
     links to anywhere.
     """
     try:
-        found = path.lstat()
-        if stat.S_ISLNK(found.st_mode):
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
             end, folder = path.resolve(strict=True), path.parent.resolve()
             if not (end.is_relative_to(root) or end.is_relative_to(folder)):
                 return None, f"is a link that leaves the image folder (to {end}): copy the image, or link its folder"
-            found = path.stat()
+            status = path.stat()
     except FileNotFoundError:
         return None, "does not exist"
     except (OSError, RuntimeError, ValueError) as error:
         return None, f"cannot be read ({getattr(error, 'strerror', None) or error})"
-    if not stat.S_ISREG(found.st_mode):
-        return None, "is a folder" if stat.S_ISDIR(found.st_mode) else "is not a file"
-    if found.st_size == 0:
+    if not stat.S_ISREG(status.st_mode):
+        return None, "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a file"
+    if status.st_size == 0:
         return None, "is an empty file"
-    return (found.st_size, found.st_mtime_ns), None
+    return (status.st_size, status.st_mtime_ns), None
 
 
 def _header_fault(path: Path, gray_bits: int | None) -> str | None:
@@ -154,10 +154,10 @@ def cache_file(folder: Path) -> Path:
 def _read_cache(folder: Path, gray_bits: int | None) -> dict[str, Stamp]:
     """Image to size and time; empty if there is no cache, a damaged one, or one of another READER."""
     try:
-        found = json.loads(cache_file(folder).read_text(encoding="utf-8"))
-        if [found["reader"], found["gray_bits"]] != [READER, gray_bits]:
+        cache = json.loads(cache_file(folder).read_text(encoding="utf-8"))
+        if [cache["reader"], cache["gray_bits"]] != [READER, gray_bits]:
             return {}
-        return {view: (size, changed_ns) for view, (size, changed_ns) in found["images"].items()}
+        return {view: (size, changed_ns) for view, (size, changed_ns) in cache["images"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

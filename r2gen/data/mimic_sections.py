@@ -81,15 +81,15 @@ def sections(report: str) -> dict[str, str]:
     """
     text = _final(report.replace("\r\n", "\n").replace("\r", "\n"))
     headings = list(_headings(text))
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     ends = [start for start, _, _ in headings[1:]] + [len(text)]
     for (_, begin, name), end in zip(headings, ends, strict=bool(headings)):
         content = one_line(text[begin:end])
         if content and (name != UNDER_VIEWS or len(_WORD.findall(content)) > 3):  # PA AND LATERAL: ___ is a title
-            found[name] = f"{found[name]} {content}" if name in found else content
-    if not {"findings", "impression", "findings_impression", UNDER_VIEWS} & set(found):
-        found |= _last_paragraph(text)
-    return found
+            texts[name] = f"{texts[name]} {content}" if name in texts else content
+    if not {"findings", "impression", "findings_impression", UNDER_VIEWS} & set(texts):
+        texts |= _last_paragraph(text)
+    return texts
 
 
 def one_line(text: str) -> str:
@@ -107,18 +107,20 @@ def _final(report: str) -> str:
 
 def _headings(text: str) -> Iterator[tuple[int, int, str]]:
     """(start of the heading, start of its text, section), in the order of the text."""
-    found: dict[int, tuple[int, str]] = {}
-    for one in _HEADING.finditer(text):
-        name = section_of(one[1])
-        if name is not None or text[one.end() : one.end() + 1].strip() == "":  # "AP CHEST, 5:11 A.M." is not a heading
-            found[one.start()] = (one.end(), name or _unknown(one[1]))
+    headings: dict[int, tuple[int, str]] = {}
+    for match in _HEADING.finditer(text):
+        name = section_of(match[1])
+        if (
+            name is not None or text[match.end() : match.end() + 1].strip() == ""
+        ):  # "AP CHEST, 5:11 A.M." is not a heading
+            headings[match.start()] = (match.end(), name or _unknown(match[1]))
     for pattern in (_ALONE, _LOWER):
-        for one in pattern.finditer(text):
-            name = section_of(one[1]) if pattern is _ALONE else HEADINGS.get(one_line(one[1].upper()))
+        for match in pattern.finditer(text):
+            name = section_of(match[1]) if pattern is _ALONE else HEADINGS.get(one_line(match[1].upper()))
             if name is not None:
-                found.setdefault(one.start(), (one.end(), name))
+                headings.setdefault(match.start(), (match.end(), name))
     inside = ""
-    for start, (end, name) in sorted(found.items()):
+    for start, (end, name) in sorted(headings.items()):
         if name not in _RUNS_ON.get(inside, ()):
             inside = name
             yield start, end, name

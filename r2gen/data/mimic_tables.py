@@ -76,14 +76,14 @@ def _is_number(text: str) -> bool:
 
 def find_table(root: Path, kind: str) -> Path:
     """The file mimic-cxr-*-<kind>.csv or .csv.gz in `root`. Raises UserError unless there is exactly one."""
-    found = sorted(file for end in (".csv.gz", ".csv") for file in root.glob(f"mimic-cxr-*-{kind}{end}"))
-    if len(found) != 1:
-        named = ", ".join(file.name for file in found) or "there is none"
+    tables = sorted(file for end in (".csv.gz", ".csv") for file in root.glob(f"mimic-cxr-*-{kind}{end}"))
+    if len(tables) != 1:
+        named = ", ".join(file.name for file in tables) or "there is none"
         raise UserError(
             f"data.root={root}: task=prepare needs one mimic-cxr-2.0.0-{kind}.csv.gz there: {named}. Set data.root to "
             "the folder of MIMIC-CXR-JPG; any other annotation is trained on as it is."
         )
-    return found[0]
+    return tables[0]
 
 
 def _read_table(file: Path, columns: tuple[str, ...]) -> tuple[list[tuple[int, list[str]]], str]:

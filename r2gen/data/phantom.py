@@ -16,7 +16,7 @@ MOST_STUDIES, LARGEST_PX = 1_000_000, 4096
 class Phantom:
     """Studies that depend on (seed, split, number) only: more studies do not change the earlier ones.
 
-    Each image is drawn anew at every call (about a millisecond), size_px pixels square.
+    Each image is drawn again at every call (about a millisecond), size_px pixels square.
     """
 
     section = "whole"

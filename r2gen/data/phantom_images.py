@@ -34,7 +34,7 @@ class Body:
 
 
 def draw_body(rng: np.random.Generator) -> Body:
-    """A random patient; draws the same numbers from rng whatever the findings are."""
+    """A random patient; draws the same numbers from rng for any findings."""
     spots = rng.random((len(FINDINGS), 3))
     shape: list[float] = rng.uniform(-1.0, 1.0, 9).tolist()  # plain floats keep the planes float32
     return Body(

@@ -80,7 +80,7 @@ _SIDE = {side: re.compile(rf"\b(?:{side}|bilateral|bilaterally|both)\b") for sid
 def read_findings(report: str) -> frozenset[str]:
     """The findings that a report states. Accepts any text; unknown phrases and sided findings without a side are
     ignored."""
-    found: set[str] = set()
+    findings: set[str] = set()
     for sentence in report.lower().split("."):
         if _DENIES_ALL.search(sentence):
             continue
@@ -89,7 +89,7 @@ def read_findings(report: str) -> frozenset[str]:
             if not pattern.search(stated):
                 continue
             if kind in MIDLINE:
-                found.add(MIDLINE[kind])
+                findings.add(MIDLINE[kind])
             else:
-                found |= {f"{kind}:{side}" for side in SIDES if _SIDE[side].search(stated)}
-    return frozenset(found)
+                findings |= {f"{kind}:{side}" for side in SIDES if _SIDE[side].search(stated)}
+    return frozenset(findings)

@@ -31,7 +31,7 @@ def audit(config: Config, overrides: list[str]) -> int:
     data: DataSource = instantiate(target)
     data.check()
     digest = data_digest(target)
-    found = {
+    facts = {
         "data": choice,
         "hash": digest,
         "section": data.section,
@@ -39,22 +39,22 @@ def audit(config: Config, overrides: list[str]) -> int:
         "named": data.splits(),
         **statistics_of(data, images=config.audit.films),
     }
-    print(table(found))
+    print(table(facts))
     folder = Path(absolute(f"outputs/audit-{choice}-{digest[:8]}" if config.out is None else config.out))
     take_folder(folder, option="out", known_by="audit.json")
-    write_whole(folder / "audit.json", json.dumps(found, indent=1) + "\n")
+    write_whole(folder / "audit.json", json.dumps(facts, indent=1) + "\n")
     print(f"\nwritten: {folder / 'audit.json'}")
     return DONE
 
 
-def table(found: dict[str, Any]) -> str:
+def table(facts: dict[str, Any]) -> str:
     """The contents of audit.json, for a terminal."""
-    splits = found["splits"]
+    splits = facts["splits"]
     lines = [("", *splits), *_lines([split["reports"] for split in splits.values()], _REPORT_LINES)]
     if all(split["images"] for split in splits.values()):
         lines += _lines([split["images"] for split in splits.values()], _IMAGE_LINES)
-    head = f"data={found['data']}: hash {found['hash']}, section {found['section']}, cleaner {found['cleaner']}"
-    return "\n".join([head, "", aligned(lines, pad=str.rjust), "", *_disjoint(found["named"]), *_most_common(found)])
+    head = f"data={facts['data']}: hash {facts['hash']}, section {facts['section']}, cleaner {facts['cleaner']}"
+    return "\n".join([head, "", aligned(lines, pad=str.rjust), "", *_disjoint(facts["named"]), *_most_common(facts)])
 
 
 def _lines(statistics: list[dict[str, Any]], lines: Lines) -> Iterable[tuple[str, ...]]:
@@ -107,6 +107,6 @@ def _disjoint(identified: dict[str, int] | None) -> list[str]:
     return lines
 
 
-def _most_common(found: dict[str, Any]) -> list[str]:
-    report = found["most_common"]["report"]
+def _most_common(facts: dict[str, Any]) -> list[str]:
+    report = facts["most_common"]["report"]
     return [] if report is None else [f"the most frequent report of training: {report[:300]}"]

@@ -167,10 +167,10 @@ def tensors_at(path: str, file: str | None = None) -> dict[str, Any]:
     """The tensors of a file, of a folder or of a hub id; `file` is the name of the weights if it is unusual."""
     local, names = Path(path).expanduser(), WEIGHT_FILES if file is None else (file,)
     if local.is_dir():
-        found = [local / name for name in names if (local / name).is_file()]
-        if not found:
+        files = [local / name for name in names if (local / name).is_file()]
+        if not files:
             raise UserError(f"vision.path={path} contains none of {', '.join(names)}.", code=Code.WEIGHTS_MISSING)
-        local = found[0]
+        local = files[0]
     if local.is_file():
         return read_tensors(local)
     if local.is_absolute() or path.count("/") != 1:

@@ -88,9 +88,9 @@ def transformers_name(name: str) -> str | None:
 
 def _renamed(name: str, table: list[tuple[re.Pattern[str], str]]) -> str | None:
     for pattern, template in table:
-        found = pattern.match(name)
-        if found:
-            return found.expand(template) + name[found.end() :]
+        match = pattern.match(name)
+        if match:
+            return match.expand(template) + name[match.end() :]
     return None
 
 
@@ -98,12 +98,12 @@ def fused(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors with `attn.qkv.q`, `.k` and `.v` joined into timm's `attn.qkv`. Raises KeyError if one is missing."""
     joined: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
-        found = re.match(r"(.+\.attn\.qkv)\.[qkv]\.(weight|bias)$", name)
-        if not found:
+        match = re.match(r"(.+\.attn\.qkv)\.[qkv]\.(weight|bias)$", name)
+        if not match:
             joined[name] = tensor
-        elif f"{found[1]}.{found[2]}" not in joined:
-            parts = [tensors[f"{found[1]}.{part}.{found[2]}"] for part in "qkv"]
-            joined[f"{found[1]}.{found[2]}"] = torch.cat(parts)
+        elif f"{match[1]}.{match[2]}" not in joined:
+            parts = [tensors[f"{match[1]}.{part}.{match[2]}"] for part in "qkv"]
+            joined[f"{match[1]}.{match[2]}"] = torch.cat(parts)
     return joined
 
 
@@ -111,10 +111,10 @@ def split_shapes(wanted: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
     """Name and shape of each tensor, with timm's fused `attn.qkv` as its three parts."""
     shapes: dict[str, list[int]] = {}
     for name, tensor in wanted.items():
-        found = re.match(r"(.+\.attn\.qkv)\.(weight|bias)$", name)
-        if found:
+        match = re.match(r"(.+\.attn\.qkv)\.(weight|bias)$", name)
+        if match:
             third = [tensor.shape[0] // 3, *tensor.shape[1:]]
-            shapes |= {f"{found[1]}.{part}.{found[2]}": third for part in "qkv"}
+            shapes |= {f"{match[1]}.{part}.{match[2]}": third for part in "qkv"}
         else:
             shapes[name] = list(tensor.shape)
     return shapes

@@ -34,23 +34,23 @@ def write(root: Path, **more: Any) -> Path:
 
 def test_reports_words_and_images_that_are_in_training_are_counted(tmp_path: Path) -> None:
     data = AnnotatedReports(root=str(write(tmp_path)), cleaner="iu_xray")
-    found = statistics_of(data, images=None)["splits"]
-    train, val = found["train"]["reports"], found["val"]["reports"]
+    splits = statistics_of(data, images=None)["splits"]
+    train, val = splits["train"]["reports"], splits["val"]["reports"]
     assert (train["studies"], train["distinct"], train["most_common"], train["in_training"]) == (3, 2, 2, 2)
-    assert (val["distinct"], val["in_training"], found["val"]["ids_in_training"]) == (2, 1, ["val0"])
+    assert (val["distinct"], val["in_training"], splits["val"]["ids_in_training"]) == (2, 1, ["val0"])
     assert val["unknown_words"] == pytest.approx(1 / 8)  # pneumothorax, of eight
     assert val["unknown_different"] == pytest.approx(1 / 4)
-    images = found["val"]["images"]
+    images = splits["val"]["images"]
     assert (images["looked_at"], images["in_training"], images["blank"]) == (2, 1, 1)
     assert (images["shortest_px"], images["longest_px"], images["views"]) == (6, 8, {"1": 2})
 
 
 def test_images_are_sampled_by_whole_studies_evenly_spread() -> None:
     data = Phantom(seed=0, train_studies=100, val_studies=10, test_studies=0, size_px=32, version=VERSION)
-    found = statistics_of(data, images=50)["splits"]
-    assert (found["train"]["images"]["looked_at"], found["train"]["images"]["images"]) == (50, 200)
-    assert found["val"]["images"]["looked_at"] == 20
-    assert "test" not in found
+    splits = statistics_of(data, images=50)["splits"]
+    assert (splits["train"]["images"]["looked_at"], splits["train"]["images"]["images"]) == (50, 200)
+    assert splits["val"]["images"]["looked_at"] == 20
+    assert "test" not in splits
 
 
 def test_the_command_prints_a_table_and_writes_a_file_without_a_run(tmp_path: Path) -> None:

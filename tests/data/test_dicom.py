@@ -74,8 +74,8 @@ def test_an_image_stored_in_both_polarities_gives_the_same_pixels(window: dict[s
 
 
 def test_the_polarity_tag_inverts_the_image(tmp_path: Path) -> None:
-    one = shown(dicom(tmp_path / "1.dcm", PhotometricInterpretation="MONOCHROME1"))
-    np.testing.assert_array_equal(one, 255 - shown(dicom(tmp_path / "2.dcm")))
+    inverted = shown(dicom(tmp_path / "1.dcm", PhotometricInterpretation="MONOCHROME1"))
+    np.testing.assert_array_equal(inverted, 255 - shown(dicom(tmp_path / "2.dcm")))
 
 
 def test_the_first_window_is_applied_as_in_the_standard(tmp_path: Path) -> None:
@@ -203,8 +203,8 @@ def test_without_pydicom_the_message_names_the_extra(tmp_path: Path) -> None:
 
 def test_real_images_keep_their_polarity(shared: Path) -> None:
     folder = shared / "data/films"
-    two, one = shown(folder / "txv_rsna.dcm"), shown(folder / "txv_Fake_MONOHR1.dcm")
-    np.testing.assert_array_equal(one, 255 - two)
+    original, inverted = shown(folder / "txv_rsna.dcm"), shown(folder / "txv_Fake_MONOHR1.dcm")
+    np.testing.assert_array_equal(inverted, 255 - original)
     deep = shown(folder / "pydicomdata_RG1_J2KI.dcm")  # 15 bits, MONOCHROME1, JPEG 2000
     assert deep.shape == (1955, 1841)
     assert deep[900:1100, 900:1000].mean() > deep[900:1100, 300:400].mean() + 20, "the spine is brighter than the lung"

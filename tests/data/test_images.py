@@ -59,7 +59,7 @@ def test_16_bit_gray_is_scaled_and_rounded_not_clipped(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(image), np.round(values / 257).astype(np.uint8))
 
 
-def test_transparent_pixels_become_black_whatever_their_colour(tmp_path: Path) -> None:
+def test_transparent_pixels_become_black_for_any_colour(tmp_path: Path) -> None:
     image = Image.new("RGBA", (2, 1), (255, 255, 255, 0))
     image.putpixel((1, 0), (255, 255, 255, 255))
     assert list(read_image(saved(image, tmp_path / "image.png")).tobytes()) == [0, 255]
@@ -116,8 +116,8 @@ def test_the_white_level_is_that_of_the_chunk_the_option_or_the_range(tmp_path: 
 def test_a_large_jpeg_is_decoded_at_a_smaller_size_with_nearly_the_same_result(tmp_path: Path) -> None:
     rows, columns = np.mgrid[0:1200, 0:1000] / 100
     image = Image.fromarray((127 + 60 * np.sin(rows * 3) * np.cos(columns * 2) + 60 * np.sin(columns)).astype(np.uint8))
-    for one in (image, image.convert("RGB")):
-        path = saved(one, tmp_path / "image.jpg")
+    for mode in (image, image.convert("RGB")):
+        path = saved(mode, tmp_path / "image.jpg")
         whole, small = read_image(path), read_image(path, at_least_px=112)
         assert (whole.size, small.size) == ((1000, 1200), (250, 300))
         size = (112, 112)

@@ -127,20 +127,20 @@ def test_random_numbers_of_an_augmentation_never_repeat_but_are_reproducible():
 
     def drawn(*, world: int, workers: int, first: int = 0) -> dict[tuple[int, int, str], bytes]:
         """The images of two epochs by step, number in the step and study."""
-        found = {}
+        images = {}
         for rank in range(world):
             sampler = MicroBatches(first=first, last=6, batch_size=8, micro_batch_size=2, rank=rank, world=world)
             for turn, part in enumerate(training_loader(examples, sampler, workers=workers, pin=False)):
                 step, number = divmod(turn * world + rank, 4)
                 for study, images_VHW, real_V in zip(part.ids, part.images_BVHW, part.views_BV, strict=True):
-                    found[first + step, number, study] = images_VHW[real_V].numpy().tobytes()
-        return found
+                    images[first + step, number, study] = images_VHW[real_V].numpy().tobytes()
+        return images
 
-    one = drawn(world=1, workers=0)
-    assert len(set(one.values())) == len(one) == 48, "the second epoch draws other numbers"
-    assert drawn(world=2, workers=0) == one
-    assert drawn(world=1, workers=2) == one
-    assert drawn(world=4, workers=0, first=3) == {key: value for key, value in one.items() if key[0] >= 3}
+    expected = drawn(world=1, workers=0)
+    assert len(set(expected.values())) == len(expected) == 48, "the second epoch draws other numbers"
+    assert drawn(world=2, workers=0) == expected
+    assert drawn(world=1, workers=2) == expected
+    assert drawn(world=4, workers=0, first=3) == {key: value for key, value in expected.items() if key[0] >= 3}
 
 
 def test_an_example_has_the_images_and_the_complete_report_with_its_eos_token():

@@ -50,13 +50,13 @@ def prepare(
         policy=mimic.Policy(**policy),
         made={"date": date, "code": {"revision": "abc"}},
     )
-    found: dict[str, list[dict[str, Any]]] = json.loads((root / name).read_text())
-    return found
+    annotation: dict[str, list[dict[str, Any]]] = json.loads((root / name).read_text())
+    return annotation
 
 
 def facts(root: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((root / "annotation.provenance.json").read_text())
-    return found
+    provenance: dict[str, Any] = json.loads((root / "annotation.provenance.json").read_text())
+    return provenance
 
 
 def test_sections_are_found_in_any_layout() -> None:
@@ -81,13 +81,13 @@ def test_sections_are_found_in_any_layout() -> None:
 
  NOTIFICATION:  Dr. ___ was told.
 """
-    found = sections(report)
-    assert found["findings"] == "No consolidation: lungs are clear. Tube ends at the carina. Second film unchanged."
-    assert found["impression"] == "1. No acute process. 2. Small heart."
-    assert found["indication"] == "___F with cough // pneumonia?"
-    assert (found["comparison"], found["examination"]) == ("___.", "CHEST (PA AND LAT)")
-    assert "wet_read" not in found
-    assert sections(report.replace("\n", "\r\n")) == found
+    texts = sections(report)
+    assert texts["findings"] == "No consolidation: lungs are clear. Tube ends at the carina. Second film unchanged."
+    assert texts["impression"] == "1. No acute process. 2. Small heart."
+    assert texts["indication"] == "___F with cough // pneumonia?"
+    assert (texts["comparison"], texts["examination"]) == ("___.", "CHEST (PA AND LAT)")
+    assert "wet_read" not in texts
+    assert sections(report.replace("\n", "\r\n")) == texts
 
 
 def test_a_report_without_headings_has_a_last_paragraph() -> None:
@@ -160,9 +160,9 @@ BOTH = {"findings": "F.", "impression": "I."}
 )
 def test_the_section_policy_chooses_the_reference(parts: dict[str, str], chosen: list[str | None]) -> None:
     policies = ("findings", "impression", "findings+impression", "findings_else_impression")
-    found = [mimic.choose(parts, mimic.Policy(sections=policy)) for policy in policies]
-    assert [report for report, _ in found] == chosen
-    assert all(reason for report, reason in found if report is None)
+    choices = [mimic.choose(parts, mimic.Policy(sections=policy)) for policy in policies]
+    assert [report for report, _ in choices] == chosen
+    assert all(reason for report, reason in choices if report is None)
     if "last_paragraph" in parts:
         assert mimic.choose(parts, mimic.Policy(without_headings="last_paragraph"))[0] == "L."
 
@@ -184,7 +184,7 @@ def test_a_prepared_annotation_has_the_official_splits_views_and_context(tree: P
             assert order == sorted(order), "frontal images come first"
     study = data.studies("train")[0]
     assert study.context == "___F with a made up cough // invented question?"
-    assert "invented wet read" not in " ".join(one.report for one in data.studies("train"))
+    assert "invented wet read" not in " ".join(study_of_train.report for study_of_train in data.studies("train"))
     assert data.image(study.views[0]).size == (32, 32)
 
 
