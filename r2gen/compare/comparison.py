@@ -1,10 +1,10 @@
 """The result of task=compare: systems, their scores and differences, as plain data for tables, JSON and the page."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from PIL import Image
 
+from r2gen.config.plain import Plain
 from r2gen.evaluate.scores import ScoreSpec
 from r2gen.evaluate.statistics import LEVEL, Interval, Pair
 
@@ -120,7 +120,7 @@ class Comparison:
     notes: tuple[str, ...]  # shown below the tables
 
 
-def as_plain(comparison: Comparison) -> dict[str, Any]:
+def as_plain(comparison: Comparison) -> Plain:
     """The comparison as JSON-like dictionaries and lists, with `within_noise` of each pair and without images."""
     plain = asdict(_without_images(comparison))
     for study in plain["differing"]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import unique_keys
 from r2gen.errors import UserError, shown
 from r2gen.evaluate.meteor import MOST_WORDS
@@ -28,7 +29,7 @@ class Reports:
 
     reports: dict[str, str]
     references: dict[str, str] | None  # None unless the file has one for every study
-    header: dict[str, Any] | None = None  # of a predictions file: what made the reports
+    header: Plain | None = None  # of a predictions file: what made the reports
 
 
 def read_reports(path: Path) -> Reports:

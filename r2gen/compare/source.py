@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from r2gen.compare.report_file import read_reports
 from r2gen.compare.stored import StoredConfiguration, stored_configuration
+from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.evaluate.baselines import BASELINES
 from r2gen.evaluate.predictions import predictions_file
@@ -94,7 +94,7 @@ def _check_names(named: Sequence[tuple[str, Path]]) -> None:
             )
 
 
-def _split(requested: str | None, metrics: Mapping[str, dict[str, Any]]) -> str:
+def _split(requested: str | None, metrics: Mapping[str, Plain]) -> str:
     scored = {name: [split for split in SPLITS if split in of_run["splits"]] for name, of_run in metrics.items()}
     for split in [requested] if requested else SPLITS:
         if all(split in splits for splits in scored.values()):
@@ -122,7 +122,7 @@ def _file_source(name: str, path: Path) -> Source:
 # -------------------------------------------------------------------------------------------------------- run folders
 
 
-def _metrics(folder: RunFolder) -> dict[str, Any]:
+def _metrics(folder: RunFolder) -> Plain:
     """A run's scores, with the decoding profile that they were made with."""
     file = metrics_path(folder.path)
     metrics = read_metrics(file)
@@ -134,7 +134,7 @@ def _metrics(folder: RunFolder) -> dict[str, Any]:
     return metrics
 
 
-def _run_source(name: str, folder: RunFolder, metrics: dict[str, Any], *, split: str, rescore: bool) -> Source:
+def _run_source(name: str, folder: RunFolder, metrics: Plain, *, split: str, rescore: bool) -> Source:
     file = predictions_file(folder.path, split, metrics["generation"])
     content = read_reports(file)
     if content.header is None or content.references is None:
@@ -159,7 +159,7 @@ def _run_source(name: str, folder: RunFolder, metrics: dict[str, Any], *, split:
     )
 
 
-def _check_recorded(folder: RunFolder, metrics: dict[str, Any], predictions: Path, header: dict[str, Any]) -> None:
+def _check_recorded(folder: RunFolder, metrics: Plain, predictions: Path, header: Plain) -> None:
     """Raise UserError where a run's scores cannot be compared, or are not those of its predictions."""
     fix = f"Run {_evaluate(folder)}, or set compare.rescore=true to score the reports of all systems again."
     if metrics.get("format") != METRICS_FORMAT:
@@ -170,7 +170,7 @@ def _check_recorded(folder: RunFolder, metrics: dict[str, Any], predictions: Pat
         raise UserError(f"{predictions}: metrics.json is of another checkpoint or decoding than these reports. {fix}")
 
 
-def _recorded(folder: RunFolder, metrics: dict[str, Any], split: str) -> Recorded:
+def _recorded(folder: RunFolder, metrics: Plain, split: str) -> Recorded:
     try:
         of_split = metrics["splits"][split]
         return Recorded(
@@ -188,7 +188,7 @@ def _evaluate(folder: RunFolder) -> str:
     return f"python run.py task=evaluate run_dir={folder.path}"
 
 
-def _about(stored: StoredConfiguration, header: dict[str, Any], status: str) -> dict[str, str]:
+def _about(stored: StoredConfiguration, header: Plain, status: str) -> dict[str, str]:
     about: dict[str, object] = {
         group: stored.choices[group] for group in _SHOWN_CHOICES if stored.choices.get(group) is not None
     }

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from r2gen.config.plain import Plain
 from r2gen.data import mimic
 from r2gen.data.annotation_file import read_splits, refuse
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
@@ -173,7 +174,7 @@ class AnnotatedReports:
             raise _Fault("contains half of a surrogate pair (\\ud800 to \\udfff), which is not a character: correct it")
         return study
 
-    def _refuse_repeated(self, id: str, entry: dict[str, Any], *, split: str, where: str) -> None:
+    def _refuse_repeated(self, id: str, entry: Plain, *, split: str, where: str) -> None:
         """Refuse an id that is used twice, and a study or patient of two splits: scores would be of training data."""
         self._identified["entries"] += 1
         _, first = self._first.setdefault(("id", id), (split, where))

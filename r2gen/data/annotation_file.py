@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.plain import Plain
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError, shown
 
@@ -75,12 +76,12 @@ def _parsed(file: Path) -> Any:
 class DuplicateKey(ValueError):
     """A key that a JSON object has twice; json.loads would drop the first value silently."""
 
-    def __init__(self, key: str, content: dict[str, Any]) -> None:
+    def __init__(self, key: str, content: Plain) -> None:
         super().__init__(f'"{shown(key)}" is given twice')
         self.key, self.content = key, content
 
 
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> Plain:
     """An object_pairs_hook for json.loads that raises DuplicateKey."""
     content = dict(pairs)
     if len(content) != len(pairs):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from statistics import fmean, pstdev, quantiles
-from typing import Any
 
 from PIL import ImageStat
 from tqdm import tqdm
 
+from r2gen.config.plain import Plain
 from r2gen.data.reports import SPLITS, ReportData, Study
 
 THREADS = 8  # Pillow decodes without the interpreter's lock
@@ -56,7 +56,7 @@ class Image:
     brightest: int
 
 
-def statistics_of(data: ReportData, *, images: int | None) -> dict[str, Any]:
+def statistics_of(data: ReportData, *, images: int | None) -> Plain:
     """Statistics of every split that has studies, with the ids of studies whose report is in training.
 
     `images` is the largest number of images to examine per split, of evenly spread studies; None: all. Raises UserError
@@ -67,7 +67,7 @@ def statistics_of(data: ReportData, *, images: int | None) -> dict[str, Any]:
     training = Counter(normalised(study) for study in train)
     vocabulary = {word for report in training for word in report.split()}
     train_digests: set[str] = set()
-    entries: dict[str, Any] = {}
+    entries: Plain = {}
     for split, studies in splits.items():
         count = sum(len(study.views) for study in studies)
         # Whole studies, since every second image would be a frontal one only.

@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import refuse
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
 from r2gen.data.mimic_tables import MimicImage, find_table, images_of
@@ -45,8 +46,8 @@ class Policy:
 class Prepared:
     """Entries by split, and the counts of studies read, kept and dropped, with reasons."""
 
-    splits: dict[str, list[dict[str, Any]]]
-    counts: dict[str, Any]
+    splits: dict[str, list[Plain]]
+    counts: Plain
     reports_sha256: str
 
 
@@ -123,7 +124,7 @@ def _write_private(file: Path, content: str) -> None:
 
 def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports: Path, policy: Policy) -> Prepared:
     """The entries of every study (study id to its images) that the policy keeps, in the order of the split table."""
-    splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    splits: dict[str, list[Plain]] = {split: [] for split in SPLITS}
     dropped, kept_views, read, missing = Counter[str](), Counter[str](), Counter[str](), list[str]()
     digest = hashlib.sha256()
     for study, all_images in tqdm(listed.items(), desc="studies", unit="study", disable=None, leave=False, delay=1):
@@ -194,7 +195,7 @@ def _entries(
     parts: Mapping[str, str],
     report: str,
     policy: Policy,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Plain]:
     """One entry per study; or one per image, with its dicom_id as id, as in R2Gen's annotation."""
     first = images[0]
     context = parts.get("indication") or parts.get("history")

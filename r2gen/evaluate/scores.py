@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from r2gen.evaluate.study_sums import StudySums
+if TYPE_CHECKING:
+    from r2gen.evaluate.study_sums import StudySums  # commands that score nothing do not load numpy
 
 LAST_COLUMN = 100
 Signature = dict[str, str]  # how a number came about: {"implementation": "pycocoevalcap", "version": "1.2", ...}
@@ -62,7 +63,7 @@ class Metric(Protocol):
         the texts, cannot be used.
         """
 
-    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
+    def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> "StudySums | None":
         """What each study adds to the metric's scores, from which intervals and tests are computed.
 
         `scores` holds what `__call__` returned for these texts. None where the scores do not follow from sums over

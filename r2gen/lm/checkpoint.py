@@ -4,11 +4,11 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from r2gen.config.plain import Plain
 from r2gen.errors import Code, UserError
 
 SMALL_FILES = ["*.json", "*.model", "*.tiktoken", "*.jinja", "merges.txt"]
@@ -22,7 +22,7 @@ class Checkpoint:
     """A folder with config.json."""
 
     folder: Path
-    config: dict[str, Any]  # config.json as published
+    config: Plain  # config.json as published
     model_type: str
 
 
@@ -94,7 +94,7 @@ def _missing(message: str) -> UserError:
     return UserError(message, code=Code.WEIGHTS_MISSING)
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> Plain:
     """The dictionary in a JSON file, empty if there is no such file. Raises UserError if it holds something else."""
     try:
         content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

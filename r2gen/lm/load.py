@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from r2gen.config.lm_rules import LmFacts
+from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.causal import CausalLM
@@ -33,7 +34,7 @@ def load_lm(
     special_tokens: Mapping[str, str | int | None] | None = None,
     gradient_checkpointing: bool = False,
     quantization: QuantizationConfigMixin | None = None,
-    device_map: str | dict[str, Any] | None = None,
+    device_map: str | Plain | None = None,
     check: Callable[[LmFacts], None] | None = None,
 ) -> LanguageModel:
     """The language model in a folder or of a hub id, in eval(), on the CPU unless `device_map` says otherwise.

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from r2gen.config.plain import Plain
 from r2gen.config.prompt_pieces import MESSAGE, pieces
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import ReportTokenizer
 
-Written = str | Sequence[str | dict[str, Any]]  # see r2gen/config/prompt_pieces.py
+Written = str | Sequence[str | Plain]  # see r2gen/config/prompt_pieces.py
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.checkpoint import Checkpoint, weight_files
@@ -45,7 +46,7 @@ def read_model(
     dtype: str,
     attention: str,
     quantization: QuantizationConfigMixin | None,
-    device_map: str | dict[str, Any] | None,
+    device_map: str | Plain | None,
 ) -> PreTrainedModel:
     """The model in eval(); parameters are as in load_lm. Raises UserError that names the wrong tensor or file."""
     folder = checkpoint.folder
@@ -132,7 +133,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_complete(folder: Path, model: PreTrainedModel, report: dict[str, Any]) -> None:
+def _check_complete(folder: Path, model: PreTrainedModel, report: Plain) -> None:
     """Refuse weights that do not match the model exactly; transformers would draw missing ones at random."""
     for kind in ("missing", "unexpected", "mismatched"):
         keys = [key if isinstance(key, str) else key[0] for key in report[f"{kind}_keys"]]

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.plain import Plain
 from r2gen.runs.files import write_whole
 
-JsonObject = dict[str, Any]
+JsonObject = Plain
 
 FOLDER = Path(__file__).parent
 SHARED = ("numbers", "elements", "scores", "ticks", "charts", "plots", "words", "studies")  # scripts of every page

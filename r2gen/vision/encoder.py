@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from timm.models import load_state_dict_from_hf
 from torch import nn
 
+from r2gen.config.plain import Plain
 from r2gen.errors import Code, UserError
 from r2gen.vision.hub import WEIGHT_FILES, swin_folder, unfetchable
 from r2gen.vision.swin_names import create_swin, swin_config
@@ -129,9 +130,7 @@ def create_backbone(
     swin = swin_config(path)
     if path is not None and swin is not None:
         return create_swin(name, path, swin, tensors=tensors_at(path, file), model_args=model_args)
-    source: dict[str, Any] = (
-        {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path, file)}
-    )
+    source: Plain = {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path, file)}
     try:
         return timm.create_model(name, num_classes=0, **model_args, **source)
     except Exception as error:  # timm's constructors and loaders raise many types
@@ -143,7 +142,7 @@ def create_backbone(
         ) from error
 
 
-def weights(name: str, path: str, file: str | None = None) -> dict[str, Any]:
+def weights(name: str, path: str, file: str | None = None) -> Plain:
     """The arguments with which timm reads the tensors at `path` without a classifier.
 
     If the numbers of classes of weights and model differ, timm does not read strictly, and missing tensors stay random.
@@ -163,7 +162,7 @@ def weights(name: str, path: str, file: str | None = None) -> dict[str, Any]:
     return {"state_dict": used, "num_classes": 0, "label_offset": 0}
 
 
-def tensors_at(path: str, file: str | None = None) -> dict[str, Any]:
+def tensors_at(path: str, file: str | None = None) -> Plain:
     """The tensors of a file, of a folder or of a hub id; `file` is the name of the weights if it is unusual."""
     local, names = Path(path).expanduser(), WEIGHT_FILES if file is None else (file,)
     if local.is_dir():
@@ -179,18 +178,18 @@ def tensors_at(path: str, file: str | None = None) -> dict[str, Any]:
             code=Code.WEIGHTS_MISSING,
         )
     try:
-        tensors: dict[str, Any] = load_state_dict_from_hf(path, filename=file or WEIGHT_FILES[1], weights_only=True)
+        tensors: Plain = load_state_dict_from_hf(path, filename=file or WEIGHT_FILES[1], weights_only=True)
     except _READ_ERRORS as error:
         raise unfetchable(path, error) from error
     return tensors
 
 
-def read_tensors(file: Path) -> dict[str, Any]:
+def read_tensors(file: Path) -> Plain:
     """The tensors of a .safetensors or .bin/.pth file; a pickle may contain nothing else."""
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        tensors: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        tensors: Plain = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's message recommends to execute the file
         raise UserError(
             f"vision.path: {file} cannot be read as weights: it is damaged, was not downloaded through git lfs, or "

@@ -14,6 +14,7 @@ import timm
 import torch
 from torch import nn
 
+from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 
 # The name of each layer in transformers before version 5, since version 5, and in timm; I and J are stage and block.
@@ -120,7 +121,7 @@ def split_shapes(wanted: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
     return shapes
 
 
-def swin_config(path: str | None) -> dict[str, Any] | None:
+def swin_config(path: str | None) -> Plain | None:
     """The config.json of a folder in transformers' Swin layout; None if the path is something else."""
     if path is None or not (Path(path).expanduser() / "config.json").is_file():
         return None
@@ -132,7 +133,7 @@ def swin_config(path: str | None) -> dict[str, Any] | None:
     return config if isinstance(config, dict) and config.get("model_type") == "swin" else None
 
 
-def model_arguments(config: Mapping[str, Any], *, path: str) -> dict[str, Any]:
+def model_arguments(config: Mapping[str, Any], *, path: str) -> Plain:
     """The arguments of timm's Swin. Raises UserError if it would compute something else than transformers."""
     for field, value in FIXED.items():
         if config.get(field, value) != value:

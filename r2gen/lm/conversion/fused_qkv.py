@@ -10,6 +10,8 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.core_model_loading import ConversionOps
 
+from r2gen.config.plain import Plain
+
 Parts = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # query, key, value
 # N query heads, K key and value heads, G = N // K query heads per key head, D head width
 
@@ -32,8 +34,8 @@ def only_tensor(collected: Any) -> torch.Tensor:
 class _Split(ConversionOps):
     @torch.no_grad()
     def convert(
-        self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
-    ) -> dict[str, Any]:
+        self, input_dict: Plain, source_patterns: list[str], target_patterns: list[str], **kwargs: Any
+    ) -> Plain:
         parts = self.split(only_tensor(input_dict[source_patterns[0]]), *head_counts(kwargs["config"]))
         return {name: part.contiguous() for name, part in zip(target_patterns, parts, strict=True)}
 
@@ -44,8 +46,8 @@ class _Split(ConversionOps):
 class _Fuse(ConversionOps):
     @torch.no_grad()
     def convert(
-        self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
-    ) -> dict[str, Any]:
+        self, input_dict: Plain, source_patterns: list[str], target_patterns: list[str], **kwargs: Any
+    ) -> Plain:
         (target,) = target_patterns
         query, key, value = (only_tensor(input_dict[name]) for name in source_patterns)
         return {target: self.fuse((query, key, value), *head_counts(kwargs["config"]))}

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 from transformers.cache_utils import Cache
 
+from r2gen.config.plain import Plain
 from r2gen.lm.conversion.fused_qkv import SplitQKV
 from r2gen.lm.conversion.tensor_names import fused_qkv
 from r2gen.lm.family import Family
@@ -20,7 +21,7 @@ from r2gen.lm.family import Family
 BAICHUAN2_VOCABULARY = 125696
 
 
-def native(published: Mapping[str, Any]) -> dict[str, Any]:
+def native(published: Mapping[str, Any]) -> Plain:
     """LlamaConfig's fields, with `alibi` and `norm_head`, which the published files do not state."""
     fields = dict(published)
     fields.setdefault("alibi", "max_position_embeddings" not in published)
@@ -37,7 +38,7 @@ class BaichuanConfig(LlamaConfig):
     norm_head: bool | None = None
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: Plain, **kwargs: Any) -> Any:
         return super().from_dict(native(config_dict), **kwargs)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import GlmConfig, GlmForCausalLM
 
+from r2gen.config.plain import Plain
 from r2gen.lm.conversion.config_fields import UnsupportedFormat, pop_fixed, renamed
 from r2gen.lm.conversion.fused_qkv import SplitQKV
 from r2gen.lm.conversion.tensor_names import fused_qkv, rename
@@ -24,7 +25,7 @@ FIELDS = {
     "add_qkv_bias": "attention_bias",
     "seq_length": "max_position_embeddings",
 }
-FIXED: dict[str, Any] = {
+FIXED: Plain = {
     "add_bias_linear": False,
     "rmsnorm": True,
     "post_layer_norm": True,
@@ -38,7 +39,7 @@ FIXED: dict[str, Any] = {
 }
 
 
-def native(published: Mapping[str, Any]) -> dict[str, Any]:
+def native(published: Mapping[str, Any]) -> Plain:
     """GlmConfig's fields. Raises UnsupportedFormat for ChatGLM-6B (v1) and for options that Glm does not have."""
     if "position_encoding_2d" in published or "inner_hidden_size" in published:
         raise UnsupportedFormat(
@@ -58,7 +59,7 @@ class ChatGLMConfig(GlmConfig):
     model_type = "chatglm"
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: Plain, **kwargs: Any) -> Any:
         return super().from_dict(native(config_dict), **kwargs)
 
 

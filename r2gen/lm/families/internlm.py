@@ -9,11 +9,12 @@ from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from r2gen.config.plain import Plain
 from r2gen.lm.conversion.config_fields import UnsupportedFormat, renamed
 from r2gen.lm.family import Family
 
 
-def native(published: Mapping[str, Any]) -> dict[str, Any]:
+def native(published: Mapping[str, Any]) -> Plain:
     """LlamaConfig's fields; the published `bias` is that of the query, key, value and output projections."""
     fields = renamed(published, {"bias": "attention_bias"})
     rotary = fields.pop("rotary", None)
@@ -29,7 +30,7 @@ class InternLMConfig(LlamaConfig):
     attention_bias: bool = True
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: Plain, **kwargs: Any) -> Any:
         return super().from_dict(native(config_dict), **kwargs)
 
 

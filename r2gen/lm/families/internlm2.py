@@ -8,13 +8,14 @@ from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from r2gen.config.plain import Plain
 from r2gen.lm.conversion.config_fields import pop_fixed
 from r2gen.lm.conversion.fused_qkv import SplitGroupedQKV
 from r2gen.lm.conversion.tensor_names import fused_qkv, rename
 from r2gen.lm.family import Family
 
 
-def native(published: Mapping[str, Any]) -> dict[str, Any]:
+def native(published: Mapping[str, Any]) -> Plain:
     """LlamaConfig's fields, without the published `attn_implementation`, since lm.attention chooses it."""
     fields = {name: value for name, value in published.items() if name != "attn_implementation"}
     pop_fixed(fields, {"bias": False})
@@ -25,7 +26,7 @@ class InternLM2Config(LlamaConfig):
     model_type = "internlm2"
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: Plain, **kwargs: Any) -> Any:
         return super().from_dict(native(config_dict), **kwargs)
 
 

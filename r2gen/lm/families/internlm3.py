@@ -9,11 +9,12 @@ from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from r2gen.config.plain import Plain
 from r2gen.lm.conversion.config_fields import UnsupportedFormat, renamed
 from r2gen.lm.family import Family
 
 
-def native(published: Mapping[str, Any]) -> dict[str, Any]:
+def native(published: Mapping[str, Any]) -> Plain:
     """LlamaConfig's fields. Raises UnsupportedFormat if `qkv_bias` and `bias` differ: Llama has one switch for both."""
     fields = renamed(published, {"qkv_bias": "attention_bias", "bias": "mlp_bias"})
     if fields.get("attention_bias", False) != fields.get("mlp_bias", False):
@@ -25,7 +26,7 @@ class InternLM3Config(LlamaConfig):
     model_type = "internlm3"
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: Plain, **kwargs: Any) -> Any:
         return super().from_dict(native(config_dict), **kwargs)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from r2gen.config.plain import Plain
 from r2gen.lm.conversion.config_fields import pop_fixed, renamed
 from r2gen.lm.conversion.fused_qkv import SplitQKV
 from r2gen.lm.conversion.tensor_names import fused_qkv, rename
@@ -34,7 +35,7 @@ FIXED = {
 PUBLISHED_ONLY = ("kv_channels", "seq_length", "no_bias", "layer_norm_epsilon")  # save_pretrained writes none of them
 
 
-def native(published: Mapping[str, Any]) -> dict[str, Any]:
+def native(published: Mapping[str, Any]) -> Plain:
     """Qwen2Config's fields. Raises UnsupportedFormat for options that Qwen2 does not have."""
     if not any(name in published for name in PUBLISHED_ONLY):
         return dict(published)  # written by save_pretrained
@@ -56,7 +57,7 @@ class QWenConfig(Qwen2Config):
     model_type = "qwen"
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: Plain, **kwargs: Any) -> Any:
         return super().from_dict(native(config_dict), **kwargs)
 
 
