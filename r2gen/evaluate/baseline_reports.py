@@ -1,4 +1,4 @@
-"""The baselines of a run: reports that ignore the study's images, or belong to other images."""
+"""Reports of the baselines of a run, which ignore the study's images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -78,7 +78,7 @@ def test_a_long_report_passes_the_pipes(meteor: Meteor) -> None:
 def test_ids_that_differ_and_empty_references_are_refused(meteor: Meteor) -> None:
     with pytest.raises(UserError, match="Without a report: a"):
         meteor({"a": "x"}, {"b": "x"})
-    with pytest.raises(UserError, match="reference without a word: a"):
+    with pytest.raises(UserError, match="reference without words: a"):
         meteor({"a": "\n"}, {"a": "x"})
 
 

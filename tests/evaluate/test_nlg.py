@@ -110,7 +110,7 @@ def test_one_study_has_scores_and_a_cider_of_0_as_its_words_weigh_nothing() -> N
     [
         ({"a": "x", "b": "x"}, {"a": "x", "c": "x"}, "Without a report: b. Without a reference: c."),
         ({}, {}, "no study"),
-        ({"a": " "}, {"a": "x"}, "reference without a word: a"),
+        ({"a": " "}, {"a": "x"}, "reference without words: a"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(
