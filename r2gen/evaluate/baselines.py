@@ -84,7 +84,7 @@ class ConstantScores:
         for study, words in enumerate(texts):
             for ngram, times in _ngrams(words).items():
                 held[ngram].append((study, times))
-        self._postings = {ngram: self._post(ngram, np.array(found)) for ngram, found in held.items()}
+        self._postings = {ngram: self._post(ngram, np.array(counts)) for ngram, counts in held.items()}
         squares = np.zeros(_ORDER * self._studies)
         for posted in self._postings.values():
             squares[posted.cells] += posted.times * posted.worth
@@ -108,14 +108,14 @@ class ConstantScores:
         own_norms = np.sqrt(np.array(own_squares))[:, None]
         return self._bleu_4(len(words), right), self._cider(len(words), dots.reshape(_ORDER, -1), own_norms)
 
-    def _post(self, ngram: _Ngram, found: NDArray[np.int64]) -> _Postings:
-        weight, times = math.log(self._studies / len(found)), found[:, 1].astype(float)
-        return _Postings((len(ngram) - 1) * self._studies + found[:, 0], times, weight, times * weight**2)
+    def _post(self, ngram: _Ngram, counts: NDArray[np.int64]) -> _Postings:
+        weight, times = math.log(self._studies / len(counts)), counts[:, 1].astype(float)
+        return _Postings((len(ngram) - 1) * self._studies + counts[:, 0], times, weight, times * weight**2)
 
     def _bleu_4(self, words: int, right: Sequence[float]) -> float:
         # The two small constants are pycocoevalcap's; they matter for texts shorter than four words.
         guesses = [self._studies * max(0, words - shorter) for shorter in range(_ORDER)]
-        precisions = [(found + 1e-15) / (guess + 1e-9) for found, guess in zip(right, guesses, strict=True)]
+        precisions = [(matching + 1e-15) / (guess + 1e-9) for matching, guess in zip(right, guesses, strict=True)]
         ratio = (self._studies * words + 1e-15) / (self._words + 1e-9)
         return float(math.prod(precisions) ** (1 / _ORDER) * math.exp(min(0.0, 1 - 1 / ratio)))
 

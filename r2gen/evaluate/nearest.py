@@ -116,11 +116,11 @@ def joined(parts: Iterable[Mapping[str, Match]]) -> dict[str, str]:
 def read_nearest(file: Path, *, data_hash: str, compared: int) -> dict[str, str]:
     """Study id to training study id from an earlier search; empty if its data or number of studies was different."""
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        nearest: dict[str, str] = kept.pop("nearest")
+        content = json.loads(file.read_text(encoding="utf-8"))
+        nearest: dict[str, str] = content.pop("nearest")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return nearest if kept == _made_by(data_hash, compared) else {}
+    return nearest if content == _made_by(data_hash, compared) else {}
 
 
 def write_nearest(file: Path, nearest: Mapping[str, str], *, data_hash: str, compared: int) -> None:

@@ -45,9 +45,9 @@ def sums_of_scores(
 ) -> list[StudySums]:
     """The sums of every metric that has some; an unavailable metric has none."""
     available = [metric for metric in metrics.values() if metric.name in scores.signatures]
-    found = [metric.sums(references, reports, _own(metric, scores)) for metric in available]
+    by_metric = [metric.sums(references, reports, _own(metric, scores)) for metric in available]
     # Means come last, so that intervals equal those on disk: the order of columns decides how sums are rounded.
-    return sorted((sums for sums in found if sums is not None), key=lambda sums: sums.values is means)
+    return sorted((sums for sums in by_metric if sums is not None), key=lambda sums: sums.values is means)
 
 
 def _own(metric: Metric, scores: Scores) -> Scores:
