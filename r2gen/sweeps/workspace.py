@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import wandb_workspaces.reports.v2 as panels
 import wandb_workspaces.workspaces as pages
@@ -16,7 +17,6 @@ from r2gen.runs.folder import RunFolder
 from r2gen.sweeps.record import JobRecord
 
 COSTS = ("cost/train_seconds", "cost/gpu_seconds", "cost/trainable_parameters")
-OVER_SEEDS = {"groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def varied_options(jobs: Sequence[JobRecord]) -> list[str]:
     return sorted(varied, key=lambda name: (name != "lm", "." in name)) or ["lm"]
 
 
-def workspace(comparison: Comparison, *, entity: str, project: str) -> pages.Workspace:
+def workspace(comparison: Comparison, *, entity: str, project: str) -> Any:
     """The workspace of this sweep's runs, in four sections: scores, curves, parallel coordinates and cost."""
     group_by = panels.Config(_config_key(comparison.varied[0]))
     finals = [panels.SummaryMetric(f"best/{comparison.split}/{score}") for score in comparison.scores]
@@ -77,22 +77,42 @@ def workspace(comparison: Comparison, *, entity: str, project: str) -> pages.Wor
 
 
 def _scores(comparison: Comparison, group_by: panels.Config, finals: Sequence[panels.SummaryMetric]) -> pages.Section:
-    bars = [
-        panels.BarPlot(title=f"{comparison.split}: {score}", metrics=[final], groupby=group_by, **OVER_SEEDS)
-        for score, final in zip(comparison.scores, finals, strict=True)
-    ]
-    return pages.Section(name=f"Scores by {comparison.varied[0]}", is_open=True, panels=bars)
+    return pages.Section(
+        name=f"Scores by {comparison.varied[0]}",
+        is_open=True,
+        panels=[
+            panels.BarPlot(
+                title=f"{comparison.split}: {score}",
+                metrics=[final],
+                groupby=group_by,
+                groupby_aggfunc="mean",
+                groupby_rangefunc="minmax",
+            )
+            for score, final in zip(comparison.scores, finals, strict=True)
+        ],
+    )
 
 
 def _curves(comparison: Comparison, group_by: panels.Config) -> pages.Section:
     names = ["train/loss", "val/selection", *(f"val/{score}" for score in comparison.scores)]
-    lines = [panels.LinePlot(title=name, x="step", y=[name], groupby=group_by, **OVER_SEEDS) for name in names]
-    return pages.Section(name=f"Curves by {comparison.varied[0]}", is_open=True, panels=lines)
+    return pages.Section(
+        name=f"Curves by {comparison.varied[0]}",
+        is_open=True,
+        panels=[
+            panels.LinePlot(
+                title=name, x="step", y=[name], groupby=group_by, groupby_aggfunc="mean", groupby_rangefunc="minmax"
+            )
+            for name in names
+        ],
+    )
 
 
 def _parallel_coordinates(comparison: Comparison, finals: Sequence[panels.SummaryMetric]) -> pages.Section:
-    options = [panels.Config(_config_key(option)) for option in comparison.varied]
-    columns = [panels.ParallelCoordinatesPlotColumn(axis) for axis in (*options, *finals)]
+    axes: list[panels.Config | panels.SummaryMetric] = [
+        *(panels.Config(_config_key(option)) for option in comparison.varied),
+        *finals,
+    ]
+    columns = [panels.ParallelCoordinatesPlotColumn(axis) for axis in axes]
     plot = panels.ParallelCoordinatesPlot(columns=columns, layout=panels.Layout(w=24, h=10))
     return pages.Section(name="Options and scores", is_open=True, panels=[plot])
 
