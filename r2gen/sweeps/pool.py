@@ -158,7 +158,7 @@ class Pool:
             shutil.move(log, log.with_suffix(".first.log"))
             return
         second_try = f"; {job.reason}" if job.micro_batch_size is not None else ""
-        job.set("failed", f"{retry.last_error(text, status)}, {log}{second_try}")
+        job.set("failed", f"{retry.last_error(text, status)} (log: {log}){second_try}")
 
     def _set(self, job: JobRecord, state: str, reason: str) -> None:
         job.set(state, reason)
