@@ -1,4 +1,4 @@
-"""The baselines of a run: reports that ignore the study's images, or belong to other images."""
+"""Reports of the baselines of a run, which ignore the study's images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from r2gen.ranks.stop import StopRequest
 class BaselineReports:
     """Makes the reports of each baseline.
 
-    `nearest_file` keeps the nearest images that were found; `nearest_most` is the number of training studies that are
-    searched for them, 0 for no such baseline; `data_hash` identifies the data set.
+    `nearest_file` stores the nearest studies for later evaluations; `nearest_most` is the number of training studies
+    that are searched for them, 0 for no such baseline; `data_hash` identifies the data set.
     """
 
     def __init__(
@@ -53,22 +53,22 @@ class BaselineReports:
         train = spread(self.datasets["train"].studies, self.nearest_most)
         if not train:
             return {}
-        kept = {}
+        stored = {}
         if dist.is_first():
-            kept = read_nearest(self.nearest_file, data_hash=self.data_hash, compared=len(train))
-        nearest = dist.first_of([kept])
+            stored = read_nearest(self.nearest_file, data_hash=self.data_hash, compared=len(train))
+        nearest = dist.first_of([stored])
         missing = [study for split in splits for study in self.datasets[split].studies if study.id not in nearest]
         if not missing:
             return nearest
         try:
-            found = nearest_studies(
+            matches = nearest_studies(
                 self.data, train[dist.rank() :: dist.world()], missing, each=self.stop.leave_if_requested
             )
         except UserError as error:
             raise UserError(
                 f'{error} (the baseline "nearest" reads training images; evaluate.nearest_studies=0 leaves it out)'
             ) from error
-        nearest |= joined(dist.gather(found))
+        nearest |= joined(dist.gather(matches))
         if dist.is_first():
             write_nearest(self.nearest_file, nearest, data_hash=self.data_hash, compared=len(train))
         return nearest

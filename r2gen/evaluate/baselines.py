@@ -1,7 +1,7 @@
-"""Null rows: what a table of scores is worth is seen beside reports that no model wrote, or wrote of another study.
+"""Baselines: reports that ignore the study's images, next to which scores of a model are shown.
 
 The constant report is chosen on the validation split. BLEU-4 and CIDEr of every training report, given to all
-validation studies at once, are computed from postings (which reference holds an n-gram, and how often).
+validation studies, are computed from postings: for each n-gram the references that contain it, and how often.
 """
 
 import math
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from r2gen.errors import UserError
 
-# (references, reports) -> the number to be highest
+# (references, reports) -> a number, higher is better
 Selection = Callable[[Mapping[str, str], Mapping[str, str]], float]
 
 BASELINES = ("constant", "random", "nearest", "shuffled")
-BASELINE_SEED = 0  # of the random and the shuffled row
+BASELINE_SEED = 0  # of random and shuffled reports
 _MOST_CANDIDATES = 2000
 _SHORTLIST = 3
 _ORDER = 4  # the longest n-gram of BLEU-4 and CIDEr
@@ -29,11 +29,11 @@ _Ngram = tuple[str, ...]
 
 
 def constant_report(train: Sequence[str], val: Mapping[str, str], score: Selection) -> str:
-    """The training report that scores best when every validation study is given it.
+    """The training report with the highest score when every validation study gets it.
 
-    All distinct training reports (of more than 2,000 the most central ones by words) are ranked by .5 BLEU-4 +
-    .5 CIDEr, exactly as the metrics compute them; `score` decides among the first three. With R2GenGPT's selection,
-    which is that sum, the choice is therefore exact.
+    All distinct training reports (of more than 2,000, the 2,000 whose words are most common) are ranked by .5 BLEU-4 +
+    .5 CIDEr, exactly as the metrics compute them; `score` decides among the first three. The choice is exact for
+    R2GenGPT's selection, which is that sum.
     """
     candidates = _most_central(sorted({report for report in train if report.strip()}), list(val.values()))
     if not candidates or not val:
@@ -41,50 +41,50 @@ def constant_report(train: Sequence[str], val: Mapping[str, str], score: Selecti
     constant = ConstantScores(list(val.values()))
     ranked = sorted(
         candidates, key=lambda report: -sum(constant.bleu_4_and_cider(report))
-    )  # ties: first in the alphabet
+    )  # ties: the first in the alphabet
     return max(ranked[:_SHORTLIST], key=lambda report: score(val, {id: report for id in val}))  # noqa: C420 - for mypy
 
 
 def random_reports(ids: Iterable[str], train: Sequence[str], seed: int) -> dict[str, str]:
-    """Every study with a training report drawn from the seed and its own id, whatever other studies there are."""
+    """A random training report for each study. It depends on the seed and the study's id, not on other studies."""
     return {id: random.Random(f"{seed} {id}").choice(train) for id in ids}
 
 
 def shuffled_reports(reports: Mapping[str, str], seed: int) -> dict[str, str]:
-    """Every study with the report of another one; a single study keeps its own.
+    """The report of another study for each study; a single study keeps its own.
 
-    What a model still scores here it owes to writing like a radiologist, not to the images.
+    The score of these reports is what a model reaches by style alone, without the images.
     """
     ids = sorted(reports)
     random.Random(seed).shuffle(ids)
-    giver = dict(zip(ids, ids[1:] + ids[:1], strict=True))  # one cycle through all studies: nobody is its own giver
+    giver = dict(zip(ids, ids[1:] + ids[:1], strict=True))  # one cycle, so no study gives to itself
     return {id: reports[giver[id]] for id in reports}
 
 
 @dataclass(frozen=True)
 class _Postings:
-    """Where an n-gram stands in the references, and what one mention of it in the report is worth there."""
+    """The references that contain an n-gram, and what one occurrence in the report adds to CIDEr's dot products."""
 
-    cells: NDArray[np.int64]  # (n - 1) * studies + study, for every study that holds it
-    times: NDArray[np.float64]  # how often each holds it
+    cells: NDArray[np.int64]  # (n - 1) * studies + study, for every study whose reference contains it
+    times: NDArray[np.float64]  # occurrences in each of them
     weight: float  # CIDEr's idf
     worth: NDArray[np.float64]  # times * weight^2
 
 
 class ConstantScores:
-    """Corpus BLEU-4 and CIDEr-D of one report given to every study, equal to the metrics' own values."""
+    """Corpus BLEU-4 and CIDEr-D of one report for every study, equal to the values of the metrics."""
 
     def __init__(self, references: Sequence[str]) -> None:
         self._studies = len(references)
         texts = [reference.split() for reference in references]
         self._words = sum(map(len, texts))
-        # pycocoevalcap's CIDEr takes the number of a text's bigrams as its length.
+        # The length of a text in pycocoevalcap's CIDEr is its number of bigrams.
         self._pairs = np.array([max(len(words) - 1, 0) for words in texts])
         held: dict[_Ngram, list[tuple[int, int]]] = defaultdict(list)
         for study, words in enumerate(texts):
             for ngram, times in _ngrams(words).items():
                 held[ngram].append((study, times))
-        self._postings = {ngram: self._post(ngram, np.array(found)) for ngram, found in held.items()}
+        self._postings = {ngram: self._post(ngram, np.array(counts)) for ngram, counts in held.items()}
         squares = np.zeros(_ORDER * self._studies)
         for posted in self._postings.values():
             squares[posted.cells] += posted.times * posted.worth
@@ -108,14 +108,14 @@ class ConstantScores:
         own_norms = np.sqrt(np.array(own_squares))[:, None]
         return self._bleu_4(len(words), right), self._cider(len(words), dots.reshape(_ORDER, -1), own_norms)
 
-    def _post(self, ngram: _Ngram, found: NDArray[np.int64]) -> _Postings:
-        weight, times = math.log(self._studies / len(found)), found[:, 1].astype(float)
-        return _Postings((len(ngram) - 1) * self._studies + found[:, 0], times, weight, times * weight**2)
+    def _post(self, ngram: _Ngram, counts: NDArray[np.int64]) -> _Postings:
+        weight, times = math.log(self._studies / len(counts)), counts[:, 1].astype(float)
+        return _Postings((len(ngram) - 1) * self._studies + counts[:, 0], times, weight, times * weight**2)
 
     def _bleu_4(self, words: int, right: Sequence[float]) -> float:
-        # The two small numbers are pycocoevalcap's: they count where a text is shorter than four words.
+        # The two small constants are pycocoevalcap's; they matter for texts shorter than four words.
         guesses = [self._studies * max(0, words - shorter) for shorter in range(_ORDER)]
-        precisions = [(found + 1e-15) / (guess + 1e-9) for found, guess in zip(right, guesses, strict=True)]
+        precisions = [(matching + 1e-15) / (guess + 1e-9) for matching, guess in zip(right, guesses, strict=True)]
         ratio = (self._studies * words + 1e-15) / (self._words + 1e-9)
         return float(math.prod(precisions) ** (1 / _ORDER) * math.exp(min(0.0, 1 - 1 / ratio)))
 
@@ -135,7 +135,7 @@ def _ngrams(words: Sequence[str]) -> Counter[_Ngram]:
 
 
 def _most_central(candidates: list[str], references: Sequence[str]) -> list[str]:
-    """At most 2,000 candidates: those whose words the references expect, by F1 of the expected overlap."""
+    """At most 2,000 candidates: those with the highest F1 of the expected word overlap with a reference."""
     if len(candidates) <= _MOST_CANDIDATES:
         return candidates
     held = Counter(word for reference in references for word in set(reference.split()))

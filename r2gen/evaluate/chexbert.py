@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from r2gen.evaluate.chexbert_model import Labeler
 
 HOW = (
-    "metrics.chexbert.path is null: get chexbert.pth (on the Hugging Face hub in StanfordAIMI/RRG_scorers) and the "
-    "config.json and vocab.txt of bert-base-uncased, and give metrics.chexbert.path=FILE "
-    "metrics.chexbert.bert=FOLDER"
+    "metrics.chexbert.path is null. Download chexbert.pth (on the Hugging Face hub in StanfordAIMI/RRG_scorers) and "
+    "the config.json and vocab.txt of bert-base-uncased, and pass metrics.chexbert.path=FILE "
+    "metrics.chexbert.bert=FOLDER."
 )
 
 
 class CheXbert:
     """Precision, recall and F1 of CheXbert's positive labels, micro and macro, over 14 and 5 observations.
 
-    `path`: chexbert.pth, read as tensors only, strictly; null: unavailable. `bert`: a folder with the config.json and
-    vocab.txt of bert-base-uncased. `uncertain` and the macro mean are those of metrics=findings: an uncertain label is
-    positive unless told otherwise, as in the published F1, and the macro mean leaves out a finding that no reference
-    has, where others count it as 0. Texts are cut at the 512 tokens that BERT can take. Raises UserError where the
-    files cannot be used.
+    `path` is chexbert.pth, read strictly and as tensors only; with null the metric is unavailable. `bert` is a folder
+    with the config.json and vocab.txt of bert-base-uncased. `uncertain` and macro means work as in metrics=findings: by
+    default an uncertain label is positive, as in the published F1, and macro means leave out a finding that is in no
+    reference, which other programs count as 0. Texts are cut to BERT's 512 tokens. Raises UserError if the files cannot
+    be used.
     """
 
     name = "chexbert"
@@ -46,11 +46,11 @@ class CheXbert:
         uncertain: Literal["positive", "negative", "ignore"] = "positive",
     ) -> None:
         if batch_size < 1:
-            raise UserError(f"metrics.chexbert.batch_size={batch_size} must be more than 0")
+            raise UserError(f"metrics.chexbert.batch_size={batch_size}: must be more than 0")
         if path is not None and bert is None:
             raise UserError(
-                "metrics.chexbert.path needs metrics.chexbert.bert=FOLDER, with the config.json and "
-                "vocab.txt of bert-base-uncased"
+                "metrics.chexbert.path needs metrics.chexbert.bert=FOLDER with the config.json and vocab.txt of "
+                "bert-base-uncased."
             )
         self.uncertain = uncertain
         self._labeler = None if path is None or bert is None else _read(Path(path), Path(bert), batch_size=batch_size)
@@ -68,11 +68,11 @@ class CheXbert:
         return finding_scores(self, references, reports, signature=signed | {"uncertain": self.uncertain})
 
     def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
-        """None without the weights, as where a comparison takes the scores that a run has recorded."""
+        """None without weights: a comparison can use scores that a run has recorded on another machine."""
         return None if self._labeler is None else finding_sums(self, references, reports)
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
-        """Study id to finding to its counts, each 0 or 1."""
+        """By study id and finding: its counts, each 0 or 1."""
         label = self._available().labels([*references.values(), *reports.values()])
         return {
             id: {
@@ -89,6 +89,6 @@ class CheXbert:
 
 
 def _read(path: Path, bert: Path, *, batch_size: int) -> "Labeler":
-    from r2gen.evaluate.chexbert_model import Labeler  # not at the top: it imports torch
+    from r2gen.evaluate.chexbert_model import Labeler  # not at the top, since it imports torch
 
     return Labeler(path, bert, batch_size=batch_size)

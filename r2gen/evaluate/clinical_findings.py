@@ -1,6 +1,6 @@
-"""Clinical findings without weights: what two reports say of CheXpert's 14 observations, compared. Imports no torch.
+"""Clinical findings: precision, recall and F1 of CheXpert's 14 observations, which rules read from both texts.
 
-Both texts are read by the rules of r2gen/evaluate/labeler. docs/labeler.md has the conventions and what they are worth.
+The rules are in r2gen/evaluate/labeler; docs/labeler.md describes their conventions and accuracy.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,22 +21,22 @@ NORMAL = "normal"
 RATES = ("f1", "precision", "recall")
 MEANS = ("micro", "macro")
 SETS = {"14": OBSERVATIONS, "5": FIVE}
-_labelled = lru_cache(maxsize=2**15)(label_report)  # every system is scored against the same references, and twice
+_labelled = lru_cache(maxsize=2**15)(label_report)  # every system is scored against the same references
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one finding over studies, or of one study over findings: right positives, positives stated and true."""
+    """Positives of one finding over studies, or of one study over findings."""
 
-    right: int = 0
-    stated: int = 0
-    true: int = 0
+    right: int = 0  # positive in the reference and in the report
+    stated: int = 0  # positive in the report
+    true: int = 0  # positive in the reference
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(self.right + other.right, self.stated + other.stated, self.true + other.true)
 
     def rates(self) -> dict[str, float]:
-        """Where nothing is stated precision is 0, as F1 is; asked for only where something is true."""
+        """Precision, recall and F1; precision is 0 if nothing is stated. At least one positive must be true."""
         return {
             "f1": 2 * self.right / (self.stated + self.true),
             "precision": self.right / self.stated if self.stated else 0.0,
@@ -45,17 +45,17 @@ class Counts:
 
 
 class CountsFindings(Protocol):
-    """A metric whose scores are precision, recall and F1 of findings, whatever reads them."""
+    """A metric whose scores are precision, recall and F1 of findings."""
 
-    name: str  # its scores begin with it
-    findings: tuple[str, ...]  # OBSERVATIONS, and NORMAL after them where it is read
+    name: str  # the names of its scores begin with it
+    findings: tuple[str, ...]  # OBSERVATIONS, then NORMAL if the metric has it
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
-        """Study id to finding to its counts, each 0 or 1."""
+        """By study id and finding: its counts, each 0 or 1."""
 
 
 def finding_specs(metric: str, title: str, *, columns: Mapping[str, int]) -> tuple[ScoreSpec, ...]:
-    """The scores of a metric that counts findings. Only F1 has a column: a table of all of them would be too wide."""
+    """The scores of a metric that counts findings. Only F1 has a column, since all scores would be too many."""
     return tuple(
         ScoreSpec(
             f"{metric}_{rate}_{mean}_{size}",
@@ -69,13 +69,13 @@ def finding_specs(metric: str, title: str, *, columns: Mapping[str, int]) -> tup
 
 
 class Findings:
-    """Precision, recall and F1 of positive findings: micro (over all pairs of study and finding) and macro (the mean of
-    the findings' values), over CheXpert's 14 observations and over its five competition tasks, and of "normal".
+    """Precision, recall and F1 of positive findings, over CheXpert's 14 observations and its five competition tasks.
 
-    `uncertain` says what an uncertain mention counts as, in references and reports alike: positive, negative, or ignore
-    (the pair of study and finding is left out where either text is uncertain). A finding that no reference has positive
-    has no recall and no F1: it is left out of the macro means, and its false alarms count in the micro values. Where
-    that leaves no finding at all, a score is left out. `details` has every finding with its support.
+    Micro scores count all pairs of study and finding; macro scores are means over findings. "normal" has an F1 as well.
+    `uncertain` is what an uncertain mention counts as, in references and reports: positive, negative, or ignore (the
+    pair of study and finding is left out if either text is uncertain). A finding that is positive in no reference has
+    no recall and no F1: macro means leave it out, and its false positives count in micro scores. A score over no
+    findings is left out. `details` has every finding with its support.
     """
 
     name = "findings"
@@ -88,7 +88,9 @@ class Findings:
 
     def __init__(self, *, uncertain: Literal["positive", "negative", "ignore"] = "positive") -> None:
         if uncertain not in UNCERTAIN:
-            raise UserError(f"metrics.findings.uncertain={uncertain}: choose one of {', '.join(UNCERTAIN)}")
+            raise UserError(
+                f"metrics.findings.uncertain={uncertain}: not a policy. Choose one of {', '.join(UNCERTAIN)}."
+            )
         self.uncertain = uncertain
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
@@ -102,7 +104,7 @@ class Findings:
         return finding_sums(self, references, reports)
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
-        """Study id to finding ("normal" the last) to its counts, each 0 or 1."""
+        """By study id and finding ("normal" is last): its counts, each 0 or 1."""
         pairs = {id: (_labelled(references[id]), _labelled(reports[id])) for id in references}
         return {id: {finding: self._count(*pair, finding) for finding in self.findings} for id, pair in pairs.items()}
 
@@ -114,7 +116,7 @@ class Findings:
 
 
 def counted(reference: Status | None, report: Status | None, *, uncertain: str) -> Counts:
-    """One finding of one study, by what the reference and the report say of it (None: nothing)."""
+    """The counts of one finding in one study, from its status in both texts (None: not mentioned)."""
     if uncertain == "ignore" and Status.UNCERTAIN in (reference, report):
         return Counts()
     positive = {Status.POSITIVE, Status.UNCERTAIN} if uncertain == "positive" else {Status.POSITIVE}
@@ -138,7 +140,7 @@ def finding_scores(
             for rate in RATES
         },
         signatures={metric.name: signature | {"macro": "positive-in-references"}},
-        details={metric.name: {finding: _row(counts) for finding, counts in of_finding.items()}},
+        details={metric.name: {finding: _figures(counts) for finding, counts in of_finding.items()}},
     )
 
 
@@ -149,7 +151,7 @@ def _sum(counts: Iterable[Counts]) -> Counts:
 def _corpus(of_finding: Mapping[str, Counts], metric: str) -> dict[str, float]:
     means: dict[str, Callable[[list[Counts], str], float]] = {
         "micro": lambda counts, rate: _sum(counts).rates()[rate],
-        "macro": lambda counts, rate: _mean([one.rates()[rate] for one in counts if one.true]),
+        "macro": lambda counts, rate: _mean([of_one.rates()[rate] for of_one in counts if of_one.true]),
     }
     corpus = {
         f"{metric}_{rate}_{mean}_{size}": value([of_finding[finding] for finding in findings], rate)
@@ -167,8 +169,8 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _row(counts: Counts) -> dict[str, float | None]:
-    """One finding of the table; None where a rate has no value."""
+def _figures(counts: Counts) -> dict[str, float | None]:
+    """Support and rates of one finding; None if a rate has no value."""
     rates: dict[str, float | None] = {"precision": 0.0 if counts.stated else None, "recall": None, "f1": None}
     if counts.true:
         rates |= {rate: value for rate, value in counts.rates().items() if rate != "precision" or counts.stated}
@@ -176,7 +178,7 @@ def _row(counts: Counts) -> dict[str, float | None]:
 
 
 def finding_sums(metric: CountsFindings, references: Mapping[str, str], reports: Mapping[str, str]) -> StudySums:
-    """The sums of the findings' scores: right, stated and true of every finding."""
+    """The sums of the scores of findings: the counts of every finding."""
     cells = metric.count(references, reports)
     numbers = {id: [part for finding in metric.findings for part in astuple(cells[id][finding])] for id in cells}
     kinds = [f"{rate}_{mean}_{size}" for size in SETS for mean in MEANS for rate in RATES]
@@ -186,7 +188,7 @@ def finding_sums(metric: CountsFindings, references: Mapping[str, str], reports:
 
 
 def f1_of_each_finding(sums: StudySums) -> StudySums:
-    """The F1 of every finding ("normal" the last) in the sums of `finding_sums`; NaN where no reference has it."""
+    """The F1 of every finding ("normal" is last) from `finding_sums`; NaN if no reference has it."""
 
     def values(sums_RK: Floats) -> Floats:
         f1_RF: Floats = _rates_of_sums(sums_RK.reshape(len(sums_RK), -1, 3))[..., 0]
@@ -208,7 +210,7 @@ def _scores_of_sums(sums_RK: Floats) -> Floats:
 
 
 def _rates_of_sums(counts: Floats) -> Floats:
-    """F1, precision and recall on the last axis of (right, stated, true); NaN where no reference has the finding."""
+    """F1, precision and recall, on the last axis of (right, stated, true); NaN if no reference has the finding."""
     right, stated, true = counts[..., 0], counts[..., 1], counts[..., 2]
     precision = np.where(stated > 0, right / np.maximum(stated, 1), 0.0)
     rates = np.stack([divide(2 * right, stated + true), precision, divide(right, true)], axis=-1)

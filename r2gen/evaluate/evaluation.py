@@ -81,9 +81,9 @@ class Evaluation:
 
     def _likelihood(self, model: ScoredModel, split: str, *, checkpoint: str) -> dict[str, Any]:
         made_by = self.predictor.header(checkpoint)
-        kept = dist.first_of([self.metrics.kept_likelihood(split, made_by=made_by) if dist.is_first() else None])
-        return kept if kept is not None else self.predictor.likelihood(model, split)
+        stored = dist.first_of([self.metrics.stored_likelihood(split, made_by=made_by) if dist.is_first() else None])
+        return stored if stored is not None else self.predictor.likelihood(model, split)
 
     def _wording(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
-        references = {one.id: one.reference for one in predictions}
+        references = {prediction.id: prediction.reference for prediction in predictions}
         return wording_entry(reports_of(predictions), references, self.baselines.train_reports())

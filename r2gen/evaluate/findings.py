@@ -1,4 +1,4 @@
-"""What reports say of the phantom, finding by finding: a clinical metric where the truth is known. Imports no torch."""
+"""Findings of the phantom data set: precision, recall and F1 of what its reports state."""
 
 from collections.abc import Mapping
 
@@ -12,9 +12,9 @@ from r2gen.evaluate.study_sums import Floats, StudySums, study_sums
 
 
 class PhantomFindings:
-    """Precision, recall and F1 over all (study, finding, side), read from both texts by the phantom's own reader.
+    """Precision, recall and F1 over all (study, finding, side). The phantom's reader reads them from both texts.
 
-    Where no report states a finding, precision is 0, as F1 is. A report that rightly states none has 1 in all three.
+    If no report states a finding, precision and F1 are 0. A report that rightly states none has 1 in all three.
     """
 
     name = "phantom_findings"
@@ -26,14 +26,14 @@ class PhantomFindings:
     weights: tuple[str, ...] = ()
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
-        """Raises UserError where no reference states a finding: recall has no value then."""
+        """Raises UserError if no reference states a finding, since recall then has no value."""
         check_texts(self.name, references, reports)
         counts = self.count(references, reports)
         right, stated, true = (sum(column) for column in zip(*counts.values(), strict=True))
         if not true:
             raise UserError(
-                "metrics=phantom_findings: no reference states a finding of the phantom: leave it out of metrics, or"
-                " choose data=phantom"
+                "metrics=phantom_findings: no reference states a finding of the phantom. Leave phantom_findings out of "
+                "metrics, or choose data=phantom."
             )
         corpus = _rates(right, stated, true)
         rates = {id: _rates(*of_study) for id, of_study in counts.items()}
@@ -46,18 +46,18 @@ class PhantomFindings:
         )
 
     def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
-        """Findings rightly stated, stated and true."""
+        """The numbers of findings that are rightly stated, stated, and true."""
         names = ("findings_precision", "findings_recall", "findings_f1")
         return study_sums(names, self.count(references, reports), _rates_of_sums)
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, tuple[int, int, int]]:
-        """Study id to how many findings are rightly stated, stated, and true."""
+        """Study id to the numbers of findings that are rightly stated, stated, and true."""
         pairs = {id: (read_findings(references[id]), read_findings(reports[id])) for id in references}
         return {id: (len(true & stated), len(stated), len(true)) for id, (true, stated) in pairs.items()}
 
 
 def _rates(right: int, stated: int, true: int) -> dict[str, float]:
-    nothing = float(stated == true == 0)  # nothing to find and nothing said
+    nothing = float(stated == true == 0)  # no finding to state, and none stated
     return {
         "findings_precision": right / stated if stated else nothing,
         "findings_recall": right / true if true else float(not stated),
@@ -67,6 +67,6 @@ def _rates(right: int, stated: int, true: int) -> dict[str, float]:
 
 def _rates_of_sums(sums_RK: Floats) -> Floats:
     right, stated, true = sums_RK.T
-    nothing = stated + true == 0  # nothing to find and nothing stated, which is right
+    nothing = stated + true == 0  # no finding to state, and none stated
     shares = ((right, stated), (right, true), (2 * right, stated + true))
     return np.stack([np.where(whole > 0, part / np.maximum(whole, 1), nothing) for part, whole in shares], axis=1)

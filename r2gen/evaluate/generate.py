@@ -1,4 +1,4 @@
-"""Reports for a whole split: each rank takes its share, and every study is there exactly once."""
+"""Reports of a whole split: each rank generates its share, and every study has exactly one report."""
 
 import time
 from collections import Counter
@@ -18,6 +18,8 @@ from r2gen.ranks.stop import StopRequest
 
 
 class Generator(Protocol):
+    """A model that writes a report for each study of a batch."""
+
     def generate(self, batch: Batch, decoding: Decoding) -> list[Generated]: ...
 
     def eval(self) -> object: ...
@@ -34,29 +36,30 @@ def predict(
     stop: StopRequest | None = None,
     title: str = "generate",
 ) -> list[Prediction]:
-    """One prediction a study, in the data set's order, on every rank. Raises Stopped when a signal asked for it."""
+    """One prediction per study, in the data set's order. Every rank gets all of them. Raises Stopped after a signal."""
     model.eval()
     references = {study.id: study.report for study in dataset.studies}
     loader = evaluation_loader(
         dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers, pin=device.type == "cuda"
     )
-    found: list[Prediction] = []
+    own: list[Prediction] = []
     for batch in tqdm(loader, desc=title, unit="batch", disable=None if dist.is_first() else True, leave=False):
         if stop is not None:
             stop.leave_if_requested()
         began = time.monotonic()
         reports = model.generate(batch.to(device), decoding)
         seconds = round((time.monotonic() - began) / len(reports), 4)
-        found += [
-            Prediction(study, one.text, references[study], len(one.ids), one.finish, seconds)
-            for study, one in zip(batch.ids, reports, strict=True)
+        own += [
+            Prediction(id, report.text, references[id], len(report.ids), report.finish, seconds)
+            for id, report in zip(batch.ids, reports, strict=True)
         ]
-    return merged([one for rank in dist.gather(found) for one in rank], [study.id for study in dataset.studies])
+    predictions = [prediction for rank in dist.gather(own) for prediction in rank]
+    return merged(predictions, [study.id for study in dataset.studies])
 
 
 def merged(predictions: list[Prediction], ids: list[str]) -> list[Prediction]:
-    """The predictions in the order of `ids`; every id must have come exactly once."""
-    count = Counter(one.id for one in predictions)
+    """The predictions in the order of `ids`, which must have exactly one each."""
+    count = Counter(prediction.id for prediction in predictions)
     assert count == Counter(ids), f"studies generated more or less than once: {(count - Counter(ids)).most_common(3)}"
-    by_id = {one.id: one for one in predictions}
-    return [by_id[study] for study in ids]
+    by_id = {prediction.id: prediction for prediction in predictions}
+    return [by_id[id] for id in ids]

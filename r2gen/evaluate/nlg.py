@@ -1,8 +1,7 @@
 """BLEU, ROUGE-L and CIDEr as R2Gen reports them: pycocoevalcap's scorers on the cleaned text.
 
-With tokenizer=space the text goes in as it stands: two spaces in a row are then an empty word to ROUGE-L (it splits at
-each single space), as they are in published scores; BLEU and CIDEr split at any white space. tokenizer=ptb takes the
-words as COCO captions do (ptb.py, by Java). Imports no torch.
+tokenizer=space passes the text unchanged. ROUGE-L splits at each single space, so two spaces give an empty word, as in
+published scores; BLEU and CIDEr split at any white space. tokenizer=ptb uses the words of COCO captions (ptb.py, Java).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +21,12 @@ from r2gen.evaluate.study_sums import Floats, StudySums, mean_sums, study_sums
 IMPLEMENTATION, VERSION = "pycocoevalcap", version("pycocoevalcap")
 _ORDER = 4  # the longest n-gram of BLEU-4
 
-# References of every study and its report -> corpus values, and values a report; in both, one item a score name.
+# (references of every study, reports) -> (corpus values, values per report), both with one item for each score.
 _Scorer = Callable[[list[Sequence[str]], list[str]], tuple[list[float], list[Sequence[float]]]]
 
 
 class Bleu:
-    """BLEU-1 to BLEU-4 over the corpus: n-gram counts and lengths are summed over studies."""
+    """Corpus BLEU-1 to BLEU-4: n-gram counts and lengths are summed over studies."""
 
     name = "bleu"
     scores = tuple(ScoreSpec(f"bleu_{length}", f"BLEU-{length}", column=length) for length in (4, 1, 2, 3))
@@ -41,8 +40,8 @@ class Bleu:
         return _scores(self.name, names, bleu_of_references, references, reports, tokenizer=self.tokenizer)
 
     def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
-        reference_of = words(references, self.tokenizer)
-        return bleu_sums({id: [reference_of[id]] for id in references}, words(reports, self.tokenizer))
+        tokenised = words(references, self.tokenizer)
+        return bleu_sums({id: [tokenised[id]] for id in references}, words(reports, self.tokenizer))
 
 
 class RougeL:
@@ -63,7 +62,7 @@ class RougeL:
 
 
 class Cider:
-    """CIDEr-D, between 0 and 10. Its weights come from the references given, so one study alone scores 0."""
+    """CIDEr-D, between 0 and 10. Its weights come from the references, so a single study scores 0."""
 
     name = "cider"
     scores = (
@@ -103,7 +102,7 @@ def rouge_l_of_references(
     """ROUGE-L of reports that may have several references each; best precision and best recall count."""
     scorer = CocoRouge()
     values = [
-        # The empty word of an empty report would match the empty word between two spaces of a reference.
+        # An empty report has an empty word, which would match the one between two spaces of a reference.
         scorer.calc_score([report], several) if report.strip() else 0.0
         for several, report in zip(references, reports, strict=True)
     ]
@@ -122,7 +121,7 @@ def cider_of_references(
 def bleu_sums(references: Mapping[str, Sequence[str]], reports: Mapping[str, str]) -> StudySums:
     """The sums of corpus BLEU of reports that may have several references each; the closest length counts.
 
-    Sums: clipped n-grams and n-grams written, each of length 1 to 4, and both lengths.
+    They are the clipped n-grams and all n-grams of a report, each of length 1 to 4, and both lengths in words.
     """
     ids, scorer = list(references), BleuScorer(n=_ORDER)
     for id in ids:
@@ -138,7 +137,7 @@ def bleu_sums(references: Mapping[str, Sequence[str]], reports: Mapping[str, str
 def _bleu(sums_RK: Floats) -> Floats:
     right, guesses = sums_RK[:, :_ORDER], sums_RK[:, _ORDER : 2 * _ORDER]
     written, expected = sums_RK[:, -2], sums_RK[:, -1]
-    # The two small numbers are pycocoevalcap's.
+    # The two small constants are pycocoevalcap's.
     precisions = np.cumprod((right + 1e-15) / (guesses + 1e-9), axis=1)
     ratio = (written + 1e-15) / (expected + 1e-9)
     with np.errstate(under="ignore"):
@@ -148,7 +147,7 @@ def _bleu(sums_RK: Floats) -> Floats:
 
 
 def words(texts: Mapping[str, str], tokenizer: Literal["space", "ptb"]) -> Mapping[str, str]:
-    """The texts with a space between any two words. Raises UserError where the ptb tokenizer's Java fails."""
+    """The texts with spaces between words. Raises UserError if Java, which tokenizer=ptb uses, fails."""
     return ptb_words(texts) if tokenizer == "ptb" else texts
 
 
@@ -163,7 +162,7 @@ def _scores(
 ) -> Scores:
     check_texts(metric, references, reports)
     references, reports = words(references, tokenizer), words(reports, tokenizer)
-    check_texts(metric, references, reports)  # to ptb a reference of punctuation alone has no word
+    check_texts(metric, references, reports)  # ptb removes punctuation, which may leave no words
     ids = list(references)
     corpus, per_report = scorer([[references[id]] for id in ids], [reports[id] for id in ids])
     signed = {"tokenizer": PTB, "case": "lower"} if tokenizer == "ptb" else {}

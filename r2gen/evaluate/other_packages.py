@@ -1,6 +1,6 @@
-"""BLEU as sacrebleu computes it, and ROUGE as rouge-score does: optional packages, metrics of their own names.
+"""BLEU of sacrebleu and ROUGE of rouge-score, which are optional packages.
 
-Their numbers differ from BLEU-4 and ROUGE-L of nlg.py: other words, another smoothing, another F-measure. No torch.
+Their values differ from BLEU-4 and ROUGE-L of nlg.py: tokenisation, smoothing and the F-measure are different.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from r2gen.evaluate.study_sums import Floats, StudySums, mean_sums, study_sums
 
 
 class SacreBleu:
-    """sacrebleu's corpus BLEU, between 0 and 1; `tokenize` and `lowercase` are its options. Its own mteval words: 13a.
+    """sacrebleu's corpus BLEU, between 0 and 1. `tokenize` and `lowercase` are its options; 13a is mteval's tokenizer.
 
-    A report's own value is its sentence BLEU (effective order), whose mean is not the corpus value.
+    The value per report is sentence BLEU (effective order); its mean is not the corpus value.
     """
 
     name = "sacrebleu"
@@ -31,24 +31,24 @@ class SacreBleu:
         try:
             from sacrebleu.metrics import BLEU
         except ModuleNotFoundError as error:
-            raise _needs("sacrebleu", metric=self.name) from error
-        # force: no warning that the cleaned text is tokenised; it is what every metric here is given.
+            raise _not_installed("sacrebleu", metric=self.name) from error
+        # force=True: sacrebleu otherwise warns that the cleaned text looks tokenised.
         self._corpus = BLEU(tokenize=tokenize, lowercase=lowercase, force=True)
         self._sentence = BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True, force=True)
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
         ids = list(references)
-        found = self._corpus.corpus_score([reports[id] for id in ids], [[references[id] for id in ids]])
+        corpus = self._corpus.corpus_score([reports[id] for id in ids], [[references[id] for id in ids]])
         per_report = {id: self._sentence.sentence_score(reports[id], [references[id]]).score / 100 for id in ids}
         return Scores(
-            corpus={self.name: found.score / 100},
+            corpus={self.name: corpus.score / 100},
             per_report={self.name: per_report},
             signatures={self.name: self._signature()},
         )
 
     def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
-        """Matching n-grams and n-grams written, each of length 1 to 4, and both lengths."""
+        """The counts of each study."""
 
         def values(sums_RK: Floats) -> Floats:
             return np.array([[self.of_counts([round(number) for number in row])] for row in sums_RK.tolist()])
@@ -57,9 +57,9 @@ class SacreBleu:
         return study_sums([self.name], numbers, values)
 
     def counts(self, reference: str, report: str) -> list[float]:
-        """What one study adds to the corpus: n-grams that match and that are written, of each length; both lengths."""
-        found = self._sentence.sentence_score(report, [reference])
-        return [*found.counts, *found.totals, found.sys_len, found.ref_len]
+        """What one study adds to the corpus: matching and all n-grams, each of length 1 to 4, and both lengths."""
+        sentence = self._sentence.sentence_score(report, [reference])
+        return [*sentence.counts, *sentence.totals, sentence.sys_len, sentence.ref_len]
 
     def of_counts(self, sums: list[int]) -> float:
         """The corpus value from `counts` summed over studies."""
@@ -69,18 +69,18 @@ class SacreBleu:
         return score / 100
 
     def _signature(self) -> Signature:
-        told = self._corpus.get_signature().info
-        case = {"mixed": "kept", "lc": "lower"}[told["case"]]
+        info = self._corpus.get_signature().info
+        case = {"mixed": "kept", "lc": "lower"}[info["case"]]
         return signature(
-            implementation="sacrebleu", version=told["version"], tokenizer=f"sacrebleu-{told['tok']}", case=case
-        ) | {"smoothing": told["smooth"], "effective_order": told["eff"]}
+            implementation="sacrebleu", version=info["version"], tokenizer=f"sacrebleu-{info['tok']}", case=case
+        ) | {"smoothing": info["smooth"], "effective_order": info["eff"]}
 
 
 class RougeScore:
-    """ROUGE-1, -2 and -L of Google's rouge-score: F1 of a report, mean over reports, between 0 and 1.
+    """ROUGE-1, -2 and -L of Google's rouge-score: the mean over reports of F1, between 0 and 1.
 
-    It reads the letters a to z and digits alone: a report without any scores 0, a reference without any is refused.
-    `stemmer` counts words by Porter's stems.
+    Only the letters a to z and digits count. A report without any scores 0; a reference without any raises UserError.
+    `stemmer` compares words by Porter's stems.
     """
 
     name = "rouge_score"
@@ -91,20 +91,24 @@ class RougeScore:
         try:
             from rouge_score.rouge_scorer import RougeScorer
         except ModuleNotFoundError as error:
-            raise _needs("rouge-score", metric=self.name) from error
+            raise _not_installed("rouge-score", metric=self.name) from error
         self.stemmer = stemmer
         self._scorer: Any = RougeScorer(list(_ROUGE), use_stemmer=stemmer)
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
-        unread = [id for id, text in references.items() if not any(sign.isascii() and sign.isalnum() for sign in text)]
-        if unread:
+        unreadable = [
+            id
+            for id, text in references.items()
+            if not any(character.isascii() and character.isalnum() for character in text)
+        ]
+        if unreadable:
             raise UserError(
-                f"metrics=rouge_score: it reads letters a to z and digits, of which these references have "
-                f"none: {named(unread)}; leave rouge_score out of metrics"
+                f"metrics=rouge_score: only the letters a to z and digits count, and these references have none: "
+                f"{named(unreadable)}. Leave rouge_score out of metrics."
             )
-        found = {id: self._scorer.score(references[id], reports[id]) for id in references}
-        per_report = {name: {id: found[id][kind].fmeasure for id in found} for kind, name in _ROUGE.items()}
+        rouge = {id: self._scorer.score(references[id], reports[id]) for id in references}
+        per_report = {name: {id: rouge[id][kind].fmeasure for id in rouge} for kind, name in _ROUGE.items()}
         signed = signature(
             implementation="rouge-score", version=version("rouge-score"), tokenizer="a-z0-9", case="lower"
         )
@@ -121,5 +125,7 @@ class RougeScore:
 _ROUGE = {"rouge1": "rouge_score_1", "rouge2": "rouge_score_2", "rougeL": "rouge_score_l"}
 
 
-def _needs(package: str, *, metric: str) -> UserError:
-    return UserError(f"metrics={metric} needs the package {package}: pip install -c constraints.txt -e '.[scores]'")
+def _not_installed(package: str, *, metric: str) -> UserError:
+    return UserError(
+        f"metrics={metric}: the package {package} is not installed. Run pip install -c constraints.txt -e '.[scores]'"
+    )

@@ -73,11 +73,11 @@ class Predictor:
     def predict(self, model: Generator, split: str, *, checkpoint: str) -> list[Prediction]:
         """Predictions of a whole split, read from the file if it has this header and these studies."""
         dataset, header = self.datasets[split], self.header(checkpoint)
-        kept = None
+        stored = None
         if dist.is_first():
-            kept = read_predictions(self.file(split), header, {study.id: study.report for study in dataset.studies})
-        kept = dist.first_of([kept])
-        return kept if kept is not None else self._generate(model, dataset, split, header)
+            stored = read_predictions(self.file(split), header, {study.id: study.report for study in dataset.studies})
+        stored = dist.first_of([stored])
+        return stored if stored is not None else self._generate(model, dataset, split, header)
 
     def predict_in_training(self, model: Generator, validation: StudyDataset, *, checkpoint: str) -> list[Prediction]:
         """Predictions of a validation, which no later evaluation reuses."""

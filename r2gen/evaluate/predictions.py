@@ -1,4 +1,4 @@
-"""Prediction files: one generated report a line, under a header that says what made them. Imports no torch."""
+"""Prediction files: one generated report per line, below a header that states what made them."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,9 @@ class Prediction:
     id: str
     report: str
     reference: str
-    tokens: int  # generated, the end sign not counted
-    finish: str  # "stop": the model ended it; "length": max_new_tokens did
-    seconds: float  # its share of its batch's wall time
+    tokens: int  # generated tokens, without EOS
+    finish: str  # "stop": the model wrote EOS; "length": max_new_tokens was reached
+    seconds: float  # its share of the time of its batch
 
 
 def predictions_file(run_dir: Path, split: str, profile: str) -> Path:
@@ -28,27 +28,27 @@ def predictions_file(run_dir: Path, split: str, profile: str) -> Path:
 
 def write_predictions(file: Path, header: Header, predictions: Iterable[Prediction]) -> None:
     file.parent.mkdir(mode=0o700, exist_ok=True)
-    lines = [json.dumps({"header": header}), *(json.dumps(asdict(one)) for one in predictions)]
+    lines = [json.dumps({"header": header}), *(json.dumps(asdict(prediction)) for prediction in predictions)]
     write_whole(file, "\n".join(lines) + "\n")
 
 
 def read_predictions(file: Path, header: Header, references: Mapping[str, str]) -> list[Prediction] | None:
-    """The predictions of exactly the studies of `references` under exactly this header, None where they must be made.
+    """The predictions in a file; None if it has another header, or other studies than `references`.
 
-    Raises UserError where a line is no prediction, or its reference not that of the data set.
+    Raises UserError if a line is not a prediction, or its reference differs from the data set's.
     """
     if not file.is_file():
         return None
     try:
         first, *rest = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
-        found = [Prediction(**line) for line in rest]
-        if first != {"header": header} or [one.id for one in found] != list(references):
+        predictions = [Prediction(**line) for line in rest]
+        if first != {"header": header} or [prediction.id for prediction in predictions] != list(references):
             return None
-        for one in found:
-            if not (isinstance(one.report, str) and isinstance(one.reference, str)):
-                raise ValueError(f"the report or reference of {one.id!r} is no text")
-            if one.reference != references[one.id]:
-                raise ValueError(f"the reference of {one.id!r} is not that of the data")
+        for prediction in predictions:
+            if not (isinstance(prediction.report, str) and isinstance(prediction.reference, str)):
+                raise ValueError(f"the report or reference of {prediction.id!r} is not text")
+            if prediction.reference != references[prediction.id]:
+                raise ValueError(f"the reference of {prediction.id!r} differs from the data set's")
     except (ValueError, TypeError) as error:
-        raise UserError(f"{file} cannot be read: {error}; remove it and it is made anew") from error
-    return found
+        raise UserError(f"{file}: cannot be read: {error}. Remove the file, and it is generated again") from error
+    return predictions

@@ -1,6 +1,6 @@
-"""What texts the scores of a run are of: section, cleaning, truncation and data. Imports no torch.
+"""The recipe of scores: which texts they compare, by section, cleaning, truncation and data.
 
-With the metrics' own signatures this is all that two scores must share to be compared.
+Two scores can be compared if they have the same recipe and the same metric signature (scoring.py).
 """
 
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from textwrap import fill
 from r2gen.data.reports import ReportData
 from r2gen.evaluate.scores import Signature
 
-METRICS_FORMAT = 2  # of metrics.json; in 1 signatures were texts, which cannot be compared part by part
-WHOLE = "none"  # truncation: a reference is never cut
+METRICS_FORMAT = 2  # of metrics.json; in format 1 a signature was one text, which cannot be compared part by part
+WHOLE = "none"  # truncation of references
 
 
 def recipe_of(data: ReportData, digest: str) -> Signature:
-    """The recipe of a data set whose digest is given."""
+    """The recipe of a data set with this digest."""
     return {
         "section": data.section,
         "cleaner": data.cleaner,
@@ -25,20 +25,24 @@ def recipe_of(data: ReportData, digest: str) -> Signature:
 
 
 def signature_lines(recipe: Signature, signatures: Mapping[str, Signature], *, width: int) -> str:
-    """Lines below a table: the recipe, then each way of scoring after the metrics that are computed so."""
-    lines = [f"recipe: {_told(recipe)}"] if recipe else []
-    alike: dict[str, list[str]] = {}
+    """Lines below a table: the recipe, then each signature after the metrics that have it."""
+    lines = [f"recipe: {_listed(recipe)}"] if recipe else []
+    metrics_of: dict[str, list[str]] = {}
     for metric, signature in signatures.items():
-        alike.setdefault(_told(signature), []).append(metric)
-    lines += [f"{', '.join(metrics)}: {told}" for told, metrics in alike.items()]
-    return "".join("\n" + fill(line, width, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
+        metrics_of.setdefault(_listed(signature), []).append(metric)
+    lines += [f"{', '.join(metrics)}: {signature}" for signature, metrics in metrics_of.items()]
+    return below_table(lines, width=width)
 
 
 def unavailable_lines(unavailable: Mapping[str, str], *, width: int) -> str:
-    """A line below a table for each metric that has no value here."""
-    lines = [f"{metric}: unavailable: {why}" for metric, why in unavailable.items()]
+    """Lines below a table: each metric without a value, and the reason."""
+    return below_table([f"{metric}: unavailable: {reason}" for metric, reason in unavailable.items()], width=width)
+
+
+def below_table(lines: list[str], *, width: int) -> str:
+    """Lines as the text that follows a table, each wrapped to the width."""
     return "".join("\n" + fill(line, width, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
 
 
-def _told(signature: Signature) -> str:
+def _listed(signature: Signature) -> str:
     return ", ".join(f"{key} {value}" for key, value in signature.items())

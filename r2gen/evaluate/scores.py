@@ -1,4 +1,4 @@
-"""What a metric is: the facts it states about its scores, and what it computes."""
+"""The protocol of metrics: the facts that a metric states about its scores, and what it computes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,22 +8,22 @@ if TYPE_CHECKING:
     from r2gen.evaluate.study_sums import StudySums  # commands that score nothing do not load numpy
 
 LAST_COLUMN = 100
-Signature = dict[str, str]  # how a number came about: {"implementation": "pycocoevalcap", "version": "1.2", ...}
+Signature = dict[str, str]  # how a score is computed: {"implementation": "pycocoevalcap", "version": "1.2", ...}
 
 
 class UnavailableError(Exception):
-    """A metric has no value here: its package or its weights are missing. The message says why, and how to get them."""
+    """A metric has no value because its package or its weights are missing. The message says which, and the fix."""
 
 
 @dataclass(frozen=True)
 class ScoreSpec:
-    """One score of a metric, as `evaluate.best`, tables, pages and comparisons need to know it."""
+    """One score of a metric, as evaluate.best, tables, pages and comparisons need to know it."""
 
     name: str  # in metrics.json and in evaluate.best, for example "bleu_4"
     title: str  # on pages, for example "BLEU-4"
-    column: int | None = LAST_COLUMN  # order of the columns of a table, lowest first; None: the score has no column
+    column: int | None = LAST_COLUMN  # tables order columns by it, lowest first; None: no column
     higher_is_better: bool = True
-    interval_note: str | None = None  # what of the score stays fixed when studies are resampled
+    interval_note: str | None = None  # what stays fixed in the score when studies are resampled
 
 
 def specs_from(metrics: Mapping[str, Any]) -> tuple[ScoreSpec, ...]:
@@ -33,39 +33,39 @@ def specs_from(metrics: Mapping[str, Any]) -> tuple[ScoreSpec, ...]:
 
 @dataclass(frozen=True)
 class Scores:
-    """Values between 0 and 1 (CIDEr between 0 and 10), with the recipe that made them."""
+    """The scores of some reports: values between 0 and 1 (CIDEr between 0 and 10), with their signatures."""
 
-    corpus: dict[str, float]  # score name, e.g. "bleu_4", to its value over all studies
-    per_report: dict[str, dict[str, float]] = field(default_factory=dict)  # score name to study id to value
-    # metric to row (a finding, say) to column to value, None where there is none: too much for a table
+    corpus: dict[str, float]  # by score, such as "bleu_4": the value over all studies
+    per_report: dict[str, dict[str, float]] = field(default_factory=dict)  # by score and study id
+    # By metric, finding and figure; None if a figure has no value. Shown on pages only.
     details: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
-    # score name to study id to the numbers that are added up over studies, where the corpus value is no mean
+    # By score and study id: numbers that are summed over studies, if the corpus value is not a mean.
     sums: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    signatures: dict[str, Signature] = field(default_factory=dict)  # by metric; scores compare only where it is equal
-    unavailable: dict[str, str] = field(default_factory=dict)  # metric to why it has no value
+    signatures: dict[str, Signature] = field(default_factory=dict)  # by metric; scores compare only if it is equal
+    unavailable: dict[str, str] = field(default_factory=dict)  # metric to the reason why it has no value
 
 
 class Metric(Protocol):
-    """One metric: a class that `conf/metrics/NAME.yaml` names.
+    """A metric, which `conf/metrics/NAME.yaml` names.
 
-    Its module is imported before a run starts, to read `scores` and `weights`, so it must import torch, transformers
-    and Java only where they are used.
+    Its module is imported before a run starts, to read `scores` and `weights`. It must therefore import torch and
+    transformers, and start Java, only in the methods that use them.
     """
 
     name: str
     scores: tuple[ScoreSpec, ...]  # the first one represents the metric where only one score is shown
-    weights: tuple[str, ...]  # the constructor's options that hold paths of weights; null makes the metric unavailable
+    weights: tuple[str, ...]  # options that are paths of weights; without them the metric is unavailable
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         """Score reports against references; both map the same study ids to text.
 
-        Raises UnavailableError where the metric's package or weights are missing, UserError where what is there, or
-        the texts, cannot be used.
+        Raises UnavailableError if the metric's package or weights are missing, and UserError if they or the texts
+        cannot be used.
         """
 
     def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> "StudySums | None":
         """What each study adds to the metric's scores, from which intervals and tests are computed.
 
-        `scores` holds what `__call__` returned for these texts. None where the scores do not follow from sums over
-        studies: they are then shown without an interval.
+        `scores` is what `__call__` returned for these texts. None if the scores are not computed from sums over
+        studies; they are then shown without an interval.
         """

@@ -1,4 +1,4 @@
-"""Several metrics over one set of reports, and what all metrics check and sign alike."""
+"""Scoring with several metrics, and the checks and signatures that metrics share."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,9 +10,9 @@ _NAMED_IN_MESSAGE = 5
 
 
 def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
-    """All metrics' values in one Scores; a metric whose package or weights are missing is said to be unavailable.
+    """The scores of all metrics together. A metric whose package or weights are missing is listed as unavailable.
 
-    Raises UserError where the ids of the two sides differ, or two metrics give a score of one name.
+    Raises UserError if the ids of the two sides differ, or two metrics give a score of the same name.
     """
     check_texts("scores", references, reports)
     scores = Scores(corpus={})
@@ -26,10 +26,10 @@ def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], 
 
 
 def joined_scores(scores: Scores, more: Scores, *, metric: str) -> Scores:
-    """Scores with those of one more metric. Raises UserError where both have a score of one name."""
-    twice = scores.corpus.keys() & more.corpus.keys()
-    if twice:
-        raise UserError(f"metrics: {metric} gives {named(twice)}, which another metric has given: select one of them")
+    """The scores together with those of another metric. Raises UserError if both have a score of the same name."""
+    common = scores.corpus.keys() & more.corpus.keys()
+    if common:
+        raise UserError(f"metrics: {metric} gives {named(common)}, as another metric does. Choose one of them.")
     return Scores(
         corpus=scores.corpus | more.corpus,
         per_report=scores.per_report | more.per_report,
@@ -45,9 +45,9 @@ def sums_of_scores(
 ) -> list[StudySums]:
     """The sums of every metric that has some; an unavailable metric has none."""
     available = [metric for metric in metrics.values() if metric.name in scores.signatures]
-    found = [metric.sums(references, reports, _own(metric, scores)) for metric in available]
-    # Means come last: resampled sums are rounded by the order of their columns, and intervals on disk have this one.
-    return sorted((one for one in found if one is not None), key=lambda one: one.values is means)
+    by_metric = [metric.sums(references, reports, _own(metric, scores)) for metric in available]
+    # Means come last, so that intervals equal those on disk: the order of columns decides how sums are rounded.
+    return sorted((sums for sums in by_metric if sums is not None), key=lambda sums: sums.values is means)
 
 
 def _own(metric: Metric, scores: Scores) -> Scores:
@@ -61,7 +61,7 @@ def _own(metric: Metric, scores: Scores) -> Scores:
 
 
 def check_texts(metric: str, references: Mapping[str, str], reports: Mapping[str, str]) -> None:
-    """Refuse what cannot be scored: ids that one side lacks, no study at all, a reference without a word."""
+    """Raise UserError if an id is missing on one side, if there is no study, or if a reference has no words."""
     if references.keys() != reports.keys():
         raise UserError(
             f"{metric}: the ids of references and reports differ."
@@ -72,11 +72,11 @@ def check_texts(metric: str, references: Mapping[str, str], reports: Mapping[str
         raise UserError(f"{metric}: there is no study to score")
     empty = [id for id, reference in references.items() if not reference.strip()]
     if empty:
-        raise UserError(f"{metric}: these studies have a reference without a word: {named(empty)}")
+        raise UserError(f"{metric}: these studies have a reference without words: {named(empty)}")
 
 
 def signature(*, implementation: str, version: str, tokenizer: str = "space", case: str = "kept") -> Signature:
-    """How a score came about, as far as the metric knows; what the texts were is the recipe's (recipe.py)."""
+    """How a metric computes its scores. Which texts it compares is stated by the recipe (recipe.py)."""
     return {
         "implementation": implementation,
         "version": version,
@@ -87,7 +87,7 @@ def signature(*, implementation: str, version: str, tokenizer: str = "space", ca
 
 
 def named(ids: Iterable[str]) -> str:
-    """The ids for a message: the first five, and how many more there are."""
+    """The first five ids for a message, and how many more there are."""
     in_order = sorted(ids)
     more = len(in_order) - _NAMED_IN_MESSAGE
     return ", ".join(in_order[:_NAMED_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "") if in_order else "none"

@@ -105,7 +105,7 @@ class Scorer:
     def score(self, predictions: Sequence[Prediction], baselines: Mapping[str, Reports]) -> ScoredSplit:
         """The scores of the model's predictions, and of each baseline's reports of the same studies."""
         systems = {"model": reports_of(predictions)} | dict(baselines)
-        full = {one.id: one.reference for one in predictions}
+        full = {prediction.id: prediction.reference for prediction in predictions}
         if self.cut is None:
             return ScoredSplit(self._score(full, systems), None)
         cut = {id: self.cut.apply(reference) for id, reference in full.items()}
@@ -132,4 +132,4 @@ class Scorer:
 
 
 def reports_of(predictions: Sequence[Prediction]) -> dict[str, str]:
-    return {one.id: one.report for one in predictions}
+    return {prediction.id: prediction.report for prediction in predictions}

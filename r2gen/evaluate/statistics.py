@@ -1,8 +1,8 @@
-"""How sure a score is: bootstrap intervals over studies, paired tests between systems, several seeds joined. No torch.
+"""Uncertainty of scores: bootstrap intervals over studies, paired tests between systems, means over seeds.
 
-A study is what is drawn, with all its scores together. Intervals are the bootstrap's, bias-corrected and accelerated
-(Efron 1987); the paired randomisation test (Noreen 1989) swaps two systems' reports of a study; p are corrected as Holm
-(1979) does. `benchmarks/bootstrap_coverage.py` measures what these are worth. One seed gives the same numbers again.
+Studies are resampled, each with all its scores. Intervals are bias-corrected and accelerated (BCa, Efron 1987); the
+paired randomisation test (Noreen 1989) swaps two systems' reports of a study; p values are corrected as in Holm (1979).
+`benchmarks/bootstrap_coverage.py` measures coverage and power. The same seed gives the same numbers.
 """
 
 import math
@@ -18,8 +18,8 @@ from r2gen.evaluate.study_sums import Floats, StudySums
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-_DRAWN_AT_ONCE = 2_000_000  # studies: 50 MB
-_ROUNDING = 1e-12  # a swap that gives the same difference by another order of summing counts as the same
+_DRAWN_AT_ONCE = 2_000_000  # studies, which take 50 MB
+_ROUNDING = 1e-12  # differences closer than this are equal, since the order of summing changes the last digits
 _NORMAL = NormalDist()
 
 # S studies, K sums, R resamples, N scores
@@ -27,22 +27,22 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95 % interval; no ends where one study (or seed) says nothing of the spread."""
+    """A value with its 95 % interval. A single study or seed has no ends, since it does not show any variance."""
 
     value: float
     low: float | None
     high: float | None
-    draws: int  # resamples in which the score has a value; seeds, where seeds are joined
+    draws: int  # resamples in which the score has a value, or seeds; 0: the metric has no sums
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two systems in one score. `p` is the randomisation test's, `p_holm` that among all pairs of systems."""
+    """Two systems compared in one score. `p` is of the randomisation test, `p_holm` corrected for all pairs."""
 
     score: str
     first: str
     second: str
-    difference: Interval  # second - first, with the paired bootstrap's interval
+    difference: Interval  # second - first, with the interval of a paired bootstrap
     p: float
     p_holm: float
 
@@ -52,10 +52,10 @@ class Pair:
 
 
 def bootstrap(scores: Sequence[StudySums], *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Interval]:
-    """Score name to its value and interval. All scores see the same resamples of studies.
+    """Score name to its value and interval. All scores use the same resamples of studies.
 
-    A score without a value on all studies is left out; a resample in which it has none (no reference of it states a
-    finding) does not count. Raises UserError where scores stand on different studies.
+    A score without a value on all studies is left out. A resample in which a score has no value (no reference states
+    the finding) does not count. Raises UserError if the scores are of different studies.
     """
     return bootstrap_each({"": scores}, seed=seed, resamples=resamples)[""]
 
@@ -63,56 +63,59 @@ def bootstrap(scores: Sequence[StudySums], *, seed: int = 0, resamples: int = RE
 def bootstrap_each(
     systems: Mapping[str, Sequence[StudySums]], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, dict[str, Interval]]:
-    """`bootstrap` of each system, all on the same resamples, which are drawn once."""
-    found: dict[str, dict[str, Interval]] = {name: {} for name in systems}
-    owned = [(name, one) for name, scores in systems.items() for one in scores]
-    scores = [one for _, one in owned]
+    """`bootstrap` of each system, with the same resamples for all."""
+    intervals: dict[str, dict[str, Interval]] = {system: {} for system in systems}
+    owned = [(system, sums) for system, scores in systems.items() for sums in scores]
+    scores = [sums for _, sums in owned]
     if not scores:
-        return found
-    _same_ids(scores)
-    for (owner, one), sums_RK in zip(owned, _split(_resampled(_beside(scores), seed, resamples), scores), strict=True):
-        values_RN, without_SN = one.values(sums_RK), one.without_each()
-        for column, (name, value) in enumerate(zip(one.names, one.of_all(), strict=True)):
+        return intervals
+    _check_same_studies(scores)
+    drawn = _split(_resampled(_side_by_side(scores), seed, resamples), scores)
+    for (system, sums), sums_RK in zip(owned, drawn, strict=True):
+        values_RN, without_SN = sums.values(sums_RK), sums.without_each()
+        for column, (score, value) in enumerate(zip(sums.names, sums.of_all(), strict=True)):
             if not math.isnan(value):
-                found[owner][name] = _interval(value, values_RN[:, column], without_SN[:, column])
-    return found
+                intervals[system][score] = _interval(value, values_RN[:, column], without_SN[:, column])
+    return intervals
 
 
 def compare(systems: Mapping[str, Sequence[StudySums]], *, seed: int = 0, resamples: int = RESAMPLES) -> list[Pair]:
-    """Every pair of systems in every score that both have, with Holm's correction over a score's pairs.
+    """Every pair of systems in every score that both have, with Holm's correction over the pairs of a score.
 
-    Raises UserError where systems were not scored on the same studies.
+    Raises UserError if the systems were not scored on the same studies.
     """
-    scores = [one for of_system in systems.values() for one in of_system]
+    scores = [sums for of_system in systems.values() for sums in of_system]
     if len(systems) < 2 or not scores:
         return []
-    _same_ids(scores)
-    sums_SK = _beside(scores)
+    _check_same_studies(scores)
+    sums_SK = _side_by_side(scores)
     drawn = iter(
         zip(
             _split(_resampled(sums_SK, seed, resamples), scores),
-            _split(_taken(sums_SK, seed, resamples), scores),
+            _split(_swapped(sums_SK, seed, resamples), scores),
             strict=True,
         )
     )
-    known = {name: {one.names: _Drawn(one, *next(drawn)) for one in of_system} for name, of_system in systems.items()}
+    by_system = {
+        system: {sums.names: _Drawn(sums, *next(drawn)) for sums in of_system} for system, of_system in systems.items()
+    }
     pairs = [
-        replace(one, first=first, second=second)
+        replace(pair, first=first, second=second)
         for first, second in combinations(systems, 2)
-        for names in known[first]
-        if names in known[second]
-        for one in _pairs(known[first][names], known[second][names])
+        for names in by_system[first]
+        if names in by_system[second]
+        for pair in _pairs(by_system[first][names], by_system[second][names])
     ]
     corrected = {}
-    for score in dict.fromkeys(one.score for one in pairs):
-        of_score = [one for one in pairs if one.score == score]
-        for one, p in zip(of_score, holm([one.p for one in of_score]), strict=True):
-            corrected[score, one.first, one.second] = replace(one, p_holm=p)
-    return [corrected[one.score, one.first, one.second] for one in pairs]
+    for score in dict.fromkeys(pair.score for pair in pairs):
+        of_score = [pair for pair in pairs if pair.score == score]
+        for pair, p in zip(of_score, holm([pair.p for pair in of_score]), strict=True):
+            corrected[score, pair.first, pair.second] = replace(pair, p_holm=p)
+    return [corrected[pair.score, pair.first, pair.second] for pair in pairs]
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's adjusted p of each of several tests: below .05 with any of them wrong in at most 5 % of cases."""
+    """Holm's adjusted p of several tests. With a limit of .05, any of them is wrong in at most 5 % of cases."""
     adjusted, highest = [1.0] * len(ps), 0.0
     for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
         highest = max(highest, min(1.0, (len(ps) - rank) * ps[index]))
@@ -121,9 +124,9 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def join_seeds(values: Sequence[float]) -> Interval:
-    """The mean of one score over training seeds, with Student's interval: of seeds, not of studies."""
+    """The mean of a score over training seeds, with Student's interval over the seeds (not over studies)."""
     if not values or not all(map(math.isfinite, values)):
-        raise UserError(f"seeds are joined from one finite value each, not from {list(values)}")
+        raise UserError(f"a mean over seeds needs one finite value per seed, not {list(values)}")
     mean = math.fsum(values) / len(values)
     if len(values) == 1:
         return Interval(value=mean, low=None, high=None, draws=1)
@@ -133,7 +136,7 @@ def join_seeds(values: Sequence[float]) -> Interval:
 
 
 def student_quantile(degrees: int) -> float:
-    """Where 95 % of Student's t lie within, by halving; closed form of its integral: Abramowitz and Stegun 26.7.3."""
+    """The t within which 95 % of Student's distribution are, by bisection of Abramowitz and Stegun 26.7.3."""
     low, high = 0.0, 1000.0
     for _ in range(100):
         middle = (low + high) / 2
@@ -142,64 +145,64 @@ def student_quantile(degrees: int) -> float:
 
 
 class _Drawn:
-    """Scores of one system: over all studies, without each of them, over every resample, and what swaps move."""
+    """Scores of one system over all studies, all but one, and every resample; and the sums that swaps move."""
 
-    def __init__(self, sums: StudySums, resampled_RK: Floats, taken_RK: Floats) -> None:
-        self.sums, self.taken_RK = sums, taken_RK
+    def __init__(self, sums: StudySums, resampled_RK: Floats, swapped_RK: Floats) -> None:
+        self.sums, self.swapped_RK = sums, swapped_RK
         self.all_N, self.without_SN, self.resampled_RN = sums.of_all(), sums.without_each(), sums.values(resampled_RK)
 
 
-def _pairs(one: _Drawn, other: _Drawn) -> Iterator[Pair]:
-    """The differences of two systems, which are not named yet, in each score that both have a value in."""
-    moved_RK = other.taken_RK - one.taken_RK
+def _pairs(first: _Drawn, second: _Drawn) -> Iterator[Pair]:
+    """The differences of two systems, not named yet, in each score of which both have a value."""
+    moved_RK = second.swapped_RK - first.swapped_RK
     swapped = [
-        drawn.sums.values(drawn.sums.sums.sum(axis=0) + sign * moved_RK) for drawn, sign in ((one, 1), (other, -1))
+        drawn.sums.values(drawn.sums.sums.sum(axis=0) + sign * moved_RK) for drawn, sign in ((first, 1), (second, -1))
     ]
     swapped_RN = swapped[1] - swapped[0]
-    for column, score in enumerate(one.sums.names):
-        difference = other.all_N[column] - one.all_N[column]
+    for column, score in enumerate(first.sums.names):
+        difference = second.all_N[column] - first.all_N[column]
         if not math.isnan(difference):
             extreme = np.sum(~(np.abs(swapped_RN[:, column]) < abs(difference) - _ROUNDING))
             p = float(1 + extreme) / (1 + len(swapped_RN))
-            drawn_R = other.resampled_RN[:, column] - one.resampled_RN[:, column]
-            interval = _interval(difference, drawn_R, other.without_SN[:, column] - one.without_SN[:, column])
+            drawn_R = second.resampled_RN[:, column] - first.resampled_RN[:, column]
+            interval = _interval(difference, drawn_R, second.without_SN[:, column] - first.without_SN[:, column])
             yield Pair(score=score, first="", second="", difference=interval, p=p, p_holm=p)
 
 
 def _interval(value: float, drawn_R: Floats, without_S: Floats) -> Interval:
-    """From the values of resamples, and of all studies without each one (which say how skewed the score is)."""
-    known = drawn_R[~np.isnan(drawn_R)]
+    """The BCa interval, from the values of resamples, and of all studies but one, which give the acceleration."""
+    values = drawn_R[~np.isnan(drawn_R)]
     if len(without_S) == 1:
-        return Interval(value=float(value), low=None, high=None, draws=len(known))
-    below = np.mean(known < value - _ROUNDING) + np.mean(np.abs(known - value) <= _ROUNDING) / 2
-    bias = _NORMAL.inv_cdf(float(np.clip(below, 0.5 / len(known), 1 - 0.5 / len(known))))
-    pulls = without_S[~np.isnan(without_S)]
-    pulls = pulls.mean() - pulls
-    spread = float(np.sum(pulls**2))
-    skew = float(np.sum(pulls**3)) / (6 * spread**1.5) if spread > _ROUNDING**2 else 0.0
+        return Interval(value=float(value), low=None, high=None, draws=len(values))
+    below = np.mean(values < value - _ROUNDING) + np.mean(np.abs(values - value) <= _ROUNDING) / 2
+    bias = _NORMAL.inv_cdf(float(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values))))
+    influences = without_S[~np.isnan(without_S)]
+    influences = influences.mean() - influences
+    squares = float(np.sum(influences**2))
+    acceleration = float(np.sum(influences**3)) / (6 * squares**1.5) if squares > _ROUNDING**2 else 0.0
     ends = [bias + _NORMAL.inv_cdf(tail) for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)]
-    shares = [_NORMAL.cdf(bias + end / max(1 - skew * end, _ROUNDING)) for end in ends]
-    low, high = np.quantile(known, shares)
-    return Interval(value=float(value), low=float(low), high=float(high), draws=len(known))
+    quantiles = [_NORMAL.cdf(bias + end / max(1 - acceleration * end, _ROUNDING)) for end in ends]
+    low, high = np.quantile(values, quantiles)
+    return Interval(value=float(value), low=float(low), high=float(high), draws=len(values))
 
 
 def _resampled(sums_SK: Floats, seed: int, resamples: int) -> Floats:
-    """The sums of each of R draws of as many studies, with replacement: [R, K]."""
-    draw, studies = np.random.default_rng(seed), len(sums_SK)
+    """The sums of R resamples with replacement, [R, K]."""
+    generator, studies = np.random.default_rng(seed), len(sums_SK)
     parts = []
     for rows in _portions(resamples, studies):
-        cells = draw.integers(studies, size=(rows, studies)) + np.arange(rows)[:, None] * studies
+        cells = generator.integers(studies, size=(rows, studies)) + np.arange(rows)[:, None] * studies
         times = np.bincount(cells.ravel(), minlength=rows * studies).reshape(rows, studies)
         parts.append(times.astype(np.float64) @ sums_SK)
     return np.concatenate(parts)
 
 
-def _taken(sums_SK: Floats, seed: int, resamples: int) -> Floats:
-    """The sums of the studies that each of R swaps takes, every study with a chance of one half: [R, K]."""
-    draw = np.random.default_rng([seed, 1])
+def _swapped(sums_SK: Floats, seed: int, resamples: int) -> Floats:
+    """The sums of the studies that each of R permutations swaps, [R, K]. Every study is swapped with probability .5."""
+    generator = np.random.default_rng([seed, 1])
     return np.concatenate(
         [
-            draw.integers(2, size=(rows, len(sums_SK)), dtype=np.int8).astype(np.float64) @ sums_SK
+            generator.integers(2, size=(rows, len(sums_SK)), dtype=np.int8).astype(np.float64) @ sums_SK
             for rows in _portions(resamples, len(sums_SK))
         ]
     )
@@ -211,24 +214,24 @@ def _portions(resamples: int, studies: int) -> Iterator[int]:
         yield min(at_once, resamples - start)
 
 
-def _beside(scores: Sequence[StudySums]) -> Floats:
-    return np.concatenate([one.sums for one in scores], axis=1)
+def _side_by_side(scores: Sequence[StudySums]) -> Floats:
+    return np.concatenate([sums.sums for sums in scores], axis=1)
 
 
 def _split(sums_RK: Floats, scores: Sequence[StudySums]) -> list[Floats]:
-    ends = np.cumsum([one.sums.shape[1] for one in scores])[:-1]
+    ends = np.cumsum([sums.sums.shape[1] for sums in scores])[:-1]
     return list(np.split(sums_RK, ends, axis=1))
 
 
-def _same_ids(scores: Sequence[StudySums]) -> None:
-    if any(one.ids != scores[0].ids for one in scores):
-        raise UserError("scores are resampled together on the same studies only: their ids differ")
+def _check_same_studies(scores: Sequence[StudySums]) -> None:
+    if any(sums.ids != scores[0].ids for sums in scores):
+        raise UserError("scores can be resampled together only on the same studies, and their ids differ")
     if not scores[0].ids:
         raise UserError("there is no study to resample")
 
 
 def student_within(t: float, degrees: int) -> float:
-    """The probability that Student's t lies within -t and t."""
+    """The probability that Student's t is between -t and t."""
     angle = math.atan(t / math.sqrt(degrees))
     term, total = (math.cos(angle), 0.0) if degrees % 2 else (1.0, 0.0)
     for power in range(1 if degrees % 2 else 0, degrees - 1, 2):

@@ -1,4 +1,4 @@
-"""What each study adds to a score: the sums from which the score of any resample of studies follows."""
+"""Sums over studies: what each study adds to a score, so that the score of any resample can be computed."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +12,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class StudySums:
-    """Some scores of one system. `values` turns sums over any studies, [R, K], into scores, [R, N], NaN where none."""
+    """Some scores of one system. `values` turns sums over any studies, [R, K], into scores, [R, N]; NaN: no value."""
 
     names: tuple[str, ...]
-    ids: tuple[str, ...]  # sorted, so that a seed draws the same studies in whatever order the texts came
+    ids: tuple[str, ...]  # sorted, so that a seed draws the same studies for any order of the texts
     sums: Floats  # [S, K]
     values: Callable[[Floats], Floats]
 
@@ -39,9 +39,9 @@ def study_sums(
 
 
 def mean_sums(per_report: Mapping[str, Mapping[str, float]], *, ids: Collection[str]) -> StudySums:
-    """The sums of scores that are means of their values per report, over the studies that have a value.
+    """The sums of scores that are means over the studies with a value. `per_report` is by score and study id.
 
-    `per_report` maps a score's name to study ids to values. Sums of each score: the values, and how many there are.
+    Each score has two sums: of its values, and of their number.
     """
     numbers = {
         id: [number for of_score in per_report.values() for number in (of_score.get(id, 0.0), float(id in of_score))]

@@ -1,93 +1,91 @@
-"""Scores as a plain-text table: systems as rows, scores as columns."""
+"""Scores as plain-text tables, with a line for each system and a column for each score."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
-from r2gen.evaluate.recipe import signature_lines, unavailable_lines
+from r2gen.evaluate.recipe import below_table, signature_lines, unavailable_lines
 from r2gen.evaluate.scores import LAST_COLUMN, ScoreSpec, specs_from
 from r2gen.evaluate.wording import wording_line
 from r2gen.runs.metrics_file import Metrics, broken_metrics, read_metrics
 
-WIDTH = 118  # of a line; columns that do not fit stand in a further table under the first
+WIDTH = 118  # characters of a line
 NO_SUMS = "such a score is not computed from sums over studies, so studies cannot be resampled"
 
 
-def terminal_table(rows: Mapping[str, Mapping[str, float]], specs: Sequence[ScoreSpec]) -> str:
-    """The table of systems (rows, in the order given) and scores to three decimals; "-" where a row lacks one."""
-    columns = shown_scores((score for scores in rows.values() for score in scores), specs)
+def terminal_table(systems: Mapping[str, Mapping[str, float]], specs: Sequence[ScoreSpec]) -> str:
+    """The table of scores to three decimals; "-" if a system lacks a score. Systems keep their order."""
+    columns = shown_scores((score for scores in systems.values() for score in scores), specs)
     cells = [
-        [name, *(f"{scores[column]:.3f}" if column in scores else "-" for column in columns)]
-        for name, scores in rows.items()
+        [system, *(f"{scores[column]:.3f}" if column in scores else "-" for column in columns)]
+        for system, scores in systems.items()
     ]
     return aligned([["", *columns], *cells], pad=str.rjust)
 
 
 def shown_scores(names: Iterable[str], specs: Sequence[ScoreSpec]) -> list[str]:
-    """The scores that a table shows, each once, in the order of their columns; scores without a spec come last."""
+    """The scores that a table shows, each once, in the order of their columns; scores without a spec are last."""
     columns = {spec.name: spec.column for spec in specs}
-    places = {name: columns.get(name, LAST_COLUMN) for name in names}
-    shown = {name: place for name, place in places.items() if place is not None}
+    column_of = {name: columns.get(name, LAST_COLUMN) for name in names}
+    shown = {name: column for name, column in column_of.items() if column is not None}
     return sorted(shown, key=shown.__getitem__)
 
 
 def aligned(cells: Sequence[Sequence[str]], *, pad: Callable[[str, int], str] = str.ljust) -> str:
-    """Cells, of which the first row and column are heads, as text; `pad` places what stands in the other columns.
+    """A table as text. `cells` are its lines, the first line and column are headings; `pad` aligns the other columns.
 
-    Columns that do not fit on a line stand in a further table under the first.
+    Columns that do not fit within WIDTH go into another table below.
     """
-    head, *columns = ([row[place] for row in cells] for place in range(len(cells[0])))
-    head = [cell.ljust(max(map(len, head))) for cell in head]
-    blocks, room = [[head]], 0
+    headings, *columns = ([line[column] for line in cells] for column in range(len(cells[0])))
+    headings = [cell.ljust(max(map(len, headings))) for cell in headings]
+    blocks, room = [[headings]], 0
     for column in columns:
         width = max(map(len, column))
         if len(blocks[-1]) > 1 and 2 + width > room:
-            blocks.append([head])
+            blocks.append([headings])
         if len(blocks[-1]) == 1:
-            room = WIDTH - len(head[0])
+            room = WIDTH - len(headings[0])
         blocks[-1].append([pad(cell, width) for cell in column])
         room -= 2 + width
-    return "\n\n".join("\n".join("  ".join(row).rstrip() for row in zip(*block, strict=True)) for block in blocks)
+    return "\n\n".join("\n".join("  ".join(line).rstrip() for line in zip(*block, strict=True)) for block in blocks)
 
 
 def interval_lines(entry: Mapping[str, Any], specs: Sequence[ScoreSpec]) -> str:
-    """The model's 95 % intervals as lines below the table, what they are, and the scores that have none.
+    """Lines below a table: the model's 95 % intervals, how they were computed, and the scores without one.
 
-    `entry` is a split in metrics.json. Empty where the split has no intervals, as those of a validation in training.
+    `entry` is a split in metrics.json. A validation in training has no intervals, and no such lines.
     """
     if "intervals" not in entry:
         return ""
-    of_model = entry["intervals"].get("model", {})
+    intervals = entry["intervals"].get("model", {})
     ends = [
-        f"{score} {of_model[score]['low']:.3f} to {of_model[score]['high']:.3f}"
-        for score in shown_scores(of_model, specs)
-        if of_model[score]["low"] is not None
+        f"{score} {intervals[score]['low']:.3f} to {intervals[score]['high']:.3f}"
+        for score in shown_scores(intervals, specs)
+        if intervals[score]["low"] is not None
     ]
-    lines = [f"model, 95 %: {', '.join(ends)}", interval_note(of_model, specs)] if ends else []
-    lines += no_interval_note((score for score in entry["systems"]["model"] if score not in of_model), specs)
-    return "".join("\n" + fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
+    lines = [f"model, 95 %: {', '.join(ends)}", interval_note(intervals, specs)] if ends else []
+    lines += no_interval_note((score for score in entry["systems"]["model"] if score not in intervals), specs)
+    return below_table(lines, width=WIDTH)
 
 
-def interval_note(of_scores: Mapping[str, Mapping[str, Any]], specs: Sequence[ScoreSpec]) -> str:
-    """What the intervals of these scores are, and what in them stays fixed."""
-    resamples = f"95 %: {max(ends['draws'] for ends in of_scores.values()):,} resamples of the studies"
-    return "; ".join(
-        [resamples, *(spec.interval_note for spec in specs if spec.interval_note and spec.name in of_scores)]
-    )
+def interval_note(intervals: Mapping[str, Mapping[str, Any]], specs: Sequence[ScoreSpec]) -> str:
+    """How the intervals of these scores were computed."""
+    resamples = f"95 %: {max(interval['draws'] for interval in intervals.values()):,} resamples of the studies"
+    notes = [spec.interval_note for spec in specs if spec.interval_note and spec.name in intervals]
+    return "; ".join([resamples, *notes])
 
 
 def no_interval_note(scores: Iterable[str], specs: Sequence[ScoreSpec]) -> list[str]:
-    """A sentence that names these scores and why they have no interval; empty where a table shows none of them."""
+    """One sentence: which of these scores have no interval, and why. Empty if a table shows none of them."""
     shown = shown_scores(scores, specs)
     return [f"no interval: {', '.join(shown)}; {NO_SUMS}"] if shown else []
 
 
 def table_of(file: Path) -> str:
-    """The scores in a run's metrics file: one table a split, the model first, then the baselines."""
+    """The scores in a run's metrics file: a table for each split, the model first, then the baselines."""
     metrics = read_metrics(file)
     if not metrics:
-        return f"no scores yet: {file} is missing"
+        return f"no scores yet: {file} does not exist"
     try:
         return _table_of(metrics)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -95,15 +93,15 @@ def table_of(file: Path) -> str:
 
 
 def _table_of(metrics: Metrics) -> str:
-    specs, tables = specs_from(metrics), []
+    specs, parts = specs_from(metrics), []
     recipe, unavailable = metrics.get("recipe", {}), metrics.get("unavailable", {})
-    signatures = {  # format 1 had texts
+    signatures = {  # in format 1 a signature was one text
         metric: signature for metric, signature in metrics.get("signatures", {}).items() if isinstance(signature, dict)
     }
-    for name, entry in metrics["splits"].items():
-        counted = f"{name}: {entry['studies']} {'study' if entry['studies'] == 1 else 'studies'}"
-        tables.append(
-            f"{counted}, decoding {metrics.get('generation')}\n{terminal_table(entry['systems'], specs)}"
+    for split, entry in metrics["splits"].items():
+        title = f"{split}: {entry['studies']} {'study' if entry['studies'] == 1 else 'studies'}"
+        parts.append(
+            f"{title}, decoding {metrics.get('generation')}\n{terminal_table(entry['systems'], specs)}"
             + nearest_line(entry.get("nearest"))
             + wording_line(entry.get("wording"))
             + likelihood_line(entry.get("likelihood"))
@@ -114,33 +112,35 @@ def _table_of(metrics: Metrics) -> str:
         if "truncated" in entry:
             cut = entry["truncated"]
             truncation = f"{cut['tokens']} tokens"
-            tables.append(
-                f"{counted}, against references cut to {truncation}\n{terminal_table(cut['systems'], specs)}"
+            parts.append(
+                f"{title}, against references cut to {truncation}\n{terminal_table(cut['systems'], specs)}"
                 + interval_lines(cut, specs)
                 + signature_lines(recipe | {"truncation": truncation}, signatures, width=WIDTH)
             )
-    tables += [f"{name}: skipped, {reason}" for name, reason in metrics.get("skipped", {}).items()]
+    parts += [f"{split}: skipped, {reason}" for split, reason in metrics.get("skipped", {}).items()]
     if metrics.get("original_choices"):
         choices = "\n".join(f"  {choice}" for choice in metrics["original_choices"])
-        tables.append(f"R2GenGPT's choices that were on:\n{choices}")
-    return "\n\n".join(tables)
+        parts.append(f"R2GenGPT's choices that were on:\n{choices}")
+    return "\n\n".join(parts)
 
 
-def nearest_line(found: Mapping[str, int] | None) -> str:
-    """How much of training the nearest images were looked for in, as a line below the table, where it was not all."""
-    if found is None or found["compared"] == found["train"]:
+def nearest_line(entry: Mapping[str, int] | None) -> str:
+    """A line below a table: the share of the training studies that was searched for the nearest images.
+
+    Empty if all were searched, or none.
+    """
+    if entry is None or entry["compared"] == entry["train"]:
         return ""
-    return f"\nnearest: among {found['compared']:,} of {found['train']:,} training studies (evaluate.nearest_studies)"
+    return f"\nnearest: among {entry['compared']:,} of {entry['train']:,} training studies (evaluate.nearest_studies)"
 
 
-def likelihood_line(found: Mapping[str, Any] | None) -> str:
-    """How likely the model finds the references, as a line below the table; nothing where it was not measured."""
-    if found is None:
+def likelihood_line(entry: Mapping[str, Any] | None) -> str:
+    """A line below a table: how likely the model finds the references. Empty without an entry."""
+    if entry is None:
         return ""
-    values = {name: found[f"perplexity_per_{name}"] for name in ("token", "character", "word")}
-    told = ", ".join(
-        f"{value:.4g} a {name}" if value is not None else f"beyond any number a {name}"
-        for name, value in values.items()
+    values = {unit: entry[f"perplexity_per_{unit}"] for unit in ("token", "character", "word")}
+    perplexities = ", ".join(
+        f"{value:.4g} per {unit}" if value is not None else f"above 1e304 per {unit}" for unit, value in values.items()
     )
-    altered = f"; its tokenizer alters {found['altered']} of them" if found["altered"] else ""
-    return f"\nreferences: perplexity {told}; {found['bits_per_character']:.3f} bits a character{altered}"
+    altered = f"; the tokenizer alters {entry['altered']} of them" if entry["altered"] else ""
+    return f"\nreferences: perplexity {perplexities}; {entry['bits_per_character']:.3f} bits per character{altered}"

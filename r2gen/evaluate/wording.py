@@ -1,55 +1,63 @@
-"""How reports are worded, whatever they say: a model that ignores the images is seen here first. Imports no torch."""
+"""The wording of reports: how many differ, copy training reports, or repeat themselves.
+
+A model that ignores the images shows here first, since it writes few different reports.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_ORDER = 4  # words that make a repetition
+_ORDER = 4  # words of an n-gram
 
 
 @dataclass(frozen=True)
 class Wording:
-    """Of the reports of one split. Reports are compared word by word; white space does not count."""
+    """Figures of the reports of one split. White space does not count when reports are compared."""
 
-    distinct: int  # how many different reports there are
-    distinct_rate: float  # divided by the number of reports
-    copied_rate: float  # share that is, word for word, a report of the training split
+    distinct: int  # number of different reports
+    distinct_rate: float  # share of different reports
+    copied_rate: float  # share of reports that equal a training report word for word
     mean_words: float
-    repeated_rate: float  # of all four words in a row, the share that stood in the same report before
+    repeated_rate: float  # share of 4-grams that occur earlier in the same report
 
 
 def wording(reports: Collection[str], train: Iterable[str]) -> Wording:
-    """Of at least one report. An empty report has no words, repeats nothing and is no copy."""
-    known = {" ".join(report.split()) for report in train}
-    texts = [report.split() for report in reports]
-    joined = [" ".join(words) for words in texts]
-    runs = [[tuple(words[start : start + _ORDER]) for start in range(len(words) - _ORDER + 1)] for words in texts]
-    all_runs = sum(map(len, runs))
+    """The wording of at least one report. An empty report has no words, repeats nothing and is no copy."""
+    training = {" ".join(report.split()) for report in train}
+    words_of = [report.split() for report in reports]
+    texts = [" ".join(words) for words in words_of]
+    ngrams_of = [
+        [tuple(words[start : start + _ORDER]) for start in range(len(words) - _ORDER + 1)] for words in words_of
+    ]
+    total = sum(map(len, ngrams_of))
     return Wording(
-        distinct=len(set(joined)),
-        distinct_rate=len(set(joined)) / len(joined),
-        copied_rate=sum(text in known for text in joined) / len(joined),
-        mean_words=sum(map(len, texts)) / len(texts),
-        repeated_rate=1 - sum(len(set(one)) for one in runs) / all_runs if all_runs else 0.0,
+        distinct=len(set(texts)),
+        distinct_rate=len(set(texts)) / len(texts),
+        copied_rate=sum(text in training for text in texts) / len(texts),
+        mean_words=sum(map(len, words_of)) / len(words_of),
+        repeated_rate=1 - sum(len(set(ngrams)) for ngrams in ngrams_of) / total if total else 0.0,
     )
 
 
 def wording_entry(reports: Mapping[str, str], references: Mapping[str, str], train: Collection[str]) -> dict[str, Any]:
-    """The model's and, to compare with, the references' own, for metrics.json."""
+    """The wording of the model's reports and, for comparison, of the references, as metrics.json has it."""
     return {
         "model": asdict(wording(reports.values(), train)),
         "references": asdict(wording(references.values(), train)),
     }
 
 
-def wording_line(found: Mapping[str, Any] | None) -> str:
-    """The model's wording and, in brackets, the references', as a line below a table; nothing without it."""
-    if found is None:
+def wording_line(entry: Mapping[str, Any] | None) -> str:
+    """A line below a table: the wording of the model's reports, with the references' in brackets.
+
+    Empty without an entry.
+    """
+    if entry is None:
         return ""
-    model, own = found["model"], found["references"]
+    model, references = entry["model"], entry["references"]
     return (
-        f"\nreports (references): {model['distinct']} ({own['distinct']}) different; "
-        f"{model['copied_rate']:.1%} ({own['copied_rate']:.1%}) copies of training; "
-        f"{model['mean_words']:.1f} ({own['mean_words']:.1f}) words; "
-        f"{model['repeated_rate']:.1%} ({own['repeated_rate']:.1%}) of 4-grams repeated"
+        f"\nreports (references): {model['distinct']} ({references['distinct']}) different; "
+        f"{model['copied_rate']:.1%} ({references['copied_rate']:.1%}) copies of training reports; "
+        f"{model['mean_words']:.1f} ({references['mean_words']:.1f}) words; "
+        f"{model['repeated_rate']:.1%} ({references['repeated_rate']:.1%}) of 4-grams repeated"
     )

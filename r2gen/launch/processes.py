@@ -34,7 +34,7 @@ def refuse_too_many(devices: int) -> None:
     if devices * RANK_GIB > memory_gib:
         raise UserError(
             f"trainer.devices={devices} needs some {devices * RANK_GIB:.0f} GiB of memory for its "
-            f"processes alone, and this machine has {memory_gib:.0f} GiB. Give fewer"
+            f"processes alone, and this machine has {memory_gib:.0f} GiB. Give fewer."
         )
 
 
@@ -132,13 +132,13 @@ def _signalled(rank: int, number: int) -> Failure:
     if number != signal.SIGKILL:
         return Failure(
             f"rank {rank} was ended by signal {number} ({signal.strsignal(number)}). This is a defect of R2Gen or of a "
-            "library: please report it",
+            "library: please report it.",
             Code.RANK_CRASHED,
         )
     return Failure(
         f"rank {rank} was killed by signal 9, most often because the machine ran out of memory (`dmesg` or the "
         "scheduler's log shows it). Use more memory, or lower trainer.micro_batch_size (a step uses as many studies), "
-        "trainer.workers or trainer.film_cache_mib; the same command then resumes from the last checkpoint",
+        "trainer.workers or trainer.film_cache_mib; the same command then resumes from the last checkpoint.",
         Code.RANK_KILLED,
     )
 

@@ -20,7 +20,7 @@ _heartbeats: list[Heartbeat] = []  # of this process: one, or none if there is a
 
 
 def leave(message: str) -> NoReturn:
-    """Exit at once, whatever other threads wait for. Prints the message unless it is empty."""
+    """Exit at once, without waiting for other threads. Prints the message unless it is empty."""
     if message:
         print(f"error: {message}", file=sys.stderr, flush=True)
     os._exit(FIXABLE)

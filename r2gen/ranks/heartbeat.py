@@ -97,7 +97,7 @@ class Heartbeat:
         time.sleep((2 if reports else 3) * PERIOD_S)  # so that every rank notices before the first one exits
         message = (
             f"{rank_names(missing)} of {self.world} did not respond within trainer.timeout_s={self.timeout_s:g} "
-            f"({how}). Check its process and its machine; the same command then resumes"
+            f"({how}). Check its process and its machine; the same command then resumes."
         )
         if not self.ended.is_set():
             self.give_up(message if reports else "")

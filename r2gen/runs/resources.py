@@ -39,7 +39,7 @@ def out_of_disk(error: BaseException, folder: Path | str, *, need_bytes: int | N
     chain = list(_chain(error))
     if any(isinstance(link, OSError) and link.errno == errno.EROFS for link in chain):
         return UserError(
-            f"run_dir={folder}: its file system has become read-only. Make it writable; the same command then resumes",
+            f"run_dir={folder}: its file system has become read-only. Make it writable; the same command then resumes.",
             code=Code.DISK,
         )
     full = [link for link in chain if isinstance(link, OSError) and link.errno in DISK_ERRNOS]
@@ -48,7 +48,7 @@ def out_of_disk(error: BaseException, folder: Path | str, *, need_bytes: int | N
     needed = f", {need_bytes / MIB:,.1f} MiB needed" if need_bytes is not None else ""
     return UserError(
         f"run_dir={folder}: the disk is full ({shutil.disk_usage(folder).free / MIB:,.1f} MiB free{needed}). Free some "
-        "space or raise the quota; the same command then resumes, and earlier checkpoints are intact",
+        "space or raise the quota; the same command then resumes, and earlier checkpoints are intact.",
         code=Code.DISK,
     )
 
@@ -61,7 +61,7 @@ def out_of_memory(error: BaseException, config: Config, phase: Phase) -> UserErr
         return UserError(
             f"a data worker was killed, most often because memory ran out. Lower trainer.workers (now "
             f"{trainer.workers}) or trainer.film_cache_mib (now {trainer.film_cache_mib} per worker); the same "
-            "command then resumes from the last checkpoint",
+            "command then resumes from the last checkpoint.",
             code=Code.MEMORY_WORKERS,
         )
     causes = [link for link in chain if _is_memory_error(link)]
@@ -83,7 +83,7 @@ def _advice(config: Config, phase: Phase) -> str:
     if phase is Phase.BUILD:
         return (
             "while the model was built. Use a quantised language model (quant=nf4), a smaller one, or a machine with "
-            "more memory"
+            "more memory."
         )
     if phase is Phase.GENERATION:
         when, option, now = "while reports were generated", "evaluate.batch_size", config.evaluate.batch_size
@@ -94,10 +94,10 @@ def _advice(config: Config, phase: Phase) -> str:
     if now == 1:
         return (
             f"{when} at {option}=1. Use lm.gradient_checkpointing=true, quant=nf4 or a smaller language model, or a "
-            "machine with more memory"
+            "machine with more memory."
         )
     half = max(size for size in range(1, now // 2 + 1) if now % size == 0)
-    return f"{when}. Pass {option}={half} (now {now}; {effect}); the same command then resumes from the last checkpoint"
+    return f"{when}. Pass {option}={half} (now {now}; {effect}); the command then resumes from the last checkpoint."
 
 
 def _contains(error: BaseException, texts: tuple[str, ...]) -> bool:

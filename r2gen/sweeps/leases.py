@@ -1,7 +1,7 @@
 """GPU leases: each GPU has a lock file, which all sweeps of a user on this machine share.
 
-A lease is a lock (flock) on an open file that the job's process inherits. It ends when that process ends, for whatever
-reason, and needs no cleaning up.
+A lease is a lock (flock) on an open file that the job's process inherits. It ends with that process and
+needs no cleaning up.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from r2gen.errors import UserError
 
 @dataclass(frozen=True)
 class Gpu:
-    """`name` is an entry of CUDA_VISIBLE_DEVICES. `uuid` is the same in every process, whatever that variable is."""
+    """`name` is an entry of CUDA_VISIBLE_DEVICES. `uuid` does not depend on that variable."""
 
     name: str
     uuid: str

@@ -17,7 +17,7 @@ from r2gen.pages.document import JsonObject, content_of, write_document
 from r2gen.pages.run import chosen_studies, images_of
 from r2gen.runs.files import read_jsonl
 from r2gen.runs.provenance import now
-from r2gen.sweeps.rows import SweepRow, joined, read_metrics_of
+from r2gen.sweeps.job_results import JobResult, means_over_seeds, read_metrics_of
 from r2gen.sweeps.table import COSTS, score_names, specs_of, splits_of
 
 SCRIPTS = ("sweep/state", "sweep/runs", "sweep/parallel", "sweep/cost", "sweep/page")
@@ -30,14 +30,14 @@ TEXT_BYTES = 1_500_000  # of all reports together; longer reports mean fewer stu
 class SplitReports:
     """The reports of one job in one split, by study."""
 
-    row: SweepRow
+    result: JobResult
     split: str
     texts: dict[str, JsonObject]
 
 
 def write_sweep_page(
     path: Path,
-    rows: Sequence[SweepRow],
+    results: Sequence[JobResult],
     *,
     title: str,
     command: str | None = None,
@@ -48,44 +48,44 @@ def write_sweep_page(
     `command` starts the sweep again; `shared` are the choices that all jobs have in common. Raises UserError that names
     a broken file of a run.
     """
-    splits = splits_of(rows)
+    splits = splits_of(results)
     content = {
         "title": title,
         "written": now(),
         "command": command,
         "shared": dict(shared or {}),
-        "columns": list(rows[0].choices) if rows else [],
-        "costs": [cost for cost in COSTS if any(getattr(row.cost, cost) is not None for row in rows)],
-        "splits": {split: score_names(rows, split) for split in splits},
-        "score_specs": [asdict(spec) for spec in specs_of(rows)],
-        "alike": len({row.scored_as for row in rows if row.scores}) <= 1,
-        "rows": [_row(row, path.parent) for row in rows],
-        "joined": [asdict(means) for means in joined(rows)],
-        "studies": _fitting(_studies(rows)),
+        "columns": list(results[0].choices) if results else [],
+        "costs": [cost for cost in COSTS if any(getattr(result.cost, cost) is not None for result in results)],
+        "splits": {split: score_names(results, split) for split in splits},
+        "score_specs": [asdict(spec) for spec in specs_of(results)],
+        "alike": len({result.scored_as for result in results if result.scores}) <= 1,
+        "rows": [_job(result, path.parent) for result in results],
+        "joined": [{**asdict(means), "rows": means.jobs} for means in means_over_seeds(results)],
+        "studies": _fitting(_studies(results)),
     }
     return write_document(path, title=title, scripts=SCRIPTS, content=content)
 
 
-def _row(row: SweepRow, beside: Path) -> JsonObject:
+def _job(result: JobResult, folder: Path) -> JsonObject:
     """A job as the page's script reads it."""
-    page = row.run_dir / "report.html" if row.run_dir is not None else None
+    page = result.run_dir / "report.html" if result.run_dir is not None else None
     link = None
     if page is not None and page.is_file():
-        link = "./" + quote(os.path.relpath(page, beside))  # never read as an address with a scheme
-    log = row.run_dir / "train.jsonl" if row.run_dir is not None else None
+        link = "./" + quote(os.path.relpath(page, folder))  # never read as an address with a scheme
+    log = result.run_dir / "train.jsonl" if result.run_dir is not None else None
     curves = (
         curves_of(log, most=CURVE_POINTS) if log is not None and log.is_file() else {"steps": [], "validations": []}
     )
     return {
-        "name": row.name,
-        "state": row.state,
-        "reason": row.reason,
+        "name": result.name,
+        "state": result.state,
+        "reason": result.reason,
         "link": link,
-        "choices": row.choices,
-        "folder": str(row.run_dir) if row.run_dir is not None else None,
-        "scores": asdict(row)["scores"],
-        "cost": asdict(row.cost),
-        "scored_as": row.scored_as,
+        "choices": result.choices,
+        "folder": str(result.run_dir) if result.run_dir is not None else None,
+        "scores": asdict(result)["scores"],
+        "cost": asdict(result.cost),
+        "scored_as": result.scored_as,
         "losses": [[step["step"], _short(step.get("loss"))] for step in curves["steps"]],
         "validations": [
             [validation["step"], {score: _short(value) for score, value in (validation.get("scores") or {}).items()}]
@@ -98,31 +98,31 @@ def _short(value: object) -> object:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def _studies(rows: Sequence[SweepRow]) -> list[JsonObject]:
+def _studies(results: Sequence[JobResult]) -> list[JsonObject]:
     """Studies of all jobs that were scored on the same references, the same ones for each job."""
     groups: dict[str, list[SplitReports]] = {}
-    for row in rows:
-        split = next((split for split in ("test", "val") if split in row.scores), None)
-        if split is None or row.run_dir is None:
+    for result in results:
+        split = next((split for split in ("test", "val") if split in result.scores), None)
+        if split is None or result.run_dir is None:
             continue
-        file = predictions_file(row.run_dir, split, row.generation)
+        file = predictions_file(result.run_dir, split, result.generation)
         if file.is_file():
             texts = {line["id"]: line for line in read_jsonl(file)[1:]}
             references = canonical(sorted((id, line["reference"]) for id, line in texts.items()))
-            groups.setdefault(split + references, []).append(SplitReports(row, split, texts))
+            groups.setdefault(split + references, []).append(SplitReports(result, split, texts))
     return [study for group in groups.values() for study in _studies_of(group, count=max(1, STUDIES // len(groups)))]
 
 
 def _studies_of(group: Sequence[SplitReports], *, count: int) -> list[JsonObject]:
     first, images = group[0], _images(group)
-    scores = {reports.row.name: _scores_per_report(reports) for reports in group}
+    scores = {reports.result.name: _scores_per_report(reports) for reports in group}
     return [
         {
             "id": id,
             "split": first.split,
             "images": images.get(id, []),
             "reference": first.texts[id]["reference"],
-            "reports": {reports.row.name: reports.texts[id]["report"] for reports in group},
+            "reports": {reports.result.name: reports.texts[id]["report"] for reports in group},
             "scores": {
                 name: {score: _short(values[id]) for score, values in per_report.items() if id in values}
                 for name, per_report in scores.items()
@@ -133,8 +133,8 @@ def _studies_of(group: Sequence[SplitReports], *, count: int) -> list[JsonObject
 
 
 def _scores_per_report(reports: SplitReports) -> dict[str, dict[str, float]]:
-    assert reports.row.run_dir is not None
-    per_report = read_metrics_of(reports.row.run_dir, reports.row.generation).get("per_report") or {}
+    assert reports.result.run_dir is not None
+    per_report = read_metrics_of(reports.result.run_dir, reports.result.generation).get("per_report") or {}
     scores: dict[str, dict[str, float]] = per_report.get(reports.split) or {}
     return scores
 
@@ -142,7 +142,7 @@ def _scores_per_report(reports: SplitReports) -> dict[str, dict[str, float]]:
 def _images(group: Sequence[SplitReports]) -> dict[str, list[str]]:
     """Images by study, from the page of the first run that shows images of this split."""
     for reports in group:
-        page = reports.row.run_dir / "report.html" if reports.row.run_dir is not None else None
+        page = reports.result.run_dir / "report.html" if reports.result.run_dir is not None else None
         studies = content_of(page)["studies"] if page is not None and page.is_file() else None
         if studies and studies["split"] == reports.split and any(images_of(study) for study in studies["rows"]):
             return {study["id"]: images_of(study) for study in studies["rows"]}
@@ -151,10 +151,10 @@ def _images(group: Sequence[SplitReports]) -> dict[str, list[str]]:
 
 def _fitting(studies: list[JsonObject]) -> list[JsonObject]:
     """The studies that fit into TEXT_BYTES together; a study with a huge report is left out."""
-    kept, room = [], TEXT_BYTES
+    fitting, room = [], TEXT_BYTES
     for study in studies:
         size = len(json.dumps({**study, "images": []}))
         if size <= room:
-            kept.append(study)
+            fitting.append(study)
             room -= size
-    return kept
+    return fitting

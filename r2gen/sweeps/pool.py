@@ -44,7 +44,7 @@ class Pool:
         self.shared, self.show = shared, show  # Hydra's own overrides for every job; the live view
         self.pruner = pruner or never_prune
         self.running: dict[int, tuple[RunningJob, float]] = {}  # with the time of its start, by job number
-        self.pruned: dict[int, str] = {}  # the reason, of running jobs that were asked to stop
+        self.pruned: dict[int, str] = {}  # running jobs that are being stopped, with the reason
         self.busy: set[int] = set()  # jobs whose run folder another command used
         self.stopping = False
 
@@ -158,7 +158,7 @@ class Pool:
             shutil.move(log, log.with_suffix(".first.log"))
             return
         second_try = f"; {job.reason}" if job.micro_batch_size is not None else ""
-        job.set("failed", f"{retry.last_error(text, status)}, {log}{second_try}")
+        job.set("failed", f"{retry.last_error(text, status)} (log: {log}){second_try}")
 
     def _set(self, job: JobRecord, state: str, reason: str) -> None:
         job.set(state, reason)

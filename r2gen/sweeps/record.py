@@ -23,6 +23,7 @@ from r2gen.runs.provenance import now
 FORMAT = 1
 OURS = ("logs", "multirun.yaml", "optuna.db", "slurm")  # what a first command may leave if it is killed
 PATHS = ("run_dir", "log")
+STORED_AS = {"identity": "mark"}  # attributes of a job that have another key in sweep.json
 OPEN = ("waiting", "running")  # the other states are done, skipped, failed, stopped and pruned
 
 
@@ -33,7 +34,7 @@ class JobRecord:
     choices: dict[str, str | None] = field(default_factory=dict)  # group to option
     task: str | None = None
     run_dir: str | None = None
-    mark: str | None = None  # identity of the job's configuration
+    identity: str | None = None  # of the job's configuration
     state: str = "waiting"
     reason: str | None = None  # for skipped, failed, stopped, pruned, or a second try
     log: str | None = None
@@ -107,6 +108,7 @@ class SweepFolder:
         for job in stored["jobs"]:
             for key in PATHS:
                 job[key] = os.path.relpath(Path(job[key]).resolve(), self.path.resolve()) if job[key] else None
+        stored["jobs"] = [{STORED_AS.get(name, name): value for name, value in job.items()} for job in stored["jobs"]]
         write_whole(self.file, json.dumps(stored, indent=1) + "\n")
 
     def read(self) -> SweepRecord:
@@ -118,8 +120,10 @@ class SweepFolder:
                     f"{self.file} has format {stored['format']}, this version reads {FORMAT}: give the "
                     "sweep another folder (hydra.sweep.dir=DIR)"
                 )
-            names = {item.name for item in fields(JobRecord)}
-            jobs = [JobRecord(**{key: value for key, value in job.items() if key in names}) for job in stored["jobs"]]
+            keys = {STORED_AS.get(item.name, item.name): item.name for item in fields(JobRecord)}
+            jobs = [
+                JobRecord(**{keys[key]: value for key, value in job.items() if key in keys}) for job in stored["jobs"]
+            ]
             for job in jobs:
                 job.run_dir, job.log = self._absolute(job.run_dir), self._absolute(job.log)
             return SweepRecord(**{**stored, "jobs": jobs})

@@ -26,10 +26,10 @@ def last_error(text: str, status: int) -> str:
     """The last error line of a log; without one its last line; for an empty log the exit status."""
     errors = list(ERROR_LINE.finditer(text))
     if errors:
-        return errors[-1][0].removeprefix("error: ").strip()
+        return errors[-1][0].removeprefix("error: ").strip().removesuffix(".")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     ended = f"ended by signal {-status}" if status < 0 else f"exit status {status}"
-    return f"{ended}; last line: {lines[-1]}" if lines else f"{ended}, with an empty log"
+    return f"{ended}; last line: {lines[-1]}" if lines else f"{ended}; its log is empty"
 
 
 def may_fit_smaller(failure: Failure | None, status: int, text: str) -> bool:

@@ -97,7 +97,7 @@ class Sweep:
             number, cell.overrides, cell.choices, cell.task, str(cell.run_dir) if cell.run_dir else None, cell.identity
         )
         before = self.before.get(tuple(cell.overrides))
-        if before is not None and before.mark != cell.identity:
+        if before is not None and before.identity != cell.identity:
             before = None  # an earlier command had another configuration under the same overrides
         if before is not None:
             job.seconds, job.started, job.log, job.gpus = before.seconds, before.started, before.log, before.gpus
@@ -140,8 +140,8 @@ def refuse_shared_folders(jobs: Sequence[JobRecord], cells: dict[int, Cell]) -> 
         if job.task != "train" or job.run_dir is None:
             continue
         first = owner.setdefault(job.run_dir, job)
-        one, other = (to_plain(cells[number].config) for number in (first.number, job.number))
-        options = [change.partition(":")[0] for change in differences(one, other, PROCESS_ONLY)]
+        config, first_config = to_plain(cells[job.number].config), to_plain(cells[first.number].config)
+        options = [change.partition(":")[0] for change in differences(first_config, config, PROCESS_ONLY)]
         if options:
             job.set(
                 "failed",

@@ -85,7 +85,7 @@ def _run_task(config: Config, stop: StopRequest) -> tuple[int, Failure | None]:
         if user_error is None:
             traceback.print_exc()
             return DEFECT, Failure(f"{type(error).__name__}: {error}", Code.DEFECT, phase)
-        if is_first_to_print(config, str(user_error)):
+        if is_first_to_print(config.folder, str(user_error)):
             print(f"error: {printable(str(user_error))}", file=sys.stderr, flush=True)
         return FIXABLE, Failure.of(user_error, phase)
 
@@ -101,11 +101,11 @@ def _give_up(config: Config) -> Callable[[str], None]:
     return give_up
 
 
-def is_first_to_print(config: Config, message: str) -> bool:
+def is_first_to_print(run_dir: Path, message: str) -> bool:
     """Whether no other rank has printed the message: an error that every rank meets is printed once."""
     digest = hashlib.sha256(message.encode("utf-8", "replace")).hexdigest()[:16]
     try:
-        (config.folder / f"{PRINTED}{digest}").touch(exist_ok=False)
+        (run_dir / f"{PRINTED}{digest}").touch(exist_ok=False)
     except FileExistsError:
         return False
     except OSError:  # on a full disk, for example: better twice than never

@@ -1,4 +1,4 @@
-"""The constant report is the best one and quick to find; a shuffled study never keeps its own report."""
+"""The constant report is the best training report, and no study keeps its own report when reports are shuffled."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ def half_bleu_4_half_cider(references: Mapping[str, str], reports: Mapping[str, 
 
 
 @given(TEXTS, st.lists(TEXTS, min_size=1, max_size=5))
-def test_the_quick_scores_of_a_constant_report_are_the_metrics_own(report: str, references: list[str]) -> None:
+def test_the_fast_scores_of_a_constant_report_equal_those_of_the_metrics(report: str, references: list[str]) -> None:
     by_id = {str(index): text for index, text in enumerate(references)}
     constant = dict.fromkeys(by_id, report)
     bleu_4, cider = ConstantScores(references).bleu_4_and_cider(report)
@@ -43,7 +43,7 @@ def test_the_constant_report_is_the_best_of_all_training_reports() -> None:
     assert constant_report(train[::-1], val, half_bleu_4_half_cider) == chosen
 
 
-def test_the_score_asked_for_decides_within_the_shortlist() -> None:
+def test_the_requested_score_decides_within_the_shortlist() -> None:
     val = {"a": "no effusion is seen today .", "b": "no effusion is seen here ."}
     train = [*val.values(), "the heart is large ."]
     assert constant_report(train, val, lambda _, reports: float("here" in reports["a"])) == val["b"]
@@ -69,14 +69,14 @@ def test_of_many_training_reports_two_thousand_are_ranked_and_three_are_scored(m
     assert len(scored) == 3
 
 
-def test_no_constant_report_without_reports() -> None:
+def test_a_constant_report_needs_reports() -> None:
     for train, val in (([], {"a": "x"}), (["", " "], {"a": "x"}), (["x"], {})):
         with pytest.raises(UserError, match="at least one training report and one validation study"):
             constant_report(train, val, half_bleu_4_half_cider)
 
 
 @given(st.integers(2, 30), st.integers(0, 5))
-def test_no_study_keeps_its_report_and_every_report_is_given_once(studies: int, seed: int) -> None:
+def test_shuffling_gives_every_report_once_and_never_to_its_own_study(studies: int, seed: int) -> None:
     reports = {str(index): f"report {index}" for index in range(studies)}
     shuffled = shuffled_reports(reports, seed)
     assert list(shuffled) == list(reports)
@@ -85,12 +85,12 @@ def test_no_study_keeps_its_report_and_every_report_is_given_once(studies: int, 
     assert shuffled_reports(dict(reversed(reports.items())), seed) == shuffled
 
 
-def test_one_study_alone_keeps_its_report() -> None:
+def test_a_single_study_keeps_its_report() -> None:
     assert shuffled_reports({"a": "x"}, 0) == {"a": "x"}
     assert shuffled_reports({}, 0) == {}
 
 
-def test_a_random_report_is_of_training_and_does_not_depend_on_the_other_studies() -> None:
+def test_a_random_report_is_a_training_report_and_does_not_depend_on_other_studies() -> None:
     train = [f"report {number}" for number in range(50)]
     ids = [str(number) for number in range(40)]
     given = random_reports(ids, train, 0)

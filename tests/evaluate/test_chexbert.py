@@ -1,4 +1,4 @@
-"""CheXbert's scores from a checkpoint in the published layout, against labels worked out here with plain tensors."""
+"""CheXbert's scores agree with labels computed here with plain tensors, from a checkpoint in the published layout."""
 
 import json
 from pathlib import Path
@@ -44,12 +44,12 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights() -> dict[str, torch.Tensor]:
-    """The published names; attention is drawn wide, so that [CLS] sees the words and texts are labelled differently."""
+    """Random weights with the published names. Attention weights are large, so that labels depend on the words."""
     source = torch.Generator().manual_seed(3)
     model = BertModel(BertConfig(**SHAPE))
     tensors = {
-        f"module.bert.{name}": torch.randn(one.shape, generator=source) * (4 if "attention" in name else 1)
-        for name, one in model.state_dict().items()
+        f"module.bert.{name}": torch.randn(tensor.shape, generator=source) * (4 if "attention" in name else 1)
+        for name, tensor in model.state_dict().items()
     }
     for head in range(14):
         classes = 2 if head == 13 else 4
@@ -65,8 +65,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def own_labels(text: str) -> list[int]:
-    """The class of each head: the encoder written out with plain tensors, one text at a time."""
+def expected_labels(text: str) -> list[int]:
+    """The class of each head, by an encoder of plain tensor operations on one text."""
     w = {name.removeprefix("module."): value.double() for name, value in weights().items()}
     ids = [2, *(WORDS.index(word) for word in text.lower().replace(".", " . ").split()), 3]
     ids = ids if len(ids) <= 12 else [*ids[:11], 3]
@@ -90,31 +90,31 @@ def own_labels(text: str) -> list[int]:
     return [int(linear(x[0], f"linear_heads.{head}").argmax()) for head in range(14)]
 
 
-def test_labels_and_scores_are_those_computed_apart(checkpoint: Path, bert: Path) -> None:
+def test_labels_and_scores_agree_with_plain_tensor_operations(checkpoint: Path, bert: Path) -> None:
     metric = CheXbert(path=str(checkpoint), bert=str(bert), batch_size=3)
-    true = {id: own_labels(text) for id, text in REFERENCES.items()}
-    stated = {id: own_labels(text) for id, text in REPORTS.items()}
+    true = {id: expected_labels(text) for id, text in REFERENCES.items()}
+    stated = {id: expected_labels(text) for id, text in REPORTS.items()}
     assert len({tuple(labels) for labels in (*true.values(), *stated.values())}) > 3
     scores = score_reports({"chexbert": metric}, REFERENCES, REPORTS)
     positive = {1, 3}  # uncertain counts as positive
     rates = []
     for head in range(14):
         pairs = [(true[id][head] in positive, stated[id][head] in positive) for id in REFERENCES]
-        right, said, there = (
+        right, reported, support = (
             sum(both) for both in ((t and s for t, s in pairs), (s for _, s in pairs), (t for t, _ in pairs))
         )
-        rates.append((HEADS[head], right, said, there))
-        assert scores.details["chexbert"][HEADS[head]]["support"] == there
-        assert scores.details["chexbert"][HEADS[head]]["stated"] == said
+        rates.append((HEADS[head], right, reported, support))
+        assert scores.details["chexbert"][HEADS[head]]["support"] == support
+        assert scores.details["chexbert"][HEADS[head]]["stated"] == reported
     five = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
-    for size, chosen in (("14", rates), ("5", [one for one in rates if one[0] in five])):
-        right, said, there = (sum(one[part] for one in chosen) for part in (1, 2, 3))
-        assert scores.corpus[f"chexbert_f1_micro_{size}"] == pytest.approx(2 * right / (said + there))
-        each = [2 * one[1] / (one[2] + one[3]) for one in chosen if one[3]]
+    for size, chosen in (("14", rates), ("5", [counts for counts in rates if counts[0] in five])):
+        right, reported, support = (sum(counts[part] for counts in chosen) for part in (1, 2, 3))
+        assert scores.corpus[f"chexbert_f1_micro_{size}"] == pytest.approx(2 * right / (reported + support))
+        each = [2 * counts[1] / (counts[2] + counts[3]) for counts in chosen if counts[3]]
         assert scores.corpus[f"chexbert_f1_macro_{size}"] == pytest.approx(sum(each) / len(each))
     assert set(scores.corpus) == {spec.name for spec in CheXbert.scores}
-    for one in sums_of_scores({"chexbert": metric}, REFERENCES, REPORTS, scores):
-        assert one.of_all() == pytest.approx([scores.corpus[name] for name in one.names])
+    for sums in sums_of_scores({"chexbert": metric}, REFERENCES, REPORTS, scores):
+        assert sums.of_all() == pytest.approx([scores.corpus[name] for name in sums.names])
 
 
 def test_a_label_does_not_depend_on_the_batch(checkpoint: Path, bert: Path) -> None:
@@ -132,12 +132,12 @@ def test_the_signature_names_the_weights(checkpoint: Path, bert: Path) -> None:
     assert signed["uncertain"] == "positive"
 
 
-def test_without_weights_it_is_unavailable_and_no_other_metric_suffers() -> None:
+def test_without_weights_it_is_unavailable_and_other_metrics_are_scored() -> None:
     metrics: dict[str, Any] = {"chexbert": CheXbert(), "bleu": Bleu()}
     scores = score_reports(metrics, REFERENCES, REPORTS)
     assert "metrics.chexbert.path=FILE" in scores.unavailable["chexbert"]
     assert not any(name.startswith("chexbert") for name in scores.corpus)
-    assert {name for one in sums_of_scores(metrics, REFERENCES, REPORTS, scores) for name in one.names} == set(
+    assert {name for sums in sums_of_scores(metrics, REFERENCES, REPORTS, scores) for name in sums.names} == set(
         scores.corpus
     )
 
@@ -158,7 +158,7 @@ def broken(tensors: dict[str, torch.Tensor], change: str) -> Any:
         ("a head is missing", r"Missing key.*linear_heads\.5\.bias"),
         ("a tensor too many", r"Unexpected key.*classifier"),
         ("another width", r"size mismatch"),
-        ("no tensors", "no model_state_dict of tensors"),
+        ("no tensors", "contains no model_state_dict of tensors"),
     ],
 )
 def test_a_checkpoint_is_read_strictly(tmp_path: Path, bert: Path, change: str, message: str) -> None:
@@ -168,13 +168,13 @@ def test_a_checkpoint_is_read_strictly(tmp_path: Path, bert: Path, change: str, 
         CheXbert(path=str(file), bert=str(bert))
 
 
-def test_files_that_are_none_are_refused(tmp_path: Path, checkpoint: Path, bert: Path) -> None:
+def test_wrong_files_are_refused(tmp_path: Path, checkpoint: Path, bert: Path) -> None:
     (tmp_path / "text").write_text("no checkpoint")
     with pytest.raises(UserError, match="cannot be read as tensors"):
         CheXbert(path=str(tmp_path / "text"), bert=str(bert))
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="not a file"):
         CheXbert(path=str(tmp_path), bert=str(bert))
-    with pytest.raises(UserError, match=r"there is no config\.json in it"):
+    with pytest.raises(UserError, match=r"the folder has no config\.json"):
         CheXbert(path=str(checkpoint), bert=str(tmp_path))
     with pytest.raises(UserError, match=r"needs metrics\.chexbert\.bert=FOLDER"):
         CheXbert(path=str(checkpoint))

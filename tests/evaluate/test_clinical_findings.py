@@ -1,4 +1,4 @@
-"""The findings metric, counted by hand."""
+"""The findings metric agrees with counts by hand."""
 
 import pytest
 
@@ -20,7 +20,7 @@ REPORTS = {
 }
 
 
-def test_counts_by_hand():
+def test_scores_agree_with_counts_by_hand():
     scores = Findings()(REFERENCES, REPORTS)
     # 14: true 5 (2 effusions, cardiomegaly, atelectasis, no finding), stated 5, right 2.
     assert scores.corpus["findings_f1_micro_14"] == pytest.approx(2 * 2 / (5 + 5))
@@ -28,22 +28,23 @@ def test_counts_by_hand():
     assert scores.corpus["findings_recall_micro_14"] == pytest.approx(2 / 5)
     # 5: true 4, stated 3 (2 effusions, cardiomegaly), right 1.
     assert scores.corpus["findings_f1_micro_5"] == pytest.approx(2 * 1 / (4 + 3))
-    # Means of effusion (right 1, stated 2, true 2), cardiomegaly 0, atelectasis 0; and no finding 1. Lesion is in none.
+    # Means of effusion (right 1, stated 2, true 2), cardiomegaly 0, atelectasis 0, and no finding 1.
+    # No reference has a lesion.
     assert scores.corpus["findings_f1_macro_5"] == pytest.approx((0.5 + 0 + 0) / 3)
     assert scores.corpus["findings_f1_macro_14"] == pytest.approx((0.5 + 0 + 0 + 1) / 4)
     assert scores.corpus["findings_precision_macro_14"] == pytest.approx((0.5 + 0 + 0 + 1) / 4)
     assert scores.corpus["findings_recall_macro_5"] == pytest.approx((0.5 + 0 + 0) / 3)
     assert scores.corpus["findings_f1_normal"] == 1
-    rows = scores.details["findings"]
-    assert rows["Pleural Effusion"] == {"support": 2, "stated": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5}
-    assert rows["Lung Lesion"] == {"support": 0, "stated": 1, "precision": 0, "recall": None, "f1": None}
-    assert rows["Atelectasis"] == {"support": 1, "stated": 0, "precision": None, "recall": 0, "f1": 0}
-    assert rows["Fracture"] == {"support": 0, "stated": 0, "precision": None, "recall": None, "f1": None}
+    figures = scores.details["findings"]
+    assert figures["Pleural Effusion"] == {"support": 2, "stated": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5}
+    assert figures["Lung Lesion"] == {"support": 0, "stated": 1, "precision": 0, "recall": None, "f1": None}
+    assert figures["Atelectasis"] == {"support": 1, "stated": 0, "precision": None, "recall": 0, "f1": 0}
+    assert figures["Fracture"] == {"support": 0, "stated": 0, "precision": None, "recall": None, "f1": None}
     assert scores.per_report["findings_f1_micro_14"] == pytest.approx({"a": 2 / 3, "b": 0, "c": 1, "d": 0})
     assert scores.per_report["findings_recall_micro_14"] == pytest.approx({"a": 0.5, "b": 0, "c": 1, "d": 0})
 
 
-def test_the_uncertain_policy_decides_and_stands_in_the_signature():
+def test_the_policy_for_uncertain_mentions_decides_and_is_in_the_signature():
     references, reports = {"a": "Possible effusion."}, {"a": "Small effusion."}
     values = {policy: Findings(uncertain=policy)(references, reports) for policy in ("positive", "negative", "ignore")}
     assert values["positive"].corpus["findings_f1_micro_5"] == 1
@@ -52,11 +53,11 @@ def test_the_uncertain_policy_decides_and_stands_in_the_signature():
     assert values["ignore"].details["findings"]["Pleural Effusion"]["stated"] == 0
     for policy, scores in values.items():
         assert scores.signatures["findings"]["uncertain"] == policy
-    with pytest.raises(UserError, match="choose one of positive, negative, ignore"):
+    with pytest.raises(UserError, match="Choose one of positive, negative, ignore"):
         Findings(uncertain="maybe")  # type: ignore[arg-type]
 
 
-def test_a_report_that_is_its_reference_scores_one_and_an_empty_one_nothing():
+def test_a_report_equal_to_its_reference_scores_1_and_an_empty_one_0():
     same = Findings()(REFERENCES, REFERENCES)
     assert set(same.corpus) == {spec.name for spec in Findings.scores}
     assert all(value == 1 for value in same.corpus.values())
@@ -64,13 +65,13 @@ def test_a_report_that_is_its_reference_scores_one_and_an_empty_one_nothing():
     assert all(value == 0 for value in empty.corpus.values())
 
 
-def test_a_score_without_a_finding_to_find_is_left_out():
+def test_a_score_over_no_positive_finding_is_left_out():
     corpus = Findings()({"a": "The lungs are clear."}, {"a": "Cardiomegaly."}).corpus
     assert corpus["findings_f1_micro_14"] == corpus["findings_f1_normal"] == 0
     assert not any(name.endswith("_5") for name in corpus)
 
 
-def test_details_join_those_of_other_metrics():
+def test_details_are_kept_by_metric():
     scores = score_reports({"findings": Findings()}, REFERENCES, REPORTS)
     assert set(scores.details) == {"findings"}
     assert scores.signatures["findings"]["implementation"] == "r2gen-labeler"

@@ -1,4 +1,4 @@
-"""How likely a model finds the references: equal to a computation by hand, and comparable across tokenizers."""
+"""The likelihood of references equals a direct computation, and compares models with different tokenizers."""
 
 import math
 from dataclasses import replace
@@ -20,36 +20,37 @@ REPORTS = [study.report for study in STUDIES]
 
 
 @torch.no_grad()
-def by_hand(model: ReportGenerator, index: int) -> float:
+def nats_of_study(model: ReportGenerator, index: int) -> float:
     """The nats of one study's report, token by token in float64, from all logits of a batch of one."""
     prompt_BTE, _ = model.wrap(batch(index))
     ids = [*TOKENIZER.encode(REPORTS[index]), TOKENIZER.eos_id]
     embeds_BSE = torch.cat([prompt_BTE, model.lm.embed(torch.tensor([ids]))], dim=1)
-    odds_SV = model.lm.model(inputs_embeds=embeds_BSE).logits[0].double().log_softmax(dim=-1)
-    return -sum(float(odds_SV[prompt_BTE.shape[1] - 1 + place, token]) for place, token in enumerate(ids))
+    log_probabilities_SV = model.lm.model(inputs_embeds=embeds_BSE).logits[0].double().log_softmax(dim=-1)
+    first = prompt_BTE.shape[1] - 1
+    return -sum(float(log_probabilities_SV[first + position, token]) for position, token in enumerate(ids))
 
 
-def test_the_sum_is_the_one_computed_by_hand_whatever_the_batch() -> None:
+def test_the_sum_equals_a_direct_computation_for_every_batch_size() -> None:
     model = report_generator(lively=True).eval()
-    expected = sum(by_hand(model, index) for index in range(len(STUDIES)))
+    expected = sum(nats_of_study(model, index) for index in range(len(STUDIES)))
     for batch_size in (1, 5, 24):
-        found = likelihood(model, dataset(), batch_size=batch_size, workers=0, device=CPU)
-        assert found.nats == pytest.approx(expected, rel=1e-6)
-        assert found == replace(
-            found,
+        sums = likelihood(model, dataset(), batch_size=batch_size, workers=0, device=CPU)
+        assert sums.nats == pytest.approx(expected, rel=1e-6)
+        assert sums == replace(
+            sums,
             characters=sum(map(len, REPORTS)),
             words=sum(len(r.split()) for r in REPORTS),
             tokens=sum(len(TOKENIZER.encode(r)) + 1 for r in REPORTS),
             altered=0,
         )
-    entry = found.entry()
-    assert entry["perplexity_per_token"] == pytest.approx(math.exp(expected / found.tokens))
-    assert entry["perplexity_per_word"] == pytest.approx(math.exp(expected / found.words))
+    entry = sums.entry()
+    assert entry["perplexity_per_token"] == pytest.approx(math.exp(expected / sums.tokens))
+    assert entry["perplexity_per_word"] == pytest.approx(math.exp(expected / sums.words))
     assert 2 ** entry["bits_per_character"] == pytest.approx(entry["perplexity_per_character"])
 
 
-def test_two_tokenizers_are_compared_over_the_same_text() -> None:
-    """Models that find every token equally likely: a vocabulary of V has perplexity V a token, whatever its tokens."""
+def test_bits_per_character_compare_models_with_different_tokenizers() -> None:
+    """Each model finds all tokens equally likely, so its perplexity per token is the size of its vocabulary."""
     entries = []
     for tokenizer in (train_tokenizer(REPORTS, 260), train_tokenizer(REPORTS + SENTENCES, 300)):
         llama = random_lm(
@@ -79,12 +80,12 @@ def test_two_tokenizers_are_compared_over_the_same_text() -> None:
     fine, coarse = entries
     assert (fine["characters"], fine["words"]) == (coarse["characters"], coarse["words"])
     assert fine["tokens"] > 1.5 * coarse["tokens"]
-    assert fine["perplexity_per_token"] < coarse["perplexity_per_token"]  # this column compares nothing
+    assert fine["perplexity_per_token"] < coarse["perplexity_per_token"]  # perplexities per token do not compare
     assert fine["bits_per_character"] > 1.5 * coarse["bits_per_character"]
 
 
-class Forgetful:
-    """A tokenizer that loses some texts, and odds that no number holds."""
+class UnlikelyModel:
+    """A model whose tokenizer alters some texts, and whose perplexity overflows."""
 
     def eval(self) -> object:
         return self
@@ -96,18 +97,18 @@ class Forgetful:
         return "lungs" not in text
 
 
-def test_texts_that_a_tokenizer_alters_are_counted_and_said() -> None:
-    found = likelihood(Forgetful(), dataset(), batch_size=8, workers=0, device=CPU)
-    assert found.altered == sum("lungs" in report for report in REPORTS)
-    entry = found.entry()
+def test_altered_texts_and_overflowing_perplexities_are_shown() -> None:
+    sums = likelihood(UnlikelyModel(), dataset(), batch_size=8, workers=0, device=CPU)
+    assert sums.altered == sum("lungs" in report for report in REPORTS)
+    entry = sums.entry()
     assert entry["perplexity_per_token"] is None
-    assert "beyond any number a token" in likelihood_line(entry)
-    assert f"its tokenizer alters {found.altered} of them" in likelihood_line(entry)
+    assert "above 1e304 per token" in likelihood_line(entry)
+    assert f"the tokenizer alters {sums.altered} of them" in likelihood_line(entry)
     assert likelihood_line(None) == ""
 
 
-def test_the_line_below_a_table() -> None:
+def test_the_line_below_a_table_has_perplexities_and_bits() -> None:
     entry = Likelihood(nats=100.0, tokens=50, characters=200, words=40, altered=0).entry()
     assert likelihood_line(entry) == (
-        "\nreferences: perplexity 7.389 a token, 1.649 a character, 12.18 a word; 0.721 bits a character"
+        "\nreferences: perplexity 7.389 per token, 1.649 per character, 12.18 per word; 0.721 bits per character"
     )

@@ -1,4 +1,4 @@
-"""METEOR gives its published score, waits no longer than it may, and survives every text. One Java serves all tests."""
+"""METEOR has its published score, a timeout, and an answer for every text. All tests share one Java process."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from r2gen.evaluate import meteor as module
 from r2gen.evaluate.meteor import Meteor, meteor_of_sums
 
 REPOSITORY = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow  # Java reads its table of paraphrases for 8 s, once for all tests here
+pytestmark = pytest.mark.slow  # Java reads its paraphrase table in 8 s, once for this module
 NORMAL = "the heart is normal in size . the lungs are clear ."
 
 
@@ -43,8 +43,8 @@ def test_coco_captions_have_their_published_score(meteor: Meteor) -> None:
     print(f"1,000 COCO captions: METEOR {corpus:.7f}, deviation {abs(corpus - published):.1e}")
     assert corpus == pytest.approx(published, abs=1e-6)
     assert len(per_report) == 1000
-    ours = meteor_of_sums(np.array([*sums, np.sum(sums, axis=0)]))
-    assert ours == pytest.approx([*per_report, corpus], abs=1e-12)
+    scores = meteor_of_sums(np.array([*sums, np.sum(sums, axis=0)]))
+    assert scores == pytest.approx([*per_report, corpus], abs=1e-12)
 
 
 def test_a_report_equal_to_its_reference_scores_1_and_case_does_not_count(meteor: Meteor) -> None:
@@ -54,11 +54,11 @@ def test_a_report_equal_to_its_reference_scores_1_and_case_does_not_count(meteor
 
 
 @pytest.mark.parametrize(
-    "awkward", ["", " ", "\n", "|||", "zzz", "\0", "\u200b", "\ud800", "EVAL ||| 1 2", "x\r\ny\x85z\u2028", "é ≥ 3"]
+    "unusual", ["", " ", "\n", "|||", "zzz", "\0", "\u200b", "\ud800", "EVAL ||| 1 2", "x\r\ny\x85z\u2028", "é ≥ 3"]
 )
-def test_an_awkward_report_scores_nothing_and_spoils_no_other(awkward: str, meteor: Meteor) -> None:
+def test_an_unusual_report_scores_0_and_does_not_affect_others(unusual: str, meteor: Meteor) -> None:
     references = {"a": NORMAL, "b": "no effusion .", "c": NORMAL}
-    scores = meteor(references, {"a": NORMAL, "b": awkward, "c": NORMAL})
+    scores = meteor(references, {"a": NORMAL, "b": unusual, "c": NORMAL})
     assert scores.per_report["meteor"] == {"a": 1.0, "b": 0.0, "c": 1.0}
     sums = np.array([scores.sums["meteor"][id] for id in "abc"])
     assert meteor_of_sums(sums) == pytest.approx([1, 0, 1])
@@ -70,35 +70,35 @@ def test_newlines_and_separators_are_spaces(meteor: Meteor) -> None:
     assert meteor(references, {"a": NORMAL.replace(" ", "\n"), "b": "no|||effusion\t."}).corpus == {"meteor": 1.0}
 
 
-def test_a_long_report_passes_the_pipes(meteor: Meteor) -> None:
+def test_long_reports_do_not_block_the_pipes(meteor: Meteor) -> None:
     long = {str(index): " ".join(f"word{word}" for word in range(300)) for index in range(200)}
     assert meteor(long, long).corpus["meteor"] == pytest.approx(1.0)
 
 
-def test_ids_that_differ_and_empty_references_are_refused(meteor: Meteor) -> None:
+def test_different_ids_and_empty_references_are_refused(meteor: Meteor) -> None:
     with pytest.raises(UserError, match="Without a report: a"):
         meteor({"a": "x"}, {"b": "x"})
-    with pytest.raises(UserError, match="reference without a word: a"):
+    with pytest.raises(UserError, match="reference without words: a"):
         meteor({"a": "\n"}, {"a": "x"})
 
 
-def test_past_its_deadline_java_is_killed_and_the_message_says_the_way_out() -> None:
-    impatient = Meteor(timeout_s=0.2)
-    java = impatient._started()._process
-    with pytest.raises(UserError, match=r"no answer for 0.2 s.*leave meteor out of metrics"):
-        impatient({"a": "x"}, {"a": "x"})
+def test_java_is_killed_after_the_timeout_and_the_message_has_the_fix() -> None:
+    metric = Meteor(timeout_s=0.2)
+    java = metric._started()._process
+    with pytest.raises(UserError, match=r"did not answer within 0\.2 s.*Leave meteor out of metrics"):
+        metric({"a": "x"}, {"a": "x"})
     assert java.returncode == -signal.SIGKILL
 
 
-def test_a_java_that_stops_is_reported_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_output_of_a_java_that_stops_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_JAVA_FLAGS", (*module._JAVA_FLAGS, "-Xmx1k"))
-    with pytest.raises(UserError, match=r"Java has stopped.*Too small maximum heap"):
+    with pytest.raises(UserError, match=r"Java stopped after.*Too small maximum heap"):
         Meteor()({"a": "x"}, {"a": "x"})
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meteor]:
-    """The same jar without its table of paraphrases: it starts in half a second."""
+def without_paraphrases(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meteor]:
+    """The same jar without its paraphrase table, which starts in half a second."""
     monkeypatch.setattr(module, "_OPTIONS", (*module._OPTIONS, "-m", "exact"))
     metric = Meteor(timeout_s=120.0)
     assert metric({"a": NORMAL}, {"a": NORMAL}).corpus == {"meteor": 1.0}
@@ -106,7 +106,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meteor]:
     metric.close()
 
 
-def signalled(metric: Meteor, number: int, *, after_s: float) -> threading.Timer:
+def send_signal(metric: Meteor, number: int, *, after_s: float) -> threading.Timer:
     jar = metric._jar
     assert jar is not None
     timer = threading.Timer(after_s, os.kill, (jar._process.pid, number))
@@ -114,42 +114,42 @@ def signalled(metric: Meteor, number: int, *, after_s: float) -> threading.Timer
     return timer
 
 
-def test_a_java_that_was_killed_is_started_again(quick: Meteor) -> None:
+def test_a_killed_java_is_started_again(without_paraphrases: Meteor) -> None:
     texts = {str(study): f"{NORMAL} {study}" for study in range(4_000)}
-    signalled(quick, signal.SIGKILL, after_s=0).join()
-    assert quick({"a": NORMAL}, {"a": NORMAL}).corpus == {"meteor": 1.0}
-    jar = quick._jar
-    signalled(quick, signal.SIGKILL, after_s=0.2)  # in the middle of its answers
-    scores = quick(texts, texts)
-    assert quick._jar is not jar
+    send_signal(without_paraphrases, signal.SIGKILL, after_s=0).join()
+    assert without_paraphrases({"a": NORMAL}, {"a": NORMAL}).corpus == {"meteor": 1.0}
+    jar = without_paraphrases._jar
+    send_signal(without_paraphrases, signal.SIGKILL, after_s=0.2)  # while it answers
+    scores = without_paraphrases(texts, texts)
+    assert without_paraphrases._jar is not jar
     assert set(scores.per_report["meteor"].values()) == {1.0}
 
 
-def test_a_java_that_hangs_is_killed_and_the_next_score_has_another(quick: Meteor) -> None:
+def test_a_java_that_hangs_is_killed_and_the_next_score_starts_another(without_paraphrases: Meteor) -> None:
     texts = {str(study): f"{NORMAL} {study}" for study in range(4_000)}
-    quick._jar._timeout_s = 1.0  # type: ignore[union-attr]
-    pid = quick._jar._process.pid  # type: ignore[union-attr]
-    signalled(quick, signal.SIGSTOP, after_s=0.2)
-    with pytest.raises(UserError, match="no answer for 1 s"):
-        quick(texts, texts)
+    without_paraphrases._jar._timeout_s = 1.0  # type: ignore[union-attr]
+    pid = without_paraphrases._jar._process.pid  # type: ignore[union-attr]
+    send_signal(without_paraphrases, signal.SIGSTOP, after_s=0.2)
+    with pytest.raises(UserError, match="did not answer within 1 s"):
+        without_paraphrases(texts, texts)
     assert not running(pid)
-    assert quick({"a": NORMAL}, {"a": NORMAL}).corpus == {"meteor": 1.0}
+    assert without_paraphrases({"a": NORMAL}, {"a": NORMAL}).corpus == {"meteor": 1.0}
 
 
-def test_a_report_too_long_for_the_aligner_is_refused_at_once(quick: Meteor) -> None:
-    with pytest.raises(UserError, match=r'"the the the.*has 260,000 words, METEOR takes 2,000: lower generation'):
-        quick({"a": NORMAL}, {"a": "the " * 260_000})
-    assert quick({"a": NORMAL}, {"a": "x" * 2**20}).corpus == {"meteor": 0.0}
+def test_a_report_that_is_too_long_for_the_aligner_is_refused(without_paraphrases: Meteor) -> None:
+    with pytest.raises(UserError, match=r'"the the the.*has 260,000 words, METEOR takes 2,000\. Lower generation'):
+        without_paraphrases({"a": NORMAL}, {"a": "the " * 260_000})
+    assert without_paraphrases({"a": NORMAL}, {"a": "x" * 2**20}).corpus == {"meteor": 0.0}
 
 
-def test_words_of_other_scripts_match_by_their_signs(quick: Meteor) -> None:
+def test_words_of_other_scripts_match_by_their_characters(without_paraphrases: Meteor) -> None:
     texts = {"chinese": "双肺纹理 清晰 。", "cyrillic": "сердце в норме .", "arabic": "القلب طبيعي .", "emoji": "😀 ☃"}
-    assert set(quick(texts, texts).per_report["meteor"].values()) == {1.0}
+    assert set(without_paraphrases(texts, texts).per_report["meteor"].values()) == {1.0}
     others = dict.fromkeys(texts, "no effusion")
-    assert set(quick(texts, others).per_report["meteor"].values()) == {0.0}
+    assert set(without_paraphrases(texts, others).per_report["meteor"].values()) == {0.0}
 
 
-def test_java_ends_with_the_metric_even_where_it_hangs() -> None:
+def test_java_ends_with_the_metric_even_if_it_hangs() -> None:
     jar = module._Jar(timeout_s=1)
     pid = jar._process.pid
     assert running(pid)

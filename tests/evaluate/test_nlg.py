@@ -1,4 +1,4 @@
-"""BLEU, ROUGE-L, CIDEr and the phantom's findings give the known values, and defined ones at the edges."""
+"""BLEU, ROUGE-L, CIDEr and the phantom's findings have their published values, and defined values at the edges."""
 
 import json
 import os
@@ -30,35 +30,37 @@ def shared() -> Path:
     return folder
 
 
-def known(file: Path) -> Any:
+def read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def largest_deviation(what: str, found: Mapping[str, float], expected: Mapping[str, float]) -> float:
-    """Printed, so that pytest -s shows the figure."""
-    largest = max(abs(value - expected[name]) for name, value in found.items())
-    print(f"{what}: {', '.join(found)}: largest deviation {largest:.1e}")
+def largest_deviation(what: str, values: Mapping[str, float], expected: Mapping[str, float]) -> float:
+    """The largest deviation, which pytest -s shows."""
+    largest = max(abs(value - expected[name]) for name, value in values.items())
+    print(f"{what}: {', '.join(values)}: largest deviation {largest:.1e}")
     return largest
 
 
 def test_coco_captions_have_their_published_scores(shared: Path) -> None:
     folder = shared / "metrics/coco_captions"
-    captions, expected = known(folder / "res.json"), known(folder / "expected.json")["expected"]
-    several = known(folder / "gts.json")
+    captions, expected = read(folder / "res.json"), read(folder / "expected.json")["expected"]
+    several = read(folder / "gts.json")
     references, reports = [several[id] for id in captions], [captions[id][0] for id in captions]
-    found = dict(zip(["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4"], bleu_of_references(references, reports)[0], strict=True))
-    found |= {
+    values = dict(
+        zip(["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4"], bleu_of_references(references, reports)[0], strict=True)
+    )
+    values |= {
         "ROUGE_L": rouge_l_of_references(references, reports)[0][0],
         "CIDEr": cider_of_references(references, reports)[0][0],
     }
-    assert largest_deviation("1,000 COCO captions", found, expected) < 1e-6
+    assert largest_deviation("1,000 COCO captions", values, expected) < 1e-6
 
 
-def test_generated_iu_reports_have_their_known_scores(shared: Path) -> None:
+def test_generated_iu_reports_have_their_published_scores(shared: Path) -> None:
     folder = shared / "metrics/iu_generated"
-    reports = {id: texts[0] for id, texts in known(folder / "test_preds.json").items()}
-    references = {id: texts[0] for id, texts in known(folder / "test_refs.json").items()}
-    expected = known(folder / "test_metrics.json")
+    reports = {id: texts[0] for id, texts in read(folder / "test_preds.json").items()}
+    references = {id: texts[0] for id, texts in read(folder / "test_refs.json").items()}
+    expected = read(folder / "test_metrics.json")
     scores = score_reports(ALL, references, reports)
     names = {
         "bleu_1": "Bleu_1",
@@ -68,38 +70,38 @@ def test_generated_iu_reports_have_their_known_scores(shared: Path) -> None:
         "rouge_l": "ROUGE_L",
         "cider": "CIDEr",
     }
-    found = {published: scores.corpus[name] for name, published in names.items()}
-    assert largest_deviation("382 IU X-Ray reports", found, expected) < 1e-6
+    values = {published: scores.corpus[name] for name, published in names.items()}
+    assert largest_deviation("382 IU X-Ray reports", values, expected) < 1e-6
     assert all(scores.per_report[name].keys() == references.keys() for name in names)
     for name in ("rouge_l", "cider"):  # means over reports
         mean = sum(scores.per_report[name].values()) / len(references)
         assert mean == pytest.approx(scores.corpus[name], abs=1e-9)
 
 
-def test_the_order_of_studies_changes_no_score() -> None:
+def test_the_order_of_studies_does_not_change_scores() -> None:
     references, reports = {"a": NORMAL, "b": EFFUSION}, {"a": EFFUSION, "b": "no effusion ."}
-    turned = {id: references[id] for id in ("b", "a")}
+    reversed_order = {id: references[id] for id in ("b", "a")}
     for metric in ALL.values():
-        assert metric(turned, reports).corpus == pytest.approx(metric(references, reports).corpus)
+        assert metric(reversed_order, reports).corpus == pytest.approx(metric(references, reports).corpus)
 
 
-def test_a_report_equal_to_its_reference_scores_highest() -> None:
+def test_a_report_equal_to_its_reference_has_the_highest_score() -> None:
     references = {"a": NORMAL, "b": EFFUSION}
     scores = score_reports(ALL, references, references).corpus
     assert scores == pytest.approx(dict.fromkeys(scores, 1.0) | {"cider": 10.0}, abs=1e-8)
 
 
 @pytest.mark.parametrize("empty", ["", "  ", "\n"])
-def test_empty_reports_score_nothing(empty: str) -> None:
+def test_empty_reports_score_0(empty: str) -> None:
     references = {"a": NORMAL.replace("pleural", "pleural ").replace("clear", " clear"), "b": EFFUSION}
     scores = score_reports(ALL, references, dict.fromkeys(references, empty))
     assert scores.corpus == pytest.approx(dict.fromkeys(scores.corpus, 0.0))
-    one = score_reports(ALL, references, {"a": empty, "b": EFFUSION})
-    assert one.corpus["rouge_l"] == pytest.approx(0.5)
-    assert one.per_report["rouge_l"] == pytest.approx({"a": 0.0, "b": 1.0})
+    half = score_reports(ALL, references, {"a": empty, "b": EFFUSION})
+    assert half.corpus["rouge_l"] == pytest.approx(0.5)
+    assert half.per_report["rouge_l"] == pytest.approx({"a": 0.0, "b": 1.0})
 
 
-def test_one_study_has_scores_and_a_cider_of_0_as_its_words_weigh_nothing() -> None:
+def test_cider_of_a_single_study_is_0_since_its_words_have_no_weight() -> None:
     scores = score_reports(ALL, {"a": NORMAL}, {"a": NORMAL}).corpus
     assert scores["cider"] == 0
     assert scores["bleu_4"] == pytest.approx(1)
@@ -110,10 +112,10 @@ def test_one_study_has_scores_and_a_cider_of_0_as_its_words_weigh_nothing() -> N
     [
         ({"a": "x", "b": "x"}, {"a": "x", "c": "x"}, "Without a report: b. Without a reference: c."),
         ({}, {}, "no study"),
-        ({"a": " "}, {"a": "x"}, "reference without a word: a"),
+        ({"a": " "}, {"a": "x"}, "reference without words: a"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(
+def test_texts_that_cannot_be_scored_are_refused(
     references: Mapping[str, str], reports: Mapping[str, str], message: str
 ) -> None:
     for metric in (*ALL.values(), PhantomFindings()):
@@ -121,7 +123,7 @@ def test_what_cannot_be_scored_is_refused(
             metric(references, reports)
 
 
-def test_every_metric_signs_with_what_computed_it() -> None:
+def test_signatures_name_the_implementation() -> None:
     signed = {
         "implementation": "pycocoevalcap",
         "version": "1.2",
@@ -144,18 +146,18 @@ class Missing:
         return None
 
 
-def test_a_metric_without_its_weights_is_unavailable_and_stops_no_other() -> None:
+def test_a_metric_without_weights_is_unavailable_and_others_are_scored() -> None:
     scores = score_reports({"missing": Missing(), "cider": Cider()}, {"a": "x"}, {"a": "x"})
     assert set(scores.corpus) == set(scores.signatures) == {"cider"}
     assert scores.unavailable == {"missing": "no weights"}
 
 
-def test_two_metrics_of_one_score_are_refused() -> None:
+def test_two_metrics_with_the_same_score_are_refused() -> None:
     with pytest.raises(UserError, match="again gives cider"):
         score_reports({"cider": Cider(), "again": Cider()}, {"a": "x"}, {"a": "x"})
 
 
-def test_findings_are_counted_over_study_finding_and_side() -> None:
+def test_phantom_findings_are_counted_by_study_finding_and_side() -> None:
     references = {
         "a": "there is a left pleural effusion . there is a right pneumothorax .",
         "b": NORMAL,
@@ -169,16 +171,16 @@ def test_findings_are_counted_over_study_finding_and_side() -> None:
     scores = PhantomFindings()(references, reports)
     assert scores.corpus == pytest.approx({"findings_precision": 2 / 4, "findings_recall": 2 / 3, "findings_f1": 4 / 7})
     assert scores.per_report["findings_f1"] == pytest.approx({"a": 1 / 2, "b": 1, "c": 2 / 3})
-    nothing = PhantomFindings()(references, dict.fromkeys(references, ""))
-    assert set(nothing.corpus.values()) == {0.0}
+    empty = PhantomFindings()(references, dict.fromkeys(references, ""))
+    assert set(empty.corpus.values()) == {0.0}
 
 
-def test_findings_of_references_without_any_are_refused_not_0() -> None:
+def test_references_without_phantom_findings_are_refused() -> None:
     with pytest.raises(UserError, match="no reference states a finding"):
         PhantomFindings()({"a": NORMAL}, {"a": NORMAL})
 
 
-def test_the_metrics_start_no_java_and_import_no_torch() -> None:
+def test_metrics_start_java_and_import_torch_only_when_they_score() -> None:
     names = "annotation", "cleaning", "images"
     code = (
         "import subprocess, sys\n"

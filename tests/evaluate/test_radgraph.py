@@ -1,4 +1,4 @@
-"""RadGraph's F1: compared in lower case, unavailable without weights or package, and the package runs where it is."""
+"""RadGraph F1 compares in lower case, and is unavailable without weights or the package."""
 
 import json
 import sys
@@ -45,19 +45,19 @@ CLEAR = {
     "1": {"tokens": "Lungs", "label": "Anatomy::definitely present", "relations": []},
     "2": {"tokens": "Clear", "label": "Observation::definite", "relations": [["located_at", "1"]]},
 }
-LOWER = {number: {**one, "tokens": one["tokens"].lower()} for number, one in CLEAR.items()}
-APART = {number: {**one, "relations": []} for number, one in LOWER.items()}
+LOWER = {number: {**entity, "tokens": entity["tokens"].lower()} for number, entity in CLEAR.items()}
+UNRELATED = {number: {**entity, "relations": []} for number, entity in LOWER.items()}
 
 
-@pytest.mark.parametrize(("level", "apart"), [("simple", 1.0), ("partial", 1 / 2), ("complete", 1 / 2)])
-def test_entities_and_relations_are_compared_in_lower_case(level: str, apart: float) -> None:
+@pytest.mark.parametrize(("level", "expected"), [("simple", 1.0), ("partial", 1 / 2), ("complete", 1 / 2)])
+def test_entities_and_relations_are_compared_in_lower_case(level: str, expected: float) -> None:
     facts = LEVELS[level]
-    assert f1(facts(CLEAR), facts(LOWER)) == 1.0  # the package: 2/3 or less, as "Lungs" is not "lungs"
-    assert f1(facts(LOWER), facts(APART)) == pytest.approx(apart)
+    assert f1(facts(CLEAR), facts(LOWER)) == 1.0  # the package gives at most 2/3, since "Lungs" and "lungs" differ
+    assert f1(facts(LOWER), facts(UNRELATED)) == pytest.approx(expected)
     assert f1(facts(LOWER), facts({})) == f1(facts({}), facts({})) == 0.0
 
 
-def test_without_weights_it_is_unavailable_and_no_other_metric_suffers() -> None:
+def test_without_weights_it_is_unavailable_and_other_metrics_are_scored() -> None:
     scores = score_reports({"radgraph": RadGraphF1(), "bleu": Bleu()}, {"a": "x"}, {"a": "x"})
     assert "metrics.radgraph.path=FOLDER" in scores.unavailable["radgraph"]
     assert "bleu_4" in scores.corpus
@@ -70,8 +70,8 @@ def test_without_the_package_it_is_unavailable(files: tuple[Path, Path], monkeyp
     assert "pip install -c constraints.txt -e '.[radgraph]'" in scores.unavailable["radgraph"]
 
 
-def test_files_that_are_none_are_refused(files: tuple[Path, Path]) -> None:
-    with pytest.raises(UserError, match=r"there is no weights\.th in it"):
+def test_a_wrong_folder_is_refused(files: tuple[Path, Path]) -> None:
+    with pytest.raises(UserError, match=r"the folder has no weights\.th"):
         RadGraphF1(path=str(files[0]), bert=str(files[1]))
     with pytest.raises(UserError, match=r"needs metrics\.radgraph\.bert"):
         RadGraphF1(path=str(files[0]))
@@ -79,7 +79,7 @@ def test_files_that_are_none_are_refused(files: tuple[Path, Path]) -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    """The published layout, small: the unpacked archive without weights.th, and the encoder's folder."""
+    """A small model in the published layout: the unpacked archive without weights.th, and the encoder's folder."""
     bert, model = tmp_path / "bert", tmp_path / "radgraph-xl"
     bert.mkdir()
     (bert / "config.json").write_text(json.dumps(BERT))
@@ -111,7 +111,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     reader = {"max_span_width": 3, "token_indexers": named}
     (model / "config.json").write_text(json.dumps({"dataset_reader": reader, "model": settings}))
     labels = {
-        "ner": ["", *(f"Observation::{one}" for one in ("definitely present", "uncertain")), "Anatomy::x"],
+        "ner": ["", *(f"Observation::{status}" for status in ("definitely present", "uncertain")), "Anatomy::x"],
         "relation": ["", "modify", "located_at"],
     }
     (model / "vocabulary" / "non_padded_namespaces.txt").write_text("*labels\n*tags\n")
@@ -120,33 +120,33 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return model, bert
 
 
-def test_the_package_reads_texts_with_local_files(files: tuple[Path, Path]) -> None:
+def test_the_package_runs_on_local_files(files: tuple[Path, Path]) -> None:
     pytest.importorskip("radgraph")
     from radgraph.rewards import compute_reward
 
     model, bert = files
-    torch.save(drawn(model, bert), model / "weights.th")
+    torch.save(random_weights(model, bert), model / "weights.th")
     metric = RadGraphF1(path=str(model), bert=str(bert))
     references = {"same": "the heart is large .", "case": "The Heart is LARGE .", "other": "lungs clear", "empty": "no"}
     reports = {"same": "the heart is large .", "case": "the heart is large .", "other": "the heart is", "empty": ""}
     scores = metric(references, reports)
     for level in LEVELS:
-        found = scores.per_report[f"radgraph_{level}"]
-        assert found["same"] == found["case"] == 1.0
-        assert found["empty"] == 0.0
+        of_study = scores.per_report[f"radgraph_{level}"]
+        assert of_study["same"] == of_study["case"] == 1.0
+        assert of_study["empty"] == 0.0
     assert metric._read is not None
     both = metric._read([references["other"], reports["other"], references["case"], reports["case"]])
-    theirs = dict(
+    rewards = dict(
         zip(LEVELS, compute_reward(both["1"], both["0"], "all"), strict=True)
-    )  # all in lower case: they agree
-    assert {level: scores.per_report[f"radgraph_{level}"]["other"] for level in LEVELS} == pytest.approx(theirs)
-    assert compute_reward(both["3"], both["2"], "simple") < 1  # their comparison of "Heart" and "heart"
+    )  # the package agrees on texts in lower case
+    assert {level: scores.per_report[f"radgraph_{level}"]["other"] for level in LEVELS} == pytest.approx(rewards)
+    assert compute_reward(both["3"], both["2"], "simple") < 1  # the package distinguishes "Heart" and "heart"
     assert scores.signatures["radgraph"]["version"] == "0.1.18"
     assert len(scores.signatures["radgraph"]["model"]) == 16
 
 
-def drawn(model: Path, bert: Path) -> dict[str, Any]:
-    """Random weights under the names that the package's own model has."""
+def random_weights(model: Path, bert: Path) -> dict[str, Any]:
+    """Random weights with the names in the package's model."""
     from radgraph.allennlp.common import cached_transformers
     from radgraph.allennlp.data import Vocabulary
     from radgraph.allennlp.modules import text_field_embedders, token_embedders
@@ -158,9 +158,9 @@ def drawn(model: Path, bert: Path) -> dict[str, Any]:
         del settings[name]
     encoder = token_embedders.PretrainedTransformerMismatchedEmbedder(model_name=str(bert), max_length=32)
     embedder = text_field_embedders.BasicTextFieldEmbedder({"bert": encoder})
-    made = dygie.DyGIE(Vocabulary.from_files(str(model / "vocabulary")), embedder, **settings)
+    network = dygie.DyGIE(Vocabulary.from_files(str(model / "vocabulary")), embedder, **settings)
     source = torch.Generator().manual_seed(1)
     return {
-        name: torch.randn(one.shape, generator=source) if one.is_floating_point() else one
-        for name, one in made.state_dict().items()
+        name: torch.randn(tensor.shape, generator=source) if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
     }

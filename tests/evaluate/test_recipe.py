@@ -1,4 +1,4 @@
-"""The recipe says which texts were scored, and stands with the signatures under every table."""
+"""A recipe describes the texts that were scored; it is shown with the signatures below every table."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def read(root: Path, **more: Any) -> AnnotatedReports:
     return AnnotatedReports(root=str(write(root)), cleaner="iu_xray", **more)
 
 
-def test_the_section_is_what_the_data_set_says(tmp_path: Path) -> None:
+def test_a_recipe_has_the_section_and_the_cleaner_of_the_data_set(tmp_path: Path) -> None:
     assert recipe_of(read(tmp_path, section="findings"), "abc") == {
         "section": "findings",
         "cleaner": "iu_xray",
@@ -45,14 +45,14 @@ def test_the_section_of_a_prepared_annotation_is_read_from_its_provenance(tmp_pa
     assert recipe_of(read(tmp_path), "abc")["section"] == ("impression" if same else "not stated")
 
 
-def test_metrics_computed_alike_share_a_line() -> None:
+def test_metrics_with_the_same_signature_share_a_line() -> None:
     lines = signature_lines(
         {"data": "abc"}, {"bleu": {"version": "1"}, "cider": {"version": "1"}, "meteor": {"version": "2"}}, width=80
     )
     assert lines.splitlines() == ["", "recipe: data abc", "bleu, cider: version 1", "meteor: version 2"]
 
 
-def test_recipe_signatures_and_what_is_unavailable_stand_under_every_table(tmp_path: Path) -> None:
+def test_every_table_has_the_recipe_the_signatures_and_unavailable_metrics_below(tmp_path: Path) -> None:
     split = {"studies": 2, "systems": {"model": {"bleu_4": 0.5}}}
     cut = split | {"truncated": {"tokens": 60, "systems": split["systems"]}}
     file = tmp_path / "metrics.json"

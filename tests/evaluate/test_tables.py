@@ -1,4 +1,4 @@
-"""A table has its columns in one order, and a run's table has a part a split."""
+"""Columns of a table have a fixed order, and the table of a run has a part for each split."""
 
 import json
 from dataclasses import asdict
@@ -17,16 +17,16 @@ from r2gen.evaluate.tables import interval_lines, table_of, terminal_table
 SPECS = [spec for kind in (Bleu, RougeL, Meteor, Cider, Findings, CheXbert, SacreBleu) for spec in kind.scores]
 
 
-def test_columns_stand_in_one_order_and_gaps_are_dashes() -> None:
-    rows = {"model": {"cider": 0.41234, "own": 1.0, "bleu_4": 0.1}, "constant": {"meteor": 0.2, "bleu_4": 0.0996}}
-    assert terminal_table(rows, SPECS) == (
+def test_columns_have_a_fixed_order_and_a_missing_score_is_a_dash() -> None:
+    systems = {"model": {"cider": 0.41234, "own": 1.0, "bleu_4": 0.1}, "constant": {"meteor": 0.2, "bleu_4": 0.0996}}
+    assert terminal_table(systems, SPECS) == (
         "          bleu_4  meteor  cider    own\n"
         "model      0.100       -  0.412  1.000\n"
         "constant   0.100   0.200      -      -"
     )
 
 
-def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_path: Path) -> None:
+def test_the_table_of_a_run_has_a_part_for_each_split_and_names_skipped_splits(tmp_path: Path) -> None:
     assert "no scores yet" in table_of(tmp_path / "metrics.json")
     metrics = {
         "generation": "greedy",
@@ -54,12 +54,12 @@ def test_the_table_of_a_run_has_a_part_a_split_and_says_what_was_skipped(tmp_pat
         table_of(tmp_path / "metrics.json")
 
 
-def test_precision_and_recall_of_findings_are_no_columns() -> None:
+def test_precision_and_recall_of_single_findings_have_no_column() -> None:
     names = ["findings_precision_micro_14", "findings_recall_macro_5", "findings_f1_macro_5", "findings_precision"]
     assert terminal_table({"model": dict.fromkeys(names, 0.5)}, SPECS).split("\n")[0].split() == [names[2], names[3]]
 
 
-def test_intervals_stand_below_the_table_with_what_they_are(tmp_path: Path) -> None:
+def test_intervals_are_below_the_table_with_a_note_how_they_were_computed(tmp_path: Path) -> None:
     ends = {"value": 0.5, "low": 0.41234, "high": 0.61, "draws": 10_000}
     intervals = {
         "model": {"bleu_4": ends, "cider": ends, "meteor": ends, "rouge_l": ends | {"low": None, "high": None}}
@@ -77,7 +77,7 @@ def test_intervals_stand_below_the_table_with_what_they_are(tmp_path: Path) -> N
     )
 
 
-def test_columns_that_do_not_fit_stand_under_the_others() -> None:
+def test_columns_that_do_not_fit_go_into_another_table_below() -> None:
     names = [f"findings_figure_abc_{number:02}" for number in range(8)]
     lines = terminal_table({"model": dict.fromkeys(names, 0.5), "constant": {}}, SPECS).split("\n")
     assert [" ".join(line.split()) for line in lines if "findings" in line] == [
@@ -88,7 +88,7 @@ def test_columns_that_do_not_fit_stand_under_the_others() -> None:
     assert lines.count("") == 1
 
 
-def test_scores_beyond_the_usual_columns_have_their_interval_below_the_table():
+def test_only_scores_with_a_column_have_their_interval_below_the_table() -> None:
     ends = {"value": 0.2, "low": 0.1, "high": 0.3, "draws": 10}
     lines = interval_lines(
         {

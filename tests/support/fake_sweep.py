@@ -18,9 +18,9 @@ import yaml
 from PIL import Image
 
 from r2gen.pages.run import chosen_studies, write_page
+from r2gen.sweeps.job_results import results_of, shared_choices
 from r2gen.sweeps.page import write_sweep_page
 from r2gen.sweeps.record import JobRecord
-from r2gen.sweeps.rows import rows_of, shared_choices
 from r2gen.sweeps.table import write_tables
 
 SENTENCES = (
@@ -47,7 +47,7 @@ class Cell:
 
 def cells(count: int) -> list[Cell]:
     more = (Cell(lm, quant, "1e-5", seed) for lm, quant, _, seed in GRID)
-    return [*(Cell(*one) for one in GRID), *more][:count]
+    return [*(Cell(*values) for values in GRID), *more][:count]
 
 
 def run_of(
@@ -159,10 +159,10 @@ def make(folder: Path, count: int) -> Path:
         unscored(more[0], state="skipped", reason="lm=t5 with quant=int8 is no pair"),
         unscored(more[1], state="failed", reason="killed by the memory limit, logs/051.log"),
     ]
-    rows = rows_of(jobs)
-    write_tables(folder, rows, title="lm_families")
+    results = results_of(jobs)
+    write_tables(folder, results, title="lm_families")
     command, shared = "python run.py +sweeps=lm_families", shared_choices(jobs)
-    return write_sweep_page(folder / "sweep.html", rows, title="lm_families", command=command, shared=shared)
+    return write_sweep_page(folder / "sweep.html", results, title="lm_families", command=command, shared=shared)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What W&B's own reader (`wandb leet inspect`) finds in the offline files of a run folder."""
+"""The content of a run folder's offline W&B files, by W&B's own reader (`wandb leet inspect`)."""
 
 import json
 import subprocess
@@ -8,14 +8,14 @@ from wandb.util import get_core_path
 
 
 def read(run_dir: Path) -> list[dict]:
-    """One object a W&B run opened there, oldest first: what `--summary` says, and under "run" its first record."""
-    found = []
+    """The W&B runs in the folder, oldest first: the output of `--summary`, with the first record in "run"."""
+    runs = []
     for file in sorted(run_dir.glob("wandb/offline-run-*/*.wandb")):
         summary = json.loads(_inspected(file, "--summary", "--json"))
         records = [json.loads(line) for line in _inspected(file, "--json").splitlines()]
         (run,) = [record["run"] for record in records if record["type"] == "run"]
-        found.append(summary | {"run": run, "types": {record["type"] for record in records}})
-    return found
+        runs.append(summary | {"run": run, "types": {record["type"] for record in records}})
+    return runs
 
 
 def _inspected(file: Path, *options: str) -> str:

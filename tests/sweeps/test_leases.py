@@ -20,13 +20,13 @@ def test_leases_follow_cuda_visible_devices():
 
 def test_two_sweeps_share_the_gpus(tmp_path: Path):
     here, there = Leases(GPUS, tmp_path), Leases([Gpu("GPU-bb", "GPU-bb"), GPUS[2]], tmp_path)
-    two = here.take(2)
-    assert two.names == ["0", "1"]
+    pair = here.take(2)
+    assert pair.names == ["0", "1"]
     assert there.take(2) is None, "one of its two GPUs is leased"
-    one = there.take(1)
-    assert one.names == ["2"]
+    last = there.take(1)
+    assert last.names == ["2"]
     assert here.take(1) is None
-    one.leave_to_job()  # no job has inherited it, so it is free
+    last.leave_to_job()  # no job has inherited it, so it is free
     assert here.take(1).names == ["2"]
 
 

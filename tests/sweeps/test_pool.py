@@ -71,8 +71,8 @@ def test_a_failed_job_has_its_reason_and_the_others_continue(tmp_path: Path):
     first, second, third = SweepFolder(tmp_path).read().jobs
     assert (first.state, first.reason) == ("done", None)
     assert second.state == "failed"
-    assert second.reason == f"ValueError: no such thing, {tmp_path}/logs/001.log"
-    assert third.reason.startswith("lm.path=/nope does not exist, ")
+    assert second.reason == f"ValueError: no such thing (log: {tmp_path}/logs/001.log)"
+    assert third.reason.startswith("lm.path=/nope does not exist (log: ")
     assert exit_status(pool.record.jobs) == DEFECT
     assert exit_status([first, third]) == FIXABLE
     assert exit_status([first]) == DONE
@@ -93,7 +93,7 @@ def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch(tmp_path: Pa
     for job in (second, third):
         assert (job.state, job.tries) == ("failed", 2)
         assert "tried again with 2" in job.reason
-    assert third.reason.startswith("ended by signal 9, with an empty log, ")
+    assert third.reason.startswith("ended by signal 9; its log is empty (log: ")
     assert sum("trainer.micro_batch_size=2" in command for command in slots.commands) == 3
     assert "error: memory.training" in (tmp_path / "logs" / "000.first.log").read_text()
 
@@ -103,7 +103,7 @@ def test_a_failure_that_a_smaller_micro_batch_does_not_change_is_not_tried_again
     pool, slots = sweep(tmp_path, {"seed=1": FAILS.format(code=code)})
     pool.run()
     (job,) = pool.record.jobs
-    assert (job.state, job.tries, job.reason) == ("failed", 1, f"{code}, {tmp_path}/logs/000.log")
+    assert (job.state, job.tries, job.reason) == ("failed", 1, f"{code} (log: {tmp_path}/logs/000.log)")
     assert len(slots.commands) == 1
 
 

@@ -33,10 +33,8 @@ def space(*overrides: str) -> Space:
     return Space.of(OverridesParser.create().parse_overrides(list(overrides or SPACE)))
 
 
-def search(folder: Path, *, asked: Space | None = None, n_trials: int = 12, random_trials: int = 2) -> Search:
-    return Search(
-        folder, asked or space(), n_trials=n_trials, batch=1, seed=0, random_trials=random_trials, prune_after=0
-    )
+def search(folder: Path, *, of: Space | None = None, n_trials: int = 12, random_trials: int = 2) -> Search:
+    return Search(folder, of or space(), n_trials=n_trials, batch=1, seed=0, random_trials=random_trials, prune_after=0)
 
 
 def trained(folder: Path, name: str, selections: list[float], *, steps: int = 9) -> Path:
@@ -94,16 +92,16 @@ def test_a_search_is_resumed_from_its_storage_and_finds_better_than_the_default(
     assert best > default == pytest.approx(1 - 0.0099, abs=1e-4)
     assert search(tmp_path, n_trials=13).next_batch()
     with pytest.raises(UserError, match="a search of another space"):
-        search(tmp_path, asked=space("seed=1,2"))
+        search(tmp_path, of=space("seed=1,2"))
 
 
 def test_a_job_below_the_median_is_pruned_with_its_reason(tmp_path: Path):
-    asked = search(tmp_path)
-    asked.begin(None)
+    running = search(tmp_path)
+    running.begin(None)
     for number in range(3):
-        asked.next_batch()
-        asked.record([job(number, trained(tmp_path, str(number), [0.5, 0.6, 0.7]))])
-    asked.next_batch()
+        running.next_batch()
+        running.record([job(number, trained(tmp_path, str(number), [0.5, 0.6, 0.7]))])
+    running.next_batch()
     where = SweepFolder(tmp_path / "sweep")
     where.create()
     run_dir = trained(tmp_path, "3", [0.1])
@@ -116,26 +114,26 @@ def test_a_job_below_the_median_is_pruned_with_its_reason(tmp_path: Path):
 
     cells = {3: Cell(["seed=3"], ["seed=3"], config=composed(), task="train")}
     record = SweepRecord("search", "python run.py", [], now(), jobs=[pruned])
-    pool = Pool(where, record, cells, slots=Script(), shared=[], show=lambda record: None, pruner=asked.prune_reason)
+    pool = Pool(where, record, cells, slots=Script(), shared=[], show=lambda record: None, pruner=running.prune_reason)
     pool.run()
     assert pruned.state == "pruned"
     assert pruned.reason == "at validation 1 its score 0.100 was below the other trials' median"
     assert where.read().jobs[0].state == "pruned"
     assert exit_status([pruned]) not in (STOPPED, 1, 2)
-    assert asked.record([pruned])
-    assert "1 pruned" in asked.result()
+    assert running.record([pruned])
+    assert "1 pruned" in running.result()
 
 
 def test_a_good_job_or_one_at_its_last_step_is_not_pruned(tmp_path: Path):
-    asked = search(tmp_path)
-    asked.begin(None)
+    running = search(tmp_path)
+    running.begin(None)
     for number in range(3):
-        asked.next_batch()
-        asked.record([job(number, trained(tmp_path, str(number), [0.5, 0.6]))])
-    asked.next_batch()
-    assert asked.prune_reason(job(3, tmp_path / "not there yet", "running")) is None
-    assert asked.prune_reason(job(3, trained(tmp_path, "3", [0.9]), "running")) is None
-    assert asked.prune_reason(job(3, trained(tmp_path, "3", [0.9, 0.1], steps=1), "running")) is None
+        running.next_batch()
+        running.record([job(number, trained(tmp_path, str(number), [0.5, 0.6]))])
+    running.next_batch()
+    assert running.prune_reason(job(3, tmp_path / "not there yet", "running")) is None
+    assert running.prune_reason(job(3, trained(tmp_path, "3", [0.9]), "running")) is None
+    assert running.prune_reason(job(3, trained(tmp_path, "3", [0.9, 0.1], steps=1), "running")) is None
 
 
 @pytest.mark.parametrize(
@@ -156,14 +154,14 @@ def test_the_defaults_are_the_first_trial_if_the_space_contains_them():
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         node = compose("config", return_hydra_config=True)
-    asked = space(
+    wide = space(
         "trainer.learning_rate=interval(0.0001, 0.1)",
         "projector=choice(linear,mlp)",
         "seed=range(0,5)",
         "trainer.shuffle=true,false",
         "trainer.warmup_steps=int(interval(0, 60))",
     )
-    assert asked.defaults(node) == {
+    assert wide.defaults(node) == {
         "trainer.learning_rate": 1e-3,
         "projector": "linear",
         "seed": 0,

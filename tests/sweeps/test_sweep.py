@@ -115,15 +115,15 @@ def is_running(sweep: Path) -> bool:
 
 def processes_in(folder: Path) -> set[int]:
     """The processes whose working directory is a folder: the sweep, its jobs and their ranks."""
-    found = set()
+    pids = set()
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
                 if (process / "cwd").readlink() == folder:
-                    found.add(int(process.name))
+                    pids.add(int(process.name))
             except OSError:
                 continue
-    return found - {os.getpid()}
+    return pids - {os.getpid()}
 
 
 def test_two_lengths_of_one_run_are_refused(tmp_path: Path):

@@ -13,9 +13,9 @@ from fake_sweep import Cell, cells, make, run_of, unscored
 from r2gen.errors import UserError
 from r2gen.evaluate.statistics import join_seeds
 from r2gen.pages.document import FOLDER, content_of
+from r2gen.sweeps.job_results import jobs_of_runs, means_over_seeds, results_of, shared_choices
 from r2gen.sweeps.page import STUDIES, write_sweep_page
 from r2gen.sweeps.record import JobRecord
-from r2gen.sweeps.rows import jobs_of_runs, joined, rows_of, shared_choices
 from r2gen.sweeps.table import comma_separated, markdown, write_tables
 
 HOSTILE = "</script><script>alert(1)</script> | <img src=x onerror=alert(2)> \u2028 @@DATA@@ `x`"
@@ -30,11 +30,11 @@ def test_a_page_of_fifty_runs_has_less_than_five_megabytes(tmp_path: Path) -> No
     assert len(content["rows"]) == 52
     assert content["columns"] == ["lm", "quant", "trainer.learning_rate", "seed"]
     assert content["shared"] == {"vision": "swin_base", "data": "iu_xray", "generation": "greedy"}
-    assert all(len(row["losses"]) <= 170 for row in content["rows"])
+    assert all(len(job["losses"]) <= 170 for job in content["rows"])
     assert [len(study["reports"]) for study in content["studies"]] == [50] * STUDIES
     assert all(len(study["images"]) == 2 for study in content["studies"])
     assert content["rows"][0]["link"] == "./run-00/report.html"
-    assert [row["reason"] for row in content["rows"][-2:]] == [
+    assert [job["reason"] for job in content["rows"][-2:]] == [
         "lm=t5 with quant=int8 is no pair",
         "killed by the memory limit, logs/051.log",
     ]
@@ -44,10 +44,10 @@ def test_costs_are_those_of_the_runs(tmp_path: Path) -> None:
     run_of(tmp_path / "a", Cell(*SAME, 1))
     run_of(tmp_path / "b", Cell(*SAME, 2))
     jobs = jobs_of_runs([tmp_path / "a", tmp_path / "b"])
-    rows = rows_of(jobs)
-    assert [row.name for row in rows] == ["seed=1", "seed=2"]
+    results = results_of(jobs)
+    assert [result.name for result in results] == ["seed=1", "seed=2"]
     assert shared_choices(jobs)["lm"] == "qwen2"
-    cost = rows[0].cost
+    cost = results[0].cost
     assert cost.device == "2 x NVIDIA H200"
     assert cost.device_seconds is not None
     assert cost.total_seconds == pytest.approx(cost.device_seconds / 2 + 300)
@@ -57,14 +57,14 @@ def test_costs_are_those_of_the_runs(tmp_path: Path) -> None:
 def test_means_over_seeds_have_students_interval_and_one_recipe(tmp_path: Path) -> None:
     jobs = [run_of(tmp_path / f"{seed}", Cell(*SAME, seed)) for seed in (1, 2, 3)]
     jobs += [run_of(tmp_path / "4", Cell(*SAME, 4), truncation="60 tokens")]
-    rows = rows_of(jobs)
-    found = joined(rows)
-    assert [one.seeds for one in found] == [("1", "2", "3"), ("4",)]
-    values = [row.scores["test"]["cider"].value for row in rows[:3]]
-    assert found[0].scores["test"]["cider"] == join_seeds(values)
-    assert "The jobs were not all scored alike" in markdown(rows, title="seeds")
-    assert not content_of(write_sweep_page(tmp_path / "sweep.html", rows, title="seeds"))["alike"]
-    assert joined(rows[:1]) == []
+    results = results_of(jobs)
+    means = means_over_seeds(results)
+    assert [group.seeds for group in means] == [("1", "2", "3"), ("4",)]
+    values = [result.scores["test"]["cider"].value for result in results[:3]]
+    assert means[0].scores["test"]["cider"] == join_seeds(values)
+    assert "The jobs were not all scored alike" in markdown(results, title="seeds")
+    assert not content_of(write_sweep_page(tmp_path / "sweep.html", results, title="seeds"))["alike"]
+    assert means_over_seeds(results[:1]) == []
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
@@ -72,21 +72,22 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         run_of(tmp_path / "a", Cell(*SAME, 1), text=HOSTILE),
         unscored(Cell(*SAME, 2), state="failed", reason=HOSTILE),
     ]
-    rows = rows_of(jobs)
-    text = write_sweep_page(tmp_path / "sweep.html", rows, title=HOSTILE, command=HOSTILE).read_text(encoding="utf-8")
+    results = results_of(jobs)
+    page = write_sweep_page(tmp_path / "sweep.html", results, title=HOSTILE, command=HOSTILE)
+    text = page.read_text(encoding="utf-8")
     assert text.count("<script") == (FOLDER / "document.html").read_text(encoding="utf-8").count("<script")
     assert "<img src=x" not in text
     assert not re.search(r"https?:|@import|url\(|fetch\(|XMLHttp|innerHTML|import\(", text)
-    table = markdown(rows, title=HOSTILE)
+    table = markdown(results, title=HOSTILE)
     assert "<" not in table
     assert all(line.count("|") - line.count("\\|") == 4 for line in table.splitlines() if "failed" in line)
-    assert list(csv.DictReader(io.StringIO(comma_separated(rows))))[-1]["state"] == "failed"
+    assert list(csv.DictReader(io.StringIO(comma_separated(results))))[-1]["state"] == "failed"
 
 
 def test_tables_have_a_line_for_each_job_with_its_reason(tmp_path: Path) -> None:
     jobs = [run_of(tmp_path / f"{number}", cell) for number, cell in enumerate(cells(6))]
     jobs.append(unscored(Cell("t5", "int8", "1e-4", 1), state="skipped", reason="no such pair"))
-    _, table = write_tables(tmp_path, rows_of(jobs), title="families")
+    _, table = write_tables(tmp_path, results_of(jobs), title="families")
     with table.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 6 * 2 + 1
@@ -101,13 +102,13 @@ def test_tables_have_a_line_for_each_job_with_its_reason(tmp_path: Path) -> None
 def test_a_job_that_does_not_compose_adds_no_column() -> None:
     chosen = {"lm": "tiny", "vision": "tiny", "compat": "none"}
     jobs = [JobRecord(0, ["lm=tiny"], chosen), JobRecord(1, ["lm=nope"], {}, state="failed")]
-    assert [row.choices for row in rows_of(jobs)] == [{"lm": "tiny"}, {"lm": "nope"}]
+    assert [result.choices for result in results_of(jobs)] == [{"lm": "tiny"}, {"lm": "nope"}]
     assert shared_choices(jobs) == {"vision": "tiny", "compat": "none"}
 
 
 def test_a_sweep_without_scores_has_a_page(tmp_path: Path) -> None:
-    rows = rows_of([unscored(Cell(*SAME, seed), state="failed", reason="it broke") for seed in (1, 2)])
-    content = content_of(write_sweep_page(tmp_path / "sweep.html", rows, title="all failed"))
+    results = results_of([unscored(Cell(*SAME, seed), state="failed", reason="it broke") for seed in (1, 2)])
+    content = content_of(write_sweep_page(tmp_path / "sweep.html", results, title="all failed"))
     assert (content["splits"], content["studies"], len(content["rows"])) == ({}, [], 2)
     assert content_of(write_sweep_page(tmp_path / "sweep.html", [], title="none"))["rows"] == []
 
@@ -116,7 +117,7 @@ def test_a_broken_metrics_file_is_named(tmp_path: Path) -> None:
     job = run_of(tmp_path / "a", Cell(*SAME, 1))
     (tmp_path / "a" / "metrics.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"metrics\.json: does not contain the scores"):
-        rows_of([job])
+        results_of([job])
 
 
 def test_a_study_with_a_huge_report_is_left_out(tmp_path: Path) -> None:
@@ -125,6 +126,6 @@ def test_a_study_with_a_huge_report_is_left_out(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     lines[1]["report"] = "no " * 600_000
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    shown = content_of(write_sweep_page(tmp_path / "sweep.html", rows_of([job]), title="huge"))["studies"]
+    shown = content_of(write_sweep_page(tmp_path / "sweep.html", results_of([job]), title="huge"))["studies"]
     assert len(shown) == STUDIES - 1
     assert lines[1]["id"] not in {study["id"] for study in shown}

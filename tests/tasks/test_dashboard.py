@@ -1,4 +1,4 @@
-"""task=dashboard without a network: a specification on disk that groups, filters and charts the sweep's runs."""
+"""task=dashboard without a network: the specification on disk groups, filters and charts the sweep's runs."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ WANDB = ["task=dashboard", "logger=wandb", "logger.mode=offline"]
 
 
 def sweep(folder: Path) -> Path:
-    """Two jobs that differ in their language model and their rate, one of them begun."""
+    """The folder of a sweep with two jobs that differ in language model and learning rate; one has begun."""
     night = SweepFolder(folder / "night")
     night.create()
     begun = folder / "train-tiny-phantom-0123abcd"
@@ -47,16 +47,16 @@ def test_the_specification_compares_the_sweeps_runs(tmp_path: Path, capsys: pyte
     assert "To publish it: `wandb login`" in capsys.readouterr().out
     spec = json.loads((folder / "dashboard.json").read_text())["spec"]["section"]
     (runs,) = spec["runSets"]
-    assert [(one["key"]["name"], one["value"]) for one in runs["filters"]["filters"]] == [("group", "night")]
-    assert [one["name"] for one in runs["grouping"]] == ["lm.value"]
-    sections = {one["name"]: one["panels"] for one in spec["panelBankConfig"]["sections"]}
+    assert [(rule["key"]["name"], rule["value"]) for rule in runs["filters"]["filters"]] == [("group", "night")]
+    assert [group["name"] for group in runs["grouping"]] == ["lm.value"]
+    sections = {section["name"]: section["panels"] for section in spec["panelBankConfig"]["sections"]}
     scores = [panel["config"] for panel in sections["Scores by lm"]]
     finals = [f"best/test/{score}" for score in ("bleu_4", "cider")]
-    assert [one["metrics"] for one in scores] == [[f"summary_metrics.{final}"] for final in finals]
+    assert [plot["metrics"] for plot in scores] == [[f"summary_metrics.{final}"] for final in finals]
     curves = [panel["config"] for panel in sections["Curves by lm"]]
-    assert {one["metrics"][0] for one in curves} >= {"train/loss", "val/bleu_4"}
-    assert {(one["xAxis"], one["groupBy"]) for one in curves} == {("step", "lm.value")}
-    (parallel,) = sections["What differs, and what it gives"]
+    assert {plot["metrics"][0] for plot in curves} >= {"train/loss", "val/bleu_4"}
+    assert {(plot["xAxis"], plot["groupBy"]) for plot in curves} == {("step", "lm.value")}
+    (parallel,) = sections["Options and scores"]
     assert [column["accessor"] for column in parallel["config"]["columns"]] == [
         "config:lm.value",
         "config:resolved.value.trainer.learning_rate",
@@ -67,7 +67,7 @@ def test_the_specification_compares_the_sweeps_runs(tmp_path: Path, capsys: pyte
     }
 
 
-def test_what_is_missing_is_named(tmp_path: Path):
+def test_a_missing_option_or_folder_is_named(tmp_path: Path):
     for overrides, message in (
         (WANDB, "sweep=DIR"),
         (["task=dashboard", "sweep=x"], "give logger=wandb"),
@@ -80,8 +80,8 @@ def test_what_is_missing_is_named(tmp_path: Path):
     assert "sweep=x is for task=status and task=dashboard" in done.stderr
 
 
-def test_a_sweep_of_the_agent_types_what_composes():
-    """The agent puts a value of each parameter where ${args_no_hyphens} stands."""
+def test_the_commands_of_a_wandb_agent_compose():
+    """The agent replaces ${args_no_hyphens} by a value of each parameter."""
     sweep = yaml.safe_load((ROOT / "sweeps" / "wandb" / "tune.yaml").read_text(encoding="utf-8"))
     assert sweep["command"][:3] == ["${env}", "${interpreter}", "${program}"]
     assert sweep["command"][-1] == "${args_no_hyphens}"
