@@ -1,1 +1,1 @@
-"""The ranks of a job: torch.distributed, the heartbeat between them, and a graceful stop. Only dist.py imports torch."""
+"""The ranks of a job: torch.distributed, the heartbeat between them, a graceful stop. Only dist.py imports torch."""
