@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from r2gen.errors import UserError
+from r2gen.errors import Code, UserError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -67,7 +67,7 @@ def require_pydicom(path: Path) -> None:
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
-        raise UserError(f"image {path} is DICOM, which needs pydicom: {INSTALL}") from error
+        raise UserError(f"image {path} is DICOM, which needs pydicom: {INSTALL}", code=Code.PACKAGE_MISSING) from error
 
 
 def _image(dataset: "Dataset") -> Image.Image:

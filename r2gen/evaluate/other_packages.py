@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from r2gen.errors import UserError
+from r2gen.errors import Code, UserError
 from r2gen.evaluate.scores import Scores, ScoreSpec, Signature
 from r2gen.evaluate.scoring import check_texts, named, signature
 from r2gen.evaluate.study_sums import Floats, StudySums, mean_sums, study_sums
@@ -127,5 +127,6 @@ _ROUGE = {"rouge1": "rouge_score_1", "rouge2": "rouge_score_2", "rougeL": "rouge
 
 def _not_installed(package: str, *, metric: str) -> UserError:
     return UserError(
-        f"metrics={metric}: the package {package} is not installed. Run pip install -c constraints.txt -e '.[scores]'"
+        f"metrics={metric}: the package {package} is not installed. Run pip install -c constraints.txt -e '.[scores]'",
+        code=Code.PACKAGE_MISSING,
     )

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel, TorchAoConfig
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from r2gen.errors import UserError
+from r2gen.errors import Code, UserError
 from r2gen.lm import families
 
 PACKAGES = {"int8": "bitsandbytes", "nf4": "bitsandbytes", "int8_weight_only": "torchao"}
@@ -32,7 +32,10 @@ def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> Qua
         return None
     package = PACKAGES[mode]
     if find_spec(package) is None:
-        raise UserError(f"quant={mode} needs the package {package}: pip install -c constraints.txt -e '.[quant]'")
+        raise UserError(
+            f"quant={mode} needs the package {package}: pip install -c constraints.txt -e '.[quant]'",
+            code=Code.PACKAGE_MISSING,
+        )
     try:
         import_module(package)
     except (ImportError, OSError, RuntimeError) as error:  # a CUDA library is missing, or torch has another version
