@@ -245,7 +245,7 @@ def test_a_run_stored_before_a_key_existed_is_evaluated_shown_and_loaded(plain: 
     assert file.read_text() == before, "nothing stored is changed"
 
 
-def test_a_mistake_found_before_training_is_mended_in_the_same_folder(tmp_path: Path):
+def test_a_mistake_found_before_training_can_be_fixed_in_the_same_folder(tmp_path: Path):
     assert run("run_dir=run", "vision.path=/nope", cwd=tmp_path).returncode == 2
     stored = facts(tmp_path / "run")
     assert (stored["status"], stored["code"], stored["phase"]) == ("failed", "weights.missing", "build")

@@ -74,7 +74,9 @@ def compare_systems(
         split=split,
         studies=len(texts.references),
         references=references_digest(texts.references),
-        systems=tuple(System(name=one.name, kind=one.kind, source=one.path, about=one.about) for one in sources),
+        systems=tuple(
+            System(name=source.name, kind=source.kind, source=source.path, about=source.about) for source in sources
+        ),
         scores=scores,
         score_specs=specs,
         pairs=tuple(pairs),

@@ -24,13 +24,13 @@ class Scored:
 
 def intervals(scored: Mapping[str, Scored]) -> dict[str, dict[str, Interval]]:
     """Every score with its interval, by system. A score without sums has no interval."""
-    drawn = bootstrap_each({system: one.sums for system, one in scored.items()})
+    drawn = bootstrap_each({system: of_system.sums for system, of_system in scored.items()})
     return {
         system: {
             name: drawn[system].get(name, Interval(value=value, low=None, high=None, draws=0))
-            for name, value in one.scores.corpus.items()
+            for name, value in of_system.scores.corpus.items()
         }
-        for system, one in scored.items()
+        for system, of_system in scored.items()
     }
 
 

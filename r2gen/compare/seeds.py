@@ -20,9 +20,9 @@ def joined_seeds(sources: Sequence[Source], corpus: Corpus) -> tuple[tuple[Joine
         if len(set(seeds.values())) < len(seeds):
             notes.append(f"{', '.join(seeds)} are one configuration and some have the same seed: no mean over seeds")
         elif len(seeds) > 1:
-            one = _joined(seeds, corpus, names)
-            names.add(one.name)
-            joined.append(one)
+            joined_seeds = _joined(seeds, corpus, names)
+            names.add(joined_seeds.name)
+            joined.append(joined_seeds)
     return tuple(joined), tuple(notes)
 
 
@@ -69,7 +69,9 @@ def joined_pairs(joined: Sequence[JoinedSeeds], corpus: Corpus) -> tuple[JoinedP
 
 def _pairs(first: JoinedSeeds, second: JoinedSeeds, corpus: Corpus) -> list[JoinedPair]:
     """The differences of two configurations in every score that both have, not yet corrected."""
-    of_first, of_second = (dict(zip(one.seeds, one.systems, strict=True)) for one in (first, second))
+    of_first, of_second = (
+        dict(zip(configuration.seeds, configuration.systems, strict=True)) for configuration in (first, second)
+    )
     seeds = tuple(seed for seed in of_first if seed in of_second)
     if len(seeds) < 2:
         return []

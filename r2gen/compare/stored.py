@@ -20,7 +20,7 @@ class StoredConfiguration:
     data: Mapping[str, Any]  # the node of the data set
     metrics: Mapping[str, Any]  # the nodes of the metrics, by name
     nearest_studies: int | None  # evaluate.nearest_studies
-    without_seed: str  # equal for the runs of one configuration, whatever their seeds
+    without_seed: str  # equal for the runs of one configuration, with any seed
 
 
 def stored_configuration(plain: Mapping[str, Any]) -> StoredConfiguration:

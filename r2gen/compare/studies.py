@@ -36,7 +36,10 @@ def strata(references: Mapping[str, str], scored: Mapping[str, Scored]) -> tuple
             name=name,
             studies=len(ids),
             scores=bootstrap_each(
-                {system: [of_studies(one, ids) for one in of_system.sums] for system, of_system in scored.items()}
+                {
+                    system: [of_studies(of_metric, ids) for of_metric in of_system.sums]
+                    for system, of_system in scored.items()
+                }
             ),
         )
         for kind, name, ids in subgroups
@@ -48,7 +51,9 @@ def finding_scores(scored: Mapping[str, Scored]) -> dict[str, dict[str, FindingS
     """The scores of each finding by system, from the metric `findings`; empty if it was not computed."""
     details = {system: of_system.scores.details.get("findings") for system, of_system in scored.items()}
     sums = {
-        system: [f1_of_each_finding(one) for one in of_system.sums if "findings_f1_normal" in one.names]
+        system: [
+            f1_of_each_finding(of_metric) for of_metric in of_system.sums if "findings_f1_normal" in of_metric.names
+        ]
         for system, of_system in scored.items()
     }
     if not all(details.values()) or not all(sums.values()):
@@ -103,12 +108,13 @@ def differing_studies(
             id=id,
             spread=spread(id),
             reference=references[id],
-            reports={one.name: one.reports[id] for one in sources},
+            reports={source.name: source.reports[id] for source in sources},
             scores={
                 name: {key: of_score[id] for key, of_score in of_system.items() if id in of_score}
                 for name, of_system in values.items()
             },
-            findings={"reference": _stated(references[id])} | {one.name: _stated(one.reports[id]) for one in sources},
+            findings={"reference": _stated(references[id])}
+            | {source.name: _stated(source.reports[id]) for source in sources},
         )
         for id in ids
     )

@@ -20,8 +20,8 @@ def terminal(comparison: Comparison) -> str:
     parts = [f"{head}\n{aligned(_cells(comparison.scores, comparison.score_specs))}"]
     parts += _difference_lines(_tested(comparison), comparison.score_specs)
     if comparison.joined:
-        seeds = "; ".join(f"{one.name}: {', '.join(map(str, one.seeds))}" for one in comparison.joined)
-        means = aligned(_cells({one.name: one.scores for one in comparison.joined}, comparison.score_specs))
+        seeds = "; ".join(f"{group.name}: {', '.join(map(str, group.seeds))}" for group in comparison.joined)
+        means = aligned(_cells({group.name: group.scores for group in comparison.joined}, comparison.score_specs))
         parts.append(_wrapped(f"mean over seeds ({seeds}), with Student's interval") + f"\n{means}")
         parts += _difference_lines(comparison.joined_pairs, comparison.score_specs)
     if comparison.findings:
@@ -53,7 +53,7 @@ def differences(pairs: Sequence[Pair] | Sequence[JoinedPair], specs: Sequence[Sc
 
 def _tested(comparison: Comparison) -> list[Pair]:
     """The pairs to report: all but pairs of two baselines."""
-    baselines = {one.name for one in comparison.systems if one.kind == BASELINE}
+    baselines = {system.name for system in comparison.systems if system.kind == BASELINE}
     return [pair for pair in comparison.pairs if not {pair.first, pair.second} <= baselines]
 
 
@@ -79,7 +79,9 @@ def markdown(comparison: Comparison) -> str:
         lines = [f"- {_plain(title)}: {_plain('; '.join(groups))}" for title, groups in differing]
         parts += ["## Differences", "\n".join(lines), _pipes(_pair_cells(comparison.pairs, specs))]
     if comparison.joined:
-        joined = {f"{one.name} (seeds {', '.join(map(str, one.seeds))})": one.scores for one in comparison.joined}
+        joined = {
+            f"{group.name} (seeds {', '.join(map(str, group.seeds))})": group.scores for group in comparison.joined
+        }
         parts += ["## Means over seeds, Student's 95 %", _pipes(_cells(joined, specs))]
     if comparison.joined_pairs:
         parts.append(_pipes(_pair_cells(comparison.joined_pairs, specs)))
@@ -89,8 +91,8 @@ def markdown(comparison: Comparison) -> str:
         parts.append(f"## {stratum.kind.capitalize()}: {stratum.name}, {stratum.studies:,} studies")
         parts.append(_pipes(_cells(stratum.scores, specs)))
     systems = [
-        ", ".join([f"{one.name}: {one.source}", *(f"{key} {value}" for key, value in one.about.items())])
-        for one in comparison.systems
+        ", ".join([f"{system.name}: {system.source}", *(f"{key} {value}" for key, value in system.about.items())])
+        for system in comparison.systems
     ]
     parts += ["## Systems", "\n".join(f"- {_plain(line)}" for line in systems)]
     parts += ["## Notes", "\n".join(f"- {_plain(note)}" for note in _notes(comparison))]
@@ -121,18 +123,18 @@ def _notes(comparison: Comparison) -> list[str]:
 
 def csv_of_scores(comparison: Comparison) -> str:
     """A row for each system and score, for all studies and each subgroup; means over seeds have the kind `seeds`."""
-    kinds = {one.name: one.kind for one in comparison.systems}
+    kinds = {system.name: system.kind for system in comparison.systems}
     rows = [(name, kinds[name], "all", comparison.studies, scores) for name, scores in comparison.scores.items()]
-    rows += [(one.name, "seeds", "all", comparison.studies, one.scores) for one in comparison.joined]
+    rows += [(group.name, "seeds", "all", comparison.studies, group.scores) for group in comparison.joined]
     rows += [
         (name, kinds[name], part.name, part.studies, scores)
         for part in comparison.strata
         for name, scores in part.scores.items()
     ]
     lines = [
-        [name, kind, part, studies, score, one.value, one.low, one.high]
+        [name, kind, part, studies, score, interval.value, interval.low, interval.high]
         for name, kind, part, studies, scores in rows
-        for score, one in scores.items()
+        for score, interval in scores.items()
     ]
     return csv_text(["system", "kind", "studies_of", "studies", "score", "value", "low", "high"], lines)
 
@@ -171,11 +173,11 @@ def _cells(columns: Mapping[str, Mapping[str, Interval]], specs: Sequence[ScoreS
 def _finding_cells(comparison: Comparison) -> Cells:
     rows = [
         [
-            f"{finding} ({max(one.support for one in of_system.values())})",
-            *(_interval(one.f1) for one in of_system.values()),
+            f"{finding} ({max(score.support for score in of_system.values())})",
+            *(_interval(score.f1) for score in of_system.values()),
         ]
         for finding, of_system in comparison.findings.items()
-        if any(one.f1 is not None for one in of_system.values())
+        if any(score.f1 is not None for score in of_system.values())
     ]
     return [["", *(system.name for system in comparison.systems)], *rows]
 

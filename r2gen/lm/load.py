@@ -112,14 +112,14 @@ def _check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: ReportTok
 
 
 def _check_family(checkpoint: Checkpoint, family: str | None) -> None:
-    file, found = checkpoint.folder / "config.json", checkpoint.model_type
-    if family is not None and found != family:
+    file, model_type = checkpoint.folder / "config.json", checkpoint.model_type
+    if family is not None and model_type != family:
         raise UserError(
-            f"lm.family={family}, but {file} says model_type={found}: choose the lm= of that family, or use "
-            f"lm.family={found} to keep this prompt"
+            f"lm.family={family}, but {file} says model_type={model_type}: choose the lm= of that family, or use "
+            f"lm.family={model_type} to keep this prompt"
         )
-    if found not in families.supported() and found != family:
+    if model_type not in families.supported() and model_type != family:
         raise UserError(
-            f"lm.path: {file} says model_type={found}; supported: {', '.join(families.supported())}; if transformers "
-            f"loads this one by itself, try it with lm.family={found}"
+            f"lm.path: {file} says model_type={model_type}; supported: {', '.join(families.supported())}; if "
+            f"transformers loads this one by itself, try it with lm.family={model_type}"
         )

@@ -67,8 +67,8 @@ def _ids(written: Written, tokenizer: ReportTokenizer, name: str) -> list[int]:
         elif kind == "id":
             ids.append(value)
         else:
-            found = tokenizer.codec.id_of(value)
-            if found is None:
+            token_id = tokenizer.codec.id_of(value)
+            if token_id is None:
                 raise UserError(f"{name}: {value!r} is not one token of this checkpoint: write it as text")
-            ids.append(found)
+            ids.append(token_id)
     return ids

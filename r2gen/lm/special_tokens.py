@@ -35,12 +35,12 @@ class SpecialTokens:
     def split(self, text: str) -> Iterator[str | int]:
         """The non-empty stretches of a text between special tokens, and the ids of the special tokens, in order."""
         start = 0
-        for found in self._pattern.finditer(text) if self.by_name else ():
-            if found.start() > start:
-                yield text[start : found.start()]
-            token = self.by_name.get(found.group()) or self.by_name[found.group().strip()]
+        for match in self._pattern.finditer(text) if self.by_name else ():
+            if match.start() > start:
+                yield text[start : match.start()]
+            token = self.by_name.get(match.group()) or self.by_name[match.group().strip()]
             yield token.id
-            start = found.end()
+            start = match.end()
         if start < len(text):
             yield text[start:]
 

@@ -152,8 +152,8 @@ def _check_shapes(folder: Path, model: PreTrainedModel) -> None:
         if not isinstance(module, nn.Linear):
             continue
         state = getattr(module.weight, "quant_state", None)  # of a 4-bit weight, which is packed
-        found, expected = tuple((state or module.weight).shape), (module.out_features, module.in_features)
-        if found != expected:
+        shape, expected = tuple((state or module.weight).shape), (module.out_features, module.in_features)
+        if shape != expected:
             (published,) = families.published_names(model, [f"{name}.weight"])
             raise UserError(
                 f"lm.path: {folder}: {published} does not have the shape that config.json describes: the files do not "

@@ -57,7 +57,7 @@ def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str
     if shown is None:
         return None
     name, _, predictions = shown
-    return name.split(".", 1)[0], chosen_studies([str(one["id"]) for one in predictions], count=count)
+    return name.split(".", 1)[0], chosen_studies([str(prediction["id"]) for prediction in predictions], count=count)
 
 
 def chosen_studies(ids: Sequence[str], *, count: int = STUDIES) -> list[str]:
@@ -112,15 +112,15 @@ def _studies(folder: Path, *, metrics: JsonObject, images: Mapping[str, list[str
         return None
     name, header, predictions = shown
     split, generation = name.split(".", 1)
-    by_id = {str(one["id"]): one for one in predictions}
+    by_id = {str(prediction["id"]): prediction for prediction in predictions}
     per_report: dict[str, dict[str, float]] = (metrics.get("per_report") or {}).get(split) or {}
     return {
         "split": split,
         "generation": generation,
         "header": header,
         "total": len(by_id),
-        "distinct": len({one["report"] for one in predictions}),
-        "cut": sum(one.get("finish") == "length" for one in predictions),
+        "distinct": len({prediction["report"] for prediction in predictions}),
+        "cut": sum(prediction.get("finish") == "length" for prediction in predictions),
         "rows": [
             {
                 **by_id[study],

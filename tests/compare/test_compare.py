@@ -74,24 +74,29 @@ def poor(folder: Path) -> Path:
 
 
 def test_two_runs_are_compared_with_intervals_tests_and_the_constant_baseline(comparison: dict[str, Any]):
-    assert [one["name"] for one in comparison["systems"]] == ["good", "poor", "constant"]
+    assert [system["name"] for system in comparison["systems"]] == ["good", "poor", "constant"]
     bleu = comparison["scores"]["good"]["bleu_4"]
     assert bleu["low"] < bleu["value"] < bleu["high"]
     pair = next(
-        one for one in comparison["pairs"] if (one["score"], one["first"], one["second"]) == ("rouge_l", "good", "poor")
+        pair
+        for pair in comparison["pairs"]
+        if (pair["score"], pair["first"], pair["second"]) == ("rouge_l", "good", "poor")
     )
     assert pair["difference"]["high"] < 0
     assert not pair["within_noise"]
     assert comparison["findings"]["Pleural Effusion"]["good"]["f1"]["value"] > 0.5
-    assert {one["name"] for one in comparison["strata"]} >= {"normal", "abnormal"}
-    assert sum(one["studies"] for one in comparison["strata"] if one["kind"] == "length") == comparison["studies"]
+    assert {stratum["name"] for stratum in comparison["strata"]} >= {"normal", "abnormal"}
+    assert (
+        sum(stratum["studies"] for stratum in comparison["strata"] if stratum["kind"] == "length")
+        == comparison["studies"]
+    )
 
 
 def test_the_files_are_private_and_agree_with_each_other(out: Path, comparison: dict[str, Any]):
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
     rows = list(csv.DictReader(io.StringIO((out / "table.csv").read_text(encoding="utf-8"))))
-    one = next(row for row in rows if (row["system"], row["score"], row["studies_of"]) == ("good", "bleu_4", "all"))
-    assert float(one["value"]) == comparison["scores"]["good"]["bleu_4"]["value"]
+    of_bleu = next(row for row in rows if (row["system"], row["score"], row["studies_of"]) == ("good", "bleu_4", "all"))
+    assert float(of_bleu["value"]) == comparison["scores"]["good"]["bleu_4"]["value"]
     assert f"{comparison['scores']['poor']['rouge_l']['value']:.3f}" in (out / "table.md").read_text(encoding="utf-8")
     assert r"rouge\_l" in (out / "table.tex").read_text(encoding="utf-8")
     assert len(list(csv.DictReader((out / "pairs.csv").open(encoding="utf-8")))) == len(comparison["pairs"])
@@ -143,7 +148,7 @@ def test_configurations_are_compared_over_their_common_seeds(tmp_path: Path):
         for seed in (1, 2)
     ]
     comparison = compare(tmp_path / "out", *runs)
-    pair = next(one for one in comparison["joined_pairs"] if one["score"] == "rouge_l")
+    pair = next(pair for pair in comparison["joined_pairs"] if pair["score"] == "rouge_l")
     value = {name: comparison["scores"][name]["rouge_l"]["value"] for name in ("a1", "a2", "b1", "b2")}
     assert (pair["first"], pair["second"], pair["seeds"]) == ("a", "b", [1, 2])
     assert pair["difference"]["value"] == pytest.approx((value["b1"] + value["b2"] - value["a1"] - value["a2"]) / 2)
@@ -231,7 +236,7 @@ def test_files_of_other_programs_are_compared_with_runs(good: Path, tmp_path: Pa
     (theirs / "test_result.json").write_text(json.dumps({id: [text] for id, text in of.items()}), encoding="utf-8")
     (theirs / "test_refs.json").write_text(json.dumps({id: [text[:40]] for id, text in of.items()}), encoding="utf-8")
     comparison = compare(tmp_path / "out", good, tmp_path / "mine.csv", f"theirs={theirs}", studies=0, null_rows=[])
-    assert {one["name"]: one["kind"] for one in comparison["systems"]} == {
+    assert {system["name"]: system["kind"] for system in comparison["systems"]} == {
         "good": "run",
         "mine": "file",
         "theirs": "file",
@@ -294,7 +299,7 @@ def test_invalid_options_are_refused(options: dict[str, Any], message: str, good
 
 def test_the_requested_baselines_are_compared_as_systems(good: Path, tmp_path: Path):
     comparison = compare(tmp_path / "out", good, null_rows=["constant", "random", "shuffled"], studies=0)
-    assert [one["name"] for one in comparison["systems"]] == ["good", "constant", "random", "good shuffled"]
+    assert [system["name"] for system in comparison["systems"]] == ["good", "constant", "random", "good shuffled"]
     assert comparison["scores"]["good shuffled"]["rouge_l"]["value"] < comparison["scores"]["good"]["rouge_l"]["value"]
 
 

@@ -60,8 +60,8 @@ def around(value: float, half: float) -> Interval:
 def comparison() -> Comparison:
     rng = random.Random(1)
     scores = {
-        one.name: {name: around(value * rng.uniform(0.7, 1.1), 0.02) for name, value in SCORES.items()}
-        for one in SYSTEMS
+        system.name: {name: around(value * rng.uniform(0.7, 1.1), 0.02) for name, value in SCORES.items()}
+        for system in SYSTEMS
     }
     pairs = []
     for score in SCORES:
@@ -80,14 +80,14 @@ def comparison() -> Comparison:
             )
     findings = {
         finding: {
-            one.name: FindingScore(
+            system.name: FindingScore(
                 support=80 // number,
                 stated=60 // number,
                 precision=0.5,
                 recall=0.4,
                 f1=None if finding == "Fracture" else around(rng.uniform(0.2, 0.8), 0.05 * number),
             )
-            for one in SYSTEMS
+            for system in SYSTEMS
         }
         for number, finding in enumerate(FINDINGS, start=1)
     }
@@ -97,7 +97,7 @@ def comparison() -> Comparison:
             name,
             studies,
             {
-                system: {score: around(one.value * factor, 0.03) for score, one in of.items()}
+                system: {score: around(interval.value * factor, 0.03) for score, interval in of.items()}
                 for system, of in scores.items()
             },
         )
@@ -134,7 +134,9 @@ def comparison() -> Comparison:
 
 def study(number: int, *, text: str | None = None) -> StudyTexts:
     rng = random.Random(number)
-    texts = {name: text or " ".join(rng.sample(SENTENCES, 3)) for name in ("reference", *(one.name for one in SYSTEMS))}
+    texts = {
+        name: text or " ".join(rng.sample(SENTENCES, 3)) for name in ("reference", *(system.name for system in SYSTEMS))
+    }
     image = Image.effect_noise((300, 300), 60)
     return StudyTexts(
         id=f"CXR{number}",
@@ -150,25 +152,25 @@ def study(number: int, *, text: str | None = None) -> StudyTexts:
 def test_the_page_contains_the_whole_comparison(tmp_path: Path) -> None:
     page = write_compare_page(comparison(), tmp_path / "compare.html")
     content = content_of(page)
-    assert [one["name"] for one in content["systems"]] == [one.name for one in SYSTEMS]
+    assert [system["name"] for system in content["systems"]] == [system.name for system in SYSTEMS]
     assert len(content["pairs"]) == len(SCORES) * 10
     assert {spec["name"]: spec["title"] for spec in content["score_specs"]}["cider"] == "CIDEr"
     assert {pair["within_noise"] for pair in content["pairs"]} == {True, False}
-    assert [len(one["images"]) for one in content["differing"]] == [2] * 12
+    assert [len(study["images"]) for study in content["differing"]] == [2] * 12
     assert content["differing"][0]["images"][0].startswith("data:image/jpeg;base64,")
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
     assert page.stat().st_size < 3_000_000
 
 
 def test_hostile_text_is_shown_as_text_and_nothing_is_requested_from_the_network(tmp_path: Path) -> None:
-    found = replace(
+    hostile = replace(
         comparison(),
         title=HOSTILE,
         differing=(study(1, text=HOSTILE),),
         notes=(HOSTILE,),
         signatures={HOSTILE: {HOSTILE: HOSTILE}},
     )
-    text = write_compare_page(found, tmp_path / "compare.html").read_text(encoding="utf-8")
+    text = write_compare_page(hostile, tmp_path / "compare.html").read_text(encoding="utf-8")
     document = (FOLDER / "document.html").read_text(encoding="utf-8")
     assert text.count("<script") == document.count("<script")
     assert "<img src=x" not in text

@@ -165,6 +165,6 @@ def test_the_command_prints_a_table_writes_a_file_and_exits_with_2(checkpoint: P
     assert "FAIL         weights" in done.stdout
     assert done.stdout.count("not reached") == 12
     assert done.stderr.strip().endswith("the fixes are in the table")
-    found = json.loads((tmp_path / "check" / "check.json").read_text(encoding="utf-8"))
-    assert [row["status"] for row in found["rows"]] == [FAIL] + [NOT_REACHED] * 12
+    result = json.loads((tmp_path / "check" / "check.json").read_text(encoding="utf-8"))
+    assert [row["status"] for row in result["rows"]] == [FAIL] + [NOT_REACHED] * 12
     assert not (tmp_path / "check" / "tokenizer").exists()

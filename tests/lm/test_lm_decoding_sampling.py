@@ -40,7 +40,7 @@ def test_a_sampled_report_depends_on_seed_and_study_only(
 
     def texts(ids: list[str], seed: int) -> list[str]:
         decoding = Decoding(max_new_tokens=12, do_sample=True, seed=seed)
-        return [one.text for one in sdpa_lm.generate(prompt_BTE, torch.ones(4, 14), decoding, ids=ids)]
+        return [generated.text for generated in sdpa_lm.generate(prompt_BTE, torch.ones(4, 14), decoding, ids=ids)]
 
     first = texts(["a", "b", "c", "a"], seed=0)
     assert len(set(first)) == 3

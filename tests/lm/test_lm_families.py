@@ -189,12 +189,12 @@ def test_int8_weights_equal_those_of_a_native_copy(tmp_path: Path, family: str) 
     copy.load_state_dict(whole.state_dict())
     copy.save_pretrained(tmp_path / "b")
     again = native.from_pretrained(tmp_path / "b", quantization_config=eight)
-    layers = [name for name, one in published.named_parameters() if one.dtype == torch.int8]
+    layers = [name for name, parameter in published.named_parameters() if parameter.dtype == torch.int8]
     assert len(layers) == shape.layers * (6 if family == "chatglm" else 7)
     for name in layers:
-        one, other = published.get_parameter(name), again.get_parameter(name)
-        assert torch.equal(one, other), name
-        assert torch.equal(one.SCB, other.SCB), name
+        first, second = published.get_parameter(name), again.get_parameter(name)
+        assert torch.equal(first, second), name
+        assert torch.equal(first.SCB, second.SCB), name
 
 
 def test_the_positions_of_qwen_end_where_the_original_begins_to_scale(tmp_path: Path) -> None:
@@ -226,9 +226,9 @@ def test_a_resaved_baichuan_keeps_its_positions(tmp_path: Path, alibi: bool) -> 
 
 
 def test_random_checkpoints_depend_on_the_seed() -> None:
-    one, same, other = (draw("chatglm", Shape(seed=seed)) for seed in (1, 1, 2))
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert not torch.equal(one["transformer.output_layer.weight"], other["transformer.output_layer.weight"])
+    first, same, other = (draw("chatglm", Shape(seed=seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not torch.equal(first["transformer.output_layer.weight"], other["transformer.output_layer.weight"])
 
 
 def test_baichuan2_is_recognised_by_its_vocabulary() -> None:

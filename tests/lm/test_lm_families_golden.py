@@ -27,12 +27,12 @@ pytestmark = needs_published
 
 
 def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("model*.safetensors")):
-        found |= load_file(file)
+        tensors |= load_file(file)
     for file in sorted(folder.glob("pytorch_model*.bin")):
-        found |= torch.load(file, weights_only=True)
-    return found
+        tensors |= torch.load(file, weights_only=True)
+    return tensors
 
 
 @pytest.mark.parametrize("family", CAUSAL)

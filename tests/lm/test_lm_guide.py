@@ -27,8 +27,8 @@ GUIDE = (ROOT / "docs/add-a-language-model.md").read_text(encoding="utf-8")
 
 
 def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
-    return str(found)
+    (code,) = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+    return str(code)
 
 
 LM_CONFIG: dict[str, Any] = yaml.safe_load(block("yaml"))
@@ -81,7 +81,7 @@ def test_a_report_does_not_depend_on_its_batch(lm: LanguageModel) -> None:
     mask_BT = torch.ones_like(prompt_BT)
     mask_BT[2, -5:] = 0
     decoding = Decoding(max_new_tokens=8, num_beams=2)
-    together = [one.text for one in lm.generate(lm.embed(prompt_BT), mask_BT, decoding)]
+    together = [generated.text for generated in lm.generate(lm.embed(prompt_BT), mask_BT, decoding)]
     rows = [
         (lm.embed(row[None, : int(mask.sum())]), mask[None, : int(mask.sum())])
         for row, mask in zip(prompt_BT, mask_BT, strict=True)

@@ -239,7 +239,7 @@ LM_RULES = {
 
 @pytest.mark.parametrize("name", LM_RULES)
 def test_rules_about_the_language_model_are_checked_before_weights_are_read(tmp_path: Path, name: str) -> None:
-    """The folder has only a config.json, which tells what the options do not."""
+    """The folder has only a config.json, which has facts that the options do not."""
     fields, options, message = LM_RULES[name]
     (tmp_path / "config.json").write_text(json.dumps(fields))
     config = composed("lm=llama2", "lm.family=null", *options)

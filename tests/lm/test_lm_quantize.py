@@ -77,7 +77,7 @@ def test_an_int8_report_does_not_depend_on_its_batch(folder: Path, decoding: Dec
     shuffled = lm.generate(PROMPTS[order], mask[order], decoding)
     assert together == alone
     assert [shuffled[order.tolist().index(i)] for i in range(8)] == alone
-    assert len({one.text for one in alone}) > 3
+    assert len({generated.text for generated in alone}) > 3
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -161,9 +161,9 @@ def test_a_format_without_its_loader_is_refused_with_the_name_of_the_loader(
 
 
 def test_deepspeed_does_not_move_a_model_that_is_on_several_devices():
-    spread, beside = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    spread, projector = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     spread.hf_device_map = {"layers.0": 0, "layers.1": 1}  # type: ignore[assignment]
-    model = torch.nn.ModuleDict({"lm": spread, "projector": beside})
+    model = torch.nn.ModuleDict({"lm": spread, "projector": projector})
     keep_in_place(model)
     model.to(torch.float64)  # DeepSpeed calls it with a device instead of a dtype
-    assert (spread.weight.dtype, beside.weight.dtype) == (torch.float32, torch.float64)
+    assert (spread.weight.dtype, projector.weight.dtype) == (torch.float32, torch.float64)

@@ -60,10 +60,10 @@ def test_the_image_is_inserted_into_the_prompt(model: ReportGenerator):
 @torch.no_grad()
 def test_the_loss_depends_on_the_image():
     model = report_generator(lively=True).eval()
-    one = batch(0)
-    before = model(one)
-    one.images_BVHW.fill_(0)
-    assert not torch.isclose(model(one), before)
+    changed = batch(0)
+    before = model(changed)
+    changed.images_BVHW.fill_(0)
+    assert not torch.isclose(model(changed), before)
 
 
 @pytest.mark.parametrize("penalty", [1.0, 2.0])
@@ -73,9 +73,9 @@ def test_a_report_does_not_depend_on_its_batch(model: ReportGenerator, beams: in
 
     def reports(*batches: list[int]) -> dict[int, tuple[tuple[int, ...], str, str]]:
         return {
-            index: (one.ids, one.text, one.finish)
+            index: (generated.ids, generated.text, generated.finish)
             for indices in batches
-            for index, one in zip(indices, model.generate(batch(*indices), decoding), strict=True)
+            for index, generated in zip(indices, model.generate(batch(*indices), decoding), strict=True)
         }
 
     alone = reports(*([index] for index in EIGHT))

@@ -107,9 +107,9 @@ def _label_sentence(sentence: str) -> tuple[tuple[str, Status], ...]:
     for start, end in clauses(sentence):
         clause = sentence[start:end]
         here = [
-            _Mention(one.observation, one.start - start, one.end - start, one.base)
-            for one in mentions
-            if start <= one.start < end
+            _Mention(mention.observation, mention.start - start, mention.end - start, mention.base)
+            for mention in mentions
+            if start <= mention.start < end
         ]
         here += _sizes(clause)
         labels += _label_clause(clause, sorted(here, key=lambda mention: mention.start))
@@ -128,7 +128,10 @@ def _mentions(sentence: str) -> Iterator[_Mention]:
 
 def _sizes(clause: str) -> list[_Mention]:
     base = {"normal": Status.NEGATIVE, "large": Status.POSITIVE, "borderline": Status.UNCERTAIN}
-    return [_Mention(one.observation, one.start, one.end, base[one.size]) for one in size_statements(clause)]
+    return [
+        _Mention(statement.observation, statement.start, statement.end, base[statement.size])
+        for statement in size_statements(clause)
+    ]
 
 
 def _label_clause(clause: str, mentions: list[_Mention]) -> list[tuple[str, Status]]:

@@ -1,4 +1,4 @@
-"""Normalises a report for the phrase tables: case, spaces, hyphens, de-identification marks, spelling."""
+"""Normalises a report for the phrase tables: case, spaces, hyphens, de-identification characters, spelling."""
 
 import re
 import unicodedata

@@ -28,12 +28,12 @@ def family(model_type: str) -> Family:
     """What R2Gen knows about a model_type."""
     if model_type not in PUBLISHED:
         return Family()
-    found: Family = import_module(f"{__name__}.{model_type}").FAMILY
-    return found
+    facts: Family = import_module(f"{__name__}.{model_type}").FAMILY
+    return facts
 
 
 def register(model_type: str) -> None:
-    """Make transformers' Auto classes read a published format, whatever code its checkpoint carries."""
+    """Make transformers' Auto classes read a published format with our classes, also if the checkpoint has code."""
     published = family(model_type)
     if published.config is None or published.model is None:
         return

@@ -43,8 +43,8 @@ function section(id) {
   return host;
 }
 
-function heading(id, title, ...beside) {
-  return h("div.heading", h("h2", { id: `${id}-title` }, title), ...beside);
+function heading(id, title, ...extras) {
+  return h("div.heading", h("h2", { id: `${id}-title` }, title), ...extras);
 }
 
 function navigationBar(parts) {
@@ -60,7 +60,7 @@ function note(...children) {
   return h("p.small.soft", ...children);
 }
 
-function besideHeading(text) {
+function headingNote(text) {
   return h("span.soft.small", text);
 }
 

@@ -46,11 +46,11 @@ function studyList(studies) {
 }
 
 // One study with the reports of several systems. `names` are the systems to show, keys of row.reports.
-function manyTexts(row, names, beside) {
+function manyTexts(row, names, detail) {
   const reference = h("p", { dir: "auto" }, row.reference || "(empty)");
   return h(
     "article.panel.study.many",
-    h("header", h("h3", row.id), h("span.number.soft", beside || "")),
+    h("header", h("h3", row.id), h("span.number.soft", detail || "")),
     imageStrip(row),
     h(
       "div.texts",

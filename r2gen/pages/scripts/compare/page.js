@@ -7,7 +7,7 @@ function showStudies() {
   }
   const title = "Studies on which the systems differ most";
   host.append(
-    heading("studies", title, besideHeading(`by ${metricName(data.differ_by)}`)),
+    heading("studies", title, headingNote(`by ${metricName(data.differ_by)}`)),
     h(
       "p.key",
       h("span", h("ins", "underlined"), " not in the reference"),

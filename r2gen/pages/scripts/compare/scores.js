@@ -4,7 +4,7 @@ function showScores() {
     systems.map(({ name, source }) => [name, [name, baselines.has(name) ? source : ""]]),
   );
   section("scores").append(
-    heading("scores", "Scores", besideHeading("bold: the best score of each column")),
+    heading("scores", "Scores", headingNote("bold: the best score of each column")),
     panel(
       scoreTable(valuesOf(data.scores), { intervals: data.scores, labels }),
       note("Below each score is its 95 % interval; the intervals of a column share one scale."),

@@ -21,7 +21,7 @@ function showScores() {
     return;
   }
   const about = `generation ${metrics.generation || "–"}, checkpoint ${metrics.checkpoint || "–"}`;
-  host.append(heading("scores", "Scores", besideHeading(about)));
+  host.append(heading("scores", "Scores", headingNote(about)));
   for (const [split, entry] of Object.entries(metrics.splits || {})) host.append(...splitPanels(split, entry));
   for (const [split, why] of Object.entries(metrics.skipped || {})) {
     host.append(empty(`${splitName(split)} split skipped: ${why}.`));
@@ -69,7 +69,7 @@ function scorePanel(split, about, { systems, intervals, margins }, notes) {
   const values = systems || {};
   const foot = (keys) => (values.model && values.constant ? [marginRow(values, margins, keys)] : []);
   return panel(
-    h("div.heading", h("h3", splitName(split)), besideHeading(about)),
+    h("div.heading", h("h3", splitName(split)), headingNote(about)),
     scoreTable(values, { intervals: intervals || {}, labels: SYSTEMS, foot }),
     verdict(values, margins),
     intervalNote(intervals, Object.keys(values.model || {})),

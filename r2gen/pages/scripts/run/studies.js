@@ -15,7 +15,7 @@ function showStudies() {
   const checkpoint = studies.header.checkpoint ? `, checkpoint ${studies.header.checkpoint}` : "";
   const about = `${splitName(studies.split)} split, generation ${studies.generation}${checkpoint}`;
   host.append(
-    heading("studies", "Studies", besideHeading(about)),
+    heading("studies", "Studies", headingNote(about)),
     note(selection(studies), splitSummary(studies)),
     h(
       "p.key",
