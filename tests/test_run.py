@@ -96,7 +96,7 @@ def test_a_run_leaves_all_its_files_to_its_owner_alone(unbroken: Path):
     assert len(kept) <= 3
 
 
-def test_the_table_has_null_rows_and_meteor(unbroken: Path):
+def test_the_table_has_baselines_and_meteor(unbroken: Path):
     split = json.loads((unbroken / "metrics.json").read_text())["splits"]["test"]
     systems = split["systems"]
     assert split["intervals"].keys() == systems.keys()
