@@ -1,7 +1,4 @@
-"""The result of each job of a sweep: its choices, scores with intervals, and cost.
-
-They are read from run folders: `jobs_of_runs` makes jobs of any run folders, in a sweep or not.
-"""
+"""The result of each job of a sweep, read from its run folder: its choices, scores with intervals, and cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +9,7 @@ from r2gen.config.plain import canonical, flat, is_under
 from r2gen.evaluate.scores import ScoreSpec, specs_from
 from r2gen.evaluate.statistics import Interval, join_seeds
 from r2gen.runs.folder import RunFolder
-from r2gen.runs.identity import PROCESS_ONLY, weight_options
+from r2gen.runs.identity import PROCESS_ONLY
 from r2gen.runs.metrics_file import Metrics, metrics_path, read_metrics
 from r2gen.sweeps.record import JobRecord
 from r2gen.sweeps.view import labels
@@ -61,28 +58,6 @@ class SeedMeans:
     seeds: tuple[str, ...]
     jobs: tuple[str, ...]  # their names
     scores: Scores
-
-
-def jobs_of_runs(folders: Sequence[Path]) -> list[JobRecord]:
-    """Run folders as jobs. Raises UserError if one is not a run folder."""
-    jobs = []
-    for number, path in enumerate(folders):
-        folder = RunFolder(path)
-        facts, config = folder.facts(), folder.config()
-        left_out = (*PROCESS_ONLY, *weight_options(config))
-        overrides = [text for text in facts["overrides"] if not is_under(text.partition("=")[0], *left_out)]
-        jobs.append(
-            JobRecord(
-                number,
-                overrides,
-                config.get("choices") or {},
-                facts.get("task"),
-                str(path),
-                state="done" if facts["status"] == "finished" else facts["status"],
-                reason=facts.get("reason"),
-            )
-        )
-    return jobs
 
 
 def results_of(jobs: Sequence[JobRecord]) -> list[JobResult]:

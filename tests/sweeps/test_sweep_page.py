@@ -13,7 +13,7 @@ from fake_sweep import Cell, cells, make, run_of, unscored
 from r2gen.errors import UserError
 from r2gen.evaluate.statistics import join_seeds
 from r2gen.pages.document import FOLDER, content_of
-from r2gen.sweeps.job_results import jobs_of_runs, means_over_seeds, results_of, shared_choices
+from r2gen.sweeps.job_results import means_over_seeds, results_of, shared_choices
 from r2gen.sweeps.page import STUDIES, write_sweep_page
 from r2gen.sweeps.record import JobRecord
 from r2gen.sweeps.table import comma_separated, markdown, write_tables
@@ -41,9 +41,7 @@ def test_a_page_of_fifty_runs_has_less_than_five_megabytes(tmp_path: Path) -> No
 
 
 def test_costs_are_those_of_the_runs(tmp_path: Path) -> None:
-    run_of(tmp_path / "a", Cell(*SAME, 1))
-    run_of(tmp_path / "b", Cell(*SAME, 2))
-    jobs = jobs_of_runs([tmp_path / "a", tmp_path / "b"])
+    jobs = [run_of(tmp_path / "a", Cell(*SAME, 1)), run_of(tmp_path / "b", Cell(*SAME, 2))]
     results = results_of(jobs)
     assert [result.name for result in results] == ["seed=1", "seed=2"]
     assert shared_choices(jobs)["lm"] == "qwen2"
