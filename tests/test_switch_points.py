@@ -16,6 +16,7 @@ DONE_IN = {
         "launch/data_check.py",
         "tasks/audit.py",
         "tasks/compare.py",
+        "tasks/scoring.py",
     },
     r"\brequires_grad(_\(|\s*=)": {"model/tune.py"},
     r"weights_only=False|trust_remote_code=True|pickle\.load": set(),

@@ -37,7 +37,7 @@ examples
   python run.py -m seed=1,2,3 projector=linear,mlp
       a sweep: six runs, as many at once as there are GPUs; the same command again runs what is missing or failed
 
-The result: outputs/<task>-<experiment or lm-data>-<8 hex>/ with report.html, metrics.json and predictions/.
+The result: outputs/train-<experiment or lm-data>-<8 hex>/ with report.html, metrics.json and predictions/.
 Exit status: 0 done, 1 a defect of R2Gen, 2 something to fix in the command, 3 stopped after a checkpoint.
 """
 OF_TARGETS = """\

@@ -63,14 +63,14 @@ def read_target(node: Any, path: str, *, optional: tuple[str, ...] = ()) -> Targ
     """The target of a YAML node at `path` ("data", "metrics.bleu"), its arguments checked against its class."""
     if not isinstance(node, dict) or "_target_" not in node:
         raise UserError(
-            f"{path} needs `_target_: r2gen....`, the class that does it: choose an option of the group, "
+            f"{path} needs `_target_: r2gen....`, the class to build: choose an option of the group, "
             f"such as those `python run.py --help` lists"
         )
     group, name = path.partition(".")[0], node["_target_"]
     supplied = SUPPLIED.get(group, frozenset())
     missing = (MEMBERS[group] - targets.members(name, path)) | (supplied - targets.parameters(name, path).keys())
     if missing:
-        raise UserError(f"{path}: _target_={name} cannot be one: it has no {', '.join(sorted(missing))}")
+        raise UserError(f"{path}: _target_={name} cannot be used here: it has no {', '.join(sorted(missing))}")
     arguments = {key: value for key, value in node.items() if key != "_target_"}
     _check_arguments(arguments, name, path, supplied=supplied, optional=optional)
     return Target(name, arguments)
@@ -169,7 +169,7 @@ def _check_plain(value: Any, name: str, *, depth: int) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str) or not key:
-                raise UserError(f"{name}={shown(value)}: the key {key!r:.40} is no name")
+                raise UserError(f"{name}={shown(value)}: the key {key!r:.40} is not a valid name")
             _check_plain(key, name, depth=depth)
             _check_plain(item, f"{name}.{key}" if name else key, depth=depth + 1)
     elif isinstance(value, list):

@@ -192,7 +192,7 @@ class Config:
 
     task: str = option(choices=tuple(task_table.BY_NAME))
     seed: int = option(at_least=0)
-    run_dir: str | None = option("null: outputs/<task>-<experiment or lm-data>-<8 hex digits of the configuration>")
+    run_dir: str | None = option("null: outputs/train-<experiment or lm-data>-<8 hex digits of the configuration>")
     fresh: bool = option("remove what run_dir holds and start over")
     hub: str = option("online: missing weights are downloaded", choices=("offline", "online"))
     images: list[str] = option("for task=generate: the images of one study")

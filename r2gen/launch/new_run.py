@@ -24,7 +24,7 @@ from r2gen.runs.metrics_file import metrics_path
 
 @dataclass(frozen=True)
 class RunLocation:
-    """Where a training belongs, and its identity."""
+    """The folder of a training, and its identity."""
 
     run_dir: Path
     name: str
@@ -73,7 +73,7 @@ def train(config: Config, overrides: list[str]) -> int:
     try:
         has_trained = (folder.path / "checkpoints").is_dir()
         if folder.exists() and (config.fresh or not has_trained):
-            folder.clear()  # also a start that trained nothing: its configuration may have been wrong
+            folder.clear()  # also a start that saved no checkpoint: its configuration may have been wrong
         if folder.exists():
             _refuse_another(folder, config, location.data_hash)
             if _is_finished(folder, config) and _show(folder):
@@ -82,7 +82,7 @@ def train(config: Config, overrides: list[str]) -> int:
         _describe(folder, config, location, overrides)
         status, failure = run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
-            folder.restore(earlier)  # refused before its first step: the run is still the finished one
+            folder.restore(earlier)  # the ranks refused before the first step, so the run is still the finished one
             write_page(folder.path)
         else:
             _record_end(folder, status, failure)
@@ -144,7 +144,7 @@ def _refuse_another(folder: RunFolder, config: Config, data_hash: str | None) ->
     """Raise UserError where the folder holds the run of another configuration, other data or other weights."""
     changed = _changes(folder, config, but=PROCESS_ONLY + EXTENSIBLE)
     before = folder.facts().get("data_hash")
-    # The options of data that came after the run are compared above; an imported run does not know its data.
+    # Options added to R2Gen since the run are compared above. An imported run does not know its data.
     stored_names = folder.config()["data"]
     of_the_run = {key: value for key, value in config.data.arguments.items() if key in stored_names}
     if before is not None and before not in (data_hash, data_digest(replace(config.data, arguments=of_the_run))):
@@ -169,7 +169,9 @@ def _is_finished(folder: RunFolder, config: Config) -> bool:
 def _describe(folder: RunFolder, config: Config, location: RunLocation, overrides: list[str]) -> None:
     """Write config.yaml and run.json of a run that starts or resumes."""
     if folder.exists():
-        folder.record(status="running")  # first: a longer run's config.yaml must never pass for a finished one
+        folder.record(
+            status="running"
+        )  # first: a kill must not leave the config.yaml of a longer run with status=finished
     write_job(folder.config_file, config)
     folder.record(
         status="running",

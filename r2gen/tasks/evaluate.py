@@ -2,7 +2,7 @@
 
 import torch
 
-from r2gen.build import Job, build_evaluation, build_job, build_logger, profile_name
+from r2gen.build import Job, build_job, build_logger
 from r2gen.config.schema import Config
 from r2gen.evaluate.evaluation import Evaluation
 from r2gen.evaluate.tables import table_of
@@ -11,6 +11,7 @@ from r2gen.ranks.stop import StopRequest
 from r2gen.runs import stored
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.metrics_file import read_metrics
+from r2gen.tasks.scoring import build_evaluation, profile_name
 from r2gen.train.checkpoint import load_best
 from r2gen.train.loggers import Logger, opened
 from r2gen.train.published import shown_examples, summary_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from r2gen.build import Job, build_engine, build_evaluation, build_job, build_logger, loop_settings
+from r2gen.build import Job, build_engine, build_job, build_logger, loop_settings
 from r2gen.config.schema import Config
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import steps_for
@@ -17,6 +17,7 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.folder import RunFolder
 from r2gen.tasks.evaluate import publish, score_best
+from r2gen.tasks.scoring import build_evaluation
 from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes
 from r2gen.train.engine import keep_whole, peak_gib, whole_weights
 from r2gen.train.fit import fit, validation_steps

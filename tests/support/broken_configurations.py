@@ -41,7 +41,7 @@ from r2gen.errors import UserError  # noqa: E402
 from r2gen.runs.refusal import refuse  # noqa: E402
 from r2gen.runs.requested import requested  # noqa: E402
 from r2gen.runs.stored import checked  # noqa: E402
-from r2gen.tasks import dispatch  # noqa: E402
+from r2gen.tasks import dispatch, scoring  # noqa: E402
 
 
 def answer(command: Command) -> tuple[int, str, Config | None]:
@@ -84,7 +84,7 @@ def accepted_or_message(plain: dict[str, Any]) -> Config | str:
 
 def build_parts(config: Config) -> None:
     """Build the small parts of an accepted configuration; raises UserError where one cannot be built."""
-    parts.build_metrics(config)
+    scoring.build_metrics(config)
     parts.build_logger(config)
     parts.loop_settings(config)
     lm, data = config.lm, config.data.arguments
