@@ -15,6 +15,17 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("r2gen")
 
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests are small, and run side by side
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The number of processes: one per core up to four for all tests, and this process alone for chosen files."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        config.option.dist = "no"
+        return 0
+    return min(4, len(os.sched_getaffinity(0)))
+
+
 @pytest.hookimpl(tryfirst=True)  # before Hypothesis reads its seed, and before xdist starts its workers
 def pytest_configure(config: pytest.Config) -> None:
     """Draw the random seed of all tests, or take it from $R2GEN_SEED."""

@@ -17,6 +17,7 @@ from forked_run import ForkedProcess, run, start
 from PIL import Image
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
+from tiers import fast_only
 
 from r2gen import load_run
 from r2gen.runs import provenance
@@ -158,7 +159,7 @@ def test_fresh_gives_the_same_result_again(plain: Path, tmp_path: Path):
     assert same_result(plain, tmp_path / "run")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", fast_only([signal.SIGTERM, signal.SIGINT], signal.SIGTERM))
 def test_a_signal_leaves_a_checkpoint_and_status_3_and_the_run_goes_on(number: int, plain: Path, tmp_path: Path):
     process = start(*UNBROKEN, cwd=tmp_path)
     log = tmp_path / "run" / "train.jsonl"
@@ -170,6 +171,7 @@ def test_a_signal_leaves_a_checkpoint_and_status_3_and_the_run_goes_on(number: i
     assert same_result(plain, tmp_path / "run")
 
 
+@pytest.mark.slow  # test_kills.py kills in the fast tier
 def test_kill_9_while_training_loses_nothing_but_time(plain: Path, tmp_path: Path):
     process = start(*UNBROKEN, cwd=tmp_path)
     log = tmp_path / "run" / "train.jsonl"

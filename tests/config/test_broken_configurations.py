@@ -1,5 +1,6 @@
-"""Whatever is typed or written into a configuration is accepted, or refused in words."""
+"""Any command and any configuration file is accepted, or refused with a message."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import broken_configurations as broken
@@ -9,33 +10,53 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 
-def some(examples: int) -> settings:
-    """The same examples every time; what fails is printed, not made smaller: each takes a hundredth of a second."""
+def examples(number: int) -> settings:
+    """So many random examples; one that fails is printed as it is, since shrinking it takes minutes."""
     return settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        print_blob=False,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.explicit, Phase.generate],
+        max_examples=number, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
     )
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _at_work():
+def nothing_starts() -> Iterator[None]:
     drawn.STRIDE = 7  # composing takes most of the time
-    with broken.at_work():
+    with broken.nothing_starts():
         yield
 
 
-@some(200)
-@given(command=st.deferred(drawn.commands), build=st.integers(0, 9))
-def test_a_command_is_accepted_or_refused_in_words(command: drawn.Command, build: int):
+def check_command(command: drawn.Command, build: int) -> None:
     broken.check_command(command, build=build == 0)
 
 
-@some(300)
-@given(plain=st.deferred(drawn.edited), build=st.integers(0, 9))
-def test_a_configuration_from_a_file_is_accepted_or_refused_in_words(plain: dict[str, Any], build: int):
+def check_edited(plain: dict[str, Any], build: int) -> None:
     broken.check_edited(plain, build=build == 0)
+
+
+commands = given(command=st.deferred(drawn.commands), build=st.integers(0, 9))
+edited = given(plain=st.deferred(drawn.edited), build=st.integers(0, 9))
+
+
+@examples(50)
+@commands
+def test_a_command_is_accepted_or_refused_with_a_message(command: drawn.Command, build: int) -> None:
+    check_command(command, build)
+
+
+@examples(100)
+@edited
+def test_a_configuration_file_is_accepted_or_refused_with_a_message(plain: dict[str, Any], build: int) -> None:
+    check_edited(plain, build)
+
+
+@pytest.mark.slow
+@examples(500)
+@commands
+def test_many_commands_are_accepted_or_refused_with_a_message(command: drawn.Command, build: int) -> None:
+    check_command(command, build)
+
+
+@pytest.mark.slow
+@examples(1000)
+@edited
+def test_many_configuration_files_are_accepted_or_refused_with_a_message(plain: dict[str, Any], build: int) -> None:
+    check_edited(plain, build)

@@ -7,6 +7,7 @@ embeddings of half the width (chatglm3), sliding windows and scaled embeddings (
 import pytest
 import torch
 from golden_checkpoints import PUBLISHED, needs_published
+from tiers import fast_only
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
@@ -19,7 +20,7 @@ LENGTHS, WIDTH, WINDOW = (7, 16, 9, 4), 16, 6
 ORDER = [2, 0, 3, 1]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=fast_only(FAMILIES, "bloom", "gemma2", "llama2_spm", "qwen"))
 def lm(request: pytest.FixtureRequest) -> LanguageModel:
     lm = load_lm(PUBLISHED / request.param)
     if request.param == "gemma2":  # a window shorter than the prompts

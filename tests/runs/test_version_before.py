@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from forked_run import run
 from run_in_process import run_in_process
-from smallest_run import ROOT, run
+from smallest_run import ROOT
 
 from r2gen.runs.folder import RunFolder
 

@@ -124,7 +124,7 @@ def no_hang(seconds: int = 60) -> Iterator[None]:
 
 
 @contextmanager
-def at_work() -> Iterator[None]:
+def nothing_starts() -> Iterator[None]:
     """Hydra knows the schema, nothing is started, and no word typed here leaves a file where the tests run."""
     register_schema()
     launch = dispatch.launch
@@ -172,7 +172,7 @@ def main() -> None:
         max_examples=given_now.examples // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     began, counts = time.monotonic(), collections.Counter[str]()
-    with at_work():
+    with nothing_starts():
 
         @seed(given_now.seed)
         @rules

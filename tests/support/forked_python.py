@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # libgomp reads it once, when torch is imported: a fork cannot change it
+# libgomp and torch read these once, when torch is imported: a fork cannot change them. Ranks have them too.
+os.environ |= {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 import wandb  # noqa: F401  a run imports it when it is needed
 from hydra.core.global_hydra import GlobalHydra

@@ -10,6 +10,7 @@ import pytest
 from composed import composed
 from forked_run import run, start
 from smallest_run import ROOT
+from tiers import fast_only
 
 from r2gen.sweeps.cells import Cell
 from r2gen.sweeps.record import JobRecord
@@ -23,7 +24,7 @@ def jobs_of(folder: Path) -> list[dict]:
     return json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["jobs"]
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize("name", fast_only(SWEEPS, "decoding", "seeds"))
 def test_every_sweep_file_states_one_question_and_composes(name: str, tmp_path: Path):
     header = [line for line in (ROOT / "sweeps" / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
     assert header[1].endswith("?") or "? " in header[1]

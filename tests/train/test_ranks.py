@@ -1,12 +1,10 @@
 """Two ranks have the same losses, weights and reports as one with every ZeRO stage, and resume bit for bit."""
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
+from forked_run import run_script
 from small_engine import largest_difference
 from smallest_run import ROOT
 
@@ -17,14 +15,7 @@ Results = dict[str, dict[str, Any]]
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Results]:
     """The output of two_ranks.py, by number of ranks and case."""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "support" / "two_ranks.py"), str(folder)],
-        env=environment,
-        timeout=280,
-        capture_output=True,
-        text=True,
-    )
+    done = run_script(ROOT / "tests" / "support" / "two_ranks.py", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     return {world: torch.load(folder / f"{world}.pt", weights_only=True) for world in (1, 2)}
 

@@ -7,6 +7,7 @@ import torch
 import yaml
 from small_model import TOKENIZER, dataset, image
 from smallest_run import ROOT
+from tiers import fast_only
 from torch.nn import functional as F
 
 from r2gen.config.targets import Target, instantiate
@@ -61,7 +62,7 @@ def test_every_encoder_returns_features_of_the_declared_width_and_number(name: s
     assert real_BQ.sum(dim=1).tolist() == [features, encoder.num_tokens]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", fast_only(CONFIGS, "swin_tiny", "tiny"))
 @pytest.mark.parametrize("tune", ["frozen", "lora", "full"])
 def test_every_encoder_trains_for_twenty_steps_and_every_trainable_parameter_changes(name: str, tune: str):
     if tune == "lora" and not CONFIGS[name]["lora_targets"]:
