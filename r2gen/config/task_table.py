@@ -42,6 +42,7 @@ class Task:
     reads: tuple[str, ...] = ()  # the options it reads; empty: all that describe a run
     own: tuple[str, ...] = ()  # options that change nothing about a run: refused with tasks that do not own them
     may_change: tuple[str, ...] = ()  # on a stored run: the options that may be passed
+    scores: bool = False  # it scores reports, for which it reads the data set and the weights of metrics
 
 
 TASKS = (
@@ -52,6 +53,7 @@ TASKS = (
         work="r2gen.tasks.train:train",
         needs="ranks",
         on="new run",
+        scores=True,
     ),
     Task(
         name="evaluate",
@@ -61,6 +63,7 @@ TASKS = (
         needs="ranks",
         on="stored run",
         may_change=ON_STORED_RUN,
+        scores=True,
     ),
     Task(
         name="generate",

@@ -55,7 +55,7 @@ def _on_stored_run(config: Config) -> int:
     """A task on a run that exists; its configuration is TASK.yaml next to the run's config.yaml."""
     assert config.run_dir is not None
     folder = RunFolder(Path(config.run_dir))
-    if config.task == "evaluate":
+    if BY_NAME[config.task].scores:
         check_data(config.data)
     stored.refuse_other_weights(folder, config)
     lock = folder.lock()

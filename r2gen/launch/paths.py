@@ -11,6 +11,7 @@ from r2gen.config.metrics import with_absolute_weights
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.config.secrets import refuse_secrets
+from r2gen.config.task_table import BY_NAME
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
 
@@ -39,7 +40,7 @@ def with_absolute_paths(config: Config) -> Config:
         resolved.vision = config.vision.with_arguments(path=_if_here(config.vision.get("path")))
     if root is not None and root != MISSING:
         resolved.data = config.data.with_arguments(root=absolute(root))
-    if config.task in ("train", "evaluate"):
+    if BY_NAME[config.task].scores:
         resolved.metrics = with_absolute_weights(config.metrics)
     return resolved
 

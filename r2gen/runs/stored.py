@@ -55,7 +55,7 @@ def for_task(passed: Plain, overrides: list[str]) -> Config:
         elif key in now.plain[group]:
             plain[group] = {**plain[group], key: now.plain[group][key]}
     choices = stored["choices"] | {"generation": now.choices["generation"]}
-    needs_data = task.name == "evaluate"
+    needs_data = task.scores
     try:
         return checked(plain, choices, needs_data=needs_data)
     except UserError as error:

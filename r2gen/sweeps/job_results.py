@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gen.config.plain import canonical, flat, is_under
+from r2gen.config.task_table import TASKS
 from r2gen.evaluate.scores import ScoreSpec, specs_from
 from r2gen.evaluate.statistics import Interval, join_seeds
 from r2gen.runs.folder import RunFolder
@@ -18,7 +19,8 @@ Scores = dict[str, dict[str, Interval]]  # split to score
 Leaves = Mapping[str, Any]  # a configuration, with dotted keys
 SEED = "seed"
 NOTHING = "–"  # the choice of a job that does not have this option
-SCORED = ("train", "evaluate", "import")  # tasks whose runs have scores
+# Tasks whose jobs show the scores of their run folder.
+SCORED = tuple(task.name for task in TASKS if task.scores or task.on == "new run")
 
 
 @dataclass(frozen=True)

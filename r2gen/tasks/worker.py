@@ -57,7 +57,7 @@ def record(config: Config, failure: Failure) -> None:
     """Record the failure in run.json and for a sweep. The first one counts: the others' failures follow from it."""
     report(failure)
     folder = RunFolder(config.folder)
-    if config.task in ("train", "import") and folder.exists() and not folder.facts()["reason"]:
+    if BY_NAME[config.task].on == "new run" and folder.exists() and not folder.facts()["reason"]:
         with contextlib.suppress(OSError):  # the message has been printed
             folder.record(**failure.facts())
 
