@@ -139,11 +139,11 @@ def _check_length(checkpoints: Checkpoints, total_steps: int) -> None:
 
 def _check_disk(run_dir: Path, job: Job, *, keep: int) -> None:
     """Print the size of the checkpoints, and raise UserError if the disk has less space."""
-    one = checkpoint_bytes(sum(part.trainable for part in sizes(job.model)[:-1]))
-    need, free = one * (keep + 2), shutil.disk_usage(run_dir).free  # `keep` of them, the best, and a partial one
+    size = checkpoint_bytes(sum(part.trainable for part in sizes(job.model)[:-1]))
+    need, free = size * (keep + 2), shutil.disk_usage(run_dir).free  # `keep` of them, the best, and a partial one
     if dist.is_first():
         print(
-            f"disk: {one / 2**20:,.0f} MiB per checkpoint, {need / 2**20:,.0f} MiB at most; "
+            f"disk: {size / 2**20:,.0f} MiB per checkpoint, {need / 2**20:,.0f} MiB at most; "
             f"{free / 2**30:,.1f} GiB free",
             flush=True,
         )

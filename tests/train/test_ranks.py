@@ -23,14 +23,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Results]:
 @pytest.mark.parametrize("case", ["zero0", "zero1", "zero2", "zero3", "zero3-bf16-lora"])
 def test_two_ranks_have_the_losses_weights_and_reports_of_one_bit_for_bit(results: dict[int, Results], case: str):
     """Dropout included. Only the norm is summed in another order."""
-    one, two = results[1][case], results[2][case]
-    assert one["losses"] == two["losses"]
-    assert one["norms"] == pytest.approx(two["norms"], rel=1e-6)
-    assert largest_difference(one["weights"], two["weights"]) == 0
-    assert one["texts"] == two["texts"]
-    assert [len(texts) for texts in one["texts"]] == [5, 1, 0] * 3
-    assert len({text for _, text in one["texts"][0]}) > 1, "the reports of the studies differ"
-    assert len(set(one["losses"])) == 4
+    single, double = results[1][case], results[2][case]
+    assert single["losses"] == double["losses"]
+    assert single["norms"] == pytest.approx(double["norms"], rel=1e-6)
+    assert largest_difference(single["weights"], double["weights"]) == 0
+    assert single["texts"] == double["texts"]
+    assert [len(texts) for texts in single["texts"]] == [5, 1, 0] * 3
+    assert len({text for _, text in single["texts"][0]}) > 1, "the reports of the studies differ"
+    assert len(set(single["losses"])) == 4
 
 
 @pytest.mark.parametrize("world", [1, 2])

@@ -154,12 +154,11 @@ class Preflight:
     def embedding_identity(self) -> str:
         """Embeddings give the same logits as the ids that they belong to, with their scale, positions and padding."""
         model, ids_BT = self.transformer, torch.tensor([self.lm.tokenizer.encode(self.reports()[0])]).to(self.device)
-        more: dict[str, Any] = {"use_cache": False}
-        if model.config.is_encoder_decoder:
-            more["decoder_input_ids"] = ids_BT[:, :4]
+        decoder = {"decoder_input_ids": ids_BT[:, :4]} if model.config.is_encoder_decoder else {}
         with torch.no_grad():
-            by_ids = model(input_ids=ids_BT, **more).logits.float()
-            by_embeds = model(inputs_embeds=self.lm.embed(ids_BT).to(model.dtype), **more).logits.float()
+            embeds = self.lm.embed(ids_BT).to(model.dtype)
+            by_ids = model(input_ids=ids_BT, use_cache=False, **decoder).logits.float()
+            by_embeds = model(inputs_embeds=embeds, use_cache=False, **decoder).logits.float()
         error = ((by_ids - by_embeds).abs().max() / by_ids.abs().max().clamp(min=1e-9)).item()
         shown = f"largest difference {error:.1e} of the largest logit, over {ids_BT.shape[1]} ids"
         if not error <= (LARGEST_ERROR if self.is_exact() else LARGEST_ERROR_HALF):
@@ -202,7 +201,7 @@ class Preflight:
         """A report does not depend on the other studies of its batch."""
         together = self.generate(self.batch(*range(STUDIES)), limit=COMPARED_TOKENS)
         alone = [self.generate(self.batch(index), limit=COMPARED_TOKENS)[0] for index in range(STUDIES)]
-        differing = sum(one.ids != other.ids for one, other in zip(together, alone, strict=True))
+        differing = sum(in_batch.ids != by_itself.ids for in_batch, by_itself in zip(together, alone, strict=True))
         shown = f"{differing} of {STUDIES} reports differ between a batch of 1 and of {STUDIES}"
         if self.is_exact():
             if differing:

@@ -43,6 +43,12 @@ def results_of(checks: Preflight) -> dict[str, CheckResult]:
     return {result.name: result for result in run_checks(checks.checks(), lambda result: None)}
 
 
+def result_of(preflight: Preflight, name: str) -> CheckResult:
+    """The result of one check."""
+    (result,) = run_checks([check for check in preflight.checks() if check.name == name], lambda result: None)
+    return result
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """A copy of the golden checkpoint for a test to damage."""
@@ -129,13 +135,11 @@ def test_a_report_that_depends_on_its_batch_fails(tmp_path: Path):
     checks = preflight(f"lm.path={GOLDEN}", folder=tmp_path)
     checks.weights()
     checks.widths()
-    honest = checks.model.generate
-    checks.model.generate = lambda batch, decoding: honest(  # type: ignore[method-assign]
+    generate = checks.model.generate
+    checks.model.generate = lambda batch, decoding: generate(  # type: ignore[method-assign]
         batch, replace(decoding, max_new_tokens=decoding.max_new_tokens - (len(batch.ids) > 1))
     )
-    result = {result.name: result for result in run_checks(checks.checks()[10:11], lambda result: None)}[
-        "batch invariance"
-    ]
+    result = result_of(checks, "batch invariance")
     assert result.status == FAIL
     assert "8 of 8 reports differ" in result.message
 
@@ -150,7 +154,7 @@ def test_a_changed_frozen_weight_is_reported(tmp_path: Path):
         frozen.data.view(-1)[7] += 1e-3
 
     checks.model.projector.linear.weight.register_hook(disturb)  # type: ignore[attr-defined]
-    result = run_checks(checks.checks()[11:12], lambda result: None)[0]
+    result = result_of(checks, "gradients")
     assert result.status == FAIL
     assert "lm.model.model.embed_tokens.weight" in result.message
 
