@@ -1,5 +1,6 @@
 """Any command and any configuration file is accepted, or refused with a message."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 import random_configurations as drawn
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
+MANY = int(os.environ.get("R2GEN_EXAMPLES", "500"))
 
 
 def examples(number: int) -> settings:
@@ -49,14 +52,14 @@ def test_a_configuration_file_is_accepted_or_refused_with_a_message(plain: dict[
 
 
 @pytest.mark.slow
-@examples(500)
+@examples(MANY)
 @commands
 def test_many_commands_are_accepted_or_refused_with_a_message(command: drawn.Command, build: int) -> None:
     check_command(command, build)
 
 
 @pytest.mark.slow
-@examples(1000)
+@examples(MANY)
 @edited
 def test_many_configuration_files_are_accepted_or_refused_with_a_message(plain: dict[str, Any], build: int) -> None:
     check_edited(plain, build)

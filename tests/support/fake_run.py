@@ -1,4 +1,4 @@
-"""A run folder as training leaves it at each stage, without a training: for the tests of pages."""
+"""A run folder as it is at each stage of training, written without training, for the tests of pages."""
 
 import json
 import math
@@ -26,7 +26,7 @@ SCORES = {"bleu_1": 0.412, "bleu_4": 0.171, "rouge_l": 0.371, "meteor": 0.188, "
 
 
 def image(seed: int, *, size_px: int = 480) -> Image.Image:
-    """Something like a chest: two dark lungs, a heart, ribs and noise."""
+    """A drawing like a chest radiograph: two dark lungs, a heart, ribs and noise."""
     noise = Image.effect_noise((size_px, size_px), 18)
     drawn = Image.new("L", (size_px, size_px), 150)
     pen, unit = ImageDraw.Draw(drawn), size_px / 100

@@ -1,6 +1,6 @@
-"""Run folders as a sweep leaves them, with made-up scores.
+"""Run folders like those of a sweep, with invented scores.
 
-`python tests/support/fake_sweep.py DIR` makes fifty of them with their page in DIR, to look at.
+`python tests/support/fake_sweep.py DIR` writes fifty of them and their page to DIR, to look at.
 """
 
 import json
@@ -33,7 +33,7 @@ SENTENCES = (
     "no acute osseous abnormality .",
 )
 GRID = tuple(product(("llama2", "chatglm3", "qwen2", "gemma2"), ("none", "int8"), ("1e-4", "5e-5"), (1, 2, 3)))
-NUMBERS = counted()  # of jobs, which a sweep tells apart by them
+NUMBERS = counted()  # of jobs, unique in a sweep
 IDS = [f"CXR{number}" for number in range(40)]
 
 
@@ -53,7 +53,7 @@ def cells(count: int) -> list[Cell]:
 def run_of(
     folder: Path, cell: Cell, *, text: str | None = None, truncation: str = "none", page: bool = False
 ) -> JobRecord:
-    """A finished run of one cell as its job."""
+    """Write a finished run; return its job."""
     luck = random.Random(f"{cell}")
     folder.mkdir(parents=True)
     choices = {"lm": cell.lm, "quant": cell.quant, "vision": "swin_base", "data": "iu_xray", "generation": "greedy"}
@@ -139,7 +139,7 @@ def run_of(
 
 
 def unscored(cell: Cell, *, state: str, reason: str) -> JobRecord:
-    """A job that left nothing."""
+    """A job without a run folder."""
     choices = {"lm": cell.lm, "quant": cell.quant, "vision": "swin_base", "data": "iu_xray", "generation": "greedy"}
     overrides = [f"lm={cell.lm}", f"quant={cell.quant}", f"trainer.learning_rate={cell.rate}", f"seed={cell.seed}"]
     return JobRecord(next(NUMBERS), overrides, choices, "train", state=state, reason=reason)

@@ -1,4 +1,4 @@
-"""What R2GenGPT's own program computed on tiny weights ($R2GEN_SHARED/r2gengpt), put before a model of ours."""
+"""Compare a model with what R2GenGPT's own program computed on tiny weights ($R2GEN_SHARED/r2gengpt)."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from r2gen.model.report_generator import ReportGenerator
 
 torch.set_num_threads(1)
 MODES = ("shallow", "delta", "deep")
-ALPHA = "tune.lora.alpha=8"  # of delta (golden.json); its checkpoint does not say it
+ALPHA = "tune.lora.alpha=8"  # of delta, from golden.json: the checkpoint does not contain it
 
 
 def golden(folder: Path, mode: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -21,10 +21,10 @@ def golden(folder: Path, mode: str) -> tuple[dict[str, Any], dict[str, torch.Ten
 
 
 def batch(model: ReportGenerator, facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Batch:
-    """The golden studies for the model's own forward and generate, training reports cut as the original cuts them.
+    """The golden studies as a batch of the model, with training reports cut as the original cuts them.
 
-    The golden images are normalised floats [B, 3, H, W] a view, ours are 8-bit images that the encoder normalises:
-    so its `normalise`, and nothing else, is left out.
+    The golden images are normalised floats, [B, 3, H, W] per view, where ours are 8-bit images that the encoder
+    normalises. Therefore its `normalise` is replaced, and nothing else.
     """
     model.vision.normalise = lambda images_N3HW: images_N3HW  # type: ignore[method-assign]
     images_BV3HW = torch.stack([tensors[name] for name in sorted(tensors) if name.startswith("image.")], dim=1)

@@ -1,4 +1,4 @@
-"""Commands and configurations as wrong as they come, drawn for broken_configurations.py."""
+"""Random commands and configuration files, mostly with mistakes, for broken_configurations.py."""
 
 import random
 import sys
@@ -24,7 +24,7 @@ from r2gen.config.read import DECODING  # noqa: E402
 
 GROUPS = {group: sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml")) for group in OUR_GROUPS}
 TASKS = ("train", "evaluate", "generate", "check", "import", "export", "prepare")  # the others start no rank
-# Values that no option means, and values that some option does; words that are no values.
+# Values that are invalid for most options; flags and arguments that are not `option=value`.
 WORDS = Path(__file__).with_name("broken_words.txt").read_text(encoding="utf-8")
 STRANGE, FLAGS = (part.split() for part in WORDS.split("========"))
 STRANGE += ["", "' '", "a: b", "'a\nb'", "'a\tb'", "\0", "'\ud800'", "x" * 3000, "[" * 200, "{a: 1, a: 2}"]
@@ -35,15 +35,15 @@ PREFIXES = ["", "", "", "", "", "+", "++", "~"]
 
 @dataclass(frozen=True)
 class Command:
-    """Choices of groups, then values, then what is typed by mistake: a flag, a bracket, a task."""
+    """Choices of groups, then values, then mistakes: a flag, a bracket, a task."""
 
     choices: tuple[str, ...]
     values: tuple[str, ...]
-    odd: tuple[str, ...] = ()
+    mistakes: tuple[str, ...] = ()
 
     @property
-    def typed(self) -> list[str]:
-        return [*self.choices, *self.values, *self.odd]
+    def words(self) -> list[str]:
+        return [*self.choices, *self.values, *self.mistakes]
 
 
 @cache
@@ -54,7 +54,7 @@ def composed(choices: tuple[str, ...]) -> DictConfig:
 
 @cache
 def combinations() -> list[tuple[str, ...]]:
-    """Every option of every group once, and sixty drawn pairs of them; of these every STRIDEth."""
+    """Each option of each group, and sixty random pairs of options; of these every STRIDEth."""
     one = [_chosen(group, option) for group, options in GROUPS.items() for option in options]
     drawn = random.Random(0)
     pairs = (tuple(drawn.sample(one, 2)) for _ in range(60))
@@ -63,7 +63,7 @@ def combinations() -> list[tuple[str, ...]]:
 
 @cache
 def defaults() -> dict[str, list[str]]:
-    """Every dotted name that an option of a group gives, with the values it has there, and their classes' arguments."""
+    """Every dotted name of the configuration with its values in all combinations, and the arguments of its classes."""
     found: dict[str, dict[str, None]] = {}
     for choices in combinations():
         plain: Any = OmegaConf.to_container(composed(choices), resolve=False)
@@ -86,14 +86,14 @@ def written(value: Any) -> str:
 
 
 def values_of(name: str) -> st.SearchStrategy[str]:
-    """Mostly what could be meant: a value that some option has, one of the choices, a number; else anything."""
+    """Mostly likely values: one that some option has, or a number; otherwise any text."""
     likely = defaults()[name]
-    meant = [st.sampled_from(likely)] * 3 if likely else []
+    valid = [st.sampled_from(likely)] * 3 if likely else []
     numbers = [st.integers(0, 70).map(str), st.floats(0, 2).map(str)] if not likely or likely[0][:1].isdigit() else []
-    return st.one_of(*meant, *numbers, st.sampled_from(STRANGE), st.text(max_size=8))
+    return st.one_of(*valid, *numbers, st.sampled_from(STRANGE), st.text(max_size=8))
 
 
-def typed_values() -> st.SearchStrategy[str]:
+def overrides() -> st.SearchStrategy[str]:
     known = st.sampled_from(sorted(defaults()))
     good = known.flatmap(lambda name: values_of(name).map(lambda value: f"{name}={value}"))
     longer = st.builds("{}.{}".format, known, st.sampled_from(TAILS))
@@ -104,7 +104,7 @@ def typed_values() -> st.SearchStrategy[str]:
 
 def commands() -> st.SearchStrategy[Command]:
     task = st.sampled_from(TASKS).map("task={}".format)
-    odd = (
+    mistakes = (
         st.sampled_from(FLAGS)
         | task
         | st.sampled_from(sorted(GROUPS)).flatmap(
@@ -112,17 +112,17 @@ def commands() -> st.SearchStrategy[Command]:
         )
     )
     return st.builds(
-        lambda choices, values, odd, rare: Command(choices, tuple(values), (odd,) if rare < 6 else ()),
+        lambda choices, values, mistake, percent: Command(choices, tuple(values), (mistake,) if percent < 6 else ()),
         st.sampled_from(combinations()),
-        st.lists(typed_values(), max_size=3),
-        odd,
+        st.lists(overrides(), max_size=3),
+        mistakes,
         st.integers(0, 99),
     )
 
 
-def misspelt(name: str, place: int) -> str:
-    place %= len(name)
-    return name[:place] + name[place + 1 :]
+def misspelt(name: str, position: int) -> str:
+    position %= len(name)
+    return name[:position] + name[position + 1 :]
 
 
 def _chosen(group: str, option: str) -> str:
@@ -144,9 +144,9 @@ PLAIN = st.recursive(
 
 
 def edited() -> st.SearchStrategy[dict[str, Any]]:
-    """A configuration as a hand may have left its config.yaml: values of any kind, keys gone, keys too many."""
+    """A config.yaml that somebody edited: values of any type, removed keys, added keys."""
     edit = st.tuples(
-        st.sampled_from(["set", "meant", "meant", "meant", "take out", "add"]), st.integers(0, 10_000), PLAIN
+        st.sampled_from(["set", "valid", "valid", "valid", "remove", "add"]), st.integers(0, 10_000), PLAIN
     )
     return st.builds(_edit, st.sampled_from(combinations()), st.lists(edit, min_size=1, max_size=3))
 
@@ -154,14 +154,14 @@ def edited() -> st.SearchStrategy[dict[str, Any]]:
 def _edit(choices: tuple[str, ...], edits: list[tuple[str, int, Any]]) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(composed(choices), resolve=False)
     del plain["hydra"]
-    for kind, place, value in edits:
+    for kind, number, value in edits:
         nodes = [(node, key) for node in _nodes(plain) for key in node]
-        node, key = nodes[place % len(nodes)]
-        if kind == "take out":
+        node, key = nodes[number % len(nodes)]
+        if kind == "remove":
             del node[key]
-        elif kind == "meant":  # what a key of that name has with some option
+        elif kind == "valid":  # a value that a key of that name has in some option
             found = [text for name, texts in defaults().items() if name.rpartition(".")[2] == key for text in texts]
-            node[key] = yaml.safe_load(found[place % len(found)]) if found else node[key]
+            node[key] = yaml.safe_load(found[number % len(found)]) if found else node[key]
         else:
             node[key if kind == "set" else f"{key}_"] = value
     return plain

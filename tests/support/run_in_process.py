@@ -1,4 +1,4 @@
-"""`python run.py` in this process, as far as it gets without a rank: its status and what it printed."""
+"""Run `python run.py` in this process, for commands that start no rank."""
 
 import io
 import signal
@@ -14,18 +14,19 @@ sys.path.insert(0, str(ROOT))
 import run as command
 
 
-def run_in_process(*typed: str, cwd: Path) -> tuple[int, str]:
+def run_in_process(*words: str, cwd: Path) -> tuple[int, str]:
+    """The status of a command and its output, standard error included."""
     command.statuses.clear()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    before, sys.argv = sys.argv, ["run.py", *typed]
+    before, sys.argv = sys.argv, ["run.py", *words]
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with chdir(cwd), redirect_stdout(said), redirect_stderr(said):
+        with chdir(cwd), redirect_stdout(output), redirect_stderr(output):
             status = command.main()
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         sys.argv, GlobalHydra.instance().hydra = before, outer
-    return status, said.getvalue()
+    return status, output.getvalue()

@@ -1,4 +1,4 @@
-"""Run folders with scores, made without training: what task=compare reads of a run, from texts given here."""
+"""Run folders with the files that task=compare reads, written from given reports without training."""
 
 import json
 from collections.abc import Mapping
@@ -42,11 +42,11 @@ def references(split: str = "test") -> dict[str, str]:
 
 @cache
 def composed(projector: str) -> dict[str, Any]:
-    status, said = run_in_process(
+    status, output = run_in_process(
         "--cfg", "job", "--resolve", f"projector={projector}", "evaluate.nearest_studies=20", cwd=ROOT
     )
-    assert status == 0, said
-    found: dict[str, Any] = yaml.safe_load(said)
+    assert status == 0, output
+    found: dict[str, Any] = yaml.safe_load(output)
     return found
 
 

@@ -1,7 +1,4 @@
-"""`python run.py` as a user would type it, on the smallest run there is.
-
-Not in conftest.py: there is one in several folders, and `import conftest` gives whichever pytest read last.
-"""
+"""Run `python run.py` as a user does, with overrides that make the run as small as possible."""
 
 import subprocess
 import sys
@@ -33,5 +30,5 @@ def command(*overrides: str, smallest: bool = True) -> list[str]:
 
 
 def run(*overrides: str, cwd: Path, smallest: bool = True) -> subprocess.CompletedProcess[str]:
-    """`python run.py ...` as a user would type it in the folder `cwd`."""
-    return subprocess.run(command(*overrides, smallest=smallest), cwd=cwd, capture_output=True, text=True, timeout=300)
+    """Run `python run.py OVERRIDES` in the folder `cwd`, in a new Python."""
+    return subprocess.run(command(*overrides, smallest=smallest), cwd=cwd, capture_output=True, text=True, timeout=600)
