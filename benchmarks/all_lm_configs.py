@@ -64,11 +64,11 @@ def overrides(lm: str, checkpoint: Path, quant: str, tune: str, run_dir: Path, s
 
 def run(arguments: list[str], folder: Path) -> tuple[int, str]:
     """The status and output of a run; on a GPU it is a Python of its own, since CUDA does not survive a fork."""
-    typed = command(*arguments, smallest=False)
+    command_line = command(*arguments, smallest=False)
     done = (
-        subprocess.run(typed, cwd=folder, capture_output=True, text=True)
+        subprocess.run(command_line, cwd=folder, capture_output=True, text=True)
         if "trainer.device=cuda" in OVERRIDES
-        else ForkedProcess(typed, cwd=folder).completed()
+        else ForkedProcess(command_line, cwd=folder).completed()
     )
     return done.returncode, done.stdout + done.stderr
 

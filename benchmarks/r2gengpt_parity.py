@@ -27,7 +27,7 @@ def main(folder: Path, lm: Path) -> None:
         facts, tensors = golden(folder, mode)
         with tempfile.TemporaryDirectory() as place:
             alpha = [f"tune.lora.alpha={facts['lora']['alpha']}"] if facts["lora"] else []
-            typed = [
+            overrides = [
                 "task=import",
                 f"checkpoint={folder / mode}/delta.pth",
                 f"run_dir={place}/run",
@@ -35,7 +35,7 @@ def main(folder: Path, lm: Path) -> None:
                 f"lm.path={lm}",
                 *alpha,
             ]
-            command = [sys.executable, str(ROOT / "run.py"), *typed]
+            command = [sys.executable, str(ROOT / "run.py"), *overrides]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             model = load_run(f"{place}/run", device="cpu").model
         found, same = errors(model, facts, tensors), same_reports(model, facts, tensors)

@@ -34,8 +34,8 @@ class Found:
     reports: dict[str, str]  # by split and study
 
 
-def train(folder: Path, typed: list[str], *, batch_size: int) -> Found:
-    command("fresh=true", f"run_dir={folder}", *typed)
+def train(folder: Path, overrides: list[str], *, batch_size: int) -> Found:
+    command("fresh=true", f"run_dir={folder}", *overrides)
     lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["event"] == "step"]
     late = steps[len(steps) // 2 :]  # once images are cached and kernels are chosen
@@ -56,8 +56,8 @@ def reports(folder: Path) -> dict[str, str]:
     }
 
 
-def command(*typed: str) -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "run.py"), *typed], cwd=ROOT, capture_output=True, text=True)
+def command(*overrides: str) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "run.py"), *overrides], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stdout[-4000:] + done.stderr[-4000:])
 
@@ -115,13 +115,13 @@ def main() -> None:
     say(COLUMNS)
     try:
         for precision in precisions:
-            typed = [*same, f"trainer.precision={precision}"]
-            one = train(work / "one", [*typed, "trainer=zero0", "trainer.devices=1"], batch_size=options.batch_size)
+            each = [*same, f"trainer.precision={precision}"]
+            one = train(work / "one", [*each, "trainer=zero0", "trainer.devices=1"], batch_size=options.batch_size)
             say(row(f"{precision}, zero0, 1 rank", one, None))
-            again = train(work / "again", [*typed, "trainer=zero0", "trainer.devices=1"], batch_size=options.batch_size)
+            again = train(work / "again", [*each, "trainer=zero0", "trainer.devices=1"], batch_size=options.batch_size)
             say(row(f"{precision}, zero0, 1 rank, once more", again, one))
             for stage in stages if precision == precisions[-1] else stages[:1]:
-                several = [*typed, f"trainer=zero{stage}", f"trainer.devices={ranks}"]
+                several = [*each, f"trainer=zero{stage}", f"trainer.devices={ranks}"]
                 found = train(work / "several", several, batch_size=options.batch_size)
                 say(row(f"{precision}, zero{stage}, {ranks} ranks", found, one))
             shutil.rmtree(work / "one" / "predictions")

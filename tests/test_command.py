@@ -1,4 +1,4 @@
-"""What a command answers before anything is started: composition, messages, statuses, and no torch."""
+"""A command before it starts anything: composition, messages, exit statuses, and no import of torch."""
 
 import itertools
 import subprocess
@@ -47,7 +47,7 @@ def test_every_option_of_every_group_composes_with_every_language_model():
                     rules.check(both)
 
 
-def test_what_a_language_model_cannot_do_is_left_out_of_every_profile_or_both_files_are_named():
+def test_an_option_that_a_language_model_drops_is_left_out_of_the_profile_or_refused_with_both_files():
     config = composed("generation=r2gengpt_iu", "lm.generation.length_penalty=null", "lm.generation.seed=null")
     assert rules.dropped_keys(config) == {"length_penalty"}
     assert set(config.generation) - set(rules.usable_profile(config)) == {"length_penalty"}
@@ -120,13 +120,13 @@ def test_every_experiment_composes(experiment: str):
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda file: str(file.relative_to(ROOT)))
-def test_a_yaml_is_short_and_says_what_it_is(file: Path):
+def test_a_yaml_is_short_and_begins_with_its_purpose(file: Path):
     lines = file.read_text(encoding="utf-8").splitlines()
     assert file.name == "config.yaml" or len(lines) <= 30
     assert help.headline(file)
 
 
-def test_what_run_py_imports_holds_no_torch():
+def test_run_py_imports_no_torch():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import run; "
         "heavy = {'torch', 'transformers', 'timm', 'peft', 'deepspeed', 'wandb'} & set(sys.modules); "
@@ -217,15 +217,15 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("overrides", "words"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )
-def test_a_wrong_command_is_answered_in_words_with_status_2(overrides: list[str], words: str, tmp_path: Path):
-    status, said = run_in_process(*overrides, cwd=tmp_path)
-    assert status == 2, said
-    assert said.startswith("error: ")
-    assert words in said
+def test_an_invalid_command_has_one_message_and_status_2(overrides: list[str], words: str, tmp_path: Path):
+    status, output = run_in_process(*overrides, cwd=tmp_path)
+    assert status == 2, output
+    assert output.startswith("error: ")
+    assert words in output
     assert not list(tmp_path.iterdir()), "nothing was made"
 
 
-def test_a_wrong_command_ends_as_a_process_with_status_2(tmp_path: Path):
+def test_the_process_of_an_invalid_command_exits_with_status_2(tmp_path: Path):
     done = run("trainer.epochs=[1", cwd=tmp_path, smallest=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: trainer.epochs=[1: ")

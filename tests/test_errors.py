@@ -1,4 +1,4 @@
-"""A package that is not installed is one message; a missing module of R2Gen is a defect."""
+"""A package that is not installed is one message; a missing module start R2Gen is a defect."""
 
 import os
 import subprocess
@@ -14,15 +14,17 @@ WITHOUT = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; sys.argv.pop(
 
 
 @pytest.mark.parametrize(
-    ("package", "of"),
+    ("package", "start"),
     [
         ("hydra", "run_path('run.py', run_name='__main__')"),
         ("timm", "run_module('r2gen.tasks.worker', run_name='__main__')"),
     ],
 )
-def test_a_missing_package_is_one_message(package: str, of: str, tmp_path: Path):
-    typed = [sys.executable, "-c", WITHOUT.format(of), package, "run.py", f"run_dir={tmp_path / 'run'}"]
-    done = subprocess.run(typed, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+def test_a_missing_package_is_one_message(package: str, start: str, tmp_path: Path):
+    command = [sys.executable, "-c", WITHOUT.format(start), package, "run.py", f"run_dir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert done.returncode == 2, done.stderr
     assert done.stderr == (
         f"error: the package {package} is not installed: pip install -c constraints.txt -e '.[quant,dicom]'\n"
@@ -30,6 +32,6 @@ def test_a_missing_package_is_one_message(package: str, of: str, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_module_of_ours_that_is_missing_is_a_defect():
+def test_a_missing_module_of_r2gen_is_a_defect():
     assert missing_package(ModuleNotFoundError("No module named 'r2gen.gone'", name="r2gen.gone")) is None
     assert missing_package(ImportError("cannot import name")) is None

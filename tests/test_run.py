@@ -1,4 +1,4 @@
-"""The whole path as a user runs it: resume, refusal, kills, signals. Each run is a real process tree with DeepSpeed."""
+"""Runs from the command to their scores: resumed, refused, killed and stopped. Each one is a process with a rank."""
 
 import functools
 import json
@@ -76,7 +76,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_a_run_leaves_all_its_files_to_its_owner_alone(unbroken: Path):
+def test_a_run_writes_all_its_files_for_its_owner_alone(unbroken: Path):
     for name in (
         "config.yaml",
         "run.json",
@@ -160,7 +160,7 @@ def test_fresh_gives_the_same_result_again(plain: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("number", fast_only([signal.SIGTERM, signal.SIGINT], signal.SIGTERM))
-def test_a_signal_leaves_a_checkpoint_and_status_3_and_the_run_goes_on(number: int, plain: Path, tmp_path: Path):
+def test_a_run_stopped_by_a_signal_exits_with_status_3_and_resumes(number: int, plain: Path, tmp_path: Path):
     process = start(*UNBROKEN, cwd=tmp_path)
     log = tmp_path / "run" / "train.jsonl"
     status = end_when(process, number, lambda: log.is_file() and log.read_text().count('"step"') > 5)
@@ -172,7 +172,7 @@ def test_a_signal_leaves_a_checkpoint_and_status_3_and_the_run_goes_on(number: i
 
 
 @pytest.mark.slow  # test_kills.py kills in the fast tier
-def test_kill_9_while_training_loses_nothing_but_time(plain: Path, tmp_path: Path):
+def test_a_run_killed_in_training_resumes_to_the_same_result(plain: Path, tmp_path: Path):
     process = start(*UNBROKEN, cwd=tmp_path)
     log = tmp_path / "run" / "train.jsonl"
     end_when(process, signal.SIGKILL, lambda: log.is_file() and log.read_text().count('"step"') > 9)
@@ -180,7 +180,7 @@ def test_kill_9_while_training_loses_nothing_but_time(plain: Path, tmp_path: Pat
     assert same_result(plain, tmp_path / "run")
 
 
-def test_two_epochs_and_two_more_are_four(tmp_path: Path):
+def test_two_epochs_and_two_more_equal_four(tmp_path: Path):
     """With a constant rate: a cosine over two epochs is another schedule than one over four."""
     steady = ("trainer.schedule=constant", "evaluate.every=1")
     assert run(*steady, "trainer.epochs=4", "run_dir=once", cwd=tmp_path).returncode == 0
@@ -261,19 +261,25 @@ def test_other_weights_under_the_same_path_are_another_configuration(tmp_path: P
     shape = {"embed_dim": 8, "depths": [1], "num_heads": [1], "img_size": 32}
     swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0, **shape)
     save_file(swin.state_dict(), weights)
-    typed = ["vision=swin_tiny", "vision.path=swin", "vision.image_size_px=32", "trainer.max_steps=1", "run_dir=run"]
-    typed.append("vision.model_args={embed_dim: 8, depths: [1], num_heads: [1], img_size: 32}")
-    done = run(*typed, cwd=tmp_path)
+    overrides = [
+        "vision=swin_tiny",
+        "vision.path=swin",
+        "vision.image_size_px=32",
+        "trainer.max_steps=1",
+        "run_dir=run",
+    ]
+    overrides.append("vision.model_args={embed_dim: 8, depths: [1], num_heads: [1], img_size: 32}")
+    done = run(*overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     state = swin.state_dict()
     state["norm.bias"] = state["norm.bias"] + 1
     save_file(state, weights)
-    done = run(*typed, cwd=tmp_path)
+    done = run(*overrides, cwd=tmp_path)
     assert done.returncode == 2
     assert "vision.path: the files have changed" in done.stderr
 
 
-def test_a_fingerprint_sees_files_names_sizes_and_pieces_of_large_files(tmp_path: Path):
+def test_a_digest_depends_on_names_sizes_and_parts_of_large_files(tmp_path: Path):
     size = 100 * provenance.PIECE
     contents = {"a.safetensors": bytes(size), "config.json": b"{}", "tokenizer.json": bytes(size), "notes.md": b""}
     changed = {

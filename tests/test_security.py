@@ -1,4 +1,4 @@
-"""What nobody's file may do here: run code, leave its folder, swell in memory, or speak to the terminal."""
+"""A data file, a checkpoint or a name cannot run code, leave its folder, fill the memory or control the terminal."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def test_a_stored_configuration_builds_nothing_but_classes_of_r2gen(target: str)
         targets.instantiate(targets.Target(target))
 
 
-def test_what_moves_a_terminal_is_spelt_out():
+def test_control_characters_are_escaped_in_the_terminal():
     assert printable("a\x1b]0;title\x07\r\n\u202eb é") == "a\\x1b]0;title\\x07\\r\n\\u202eb é"
     done = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), "task=evaluate", "run_dir='/nope\x1b[2J'"],
@@ -54,14 +54,14 @@ def test_what_moves_a_terminal_is_spelt_out():
     assert "\x1b" not in done.stderr
 
 
-def test_help_may_be_cut_short():
+def test_help_can_be_piped_to_a_program_that_stops_reading():
     line = f"{sys.executable} {ROOT / 'run.py'} --help | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "0"
 
 
-def test_a_name_that_begins_like_a_formula_stays_text_in_a_spreadsheet():
+def test_no_cell_of_a_csv_file_is_a_formula():
     assert csv_text(["job", "bleu"], [["=cmd|'/c calc'!A0", -0.5], ["@x", None]]) == (
         "job,bleu\n'=cmd|'/c calc'!A0,-0.5\n'@x,\n"
     )

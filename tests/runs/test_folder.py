@@ -1,4 +1,4 @@
-"""A run folder is locked by one command at a time, and what a kill left half written in it is removed."""
+"""One command at a time locks a run folder; partly written files of a killed command are removed."""
 
 import fcntl
 import os
@@ -33,7 +33,7 @@ time.sleep(60)
 
 
 def locker(folder: Path) -> "subprocess.Popen[str]":
-    """A process that holds a run folder's lock, and so does its child."""
+    """A process that has locked a run folder, with a child that inherits the lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", LOCKER, str(folder)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -45,7 +45,7 @@ def locker(folder: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def test_a_lock_is_refused_naming_its_owner_and_dies_with_it(tmp_path: Path):
+def test_a_locked_folder_is_refused_with_the_process_and_free_when_that_ends(tmp_path: Path):
     process = locker(tmp_path)
     try:
         with pytest.raises(UserError, match=rf"in use by another command \(process {process.pid}\): wait for it"):
@@ -66,7 +66,7 @@ def test_a_lock_is_refused_naming_its_owner_and_dies_with_it(tmp_path: Path):
 @pytest.mark.parametrize(
     ("number", "words"), [("ENOLCK", "without locks"), ("EROFS", "read-only"), ("EACCES", "read-only")]
 )
-def test_a_folder_that_cannot_be_locked_is_refused_in_words(
+def test_a_folder_that_cannot_be_locked_is_refused_with_the_reason(
     number: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse(*_: object) -> None:
@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_locked_is_refused_in_words(
         RunFolder(tmp_path).lock()
 
 
-def test_what_a_kill_left_half_written_is_gone_with_the_next_lock(tmp_path: Path):
+def test_partly_written_files_are_removed_with_the_next_lock(tmp_path: Path):
     write_whole(tmp_path / "run.json", "{}")
     half = [
         tmp_path / f"{PARTIAL}run.json.7",
@@ -92,7 +92,7 @@ def test_what_a_kill_left_half_written_is_gone_with_the_next_lock(tmp_path: Path
     assert {path.name for path in tmp_path.rglob("*")} == {".lock", "run.json", "predictions", "checkpoints"}
 
 
-def test_a_folder_half_cleared_is_not_taken_for_a_run_with_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_partly_cleared_folder_has_no_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
     write_whole(tmp_path / "run.json", "{}")
 

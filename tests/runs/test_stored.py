@@ -1,4 +1,4 @@
-"""config.yaml and run.json of a run that somebody edited: one message with the file, whatever was typed."""
+"""An edited config.yaml or run.json of a run is refused with one message that names the file."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import yaml
 from run_in_process import run_in_process
 from smallest_run import ROOT
+from tiers import fast_only
 
 from r2gen.runs.folder import RunFolder
 
@@ -30,9 +31,9 @@ EDITS = [
 
 @pytest.fixture(scope="module")
 def stored() -> dict[str, Any]:
-    status, said = run_in_process("--cfg", "job", "--resolve", cwd=ROOT)
-    assert status == 0, said
-    found: dict[str, Any] = yaml.safe_load(said)
+    status, output = run_in_process("--cfg", "job", "--resolve", cwd=ROOT)
+    assert status == 0, output
+    found: dict[str, Any] = yaml.safe_load(output)
     return found | {"choices": {"lm": "tiny", "generation": "greedy", "experiment": None}}
 
 
@@ -48,23 +49,23 @@ def edited(config: dict[str, Any], name: tuple[str, ...], value: object) -> dict
     *groups, key = name
     if groups:
         return config | {groups[0]: edited(config[groups[0]], (*groups[1:], key), value)}
-    return {one: known for one, known in config.items() if one != key} | ({} if value is GONE else {key: value})
+    return {other: stored for other, stored in config.items() if other != key} | ({} if value is GONE else {key: value})
 
 
-@pytest.mark.parametrize("typed", [[], ["trainer.devices=1"]])
+@pytest.mark.parametrize("overrides", fast_only([[], ["trainer.devices=1"]], []))
 @pytest.mark.parametrize(("name", "value", "words"), EDITS, ids=[f"{'.'.join(edit[0])}" for edit in EDITS])
-def test_an_edited_configuration_is_one_message_with_its_file(
-    stored: dict[str, Any], name: tuple[str, ...], value: object, words: str, typed: list[str], tmp_path: Path
+def test_an_edited_configuration_is_refused_with_its_file(
+    stored: dict[str, Any], name: tuple[str, ...], value: object, words: str, overrides: list[str], tmp_path: Path
 ):
     folder = a_run(tmp_path / "run", edited(stored, name, value))
-    status, said = run_in_process("task=evaluate", f"run_dir={folder.path}", *typed, cwd=tmp_path)
+    status, output = run_in_process("task=evaluate", f"run_dir={folder.path}", *overrides, cwd=tmp_path)
     assert status == 2
-    assert said.startswith(f"error: {folder.config_file}")
-    assert words in said
+    assert output.startswith(f"error: {folder.config_file}")
+    assert words in output
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "typed"),
+    ("name", "value", "overrides"),
     [
         (("trainer", "devices"), 3, ["trainer.devices=1"]),
         (("evaluate", "best"), "chexbert_f1", ["evaluate.best=bleu_4"]),
@@ -72,30 +73,28 @@ def test_an_edited_configuration_is_one_message_with_its_file(
         (("trainer", "nodes"), GONE, []),
     ],
 )
-def test_what_is_typed_replaces_what_could_not_stand_today(
+def test_an_override_replaces_a_stored_value_that_is_no_longer_valid(
     stored: dict[str, Any],
     name: tuple[str, ...],
     value: object,
-    typed: list[str],
+    overrides: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
     folder = a_run(tmp_path / "run", edited(stored, name, value))
     monkeypatch.setattr("r2gen.tasks.dispatch.launch", lambda config, overrides: 0)
-    assert run_in_process("task=evaluate", f"run_dir={folder.path}", *typed, cwd=tmp_path) == (0, "")
+    assert run_in_process("task=evaluate", f"run_dir={folder.path}", *overrides, cwd=tmp_path) == (0, "")
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [("identity", None), ("seconds", 3), ("overrides", 3), ("git", None), ("status", []), ("weights", "x")],
 )
-def test_an_edited_run_json_is_one_message_with_its_file(
-    stored: dict[str, Any], key: str, value: object, tmp_path: Path
-):
+def test_an_edited_run_json_is_refused_with_its_file(stored: dict[str, Any], key: str, value: object, tmp_path: Path):
     folder = a_run(tmp_path / "run", stored)
     folder.run_file.write_text(json.dumps(folder.facts() | {key: value}), encoding="utf-8")
-    status, said = run_in_process("task=evaluate", f"run_dir={folder.path}", cwd=tmp_path)
-    assert (status, said) == (
+    status, output = run_in_process("task=evaluate", f"run_dir={folder.path}", cwd=tmp_path)
+    assert (status, output) == (
         2,
         f"error: {folder.run_file} does not describe a run: {key}. Put back what the run wrote\n",
     )

@@ -94,10 +94,10 @@ def values_of(name: str) -> st.SearchStrategy[str]:
 
 
 def overrides() -> st.SearchStrategy[str]:
-    known = st.sampled_from(sorted(defaults()))
-    good = known.flatmap(lambda name: values_of(name).map(lambda value: f"{name}={value}"))
-    longer = st.builds("{}.{}".format, known, st.sampled_from(TAILS))
-    name = known | st.builds(misspelt, known, st.integers(0, 50)) | longer
+    existing = st.sampled_from(sorted(defaults()))
+    good = existing.flatmap(lambda name: values_of(name).map(lambda value: f"{name}={value}"))
+    longer = st.builds("{}.{}".format, existing, st.sampled_from(TAILS))
+    name = existing | st.builds(misspelt, existing, st.integers(0, 50)) | longer
     bad = st.builds("{}{}={}".format, st.sampled_from(PREFIXES), name, st.sampled_from(STRANGE))
     return good | good | bad
 
