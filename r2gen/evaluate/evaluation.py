@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from r2gen.config.plain import Plain
 from r2gen.data.dataset import StudyDataset
 from r2gen.evaluate.baseline_reports import BaselineReports
 from r2gen.evaluate.generate import Generator
@@ -48,7 +48,7 @@ class Evaluation:
         return dist.first_of(selected)
 
     @in_phase(Phase.GENERATION)
-    def evaluate(self, model: ScoredModel, splits: Sequence[str], *, checkpoint: str) -> dict[str, Any]:
+    def evaluate(self, model: ScoredModel, splits: Sequence[str], *, checkpoint: str) -> Plain:
         """The scores of whole splits, with baselines and intervals; the content of metrics.json on rank 0."""
         made_by = self.predictor.header(checkpoint)
         constant = self.baselines.constant(self.scorer.selection_of) if dist.is_first() else None
@@ -79,11 +79,11 @@ class Evaluation:
         if dist.is_first():
             self.page.write()
 
-    def _likelihood(self, model: ScoredModel, split: str, *, checkpoint: str) -> dict[str, Any]:
+    def _likelihood(self, model: ScoredModel, split: str, *, checkpoint: str) -> Plain:
         made_by = self.predictor.header(checkpoint)
         stored = dist.first_of([self.metrics.stored_likelihood(split, made_by=made_by) if dist.is_first() else None])
         return stored if stored is not None else self.predictor.likelihood(model, split)
 
-    def _wording(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    def _wording(self, predictions: Sequence[Prediction]) -> Plain:
         references = {prediction.id: prediction.reference for prediction in predictions}
         return wording_entry(reports_of(predictions), references, self.baselines.train_reports())

@@ -7,11 +7,12 @@ compare models with different tokenizers; perplexity per token does not.
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from tqdm import tqdm
 
+from r2gen.config.plain import Plain
 from r2gen.data.collate import NO_TARGET, Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import evaluation_loader
@@ -41,7 +42,7 @@ class Likelihood:
     words: int
     altered: int  # references that the tokenizer does not decode to themselves; their nats are those of another text
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> Plain:
         """The sums and the perplexities, as metrics.json has them. A perplexity that overflows is null."""
         perplexities = {
             name: _perplexity(self.nats / count)

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.evaluate.predictions import Header
 from r2gen.evaluate.recipe import METRICS_FORMAT
@@ -24,17 +24,17 @@ class MetricsWriter:
     specs: Sequence[ScoreSpec]
     original_choices: Sequence[str]  # R2GenGPT's choices that were on
 
-    def stored_likelihood(self, split: str, *, made_by: Header) -> dict[str, Any] | None:
+    def stored_likelihood(self, split: str, *, made_by: Header) -> Plain | None:
         """The likelihood of a split's references in the file, if the same model computed it."""
         before = self._before()
         if before.get("made_by") != made_by:
             return None
-        stored: dict[str, Any] | None = before["splits"].get(split, {}).get("likelihood")
+        stored: Plain | None = before["splits"].get(split, {}).get("likelihood")
         return stored
 
     def write(
         self,
-        entries: Mapping[str, dict[str, Any]],
+        entries: Mapping[str, Plain],
         *,
         made_by: Header,
         checkpoint: str,

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from r2gen.config.decoding import Decoding
+from r2gen.config.plain import Plain
 from r2gen.data.dataset import StudyDataset
 from r2gen.evaluate.generate import Generator, predict
 from r2gen.evaluate.likelihood import Teacher, likelihood
@@ -83,7 +84,7 @@ class Predictor:
         """Predictions of a validation, which no later evaluation reuses."""
         return self._generate(model, validation, "val", self.header(f"{checkpoint}, in training"))
 
-    def likelihood(self, model: Teacher, split: str) -> dict[str, Any]:
+    def likelihood(self, model: Teacher, split: str) -> Plain:
         """How likely the model finds the references of a split, as metrics.json has it."""
         return likelihood(
             model,

@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.runs.files import write_whole
 
-Header = dict[str, Any]
+Header = Plain
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.evaluate.predictions import Prediction
 from r2gen.evaluate.scores import Metric, Scores, ScoreSpec
@@ -33,7 +33,7 @@ class ScoredSystems:
         """By system and score."""
         return {system: scores.corpus for system, scores in self.scores.items()}
 
-    def statistics(self, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    def statistics(self, metrics: Mapping[str, Metric]) -> Plain:
         """`intervals` by system and score; `margins` of the model over the constant report by score, with their p."""
         sums = {
             system: sums_of_scores(metrics, self.references, self.reports[system], scores)
@@ -115,10 +115,10 @@ class Scorer:
         scores = {name: score_reports(self.metrics, references, reports) for name, reports in systems.items()}
         return ScoredSystems(references, systems, scores)
 
-    def entry(self, scored: ScoredSplit, *, statistics: bool) -> dict[str, Any]:
+    def entry(self, scored: ScoredSplit, *, statistics: bool) -> Plain:
         """The scores of a split for metrics.json, but for `statistics` of the full references."""
         full = scored.full.scores
-        entry: dict[str, Any] = {
+        entry: Plain = {
             "studies": len(scored.full.references),
             "systems": scored.full.values(),
             "details": {system: scores.details for system, scores in full.items() if scores.details},

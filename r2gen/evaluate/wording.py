@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from r2gen.config.plain import Plain
+
 _ORDER = 4  # words of an n-gram
 
 
@@ -39,7 +41,7 @@ def wording(reports: Collection[str], train: Iterable[str]) -> Wording:
     )
 
 
-def wording_entry(reports: Mapping[str, str], references: Mapping[str, str], train: Collection[str]) -> dict[str, Any]:
+def wording_entry(reports: Mapping[str, str], references: Mapping[str, str], train: Collection[str]) -> Plain:
     """The wording of the model's reports and, for comparison, of the references, as metrics.json has it."""
     return {
         "model": asdict(wording(reports.values(), train)),

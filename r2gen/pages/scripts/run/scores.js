@@ -101,8 +101,8 @@ function verdict(systems, margins) {
   const beyond = tested.length ? `, beyond noise on ${tested.filter((key) => !margins[key].within_noise).length}` : "";
   const scores = plural(keys.length, "score", "scores");
   const result = ahead.length
-    ? `The model scores higher than the constant report on ${ahead.length} of ${scores}${beyond}.`
-    : "The model does not score higher than the constant report on any score.";
+    ? `The model is better than the constant report on ${ahead.length} of ${scores}${beyond}.`
+    : "The model is not better than the constant report on any score.";
   const test = margins
     ? "Beyond noise: p < .05 in a paired randomisation test of that score alone."
     : "Margins are plain differences, without an interval.";
