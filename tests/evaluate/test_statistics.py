@@ -173,8 +173,8 @@ def test_systems_on_different_studies_are_refused() -> None:
 
 
 def test_means_over_seeds_have_students_interval() -> None:
-    known = {1: 12.7062, 2: 4.30265, 4: 2.77645, 9: 2.26216, 30: 2.04227}
-    assert {degrees: student_quantile(degrees) for degrees in known} == pytest.approx(known, abs=1e-4)
+    quantiles = {1: 12.7062, 2: 4.30265, 4: 2.77645, 9: 2.26216, 30: 2.04227}
+    assert {degrees: student_quantile(degrees) for degrees in quantiles} == pytest.approx(quantiles, abs=1e-4)
     result = join_seeds([1.0, 2.0, 3.0])
     assert (result.value, result.low, result.high) == pytest.approx(
         (2, 2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5), abs=1e-5

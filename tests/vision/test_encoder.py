@@ -1,4 +1,4 @@
-"""Encoders: their features, whatever the backbone, and how their weights are read."""
+"""Encoders: the features of each backbone, and how their weights are read."""
 
 import pickle
 from pathlib import Path
