@@ -31,7 +31,9 @@ PHANTOM_FINDINGS = "phantom_findings"  # the metric that data=phantom, the defau
 
 def compare(config: Config, overrides: list[str]) -> int:
     """Compare `runs`, print the table, write the folder, and return the exit status."""
-    passed = {group for group in ("data", "metrics") for one in overrides if is_under(option_name(one), group)}
+    passed = {
+        group for group in ("data", "metrics") for override in overrides if is_under(option_name(override), group)
+    }
     settings = config.compare
     rescore = settings.rescore or settings.cleaner is not None
     split, sources = read_sources(config.runs, split=settings.split, rescore=rescore)

@@ -180,8 +180,8 @@ def test_a_batch_is_as_wide_as_its_longest_report():
     assert collate([short]).images_BVHW.shape == (1, 1, 4, 4)
 
 
-@pytest.mark.parametrize(("budget_mib", "kept"), [(0, 0), (1, 16), (2, 24)])
-def test_the_image_cache_stays_within_its_budget_and_returns_the_same_images(budget_mib: int, kept: int):
+@pytest.mark.parametrize(("budget_mib", "cached"), [(0, 0), (1, 16), (2, 24)])
+def test_the_image_cache_stays_within_its_budget_and_returns_the_same_images(budget_mib: int, cached: int):
     read: Counter[str] = Counter()
 
     def load(view: str) -> torch.Tensor:  # 64 KiB
@@ -194,5 +194,5 @@ def test_the_image_cache_stays_within_its_budget_and_returns_the_same_images(bud
         for view in views:
             assert torch.equal(cache(view), image(view).repeat(8, 8))
     assert sum(image_HW.nbytes for image_HW in cache.images.values()) <= budget_mib * 2**20
-    assert len(cache.images) == kept
-    assert sorted(read.values()) == [1] * kept + [3] * (24 - kept)
+    assert len(cache.images) == cached
+    assert sorted(read.values()) == [1] * cached + [3] * (24 - cached)
