@@ -42,9 +42,9 @@ def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def reports(lm: LanguageModel, rows: list[torch.Tensor], decoding: Decoding, *, batch: int) -> list[tuple[int, ...]]:
     return [
-        one.ids
+        report.ids
         for first in range(0, len(rows), batch)
-        for one in lm.generate(*padded(rows[first : first + batch]), decoding)
+        for report in lm.generate(*padded(rows[first : first + batch]), decoding)
     ]
 
 
@@ -69,7 +69,9 @@ def main() -> None:
                     num_beams=beams, repetition_penalty=penalty, max_new_tokens=TOKENS, min_new_tokens=4
                 )
                 alone, together = (reports(lm, rows, decoding, batch=batch) for batch in (1, BATCH))
-                changed.append(sum(one != other for one, other in zip(alone, together, strict=True)))
+                changed.append(
+                    sum(alone_ids != together_ids for alone_ids, together_ids in zip(alone, together, strict=True))
+                )
         total += sum(changed)
         print(f"{folder.name:<18}" + "".join(f"{count:>13}" for count in changed), flush=True)
     possible = len(options.folders) * len(PROFILES) * PROMPTS

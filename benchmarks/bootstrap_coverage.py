@@ -59,8 +59,8 @@ def findings(draw: np.random.Generator, hard: Floats, quality: float) -> StudySu
     """Findings with the frequencies above; the probability that one is reported falls with the study's difficulty."""
     shape = len(hard), len(OBSERVATIONS)
     true = draw.random(shape) < FREQUENCIES
-    found = draw.random(shape) < quality * (1.1 - 0.4 * hard[:, None])
-    stated = (true & found) | (~true & (draw.random(shape) < 0.08))
+    agreed = draw.random(shape) < quality * (1.1 - 0.4 * hard[:, None])
+    stated = (true & agreed) | (~true & (draw.random(shape) < 0.08))
     counts = np.zeros((len(hard), len(OBSERVATIONS) + 1, 3))
     counts[:, :-1] = np.stack([true & stated, stated, true], axis=2)
     return _like(FINDINGS, counts.reshape(len(hard), -1))
@@ -88,24 +88,24 @@ def coverage(draw_scores: Draw, *, studies: int, sets: int, resamples: int) -> d
     for seed in range(sets):
         draw = np.random.default_rng([1, studies, seed])
         scores = draw_scores(draw, difficulties(draw, studies), 0.6)
-        for name, found in bootstrap([scores], seed=seed, resamples=resamples).items():
-            assert found.low is not None
-            assert found.high is not None
-            held[name] = held.get(name, 0) + (found.low <= true[name] <= found.high)
+        for name, interval in bootstrap([scores], seed=seed, resamples=resamples).items():
+            assert interval.low is not None
+            assert interval.high is not None
+            held[name] = held.get(name, 0) + (interval.low <= true[name] <= interval.high)
     return {name: count / sets for name, count in held.items()}
 
 
 def found_to_differ(draw_scores: Draw, *, studies: int, sets: int, better: float, resamples: int) -> dict[str, float]:
     """Score name to the share of simulated sets in which a system of quality .6 + `better` differs from one of .6."""
-    found = dict[str, int]()
+    counts = dict[str, int]()
     for seed in range(sets):
         draw = np.random.default_rng([2, studies, seed])
         hard = difficulties(draw, studies)
         systems = {"first": [draw_scores(draw, hard, 0.6)], "second": [draw_scores(draw, hard, 0.6 + better)]}
-        for one in compare(systems, seed=seed, resamples=resamples):
-            right_way = one.difference.value > 0 or better == 0
-            found[one.score] = found.get(one.score, 0) + (right_way and not one.within_noise)
-    return {name: count / sets for name, count in found.items()}
+        for pair in compare(systems, seed=seed, resamples=resamples):
+            right_way = pair.difference.value > 0 or better == 0
+            counts[pair.score] = counts.get(pair.score, 0) + (right_way and not pair.within_noise)
+    return {name: count / sets for name, count in counts.items()}
 
 
 def main(sets: int) -> None:

@@ -35,9 +35,9 @@ def print_agreement(gold: Mapping[str, Mapping[str, str]], labels: Mapping[str, 
     for name in (*COUNTERPARTS, "normal"):
         true = {id for id in labels if gold[id][name] == "1"}
         if name == "normal":
-            stated = {id for id, found in labels.items() if found.normal}
+            stated = {id for id, label in labels.items() if label.normal}
         else:
-            stated = {id for id, found in labels.items() if found.status.get(COUNTERPARTS[name]) in COUNTED[uncertain]}
+            stated = {id for id, label in labels.items() if label.status.get(COUNTERPARTS[name]) in COUNTED[uncertain]}
         right = len(true & stated)
         precision, recall = (right / len(part) if part else float("nan") for part in (stated, true))
         f1 = 2 * right / (len(true) + len(stated)) if true or stated else float("nan")

@@ -114,11 +114,11 @@ def measure(folder: Path, *, mode: str, device: str, batch: int, steps: int, new
     reset_peak(device)
 
     def step() -> torch.Tensor:
-        found = loss_of(lm, projector, features_BQD)
-        found.backward()
+        loss = loss_of(lm, projector, features_BQD)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return found.detach()
+        return loss.detach()
 
     step()  # chooses kernels and allocates buffers
     wait(device)
@@ -207,17 +207,17 @@ def heading(name: str, *, device: str) -> str:
     )
 
 
-def row(mode: str, one: dict[str, float] | None, plain: dict[str, float] | None, *, reason: str) -> str:
+def row(mode: str, measured: dict[str, float] | None, plain: dict[str, float] | None, *, reason: str) -> str:
     """The line of a mode; `plain` is the result of `none`, if it has been measured."""
-    if one is None:
+    if measured is None:
         return f"{mode:<17} failed: {reason}"
-    samples, reports = (one[key] / plain[key] if plain else math.nan for key in ("samples_per_s", "reports_per_s"))
-    change = one["loss"] - plain["loss"] if plain else math.nan
+    samples, reports = (measured[key] / plain[key] if plain else math.nan for key in ("samples_per_s", "reports_per_s"))
+    change = measured["loss"] - plain["loss"] if plain else math.nan
     line = (
-        f"{mode:<17} {one['load_s']:>7.1f} {one['weights_gib']:>8.3f} {one['load_peak_gib']:>10.2f} "
-        f"{one['host_peak_gib']:>10.2f} {one['train_peak_gib']:>11.2f} {one['samples_per_s']:>10.2f} "
-        f"{samples:>6.2f} {one['reports_per_s']:>10.2f} {reports:>6.2f} "
-        f"{one['loss']:>8.4f} {change:>+8.4f}"
+        f"{mode:<17} {measured['load_s']:>7.1f} {measured['weights_gib']:>8.3f} {measured['load_peak_gib']:>10.2f} "
+        f"{measured['host_peak_gib']:>10.2f} {measured['train_peak_gib']:>11.2f} {measured['samples_per_s']:>10.2f} "
+        f"{samples:>6.2f} {measured['reports_per_s']:>10.2f} {reports:>6.2f} "
+        f"{measured['loss']:>8.4f} {change:>+8.4f}"
     )
     if mode != "none" and min(samples, reports) < 1:
         line += (
@@ -290,9 +290,11 @@ def main() -> None:
             plain = None
             say(heading(str(family or folder), device=options.device))
             for mode in options.modes.split(","):  # printed at once: a time limit then costs the later ones only
-                one, reason = in_fresh_process(["--one", mode, "--lm", str(folder), *shared], timeout_s=options.timeout)
-                plain = one if mode == "none" else plain
-                say(row(mode, one, plain, reason=reason))
+                measured, reason = in_fresh_process(
+                    ["--one", mode, "--lm", str(folder), *shared], timeout_s=options.timeout
+                )
+                plain = measured if mode == "none" else plain
+                say(row(mode, measured, plain, reason=reason))
         finally:
             if family is not None:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -44,7 +44,7 @@ def cpu_s(work: Callable[[], Any]) -> float:
 
     def used_s() -> float:
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return sum(one.ru_utime + one.ru_stime for one in used)
+        return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
     before_s = used_s()
     work()

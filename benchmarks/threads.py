@@ -32,11 +32,11 @@ print((time.perf_counter() - began) / 10)
 BUSY = "while True: pass"
 
 
-def seconds_per_step(*, spin_count: str | None, beside: bool) -> float:
+def seconds_per_step(*, spin_count: str | None, busy: bool) -> float:
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     if spin_count is not None:
         environment["GOMP_SPINCOUNT"] = spin_count
-    other = subprocess.Popen([sys.executable, "-c", BUSY]) if beside else None
+    other = subprocess.Popen([sys.executable, "-c", BUSY]) if busy else None
     try:
         done = subprocess.run(
             [sys.executable, "-c", STEPS], env=environment, capture_output=True, text=True, check=True
@@ -53,15 +53,15 @@ def main() -> None:
     rounds: dict[tuple[str, bool], list[float]] = {}
     for _ in range(3):
         for name, spin_count in ways.items():
-            for beside in (False, True):
-                rounds.setdefault((name, beside), []).append(seconds_per_step(spin_count=spin_count, beside=beside))
+            for busy in (False, True):
+                rounds.setdefault((name, busy), []).append(seconds_per_step(spin_count=spin_count, busy=busy))
     median = {key: statistics.median(times) for key, times in rounds.items()}
     print(f"{'threads wait with':<22} {'alone':>10} {'next to one busy process':>26}")
     for name in ways:
         print(f"{name:<22} {median[name, False]:>8.3f} s {median[name, True]:>24.3f} s")
     default, ours = ways
-    alone, beside = (median[default, other] / median[ours, other] for other in (False, True))
-    print(f"{'ratio':<22} {alone:>9.2f}x {beside:>24.2f}x")
+    alone, next_to_busy = (median[default, other] / median[ours, other] for other in (False, True))
+    print(f"{'ratio':<22} {alone:>9.2f}x {next_to_busy:>24.2f}x")
 
 
 if __name__ == "__main__":

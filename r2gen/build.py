@@ -155,7 +155,7 @@ def build_lm(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool, d
             gradient_checkpointing=lm.gradient_checkpointing,
         )
     assert lm.path is not None
-    whole = {"": str(device)} if device.type == "cuda" else None
+    on_device = {"": str(device)} if device.type == "cuda" else None
     loaded = load_lm(
         lm.path,
         revision=lm.revision,
@@ -165,12 +165,12 @@ def build_lm(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool, d
         stop=lm.stop,
         special_tokens=asdict(lm.special_tokens),
         gradient_checkpointing=lm.gradient_checkpointing,
-        device_map=lm.device_map or whole,
+        device_map=lm.device_map or on_device,
         quantization=quantisation_of(**asdict(config.quant), dtype=DTYPES[dtype]),
         check=partial(lm_rules.check, config),
     )
     check_quantised(loaded.model, mode=config.quant.mode)
-    if whole is not None:
+    if on_device is not None:
         _refuse_offloaded_layers(loaded)
     return loaded
 

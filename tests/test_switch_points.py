@@ -37,13 +37,13 @@ def source(name: str) -> str:
 
 def imports(name: str) -> set[str]:
     """The names that a module imports, with those of the packages that contain them."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(source(name))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found | {name.rpartition(".")[0] for name in found} | {name.partition(".")[0] for name in found}
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names | {name.rpartition(".")[0] for name in names} | {name.partition(".")[0] for name in names}
 
 
 @pytest.mark.parametrize("pattern", DONE_IN)

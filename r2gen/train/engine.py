@@ -32,7 +32,7 @@ from r2gen.lm.quantize import keep_in_place
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
 
-# With this variable torch.load refuses code, even if its caller asks for it.
+# With this variable torch.load refuses code, even if its caller asks for code to be loaded.
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 

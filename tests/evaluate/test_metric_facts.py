@@ -146,8 +146,8 @@ def test_a_new_metric_costs_one_class_and_one_yaml(tmp_path: Path) -> None:
     assert table.split("\n")[1].split() == ["shared_words", "longest_gap"]
     assert "model, 95 %: shared_words 0." in table
     assert "no interval: longest_gap; such a score is not computed from sums over studies" in " ".join(table.split())
-    validations = [line for line in read_jsonl(tmp_path / "run/train.jsonl") if line["event"] == "validation"]
-    assert [line["selection"] for line in validations] == [-line["scores"]["longest_gap"] for line in validations]
+    validations = [event for event in read_jsonl(tmp_path / "run/train.jsonl") if event["event"] == "validation"]
+    assert [event["selection"] for event in validations] == [-event["scores"]["longest_gap"] for event in validations]
     specs = content_of(tmp_path / "run/report.html")["score_specs"]
     assert {spec["name"]: spec["title"] for spec in specs} == {
         "longest_gap": "Longest gap",

@@ -40,7 +40,7 @@ EMPTY = {"constant": {"a": "", "b": ""}}
 def test_a_score_of_which_lower_values_are_better_is_subtracted() -> None:
     scorer = Scorer(metrics=METRICS, best={"missing_words": 0.5, "bleu_1": 1.0})
     assert scorer.selection({"missing_words": 4.0, "bleu_1": 0.25, "rouge_l": 1.0}) == -1.75
-    references = {prediction.id: prediction.reference for prediction in PREDICTIONS}
+    references = {line.id: line.reference for line in PREDICTIONS}
     assert scorer.selection_of(references, references) > scorer.selection_of(references, reports_of(PREDICTIONS))
 
 

@@ -17,10 +17,10 @@ def test_a_run_scored_before_has_its_scores_named_by_the_metrics_of_its_configur
     for name in ("metrics.json", "config.yaml"):
         shutil.copy(BEFORE / name, tmp_path)
     assert "score_specs" not in json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
-    found = read_metrics(metrics_path(tmp_path))
-    titles = {spec["name"]: spec["title"] for spec in found["score_specs"]}
+    record = read_metrics(metrics_path(tmp_path))
+    titles = {spec["name"]: spec["title"] for spec in record["score_specs"]}
     assert titles.items() >= {"bleu_4": "BLEU-4", "cider": "CIDEr"}.items()
-    assert titles.keys() >= found["splits"]["test"]["systems"]["model"].keys()
+    assert titles.keys() >= record["splits"]["test"]["systems"]["model"].keys()
 
 
 def test_scores_of_a_metric_that_no_longer_exists_are_read_without_its_titles(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from r2gen.runs.stored import checked
 
 def composed(*overrides: str) -> Config:
     """The configuration of `python run.py` with these overrides. Raises UserError where it is refused."""
-    found = compose(overrides)
-    return checked(found.plain, found.choices)
+    composition = compose(overrides)
+    return checked(composition.plain, composition.choices)
 
 
 def composed_plain(*overrides: str) -> Plain:

@@ -51,13 +51,13 @@ def golden_prompt(name: str, checkpoint: str | None) -> dict[str, Any]:
     from r2gen.lm import Prompt
 
     prompt = {"before": "", "after": "", **lm_config(name)["prompt"]}
-    found: dict[str, Any] = {"checkpoint": checkpoint, **{side: text_of(prompt[side]) for side in ("before", "after")}}
+    entry: dict[str, Any] = {"checkpoint": checkpoint, **{side: text_of(prompt[side]) for side in ("before", "after")}}
     if checkpoint is None:
-        return found
+        return entry
     tokenizer = tokenizer_of(name, checkpoint)
     before, after = Prompt(**prompt).ids(tokenizer)
     ends = {"eos_ids": list(tokenizer.eos_ids), "stop_texts": list(tokenizer.stop_texts)}
-    return found | {"before_ids": before, "after_ids": after} | ends
+    return entry | {"before_ids": before, "after_ids": after} | ends
 
 
 def text_of(side: Any) -> str:

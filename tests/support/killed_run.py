@@ -232,8 +232,8 @@ class Scenario:
         again, _ = run_until(self.overrides, folder)
         if again != 0:
             return status, [f"status {again}, output: {(folder / 'output').read_text()[-2000:]}"]
-        found = outcome(folder / "run")
-        return status, [key for key in self.outcome if found[key] != self.outcome[key]]
+        new = outcome(folder / "run")
+        return status, [key for key in self.outcome if new[key] != self.outcome[key]]
 
     def draw_moment(self, draw: random.Random, kind: int, phase: str | None) -> Moment:
         """A moment of a phase, or any time if it is None: the event, the delay and the target are drawn."""

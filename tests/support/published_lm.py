@@ -257,8 +257,8 @@ def draw(family: str, shape: Shape) -> Tensors:
     for part, name in kind.names.items():
         for layer in range(shape.layers if "{}" in name else 1):
             if part not in fused:
-                one = torch.randn(sizes[part], generator=source)
-                tensors[name.format(layer) + ".weight"] = 1 + 0.2 * one if "norm" in part else 0.25 * one
+                weight = torch.randn(sizes[part], generator=source)
+                tensors[name.format(layer) + ".weight"] = 1 + 0.2 * weight if "norm" in part else 0.25 * weight
             if part in biased - fused:
                 tensors[name.format(layer) + ".bias"] = 0.5 * torch.randn(sizes[part][0], generator=source)
     return tensors
@@ -314,7 +314,7 @@ def _layer(family: str, shape: Shape, tensors: Tensors, i: int) -> Layer:
     if kind.fused:
         both = [get("qkv", what) for what in ("weight", "bias")]
         rows = _row_numbers(kind.fused, shape)
-        parts = {part: [None if one is None else one[rows[part]] for one in both] for part in "qkv"}
+        parts = {part: [None if tensor is None else tensor[rows[part]] for tensor in both] for part in "qkv"}
     gate, up = get("gate_up").chunk(2) if kind.gate_up else (get("gate"), get("up"))
     return Layer(
         (get("norm1"), get("norm2")),
@@ -344,7 +344,7 @@ def _attend(family: str, shape: Shape, layer: Layer, hidden_TE: torch.Tensor) ->
         F.linear(hidden_TE, *part).view(length, -1, width) for part in (layer.query, layer.key, layer.value)
     )
     if not shape.alibi:
-        query, key = (_rotate(family, shape, one) for one in (query, key))
+        query, key = (_rotate(family, shape, states) for states in (query, key))
     heads = []
     for head in range(shape.heads):
         own = head * shape.groups // shape.heads
@@ -368,13 +368,13 @@ def _slope(head: int, heads: int) -> float:
 def _rotate(family: str, shape: Shape, heads_TND: torch.Tensor) -> torch.Tensor:
     """Rotary positions by complex numbers: ChatGLM turns neighbours in the first half, the others i and i + D / 2."""
     width = shape.head_dim // 2 if family == "chatglm" else shape.head_dim
-    turned, kept = heads_TND[..., :width], heads_TND[..., width:]
+    turned, unturned = heads_TND[..., :width], heads_TND[..., width:]
     base = 10000.0 if family == "baichuan" else shape.base
     angle = torch.arange(len(heads_TND))[:, None] * base ** (-torch.arange(0, width, 2) / width)
     turn = torch.polar(torch.ones_like(angle), angle)[:, None]
     if family == "chatglm":
         pairs = torch.view_as_complex(turned.unflatten(-1, (-1, 2)).contiguous())
-        return torch.cat([torch.view_as_real(pairs * turn).flatten(-2), kept], dim=-1)
+        return torch.cat([torch.view_as_real(pairs * turn).flatten(-2), unturned], dim=-1)
     first, second = turned.chunk(2, dim=-1)
     both = torch.complex(first, second) * turn
     return torch.cat([both.real, both.imag], dim=-1)

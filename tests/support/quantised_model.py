@@ -46,8 +46,8 @@ def write_llama(out: Path, *, scale: float = 8) -> Path:
 
 
 def loaded(folder: Path, mode: str, **options: Any) -> LanguageModel:
-    told = quantisation_of(mode=mode, double_quant=mode == "nf4", dtype=torch.float32)
-    lm = load_lm(folder, quantization=told, **options)
+    quantisation = quantisation_of(mode=mode, double_quant=mode == "nf4", dtype=torch.float32)
+    lm = load_lm(folder, quantization=quantisation, **options)
     check_quantised(lm.model, mode=mode)
     return lm
 

@@ -41,11 +41,11 @@ def batch(model: ReportGenerator, facts: dict[str, Any], tensors: dict[str, torc
 
 def decodings(facts: dict[str, Any]) -> dict[str, Decoding]:
     profile = {key: value for key, value in facts["generation"].items() if key != "do_sample"}
-    found = {}
+    profiles = {}
     for name in facts["reports"]:
         beams, penalty = name.removeprefix("beam").split("_rep")
-        found[name] = Decoding(**profile, num_beams=int(beams), repetition_penalty=float(penalty))
-    return found
+        profiles[name] = Decoding(**profile, num_beams=int(beams), repetition_penalty=float(penalty))
+    return profiles
 
 
 def errors(model: ReportGenerator, facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -55,11 +55,14 @@ def errors(model: ReportGenerator, facts: dict[str, Any], tensors: dict[str, tor
     loss.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
     norm = torch.sqrt(sum(gradient.square().sum() for gradient in gradients.values()))  # type: ignore[arg-type]
-    found = {"loss": abs(loss.item() / facts["loss"] - 1), "norm": abs(norm.item() / facts["grad_norm_trainable"] - 1)}
+    differences = {
+        "loss": abs(loss.item() / facts["loss"] - 1),
+        "norm": abs(norm.item() / facts["grad_norm_trainable"] - 1),
+    }
     for ours, theirs in (("projector.linear", "llama_proj"), ("projector.norm", "layer_norm")):
         expected = tensors[f"grad.{theirs}.weight"]
-        found[theirs] = ((gradients[f"{ours}.weight"] - expected).norm() / expected.norm()).item()
-    return found
+        differences[theirs] = ((gradients[f"{ours}.weight"] - expected).norm() / expected.norm()).item()
+    return differences
 
 
 def same_reports(model: ReportGenerator, facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> list[bool]:

@@ -75,8 +75,8 @@ def test_the_engine_takes_the_same_steps_as_torch(start: Start):
     optimizer = adamw(model, learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.01)
     for studies in STEPS:
         optimizer.zero_grad()
-        whole = batch(*studies)
-        (model(whole) / whole.target_tokens).backward()
+        large = batch(*studies)
+        (model(large) / large.target_tokens).backward()
         optimizer.step()
     plain = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert largest_difference(train(start(report_generator())), plain) < 1e-6
@@ -125,8 +125,8 @@ def test_gradients_are_clipped_as_configured_and_not_with_0(start: Start, clippi
     after = train(engine, STEPS[:1], micro=4)
     moved = torch.cat([(after[name] - before[name]).flatten() for name in after]).double().norm() / 0.01
     plain = report_generator()
-    whole = batch(*STEPS[0])
-    (plain(whole) / whole.target_tokens).backward()
+    large = batch(*STEPS[0])
+    (plain(large) / large.target_tokens).backward()
     norm = torch.cat([p.grad.flatten() for p in plain.parameters() if p.grad is not None]).double().norm()
     assert norm > 0.1
     assert moved.item() == pytest.approx(0.05 if clipping == 0.05 else norm.item(), rel=1e-3)
