@@ -18,8 +18,8 @@ from r2gen.ranks.stop import StopRequest
 from r2gen.runs.folder import RunFolder
 from r2gen.tasks.evaluate import publish, score_best
 from r2gen.tasks.scoring import build_evaluation
-from r2gen.train.checkpoint import Checkpoints, checkpoint_bytes
-from r2gen.train.engine import keep_whole, peak_gib, whole_weights
+from r2gen.train.checkpoint import Checkpoints, TrainState, checkpoint_bytes
+from r2gen.train.engine import Engine, keep_whole, peak_gib, whole_weights
 from r2gen.train.fit import fit, validation_steps
 from r2gen.train.loggers import Logger, TrainLog, opened
 
@@ -47,18 +47,16 @@ def _train_model(
     config: Config, job: Job, evaluation: Evaluation, folder: RunFolder, stop: StopRequest, logger: Logger
 ) -> float:
     """Train from the last checkpoint to the end; returns the seconds that this took."""
-    began, trainer, train_set = time.monotonic(), config.trainer, job.datasets["train"]
+    began, train_set = time.monotonic(), job.datasets["train"]
     total_steps, validate_after = _plan(config, studies=len(train_set))
-    checkpoints = Checkpoints(folder.path, keep=trainer.keep)
+    checkpoints = Checkpoints(folder.path, keep=config.trainer.keep)
     _check_length(checkpoints, total_steps)
-    _check_disk(folder.path, job, keep=trainer.keep)
+    _check_disk(folder.path, job, keep=config.trainer.keep)
     if dist.is_first():
         folder.record(steps=total_steps)  # a sweep computes the progress from it
 
     engine = build_engine(config, job)
-    state = checkpoints.resume(engine, zero_stage=config.zero_stage, weights_only=trainer.resume == "weights")
-    if state.step and dist.is_first():
-        print(f"resuming from step {state.step} of {total_steps}", flush=True)
+    state = _resume(config, checkpoints, engine, total_steps)
     val_set = _validation_studies(config, job)
     log = TrainLog(folder.path, state, total_steps=total_steps, logger=logger)
 
@@ -119,6 +117,15 @@ def _record_cost(folder: RunFolder, *, trained_s: float, total_s: float, largest
             "evaluate": round(total_s - trained_s, 1),
         },
     )
+
+
+def _resume(config: Config, checkpoints: Checkpoints, engine: Engine, total_steps: int) -> TrainState:
+    """Load the last checkpoint, if there is one; returns its state."""
+    weights_only = config.trainer.resume == "weights"
+    state = checkpoints.resume(engine, zero_stage=config.zero_stage, weights_only=weights_only)
+    if state.step and dist.is_first():
+        print(f"resuming from step {state.step} of {total_steps}", flush=True)
+    return state
 
 
 def _validation_studies(config: Config, job: Job) -> StudyDataset:
