@@ -49,9 +49,7 @@ def _train_model(
     """Train from the last checkpoint to the end; returns the seconds that this took."""
     began, train_set = time.monotonic(), job.datasets["train"]
     total_steps, validate_after = _plan(config, studies=len(train_set))
-    checkpoints = Checkpoints(folder.path, keep=config.trainer.keep)
-    _check_length(checkpoints, total_steps)
-    _check_disk(folder.path, job, keep=config.trainer.keep)
+    checkpoints = _checkpoints(config, job, total_steps)
     if dist.is_first():
         folder.record(steps=total_steps)  # a sweep computes the progress from it
 
@@ -117,6 +115,14 @@ def _record_cost(folder: RunFolder, *, trained_s: float, total_s: float, largest
             "evaluate": round(total_s - trained_s, 1),
         },
     )
+
+
+def _checkpoints(config: Config, job: Job, total_steps: int) -> Checkpoints:
+    """The checkpoints of the run. Raises UserError if the run is longer already, or if the disk is too small."""
+    checkpoints = Checkpoints(config.folder, keep=config.trainer.keep)
+    _check_length(checkpoints, total_steps)
+    _check_disk(config.folder, job, keep=config.trainer.keep)
+    return checkpoints
 
 
 def _resume(config: Config, checkpoints: Checkpoints, engine: Engine, total_steps: int) -> TrainState:
