@@ -96,8 +96,8 @@ def result(lm: str, checkpoint: Path, quant: str, tune: str, out: Path) -> str:
 def results(lm: str, golden: Path, out: Path) -> tuple[str, list[str], float]:
     """The results of an LM config, and the seconds they took."""
     checkpoint, began = golden / SAME_LAYOUT.get(lm, lm), time.monotonic()
-    found = [result(lm, checkpoint, quant, tune, out) for quant in QUANTS for tune in TUNES]
-    return lm, found, time.monotonic() - began
+    cells = [result(lm, checkpoint, quant, tune, out) for quant in QUANTS for tune in TUNES]
+    return lm, cells, time.monotonic() - began
 
 
 def main() -> None:
@@ -110,8 +110,10 @@ def main() -> None:
     print("|---" * (2 + len(QUANTS) * len(TUNES)) + "|", flush=True)
     messages: dict[str, int] = {}
     with ThreadPoolExecutor(int(os.environ.get("JOBS", "1"))) as pool:
-        for lm, found, seconds in pool.map(lambda lm: results(lm, golden, out), lms):
-            cells = [cell if cell == "pass" else str(messages.setdefault(cell, len(messages) + 1)) for cell in found]
+        for lm, results_of_lm, seconds in pool.map(lambda lm: results(lm, golden, out), lms):
+            cells = [
+                cell if cell == "pass" else str(messages.setdefault(cell, len(messages) + 1)) for cell in results_of_lm
+            ]
             print(f"| {lm} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
     for message, number in messages.items():
         print(f"{number}. {message}")

@@ -38,9 +38,9 @@ def main(folder: Path, lm: Path) -> None:
             command = [sys.executable, str(ROOT / "run.py"), *overrides]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             model = load_run(f"{place}/run", device="cpu").model
-        found, same = errors(model, facts, tensors), same_reports(model, facts, tensors)
+        errors_of_mode, same = errors(model, facts, tensors), same_reports(model, facts, tensors)
         total, equal = total + len(same), equal + sum(same)
-        figures = " ".join(f"{found[name]:>10.1e}" for name in ("loss", "llama_proj", "layer_norm", "norm"))
+        figures = " ".join(f"{errors_of_mode[name]:>10.1e}" for name in ("loss", "llama_proj", "layer_norm", "norm"))
         print(f"{mode:<8} {figures}  {sum(same)} of {len(same)} the same string")
     print(f"reports: {equal} of {total}")
 

@@ -25,7 +25,7 @@ WIDTHS = (50, 34, 20, 10, 9)
 
 
 @dataclass(frozen=True)
-class Found:
+class Outcome:
     """Losses, speed, memory and reports of a run."""
 
     losses: list[float]
@@ -34,13 +34,13 @@ class Found:
     reports: dict[str, str]  # by split and study
 
 
-def train(folder: Path, overrides: list[str], *, batch_size: int) -> Found:
+def train(folder: Path, overrides: list[str], *, batch_size: int) -> Outcome:
     command("fresh=true", f"run_dir={folder}", *overrides)
     lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["event"] == "step"]
     late = steps[len(steps) // 2 :]  # once images are cached and kernels are chosen
     seconds = late[-1]["seconds"] - late[0]["seconds"]
-    return Found(
+    return Outcome(
         [step["loss"] for step in steps],
         (late[-1]["step"] - late[0]["step"]) * batch_size / seconds,
         steps[-1]["peak_gib"],
@@ -50,9 +50,9 @@ def train(folder: Path, overrides: list[str], *, batch_size: int) -> Found:
 
 def reports(folder: Path) -> dict[str, str]:
     return {
-        f"{file.name} {one['id']}": one["report"]
+        f"{file.name} {prediction['id']}": prediction["report"]
         for file in sorted((folder / "predictions").glob("*.jsonl"))
-        for one in map(json.loads, file.read_text().splitlines()[1:])
+        for prediction in map(json.loads, file.read_text().splitlines()[1:])
     }
 
 
@@ -62,22 +62,22 @@ def command(*overrides: str) -> None:
         sys.exit(done.stdout[-4000:] + done.stderr[-4000:])
 
 
-def row(name: str, found: Found, one: Found | None) -> list[str]:
-    if one is None:
-        return [name, "-", "-", f"{found.samples_per_s:.1f}", f"{found.peak_gib:.2f}"]
-    far = max(abs(a - b) / a for a, b in zip(one.losses, found.losses, strict=True))
+def row(name: str, result: Outcome, of_one_rank: Outcome | None) -> list[str]:
+    if of_one_rank is None:
+        return [name, "-", "-", f"{result.samples_per_s:.1f}", f"{result.peak_gib:.2f}"]
+    far = max(abs(a - b) / a for a, b in zip(of_one_rank.losses, result.losses, strict=True))
     return [
         name,
         f"{far:.1e}" if far else "0",
-        differ(found.reports, one.reports),
-        f"{found.samples_per_s:.1f}",
-        f"{found.peak_gib:.2f}",
+        differ(result.reports, of_one_rank.reports),
+        f"{result.samples_per_s:.1f}",
+        f"{result.peak_gib:.2f}",
     ]
 
 
-def differ(found: dict[str, str], one: dict[str, str]) -> str:
-    assert found.keys() == one.keys(), "a study was generated more or less than once"
-    return f"{sum(found[study] != one[study] for study in one)} of {len(one)}"
+def differ(reports: dict[str, str], expected: dict[str, str]) -> str:
+    assert reports.keys() == expected.keys(), "a study was generated more or less than once"
+    return f"{sum(reports[study] != expected[study] for study in expected)} of {len(expected)}"
 
 
 def main() -> None:
@@ -116,19 +116,21 @@ def main() -> None:
     try:
         for precision in precisions:
             each = [*same, f"trainer.precision={precision}"]
-            one = train(work / "one", [*each, "trainer=zero0", "trainer.devices=1"], batch_size=options.batch_size)
-            say(row(f"{precision}, zero0, 1 rank", one, None))
+            of_one_rank = train(
+                work / "one", [*each, "trainer=zero0", "trainer.devices=1"], batch_size=options.batch_size
+            )
+            say(row(f"{precision}, zero0, 1 rank", of_one_rank, None))
             again = train(work / "again", [*each, "trainer=zero0", "trainer.devices=1"], batch_size=options.batch_size)
-            say(row(f"{precision}, zero0, 1 rank, once more", again, one))
+            say(row(f"{precision}, zero0, 1 rank, once more", again, of_one_rank))
             for stage in stages if precision == precisions[-1] else stages[:1]:
                 several = [*each, f"trainer=zero{stage}", f"trainer.devices={ranks}"]
-                found = train(work / "several", several, batch_size=options.batch_size)
-                say(row(f"{precision}, zero{stage}, {ranks} ranks", found, one))
+                result = train(work / "several", several, batch_size=options.batch_size)
+                say(row(f"{precision}, zero{stage}, {ranks} ranks", result, of_one_rank))
             shutil.rmtree(work / "one" / "predictions")
             (work / "one" / "metrics.json").unlink()
             command("task=evaluate", f"run_dir={work / 'one'}", f"trainer.devices={ranks}")
             name = f"{precision}, the one rank's weights evaluated by {ranks}"
-            say([name, "", differ(reports(work / "one"), one.reports), "", ""])
+            say([name, "", differ(reports(work / "one"), of_one_rank.reports), "", ""])
     finally:
         shutil.rmtree(work)
 

@@ -96,8 +96,8 @@ def test_vision_tune_and_projector_compose_in_every_combination():
     assert replace(whole, choices={}) == replace(together(*combinations[-1]), choices={})
 
 
-def differ(one: Config, other: Config, name: str) -> bool:
-    return bool(getattr(one, name) != getattr(other, name))
+def differ(first: Config, second: Config, name: str) -> bool:
+    return bool(getattr(first, name) != getattr(second, name))
 
 
 def test_a_passed_dictionary_replaces_the_one_of_the_yaml():

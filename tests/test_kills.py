@@ -17,7 +17,7 @@ SECRETS = {"WANDB_API_KEY": "0123456789abcdef" * 2 + "01234567", "HF_TOKEN": "hf
 
 
 def test_runs_killed_at_random_moments_end_as_the_unbroken_one(seed: int):
-    """At two moments, drawn anew each time that this is tested; benchmarks/kills.py draws fifty."""
+    """At two moments, drawn again in every run of the test; benchmarks/kills.py draws fifty."""
     done = run_script(ROOT / "benchmarks" / "kills.py", "2", "--terms", "0", "--seed", str(seed))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("bit for bit") == 3, done.stdout

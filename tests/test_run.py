@@ -32,13 +32,13 @@ def weights(run_dir: Path, name: str) -> dict[str, bytes]:
     return {key: tensor.tobytes() for key, tensor in tensors.items()}
 
 
-def same_result(one: Path, other: Path) -> bool:
+def same_result(first: Path, second: Path) -> bool:
     """Whether two runs ended with the same weights, the same reports and the same scores, bit for bit."""
-    scores = [json.loads((run_dir / "metrics.json").read_text())["splits"] for run_dir in (one, other)]
-    files = [run_dir / "predictions" / "test.greedy.jsonl" for run_dir in (one, other)]
+    scores = [json.loads((run_dir / "metrics.json").read_text())["splits"] for run_dir in (first, second)]
+    files = [run_dir / "predictions" / "test.greedy.jsonl" for run_dir in (first, second)]
     texts = [[json.loads(line)["report"] for line in file.read_text().splitlines()[1:]] for file in files]
     return (
-        all(weights(one, name) == weights(other, name) for name in ("last", "best"))
+        all(weights(first, name) == weights(second, name) for name in ("last", "best"))
         and scores[0] == scores[1]
         and texts[0] == texts[1]
     )
@@ -93,16 +93,16 @@ def test_a_run_writes_all_its_files_for_its_owner_alone(unbroken: Path):
     assert facts(unbroken)["peak_memory_gib"] > 0.1
     steps = [json.loads(line) for line in (unbroken / "train.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps if line["event"] == "step"] == list(range(1, STEPS + 1))
-    kept = {path.name for path in (unbroken / "checkpoints").glob("step-*")}
-    assert len(kept) <= 3
+    checkpoints = {path.name for path in (unbroken / "checkpoints").glob("step-*")}
+    assert len(checkpoints) <= 3
 
 
 def test_the_table_has_baselines_and_meteor(unbroken: Path):
     split = json.loads((unbroken / "metrics.json").read_text())["splits"]["test"]
     systems = split["systems"]
     assert split["intervals"].keys() == systems.keys()
-    for found in split["intervals"].values():
-        assert set(found) == {
+    for intervals in split["intervals"].values():
+        assert set(intervals) == {
             "bleu_1",
             "bleu_2",
             "bleu_3",

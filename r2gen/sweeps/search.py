@@ -189,7 +189,7 @@ class Search:
         return f"at validation {len(validations)} its score {best:.3f} was below the other trials' median"
 
     def _report(self, job: JobRecord) -> tuple[list[dict[str, Any]], bool]:
-        """Report a job's new validations to Optuna. Returns all of them, and whether some are new."""
+        """Pass a job's new validations on to Optuna. Returns all of them, and whether some are new."""
         file = Path(job.run_dir or "") / "train.jsonl"
         validations = [record for record in read_jsonl(file) if record["event"] == "validation"]
         before, self.reported[job.number] = self.reported.setdefault(job.number, 0), len(validations)

@@ -33,8 +33,8 @@ EDITS = [
 def stored() -> dict[str, Any]:
     status, output = run_in_process("--cfg", "job", "--resolve", cwd=ROOT)
     assert status == 0, output
-    found: dict[str, Any] = yaml.safe_load(output)
-    return found | {"choices": {"lm": "tiny", "generation": "greedy", "experiment": None}}
+    configuration: dict[str, Any] = yaml.safe_load(output)
+    return configuration | {"choices": {"lm": "tiny", "generation": "greedy", "experiment": None}}
 
 
 def a_run(path: Path, config: dict[str, Any]) -> RunFolder:

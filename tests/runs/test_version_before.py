@@ -23,8 +23,8 @@ def folder(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def overrides(folder: RunFolder) -> list[str]:
-    found: list[str] = folder.facts()["overrides"]
-    return found
+    overrides: list[str] = folder.facts()["overrides"]
+    return overrides
 
 
 def reports(folder: RunFolder, split: str) -> dict[str, str]:

@@ -147,9 +147,9 @@ def check_command(command: Command, *, build: bool) -> None:
 def check_edited(plain: dict[str, Any], *, build: bool) -> None:
     """Check the result of a configuration file and, with `build`, the parts of an accepted configuration."""
     with no_hang():
-        found = accepted_or_message(plain)
-        if isinstance(found, str):
-            check_message(f"error: {found}")
+        result = accepted_or_message(plain)
+        if isinstance(result, str):
+            check_message(f"error: {result}")
         elif build:
             with suppress(UserError):
-                build_parts(found)
+                build_parts(result)

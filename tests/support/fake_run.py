@@ -189,7 +189,7 @@ def with_metrics(folder: Path) -> Path:
             "constant_report": (
                 "the heart is normal in size . the lungs are clear . no pneumothorax or pleural effusion ."
             ),
-            "skipped": {"train": "it is not asked for"},
+            "skipped": {"train": "not requested"},
             "per_report": {"test": {"bleu_4": {study: index / len(ids) for index, study in enumerate(ids)}}},
         },
     )

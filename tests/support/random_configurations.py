@@ -55,30 +55,30 @@ def composed(choices: tuple[str, ...]) -> DictConfig:
 @cache
 def combinations() -> list[tuple[str, ...]]:
     """Each option of each group, and sixty random pairs of options; of these every STRIDEth."""
-    one = [_chosen(group, option) for group, options in GROUPS.items() for option in options]
+    choices = [_chosen(group, option) for group, options in GROUPS.items() for option in options]
     drawn = random.Random(0)
-    pairs = (tuple(drawn.sample(one, 2)) for _ in range(60))
-    return [(), *((choice,) for choice in one), *pairs][::STRIDE]
+    pairs = (tuple(drawn.sample(choices, 2)) for _ in range(60))
+    return [(), *((choice,) for choice in choices), *pairs][::STRIDE]
 
 
 @cache
 def defaults() -> dict[str, list[str]]:
     """Every dotted name of the configuration with its values in all combinations, and the arguments of its classes."""
-    found: dict[str, dict[str, None]] = {}
+    by_name: dict[str, dict[str, None]] = {}
     for choices in combinations():
         plain: Any = OmegaConf.to_container(composed(choices), resolve=False)
         del plain["hydra"]
         for name, value in flat(plain):
             parts = name.split(".")
             for end in range(1, len(parts)):
-                found.setdefault(".".join(parts[:end]), {})
-            found.setdefault(name, {})[written(value)] = None
+                by_name.setdefault(".".join(parts[:end]), {})
+            by_name.setdefault(name, {})[written(value)] = None
         for part in ("vision", "projector", "data", "logger"):
             for key in targets.parameters(plain[part]["_target_"]):
-                found.setdefault(f"{part}.{key}", {})
+                by_name.setdefault(f"{part}.{key}", {})
     for key in targets.parameters(DECODING):
-        found.setdefault(f"generation.{key}", {})
-    return {name: list(values) for name, values in found.items()}
+        by_name.setdefault(f"generation.{key}", {})
+    return {name: list(values) for name, values in by_name.items()}
 
 
 def written(value: Any) -> str:
@@ -160,8 +160,8 @@ def _edit(choices: tuple[str, ...], edits: list[tuple[str, int, Any]]) -> dict[s
         if kind == "remove":
             del node[key]
         elif kind == "valid":  # a value that a key of that name has in some option
-            found = [text for name, texts in defaults().items() if name.rpartition(".")[2] == key for text in texts]
-            node[key] = yaml.safe_load(found[number % len(found)]) if found else node[key]
+            valid = [text for name, texts in defaults().items() if name.rpartition(".")[2] == key for text in texts]
+            node[key] = yaml.safe_load(valid[number % len(valid)]) if valid else node[key]
         else:
             node[key if kind == "set" else f"{key}_"] = value
     return plain

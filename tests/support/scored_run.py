@@ -46,8 +46,8 @@ def composed(projector: str) -> dict[str, Any]:
         "--cfg", "job", "--resolve", f"projector={projector}", "evaluate.nearest_studies=20", cwd=ROOT
     )
     assert status == 0, output
-    found: dict[str, Any] = yaml.safe_load(output)
-    return found
+    configuration: dict[str, Any] = yaml.safe_load(output)
+    return configuration
 
 
 def write_run(

@@ -64,7 +64,7 @@ def report_generator(
     lm_targets: tuple[str, ...] = ("q_proj", "v_proj"),
     vision_targets: tuple[str, ...] = ("fc1", "fc2"),
 ) -> ReportGenerator:
-    """A ConvNeXt and a LLaMA of a few thousand weights, always the same ones; without dropout where none is asked for.
+    """A ConvNeXt and a LLaMA of a few thousand weights, always the same ones; without dropout unless it is passed.
 
     `lively` makes the language model's weights large, so that reports differ and end by themselves.
     """

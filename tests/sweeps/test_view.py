@@ -26,7 +26,7 @@ def step(number: int, seconds: float) -> str:
 def test_time_left_is_read_from_train_jsonl(tmp_path: Path):
     torn = step(10, 20.0) + '{"event": "validation", "step": 20, "scores": {}}\n' + step(30, 60.0) + '{"event": "st'
     run = run_at(tmp_path / "run", steps=100, written=torn)
-    assert progress_of(run) == Progress(30, 100, 140.0), "two seconds a step, seventy to go"
+    assert progress_of(run) == Progress(30, 100, 140.0), "two seconds per step, seventy to go"
     assert str(progress_of(run)) == "step 30/100, 02:20 left"
     assert str(Progress(100, 100, 0.0)) == "step 100/100, scoring"
     assert progress_of(tmp_path) is None
