@@ -171,6 +171,7 @@ def test_online_is_refused_without_a_key_and_writes_files_without_a_network(
         opened(logger, folder=folder, config=CONFIG, job_id="i", resumes=False),
     ):
         pass
+    wandb.teardown()  # it reads the environment once per process
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nothing listens
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
