@@ -211,6 +211,7 @@ REFUSED = [
     (["tune/lm=lora", "lm.lora_targets=[]"], "lm.lora_targets"),
     (["experiment=nothing"], "experiment=nothing"),
     (["trainer.epochs=[1"], "trainer.epochs=[1: "),
+    (["-m", "seed=1,2", "--cfg", "job"], "--cfg and -m exclude each other"),
 ]
 
 

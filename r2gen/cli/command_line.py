@@ -36,6 +36,7 @@ GROUPS = (
 )
 FLAGS = ("-m", "--multirun", "-r", "--run", "--resolve", "--version", "--hydra-help", "-sc", "--shell-completion")
 FLAGS_WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir")
+MODES = {"-m": "-m", "--multirun": "-m", "-c": "--cfg", "--cfg": "--cfg", "-i": "--info", "--info": "--info"}
 CFG = ("job", "hydra", "all")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 # Hydra's own folders, which are not used: a run is in run_dir.
@@ -82,6 +83,9 @@ def refuse(words: list[str]) -> None:
     sweep = bool({"-m", "--multirun"} & set(flags)) or any(word.startswith("hydra.mode=") for word in words)
     if "--resolve" in flags and not any(flag.partition("=")[0] in ("-c", "--cfg") for flag in flags):
         raise UserError("--resolve goes with --cfg job, which prints the configuration: --cfg job --resolve")
+    modes = sorted({MODES[flag.partition("=")[0]] for flag in flags if flag.partition("=")[0] in MODES})
+    if len(modes) > 1:
+        raise UserError(f"{' and '.join(modes)} exclude each other. Pass one of them; -m task=compose lists the jobs")
     for word in _overrides(words):
         _refuse_override(word, sweep=sweep)
 
