@@ -38,7 +38,7 @@ def comparison_of(group: str, jobs: Sequence[JobRecord]) -> Comparison:
     configs = [folder.config() for folder in folders if folder.exists()]
     if not configs:
         raise UserError("no job of this sweep has begun: its scores are not known yet")
-    metrics = read_metrics({name: metric for config in configs for name, metric in config["metrics"].items()})
+    metrics = read_metrics({name: metric for stored in configs for name, metric in stored["metrics"].items()})
     scores = [names[0] for names in score_names(metrics).values()]
     return Comparison(group, varied_options(jobs), scores, split=configs[0]["evaluate"]["splits"][-1])
 
