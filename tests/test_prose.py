@@ -62,6 +62,7 @@ NAMES = {
     r"told|said|asked|typed": "output, reported, passed, requested",
     r"marks?": "special_tokens, digest",
     r"beside": "next_to",
+    r"mend(?:s|ed)?": "fix",
 }
 # Names that do not say what they hold.
 BARE_NAMES = {

@@ -1,0 +1,1 @@
+"""Data sets, their reports and images, and the batches that models read."""

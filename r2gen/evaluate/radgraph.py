@@ -1,8 +1,8 @@
 """RadGraph F1: entities and relations that the published model reads in both texts (Delbrouck et al., ACL 2024).
 
 The package `radgraph` has the model's code, and its archive the weights. Version 0.1.18 calls two methods that
-transformers 5 has removed; `_mend` adds them. It also compares entities without relations with case and others without;
-the comparison here is our own, always in lower case.
+transformers 5 has removed; `_add_missing_methods` adds them. It also compares entities without relations with case and
+others without; the comparison here is our own, always in lower case.
 """
 
 import contextlib
@@ -143,7 +143,7 @@ def _reader(path: Path, bert: Path, model: str) -> Callable[[list[str]], dict[st
     from radgraph import RadGraph
     from radgraph.allennlp.common import cached_transformers
 
-    _mend(cached_transformers)
+    _add_missing_methods(cached_transformers)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         staged = Path(folder) / model
         staged.mkdir()
@@ -170,7 +170,7 @@ def _reader(path: Path, bert: Path, model: str) -> Callable[[list[str]], dict[st
     return quietly
 
 
-def _mend(cached_transformers: Any) -> None:
+def _add_missing_methods(cached_transformers: Any) -> None:
     """Give the package's tokenizers the two methods that transformers 5 has removed."""
     original = cached_transformers.get_tokenizer
 

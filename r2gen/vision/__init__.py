@@ -1,0 +1,1 @@
+"""Image encoders: preprocessing, features, and the joining of several views."""

@@ -10,7 +10,7 @@ import torch
 
 from r2gen.errors import UserError
 from r2gen.evaluate.nlg import Bleu
-from r2gen.evaluate.radgraph import LEVELS, RadGraphF1, _mend, f1
+from r2gen.evaluate.radgraph import LEVELS, RadGraphF1, _add_missing_methods, f1
 from r2gen.evaluate.scoring import score_reports
 
 MODEL = "radgraph-xl"
@@ -152,7 +152,7 @@ def random_weights(model: Path, bert: Path) -> dict[str, Any]:
     from radgraph.allennlp.modules import text_field_embedders, token_embedders
     from radgraph.dygie.models import dygie
 
-    _mend(cached_transformers)
+    _add_missing_methods(cached_transformers)
     settings = json.loads((model / "config.json").read_text())["model"]
     for name in ("type", "embedder", "initializer", "module_initializer"):
         del settings[name]

@@ -1,0 +1,1 @@
+"""task=check: the checks of a language model before a training."""
