@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 MANY = int(os.environ.get("R2GEN_EXAMPLES", "500"))
 
 
-def examples(number: int) -> settings:
-    """So many random examples; one that fails is printed as it is, since shrinking it takes minutes."""
+def examples(number: int, *, same: bool) -> settings:
+    """So many examples, the same in each run or new ones; one that fails is shown as it is: shrinking takes minutes."""
     return settings(
-        max_examples=number, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+        max_examples=number,
+        derandomize=same,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate],
     )
 
 
@@ -39,27 +42,27 @@ commands = given(command=st.deferred(drawn.commands), build=st.integers(0, 9))
 edited = given(plain=st.deferred(drawn.edited), build=st.integers(0, 9))
 
 
-@examples(50)
+@examples(50, same=True)
 @commands
 def test_a_command_is_accepted_or_refused_with_a_message(command: drawn.Command, build: int) -> None:
     check_command(command, build)
 
 
-@examples(100)
+@examples(100, same=True)
 @edited
 def test_a_configuration_file_is_accepted_or_refused_with_a_message(plain: dict[str, Any], build: int) -> None:
     check_edited(plain, build)
 
 
 @pytest.mark.slow
-@examples(MANY)
+@examples(MANY, same=False)
 @commands
 def test_many_commands_are_accepted_or_refused_with_a_message(command: drawn.Command, build: int) -> None:
     check_command(command, build)
 
 
 @pytest.mark.slow
-@examples(MANY)
+@examples(MANY, same=False)
 @edited
 def test_many_configuration_files_are_accepted_or_refused_with_a_message(plain: dict[str, Any], build: int) -> None:
     check_edited(plain, build)
