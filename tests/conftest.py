@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from smallest_run import ROOT
+from golden_checkpoints import SHARED
 
 # The clock is no judge: the machine may be busy.
 hypothesis.settings.register_profile(
@@ -46,7 +46,6 @@ def seed() -> int:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of sample data and golden files; tests that need it are skipped where it is missing."""
-    folder = Path(os.environ.get("R2GEN_SHARED", ROOT.parent / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"no sample data: {folder} does not exist (set R2GEN_SHARED)")
-    return folder
+    if not SHARED.is_dir():
+        pytest.skip(f"no sample data: {SHARED} does not exist (set R2GEN_SHARED)")
+    return SHARED

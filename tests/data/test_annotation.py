@@ -15,13 +15,6 @@ from smallest_run import run
 from r2gen.data.annotation import AnnotatedReports
 from r2gen.errors import UserError
 
-REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def shared() -> Path:
-    return Path(os.environ.get("R2GEN_SHARED", REPOSITORY.parent / "shared"))
-
 
 def entry(study: str, **changes: Any) -> dict[str, Any]:
     return {"id": study, "report": f"Report of {study}.", "image_path": [f"{study}/0.png"]} | changes
@@ -195,8 +188,6 @@ def test_iu_xray_is_read_and_its_images_are_checked_without_decoding_them(
 ) -> None:
     """benchmarks/speed.py shows the seconds."""
     sample = shared / "data/iu_xray_trainval.zip"
-    if not sample.is_file():
-        pytest.skip("needs $R2GEN_SHARED")
     with zipfile.ZipFile(sample) as archive:
         archive.extractall(tmp_path)
     decoded: list[Path] = []

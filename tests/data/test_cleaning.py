@@ -1,32 +1,21 @@
 """The cleaners return the same strings as R2Gen's."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
+from smallest_run import ROOT
 
 from r2gen.data.cleaning import clean_report, is_empty
 
-REPOSITORY = Path(__file__).parents[2]
 
-
-@pytest.fixture
-def shared() -> Path:
-    return Path(os.environ.get("R2GEN_SHARED", REPOSITORY.parent / "shared"))
-
-
-@pytest.mark.parametrize(
-    "pair", json.loads((REPOSITORY / "tests/golden/cleaner.json").read_text(encoding="utf-8")), ids=str
-)
+@pytest.mark.parametrize("pair", json.loads((ROOT / "tests/golden/cleaner.json").read_text(encoding="utf-8")), ids=str)
 def test_our_own_texts_are_cleaned_as_by_r2gen(pair: dict[str, str]) -> None:
     assert clean_report(pair["raw"], pair["cleaner"]) == pair["cleaned"]
 
 
 def test_every_golden_text_is_cleaned_as_by_r2gen(shared: Path) -> None:
     golden = shared / "data/cleaner_golden.json"
-    if not golden.is_file():
-        pytest.skip("needs $R2GEN_SHARED")
     pairs = json.loads(golden.read_text(encoding="utf-8"))
     assert len(pairs) == 42
     for pair in pairs:

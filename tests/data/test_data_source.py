@@ -136,7 +136,6 @@ class JsonLines:
 '''
 
 
-@pytest.mark.slow
 def test_a_data_set_in_another_format_is_one_class_and_one_yaml(tmp_path: Path) -> None:
     code, data = tmp_path / "code", tmp_path / "data"
     for folder in ("r2gen", "conf", "sweeps"):

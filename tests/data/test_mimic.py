@@ -256,7 +256,6 @@ def test_missing_and_broken_tables_are_reported(own_tree: Path) -> None:
         prepare(own_tree)
 
 
-@pytest.mark.slow
 def test_the_commands_prepare_train_and_evaluate(tree: Path, tmp_path: Path) -> None:
     data = ("data=mimic_cxr", f"data.root={tree}", f"data.annotation={tmp_path / 'a.json'}")
     done = run("task=prepare", *data, "prepare.sections=findings_else_impression", cwd=tmp_path, smallest=False)

@@ -15,8 +15,6 @@ from r2gen.errors import UserError
 from r2gen.evaluate import meteor as module
 from r2gen.evaluate.meteor import Meteor, meteor_of_sums
 
-REPOSITORY = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow  # Java reads its paraphrase table in 8 s, once for this module
 NORMAL = "the heart is normal in size . the lungs are clear ."
 
 
@@ -31,10 +29,8 @@ def running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def test_coco_captions_have_their_published_score(meteor: Meteor) -> None:
-    folder = Path(os.environ.get("R2GEN_SHARED", REPOSITORY.parent / "shared")) / "metrics/coco_captions"
-    if not folder.is_dir():
-        pytest.skip("needs $R2GEN_SHARED")
+def test_coco_captions_have_their_published_score(meteor: Meteor, shared: Path) -> None:
+    folder = shared / "metrics" / "coco_captions"
     captions: dict[str, Any] = json.loads((folder / "res.json").read_text(encoding="utf-8"))
     several: dict[str, Any] = json.loads((folder / "gts.json").read_text(encoding="utf-8"))
     references = [several[id] for id in captions]

@@ -115,7 +115,6 @@ class LongestGap:
 '''
 
 
-@pytest.mark.slow
 def test_a_new_metric_costs_one_class_and_one_yaml(tmp_path: Path) -> None:
     """In a copy of the code, to which nothing but these files is added."""
     for name in ("r2gen", "conf", "hydra_plugins", "sweeps"):

@@ -1,7 +1,6 @@
 """BLEU, ROUGE-L, CIDEr and the phantom's findings have their published values, and defined values at the edges."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from smallest_run import ROOT
 
 from r2gen.errors import UserError
 from r2gen.evaluate.findings import PhantomFindings
@@ -16,18 +16,9 @@ from r2gen.evaluate.nlg import Bleu, Cider, RougeL, bleu_of_references, cider_of
 from r2gen.evaluate.scores import Metric, Scores, ScoreSpec, UnavailableError
 from r2gen.evaluate.scoring import score_reports
 
-REPOSITORY = Path(__file__).parents[2]
 NORMAL = "the heart is normal in size . the lungs are clear . no pleural effusion ."
 EFFUSION = "the heart is normal in size . there is a left pleural effusion ."
 ALL: dict[str, Metric] = {"bleu": Bleu(), "rouge_l": RougeL(), "cider": Cider()}
-
-
-@pytest.fixture
-def shared() -> Path:
-    folder = Path(os.environ.get("R2GEN_SHARED", REPOSITORY.parent / "shared"))
-    if not (folder / "metrics").is_dir():
-        pytest.skip("needs $R2GEN_SHARED")
-    return folder
 
 
 def read(file: Path) -> Any:
@@ -192,4 +183,4 @@ def test_metrics_start_java_and_import_torch_only_when_they_score() -> None:
         "r2gen.evaluate.meteor.Meteor()\n"
         "assert 'torch' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,7 +1,6 @@
 """Intervals contain the true value, equal systems are within noise, and sums give the scores of the metrics."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,14 +32,6 @@ def sums(references: Mapping[str, str], reports: Mapping[str, str]) -> list[Stud
 
 def own(values: Mapping[str, float]) -> list[StudySums]:
     return [mean_sums({"own": values}, ids=list(values))]
-
-
-@pytest.fixture
-def shared() -> Path:
-    folder = Path(os.environ.get("R2GEN_SHARED", Path(__file__).parents[3] / "shared")) / "metrics"
-    if not folder.is_dir():
-        pytest.skip("needs $R2GEN_SHARED")
-    return folder
 
 
 @pytest.mark.parametrize("reports", [REPORTS, REFERENCES, dict.fromkeys(REFERENCES, "")], ids=["some", "all", "empty"])
@@ -80,7 +71,7 @@ def test_sums_of_phantom_findings_give_their_scores(reports: Mapping[str, str]) 
 
 
 def test_sums_give_bleu_of_captions_with_five_references_each(shared: Path) -> None:
-    folder = shared / "coco_captions"
+    folder = shared / "metrics" / "coco_captions"
     captions, several = (json.loads((folder / name).read_text()) for name in ("res.json", "gts.json"))
     expected = json.loads((folder / "expected.json").read_text())["expected"]
     result = bleu_sums({id: several[id] for id in captions}, {id: captions[id][0] for id in captions})

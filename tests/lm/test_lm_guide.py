@@ -108,7 +108,6 @@ def test_the_messages_of_the_guide_are_those_of_the_code(folder: Path, lm: Langu
         Prompt(before=[{"token": "<|user|>"}], after="", bos=False).ids(lm.tokenizer)
 
 
-@pytest.mark.slow
 def test_the_command_of_the_guide_writes_the_golden_prompt(tmp_path: Path) -> None:
     """In a copy of the repository to which only the YAML file was added."""
     for folder in ("conf", "r2gen", "tests/support", "tests/golden"):

@@ -1,12 +1,11 @@
 """The loss and reports that R2GenGPT's own program gave for its prompt embeddings ($R2GEN_SHARED/r2gengpt)."""
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from golden_checkpoints import ROOT, SHARED
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
@@ -15,8 +14,8 @@ from r2gen.data.collate import NO_TARGET
 from r2gen.lm import LanguageModel, Prompt
 
 # B batch, T tokens of prompt and report, L those of the report, E width
-ROOT = Path(__file__).parents[2]
-FOLDER = Path(os.environ.get("R2GEN_SHARED", ROOT.parent / "shared")) / "r2gengpt"
+
+FOLDER = SHARED / "r2gengpt"
 MODES = ("shallow", "delta", "deep")
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"needs {FOLDER}")
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PUBLISHED = Path(os.environ.get("R2GEN_SHARED", ROOT.parent / "shared")) / "lm" / "golden"
+SHARED = Path(os.environ.get("R2GEN_SHARED", ROOT.parent / "shared"))
+PUBLISHED = SHARED / "lm" / "golden"
 needs_published = pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"needs {PUBLISHED}")
 FAMILIES = sorted(folder.name for folder in PUBLISHED.glob("*/")) if PUBLISHED.is_dir() else []
 
