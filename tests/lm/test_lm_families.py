@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from published_lm import FORMATS, Shape, Tensors, claim, draw, logits, read, save_weights, write
+from published_lm import FORMATS, Shape, Tensors, claim, draw, read, save_weights, write
+from published_logits import logits
 from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
