@@ -45,7 +45,7 @@ def _in_words(error: Exception, override: str | None) -> str:
                 return words(override, error)
     if "R2GenSweeper.__init__() got an unexpected keyword" in text:
         return "hydra.sweeper: these are options of a search; add hydra/sweeper=optuna"
-    if unknown := re.match(r"Could not override '([\w.@/]+)'\.", text):
+    if unknown := re.match(r"Could not override '([\w.@/-]+)'\.", text):
         return _unknown(unknown[1])
     text = text.partition("Config search path:")[0].strip()
     if missing := re.match(r"(?:In '[^']*': )?Could not find '([^']+)/([^'/]*)'", text):
