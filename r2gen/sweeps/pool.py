@@ -26,6 +26,10 @@ STOPPED_STATUSES = (STOPPED, -signal.SIGTERM)
 Pruner = Callable[[JobRecord], str | None]  # why a running job is to be pruned; None: it continues
 
 
+def never_prune(job: JobRecord) -> str | None:
+    return None
+
+
 class Pool:
     """Runs the waiting jobs of `record`. `cells` holds the configuration of each by its number."""
 
@@ -38,11 +42,11 @@ class Pool:
         slots: Slots,
         shared: Sequence[str],
         show: Callable[[SweepRecord], None],
-        pruner: Pruner | None = None,
+        pruner: Pruner = never_prune,
     ) -> None:
         self.folder, self.record, self.cells, self.slots = folder, record, cells, slots
         self.shared, self.show = shared, show  # Hydra's own overrides for every job; the live view
-        self.pruner = pruner or never_prune
+        self.pruner = pruner
         self.running: dict[int, tuple[RunningJob, float]] = {}  # with the time of its start, by job number
         self.pruned: dict[int, str] = {}  # running jobs that are being stopped, with the reason
         self.busy: set[int] = set()  # jobs whose run folder another command used
@@ -166,10 +170,6 @@ class Pool:
 
     def _write(self) -> None:
         self.folder.write(self.record)
-
-
-def never_prune(job: JobRecord) -> str | None:
-    return None
 
 
 def _is_locked(run_dir: Path) -> bool:
