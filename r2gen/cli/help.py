@@ -71,9 +71,11 @@ def _values(group: Any, prefix: str) -> Iterator[str]:
     """One line per value: its name, its default, its choices and its description."""
     for spec in fields(group):
         value, name = getattr(group, spec.name), f"{prefix}{spec.name}"
-        if is_dataclass(value) and not isinstance(value, Target) and name not in BY_OPTION:
+        if name in BY_OPTION or isinstance(value, Target | dict):
+            continue
+        if is_dataclass(value):
             yield from _values(value, f"{name}.")
-        elif not isinstance(value, dict) and not is_dataclass(value) and name not in BY_OPTION:
+        else:
             choices, description = " | ".join(spec.metadata.get("choices", ())), spec.metadata.get("description", "")
             about = "; ".join(part for part in (choices, description) if part)
             yield f"  {f'{name}={_as_passed(value)}':<42} {about}".rstrip()

@@ -7,8 +7,7 @@ tests/cli/test_hydra_errors.py provokes each.
 import re
 import traceback
 from collections.abc import Callable
-from dataclasses import is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import get_type_hints
 
 from hydra.errors import HydraException
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
@@ -17,7 +16,7 @@ from r2gen.cli.command_line import GROUPS
 from r2gen.config import hints
 from r2gen.config.names import suggest, unknown_option
 from r2gen.config.overrides import OPEN, as_passed, option_name
-from r2gen.config.schema import Config
+from r2gen.config.schema import Config, group_of
 from r2gen.config.targets import Target
 from r2gen.errors import UserError, shown
 
@@ -45,7 +44,7 @@ def _in_words(error: Exception, override: str | None) -> str:
                 return words(override, error)
     if "R2GenSweeper.__init__() got an unexpected keyword" in text:
         return "hydra.sweeper: these are options of a search; add hydra/sweeper=optuna"
-    if unknown := re.match(r"Could not override '([\w.@/]+)'\.", text):
+    if unknown := re.match(r"Could not override '([\w.@/-]+)'\.", text):
         return _unknown(unknown[1])
     text = text.partition("Config search path:")[0].strip()
     if missing := re.match(r"(?:In '[^']*': )?Could not find '([^']+)/([^'/]*)'", text):
@@ -137,7 +136,7 @@ def _unknown(name: str) -> str:
         names = [key for key in get_type_hints(node) if key != "choices"]
         if part not in names:
             return unknown_option(".".join(parts[:end]), names)
-        nested = _group_of(get_type_hints(node)[part])
+        nested = group_of(get_type_hints(node)[part])
         if nested is None and end < len(parts):
             return f"unknown option {name}: {'.'.join(parts[:end])} is not a group of options"
         node = nested or node
@@ -149,19 +148,13 @@ def _type_of(name: str) -> str | None:
     node: type = Config
     *groups, key = name.split(".")
     for group in groups:
-        nested = _group_of(get_type_hints(node).get(group))
+        nested = group_of(get_type_hints(node).get(group))
         if nested is None:
             return None
         node = nested
     hint = get_type_hints(node).get(key)
     if hint is None or key == "choices":
         return None
-    if _group_of(hint) is not None:
+    if group_of(hint) is not None:
         return f"its options one by one, as in {name}.KEY=VALUE"
     return "names with values, such as {name: value}" if hint is Target else hints.describe(hint)
-
-
-def _group_of(hint: Any) -> type | None:
-    """The dataclass of a group of options; None for a value."""
-    kinds = (kind for kind in (hint, *get_args(hint)) if is_dataclass(kind) and kind is not Target)
-    return next(kinds, None)  # type: ignore[return-value]

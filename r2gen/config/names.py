@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def unknown_option(name: str, names: Iterable[str]) -> str:
-    """The message for a dotted option whose last word is none of `known`."""
+    """The message for a dotted option whose last word is none of `names`."""
     word = name.rpartition(".")[2]
     near = difflib.get_close_matches(word, list(names), n=1, cutoff=0.6)
     if near:

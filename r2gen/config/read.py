@@ -7,7 +7,7 @@ may have been edited by hand, so every name and value is checked here.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import MISSING
 
@@ -17,7 +17,7 @@ from r2gen.config.fields import check_bounds
 from r2gen.config.hints import accepts, describe
 from r2gen.config.names import suggest, unknown_option
 from r2gen.config.plain import Plain
-from r2gen.config.schema import Config
+from r2gen.config.schema import Config, group_of
 from r2gen.config.targets import Target
 from r2gen.errors import UserError, shown
 
@@ -111,13 +111,13 @@ def _read(kind: type[T], node: Any, path: str, *, optional: tuple[str, ...] = ()
         value, name, hint = node.get(spec.name, MISSING), path + spec.name, hints[spec.name]
         if value == MISSING:
             raise UserError(f"{name} has no value: give {name}=...")
-        nested = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
+        nested = group_of(hint)
         if hint is Target:
             values[spec.name] = read_target(value, name, optional=optional)
         elif hint == dict[str, Target]:
             values[spec.name] = read_metrics(value)
         elif nested is not None and not (value is None and accepts(None, hint)):
-            values[spec.name] = _read(nested, value, name + ".")  # type: ignore[arg-type]
+            values[spec.name] = _read(nested, value, name + ".")
         else:
             _check_value(name, value, hint, spec)
             values[spec.name] = value

@@ -147,11 +147,11 @@ def dropped_keys(config: Config) -> set[str]:
 
 def usable_profile(config: Config) -> Plain:
     """The decoding profile without the keys that this language model cannot use."""
-    return {key: value for key, value in config.generation.items() if key not in dropped_keys(config)}
+    return {key: value for key, value in config.generation.items() if key not in config.lm.generation}
 
 
 def _check_task(config: Config) -> None:
-    """Refuse options of other tasks, and a stored run that is not given."""
+    """Refuse options of other tasks."""
     values: Mapping[str, object] = {
         "checkpoint": config.checkpoint,
         "out": config.out,
@@ -162,8 +162,6 @@ def _check_task(config: Config) -> None:
         if value and config.task not in task_table.owners(option):
             owners = " and ".join(f"task={name}" for name in task_table.owners(option))
             raise UserError(f"{option} is for {owners}: it changes nothing with task={config.task}")
-    if task_table.BY_NAME[config.task].on == "stored run" and config.run_dir is None:
-        raise UserError(f"task={config.task} works on a trained run: give its folder with run_dir=DIR")
 
 
 def _check_architecture(shape: ArchitectureConfig) -> None:

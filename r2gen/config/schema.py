@@ -7,7 +7,7 @@ to the ranks as config.yaml. Groups whose YAML has a `_target_` are a `Target`.
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from r2gen.config import prompt_pieces, task_table
 from r2gen.config.fields import option
@@ -230,6 +230,12 @@ class Config:
     @property
     def zero_stage(self) -> int:
         return int(self.trainer.deepspeed["zero_optimization"]["stage"])
+
+
+def group_of(hint: Any) -> type | None:
+    """The dataclass of a group of options, from the type of its field; None for a value or a Target."""
+    kinds = (kind for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind) and kind is not Target)
+    return next(kinds, None)  # type: ignore[return-value]
 
 
 def hydra_schema() -> type:

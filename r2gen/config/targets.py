@@ -109,11 +109,6 @@ def class_constant(target: Any, name: str) -> Any:
 def _definition(target: Any, option: str) -> ast.ClassDef:
     if not isinstance(target, str):
         raise UserError(f"{option}: _target_={shown(target)}: give the name of a class in r2gen")
-    return _find(target, option)
-
-
-@cache
-def _find(target: str, option: str) -> ast.ClassDef:
     module, _, name = target.rpartition(".")
     if target.split(".")[0] != "r2gen" or not module:
         raise UserError(f"{option}: _target_={shown(target)} is not in r2gen: a configuration may build nothing else")
@@ -121,10 +116,17 @@ def _find(target: str, option: str) -> ast.ClassDef:
     source = PACKAGE.joinpath(*parts).with_suffix(".py")
     if not parts or not all(part.isidentifier() for part in parts) or not source.is_file():
         raise UserError(f"{option}: _target_={shown(target)}: there is no module {shown(module)}")
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:  # functions may write files or start processes
-            return node
-    raise UserError(f"{option}: _target_={shown(target)}: {module} has no class {shown(name)}")
+    classes = _classes(source)
+    if name not in classes:
+        raise UserError(f"{option}: _target_={shown(target)}: {module} has no class {shown(name)}")
+    return classes[name]
+
+
+@cache
+def _classes(source: Path) -> dict[str, ast.ClassDef]:
+    """The classes of a module. Its functions are left out, since they may write files or start processes."""
+    body = ast.parse(source.read_text(encoding="utf-8")).body
+    return {node.name: node for node in body if isinstance(node, ast.ClassDef)}
 
 
 def _field_default(value: ast.expr | None) -> ast.expr | None:

@@ -7,6 +7,8 @@ run, and the dispatch are derived from it. A new task is one module in r2gen/tas
 from dataclasses import dataclass
 from typing import Literal
 
+from r2gen.config.plain import is_under
+
 # What a stored run allows besides the options of the task itself: where and how it runs, never what was trained.
 ON_STORED_RUN = (
     "run_dir",
@@ -168,4 +170,4 @@ OWNED = tuple(dict.fromkeys(name for task in TASKS for name in task.own))
 
 def owners(option: str) -> list[str]:
     """The names of the tasks that own an option, or a group that it is in; empty where it describes a run."""
-    return [task.name for task in TASKS if any(option == own or option.startswith(own + ".") for own in task.own)]
+    return [task.name for task in TASKS if is_under(option, *task.own)]

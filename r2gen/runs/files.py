@@ -1,10 +1,12 @@
-"""Write files atomically, take folders, and read JSON lines."""
+"""Write files atomically, take folders, lock files, and read JSON lines."""
 
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import IO
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
@@ -53,6 +55,31 @@ def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)  # on a full disk its space is needed
         raise
+
+
+def take_lock(file: IO[str]) -> bool:
+    """Lock a file until all processes that inherit it have closed it. False where another process has the lock."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process has locked the file; False where there is none, or it cannot be opened."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return not take_lock(file)
+    except OSError:
+        return False
+
+
+def read_tail(path: Path, most: int) -> bytes:
+    """The last `most` bytes of a file, or all of a shorter one."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+        return file.read()
 
 
 def read_jsonl(path: Path) -> list[Plain]:

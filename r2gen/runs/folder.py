@@ -7,7 +7,6 @@ predictions/  <split>.<generation>.jsonl metrics.json    report.html
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ import yaml
 
 from r2gen.config.plain import Plain
 from r2gen.errors import Code, UserError
-from r2gen.runs.files import PARTIAL, take_folder, write_whole
+from r2gen.runs.files import PARTIAL, take_folder, take_lock, write_whole
 
 FORMAT = 1
 EXPORTED = "model.safetensors"  # the weights in a folder written by task=export
@@ -102,15 +101,15 @@ class RunFolder:
         os.umask(0o077)
         try:
             self._lock = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115, PTH123
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            is_ours = take_lock(self._lock)
+        except OSError as error:
+            raise UserError(self._no_lock(error)) from error
+        if not is_ours:
             raise UserError(
                 f"run_dir={self.path} is in use by another command{self._holder()}: wait for it, or give another "
                 "folder",
                 code=Code.BUSY,
-            ) from error
-        except OSError as error:
-            raise UserError(self._no_lock(error)) from error
+            )
         with contextlib.suppress(OSError):  # the number serves the message above only; the disk may be full
             self._lock.truncate(0)
             self._lock.write(f"{os.getpid()}\n")

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -14,7 +14,7 @@ from r2gen.config.compose import Composed, compose
 from r2gen.config.overrides import option_name, without_sweep
 from r2gen.config.plain import Plain, is_under
 from r2gen.config.read import SUPPLIED, read_config, to_plain
-from r2gen.config.schema import Config
+from r2gen.config.schema import Config, group_of
 from r2gen.errors import UserError
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.provenance import weights_hashes
@@ -172,9 +172,9 @@ def _missing(node: Plain, schema: Any, prefix: str = "") -> Iterator[str]:
         if name not in node:
             yield prefix + name
             continue
-        for kind in (hints[name], *get_args(hints[name])):
-            if is_dataclass(kind) and kind is not targets.Target and isinstance(node[name], dict):
-                yield from _missing(node[name], kind, f"{prefix}{name}.")
+        group = group_of(hints[name])
+        if group is not None and isinstance(node[name], dict):
+            yield from _missing(node[name], group, f"{prefix}{name}.")
 
 
 def _missing_arguments(stored: Plain) -> Iterator[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.overrides import option_name
 from r2gen.config.plain import canonical, flat, is_under
 from r2gen.config.task_table import TASKS
 from r2gen.evaluate.scores import ScoreSpec, specs_from
@@ -130,8 +131,7 @@ def _config(job: JobRecord) -> Leaves:
 
 def _values(overrides: Sequence[str]) -> dict[str, str]:
     """The value of each option in a list of overrides."""
-    pairs = (override.partition("=") for override in overrides)
-    return {key.lstrip("+~"): value for key, _, value in pairs}
+    return {option_name(override): override.partition("=")[2] for override in overrides}
 
 
 def _columns(jobs: Sequence[JobRecord], configs: Sequence[Leaves]) -> list[str]:

@@ -4,7 +4,6 @@ A lease is a lock (flock) on an open file that the job's process inherits. It en
 needs no cleaning up.
 """
 
-import fcntl
 import os
 import subprocess
 import tempfile
@@ -12,9 +11,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from r2gen.errors import UserError
+from r2gen.runs.files import take_lock
 
 
 @dataclass(frozen=True)
@@ -52,22 +51,14 @@ class Leases:
             for gpu in self.gpus:
                 if len(taken) == count:
                     break
-                file = _locked(self.folder / f"{gpu.uuid}.lock")
-                if file is not None:
-                    files.enter_context(file)
-                    taken.append(gpu)
-                    numbers.append(file.fileno())
+                file = (self.folder / f"{gpu.uuid}.lock").open("a", encoding="utf-8")
+                if not take_lock(file):
+                    file.close()
+                    continue
+                files.enter_context(file)
+                taken.append(gpu)
+                numbers.append(file.fileno())
             return Lease(taken, files.pop_all(), numbers) if len(taken) == count else None
-
-
-def _locked(path: Path) -> IO[str] | None:
-    file = path.open("a", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
 
 
 def machine_leases() -> Leases:

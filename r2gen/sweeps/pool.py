@@ -14,7 +14,7 @@ from types import FrameType
 from r2gen.config.compose import ROOT
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code, UserError
 from r2gen.runs.failure import read_failure
-from r2gen.runs.folder import RunFolder
+from r2gen.runs.files import is_locked
 from r2gen.runs.provenance import now
 from r2gen.sweeps import retry
 from r2gen.sweeps.cells import Cell, is_trained
@@ -24,6 +24,10 @@ from r2gen.sweeps.slots import RunningJob, Slots, failure_file
 PAUSE_S = 0.2
 STOPPED_STATUSES = (STOPPED, -signal.SIGTERM)
 Pruner = Callable[[JobRecord], str | None]  # why a running job is to be pruned; None: it continues
+
+
+def never_prune(job: JobRecord) -> str | None:
+    return None
 
 
 class Pool:
@@ -38,11 +42,11 @@ class Pool:
         slots: Slots,
         shared: Sequence[str],
         show: Callable[[SweepRecord], None],
-        pruner: Pruner | None = None,
+        pruner: Pruner = never_prune,
     ) -> None:
         self.folder, self.record, self.cells, self.slots = folder, record, cells, slots
         self.shared, self.show = shared, show  # Hydra's own overrides for every job; the live view
-        self.pruner = pruner or never_prune
+        self.pruner = pruner
         self.running: dict[int, tuple[RunningJob, float]] = {}  # with the time of its start, by job number
         self.pruned: dict[int, str] = {}  # running jobs that are being stopped, with the reason
         self.busy: set[int] = set()  # jobs whose run folder another command used
@@ -80,7 +84,7 @@ class Pool:
         for job in self._waiting():
             cell = self.cells[job.number]
             assert cell.config is not None  # a refused job does not wait
-            if cell.run_dir is not None and _is_locked(cell.run_dir):
+            if cell.run_dir is not None and is_locked(cell.run_dir / ".lock"):
                 self.busy.add(job.number)
                 continue
             if job.number in self.busy and is_trained(cell):
@@ -140,7 +144,7 @@ class Pool:
 
     def _set_failed(self, job: JobRecord, status: int, log: Path) -> None:
         """Let the job wait, if another command uses its folder; try it once more, if memory ran out; else it failed."""
-        failure, text = read_failure(failure_file(log)), retry.read_tail(log)
+        failure, text = read_failure(failure_file(log)), retry.log_tail(log)
         if failure is not None and failure.code is Code.BUSY:
             job.state = "waiting"
             return
@@ -166,22 +170,6 @@ class Pool:
 
     def _write(self) -> None:
         self.folder.write(self.record)
-
-
-def never_prune(job: JobRecord) -> str | None:
-    return None
-
-
-def _is_locked(run_dir: Path) -> bool:
-    folder = RunFolder(run_dir)
-    if not (run_dir / ".lock").is_file():
-        return False
-    try:
-        folder.lock()
-    except UserError:
-        return True
-    folder.unlock()
-    return False
 
 
 def exit_status(jobs: Sequence[JobRecord]) -> int:

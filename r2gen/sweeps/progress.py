@@ -1,13 +1,13 @@
 """The progress of a run, read from its folder while it trains."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from r2gen.errors import UserError
+from r2gen.runs.files import read_tail
 from r2gen.runs.folder import RunFolder
 
 TAIL_BYTES = 2**14  # of train.jsonl: they hold its last few records
@@ -46,7 +46,5 @@ def progress_of(run_dir: Path) -> Progress | None:
 
 def last_records(file: Path) -> list[dict[str, float]]:
     """The last complete records of train.jsonl, of steps and of validations."""
-    with file.open("rb") as content:
-        content.seek(max(0, os.fstat(content.fileno()).st_size - TAIL_BYTES))
-        lines = content.read().split(b"\n")
+    lines = read_tail(file, TAIL_BYTES).split(b"\n")
     return [json.loads(line) for line in lines[:-1] if line.startswith(b'{"event"')]

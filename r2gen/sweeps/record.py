@@ -7,7 +7,6 @@
 The folder of a sweep also holds logs/, with files for each job, and multirun.yaml, the configuration all jobs share.
 """
 
-import fcntl
 import json
 import os
 import shlex
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from r2gen.errors import Code, UserError
-from r2gen.runs.files import take_folder, write_whole
+from r2gen.runs.files import is_locked, take_folder, take_lock, write_whole
 from r2gen.runs.provenance import now
 
 FORMAT = 1
@@ -86,7 +85,7 @@ class SweepFolder:
     def lock(self) -> None:
         """Raises UserError if another command runs this sweep."""
         self._lock = (self.path / ".lock").open("a", encoding="utf-8")
-        if not _flocked(self._lock):
+        if not take_lock(self._lock):
             raise UserError(
                 f"{self.path} is run by another command: python run.py task=status {shlex.quote(f'sweep={self.path}')}",
                 code=Code.BUSY,
@@ -94,10 +93,7 @@ class SweepFolder:
 
     def is_running(self) -> bool:
         """Whether a command runs this sweep now."""
-        if not (self.path / ".lock").is_file():
-            return False
-        with (self.path / ".lock").open(encoding="utf-8") as file:
-            return not _flocked(file)
+        return is_locked(self.path / ".lock")
 
     def log(self, number: int) -> Path:
         return self.path / "logs" / f"{number:03d}.log"
@@ -134,11 +130,3 @@ class SweepFolder:
 
     def _absolute(self, stored: str | None) -> str | None:
         return os.path.normpath(self.path.resolve() / stored) if stored is not None else None
-
-
-def _flocked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from r2gen.config.schema import TrainerConfig
 from r2gen.errors import Code
+from r2gen.runs import files
 from r2gen.runs.failure import Failure
 
 TAIL_BYTES = 2**16  # of a log
@@ -15,11 +16,8 @@ HELPED_BY_SMALLER_BATCH = (Code.MEMORY_TRAINING, Code.MEMORY_WORKERS, Code.RANK_
 BAD_ALLOC = "std::bad_alloc"  # all that a C++ library leaves of a failed allocation when it aborts the process
 
 
-def read_tail(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - TAIL_BYTES))
-        return file.read().decode("utf-8", errors="replace")
+def log_tail(log: Path) -> str:
+    return files.read_tail(log, TAIL_BYTES).decode("utf-8", errors="replace")
 
 
 def last_error(text: str, status: int) -> str:

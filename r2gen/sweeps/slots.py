@@ -114,7 +114,7 @@ class LocalSlots:
     def _gpus_for(self, config: Config) -> int:
         if not self.leases.gpus or config.trainer.device == "cpu":
             return 0
-        return self.gpus_per_job or int(config.trainer.devices)
+        return self.gpus_per_job or config.trainer.devices
 
     def _at_once(self, gpus: int) -> int:
         most = len(self.leases.gpus) // gpus if gpus else 1

@@ -6,12 +6,12 @@ hydra_plugins/r2gen_sweeps.py calls it for Hydra.
 import hashlib
 import os
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from r2gen.cli.command_line import command_words
 from r2gen.config.overrides import as_passed
 from r2gen.config.plain import canonical
 from r2gen.config.read import to_plain
@@ -40,7 +40,7 @@ class Sweep:
         self.multirun = OmegaConf.to_yaml(base)
         self.record = SweepRecord(
             name=name_of(base),
-            command=shlex.join(["python", "run.py", *as_passed(sys.argv[1:])]),
+            command=shlex.join(["python", "run.py", *command_words()]),
             overrides=as_passed(_overrides(base, "task")),
             started=now(),
         )
