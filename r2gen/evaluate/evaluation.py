@@ -47,8 +47,8 @@ class Evaluation:
         return dist.first_of(selected)
 
     @in_phase(Phase.GENERATION)
-    def evaluate(self, model: ScoredModel, splits: Sequence[str], *, checkpoint: str) -> Plain:
-        """The scores of whole splits, with baselines and intervals; the content of metrics.json on rank 0."""
+    def evaluate(self, model: ScoredModel, splits: Sequence[str], *, checkpoint: str) -> None:
+        """Write the scores of whole splits, with baselines and intervals, to metrics.json."""
         made_by = self.predictor.header(checkpoint)
         constant = self.baselines.constant(self.scorer.selection_of) if dist.is_first() else None
         nearest = self.baselines.nearest(splits)
@@ -69,9 +69,8 @@ class Evaluation:
                 entries[split]["likelihood"] = likelihood
                 if nearest:
                     entries[split]["nearest"] = self.baselines.searched()
-        if not dist.is_first():
-            return {}
-        return self.metrics.write(entries, made_by=made_by, scores=scores, constant=constant, skipped=skipped)
+        if dist.is_first():
+            self.metrics.write(entries, made_by=made_by, scores=scores, constant=constant, skipped=skipped)
 
     def refresh_page(self) -> None:
         if dist.is_first():

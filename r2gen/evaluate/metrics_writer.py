@@ -40,8 +40,8 @@ class MetricsWriter:
         scores: Scores,
         constant: str | None = None,
         skipped: Mapping[str, str] | None = None,
-    ) -> Metrics:
-        """Write the entries of some splits, and return the content of the file.
+    ) -> None:
+        """Write the entries of some splits.
 
         `scores` has the signatures, and the reasons why metrics are unavailable. Splits in the file stay if they have
         the same origin, recipe and signatures, or if there are no entries.
@@ -70,7 +70,6 @@ class MetricsWriter:
             "per_report": earlier["per_report"] | {split: entry["per_report"] for split, entry in entries.items()},
         }
         write_whole(self.file, json.dumps(metrics, indent=1) + "\n")
-        return metrics
 
     def _before(self) -> Metrics:
         """The content of the file; empty if it is missing or broken, since it is about to be replaced."""
