@@ -173,9 +173,7 @@ def test_collate_pads_views_and_reports_and_masks_the_padding():
 
 
 def test_a_batch_is_as_wide_as_its_longest_report():
-    short = Example(
-        id="a", images_VHW=torch.zeros(1, 4, 4, dtype=torch.uint8), report_T=torch.tensor([5, 2]), context=None
-    )
+    short = Example(id="a", images_VHW=torch.zeros(1, 4, 4, dtype=torch.uint8), report_T=torch.tensor([5, 2]))
     assert collate([short, short]).report_BT.shape == (2, 2)
     assert collate([short]).images_BVHW.shape == (1, 1, 4, 4)
 
