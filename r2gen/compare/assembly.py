@@ -135,11 +135,10 @@ def _texts(given: Sequence[Source], *, split: str, settings: CompareConfig, data
 
 def _statistics(scores: Mapping[str, Mapping[str, Interval]], specs: Sequence[ScoreSpec]) -> list[str]:
     """Notes on how intervals and p were computed."""
-    of_one = {score: asdict(interval) for score, interval in next(iter(scores.values())).items()}
-    notes = [
-        interval_note(of_one, specs),
-        *no_interval_note((score for score, interval in of_one.items() if not interval["draws"]), specs),
-    ]
+    of_one = next(iter(scores.values()))
+    drawn = {score: asdict(interval) for score, interval in of_one.items() if interval.draws}
+    notes = [interval_note(drawn, specs)] if drawn else []
+    notes += no_interval_note((score for score in of_one if score not in drawn), specs)
     pairs = len(scores) * (len(scores) - 1) // 2
     if not pairs:
         return notes

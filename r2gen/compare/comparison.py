@@ -8,20 +8,6 @@ from r2gen.config.plain import Plain
 from r2gen.evaluate.scores import ScoreSpec
 from r2gen.evaluate.statistics import LEVEL, Interval, Pair
 
-__all__ = [
-    "BASELINE",
-    "Comparison",
-    "FindingScore",
-    "Interval",
-    "JoinedPair",
-    "JoinedSeeds",
-    "Pair",
-    "Stratum",
-    "StudyTexts",
-    "System",
-    "as_plain",
-]
-
 BASELINE = "null"  # the kind of a baseline in comparison.json and table.csv
 
 

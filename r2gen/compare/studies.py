@@ -14,8 +14,7 @@ from r2gen.evaluate.clinical_findings import f1_of_each_finding
 from r2gen.evaluate.labeler import OBSERVATIONS, Status, label_report
 from r2gen.evaluate.statistics import bootstrap_each
 from r2gen.evaluate.study_sums import of_studies
-
-IMAGE_PX = 320  # the largest size on a page
+from r2gen.pages.images import IMAGE_SIZES_PX
 
 
 def strata(references: Mapping[str, str], scored: Mapping[str, Scored]) -> tuple[Stratum, ...]:
@@ -122,9 +121,9 @@ def differing_studies(
 
 def with_images(studies: Sequence[StudyTexts], data: ReportData, *, split: str) -> tuple[StudyTexts, ...]:
     """The same studies with their images in the data set. Raises UserError naming an image that cannot be read."""
-    views = {study.id: study.views for study in data.studies(split)}
+    views, largest = {study.id: study.views for study in data.studies(split)}, IMAGE_SIZES_PX[0]
     return tuple(
-        replace(study, images=tuple(data.image(view, at_least_px=IMAGE_PX) for view in views.get(study.id, ())))
+        replace(study, images=tuple(data.image(view, at_least_px=largest) for view in views.get(study.id, ())))
         for study in studies
     )
 

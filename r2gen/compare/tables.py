@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from textwrap import fill
 
-from r2gen.compare.comparison import BASELINE, Comparison, Interval, JoinedPair, Pair
+from r2gen.compare.comparison import BASELINE, Comparison, JoinedPair
 from r2gen.evaluate.recipe import signature_lines
 from r2gen.evaluate.scores import ScoreSpec
+from r2gen.evaluate.statistics import Interval, Pair
 from r2gen.evaluate.tables import WIDTH, aligned, shown_scores
 from r2gen.pages.csv_text import csv_text
 

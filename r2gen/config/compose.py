@@ -1,5 +1,6 @@
 """Compose conf/ with overrides: the only call of Hydra's composition outside the command itself."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from r2gen.config.schema import hydra_schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONF = ROOT / "conf"
+
+
+def python_path() -> str:
+    """PYTHONPATH of a process that imports this project: its root, then the paths of this process."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,8 @@ def constant_report(train: Sequence[str], val: Mapping[str, str], score: Selecti
     if not candidates or not val:
         raise UserError("a constant report needs at least one training report and one validation study")
     constant = ConstantScores(list(val.values()))
-    ranked = sorted(
-        candidates, key=lambda report: -sum(constant.bleu_4_and_cider(report))
-    )  # ties: the first in the alphabet
+    # Of equal candidates the first in the alphabet is ranked higher.
+    ranked = sorted(candidates, key=lambda report: -sum(constant.bleu_4_and_cider(report)))
     return max(ranked[:_SHORTLIST], key=lambda report: score(val, {id: report for id in val}))  # noqa: C420 - for mypy
 
 

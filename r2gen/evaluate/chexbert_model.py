@@ -119,9 +119,8 @@ def _model(checkpoint: Path, config: BertConfig) -> _Heads:
         raise UserError(f"{option}: contains no model_state_dict of tensors. Pass chexbert.pth.")
     weights = {name.removeprefix("module."): value for name, value in state.items()}
     weights.pop(_BUFFER, None)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the initial weights are overwritten and must not change a run's random numbers
+    # The initial weights are overwritten, and must not change a run's random numbers.
+    with torch.random.fork_rng(devices=[]):
         model = _Heads(config)
     try:
         model.load_state_dict(weights, strict=True)

@@ -9,7 +9,7 @@ from r2gen.evaluate.baseline_reports import BaselineReports
 from r2gen.evaluate.generate import Generator
 from r2gen.evaluate.metrics_writer import MetricsWriter
 from r2gen.evaluate.predicting import Predictor, ScoredModel
-from r2gen.evaluate.predictions import Prediction
+from r2gen.evaluate.predictions import Header
 from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Scores
 from r2gen.evaluate.split_scores import Scorer, reports_of
@@ -42,7 +42,6 @@ class Evaluation:
             self.metrics.write(
                 {"val": self.scorer.entry(scored, statistics=False)},
                 made_by=self.predictor.header(checkpoint),
-                checkpoint=checkpoint,
                 scores=scored.full.scores["model"],
             )
         return dist.first_of(selected)
@@ -59,31 +58,25 @@ class Evaluation:
                 skipped[split] = "the split is empty"
                 continue
             predictions = self.predictor.predict(model, split, checkpoint=checkpoint)
-            likelihood = self._likelihood(model, split, checkpoint=checkpoint)
+            likelihood = self._likelihood(model, split, made_by=made_by)
             if dist.is_first():
                 baselines = self.baselines.reports(reports_of(predictions), constant=constant, nearest=nearest)
                 scored = self.scorer.score(predictions, baselines)
-                scores = scored.full.scores["model"]
+                full, train = scored.full, self.baselines.train_reports()
+                scores = full.scores["model"]
                 entries[split] = self.scorer.entry(scored, statistics=True)
-                entries[split] |= {"wording": self._wording(predictions), "likelihood": likelihood}
+                entries[split]["wording"] = wording_entry(full.reports["model"], full.references, train)
+                entries[split]["likelihood"] = likelihood
                 if nearest:
                     entries[split]["nearest"] = self.baselines.searched()
-                entries[split] |= scored.full.statistics(self.scorer.metrics)
         if not dist.is_first():
             return {}
-        return self.metrics.write(
-            entries, made_by=made_by, checkpoint=checkpoint, scores=scores, constant=constant, skipped=skipped
-        )
+        return self.metrics.write(entries, made_by=made_by, scores=scores, constant=constant, skipped=skipped)
 
     def refresh_page(self) -> None:
         if dist.is_first():
             self.page.write()
 
-    def _likelihood(self, model: ScoredModel, split: str, *, checkpoint: str) -> Plain:
-        made_by = self.predictor.header(checkpoint)
+    def _likelihood(self, model: ScoredModel, split: str, *, made_by: Header) -> Plain:
         stored = dist.first_of([self.metrics.stored_likelihood(split, made_by=made_by) if dist.is_first() else None])
         return stored if stored is not None else self.predictor.likelihood(model, split)
-
-    def _wording(self, predictions: Sequence[Prediction]) -> Plain:
-        references = {prediction.id: prediction.reference for prediction in predictions}
-        return wording_entry(reports_of(predictions), references, self.baselines.train_reports())

@@ -37,7 +37,6 @@ class MetricsWriter:
         entries: Mapping[str, Plain],
         *,
         made_by: Header,
-        checkpoint: str,
         scores: Scores,
         constant: str | None = None,
         skipped: Mapping[str, str] | None = None,
@@ -54,7 +53,7 @@ class MetricsWriter:
         metrics = {
             "format": METRICS_FORMAT,
             "generation": self.profile,
-            "checkpoint": checkpoint,
+            "checkpoint": made_by["checkpoint"],
             "made_by": made_by,
             "splits": earlier["splits"]
             | {

@@ -40,29 +40,29 @@ class SacreBleu:
         check_texts(self.name, references, reports)
         ids = list(references)
         corpus = self._corpus.corpus_score([reports[id] for id in ids], [[references[id] for id in ids]])
-        per_report = {id: self._sentence.sentence_score(reports[id], [references[id]]).score / 100 for id in ids}
+        sentences = {id: self._sentence.sentence_score(reports[id], [references[id]]) for id in ids}
+        # Of each study: matching and all n-grams, each of length 1 to 4, and both lengths.
+        sums: dict[str, list[float]] = {
+            id: [*sentence.counts, *sentence.totals, sentence.sys_len, sentence.ref_len]
+            for id, sentence in sentences.items()
+        }
         return Scores(
             corpus={self.name: corpus.score / 100},
-            per_report={self.name: per_report},
+            per_report={self.name: {id: sentence.score / 100 for id, sentence in sentences.items()}},
+            sums={self.name: sums},
             signatures={self.name: self._signature()},
         )
 
     def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
-        """The counts of each study."""
+        """The counts of each study, which `__call__` has computed."""
 
         def values(sums_RK: Floats) -> Floats:
             return np.array([[self.of_counts([round(number) for number in row])] for row in sums_RK.tolist()])
 
-        numbers = {id: self.counts(references[id], reports[id]) for id in references}
-        return study_sums([self.name], numbers, values)
-
-    def counts(self, reference: str, report: str) -> list[float]:
-        """What one study adds to the corpus: matching and all n-grams, each of length 1 to 4, and both lengths."""
-        sentence = self._sentence.sentence_score(report, [reference])
-        return [*sentence.counts, *sentence.totals, sentence.sys_len, sentence.ref_len]
+        return study_sums([self.name], scores.sums[self.name], values)
 
     def of_counts(self, sums: list[int]) -> float:
-        """The corpus value from `counts` summed over studies."""
+        """The corpus value from `Scores.sums` summed over studies."""
         score: float = self._corpus.compute_bleu(
             correct=sums[:4], total=sums[4:8], sys_len=sums[8], ref_len=sums[9], smooth_method="exp"
         ).score

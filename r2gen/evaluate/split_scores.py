@@ -116,7 +116,7 @@ class Scorer:
         return ScoredSystems(references, systems, scores)
 
     def entry(self, scored: ScoredSplit, *, statistics: bool) -> Plain:
-        """The scores of a split for metrics.json, but for `statistics` of the full references."""
+        """The scores of a split for metrics.json; `statistics` adds intervals and margins."""
         full = scored.full.scores
         entry: Plain = {
             "studies": len(scored.full.references),
@@ -124,6 +124,8 @@ class Scorer:
             "details": {system: scores.details for system, scores in full.items() if scores.details},
             "per_report": full["model"].per_report,
         }
+        if statistics:
+            entry |= scored.full.statistics(self.metrics)
         if self.cut is not None and scored.cut is not None:
             entry["truncated"] = {"tokens": self.cut.tokens, "systems": scored.cut.values()}
             if statistics:

@@ -47,12 +47,11 @@ def locate(config: Config) -> RunLocation:
     return next((candidate for candidate in candidates if _has_identity(candidate)), candidates[0])
 
 
-def is_done(config: Config) -> bool:
+def is_done(config: Config, location: RunLocation) -> bool:
     """Whether the training is finished, so that its command would only show its table.
 
     Raises UserError where its folder holds another run.
     """
-    location = locate(config)
     folder = RunFolder(location.run_dir)
     if config.fresh or not (location.run_dir / "checkpoints").is_dir() or not folder.exists():
         return False

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from r2gen.config.compose import ROOT
+from r2gen.config.compose import python_path
 from r2gen.config.schema import Config
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code, UserError
 from r2gen.launch import machines
@@ -57,18 +57,17 @@ def run_ranks(config: Config, job_file: Path, lock: int) -> tuple[int, Failure |
     """
     settings, trainer = rank_environment(config), config.trainer
     worker = [sys.executable, "-m", "r2gen.tasks.worker", str(job_file)]
-    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     port = free_port()
     with Forward() as forward:
         if trainer.nodes > 1:
             command = machines.launcher_command(
-                trainer, worker, settings=settings | {"PYTHONPATH": python_path}, port=port
+                trainer, worker, settings=settings | {"PYTHONPATH": python_path()}, port=port
             )
             print(f"$ {shlex.join(command)}", flush=True)
             forward.to(subprocess.Popen(command, pass_fds=(lock,), start_new_session=True))  # its ranks end with it
         else:
             _print_command(worker, settings, devices=trainer.devices)
-            environment = {**os.environ, **settings, "PYTHONPATH": python_path}
+            environment = {**os.environ, **settings, "PYTHONPATH": python_path()}
             for rank in range(trainer.devices):
                 placement = _placement(rank, world=trainer.devices, port=port)
                 forward.to(_start_rank(worker, environment | placement, lock))

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2gen.config.compose import ROOT
+from r2gen.config.compose import python_path
 from r2gen.errors import FIXABLE, UserError
 
 READER = "r2gen.r2gengpt.inspection"
@@ -22,12 +22,11 @@ class Facts:
 
 def read_facts(file: Path) -> Facts:
     """The facts of a checkpoint, read in a process that imports torch. Raises UserError if it cannot be imported."""
-    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-m", READER, str(file)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": python_path},
+        env={**os.environ, "PYTHONPATH": python_path()},
     )
     if done.returncode == FIXABLE:
         raise UserError(done.stderr.strip().splitlines()[-1])

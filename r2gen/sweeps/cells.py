@@ -18,7 +18,7 @@ from r2gen.config.plain import canonical
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.errors import Code, UserError
-from r2gen.launch.new_run import is_done, locate
+from r2gen.launch.new_run import RunLocation, is_done, locate
 from r2gen.launch.paths import with_absolute_paths
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.provenance import weights_hashes
@@ -41,6 +41,7 @@ class Cell:
     identity: str | None = None  # differs where the job would do something else
     refusal: str | None = None
     skipped: bool = False
+    location: RunLocation | None = None  # of a training; where it is needs the digest of its data, read once
 
 
 def compose_cells(batch: Sequence[Sequence[str]], compose: Compose) -> list[Cell]:
@@ -92,15 +93,18 @@ def compose_cell(overrides: Sequence[str], compose: Compose) -> Cell:
 def cell_of(config: Config, *, overrides: list[str], for_hydra: list[str]) -> Cell:
     """The cell of a checked configuration. Raises UserError where its data does not exist."""
     config = with_absolute_paths(config)
-    run_dir, identity = _location(config)
-    return Cell(overrides, for_hydra, config.choices, config, config.task, run_dir, identity)
+    location = locate(config) if config.task in ("train", "compose") else None
+    run_dir, identity = (location.run_dir, location.identity) if location is not None else _work_on_a_run(config)
+    return Cell(
+        overrides, for_hydra, config.choices, config, config.task, run_dir, identity=identity, location=location
+    )
 
 
-def _location(config: Config) -> tuple[Path | None, str]:
-    if config.task in ("train", "compose"):
-        location = locate(config)
-        return location.run_dir, location.identity
-    # Other tasks store nothing but their results: they run again where an option, or their run, has changed.
+def _work_on_a_run(config: Config) -> tuple[Path | None, str]:
+    """The run folder and the identity of a task that stores nothing but its results.
+
+    It runs again where an option, or its run, has changed.
+    """
     plain = {key: value for key, value in to_plain(config).items() if key not in ("choices", "logger")}
     run_dir = config.folder if config.run_dir is not None else None
     made_on = RunFolder(run_dir).last() if run_dir is not None else None
@@ -110,10 +114,10 @@ def _location(config: Config) -> tuple[Path | None, str]:
 
 def is_trained(cell: Cell) -> bool:
     """Whether the cell's training is finished, so that the same command would only show its table."""
-    if cell.task != "train" or cell.config is None:
+    if cell.task != "train" or cell.config is None or cell.location is None:
         return False
     try:
-        return is_done(cell.config)
+        return is_done(cell.config, cell.location)
     except UserError:
         return False  # its own process will say what is wrong
 
@@ -122,13 +126,14 @@ def state_line(cell: Cell) -> str:
     """What a command would do with the cell, as task=compose prints it."""
     if cell.refusal is not None:
         return f"{'skipped' if cell.skipped else 'failed'}: {' '.join(cell.refusal.split())}"
-    if cell.run_dir is None or cell.config is None:
+    if cell.location is None or cell.config is None:
         return f"task={cell.task}"
     try:
-        state = "finished" if is_done(cell.config) else "unfinished"
+        state = "finished" if is_done(cell.config, cell.location) else "unfinished"
     except UserError:
         state = "holds another run"
-    return f"{_from_here(cell.run_dir)} ({state if RunFolder(cell.run_dir).exists() else 'new'})"
+    run_dir = cell.location.run_dir
+    return f"{_from_here(run_dir)} ({state if RunFolder(run_dir).exists() else 'new'})"
 
 
 def _from_here(path: Path) -> Path:

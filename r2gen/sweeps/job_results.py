@@ -124,9 +124,8 @@ def _means(group: Sequence[JobResult]) -> Scores:
 
 def _config(job: JobRecord) -> Leaves:
     """The configuration in a job's run folder; empty if there is none."""
-    if job.run_dir is not None and (Path(job.run_dir) / "config.yaml").is_file():
-        return dict(flat(RunFolder(Path(job.run_dir)).config()))
-    return {}
+    folder = RunFolder(Path(job.run_dir)) if job.run_dir is not None else None
+    return dict(flat(folder.config())) if folder is not None and folder.config_file.is_file() else {}
 
 
 def _values(overrides: Sequence[str]) -> dict[str, str]:
@@ -169,7 +168,7 @@ def _names(jobs: Sequence[JobRecord]) -> list[str]:
 def _result(name: str, job: JobRecord, choices: dict[str, str], config: Leaves) -> JobResult:
     run_dir = Path(job.run_dir) if job.run_dir is not None else None
     result = JobResult(name=name, state=job.state, reason=job.reason, run_dir=run_dir, choices=choices)
-    if run_dir is None or not (run_dir / "run.json").is_file():
+    if run_dir is None or not RunFolder(run_dir).exists():
         return result
     facts, metrics = RunFolder(run_dir).facts(), read_metrics_of(run_dir, job.choices.get("generation"))
     method = {"recipe": metrics.get("recipe"), "signatures": metrics.get("signatures")}

@@ -60,7 +60,7 @@ def write_sweep_page(
         "score_specs": [asdict(spec) for spec in specs_of(results)],
         "alike": len({result.scored_as for result in results if result.scores}) <= 1,
         "rows": [_job(result, path.parent) for result in results],
-        "joined": [{**asdict(means), "rows": means.jobs} for means in means_over_seeds(results)],
+        "joined": [asdict(means) for means in means_over_seeds(results)],
         "studies": _fitting(_studies(results)),
     }
     return write_document(path, title=title, scripts=SCRIPTS, content=content)

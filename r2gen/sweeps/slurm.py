@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r2gen.config.compose import ROOT
+from r2gen.config.compose import python_path
 from r2gen.config.schema import Config
 from r2gen.errors import DEFECT, Code, UserError
 from r2gen.ranks.stop import die_with_parent
@@ -106,7 +106,7 @@ class SlurmSlots:
             return None
         trainer = config.trainer
         self.executor.update_parameters(gpus_per_node=trainer.devices if trainer.device != "cpu" else 0)
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        os.environ["PYTHONPATH"] = python_path()
         log.write_bytes(b"")
         return SlurmJob(self.executor.submit(Submitted(command, log, Path.cwd())))
 

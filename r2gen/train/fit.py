@@ -72,7 +72,7 @@ def fit(
     on_gpu = engine.device.type == "cuda"
     micro_batches = iter(batch_loader(TrainingExamples(dataset, order), batches, workers=settings.workers, pin=on_gpu))
     accumulation = len(batches) // max(1, total_steps - state.step)
-    watch = LossWatch(engine.device)
+    watch = LossWatch()
     engine.train()
     began, first_step, seconds_before = time.monotonic(), state.step, state.seconds
 
@@ -104,10 +104,10 @@ def fit(
             ),
         )
         # Tokens are counted before the first backward pass, since the loss of a step is the mean over all its target
-        # tokens on all ranks.
+        # tokens on all ranks. torch.full, unlike torch.tensor, does not wait for the GPU.
         window = [next(micro_batches) for _ in range(accumulation)]
-        tokens = torch.tensor(float(sum(batch.target_tokens for batch in window)), device=engine.device)
-        tokens = dist.sum_over_ranks(tokens)
+        own_tokens = float(sum(batch.target_tokens for batch in window))
+        tokens = dist.sum_over_ranks(torch.full((), own_tokens, device=engine.device))
         for index, batch in enumerate(window):
             seed_micro_batch(settings.seed, state.step, index * dist.world() + dist.rank())
             engine.set_gradient_accumulation_boundary(index == accumulation - 1)
@@ -200,8 +200,7 @@ def agreed_stop(stop: StopRequest, step: int, every: int, device: torch.device) 
 class LossWatch:
     """Losses and gradient norms that are not checked yet. They are checked together, so that the GPU rarely waits."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self) -> None:
         self.losses: list[tuple[Sequence[str], torch.Tensor]] = []
         self.gradients: list[tuple[Sequence[str], torch.Tensor]] = []
         self.step_losses: list[torch.Tensor] = []

@@ -18,7 +18,7 @@ from r2gen.config.schema import Config
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.ranks import dist
 from r2gen.ranks.stop import Stopped
-from r2gen.runs.files import PARTIAL, read_jsonl
+from r2gen.runs.files import read_jsonl, write_whole
 from r2gen.runs.folder import RunFolder
 from r2gen.train.checkpoint import TrainState
 from r2gen.train.published import Fact, ShownStudy, shown_config, tags_of
@@ -319,6 +319,4 @@ def forget_after(file: Path, state: TrainState) -> None:
     last = {"step": state.step, "validation": state.validated_step}
     records = [record for record in read_jsonl(file) if record["step"] <= last[record["event"]]]
     if file.is_file():
-        partial = file.with_name(PARTIAL + file.name)
-        partial.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-        partial.replace(file)
+        write_whole(file, "".join(json.dumps(record) + "\n" for record in records))

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from r2gen.config.plain import Plain, flat, is_under
+from r2gen.config.plain import Plain, without
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.config.task_table import OWNED
@@ -50,9 +50,7 @@ def shown_config(config: Config, run: Plain) -> Plain:
     The names at the top are those of the command line, since a W&B agent sets the parameters of its sweep there. Only
     the last part of a path is included.
     """
-    resolved = {
-        name: _without_folders(value) for name, value in flat(to_plain(config)) if not is_under(name, *LEFT_OUT)
-    }
+    resolved = {name: _without_folders(value) for name, value in without(to_plain(config), LEFT_OUT).items()}
     origin = {name: run[name] for name in ("identity", "data_hash", "git", "versions")}
     return {**choices_of(config), "seed": config.seed, "resolved": _nested(resolved), "run": origin}
 

@@ -37,7 +37,7 @@ def compare(out: Path, *runs: object, metrics: tuple[str, ...] = ("bleu", "rouge
         runs=[str(run) for run in runs],
         out=str(out),
         compare=CompareConfig(**OPTIONS | options),
-        metrics={name: Target(TARGETS[name]) for name in metrics},
+        metrics={name: Target(TARGETS.get(name, name)) for name in metrics},
     )
     assert compare_task.compare(config, ["metrics=..."]) == 0
     return json.loads((out / "comparison.json").read_text(encoding="utf-8"))
@@ -323,3 +323,10 @@ def test_the_command_accepts_names(good: Path, tmp_path: Path):
     refused = run("compare.studies=0", cwd=tmp_path, smallest=False)
     assert refused.returncode == 2
     assert "compare.studies=0 is for task=compare" in refused.stderr
+
+
+def test_a_comparison_in_which_no_score_has_an_interval(tmp_path: Path, good: Path, poor: Path) -> None:
+    metrics = ("r2gen.evaluate.chexbert.CheXbert",)  # unavailable, since it has no weights
+    comparison = compare(tmp_path, good, poor, metrics=metrics, rescore=True, studies=0)
+    assert not any(comparison["scores"].values())
+    assert "metrics.chexbert.path is null" in " ".join(comparison["notes"])

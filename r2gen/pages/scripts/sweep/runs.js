@@ -135,7 +135,7 @@ function runRow(row, scores) {
   const unscored = !Object.keys(row.scores).length && row.reason;
   const cells = unscored
     ? [h("td.why", { colspan: Math.max(1, scores.length) }, row.reason)]
-    : scores.map(({ key, best, span }) => runScore(scoreOf(row, key), best, span));
+    : scores.map(({ key, best, span }) => scoreCell(scoreOf(row, key)?.value, scoreOf(row, key), best, span));
   const costs = data.costs.map((cost) => h("td", costText(cost, row.cost[cost])));
   return h("tr", h("th", { scope: "row" }, runName(row)), ...choices, ...cells, ...costs);
 }
@@ -143,11 +143,6 @@ function runRow(row, scores) {
 function runName(row) {
   if (row.link) return h("a", { href: row.link }, row.note || "report");
   return row.state === "done" ? row.note || "done" : stateBadge(row.state);
-}
-
-function runScore(one, best, span) {
-  const isBest = one && one.value.toFixed(3) === best.toFixed(3);
-  return h("td", { class: isBest ? "best" : null }, score(one?.value), intervalLine(one, span));
 }
 
 // A column's header with a button that sorts by it, or turns the order round.

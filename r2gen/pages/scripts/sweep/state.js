@@ -48,7 +48,7 @@ const meanRows = data.joined.map((one) => ({
   ...one,
   name: choicesText(one.choices) || "all",
   state: "done",
-  cost: meanCost(one.rows),
+  cost: meanCost(one.jobs),
   note: `seeds ${one.seeds.join(", ")}`,
 }));
 
@@ -72,7 +72,7 @@ function shownRows() {
 // The rows of score tables and plots: runs, or means over their seeds.
 function scoredRows() {
   const runs = new Set(shownRows().map((row) => row.name));
-  return state.joined ? meanRows.filter((row) => row.rows.some((name) => runs.has(name))) : shownRows();
+  return state.joined ? meanRows.filter((row) => row.jobs.some((name) => runs.has(name))) : shownRows();
 }
 
 function shownColumns() {
