@@ -18,7 +18,6 @@ class Example:
     id: str
     images_VHW: torch.Tensor  # uint8 gray, every view at the encoder's size
     report_T: torch.Tensor  # int64 ids of the report and its EOS token
-    context: str | None
 
 
 class ImageCache:
@@ -69,5 +68,4 @@ class StudyDataset(Dataset[Example]):
             id=study.id,
             images_VHW=torch.stack([self.image(view) for view in study.views]),
             report_T=torch.tensor(self.encode(study.report)),
-            context=study.context,
         )

@@ -166,7 +166,6 @@ def _write_cache(folder: Path, gray_bits: int | None, images: Mapping[str, Stamp
     try:
         file = cache_file(folder)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(file, json.dumps({"reader": READER, "gray_bits": gray_bits, "images": images}))
-        file.chmod(0o600)
+        write_whole(file, json.dumps({"reader": READER, "gray_bits": gray_bits, "images": images}), mode=0o600)
     except OSError as error:
         print(f"the checked images are not cached ({error}): data.check=full decodes them again next time", flush=True)

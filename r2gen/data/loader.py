@@ -76,21 +76,10 @@ class MicroBatches(Sampler[list[int]]):
                 yield list(positions[start : start + self.micro_batch_size])
 
 
-def training_loader(examples: TrainingExamples, batches: MicroBatches, *, workers: int, pin: bool) -> DataLoader[Batch]:
-    """The micro-batches of one rank."""
-    return _loader(examples, batches, workers=workers, pin=pin)
-
-
-def evaluation_loader(
-    dataset: StudyDataset, *, batch_size: int, rank: int, world: int, workers: int, pin: bool
+def batch_loader(
+    dataset: Dataset[Example], batches: Iterable[list[int]], *, workers: int, pin: bool
 ) -> DataLoader[Batch]:
-    """Every study once, in order: batches number rank::world, so that a batch is the same on any number of ranks."""
-    starts = range(0, len(dataset), batch_size)[rank::world]
-    batches = [list(range(start, min(start + batch_size, len(dataset)))) for start in starts]
-    return _loader(dataset, batches, workers=workers, pin=pin)
-
-
-def _loader(dataset: Dataset[Example], batches: Iterable[list[int]], *, workers: int, pin: bool) -> DataLoader[Batch]:
+    """The batches at the given positions of a data set, read by `workers` processes."""
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # torch types a loader by its data set, not by the result of collate_fn
         batch_sampler=batches,
@@ -100,6 +89,15 @@ def _loader(dataset: Dataset[Example], batches: Iterable[list[int]], *, workers:
         worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
     )
+
+
+def evaluation_loader(
+    dataset: StudyDataset, *, batch_size: int, rank: int, world: int, workers: int, pin: bool
+) -> DataLoader[Batch]:
+    """Every study once, in order: batches number rank::world, so that a batch is the same on any number of ranks."""
+    starts = range(0, len(dataset), batch_size)[rank::world]
+    batches = [list(range(start, min(start + batch_size, len(dataset)))) for start in starts]
+    return batch_loader(dataset, batches, workers=workers, pin=pin)
 
 
 def _start_worker(_: int) -> None:

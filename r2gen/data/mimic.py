@@ -114,8 +114,7 @@ def _new_file(file: Path, *, fresh: bool) -> Path:
 def _write_private(file: Path, content: str) -> None:
     """Write patient text, readable by its owner only."""
     try:
-        write_whole(file, content)
-        file.chmod(0o600)
+        write_whole(file, content, mode=0o600)
     except OSError as error:
         raise UserError(
             f"{file} cannot be written ({error.strerror}). Set data.annotation to an absolute path elsewhere."

@@ -62,9 +62,8 @@ _INSIDE = (UNDER_VIEWS, "organ")  # headings that do not end the section that th
 _RUNS_ON = {"findings": _INSIDE, "findings_impression": _INSIDE, UNDER_VIEWS: _INSIDE, "impression": ("organ",)}
 _LIKENESS = 0.85  # accepts misspelt headings such as IMPRESSOIN or FINIDNGS, but not headings that lack a word
 _HEADING = re.compile(r"^[ \t]*([A-Z][A-Z0-9 \t()/,&.'-]{2,60}?)[ \t]*:", re.MULTILINE)
-_LOWER = re.compile(
-    r"^[ \t]*([A-Z][A-Za-z/ ]*[a-z][A-Za-z/() ]*):(?=\s|\Z)", re.MULTILINE
-)  # "Impression:", only for known headings
+# "Impression:", only for known headings
+_LOWER = re.compile(r"^[ \t]*([A-Z][A-Za-z/ ]*[a-z][A-Za-z/() ]*):(?=\s|\Z)", re.MULTILINE)
 _ALONE = re.compile(r"^[ \t]*([A-Z][A-Z \t/]{5,30}?)[ \t]*$", re.MULTILINE)  # without a colon, only for known headings
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _FINAL_REPORT = re.compile(r"^[ \t]*FINAL[ \t]+REPORT\b[ \t]*:?", re.MULTILINE | re.IGNORECASE)
@@ -110,9 +109,8 @@ def _headings(text: str) -> Iterator[tuple[int, int, str]]:
     headings: dict[int, tuple[int, str]] = {}
     for match in _HEADING.finditer(text):
         name = section_of(match[1])
-        if (
-            name is not None or text[match.end() : match.end() + 1].strip() == ""
-        ):  # "AP CHEST, 5:11 A.M." is not a heading
+        # "AP CHEST, 5:11 A.M." is not a heading
+        if name is not None or text[match.end() : match.end() + 1].strip() == "":
             headings[match.start()] = (match.end(), name or _unknown(match[1]))
     for pattern in (_ALONE, _LOWER):
         for match in pattern.finditer(text):

@@ -47,6 +47,7 @@ class Phantom:
         self.seed = seed
         self.size_px = size_px
         self._counts = dict(zip(SPLITS, (train_studies, val_studies, test_studies), strict=True))
+        self._studies: dict[str, Sequence[Study]] = {}  # those that were drawn, by split
 
     @classmethod
     def digest(cls, arguments: Mapping[str, Any]) -> str:
@@ -61,9 +62,11 @@ class Phantom:
 
     def studies(self, split: str) -> Sequence[Study]:
         """The studies of one split, numbered from 0, with ids like "train-00017"."""
-        from r2gen.data.phantom_studies import draw_study
+        if split not in self._studies:
+            from r2gen.data.phantom_studies import draw_study
 
-        return [draw_study(self.seed, split, number) for number in range(self._counts[split])]
+            self._studies[split] = [draw_study(self.seed, split, number) for number in range(self._counts[split])]
+        return self._studies[split]
 
     def image(self, view: str, *, at_least_px: int | None = None) -> "Image.Image":
         """The image of a view name like "train-00017-frontal", always size_px pixels square."""

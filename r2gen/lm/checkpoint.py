@@ -22,7 +22,6 @@ class Checkpoint:
     """A folder with config.json."""
 
     folder: Path
-    config: Plain  # config.json as published
     model_type: str
 
 
@@ -32,8 +31,7 @@ def find_checkpoint(path: str | Path, revision: str | None) -> Checkpoint:
     file = folder / "config.json"
     if not file.is_file():
         raise UserError(f"lm.path: {folder} has no config.json: it is not a checkpoint folder in transformers' layout")
-    config = read_json(file)
-    return Checkpoint(folder, config, str(config.get("model_type")))
+    return Checkpoint(folder, str(read_json(file).get("model_type")))
 
 
 def _folder(path: str | Path, revision: str | None) -> Path:

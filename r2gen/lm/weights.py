@@ -163,7 +163,7 @@ def _check_shapes(folder: Path, model: PreTrainedModel) -> None:
 
 def _check_once(folder: Path, model: PreTrainedModel) -> None:
     """Refuse two tensors for the same parameter, of which transformers would silently use either."""
-    twice = families.duplicated_names(model, [name for file in weight_files(folder) for name in _tensor_names(file)])
+    twice = families.duplicated_names(model, (name for file in weight_files(folder) for name in _tensor_names(file)))
     if twice:
         raise UserError(
             f"lm.path: {folder}: {len(twice)} unexpected tensors: {', '.join(twice[:5])}; the same weights are there "

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from r2gen.data.dataset import StudyDataset
-from r2gen.data.loader import MicroBatches, TrainingExamples, TrainingOrder, training_loader
+from r2gen.data.loader import MicroBatches, TrainingExamples, TrainingOrder, batch_loader
 from r2gen.errors import UserError
 from r2gen.ranks import dist
 from r2gen.ranks.stop import Stopped, StopRequest
@@ -70,9 +70,7 @@ def fit(
         world=dist.world(),
     )
     on_gpu = engine.device.type == "cuda"
-    micro_batches = iter(
-        training_loader(TrainingExamples(dataset, order), batches, workers=settings.workers, pin=on_gpu)
-    )
+    micro_batches = iter(batch_loader(TrainingExamples(dataset, order), batches, workers=settings.workers, pin=on_gpu))
     accumulation = len(batches) // max(1, total_steps - state.step)
     watch = LossWatch()
     engine.train()

@@ -83,10 +83,11 @@ class TimmEncoder(nn.Module):
         images_BVHW is uint8 gray at image_size_px; views_BV masks the views that exist. The backbone sees only those.
         """
         batch, views = views_BV.shape
-        images_NHW = images_BVHW[views_BV]
+        existing = views_BV.nonzero(as_tuple=True)  # once: each index by a mask would wait for the GPU
+        images_NHW = images_BVHW[existing]
         features_NPD = self.encode(self.normalise(images_NHW))
         features_BVPD = features_NPD.new_zeros(batch, views, *features_NPD.shape[1:])
-        features_BVPD[views_BV] = features_NPD
+        features_BVPD[existing] = features_NPD
         joined: tuple[torch.Tensor, torch.Tensor] = self.join(features_BVPD, views_BV)
         return joined
 

@@ -66,7 +66,6 @@ ARGUMENTS = {
     "drop_path_rate": "drop_path_rate",
     "hidden_dropout_prob": "proj_drop_rate",
     "attention_probs_dropout_prob": "attn_drop_rate",
-    "num_channels": "in_chans",
 }
 FIXED = {"hidden_act": "gelu", "use_absolute_embeddings": False, "layer_norm_eps": 1e-5, "num_channels": 3}
 
@@ -155,7 +154,7 @@ def model_arguments(config: Mapping[str, Any], *, path: str) -> Plain:
                 f"stage {stage}, and timm pads differently from transformers."
             )
         grid = (grid + 1) // 2
-    return {ours: config[field] for field, ours in ARGUMENTS.items() if field in config and field != "num_channels"}
+    return {ours: config[field] for field, ours in ARGUMENTS.items() if field in config}
 
 
 def create_swin(

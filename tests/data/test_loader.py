@@ -14,9 +14,9 @@ from r2gen.data.loader import (
     MicroBatches,
     TrainingExamples,
     TrainingOrder,
+    batch_loader,
     evaluation_loader,
     steps_for,
-    training_loader,
 )
 
 
@@ -101,9 +101,7 @@ def test_steps_are_rounded_up_once(studies: int, batch_size: int, epochs: float,
 def test_loaders_read_the_requested_studies(workers: int):
     order = TrainingOrder(24, seed=1, shuffle=True)
     sampler = MicroBatches(first=1, last=3, batch_size=8, micro_batch_size=4, rank=0, world=1)
-    ids = [
-        batch.ids for batch in training_loader(TrainingExamples(dataset(), order), sampler, workers=workers, pin=False)
-    ]
+    ids = [batch.ids for batch in batch_loader(TrainingExamples(dataset(), order), sampler, workers=workers, pin=False)]
     assert ids == [tuple(STUDIES[order(position)].id for position in part) for part in sampler]
     batches = evaluation_loader(dataset().first(5), batch_size=2, rank=0, world=1, workers=workers, pin=False)
     assert [batch.ids for batch in batches] == [("study-0", "study-1"), ("study-2", "study-3"), ("study-4",)]
@@ -130,7 +128,7 @@ def test_random_numbers_of_an_augmentation_never_repeat_but_are_reproducible():
         images = {}
         for rank in range(world):
             sampler = MicroBatches(first=first, last=6, batch_size=8, micro_batch_size=2, rank=rank, world=world)
-            for turn, part in enumerate(training_loader(examples, sampler, workers=workers, pin=False)):
+            for turn, part in enumerate(batch_loader(examples, sampler, workers=workers, pin=False)):
                 step, number = divmod(turn * world + rank, 4)
                 for study, images_VHW, real_V in zip(part.ids, part.images_BVHW, part.views_BV, strict=True):
                     images[first + step, number, study] = images_VHW[real_V].numpy().tobytes()
@@ -173,9 +171,7 @@ def test_collate_pads_views_and_reports_and_masks_the_padding():
 
 
 def test_a_batch_is_as_wide_as_its_longest_report():
-    short = Example(
-        id="a", images_VHW=torch.zeros(1, 4, 4, dtype=torch.uint8), report_T=torch.tensor([5, 2]), context=None
-    )
+    short = Example(id="a", images_VHW=torch.zeros(1, 4, 4, dtype=torch.uint8), report_T=torch.tensor([5, 2]))
     assert collate([short, short]).report_BT.shape == (2, 2)
     assert collate([short]).images_BVHW.shape == (1, 1, 4, 4)
 

@@ -15,10 +15,10 @@ from r2gen.lm.conversion.fused_qkv import SplitQKV
 from r2gen.lm.conversion.tensor_names import fused_qkv, rename
 from r2gen.lm.family import GPT4_SPLIT, Family, TokenizerFormat
 
-FIELDS = {
+FIELDS = {  # n_layer, n_embd and n_head are in the oldest configs
     "n_layer": "num_hidden_layers",
     "n_embd": "hidden_size",
-    "n_head": "num_attention_heads",  # the oldest configs
+    "n_head": "num_attention_heads",
     "ffn_hidden_size": "intermediate_size",
     "attn_pdrop": "attention_dropout",
     "kv_channels": "head_dim",
