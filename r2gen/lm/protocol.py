@@ -1,6 +1,6 @@
 """The interface of every language model: embed tokens, compute a loss, generate reports."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,6 +13,9 @@ from r2gen.lm.tokenizer import ReportTokenizer
 # B batch, T positions of the prompt, L tokens of the report, E width of the language model
 
 
+DecoderName = Literal["auto", "tree", "transformers"]  # of evaluate.decoder
+
+
 @dataclass(frozen=True)
 class Generated:
     """One generated report."""
@@ -20,6 +23,15 @@ class Generated:
     ids: tuple[int, ...]  # without the EOS token and padding
     text: str  # the decoded ids without white space at both ends
     finish: Literal["stop", "length"]  # ended by an EOS token or a stop text, or by max_new_tokens
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of some studies: embeddings [B, T, E] with a mask [B, T] of the real positions."""
+
+    ids: Sequence[str]
+    embeds_BTE: torch.Tensor
+    mask_BT: torch.Tensor
 
 
 class LanguageModel(Protocol):
@@ -53,4 +65,13 @@ class LanguageModel(Protocol):
 
         `ids` are the ids of the studies, which sampling needs: a sampled report depends on the profile's seed and the
         id of its study.
+        """
+
+    def stream(
+        self, prompts: Iterable[Prompts], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
+    ) -> Iterator[tuple[str, Generated]]:
+        """The report of each study with its id, as soon as it has ended; prompts are taken when they are needed.
+
+        `slots` is the largest number of studies at a time. If the language model or the profile is decoded by
+        transformers, it is not used: the batches are decoded one after the other.
         """
