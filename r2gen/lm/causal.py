@@ -13,10 +13,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
+from r2gen.errors import UserError
 from r2gen.lm.decoding import check_ids, check_room, decode, report
 from r2gen.lm.padding import left_pad, longest_prompt, positions
 from r2gen.lm.precise import double_precision
-from r2gen.lm.protocol import DecoderName, Generated, Prompts
+from r2gen.lm.protocol import DecoderName, Generated, Prompts, Reports
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.lm.tree_attention import supports_tree
 from r2gen.lm.tree_decoding import TreeSearch, agrees_with_model
@@ -84,7 +85,7 @@ class CausalLM(nn.Module):
     @torch.no_grad()
     def stream(
         self, prompts: Iterable[Prompts], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
-    ) -> Iterator[tuple[str, Generated]]:
+    ) -> Reports:
         """See LanguageModel.stream. Raises UserError if the report may exceed the model's positions."""
         with evaluation_mode(self.model), double_precision(self.model):
             packed = (self._packed(batch, decoding) for batch in prompts)
@@ -104,18 +105,15 @@ class CausalLM(nn.Module):
                 yield from zip(batch.ids, reports, strict=True)
 
     def decoder_for(self, decoding: Decoding, wanted: DecoderName = "auto") -> DecoderName:
-        """The way in which a profile is decoded: `tree` (tree_decoding.py), or transformers' generate().
-
-        Raises UserError if `tree` is wanted and this model or profile does not support it.
-        """
+        """See LanguageModel.decoder_for."""
         if wanted == "transformers":
             return wanted
         if decoding.penalty_alpha is None and self._supports_tree():
             return "tree"
         if wanted == "tree":
             raise UserError(
-                "evaluate.decoder=tree: this language model or decoding profile is decoded by transformers (contrastive "
-                "search, ALiBi, 8 and 4 bits of bitsandbytes): use evaluate.decoder=auto"
+                "evaluate.decoder=tree does not support this language model or decoding profile (contrastive search, "
+                "ALiBi, bitsandbytes): use evaluate.decoder=auto"
             )
         return "transformers"
 

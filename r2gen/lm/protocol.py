@@ -1,8 +1,8 @@
 """The interface of every language model: embed tokens, compute a loss, generate reports."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from transformers import PreTrainedModel
@@ -23,6 +23,9 @@ class Generated:
     ids: tuple[int, ...]  # without the EOS token and padding
     text: str  # the decoded ids without white space at both ends
     finish: Literal["stop", "length"]  # ended by an EOS token or a stop text, or by max_new_tokens
+
+
+Reports: TypeAlias = Generator[tuple[str, Generated], None, None]  # the id of a study and its report
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,15 @@ class LanguageModel(Protocol):
 
     def stream(
         self, prompts: Iterable[Prompts], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
-    ) -> Iterator[tuple[str, Generated]]:
+    ) -> Reports:
         """The report of each study with its id, as soon as it has ended; prompts are taken when they are needed.
 
         `slots` is the largest number of studies at a time. If the language model or the profile is decoded by
         transformers, it is not used: the batches are decoded one after the other.
+        """
+
+    def decoder_for(self, decoding: Decoding, wanted: DecoderName = "auto") -> DecoderName:
+        """The way in which a profile is decoded: `tree` (tree_decoding.py), or `transformers` by its generate().
+
+        Raises UserError if `tree` is wanted and this language model or profile does not support it.
         """

@@ -5,6 +5,9 @@ attends to the prompt and to its own ancestors among the columns. So the prompt 
 are reordered by a small table of ancestors instead of by copying keys and values.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +32,7 @@ class UnsupportedAttentionError(Exception):
 
 @dataclass
 class Tree:
-    """The keys and values of S studies, and where their beams are. transformers passes it to `tree_attention`.
+    """The keys and values of S studies, and where their beams are.
 
     `prompt_S` is the length of each prompt, `fed_S` the number of tokens fed so far, including the current one, and
     `ancestors_SKG` the beam of each fed token in the ancestry of each beam.
@@ -85,6 +88,19 @@ class Tree:
         return self.masks[window or 0]
 
 
+_tree: ContextVar[Tree] = ContextVar("tree")
+
+
+@contextmanager
+def attending_to(tree: Tree) -> Iterator[None]:
+    """Let tree_attention work on this tree."""
+    token = _tree.set(tree)
+    try:
+        yield
+    finally:
+        _tree.reset(token)
+
+
 @torch.compiler.disable
 def tree_attention(
     module: nn.Module,
@@ -96,13 +112,16 @@ def tree_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    tree: Tree | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention function: the result [B, Q, H, D] for prompts (tree.rows) or for the next tokens."""
+    """transformers' attention function: the result [B, Q, H, D] for prompts (tree.rows) or for the next tokens.
+
+    It works on the tree of `attending_to`. Some layers (StableLM's) do not pass arguments on to their attention.
+    """
+    tree = _tree.get()
     unknown = [name for name, value in others.items() if torch.is_tensor(value) and name not in HARMLESS]
-    if tree is None or unknown or attention_mask is not None:
-        raise UnsupportedAttentionError(", ".join(unknown) or "its layers pass a mask, or none of our arguments")
+    if unknown or attention_mask is not None:
+        raise UnsupportedAttentionError(", ".join(unknown) or "attention_mask")
     layer: Any = module.layer_idx
     tree.write(layer, key_BNQD, value_BNQD)
     if tree.rows is not None:
@@ -196,15 +215,15 @@ AttentionInterface.register(NAME, tree_attention)
 
 
 def supports_tree(model: PreTrainedModel) -> bool:
-    """Whether the attention of this model goes through transformers' interface and knows no distance but positions.
+    """Whether nothing in the configuration of this model speaks against a tree; agrees_with_model tries it.
 
     ALiBi counts columns. Layers that attend by chunks, or that have a state, need more than keys and values.
+    bitsandbytes' layers cannot be in a CUDA graph.
     """
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or [])
     return (
         not model.config.is_encoder_decoder
-        and bool(getattr(model, "_supports_attention_backend", False))
         and not getattr(config, "alibi", False)
         and kinds <= {"full_attention", "sliding_attention"}
         and len({parameter.device for parameter in model.parameters()}) == 1

@@ -23,7 +23,7 @@ from r2gen.lm.padding import right_pad
 from r2gen.lm.protocol import Prompts
 from r2gen.lm.study_noise import StudyNoise
 from r2gen.lm.tokenizer import ReportTokenizer
-from r2gen.lm.tree_attention import NAME, Tree, UnsupportedAttentionError
+from r2gen.lm.tree_attention import NAME, Tree, UnsupportedAttentionError, attending_to
 
 # R prompts that are computed together, S slots, K beams, G tokens of a report, T positions of a prompt, E width
 RESERVED_BYTES = 3 * 2**30  # for activations of prompts, and what other parts of the process allocate
@@ -162,7 +162,8 @@ class TreeDecoder:
         return self._logits(input_ids=beams.last_SK(), position_ids=position_S1.expand(-1, self.decoding.num_beams))
 
     def _logits(self, **inputs: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(**inputs, use_cache=False, tree=self.tree).logits
+        with attending_to(self.tree):
+            logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
         return logits
 
 
@@ -298,7 +299,10 @@ def agrees_with_model(model: PreTrainedModel, tokenizer: ReportTokenizer) -> boo
     table_VE = model.get_input_embeddings().get_parameter("weight")
     decoding = Decoding(max_new_tokens=4, num_beams=2, min_new_tokens=4)
     source = torch.Generator().manual_seed(0)
-    prompts = [torch.randn(length, table_VE.shape[1], generator=source) * table_VE[:64].float().std().cpu() for length in (7, 5)]
+    prompts = [
+        torch.randn(length, table_VE.shape[1], generator=source) * table_VE[:64].float().std().cpu()
+        for length in (7, 5)
+    ]
     prompts = [prompt_TE.to(table_VE.device, model.dtype) for prompt_TE in prompts]
     decoder = TreeDecoder(model, tokenizer, decoding, slots=2, width=7)
     try:
@@ -309,7 +313,9 @@ def agrees_with_model(model: PreTrainedModel, tokenizer: ReportTokenizer) -> boo
             decoder.advance()
             decoder.tree.longest = decoder.tree.columns
             tree_SKV = decoder.next_logits()
-    except (UnsupportedAttentionError, TypeError):  # TypeError: the model does not take further arguments
+    except torch.OutOfMemoryError:
+        raise
+    except (UnsupportedAttentionError, TypeError, ValueError, RuntimeError):  # a model that nobody has tried yet
         return False
     ids_SKG = decoder.beams.ids_SKG[:, :, :3]
     for prompt_TE, ids_KG, tree_KV in zip(prompts, ids_SKG, tree_SKV, strict=True):

@@ -15,7 +15,7 @@ except ImportError:  # a CPU build of torch
 if triton is not None:
 
     @triton.jit
-    def _attend(
+    def _attend(  # type: ignore[no-untyped-def]
         query,  # [S, H, K, D] with any strides
         keys,  # [S, N, C, D], contiguous
         values,
