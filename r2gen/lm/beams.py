@@ -80,7 +80,7 @@ class TokenChoice:
     def __init__(self, decoding: Decoding, tokenizer: ReportTokenizer, *, device: torch.device) -> None:
         self.decoding = decoding
         self.eos_E = torch.tensor(tokenizer.eos_ids, device=device)
-        self.kept = max(2, 1 + len(tokenizer.eos_ids)) * decoding.num_beams
+        self.candidates = max(2, 1 + len(tokenizer.eos_ids)) * decoding.num_beams
         self.warpers = sampling_warpers(decoding)
         self.stops = StopTexts(tokenizer, skip=0) if tokenizer.stop_texts else None
 
@@ -117,7 +117,7 @@ class TokenChoice:
     def _beam_search(self, beams: Beams, logits_SKV: torch.Tensor) -> Beams:
         decoding, K = self.decoding, self.decoding.num_beams
         scores_SKV = self._rules(beams, F.log_softmax(logits_SKV, dim=-1)) + beams.score_SK[:, :, None]
-        total_SJ, index_SJ = scores_SKV.flatten(1).topk(self.kept)
+        total_SJ, index_SJ = scores_SKV.flatten(1).topk(self.candidates)
         parent_SJ, token_SJ = index_SJ // logits_SKV.shape[2], index_SJ % logits_SKV.shape[2]
         candidates_SJG = _with_token(_take(beams.ids_SKG, parent_SJ), token_SJ, beams.length_S)
         length_S = beams.length_S + 1
@@ -130,7 +130,7 @@ class TokenChoice:
         score_SK, parent_SK = running_SJ.gather(1, next_SK), parent_SJ.gather(1, next_SK)
 
         full_S = beams.is_finished_SK.all(dim=1) & (decoding.early_stopping is True)
-        ended_SJ = ends_SJ & (torch.arange(self.kept, device=ends_SJ.device) < K)
+        ended_SJ = ends_SJ & (torch.arange(self.candidates, device=ends_SJ.device) < K)
         ended_score_SJ = total_SJ / self._penalised(length_S)[:, None]
         ended_score_SJ = ended_score_SJ + (full_S * LOWEST)[:, None] + (~beams.improvable_S * LOWEST)[:, None]
         ended_score_SJ = ended_score_SJ + ~ended_SJ * LOWEST

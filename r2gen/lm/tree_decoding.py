@@ -265,7 +265,7 @@ def _studies(prompts: Iterable[Prompts]) -> Iterator[Waiting]:
 
 
 def slots_that_fit(model: PreTrainedModel, decoding: Decoding, *, width: int) -> int:
-    """The number of slots for which the GPU has memory, beside RESERVED_BYTES for activations."""
+    """The number of slots for which the GPU has memory, apart from RESERVED_BYTES for activations."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
