@@ -6,6 +6,8 @@ of the batch size, and the state of a run is one number: resuming, more epochs o
 """
 
 import math
+import multiprocessing.queues
+import os
 import random
 from collections.abc import Iterable, Iterator
 
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from r2gen.data.collate import Batch, collate
 from r2gen.data.dataset import Example, StudyDataset
+from r2gen.errors import DEFECT
 from r2gen.ranks.stop import die_with_parent
 
 
@@ -103,4 +106,10 @@ def evaluation_loader(
 def _start_worker(_: int) -> None:
     """Use one core, and end with the rank, so that the run folder is not locked any longer."""
     die_with_parent()
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
     torch.set_num_threads(1)
+
+
+def _end_worker(error: Exception, _: object) -> None:
+    """End a worker that cannot pass on a batch: multiprocessing would drop the batch, and the rank wait for ever."""
+    os._exit(getattr(error, "errno", None) or DEFECT)

@@ -14,6 +14,7 @@ from r2gen.launch.data_check import check_data
 from r2gen.launch.processes import run_ranks
 from r2gen.pages.run import write_page
 from r2gen.runs import provenance, stored
+from r2gen.runs.disk import gone
 from r2gen.runs.failure import Failure
 from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
@@ -195,6 +196,10 @@ def _describe(folder: RunFolder, config: Config, location: RunLocation, override
 
 def _record_end(folder: RunFolder, status: int, failure: Failure | None) -> None:
     """Record how the run ended. The reason that a rank recorded is kept."""
+    if not folder.path.is_dir():
+        if status in (DONE, STOPPED):
+            raise gone(folder.path)
+        return  # a rank has said so
     word = {DONE: "finished", STOPPED: "stopped"}.get(status, "failed")
     if word == "failed" and not folder.facts()["reason"]:
         folder.record(**(failure or Failure(f"a rank ended with status {status}", Code.DEFECT)).facts())

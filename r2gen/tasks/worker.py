@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from r2gen.cli.streams import keep_streams
 from r2gen.config.schema import Config
 from r2gen.config.task_table import BY_NAME
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code, UserError, missing_package, printable
@@ -20,6 +21,7 @@ from r2gen.runs.folder import PRINTED, RunFolder
 from r2gen.runs.job_file import read_job
 from r2gen.runs.phase import current_phase
 from r2gen.runs.resources import out_of_resources
+from r2gen.runs.special_files import refuse_special_files
 
 try:
     from r2gen.build import pick_device
@@ -94,9 +96,11 @@ def _give_up(config: Config) -> Callable[[str], None]:
     """What this rank does when others do not respond: record the message, if it is the one to report, and exit."""
 
     def give_up(message: str) -> None:
-        if message:
-            record(config, Failure(message, Code.RANK_LOST, current_phase()))
-        dist.leave(message)
+        try:
+            if message:
+                record(config, Failure(message, Code.RANK_LOST, current_phase()))
+        finally:
+            dist.leave(message)
 
     return give_up
 
@@ -115,4 +119,6 @@ def is_first_to_print(run_dir: Path, message: str) -> bool:
 
 if __name__ == "__main__":
     die_with_parent()
+    keep_streams()
+    refuse_special_files()
     sys.exit(main(Path(sys.argv[1])))
