@@ -7,7 +7,8 @@ __init__.py: hydra_plugins is a namespace that several packages share.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +20,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from r2gen.config.secrets import refuse_secret_variables, refuse_secret_words, refuse_secrets
 from r2gen.errors import UserError, shown
 
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ class R2GenSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.base, self.loader = config, hydra_context.config_loader
+        stored: Any = OmegaConf.to_container(config)  # what multirun.yaml keeps
+        job = stored["hydra"]["job"]
+        refuse_secret_variables(job["env_set"], job["env_copy"])
+        refuse_secrets(stored, os.environ)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -52,7 +58,11 @@ class R2GenSweeper(Sweeper):
     def parse(self, arguments: Sequence[str]) -> list[Override]:
         """The overrides of the sweep file and of the command line, which take precedence."""
         parser = OverridesParser.create(config_loader=self.loader)
-        return parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        overrides = parser.parse_overrides(words)
+        values = [f"{key}={value}" for override in overrides for key, value in _values(override)]
+        refuse_secret_words([*words, *values], os.environ)
+        return overrides
 
 
 class GridSweeper(R2GenSweeper):
@@ -123,6 +133,15 @@ class OptunaSweeper(R2GenSweeper):
         check_whole("hydra.sweeper.random_trials", self.random_trials, least=0)
         check_whole("hydra.sweeper.prune_after", self.prune_after or 0, least=0)
         check_whole("hydra.sweeper.seed", self.seed, least=0)
+
+
+def _values(override: Override) -> Iterator[tuple[str, str]]:
+    """The key with each of its values, as Hydra reads them from the word."""
+    if not override.is_sweep_override():
+        yield override.get_key_element(), str(override.value())
+    elif override.is_discrete_sweep():
+        for value in override.sweep_iterator(transformer=lambda value: str(getattr(value, "text", value))):
+            yield override.get_key_element(), str(value)
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
