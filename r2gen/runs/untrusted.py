@@ -21,7 +21,7 @@ from r2gen.errors import UserError
 MAX_BYTES, MAX_YAML_BYTES = 2**30, 2**22
 DEEPEST, MOST_GROUPS = 64, 10_000_000
 MOST_YAML_GROUPS = 100_000  # a YAML file may name a group many times
-MOST_DIGITS = 18  # of a whole number, so that it fits into 64 bits
+MOST_DIGITS = 19  # of a whole number, as in 64 bits
 
 
 def read_json(file: Path) -> Any:
