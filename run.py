@@ -17,7 +17,6 @@ try:
     from r2gen.cli import command_line, help
     from r2gen.config.compose import CONF, resolved
     from r2gen.config.overrides import as_passed
-    from r2gen.config.secrets import refuse_secret_variables
     from r2gen.launch.processes import leave_on_signals
     from r2gen.runs.refusal import refuse
 except ModuleNotFoundError as error:
@@ -33,7 +32,6 @@ def command(composed: DictConfig) -> None:
     try:
         from r2gen.tasks.dispatch import run_task
 
-        refuse_secret_variables(HydraConfig.get().job.env_set, HydraConfig.get().job.env_copy)
         overrides = as_passed(HydraConfig.get().overrides.task)
         statuses.append(run_task(resolved(composed, HydraConfig.get().runtime.choices), overrides))
     except Exception as error:
@@ -42,10 +40,10 @@ def command(composed: DictConfig) -> None:
 
 def main() -> int:
     leave_on_signals()
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(help.text())
-        return DONE
     try:
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            print(help.text())
+            return DONE
         sys.argv[1:] = command_line.for_hydra_main(sys.argv[1:])
         command()
     except Exception as error:

@@ -20,7 +20,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from r2gen.config.secrets import refuse_secret_variables, refuse_secret_words, refuse_secrets
+from r2gen.cli.command_line import refuse
+from r2gen.config.secrets import refuse_secret_words, refuse_secrets
 from r2gen.errors import UserError, shown
 
 if TYPE_CHECKING:
@@ -40,13 +41,11 @@ class R2GenSweeper(Sweeper):
     launcher: R2GenLauncher
 
     def __init__(self, params: Mapping[str, Any] | None) -> None:
-        self.params = {} if params is None else {str(key): value for key, value in params.items()}
+        self.params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.base, self.loader = config, hydra_context.config_loader
         stored: Any = OmegaConf.to_container(config)  # what multirun.yaml keeps
-        job = stored["hydra"]["job"]
-        refuse_secret_variables(job["env_set"], job["env_copy"])
         refuse_secrets(stored, os.environ)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -57,11 +56,17 @@ class R2GenSweeper(Sweeper):
 
     def parse(self, arguments: Sequence[str]) -> list[Override]:
         """The overrides of the sweep file and of the command line, which take precedence."""
-        parser = OverridesParser.create(config_loader=self.loader)
-        words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        overrides = parser.parse_overrides(words)
-        values = [f"{key}={value}" for override in overrides for key, value in _values(override)]
-        refuse_secret_words([*words, *values], os.environ)
+        params: Any = OmegaConf.to_container(self.params) if OmegaConf.is_config(self.params) else self.params or {}
+        if not isinstance(params, dict) or any(isinstance(value, dict) for value in params.values()):
+            raise UserError(f"hydra.sweeper.params={shown(params)}: write KEY: VALUE, with values as in a command")
+        words = [f"{key}={'null' if value is None else value}" for key, value in params.items()]
+        refuse_secret_words(words, os.environ)
+        refuse([*words, "-m"])
+        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides([*words, *arguments])
+        # Once more, as Hydra reads the words: a secret may have been quoted.
+        refuse_secret_words(
+            [f"{key}={value}" for override in overrides for key, value in _values(override)], os.environ
+        )
         return overrides
 
 

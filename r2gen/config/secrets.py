@@ -1,7 +1,7 @@
 """Tokens and passwords of the environment are refused in a command and its YAML, which run folders and sweeps keep."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from r2gen.config.overrides import option_name
@@ -50,17 +50,6 @@ def refuse_secret_words(words: Sequence[str], environment: Mapping[str, str]) ->
         name, _, value = word.partition("=")
         for text in (word, value):
             _refuse(option_name(name), text, secrets)
-
-
-def refuse_secret_variables(env_set: Iterable[str], env_copy: Iterable[str]) -> None:
-    """Raise SecretError where Hydra's options of these names set a variable whose name is that of a secret."""
-    for option, variables in (("env_set", env_set), ("env_copy", env_copy)):
-        for variable in variables:
-            if _is_secret(str(variable)):
-                raise SecretError(
-                    f"hydra.job.{option}: multirun.yaml would keep the value of {variable}: leave it out, and set "
-                    f"{variable} in the environment of the command"
-                )
 
 
 def without_secrets(text: str, environment: Mapping[str, str]) -> str:
