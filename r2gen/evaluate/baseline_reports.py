@@ -56,8 +56,8 @@ class BaselineReports:
         stored = {}
         if dist.is_first():
             stored = read_nearest(self.nearest_file, data_hash=self.data_hash, compared=len(train))
-            known = {study.id for _, study in train}  # the file may have been edited
-            stored = {id: found for id, found in stored.items() if found in known}
+            names = {study.id for _, study in train}  # the file may have been edited
+            stored = {id: match for id, match in stored.items() if match in names}
         nearest = dist.first_of([stored])
         missing = [study for split in splits for study in self.datasets[split].studies if study.id not in nearest]
         if not missing:

@@ -77,8 +77,8 @@ def read_yaml(file: Path) -> Any:
     try:
         value = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        position = error.problem_mark
+        where = f"line {position.line + 1}, column {position.column + 1}: " if position is not None else ""
         raise ValueError(f"{where}{error.problem}") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
