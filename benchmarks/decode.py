@@ -51,6 +51,7 @@ from decode_models import (
 from machine import installed, probe
 
 from r2gen.config.decoding import Decoding
+from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.quantize import weight_bytes
 
 GIB = 2**30
@@ -331,6 +332,8 @@ def quantise(llama: Any, mode: str) -> None:
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
         quantize_(llama.model, Int8WeightOnlyConfig())
+    elif mode == "fp8":
+        to_fp8(llama)
     elif mode != "none":
         raise ValueError(f"--quant {mode}: choose none, int8_weight_only or fp8")
 
