@@ -19,7 +19,7 @@ from r2gen.evaluate.scores import Metric
 from r2gen.evaluate.split_scores import ReferenceCut, Scorer
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.ranks.stop import StopRequest
-from r2gen.runs import provenance
+from r2gen.runs import provenance, stored
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.metrics_file import metrics_path
 
@@ -84,7 +84,7 @@ def profile_name(config: Config) -> str:
 
     The mode of quantisation follows if it differs from that of the training.
     """
-    name, trained = str(config.choices["generation"]), RunFolder(config.folder).config()
+    name, trained = str(config.choices["generation"]), stored.completed_plain(RunFolder(config.folder))
     if name == _trained_profile(config) and config.generation != trained["generation"]:
         name += f"-{hashlib.sha256(canonical(config.generation).encode()).hexdigest()[:4]}"
     return name if config.quant.mode == trained["quant"]["mode"] else f"{name}-{config.quant.mode}"
