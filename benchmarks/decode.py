@@ -6,8 +6,8 @@
 
 A case is STACK/PROFILE/BATCH, or STACK/PROFILE/BATCH/STUDIES. The stacks are `reference` (the test step of R2GenGPT),
 `transformers` (its generate() behind our encoder, without autocast) and `ours` (an evaluation by
-`r2gen.evaluate.generate.predict`; with a batch of 1, study by study as task=generate). Reading images from memory,
-encoder, decoding and texts are measured together. The profiles:
+`r2gen.evaluate.generate.predict` in BATCH slots, 0 for its own choice; with 1, study by study as task=generate).
+Reading images from memory, encoder, decoding and texts are measured together. The profiles:
 
     beam3     R2GenGPT's beams and penalties with exactly 120 tokens
     greedy    the same with one beam
@@ -21,7 +21,8 @@ hypotheses better for ever, so that beams of `iu` run to 100 tokens, which is th
 Every measurement is printed as soon as it ends and appended to --out as a line of JSON. `step ms` is the time for one
 token of every report in the batch, prefill, encoder and texts included. `limit ms` is the time in which the GPU could
 read the weights and the keys and values once (the prompt's once per study) at the bandwidth with which it copies, or
-multiply at the rate of a large matrix product, whichever is longer: both are measured first. `share` is limit / step.
+multiply at the rate of a large product (in fp8 with --quant fp8), whichever is longer: both are measured first.
+`share` is limit / step.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ from decode_models import (
 from machine import installed, probe
 
 from r2gen.config.decoding import Decoding
+from r2gen.evaluate.generate import ROWS_ON_GPU
 from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.quantize import weight_bytes
 
@@ -70,24 +72,15 @@ CASES = {
         "reference/beam3/12 reference/beam3/1 transformers/beam3/12 transformers/beam3/48 transformers/beam3/128 "
         "transformers/greedy/128 transformers/iu_early/128 transformers/beam3/1 ours/beam3/12 ours/beam3/48 "
         "ours/beam3/128 ours/beam3/192 ours/greedy/384 ours/iu/128 ours/iu_early/128 ours/beam3/1 ours/greedy/1 "
-        "ours/beam3/128/3858"
+        "ours/beam3/0/3858"
     ),
     "tiny": (
         "reference/beam3/3/3 reference/iu/3/3 transformers/beam3/3/3 transformers/iu_early/3/3 transformers/greedy/1 "
         "ours/beam3/3/5 ours/greedy/3/5 ours/iu/3/5 ours/iu_early/3/5 ours/beam3/1"
     ),
 }
-COLUMNS = (
-    ("case", 26),
-    ("quant", 16),
-    ("tokens", 6),
-    ("seconds", 8),
-    ("reports/s", 9),
-    ("step ms", 8),
-    ("limit ms", 8),
-    ("share", 6),
-    ("peak GiB", 8),
-)
+WIDTHS = (26, 16, 6, 8, 9, 8, 8, 6, 8)
+COLUMNS = ("case", "quant", "tokens", "seconds", "reports/s", "step ms", "limit ms", "share", "peak GiB")
 
 
 @dataclass(frozen=True)
@@ -213,7 +206,7 @@ class Bench:
             f"{text} tokens and {self.model.vision.num_tokens} of the image, so {self.prompt} to "
             f"{self.prompt + self.profile('beam3').max_new_tokens} positions per study"
         )
-        say([name for name, _ in COLUMNS])
+        say(COLUMNS)
 
     def profile(self, name: str) -> Decoding:
         decoding = PROFILES[name]
@@ -253,12 +246,14 @@ class Bench:
         return time.monotonic() - began, lengths
 
     def _show(self, case: Case, *, repeat: int, seconds: float, lengths: list[int], first_s: float | None) -> None:
-        at_once, beams = min(case.batch, case.studies), PROFILES[case.profile].num_beams
+        beams = PROFILES[case.profile].num_beams
+        at_once = min(case.batch or ROWS_ON_GPU // beams, case.studies)
         step_s = seconds * at_once / sum(lengths)
         positions = self.prompt + beams * sum(lengths) / len(lengths) / 2  # read in the middle of a report
         step_bytes = self.read_bytes + at_once * positions * self.position_bytes
         memory_s = step_bytes / (self.machine.copied_gb_per_s * 1e9)
-        compute_s = 2 * self.multiplied * at_once * beams / (self.machine.tflop_per_s * 1e12)
+        rate = self.machine.fp8_tflop_per_s if self.quant == "fp8" else 0.0
+        compute_s = 2 * self.multiplied * at_once * beams / ((rate or self.machine.tflop_per_s) * 1e12)
         result = Result(
             case=str(case),
             quant=self.quant,
@@ -299,7 +294,7 @@ class Bench:
             self.stack(case)(self.studies, case.batch, batch=case.batch, decoding=few)
             self._wait()
         by = "self_cpu_time_total" if self.device.type == "cpu" else "self_cuda_time_total"
-        print(profile.key_averages().table(sort_by=by, row_limit=25, max_name_column_width=60), flush=True)
+        print(profile.key_averages().table(sort_by=by, row_limit=25), flush=True)
 
     def report_failure(self, what: str, error: Exception) -> int:
         """Print why there is no figure; 0 if memory ran out, which is a result, and 1 otherwise."""
@@ -338,13 +333,10 @@ def quantise(llama: Any, mode: str) -> None:
         raise ValueError(f"--quant {mode}: choose none, int8_weight_only or fp8")
 
 
-def say(cells: list[str]) -> None:
+def say(cells: Sequence[str]) -> None:
     """Print a line of the table at once, so that a time limit costs the later ones only."""
     aligned = [str.ljust, str.ljust, *[str.rjust] * (len(COLUMNS) - 2)]
-    print(
-        "  ".join(align(cell, width) for align, cell, (_, width) in zip(aligned, cells, COLUMNS, strict=True)),
-        flush=True,
-    )
+    print("  ".join(align(cell, width) for align, cell, width in zip(aligned, cells, WIDTHS, strict=True)), flush=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from r2gen.vision.encoder import TimmEncoder
 BEFORE = "Human: <Img>"  # R2GenGPT's prompt, as in conf/lm/llama2.yaml
 AFTER = "</Img> Generate a comprehensive and detailed diagnosis report for this chest xray image. \nAssistant:"
 IMAGES = 64  # different ones; the studies share them
+ENCODED = 32  # studies at a time, the default of evaluate.batch_size
 STD = 0.02  # of the weights, as transformers draws them
 
 
@@ -206,7 +207,10 @@ class Transformers:
 
 
 class Ours:
-    """The product: an evaluation as `predict` makes it, or a study as task=generate does if the batch is 1."""
+    """The product: an evaluation by `predict` in `batch` slots, or a study as task=generate does if the batch is 1.
+
+    A batch of 0 leaves the number of slots to `predict`.
+    """
 
     def __init__(self, model: ReportGenerator, *, workers: int) -> None:
         self.model, self.workers = model, workers
@@ -214,12 +218,21 @@ class Ours:
     def __call__(self, studies: Studies, count: int, *, batch: int, decoding: Decoding) -> list[int]:
         device = self.model.lm.model.device
         dataset = studies.first(count)
+        lm: Any = self.model.lm
+        lm.keeps_slots = batch == 1  # between studies
         if batch == 1:
             loader = evaluation_loader(dataset, batch_size=1, rank=0, world=1, workers=0, pin=False)
             reports = [self.model.generate(loaded.to(device), decoding)[0] for loaded in loader]
             return [len(report.ids) for report in reports]
+        lm.free_slots()
         predictions = predict(
-            self.model, dataset, decoding, batch_size=batch, workers=self.workers, device=torch.device(device)
+            self.model,
+            dataset,
+            decoding,
+            batch_size=ENCODED,
+            slots=batch or None,
+            workers=self.workers,
+            device=torch.device(device),
         )
         return [prediction.tokens for prediction in predictions]
 

@@ -7,13 +7,16 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from r2gen.lm.fp8 import multiplies_fp8, quantise_rows
+
 
 @dataclass(frozen=True)
 class Machine:
     """What the device can do, measured."""
 
     copied_gb_per_s: float  # bytes read plus bytes written
-    tflop_per_s: float
+    tflop_per_s: float  # of a product in bf16 (fp32 on the CPU)
+    fp8_tflop_per_s: float  # 0 where there is none
 
 
 def probe(device: torch.device) -> Machine:
@@ -26,7 +29,12 @@ def probe(device: torch.device) -> Machine:
     side = 8192 if on_gpu else 256
     square = torch.randn(side, side, device=device, dtype=dtype)
     product = 2 * side**3 / best_s(lambda: square @ square, device)
-    return Machine(copied / 1e9, product / 1e12)
+    fp8 = 0.0
+    if multiplies_fp8(device):
+        values, scale = quantise_rows(square)
+        of = {"scale_a": scale, "scale_b": scale.t(), "out_dtype": torch.bfloat16, "use_fast_accum": True}
+        fp8 = 2 * side**3 / best_s(lambda: torch._scaled_mm(values, values.t(), **of), device)
+    return Machine(copied / 1e9, product / 1e12, fp8 / 1e12)
 
 
 def best_s(work: Callable[[], object], device: torch.device, *, times: int = 10) -> float:
