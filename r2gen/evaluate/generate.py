@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -35,24 +36,34 @@ def predict(
     device: torch.device,
     stop: StopRequest | None = None,
     title: str = "generate",
+    finished: Callable[[Sequence[Prediction]], None] | None = None,
 ) -> list[Prediction]:
-    """One prediction per study, in the data set's order. Every rank gets all of them. Raises Stopped after a signal."""
+    """One prediction per study, in the data set's order. Every rank gets all of them. Raises Stopped after a signal.
+
+    `finished` is called on each rank with new predictions of this rank as soon as they exist, in any order.
+    """
     model.eval()
     references = {study.id: study.report for study in dataset.studies}
     loader = evaluation_loader(
         dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers, pin=device.type == "cuda"
     )
     own: list[Prediction] = []
-    for batch in tqdm(loader, desc=title, unit="batch", disable=None if dist.is_first() else True, leave=False):
-        if stop is not None:
-            stop.leave_if_requested()
-        began = time.monotonic()
-        reports = model.generate(batch.to(device), decoding)
-        seconds = round((time.monotonic() - began) / len(reports), 4)
-        own += [
-            Prediction(id, report.text, references[id], len(report.ids), report.finish, seconds)
-            for id, report in zip(batch.ids, reports, strict=True)
-        ]
+    hidden = None if dist.is_first() else True  # None: shown on a terminal only
+    with tqdm(total=len(dataset), desc=title, unit=" reports", disable=hidden, leave=False) as progress:
+        for batch in loader:
+            if stop is not None:
+                stop.leave_if_requested()
+            began = time.monotonic()
+            reports = model.generate(batch.to(device), decoding)
+            seconds = round((time.monotonic() - began) / len(reports), 4)
+            new = [
+                Prediction(id, report.text, references[id], len(report.ids), report.finish, seconds)
+                for id, report in zip(batch.ids, reports, strict=True)
+            ]
+            own += new
+            progress.update(min(len(new) * dist.world(), len(dataset) - progress.n))  # the ranks are equally fast
+            if finished is not None:
+                finished(new)
     predictions = [prediction for rank in dist.gather(own) for prediction in rank]
     return merged(predictions, [study.id for study in dataset.studies])
 
