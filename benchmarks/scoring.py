@@ -140,8 +140,8 @@ def main(studies: int, train_studies: int, annotation: Path | None, findings: bo
         made_by = {"checkpoint": "0"}
         header = {"header": made_by}
         parts.timed("predictions", lambda: write_predictions(Path(folder) / "p" / "x.jsonl", header, predictions))
+        scores = scored.full.scores["model"]
         for _ in range(2):
-            scores = scored.full.scores["model"]
             parts.timed("metrics.json", lambda: writer.write({"test": entry}, made_by=made_by, scores=scores))
         if DUMP := os.environ.get("DUMP"):
             Path(DUMP).write_bytes((Path(folder) / "metrics.json").read_bytes())
