@@ -17,6 +17,8 @@ from r2gen.lm.protocol import Generated
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 
+Finished = Callable[[Sequence[Prediction]], None]
+
 
 class Generator(Protocol):
     """A model that writes a report for each study of a batch."""
@@ -36,7 +38,7 @@ def predict(
     device: torch.device,
     stop: StopRequest | None = None,
     title: str = "generate",
-    finished: Callable[[Sequence[Prediction]], None] | None = None,
+    finished: Finished | None = None,
 ) -> list[Prediction]:
     """One prediction per study, in the data set's order. Every rank gets all of them. Raises Stopped after a signal.
 

@@ -148,9 +148,9 @@ class Meteor:
     def _work(self) -> None:
         """Ask for what waits until nothing does, or until an error, which the next score raises."""
         try:
-            while asked := self._next():
-                answers = self._twice(partial(_Jar.statistics, studies=asked))
-                self._statistics.update(zip(asked, answers, strict=True))
+            while batch := self._next():
+                answers = self._twice(partial(_Jar.statistics, studies=batch))
+                self._statistics.update(zip(batch, answers, strict=True))
         except Exception as error:  # raised by the next score
             self._error = error
             with self._lock:
@@ -158,10 +158,10 @@ class Meteor:
 
     def _next(self) -> list[_Study]:
         with self._lock:
-            asked = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
-            if not asked:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
+            if not batch:
                 self._thread = None
-        return asked
+        return batch
 
     def _twice(self, ask: "Callable[[_Jar], Answer]") -> Answer:
         """The answer of Java, which is started once more if it has stopped."""
