@@ -138,7 +138,16 @@ class EvaluateConfig:
     splits: list[str] = option("splits scored at the end")
     every: float = option("epochs between validations", more_than=0)
     max_studies: int | None = option("studies of val used for validations during training", more_than=0)
-    batch_size: int = option(more_than=0, at_most=65_536)
+    batch_size: int = option("studies encoded, or decoded by transformers, at a time", more_than=0, at_most=65_536)
+    slots: int | None = option(
+        "studies decoded at a time; null: batch_size on the CPU, on a GPU as many as are fast and fit into its memory",
+        more_than=0,
+        at_most=65_536,
+    )
+    decoder: str = option(
+        "auto: tree (one copy of the prompt for all beams) where it supports the language model and the profile",
+        choices=("auto", "tree", "transformers"),
+    )
     reference: str = option(
         "truncated: also score against references cut as in R2GenGPT", choices=("full", "truncated")
     )

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Protocol
 
 import torch
@@ -13,17 +14,18 @@ from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import evaluation_loader
 from r2gen.evaluate.predictions import Prediction
-from r2gen.lm.protocol import Generated
+from r2gen.lm.protocol import DecoderName, Reports
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 
 Finished = Callable[[Sequence[Prediction]], None]
+ROWS_ON_GPU = 512  # beams of all slots: from about 300 on, a step's time grows with their number
 
 
 class Generator(Protocol):
-    """A model that writes a report for each study of a batch."""
+    """A model that writes a report for each study of some batches, and yields it with the study's id."""
 
-    def generate(self, batch: Batch, decoding: Decoding) -> list[Generated]: ...
+    def stream(self, batches: Iterable[Batch], decoding: Decoding, *, slots: int, decoder: DecoderName) -> Reports: ...
 
     def eval(self) -> object: ...
 
@@ -36,38 +38,50 @@ def predict(
     batch_size: int,
     workers: int,
     device: torch.device,
+    slots: int | None = None,
+    decoder: DecoderName = "auto",
     stop: StopRequest | None = None,
     title: str = "generate",
     finished: Finished | None = None,
 ) -> list[Prediction]:
     """One prediction per study, in the data set's order. Every rank gets all of them. Raises Stopped after a signal.
 
-    `finished` is called on each rank with new predictions of this rank as soon as they exist, in any order.
+    `batch_size` studies are encoded at a time, and at most `slots` decoded; None: `batch_size` on the CPU, and on a GPU
+    as many as are fast and fit. `finished` is called on each rank with new predictions of this rank as soon as they
+    exist, in any order.
     """
     model.eval()
     references = {study.id: study.report for study in dataset.studies}
     loader = evaluation_loader(
         dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers, pin=device.type == "cuda"
     )
+    studies = sum(len(numbers) for numbers in loader.batch_sampler or ())
+    if slots is None:
+        slots = batch_size if device.type == "cpu" else max(1, ROWS_ON_GPU // decoding.num_beams)
+    slots = max(1, min(slots, studies))
     own: list[Prediction] = []
-    hidden = None if dist.is_first() else True  # None: shown on a terminal only
-    with tqdm(total=len(dataset), desc=title, unit=" reports", disable=hidden, leave=False) as progress:
-        for batch in loader:
+    began = time.monotonic()
+    with (
+        closing(model.stream(_moved(loader, device, stop), decoding, slots=slots, decoder=decoder)) as reports,
+        tqdm(total=studies, desc=title, unit="report", disable=None if dist.is_first() else True, leave=False) as bar,
+    ):
+        for id, report in reports:
+            seconds = round((time.monotonic() - began) / (len(own) + 1), 4)
+            own.append(Prediction(id, report.text, references[id], len(report.ids), report.finish, seconds))
+            bar.update()
+            if finished is not None:
+                finished(own[-1:])
             if stop is not None:
                 stop.leave_if_requested()
-            began = time.monotonic()
-            reports = model.generate(batch.to(device), decoding)
-            seconds = round((time.monotonic() - began) / len(reports), 4)
-            new = [
-                Prediction(id, report.text, references[id], len(report.ids), report.finish, seconds)
-                for id, report in zip(batch.ids, reports, strict=True)
-            ]
-            own += new
-            progress.update(min(len(new) * dist.world(), len(dataset) - progress.n))  # the ranks are equally fast
-            if finished is not None:
-                finished(new)
     predictions = [prediction for rank in dist.gather(own) for prediction in rank]
     return merged(predictions, [study.id for study in dataset.studies])
+
+
+def _moved(batches: Iterable[Batch], device: torch.device, stop: StopRequest | None) -> Iterator[Batch]:
+    for batch in batches:
+        if stop is not None:
+            stop.leave_if_requested()
+        yield batch.to(device)
 
 
 def merged(predictions: list[Prediction], ids: list[str]) -> list[Prediction]:

@@ -19,6 +19,7 @@ from r2gen.evaluate.predictions import (
     read_predictions,
     write_predictions,
 )
+from r2gen.lm.protocol import DecoderName
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 
@@ -43,6 +44,8 @@ class Inference:
     """How this process reads a split."""
 
     batch_size: int
+    slots: int | None
+    decoder: DecoderName
     workers: int
     device: torch.device
     stop: StopRequest
@@ -64,6 +67,8 @@ class Predictor:
             "generation": asdict(self.origin.decoding),
             "quant": self.origin.quant,
             "batch_size": self.inference.batch_size,
+            "slots": self.inference.slots,
+            "decoder": self.inference.decoder,
             "data_hash": self.origin.data_hash,
             "code": self.origin.code,
         }
@@ -111,6 +116,8 @@ class Predictor:
             dataset,
             self.origin.decoding,
             batch_size=self.inference.batch_size,
+            slots=self.inference.slots,
+            decoder=self.inference.decoder,
             workers=self.inference.workers,
             device=self.inference.device,
             stop=self.inference.stop,

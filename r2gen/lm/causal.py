@@ -1,6 +1,6 @@
 """A decoder-only language model, for which prompt and report are one sequence of embeddings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -13,11 +13,14 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm.decoding import check_room, decode
+from r2gen.errors import UserError
+from r2gen.lm.decoding import check_ids, check_room, decode, report
 from r2gen.lm.padding import left_pad, longest_prompt, positions
 from r2gen.lm.precise import double_precision
-from r2gen.lm.protocol import Generated
+from r2gen.lm.protocol import DecoderName, Generated, Prompts, Reports
 from r2gen.lm.tokenizer import ReportTokenizer
+from r2gen.lm.tree_attention import supports_tree
+from r2gen.lm.tree_decoding import TreeSearch, agrees_with_model
 
 # B batch, T positions of the prompt, L tokens of the report, S = T + L, E width, V vocabulary, N = B x L
 
@@ -36,6 +39,9 @@ class CausalLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
+        self.keeps_slots = False  # between calls of generate, so that the next one starts at once
+        self._agrees: bool | None = None  # whether a tree decodes this model rightly; None: not tried yet
+        self._search: TreeSearch | None = None
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
 
     @property
@@ -71,13 +77,70 @@ class CausalLM(nn.Module):
         self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, decoding: Decoding, *, ids: Sequence[str] = ()
     ) -> list[Generated]:
         """See LanguageModel.generate. Raises UserError if the report may exceed the model's positions."""
-        width = longest_prompt(mask_BT)
-        embeds_BTE, mask_BT = left_pad(prompt_BTE, mask_BT)
-        embeds_BTE, mask_BT = embeds_BTE[:, -width:], mask_BT[:, -width:]
-        check_room(self.model, prompt=mask_BT.shape[1], new=decoding.max_new_tokens)
+        check_ids(decoding, ids, prompts=len(mask_BT))
+        prompts = Prompts(ids or [str(number) for number in range(len(mask_BT))], prompt_BTE, mask_BT)
+        reports = dict(self.stream([prompts], decoding, slots=len(mask_BT)))
+        return [reports[id] for id in prompts.ids]
+
+    @torch.no_grad()
+    def stream(
+        self, prompts: Iterable[Prompts], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
+    ) -> Reports:
+        """See LanguageModel.stream. Raises UserError if the report may exceed the model's positions."""
         with evaluation_mode(self.model), double_precision(self.model):
-            embeds_BTE = embeds_BTE.to(self.model.dtype)
-            return decode(self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids)
+            packed = (self._packed(batch, decoding) for batch in prompts)
+            if self.decoder_for(decoding, decoder) == "tree":
+                search = self._search_of(decoding, slots)
+                try:
+                    for id, ids in search.run(packed):
+                        yield id, report(ids, self.tokenizer, decoding)
+                finally:
+                    if not self.keeps_slots:
+                        self.free_slots()
+                return
+            for batch in packed:
+                reports = decode(
+                    self.model, self.tokenizer, batch.embeds_BTE, batch.mask_BT, decoding=decoding, ids=batch.ids
+                )
+                yield from zip(batch.ids, reports, strict=True)
+
+    def decoder_for(self, decoding: Decoding, wanted: DecoderName = "auto") -> DecoderName:
+        """See LanguageModel.decoder_for."""
+        if wanted == "transformers":
+            return wanted
+        if decoding.penalty_alpha is None and self._supports_tree():
+            return "tree"
+        if wanted == "tree":
+            raise UserError(
+                "evaluate.decoder=tree does not support this language model or decoding profile (contrastive search, "
+                "ALiBi, bitsandbytes): use evaluate.decoder=auto"
+            )
+        return "transformers"
+
+    def free_slots(self) -> None:
+        """Free the memory that decoding uses, if `keeps_slots` has kept it for the next call."""
+        if self._search is not None:
+            self._search.close()
+        self._search = None
+
+    def _supports_tree(self) -> bool:
+        if self._agrees is None:
+            with evaluation_mode(self.model):
+                self._agrees = supports_tree(self.model) and agrees_with_model(self.model, self.tokenizer)
+        return self._agrees
+
+    def _search_of(self, decoding: Decoding, slots: int) -> TreeSearch:
+        if self._search is None or (self._search.decoding, self._search.most) != (decoding, slots):
+            self.free_slots()
+            self._search = TreeSearch(self.model, self.tokenizer, decoding, slots=slots)
+        return self._search
+
+    def _packed(self, batch: Prompts, decoding: Decoding) -> Prompts:
+        """The prompts with their padding in front, and no more of it than needed."""
+        width = longest_prompt(batch.mask_BT)
+        embeds_BTE, mask_BT = left_pad(batch.embeds_BTE, batch.mask_BT)
+        check_room(self.model, prompt=width, new=decoding.max_new_tokens)
+        return Prompts(batch.ids, embeds_BTE[:, -width:].to(self.model.dtype), mask_BT[:, -width:])
 
 
 def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:

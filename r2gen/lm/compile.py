@@ -1,7 +1,8 @@
-"""torch.compile for the layers of a language model in training; generation uses the layers uncompiled."""
+"""torch.compile for the layers of a language model, in training or while a context lasts in decoding."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,3 +39,19 @@ def _compiled_in_training(plain: Callable[..., Any]) -> Callable[..., Any]:
         return (compiled if torch.is_grad_enabled() else plain)(*arguments, **options)
 
     return forward
+
+
+@contextmanager
+def compiled_layers(model: PreTrainedModel, *, enabled: bool) -> Iterator[None]:
+    """Compile the forward method of each layer while the context lasts; all layers share the code."""
+    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)] if enabled else []
+    before = [layer.__dict__.get("forward") for layer in layers]
+    for layer in layers:
+        layer.forward = torch.compile(type(layer).forward.__get__(layer), dynamic=False)
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, before, strict=True):
+            del layer.forward
+            if forward is not None:
+                layer.forward = forward

@@ -1,6 +1,5 @@
 """Decoding by transformers' generate(), corrected so that a report does not depend on its batch."""
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -13,15 +12,16 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
+    StoppingCriteriaList,
 )
 
 from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
+from r2gen.lm.beams import sampling_warpers
 from r2gen.lm.contrastive import contrastive_search
 from r2gen.lm.protocol import Generated
+from r2gen.lm.stop_texts import StopTexts
+from r2gen.lm.study_noise import BatchNoise
 from r2gen.lm.tokenizer import ReportTokenizer
 
 # B batch, T tokens of the prompt, G generated tokens, E width of the language model, V vocabulary
@@ -45,28 +45,6 @@ class RepetitionPenalty(LogitsProcessor):
         seen_BG = scores_BV.gather(1, ids_BG)
         lowered_BG = torch.where(seen_BG < 0, seen_BG * self.penalty, seen_BG / self.penalty)
         return scores_BV.scatter(1, ids_BG, lowered_BG)  # type: ignore[return-value]
-
-
-class StudyNoise(LogitsProcessor):
-    """Sampling as greedy search: adds Gumbel noise from a random generator per study to the scores.
-
-    The token with the largest sum of log-probability and Gumbel noise is a sample from the probabilities. It depends on
-    the seed, the study and the position in the report, never on the batch, and it is as robust to rounding as greedy
-    search.
-    """
-
-    def __init__(self, ids: Sequence[str], *, seed: int, device: torch.device) -> None:
-        self.generators = [torch.Generator(device).manual_seed(_study_seed(seed, study)) for study in ids]
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        waits_BV = torch.empty_like(scores)  # exponential; minus the logarithm is Gumbel noise
-        for row_V, generator in zip(waits_BV, self.generators, strict=True):
-            row_V.exponential_(generator=generator)
-        return scores - waits_BV.log()  # type: ignore[return-value]
-
-
-def _study_seed(seed: int, study: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {study}".encode()).digest()[:7])  # 56 bits: torch takes 63
 
 
 def decode(
@@ -97,8 +75,9 @@ def decode(
             top_k=decoding.top_k,
         )
     else:
-        ids_BG = _generate(model, embeds_BTE, mask_BT, config=config, processors=processors)[:, skip:]
-    return [_report(row, tokenizer, decoding) for row in ids_BG.tolist()]
+        stops = StoppingCriteriaList([StopTexts(tokenizer, skip=skip)] if tokenizer.stop_texts else [])
+        ids_BG = _generate(model, embeds_BTE, mask_BT, config=config, processors=processors, stops=stops)[:, skip:]
+    return [report(row, tokenizer, decoding) for row in ids_BG.tolist()]
 
 
 def _generate(
@@ -108,6 +87,7 @@ def _generate(
     *,
     config: GenerationConfig,
     processors: LogitsProcessorList,
+    stops: StoppingCriteriaList,
 ) -> torch.Tensor:
     """The ids [B, G] of transformers' generate(), which begin with the start token of an encoder-decoder."""
     generate: Any = model.generate  # from a mixin that the annotation of PreTrainedModel lacks
@@ -122,6 +102,7 @@ def _generate(
             attention_mask=mask_BT,
             generation_config=config,
             logits_processor=processors,
+            stopping_criteria=stops,
             **cache,
         )
     return ids_BG
@@ -135,22 +116,16 @@ def _processors(
     if decoding.repetition_penalty != 1:
         processors.append(RepetitionPenalty(decoding.repetition_penalty, skip=skip))
     if decoding.do_sample:
-        if len(ids) != rows:
-            raise ValueError(f"sampling needs the id of each study: {rows} prompts, {len(ids)} ids")
-        if decoding.temperature is not None:
-            processors.append(TemperatureLogitsWarper(float(decoding.temperature)))
-        if decoding.top_k is not None:
-            processors.append(TopKLogitsWarper(decoding.top_k))
-        if decoding.top_p is not None:
-            processors.append(TopPLogitsWarper(float(decoding.top_p)))
-        processors.append(StudyNoise(ids, seed=decoding.seed or 0, device=device))
+        check_ids(decoding, ids, prompts=rows)
+        processors.extend(sampling_warpers(decoding))
+        processors.append(BatchNoise(ids, seed=decoding.seed, device=device))
     return processors
 
 
 def generation_config(decoding: Decoding, tokenizer: ReportTokenizer, *, start_id: int | None) -> GenerationConfig:
     """transformers' settings, complete, so that no default of the checkpoint applies.
 
-    They leave out the repetition penalty and sampling, for which see RepetitionPenalty and StudyNoise.
+    They leave out the repetition penalty and sampling, for which see RepetitionPenalty and BatchNoise.
     """
     config = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
@@ -172,13 +147,20 @@ def generation_config(decoding: Decoding, tokenizer: ReportTokenizer, *, start_i
     return config
 
 
-def _report(row: list[int], tokenizer: ReportTokenizer, decoding: Decoding) -> Generated:
+def report(row: list[int], tokenizer: ReportTokenizer, decoding: Decoding) -> Generated:
+    """The report of decoded ids, which may have an EOS token or a stop text, and anything behind it."""
     end = next((i for i, token in enumerate(row) if token in tokenizer.eos_ids), None)
     ids = tuple(row if end is None else row[:end])[: decoding.max_new_tokens]
     text, stopped = tokenizer.cut(tokenizer.decode(ids))
     if stopped:  # keep the tokens up to the one that completed the stop text
         ids = next(ids[:n] for n in range(1, len(ids) + 1) if tokenizer.cut(tokenizer.decode(ids[:n]))[1])
     return Generated(ids, text.strip(), "stop" if stopped or end is not None else "length")
+
+
+def check_ids(decoding: Decoding, ids: Sequence[str], *, prompts: int) -> None:
+    """Raise ValueError if sampling lacks the ids of the studies."""
+    if decoding.do_sample and len(ids) != prompts:
+        raise ValueError(f"sampling needs the id of each study: {prompts} prompts, {len(ids)} ids")
 
 
 def check_room(model: PreTrainedModel, *, prompt: int, new: int) -> None:

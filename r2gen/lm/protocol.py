@@ -1,8 +1,8 @@
 """The interface of every language model: embed tokens, compute a loss, generate reports."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from transformers import PreTrainedModel
@@ -13,6 +13,9 @@ from r2gen.lm.tokenizer import ReportTokenizer
 # B batch, T positions of the prompt, L tokens of the report, E width of the language model
 
 
+DecoderName = Literal["auto", "tree", "transformers"]  # of evaluate.decoder
+
+
 @dataclass(frozen=True)
 class Generated:
     """One generated report."""
@@ -20,6 +23,18 @@ class Generated:
     ids: tuple[int, ...]  # without the EOS token and padding
     text: str  # the decoded ids without white space at both ends
     finish: Literal["stop", "length"]  # ended by an EOS token or a stop text, or by max_new_tokens
+
+
+Reports: TypeAlias = Generator[tuple[str, Generated], None, None]  # the id of a study and its report
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of some studies: embeddings [B, T, E] with a mask [B, T] of the real positions."""
+
+    ids: Sequence[str]
+    embeds_BTE: torch.Tensor
+    mask_BT: torch.Tensor
 
 
 class LanguageModel(Protocol):
@@ -53,4 +68,19 @@ class LanguageModel(Protocol):
 
         `ids` are the ids of the studies, which sampling needs: a sampled report depends on the profile's seed and the
         id of its study.
+        """
+
+    def stream(
+        self, prompts: Iterable[Prompts], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
+    ) -> Reports:
+        """The report of each study with its id, as soon as it has ended; prompts are taken when they are needed.
+
+        `slots` is the largest number of studies at a time. If the language model or the profile is decoded by
+        transformers, it is not used: the batches are decoded one after the other.
+        """
+
+    def decoder_for(self, decoding: Decoding, wanted: DecoderName = "auto") -> DecoderName:
+        """The way in which a profile is decoded: `tree` (tree_decoding.py), or `transformers` by its generate().
+
+        Raises UserError if `tree` is wanted and this language model or profile does not support it.
         """

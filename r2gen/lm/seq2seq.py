@@ -1,6 +1,6 @@
 """An encoder-decoder language model (T5, Flan-T5), which encodes the prompt with the image and decodes the report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from r2gen.lm.causal import cross_entropy, evaluation_mode, recompute_activation
 from r2gen.lm.decoding import decode
 from r2gen.lm.padding import longest_prompt, right_pad
 from r2gen.lm.precise import double_precision
-from r2gen.lm.protocol import Generated
+from r2gen.lm.protocol import DecoderName, Generated, Prompts, Reports
 from r2gen.lm.tokenizer import ReportTokenizer
 
 # B batch, T positions of the prompt, L tokens of the report, E width of the language model
@@ -79,3 +79,18 @@ class Seq2SeqLM(nn.Module):
             return decode(
                 self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids, start_id=self.start_id
             )
+
+    def stream(
+        self, prompts: Iterable[Prompts], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
+    ) -> Reports:
+        """See LanguageModel.stream."""
+        self.decoder_for(decoding, decoder)
+        for batch in prompts:
+            reports = self.generate(batch.embeds_BTE, batch.mask_BT, decoding, ids=batch.ids)
+            yield from zip(batch.ids, reports, strict=True)
+
+    def decoder_for(self, decoding: Decoding, wanted: DecoderName = "auto") -> DecoderName:
+        """See LanguageModel.decoder_for: transformers."""
+        if wanted == "tree":
+            raise UserError("evaluate.decoder=tree is for decoder-only language models: use evaluate.decoder=auto")
+        return "transformers"

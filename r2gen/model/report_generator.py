@@ -1,13 +1,13 @@
 """The method of R2GenGPT: images -> encoder -> projector -> inserted into the prompt -> language model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch
-from r2gen.lm.protocol import Generated, LanguageModel
+from r2gen.lm.protocol import DecoderName, Generated, LanguageModel, Prompts, Reports
 from r2gen.vision.encoder import TimmEncoder
 
 # B batch, Q image features of a study, D encoder width, E language-model width, T tokens
@@ -78,3 +78,14 @@ class ReportGenerator(nn.Module):
     def generate(self, batch: Batch, decoding: Decoding) -> list[Generated]:
         """One report for each study, in the order of the batch."""
         return self.lm.generate(*self.wrap(batch), decoding, ids=batch.ids)
+
+    @torch.inference_mode()
+    def stream(
+        self, batches: Iterable[Batch], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
+    ) -> Reports:
+        """The report of each study with its id, as soon as it has ended; see LanguageModel.stream.
+
+        A batch is encoded when the language model needs its prompts.
+        """
+        prompts = (Prompts(batch.ids, *self.wrap(batch)) for batch in batches)
+        yield from self.lm.stream(prompts, decoding, slots=slots, decoder=decoder)

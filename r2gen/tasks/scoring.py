@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import cache
+from typing import cast
 
 from r2gen.build import Job
 from r2gen.config.original_choices import original_choices
@@ -18,6 +19,7 @@ from r2gen.evaluate.recipe import recipe_of
 from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Metric
 from r2gen.evaluate.split_scores import ReferenceCut, Scorer
+from r2gen.lm.protocol import DecoderName
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs import provenance
@@ -61,7 +63,12 @@ def build_predictor(config: Config, job: Job, *, profile: str, data_hash: str, s
             code=provenance.git_revision()["revision"],
         ),
         inference=Inference(
-            batch_size=config.evaluate.batch_size, workers=config.trainer.workers, device=job.device, stop=stop
+            batch_size=config.evaluate.batch_size,
+            slots=config.evaluate.slots,
+            decoder=job.model.lm.decoder_for(job.decoding, cast(DecoderName, config.evaluate.decoder)),
+            workers=config.trainer.workers,
+            device=job.device,
+            stop=stop,
         ),
     )
 

@@ -1,0 +1,155 @@
+"""The Triton kernel of tree attention: each study reads its own columns once, for all beams and shared heads."""
+
+from typing import Any
+
+import torch
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # a CPU build of torch
+    triton = None
+
+# S slots, K beams, H heads, N heads of keys, D width of a head, C columns, G tokens of a report
+
+if triton is not None:
+
+    @triton.jit
+    def _attend(  # type: ignore[no-untyped-def]
+        query,  # [S, H, K, D] with any strides
+        keys,  # [S, N, C, D], contiguous
+        values,
+        ancestors,  # [S, K, G], contiguous
+        prompt_S,
+        fed_S,
+        result,  # [S, K, H, D], contiguous
+        query_slot,
+        query_head,
+        query_beam,
+        columns,
+        tokens,
+        scaling,
+        softcap,
+        window,
+        BEAMS: tl.constexpr,
+        GROUP: tl.constexpr,
+        HEADS: tl.constexpr,
+        WIDTH: tl.constexpr,
+        WIDTH_PADDED: tl.constexpr,
+        ROWS: tl.constexpr,
+        BLOCK: tl.constexpr,
+        CAPPED: tl.constexpr,
+    ):
+        slot, head = tl.program_id(0), tl.program_id(1)
+        prompt, fed = tl.load(prompt_S + slot).to(tl.int32), tl.load(fed_S + slot).to(tl.int32)
+        row = tl.arange(0, ROWS)
+        beam, shared = row % BEAMS, row // BEAMS
+        used = row < BEAMS * GROUP
+        lane = tl.arange(0, WIDTH_PADDED)
+        in_width = lane < WIDTH
+        start = query + slot.to(tl.int64) * query_slot
+        q = tl.load(
+            start + (head * GROUP + shared)[:, None] * query_head + beam[:, None] * query_beam + lane[None, :],
+            mask=used[:, None] & in_width[None, :],
+            other=0.0,
+        )
+        largest = tl.full([ROWS], -float("inf"), tl.float32)
+        total = tl.zeros([ROWS], tl.float32)
+        acc = tl.zeros([ROWS, WIDTH_PADDED], tl.float32)
+        base = (slot.to(tl.int64) * tl.num_programs(1) + head) * columns * WIDTH
+        last = prompt + fed * BEAMS
+        position = prompt + fed - 1
+        oldest = tl.maximum(position - window + 1, 0)  # the first position inside the sliding window
+        first = tl.where(oldest < prompt, oldest, prompt + (oldest - prompt) * BEAMS)
+        for block in range(first // BLOCK * BLOCK, last, BLOCK):
+            column = block + tl.arange(0, BLOCK)
+            exists = column < last
+            token = (column - prompt) // BEAMS
+            of_beam = (column - prompt) % BEAMS
+            generated = (column >= prompt) & exists
+            ancestor = tl.load(
+                ancestors + (slot * BEAMS + beam)[:, None] * tokens + tl.where(generated, token, 0)[None, :],
+                mask=used[:, None] & generated[None, :],
+                other=-1,
+            )
+            own = (column < prompt)[None, :] | (generated[None, :] & (ancestor == of_beam[None, :]))
+            at = tl.where(generated, prompt + token, column)
+            own = own & (at >= oldest)[None, :]
+            place = base + column[:, None] * WIDTH + lane[None, :]
+            k = tl.load(keys + place, mask=exists[:, None] & in_width[None, :], other=0.0)
+            scores = tl.dot(q, tl.trans(k)) * scaling
+            if CAPPED:
+                ratio = scores / softcap
+                power = tl.exp(-2.0 * tl.abs(ratio))
+                scores = softcap * tl.where(ratio < 0, -1.0, 1.0) * (1.0 - power) / (1.0 + power)
+            scores = tl.where(own, scores, -float("inf"))
+            higher = tl.maximum(largest, tl.max(scores, 1))
+            safe = tl.where(higher == -float("inf"), 0.0, higher)  # a row that has seen no column of its own yet
+            weights = tl.exp(scores - safe[:, None])
+            rescale = tl.exp(largest - safe)
+            v = tl.load(values + place, mask=exists[:, None] & in_width[None, :], other=0.0)
+            total = total * rescale + tl.sum(weights, 1)
+            acc = acc * rescale[:, None] + tl.dot(weights.to(v.dtype), v)
+            largest = higher
+        out = acc / tl.where(used, total, 1.0)[:, None]
+        place = ((slot.to(tl.int64) * BEAMS + beam) * HEADS + head * GROUP + shared) * WIDTH
+        tl.store(
+            result + place[:, None] + lane[None, :],
+            out.to(result.dtype.element_ty),
+            mask=used[:, None] & in_width[None, :],
+        )
+
+
+def available(model: Any) -> bool:
+    """Whether the kernel serves this model: 16-bit weights on an NVIDIA GPU."""
+    parameter = next(model.parameters())
+    return triton is not None and parameter.device.type == "cuda" and model.dtype in (torch.bfloat16, torch.float16)
+
+
+def attend(
+    query_SHKD: torch.Tensor,
+    keys_SNCD: torch.Tensor,
+    values_SNCD: torch.Tensor,
+    *,
+    prompt_S: torch.Tensor,
+    fed_S: torch.Tensor,
+    ancestors_SKG: torch.Tensor,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """The attention [S, K, H, D] of the current token of each beam to the prompt and to its ancestors."""
+    slots, heads, beams, width = query_SHKD.shape
+    shared_heads = keys_SNCD.shape[1]
+    group = heads // shared_heads
+    result_SKHD = query_SHKD.new_empty(slots, beams, heads, width)
+    if query_SHKD.stride(3) != 1:
+        query_SHKD = query_SHKD.contiguous()
+    padded = triton.next_power_of_2(width)
+    _attend[(slots, shared_heads)](
+        query_SHKD,
+        keys_SNCD,
+        values_SNCD,
+        ancestors_SKG,
+        prompt_S,
+        fed_S,
+        result_SKHD,
+        query_SHKD.stride(0),
+        query_SHKD.stride(1),
+        query_SHKD.stride(2),
+        keys_SNCD.shape[2],
+        ancestors_SKG.shape[2],
+        scaling if scaling is not None else width**-0.5,
+        softcap or 0.0,
+        window or 2**30,
+        BEAMS=beams,
+        GROUP=group,
+        HEADS=heads,
+        WIDTH=width,
+        WIDTH_PADDED=padded,
+        ROWS=max(16, triton.next_power_of_2(group * beams)),
+        BLOCK=64 if padded <= 128 else 32,
+        CAPPED=softcap is not None,
+        num_warps=4,
+    )
+    return result_SKHD
