@@ -1,6 +1,7 @@
 """What scores a run: predictions, baselines, metrics and the page, built from its configuration."""
 
 import hashlib
+from functools import cache
 from typing import cast
 
 from r2gen.build import Job
@@ -37,7 +38,6 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
             data_hash=data_hash,
             nearest_file=config.folder / "nearest.json",
             nearest_most=config.evaluate.nearest_studies,
-            stop=stop,
         ),
         scorer=scorer,
         metrics=MetricsWriter(
@@ -82,7 +82,7 @@ def build_scorer(config: Config, tokenizer: ReportTokenizer) -> Scorer:
     tokens, cut = config.evaluate.max_reference_tokens, None
     if config.evaluate.reference == "truncated" and tokens is not None:
         # As in R2GenGPT's validation_step.
-        cut = ReferenceCut(tokens, lambda report: tokenizer.decode(tokenizer.encode(report)[:tokens]).strip())
+        cut = ReferenceCut(tokens, cache(lambda report: tokenizer.decode(tokenizer.encode(report)[:tokens]).strip()))
     return Scorer(metrics=build_metrics(config), best=weighted_scores(config.evaluate.best), cut=cut)
 
 
