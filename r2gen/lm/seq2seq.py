@@ -81,10 +81,16 @@ class Seq2SeqLM(nn.Module):
             )
 
     def stream(
-        self, prompts: Iterable[Prompts], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
+        self,
+        prompts: Iterable[Prompts],
+        decoding: Decoding,
+        *,
+        slots: int,
+        decoder: DecoderName = "auto",
+        compiled: bool = False,
     ) -> Reports:
         """See LanguageModel.stream."""
-        self.decoder_for(decoding, decoder)
+        self.decoder_for(decoding, plan.decoder)
         for batch in prompts:
             reports = self.generate(batch.embeds_BTE, batch.mask_BT, decoding, ids=batch.ids)
             yield from zip(batch.ids, reports, strict=True)

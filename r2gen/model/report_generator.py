@@ -81,11 +81,17 @@ class ReportGenerator(nn.Module):
 
     @torch.inference_mode()
     def stream(
-        self, batches: Iterable[Batch], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
+        self,
+        batches: Iterable[Batch],
+        decoding: Decoding,
+        *,
+        slots: int,
+        decoder: DecoderName = "auto",
+        compiled: bool = False,
     ) -> Reports:
         """The report of each study with its id, as soon as it has ended; see LanguageModel.stream.
 
         A batch is encoded when the language model needs its prompts.
         """
         prompts = (Prompts(batch.ids, *self.wrap(batch)) for batch in batches)
-        yield from self.lm.stream(prompts, decoding, slots=slots, decoder=decoder)
+        yield from self.lm.stream(prompts, decoding, plan)
