@@ -40,10 +40,10 @@ def command(composed: DictConfig) -> None:
 
 def main() -> int:
     leave_on_signals()
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(help.text())
-        return DONE
     try:
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            print(help.text())
+            return DONE
         sys.argv[1:] = command_line.for_hydra_main(sys.argv[1:])
         command()
     except Exception as error:

@@ -19,6 +19,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from r2gen.cli.command_line import refuse
 from r2gen.errors import UserError, shown
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class R2GenSweeper(Sweeper):
     launcher: R2GenLauncher
 
     def __init__(self, params: Mapping[str, Any] | None) -> None:
-        self.params = {} if params is None else {str(key): value for key, value in params.items()}
+        self.params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.base, self.loader = config, hydra_context.config_loader
@@ -51,8 +52,12 @@ class R2GenSweeper(Sweeper):
 
     def parse(self, arguments: Sequence[str]) -> list[Override]:
         """The overrides of the sweep file and of the command line, which take precedence."""
-        parser = OverridesParser.create(config_loader=self.loader)
-        return parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        params: Any = OmegaConf.to_container(self.params) if OmegaConf.is_config(self.params) else self.params or {}
+        if not isinstance(params, dict) or any(isinstance(value, dict) for value in params.values()):
+            raise UserError(f"hydra.sweeper.params={shown(params)}: write KEY: VALUE, with values as in a command")
+        words = [f"{key}={'null' if value is None else value}" for key, value in params.items()]
+        refuse([*words, "-m"])
+        return OverridesParser.create(config_loader=self.loader).parse_overrides([*words, *arguments])
 
 
 class GridSweeper(R2GenSweeper):

@@ -1,5 +1,6 @@
 """The words of a command before Hydra reads them: what Hydra would answer badly is refused here."""
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,10 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from r2gen.config.compose import ROOT, register_schema
+from r2gen.config import hydra_bounds
+from r2gen.config.compose import ROOT, prepare_hydra
 from r2gen.config.names import suggest
 from r2gen.config.overrides import as_passed, for_hydra
-from r2gen.config.plain import is_under
 from r2gen.errors import UserError, shown
 
 # Each takes one option; metrics takes a list.
@@ -39,8 +40,6 @@ FLAGS_WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir")
 MODES = {"-m": "-m", "--multirun": "-m", "-c": "--cfg", "--cfg": "--cfg", "-i": "--info", "--info": "--info"}
 CFG = ("job", "hydra", "all")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-# Hydra's own folders, which are not used: a run is in run_dir.
-FOLDERS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir")
 # Hydra sets tune.lora.alpha only where the option chosen has tune.lora. task=import is composed again with the option
 # that the checkpoint's tensors need, so its first composition accepts any.
 IMPORT_WITH_LORA = "tune=delta"
@@ -59,13 +58,26 @@ def for_hydra_main(words: list[str]) -> list[str]:
     Raises UserError naming a word that cannot be meant.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which then are one message with status 2
-    register_schema()
+    prepare_hydra()
     Plugins.instance().register(SweepFiles)
     if "task=import" in words:
         words = [IMPORT_WITH_LORA, *words]
-    given = for_hydra(sorted(words, key=lambda word: word not in ("-m", "--multirun")))
+    given = for_hydra(_flags_first(words))
     refuse(as_passed(given))
     return given
+
+
+def _flags_first(words: list[str]) -> list[str]:
+    """The words as Hydra's parser accepts them, which wants all options in one stretch."""
+    first: list[str] = []
+    others: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if word in FLAGS_WITH_VALUE:
+            first += [word, *itertools.islice(remaining, 1)]
+        else:
+            (first if word in ("-m", "--multirun") else others).append(word)
+    return [*first, *others]
 
 
 def command_words() -> list[str]:
@@ -132,8 +144,8 @@ def _refuse_override(word: str, *, sweep: bool) -> None:
         raise UserError(f"{shown(word)}: this sets nothing: write KEY=VALUE, without a space before the equals sign")
     if override.is_sweep_override() and not sweep:
         raise UserError(f"{shown(word)}: several values are a sweep: add -m, or write [a,b] for a list")
-    if key == "hydra" or is_under(key, *FOLDERS):
-        raise UserError(f"{shown(word)}: Hydra's own folders are not used: run_dir=DIR sets the folder of a run")
+    if why := hydra_bounds.refusal(key):
+        raise UserError(f"{shown(word)}: {why}")
     if override.package is not None:
         raise UserError(f"{shown(word)}: every group has one place in the configuration: write {key}=OPTION")
     if key in GROUPS and not override.is_sweep_override():

@@ -12,6 +12,7 @@ from r2gen.config.compose import CONF, ROOT, compose
 from r2gen.config.read import read_config
 from r2gen.config.targets import Target
 from r2gen.config.task_table import TASKS
+from r2gen.config.yaml_files import read_text
 
 HEAD = """\
 R2Gen trains, tests and compares chest X-ray report generators in which the language model is one config word.
@@ -95,7 +96,7 @@ def _options(folder: Path, title: str) -> list[str]:
 
 def headline(option: Path) -> str:
     """The first comment line of a YAML."""
-    for line in option.read_text(encoding="utf-8").splitlines():
+    for line in read_text(option).splitlines():
         if line.startswith("#") and not line.startswith("# @package"):
             return line.lstrip("# ")
     return ""

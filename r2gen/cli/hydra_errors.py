@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import get_type_hints
 
 from hydra.errors import HydraException
-from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
 from r2gen.cli.command_line import GROUPS
 from r2gen.config import hints
@@ -18,6 +18,7 @@ from r2gen.config.names import suggest, unknown_option
 from r2gen.config.overrides import OPEN, as_passed, option_name
 from r2gen.config.schema import Config, group_of
 from r2gen.config.targets import Target
+from r2gen.config.yaml_files import read_files
 from r2gen.errors import UserError, shown
 
 # Groups that are null unless this option is chosen.
@@ -46,11 +47,15 @@ def _in_words(error: Exception, override: str | None) -> str:
         return "hydra.sweeper: these are options of a search; add hydra/sweeper=optuna"
     if unknown := re.match(r"Could not override '([\w.@/-]+)'\.", text):
         return _unknown(unknown[1])
+    if composing := re.match(r"In '([^']*)': \w+ raised while composing config:", text):
+        return f"{read_files.get(composing[1], composing[1])}: {_of_a_file(composing[1], error.__context__)}"
     text = text.partition("Config search path:")[0].strip()
     if missing := re.match(r"(?:In '[^']*': )?Could not find '([^']+)/([^'/]*)'", text):
         return _missing_option(missing[1], missing[2], re.findall(r"^\t(\S+)$", text, re.MULTILINE))
     if isinstance(error, InterpolationResolutionError):
         return _interpolation(error)
+    if within := re.match(r"In '([^']*)': ", text):
+        text = f"{read_files.get(within[1], within[1])}: {text[within.end() :]}"
     if error.__cause__ is not None and isinstance(error, HydraException):
         text = f"{text}: {str(error.__cause__).strip()}"
     return re.sub(r"\n\s+(full_key|reference_type|object_type|subtype).*", "", text)
@@ -66,6 +71,22 @@ def _override_in_work(error: Exception) -> str | None:
         if frame.f_code.co_name == "_apply_overrides_to_config" and "override" in frame.f_locals:
             return str(frame.f_locals["override"].input_line)
     return None
+
+
+def _of_a_file(path: str, error: BaseException | None) -> str:
+    """What Hydra found wrong with the values of a file."""
+    key = str(getattr(error, "full_key", None) or "")
+    if isinstance(error, ConfigKeyError) and key == path.partition("/")[0] and key not in get_type_hints(Config):
+        return "its first line is not `# @package _global_`, so that its options would be those of a group " + key
+    if isinstance(error, ConfigKeyError) and key:
+        return _unknown(key)
+    kind = _type_of(key) if key else None
+    if kind is not None:
+        return f"{key}: give {kind}"
+    for beginning, words in _OF_A_FILE:
+        if str(error).startswith(beginning):
+            return words
+    return f"{key + ': ' if key else ''}{shown(str(error).partition(chr(10))[0])}"
 
 
 def _wrong_value(override: str, error: Exception) -> str:
@@ -98,6 +119,12 @@ _OF_AN_OVERRIDE: tuple[tuple[str, Callable[[str, Exception], str]], ...] = (
     ("Error merging override ", _wrong_value),
     ("Could not delete from config. ", _nothing_to_delete),
     ("Could not append to config. ", _exists_already),
+)
+
+
+_OF_A_FILE = (
+    ("Merge error: ", "a group of options is set to a single value: write its options below it"),
+    ("Cannot merge ", "there is a list where names with values are expected, or names with values where a list is"),
 )
 
 

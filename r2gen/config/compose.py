@@ -12,9 +12,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from r2gen.config.hydra_bounds import bound_hydra
 from r2gen.config.overrides import for_hydra
 from r2gen.config.plain import Plain
 from r2gen.config.schema import hydra_schema
+from r2gen.config.yaml_files import use_yaml_files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONF = ROOT / "conf"
@@ -62,9 +64,11 @@ def our_choices(chosen: Mapping[str, str | None]) -> dict[str, str | None]:
     return {group: choice for group, choice in chosen.items() if group.partition("/")[0] != "hydra"}
 
 
-def register_schema() -> None:
-    """Make Hydra check YAML against the schema, which conf/config.yaml names first."""
+def prepare_hydra() -> None:
+    """Make Hydra check YAML against the schema, which conf/config.yaml names first, and read files within bounds."""
     ConfigStore.instance().store(name="schema", node=hydra_schema())
+    use_yaml_files()
+    bound_hydra()
 
 
 @contextmanager
@@ -74,7 +78,7 @@ def _our_hydra() -> Iterator[None]:
         yield
         return
     GlobalHydra.instance().clear()
-    register_schema()
+    prepare_hydra()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             yield

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from r2gen.lm.protocol import DecoderName, DecodingPlan, Reports
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 
+Finished = Callable[[Sequence[Prediction]], None]
 ROWS_ON_GPU = 512  # beams of all slots: from about 300 on, a step's time grows with their number
 COMPILED_FROM_STEPS = 2000  # compiling takes 5 s, and saves 2.5 to 3.5 ms a step of a 7B model (benchmarks/decode.py)
 
@@ -42,11 +43,13 @@ def predict(
     decoder: DecoderName = "auto",
     stop: StopRequest | None = None,
     title: str = "generate",
+    finished: Finished | None = None,
 ) -> list[Prediction]:
     """One prediction per study, in the data set's order. Every rank gets all of them. Raises Stopped after a signal.
 
     `batch_size` studies are encoded at a time, and at most `slots` decoded; None: `batch_size` on the CPU, and on a GPU
-    as many as are fast and fit.
+    as many as are fast and fit. `finished` is called on each rank with new predictions of this rank as soon as they
+    exist, in any order.
     """
     model.eval()
     references = {study.id: study.report for study in dataset.studies}
@@ -71,6 +74,8 @@ def predict(
             seconds = round((time.monotonic() - began) / (len(own) + 1), 4)
             own.append(Prediction(id, report.text, references[id], len(report.ids), report.finish, seconds))
             bar.update()
+            if finished is not None:
+                finished(own[-1:])
             if stop is not None:
                 stop.leave_if_requested()
     predictions = [prediction for rank in dist.gather(own) for prediction in rank]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from r2gen.evaluate.study_sums import StudySums  # commands that score nothing do not load numpy
@@ -69,3 +69,11 @@ class Metric(Protocol):
         `scores` is what `__call__` returned for these texts. None if the scores are not computed from sums over
         studies; they are then shown without an interval.
         """
+
+
+@runtime_checkable
+class EarlyMetric(Protocol):
+    """A metric with a process of its own, which can score some reports while the model writes the others."""
+
+    def start(self, references: Mapping[str, str], reports: Mapping[str, str]) -> None:
+        """Score these reports in the background: `__call__` waits less for them. Errors are raised by `__call__`."""

@@ -19,6 +19,7 @@ from r2gen.config.decoding import Decoding
 from r2gen.lm import tree_kernel
 from r2gen.lm.beams import Beams, TokenChoice
 from r2gen.lm.compile import compiled_layers
+from r2gen.lm.fp8 import rounds_activations
 from r2gen.lm.padding import right_pad
 from r2gen.lm.protocol import DecodingPlan, Prompts
 from r2gen.lm.study_noise import StudyNoise
@@ -30,6 +31,7 @@ RESERVED_BYTES = 3 * 2**30  # for activations of prompts, and what other parts o
 SCORE_BYTES = 24  # per beam and token of the vocabulary: logits, log-probabilities and sums in fp32
 # of the difference between the logits of tree and model, relative to their norm
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+TOLERANCE_OF_FP8 = 0.3
 STEPS_PER_LOOK = 8  # on a GPU, which would wait for the host each time that it asks which studies have ended
 GROUP = 8  # at least so many new prompts are computed together, if there are twice as many slots; else half of them
 SLOTS_PER_GROUP = 8  # with more slots: an 8th of them
@@ -318,10 +320,11 @@ def agrees_with_model(model: PreTrainedModel, tokenizer: ReportTokenizer) -> boo
         raise
     except (UnsupportedAttentionError, TypeError, ValueError, RuntimeError):  # a model that nobody has tried yet
         return False
+    tolerance = TOLERANCE_OF_FP8 if rounds_activations(model) else TOLERANCE[model.dtype]
     ids_SKG = decoder.beams.ids_SKG[:, :, :3]
     for prompt_TE, ids_KG, tree_KV in zip(prompts, ids_SKG, tree_SKV, strict=True):
         embeds_KTE = torch.cat([prompt_TE.expand(2, -1, -1), model.get_input_embeddings()(ids_KG)], dim=1)
         own_KV = model(inputs_embeds=embeds_KTE, use_cache=False).logits[:, -1]
-        if not torch.dist(tree_KV.double(), own_KV.double()) < TOLERANCE[model.dtype] * own_KV.double().norm():
+        if not torch.dist(tree_KV.double(), own_KV.double()) < tolerance * own_KV.double().norm():
             return False
     return True

@@ -25,7 +25,7 @@ MESSAGES = [
     (["lm.path.x.y=3"], "lm.path is a text or null, there is nothing below it"),
     (["evaluate={epoch: 3}"], "the dictionary has a key that is unknown here; pass each value as evaluate.KEY=VALUE"),
     (["hydra.sweeper.x=1"], "unknown option hydra.sweeper.x: docs/sweeps.md has those of launchers and sweepers"),
-    (["hydra/nothing=3"], "unknown option hydra/nothing: docs/sweeps.md has those"),
+    (["hydra/nothing=3"], "hydra/nothing=3: of Hydra's own options R2Gen uses only"),
     (["tune/vision=3"], "tune/vision is not a group. The groups are lm, quant, vision"),
     (["lm=lama2"], "lm=lama2 does not exist: did you mean llama2?\noptions of lm: baichuan,"),
     (["+sweeps=nothing"], "sweeps=nothing does not exist\noptions of sweeps: data_scaling,"),

@@ -25,7 +25,7 @@ from random_configurations import GROUPS, Command, composed  # noqa: E402
 import run  # noqa: E402
 from r2gen import build as parts  # noqa: E402
 from r2gen.cli import command_line  # noqa: E402
-from r2gen.config.compose import register_schema, without_hydra  # noqa: E402
+from r2gen.config.compose import prepare_hydra, without_hydra  # noqa: E402
 from r2gen.config.overrides import as_passed, for_hydra  # noqa: E402
 from r2gen.config.schema import Config  # noqa: E402
 from r2gen.config.targets import instantiate  # noqa: E402
@@ -117,7 +117,7 @@ def no_hang(seconds: int = 60) -> Iterator[None]:
 @contextmanager
 def nothing_starts() -> Iterator[None]:
     """While open, Hydra has the schema, no job is launched, and the working directory must stay empty."""
-    register_schema()
+    prepare_hydra()
     launch = dispatch.launch
     arguments, outer = sys.argv, GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()

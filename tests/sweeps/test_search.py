@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from smallest_run import ROOT
 
-from r2gen.config.compose import register_schema
+from r2gen.config.compose import prepare_hydra
 from r2gen.errors import STOPPED, UserError
 from r2gen.runs.provenance import now
 from r2gen.sweeps.cells import Cell
@@ -150,7 +150,7 @@ def test_an_empty_space_is_refused_by_name(text: str, message: str):
 
 
 def test_the_defaults_are_the_first_trial_if_the_space_contains_them():
-    register_schema()
+    prepare_hydra()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         node = compose("config", return_hydra_config=True)
