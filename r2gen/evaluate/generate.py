@@ -26,7 +26,7 @@ COMPILED_FROM_STEPS = 2000  # compiling takes 5 s, and saves 2.5 to 3.5 ms a ste
 class Generator(Protocol):
     """A model that writes a report for each study of some batches, and yields it with the study's id."""
 
-    def stream(self, batches: Iterable[Batch], decoding: Decoding, *, slots: int, decoder: DecoderName) -> Reports: ...
+    def stream(self, batches: Iterable[Batch], decoding: Decoding, plan: DecodingPlan) -> Reports: ...
 
     def eval(self) -> object: ...
 
@@ -65,9 +65,7 @@ def predict(
     own: list[Prediction] = []
     began = time.monotonic()
     with (
-        closing(
-            model.stream(_moved(loader, device, stop), decoding, slots=slots, decoder=decoder, compiled=compiled)
-        ) as reports,
+        closing(model.stream(_moved(loader, device, stop), decoding, plan)) as reports,
         tqdm(total=studies, desc=title, unit="report", disable=None if dist.is_first() else True, leave=False) as bar,
     ):
         for id, report in reports:

@@ -83,15 +83,7 @@ class CausalLM(nn.Module):
         return [reports[id] for id in prompts.ids]
 
     @torch.no_grad()
-    def stream(
-        self,
-        prompts: Iterable[Prompts],
-        decoding: Decoding,
-        *,
-        slots: int,
-        decoder: DecoderName = "auto",
-        compiled: bool = False,
-    ) -> Reports:
+    def stream(self, prompts: Iterable[Prompts], decoding: Decoding, plan: DecodingPlan) -> Reports:
         """See LanguageModel.stream. Raises UserError if the report may exceed the model's positions."""
         with evaluation_mode(self.model), double_precision(self.model):
             packed = (self._packed(batch, decoding) for batch in prompts)

@@ -79,15 +79,7 @@ class LanguageModel(Protocol):
         id of its study.
         """
 
-    def stream(
-        self,
-        prompts: Iterable[Prompts],
-        decoding: Decoding,
-        *,
-        slots: int,
-        decoder: DecoderName = "auto",
-        compiled: bool = False,
-    ) -> Reports:
+    def stream(self, prompts: Iterable[Prompts], decoding: Decoding, plan: DecodingPlan) -> Reports:
         """The report of each study with its id, as soon as it has ended; prompts are taken when they are needed."""
 
     def decoder_for(self, decoding: Decoding, wanted: DecoderName = "auto") -> DecoderName:

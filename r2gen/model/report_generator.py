@@ -7,7 +7,7 @@ from torch import nn
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch
-from r2gen.lm.protocol import DecoderName, Generated, LanguageModel, Prompts, Reports
+from r2gen.lm.protocol import DecodingPlan, Generated, LanguageModel, Prompts, Reports
 from r2gen.vision.encoder import TimmEncoder
 
 # B batch, Q image features of a study, D encoder width, E language-model width, T tokens
@@ -80,15 +80,7 @@ class ReportGenerator(nn.Module):
         return self.lm.generate(*self.wrap(batch), decoding, ids=batch.ids)
 
     @torch.inference_mode()
-    def stream(
-        self,
-        batches: Iterable[Batch],
-        decoding: Decoding,
-        *,
-        slots: int,
-        decoder: DecoderName = "auto",
-        compiled: bool = False,
-    ) -> Reports:
+    def stream(self, batches: Iterable[Batch], decoding: Decoding, plan: DecodingPlan) -> Reports:
         """The report of each study with its id, as soon as it has ended; see LanguageModel.stream.
 
         A batch is encoded when the language model needs its prompts.
