@@ -33,7 +33,7 @@ from r2gen.lm import LanguageModel, families, load_lm, save_tokenizer, train_tok
 from r2gen.lm.quantize import check_quantised, quantisation_of, weight_bytes
 from r2gen.model.projector import LinearProjector
 
-MODES = ("none", "int8", "nf4", "int8_weight_only")
+MODES = ("none", "int8", "nf4", "int8_weight_only", "fp8")
 SENTENCES = (
     "The heart is normal in size.",
     "The lungs are clear.",

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from r2gen.data.annotation import AnnotatedReports
 from r2gen.data.phantom_reports import FINDINGS, write_report
 from r2gen.data.reports import Study
 from r2gen.evaluate.baselines import constant_report
-from r2gen.evaluate.nearest import nearest_studies
+from r2gen.evaluate.nearest import nearest_studies, small_image
 from r2gen.evaluate.nlg import Bleu, Cider, RougeL
 from r2gen.evaluate.scoring import score_reports
 
@@ -105,7 +106,7 @@ def nearest_baseline() -> None:
 
         def find(data: Any) -> None:
             train = data.studies("train")
-            nearest_studies(data, list(enumerate(train)), train[:300])
+            nearest_studies(partial(small_image, data), train, train[:300])
 
         compare_s = cpu_s(lambda: find(OneImage(None)))
         read_s = cpu_s(lambda: find(OneImage(file))) - compare_s

@@ -27,8 +27,8 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: (c.lm.vocabulary_size is None) != (c.lm.architecture is None),
     ),
     (
-        "quant=int8, nf4 and int8_weight_only quantise a checkpoint, and random weights are trained in full: give "
-        "lm.path, or use quant=none",
+        "quant=int8, nf4, int8_weight_only and fp8 quantise a checkpoint, and random weights are trained in full: "
+        "give lm.path, or use quant=none",
         lambda c: c.quant.mode != "none" and c.lm.path is None,
     ),
     (

@@ -68,7 +68,7 @@ class LmConfig:
 
 @dataclass
 class QuantConfig:
-    mode: str = option(choices=("none", "int8", "nf4", "int8_weight_only"))
+    mode: str = option(choices=("none", "int8", "nf4", "int8_weight_only", "fp8"))
     double_quant: bool = option("for nf4: quantise the scales too", default=False)
 
 

@@ -64,7 +64,7 @@ TASKS = (
         work="r2gen.tasks.evaluate:evaluate",
         needs="ranks",
         on="stored run",
-        may_change=ON_STORED_RUN,
+        may_change=(*ON_STORED_RUN, "quant"),  # the name of the scores' file then says so
         scores=True,
     ),
     Task(
@@ -75,7 +75,7 @@ TASKS = (
         needs="ranks",
         on="stored run",
         own=("images",),
-        may_change=ON_STORED_RUN,
+        may_change=(*ON_STORED_RUN, "quant"),
     ),
     Task(
         name="check",

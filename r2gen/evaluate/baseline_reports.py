@@ -1,15 +1,18 @@
 """Reports of the baselines of a run, which ignore the study's images."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
-from r2gen.evaluate.baselines import BASELINE_SEED, Selection, constant_report, random_reports, shuffled_reports
-from r2gen.evaluate.nearest import joined, nearest_studies, read_nearest, spread, write_nearest
-from r2gen.ranks import dist
-from r2gen.ranks.stop import StopRequest
+from r2gen.evaluate.baselines import BASELINE_SEED, Selection, constant_report, random_reports
+from r2gen.evaluate.nearest import SmallImages, nearest_studies, read_nearest, spread, write_nearest
+from r2gen.ranks.forked import Fork, Forked
+
+_IMAGES_PER_PROCESS = 500
 
 
 class BaselineReports:
@@ -27,9 +30,8 @@ class BaselineReports:
         data_hash: str,
         nearest_file: Path,
         nearest_most: int,
-        stop: StopRequest,
     ) -> None:
-        self.data, self.datasets, self.data_hash, self.stop = data, datasets, data_hash, stop
+        self.data, self.datasets, self.data_hash = data, datasets, data_hash
         self.nearest_file, self.nearest_most = nearest_file, nearest_most
 
     def train_reports(self) -> list[str]:
@@ -45,31 +47,34 @@ class BaselineReports:
             return None
         return constant_report(train, {study.id: study.report for study in val}, selection)
 
-    def nearest(self, splits: Sequence[str]) -> dict[str, str]:
+    def nearest(self, splits: Sequence[str], *, fork: Fork) -> Generator[Forked[Any], None, dict[str, str]]:
         """The training study with the nearest images for each study of the splits; empty without this baseline.
 
-        Every rank calls this, and searches its share of the training studies.
+        Yields the processes that read the images, so that the caller need not wait for them.
         """
         train = spread(self.datasets["train"].studies, self.nearest_most)
         if not train:
             return {}
-        stored = {}
-        if dist.is_first():
-            stored = read_nearest(self.nearest_file, data_hash=self.data_hash, compared=len(train))
-        nearest = dist.first_of([stored])
+        stored = read_nearest(self.nearest_file, data_hash=self.data_hash, compared=len(train))
+        names = {study.id for study in train}
+        nearest = {id: match for id, match in stored.items() if match in names}  # the file may have been edited
         missing = [study for split in splits for study in self.datasets[split].studies if study.id not in nearest]
-        if not missing:
-            return nearest
-        try:
-            matches = nearest_studies(
-                self.data, train[dist.rank() :: dist.world()], missing, each=self.stop.leave_if_requested
-            )
-        except UserError as error:
-            raise UserError(
-                f'{error} (the baseline "nearest" reads training images; evaluate.nearest_studies=0 leaves it out)'
-            ) from error
-        nearest |= joined(dist.gather(matches))
-        if dist.is_first():
+        if missing:
+            views = [view for study in (*train, *missing) for view in study.views]
+            processes = min(len(os.sched_getaffinity(0)) // 2, len(views) // _IMAGES_PER_PROCESS) or 1
+            images = SmallImages(self.data, views, processes=processes, fork=fork)
+            try:
+                for reader in images.readers:
+                    yield reader
+                    reader.result()
+            except UserError as error:
+                raise UserError(
+                    f'{error} (the baseline "nearest" reads training images; evaluate.nearest_studies=0 leaves it out)',
+                    code=error.code,
+                ) from error
+            search = fork(lambda: nearest_studies(images, train, missing))
+            yield search
+            nearest |= search.result()
             write_nearest(self.nearest_file, nearest, data_hash=self.data_hash, compared=len(train))
         return nearest
 
@@ -79,18 +84,16 @@ class BaselineReports:
         return {"compared": min(self.nearest_most, train), "train": train}
 
     def reports(
-        self, model: Mapping[str, str], *, constant: str | None, nearest: Mapping[str, str]
+        self, ids: Iterable[str], *, constant: str | None, nearest: Mapping[str, str]
     ) -> dict[str, dict[str, str]]:
-        """Baseline to its reports of the studies that `model` has reports of; without baselines that are impossible."""
-        train = self.datasets["train"].studies
+        """Baseline to its reports of these studies, without baselines that are impossible, and without `shuffled`."""
+        train, ids = self.datasets["train"].studies, list(ids)
         reports = {}
         if constant is not None:
-            reports["constant"] = dict.fromkeys(model, constant)
+            reports["constant"] = dict.fromkeys(ids, constant)
         if train:
-            reports["random"] = random_reports(model, self.train_reports(), seed=BASELINE_SEED)
+            reports["random"] = random_reports(ids, self.train_reports(), seed=BASELINE_SEED)
         if nearest:
             by_id = {study.id: study.report for study in train}
-            reports["nearest"] = {id: by_id[nearest[id]] for id in model}
-        if len(model) > 1:
-            reports["shuffled"] = shuffled_reports(model, seed=BASELINE_SEED)
+            reports["nearest"] = {id: by_id[nearest[id]] for id in ids}
         return reports

@@ -1,15 +1,18 @@
 """The evaluation of a run: predictions and scores of its splits, metrics.json and report.html."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from r2gen.config.plain import Plain
 from r2gen.data.dataset import StudyDataset
 from r2gen.evaluate.baseline_reports import BaselineReports
+from r2gen.evaluate.early_baselines import EarlyBaselines
 from r2gen.evaluate.generate import Generator
 from r2gen.evaluate.metrics_writer import MetricsWriter
 from r2gen.evaluate.predicting import Predictor, ScoredModel
-from r2gen.evaluate.predictions import Header
+from r2gen.evaluate.predictions import Header, Prediction
 from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Scores
 from r2gen.evaluate.split_scores import Scorer, reports_of
@@ -34,7 +37,9 @@ class Evaluation:
     @in_phase(Phase.GENERATION)
     def validate(self, model: Generator, validation: StudyDataset, *, checkpoint: str) -> dict[str, float]:
         """The scores of a validation in training, without baselines and intervals. The page shows its reports."""
-        predictions = self.predictor.predict_in_training(model, validation, checkpoint=checkpoint)
+        predictions = self.predictor.predict_in_training(
+            model, validation, checkpoint=checkpoint, finished=self._start_scoring if dist.is_first() else None
+        )
         selected = [dict[str, float]()]
         if dist.is_first():
             scored = self.scorer.score(predictions, {})
@@ -50,27 +55,37 @@ class Evaluation:
     def evaluate(self, model: ScoredModel, splits: Sequence[str], *, checkpoint: str) -> None:
         """Write the scores of whole splits, with baselines and intervals, to metrics.json."""
         made_by = self.predictor.header(checkpoint)
-        constant = self.baselines.constant(self.scorer.selection_of) if dist.is_first() else None
-        nearest = self.baselines.nearest(splits)
         entries, skipped, scores = {}, {}, Scores(corpus={})
-        for split in splits:
-            if not len(self.predictor.datasets[split]):
-                skipped[split] = "the split is empty"
-                continue
-            predictions = self.predictor.predict(model, split, checkpoint=checkpoint)
-            likelihood = self._likelihood(model, split, made_by=made_by)
-            if dist.is_first():
-                baselines = self.baselines.reports(reports_of(predictions), constant=constant, nearest=nearest)
-                scored = self.scorer.score(predictions, baselines)
-                full, train = scored.full, self.baselines.train_reports()
-                scores = full.scores["model"]
-                entries[split] = self.scorer.entry(scored, statistics=True)
-                entries[split]["wording"] = wording_entry(full.reports["model"], full.references, train)
-                entries[split]["likelihood"] = likelihood
-                if nearest:
-                    entries[split]["nearest"] = self.baselines.searched()
-        if dist.is_first():
-            self.metrics.write(entries, made_by=made_by, scores=scores, constant=constant, skipped=skipped)
+        studies = {split: len(self.predictor.datasets[split]) for split in splits}
+        with self._early([split for split in splits if studies[split]]) as early:
+            for split in splits:
+                if not studies[split]:
+                    skipped[split] = "the split is empty"
+                    continue
+                finished = partial(early.finished, split) if early is not None else None
+                predictions = self.predictor.predict(model, split, checkpoint=checkpoint, finished=finished)
+                if finished is not None:
+                    finished(predictions)  # those of other ranks and from the file
+                likelihood = self._likelihood(model, split, made_by=made_by)
+                if early is not None:
+                    scored = self.scorer.score(predictions, *early.of(split, predictions))
+                    full, train = scored.full, self.baselines.train_reports()
+                    scores = full.scores["model"]
+                    entries[split] = self.scorer.entry(scored, statistics=True)
+                    entries[split]["wording"] = wording_entry(full.reports["model"], full.references, train)
+                    entries[split]["likelihood"] = likelihood
+                    if early.nearest:
+                        entries[split]["nearest"] = self.baselines.searched()
+        if early is not None:
+            self.metrics.write(entries, made_by=made_by, scores=scores, constant=early.constant, skipped=skipped)
+
+    def _early(self, splits: Sequence[str]) -> AbstractContextManager[EarlyBaselines | None]:
+        """The baselines on rank 0, and None on the others."""
+        return EarlyBaselines(self.baselines, self.scorer, splits) if dist.is_first() else nullcontext()
+
+    def _start_scoring(self, predictions: Sequence[Prediction]) -> None:
+        references = {prediction.id: prediction.reference for prediction in predictions}
+        self.scorer.start(references, reports_of(predictions))
 
     def refresh_page(self) -> None:
         if dist.is_first():

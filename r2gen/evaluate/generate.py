@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
 
@@ -14,17 +14,19 @@ from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import evaluation_loader
 from r2gen.evaluate.predictions import Prediction
-from r2gen.lm.protocol import DecoderName, Reports
+from r2gen.lm.protocol import DecoderName, DecodingPlan, Reports
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 
+Finished = Callable[[Sequence[Prediction]], None]
 ROWS_ON_GPU = 512  # beams of all slots: from about 300 on, a step's time grows with their number
+COMPILED_FROM_STEPS = 2500  # compiling takes 8 s, and saves 3 to 4 ms a step of a 7B model (benchmarks/decode.py)
 
 
 class Generator(Protocol):
     """A model that writes a report for each study of some batches, and yields it with the study's id."""
 
-    def stream(self, batches: Iterable[Batch], decoding: Decoding, *, slots: int, decoder: DecoderName) -> Reports: ...
+    def stream(self, batches: Iterable[Batch], decoding: Decoding, plan: DecodingPlan) -> Reports: ...
 
     def eval(self) -> object: ...
 
@@ -41,11 +43,13 @@ def predict(
     decoder: DecoderName = "auto",
     stop: StopRequest | None = None,
     title: str = "generate",
+    finished: Finished | None = None,
 ) -> list[Prediction]:
     """One prediction per study, in the data set's order. Every rank gets all of them. Raises Stopped after a signal.
 
     `batch_size` studies are encoded at a time, and at most `slots` decoded; None: `batch_size` on the CPU, and on a GPU
-    as many as are fast and fit.
+    as many as are fast and fit. `finished` is called on each rank with new predictions of this rank as soon as they
+    exist, in any order.
     """
     model.eval()
     references = {study.id: study.report for study in dataset.studies}
@@ -54,18 +58,22 @@ def predict(
     )
     studies = sum(len(numbers) for numbers in loader.batch_sampler or ())
     if slots is None:
-        slots = batch_size if device.type == "cpu" else max(1, ROWS_ON_GPU // decoding.num_beams)
+        slots = batch_size if device.type == "cpu" else max(1, ROWS_ON_GPU // decoding.num_beams // 8 * 8)
     slots = max(1, min(slots, studies))
+    steps = studies * decoding.max_new_tokens // slots
+    plan = DecodingPlan(slots=slots, decoder=decoder, compiled=device.type == "cuda" and steps >= COMPILED_FROM_STEPS)
     own: list[Prediction] = []
     began = time.monotonic()
     with (
-        closing(model.stream(_moved(loader, device, stop), decoding, slots=slots, decoder=decoder)) as reports,
+        closing(model.stream(_moved(loader, device, stop), decoding, plan)) as reports,
         tqdm(total=studies, desc=title, unit="report", disable=None if dist.is_first() else True, leave=False) as bar,
     ):
         for id, report in reports:
             seconds = round((time.monotonic() - began) / (len(own) + 1), 4)
             own.append(Prediction(id, report.text, references[id], len(report.ids), report.finish, seconds))
             bar.update()
+            if finished is not None:
+                finished(own[-1:])
             if stop is not None:
                 stop.leave_if_requested()
     predictions = [prediction for rank in dist.gather(own) for prediction in rank]

@@ -2,7 +2,8 @@
 
 The wrapper of pycocoevalcap 1.2 uses the system's Java, and waits forever if the jar does not answer, for example to a
 report with a newline. Here Java starts at the first score, reads its paraphrase table in 8 s, takes .55 GB, and stays
-for the next scores (.5 s for 300 reports) until the metric is closed or collected.
+for the next scores (.5 s for 300 reports) until the metric is closed or collected. A thread talks to it, so that it
+scores while the model writes; the thread does little but wait.
 """
 
 import math
@@ -10,12 +11,15 @@ import os
 import select
 import subprocess
 import tempfile
+import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 import pycocoevalcap.bleu.bleu_scorer
@@ -36,7 +40,12 @@ _STATISTICS = 23  # numbers that the jar returns for one report
 # The jar's parameters for English: weights of recall and of content words, and the fragmentation penalty.
 _RECALL, _CONTENT, _PENALTY, _PENALTY_POWER = 0.85, 0.75, 0.6, 0.2
 _MATCHERS = (1.0, 0.6, 0.8, 0.6)  # exact, stem, synonym, paraphrase
+_AT_ONCE = 128  # reports between two looks at the ones that wait
+_MOST_STORED = 100_000  # statistics of studies, which take 40 MB
 MOST_WORDS = 2000  # of a text: the aligner's memory grows faster than the text, and .5 GB are not enough for more
+
+Answer = TypeVar("Answer")
+_Study = tuple[tuple[str, ...], str]  # its references, and a report
 
 
 class Meteor:
@@ -61,6 +70,17 @@ class Meteor:
                 )
         self._timeout_s = timeout_s
         self._jar: _Jar | None = None
+        self._statistics: dict[_Study, str | None] = {}  # the jar's answers; None: not yet
+        self._waiting: deque[_Study] = deque()
+        self._lock = threading.Lock()  # held while the two change together, or the thread begins or ends
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None  # why the thread ended early
+        self._closing = False
+
+    def start(self, references: Mapping[str, str], reports: Mapping[str, str]) -> None:
+        """Let Java score these reports in the background. Texts that cannot be scored wait for `__call__`."""
+        studies = [((references[id],), report) for id, report in reports.items() if references[id].strip()]
+        self._ask_for(study for study in studies if not any(map(_too_long, (*study[0], study[1]))))
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
@@ -90,30 +110,90 @@ class Meteor:
         not answer.
         """
         for text in (*chain.from_iterable(references), *reports):
-            if len(text) > MOST_WORDS and len(text.split()) > MOST_WORDS:
+            if _too_long(text):
                 raise UserError(
                     f'metrics=meteor: "{text:.60}..." has {len(text.split()):,} words, METEOR takes {MOST_WORDS:,}. '
                     "Lower generation.max_new_tokens, or leave meteor out of metrics."
                 )
-        try:
+        studies = [(tuple(several), report) for several, report in zip(references, reports, strict=True)]
+        self._ask_for(studies)
+        if (thread := self._thread) is not None:
+            thread.join()
+        error = self._error
+        if error is None:
+            statistics = [self._statistics[study] or "" for study in studies]
             try:
-                return self._started().score(references, reports)
-            except _StoppedError:
-                self.close()
-                return self._started().score(references, reports)
-        except (_NoAnswerError, OSError) as error:
-            self.close()
-            raise UserError(f"metrics=meteor: {error}. Leave meteor out of metrics to continue without it.") from error
+                corpus, per_report = self._twice(partial(_Jar.evaluate, statistics=statistics))
+                return corpus, per_report, [_added_up(answer) for answer in statistics]
+            except (_NoAnswerError, OSError) as failed:
+                error = failed
+        self.close()
+        if not isinstance(error, _NoAnswerError | OSError):
+            raise error
+        raise UserError(f"metrics=meteor: {error}. Leave meteor out of metrics to continue without it.") from error
+
+    def _ask_for(self, studies: Iterable[_Study]) -> None:
+        """Let the thread ask Java for the statistics of these studies, if they are not stored."""
+        studies = dict.fromkeys(studies)
+        with self._lock:
+            if len(self._statistics) + len(studies) > _MOST_STORED and not self._waiting:
+                self._statistics.clear()
+            new = [study for study in studies if study not in self._statistics]
+            self._statistics.update(dict.fromkeys(new))
+            self._waiting += new
+            if self._waiting and self._thread is None and self._error is None:
+                self._thread = threading.Thread(target=self._work, name="meteor", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        """Ask for what waits until nothing does, or until an error, which the next score raises."""
+        try:
+            while batch := self._next():
+                answers = self._twice(partial(_Jar.statistics, studies=batch))
+                self._statistics.update(zip(batch, answers, strict=True))
+        except Exception as error:  # raised by the next score
+            self._error = error
+            with self._lock:
+                self._thread = None
+
+    def _next(self) -> list[_Study]:
+        with self._lock:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
+            if not batch:
+                self._thread = None
+        return batch
+
+    def _twice(self, ask: "Callable[[_Jar], Answer]") -> Answer:
+        """The answer of Java, which is started once more if it has stopped."""
+        try:
+            return ask(self._started())
+        except _StoppedError:
+            if self._closing or not threading.main_thread().is_alive():
+                raise
+            self._end_java()
+            return ask(self._started())
 
     def _started(self) -> "_Jar":
         self._jar = self._jar or _Jar(timeout_s=self._timeout_s)
         return self._jar
 
-    def close(self) -> None:
-        """End Java. A later score starts it again."""
+    def _end_java(self) -> None:
         if self._jar is not None:
             self._jar.close()
             self._jar = None
+
+    def close(self) -> None:
+        """End Java, and drop what waits for it. A later score starts it again."""
+        self._closing = True
+        with self._lock:
+            self._waiting.clear()
+            thread = self._thread
+        while thread is not None and thread.is_alive():
+            if self._jar is not None:
+                self._jar.kill()  # its pipes stay open while the thread reads them
+            thread.join(timeout=0.05)
+        self._end_java()
+        self._statistics, self._error, self._closing = {}, None, False
 
 
 def meteor_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -132,6 +212,10 @@ def meteor_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     pieces = np.divide(chunks, both.mean(axis=1), out=np.zeros_like(chunks), where=both.sum(axis=1) > 0)
     score: NDArray[np.float64] = harmonic * (1 - _PENALTY * pieces**_PENALTY_POWER)
     return score
+
+
+def _too_long(text: str) -> bool:
+    return len(text) > MOST_WORDS and len(text.split()) > MOST_WORDS
 
 
 def _added_up(answer: str) -> list[float]:
@@ -167,22 +251,29 @@ class _Jar:
         )
         self.close = weakref.finalize(self, _stop, self._process, self._stderr, os.getpid())
 
-    def score(
-        self, references: Sequence[Sequence[str]], reports: Sequence[str]
-    ) -> tuple[float, list[float], list[list[float]]]:
+    def kill(self) -> None:
+        self._process.kill()
+
+    def statistics(self, studies: Sequence[_Study]) -> list[str]:
+        """The statistics of each study, from which `evaluate` computes scores."""
         lines = [
             # An empty last field means no report to the jar; two separators mean an empty report.
             " ||| ".join(("SCORE", *map(_one_field, several), _one_field(report) or "|||"))
-            for several, report in zip(references, reports, strict=True)
+            for several, report in studies
         ]
         statistics = self._ask("\n".join(lines), answers=len(lines))
         for line, answer in zip(lines, statistics, strict=True):
             if len(answer.split()) != _STATISTICS:
                 raise _NoAnswerError(f'the jar answered "{answer}" to "{line:.200}"')
-        *per_report, corpus = map(float, self._ask(" ||| ".join(("EVAL", *statistics)), answers=len(lines) + 1))
+        return statistics
+
+    def evaluate(self, statistics: Sequence[str]) -> tuple[float, list[float]]:
+        """The scores of the corpus and of each study."""
+        request = " ||| ".join(("EVAL", *statistics))
+        *per_report, corpus = map(float, self._ask(request, answers=len(statistics) + 1))
         if not all(map(math.isfinite, (corpus, *per_report))):
             raise _NoAnswerError("the jar returned a score that is NaN or infinite")
-        return corpus, per_report, [_added_up(answer) for answer in statistics]
+        return corpus, per_report
 
     def _ask(self, request: str, *, answers: int) -> list[str]:
         """The answers to a request. Writing and reading alternate so that no pipe fills up.

@@ -10,7 +10,7 @@ import torch
 from r2gen.config.decoding import Decoding
 from r2gen.config.plain import Plain
 from r2gen.data.dataset import StudyDataset
-from r2gen.evaluate.generate import Generator, predict
+from r2gen.evaluate.generate import Finished, Generator, predict
 from r2gen.evaluate.likelihood import Teacher, likelihood
 from r2gen.evaluate.predictions import (
     Header,
@@ -76,18 +76,25 @@ class Predictor:
     def file(self, split: str) -> Path:
         return predictions_file(self.run_dir, split, self.origin.profile)
 
-    def predict(self, model: Generator, split: str, *, checkpoint: str) -> list[Prediction]:
-        """Predictions of a whole split, read from the file if it has this header and these studies."""
+    def predict(
+        self, model: Generator, split: str, *, checkpoint: str, finished: Finished | None = None
+    ) -> list[Prediction]:
+        """Predictions of a whole split, read from the file if it has this header and these studies.
+
+        `finished` gets those that this rank generates as soon as they exist.
+        """
         dataset, header = self.datasets[split], self.header(checkpoint)
         stored = None
         if dist.is_first():
             stored = read_predictions(self.file(split), header, {study.id: study.report for study in dataset.studies})
         stored = dist.first_of([stored])
-        return stored if stored is not None else self._generate(model, dataset, split, header)
+        return stored if stored is not None else self._generate(model, dataset, split, header, finished)
 
-    def predict_in_training(self, model: Generator, validation: StudyDataset, *, checkpoint: str) -> list[Prediction]:
+    def predict_in_training(
+        self, model: Generator, validation: StudyDataset, *, checkpoint: str, finished: Finished | None = None
+    ) -> list[Prediction]:
         """Predictions of a validation, which no later evaluation reuses."""
-        return self._generate(model, validation, "val", self.header(f"{checkpoint}, in training"))
+        return self._generate(model, validation, "val", self.header(f"{checkpoint}, in training"), finished)
 
     def likelihood(self, model: Teacher, split: str) -> Plain:
         """How likely the model finds the references of a split, as metrics.json has it."""
@@ -101,7 +108,9 @@ class Predictor:
             title=f"{split}, references",
         ).entry()
 
-    def _generate(self, model: Generator, dataset: StudyDataset, split: str, header: Header) -> list[Prediction]:
+    def _generate(
+        self, model: Generator, dataset: StudyDataset, split: str, header: Header, finished: Finished | None
+    ) -> list[Prediction]:
         predictions = predict(
             model,
             dataset,
@@ -113,6 +122,7 @@ class Predictor:
             device=self.inference.device,
             stop=self.inference.stop,
             title=split,
+            finished=finished,
         )
         if dist.is_first():
             write_predictions(self.file(split), header, predictions)

@@ -1,8 +1,8 @@
 """The protocol of metrics: the facts that a metric states about its scores, and what it computes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from r2gen.evaluate.study_sums import StudySums  # commands that score nothing do not load numpy
@@ -28,7 +28,11 @@ class ScoreSpec:
 
 def specs_from(metrics: Mapping[str, Any]) -> tuple[ScoreSpec, ...]:
     """The specs in the content of a metrics file."""
-    return tuple(ScoreSpec(**spec) for spec in metrics.get("score_specs", ()))
+    names = {item.name for item in fields(ScoreSpec)}
+    return tuple(
+        ScoreSpec(**{key: value for key, value in spec.items() if key in names})
+        for spec in metrics.get("score_specs", ())
+    )
 
 
 @dataclass(frozen=True)
@@ -69,3 +73,11 @@ class Metric(Protocol):
         `scores` is what `__call__` returned for these texts. None if the scores are not computed from sums over
         studies; they are then shown without an interval.
         """
+
+
+@runtime_checkable
+class EarlyMetric(Protocol):
+    """A metric with a process of its own, which can score some reports while the model writes the others."""
+
+    def start(self, references: Mapping[str, str], reports: Mapping[str, str]) -> None:
+        """Score these reports in the background: `__call__` waits less for them. Errors are raised by `__call__`."""

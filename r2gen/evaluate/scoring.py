@@ -9,20 +9,33 @@ from r2gen.evaluate.study_sums import StudySums, means
 _NAMED_IN_MESSAGE = 5
 
 
-def score_reports(metrics: Mapping[str, Metric], references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+def score_reports(
+    metrics: Mapping[str, Metric],
+    references: Mapping[str, str],
+    reports: Mapping[str, str],
+    *,
+    earlier: Mapping[str, Scores] | None = None,
+) -> Scores:
     """The scores of all metrics together. A metric whose package or weights are missing is listed as unavailable.
 
-    Raises UserError if the ids of the two sides differ, or two metrics give a score of the same name.
+    `earlier` has scores that were computed before, by metric. Raises UserError if the ids of the two sides differ, or
+    two metrics give a score of the same name.
     """
     check_texts("scores", references, reports)
     scores = Scores(corpus={})
+    earlier = earlier or {}
     for key, metric in metrics.items():
-        try:
-            of_metric = metric(references, reports)
-        except UnavailableError as error:
-            of_metric = Scores(corpus={}, unavailable={key: str(error)})
+        of_metric = earlier[key] if key in earlier else score_with(key, metric, references, reports)
         scores = joined_scores(scores, of_metric, metric=key)
     return scores
+
+
+def score_with(key: str, metric: Metric, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
+    """The scores of one metric, or the reason why it is unavailable."""
+    try:
+        return metric(references, reports)
+    except UnavailableError as error:
+        return Scores(corpus={}, unavailable={key: str(error)})
 
 
 def joined_scores(scores: Scores, more: Scores, *, metric: str) -> Scores:

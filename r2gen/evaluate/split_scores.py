@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.evaluate.predictions import Prediction
-from r2gen.evaluate.scores import Metric, Scores, ScoreSpec
-from r2gen.evaluate.scoring import score_reports, sums_of_scores
+from r2gen.evaluate.scores import EarlyMetric, Metric, Scores, ScoreSpec
+from r2gen.evaluate.scoring import score_reports, score_with, sums_of_scores
 from r2gen.evaluate.statistics import bootstrap_each, compare
 
 Reports = Mapping[str, str]  # by study id
+EarlyScores = tuple[Mapping[str, Scores], ...]  # by metric, against the references and the cut ones
 
 
 @dataclass(frozen=True)
@@ -95,25 +96,65 @@ class Scorer:
 
     def selection_of(self, references: Reports, reports: Reports) -> float:
         """The selection of some reports. Only the metrics that it needs are computed."""
-        needed = {
+        return self.selection(score_reports(self._selecting(), references, reports).corpus)
+
+    @property
+    def selects_early(self) -> bool:
+        """Whether a forked process can compute the selection, as it can `score_early`."""
+        return all(map(_is_plain, self._selecting().values()))
+
+    def _selecting(self) -> dict[str, Metric]:
+        return {
             name: metric
             for name, metric in self.metrics.items()
             if any(spec.name in self.best for spec in metric.scores)
         }
-        return self.selection(score_reports(needed, references, reports).corpus)
 
-    def score(self, predictions: Sequence[Prediction], baselines: Mapping[str, Reports]) -> ScoredSplit:
-        """The scores of the model's predictions, and of each baseline's reports of the same studies."""
+    def start(self, references: Reports, reports: Reports) -> None:
+        """Let metrics that can score these reports in the background. The scores come from `score`."""
+        for metric in self.metrics.values():
+            if isinstance(metric, EarlyMetric):
+                for texts in self._references(references):
+                    metric.start({id: texts[id] for id in reports}, reports)
+
+    def score_early(self, references: Reports, reports: Reports) -> EarlyScores:
+        """The scores of the metrics that need neither torch nor Java's process, so that a forked process has them."""
+        metrics = {name: metric for name, metric in self.metrics.items() if _is_plain(metric)}
+        return tuple(
+            {name: score_with(name, metric, texts, reports) for name, metric in metrics.items()}
+            for texts in self._references(references)
+        )
+
+    def score(
+        self,
+        predictions: Sequence[Prediction],
+        baselines: Mapping[str, Reports],
+        early: Mapping[str, EarlyScores] | None = None,
+    ) -> ScoredSplit:
+        """The scores of the model's predictions, and of each baseline's reports of the same studies.
+
+        `early` has the scores of some baselines in some metrics.
+        """
         systems = {"model": reports_of(predictions)} | dict(baselines)
-        full = {prediction.id: prediction.reference for prediction in predictions}
-        if self.cut is None:
-            return ScoredSplit(self._score(full, systems), None)
-        cut = {id: self.cut.apply(reference) for id, reference in full.items()}
-        return ScoredSplit(self._score(full, systems), self._score(cut, systems))
+        references = self._references({prediction.id: prediction.reference for prediction in predictions})
+        nothing: EarlyScores = ({},) * len(references)
 
-    def _score(self, references: Reports, systems: Mapping[str, Reports]) -> ScoredSystems:
-        scores = {name: score_reports(self.metrics, references, reports) for name, reports in systems.items()}
-        return ScoredSystems(references, systems, scores)
+        def of_systems(index: int) -> ScoredSystems:
+            scores = {
+                name: score_reports(
+                    self.metrics, references[index], reports, earlier=(early or {}).get(name, nothing)[index]
+                )
+                for name, reports in systems.items()
+            }
+            return ScoredSystems(references[index], systems, scores)
+
+        return ScoredSplit(of_systems(0), of_systems(1) if self.cut is not None else None)
+
+    def _references(self, references: Reports) -> list[Reports]:
+        """The references, and the cut ones."""
+        if self.cut is None:
+            return [references]
+        return [references, {id: self.cut.apply(reference) for id, reference in references.items()}]
 
     def entry(self, scored: ScoredSplit, *, statistics: bool) -> Plain:
         """The scores of a split for metrics.json; `statistics` adds intervals and margins."""
@@ -131,6 +172,10 @@ class Scorer:
             if statistics:
                 entry["truncated"] |= scored.cut.statistics(self.metrics)
         return entry
+
+
+def _is_plain(metric: Metric) -> bool:
+    return not metric.weights and not isinstance(metric, EarlyMetric)
 
 
 def reports_of(predictions: Sequence[Prediction]) -> dict[str, str]:

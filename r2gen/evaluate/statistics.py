@@ -8,10 +8,12 @@ paired randomisation test (Noreen 1989) swaps two systems' reports of a study; p
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from r2gen.errors import UserError
 from r2gen.evaluate.study_sums import Floats, StudySums
@@ -19,6 +21,7 @@ from r2gen.evaluate.study_sums import Floats, StudySums
 RESAMPLES = 10_000
 LEVEL = 0.95
 _DRAWN_AT_ONCE = 2_000_000  # studies, which take 50 MB
+_MOST_STORED = 50_000_000  # studies drawn by all resamples, which take 100 MB
 _ROUNDING = 1e-12  # differences closer than this are equal, since the order of summing changes the last digits
 _NORMAL = NormalDist()
 
@@ -188,13 +191,23 @@ def _interval(value: float, drawn_R: Floats, without_S: Floats) -> Interval:
 
 def _resampled(sums_SK: Floats, seed: int, resamples: int) -> Floats:
     """The sums of R resamples with replacement, [R, K]."""
-    generator, studies = np.random.default_rng(seed), len(sums_SK)
-    parts = []
+    studies = len(sums_SK)
+    drawn = _stored_draws if resamples * studies <= _MOST_STORED else _draws
+    return np.concatenate([times.astype(np.float64) @ sums_SK for times in drawn(studies, seed, resamples)])
+
+
+def _draws(studies: int, seed: int, resamples: int) -> Iterator[NDArray[np.unsignedinteger]]:
+    """How often each resample draws each study, some resamples at once."""
+    generator = np.random.default_rng(seed)
     for rows in _portions(resamples, studies):
         cells = generator.integers(studies, size=(rows, studies)) + np.arange(rows)[:, None] * studies
-        times = np.bincount(cells.ravel(), minlength=rows * studies).reshape(rows, studies)
-        parts.append(times.astype(np.float64) @ sums_SK)
-    return np.concatenate(parts)
+        yield np.bincount(cells.ravel(), minlength=rows * studies).reshape(rows, studies).astype(np.uint16)
+
+
+@lru_cache(maxsize=1)
+def _stored_draws(studies: int, seed: int, resamples: int) -> tuple[NDArray[np.unsignedinteger], ...]:
+    """The draws, kept since intervals and tests of a split use the same ones."""
+    return tuple(_draws(studies, seed, resamples))
 
 
 def _swapped(sums_SK: Floats, seed: int, resamples: int) -> Floats:

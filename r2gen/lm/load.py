@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
-from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from r2gen.config.lm_rules import LmFacts
 from r2gen.config.plain import Plain
@@ -14,8 +13,9 @@ from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, weight_files
+from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.protocol import LanguageModel
-from r2gen.lm.quantize import check_format
+from r2gen.lm.quantize import Quantisation, check_format
 from r2gen.lm.seq2seq import Seq2SeqLM
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
 from r2gen.lm.weights import DTYPES, read_config, read_model
@@ -33,7 +33,7 @@ def load_lm(
     stop: Sequence[str] = (),
     special_tokens: Mapping[str, str | int | None] | None = None,
     gradient_checkpointing: bool = False,
-    quantization: QuantizationConfigMixin | None = None,
+    quantization: Quantisation | None = None,
     device_map: str | Plain | None = None,
     check: Callable[[LmFacts], None] | None = None,
 ) -> LanguageModel:
@@ -42,7 +42,8 @@ def load_lm(
     config.json names the family, which must be `family` (a model_type) if one is given; code in the checkpoint is never
     run. `dtype` is float32, bfloat16, float16 or auto (that of the checkpoint); `attention` is sdpa, eager or auto
     (sdpa where it is exact); `stop` and `special_tokens` are as in read_tokenizer; `revision` is that of the hub.
-    Weights are streamed, and quantised by `quantization` while they are read. `check` is called before, and may raise.
+    Weights are streamed, and quantised by `quantization` while they are read (fp8: afterwards, layer by layer). `check`
+    is called before, and may raise.
     Raises UserError if the checkpoint is missing, incomplete, damaged, or of another family.
     """
     checkpoint = find_checkpoint(path, revision)
@@ -56,8 +57,15 @@ def load_lm(
     weight_files(folder)
     tokenizer = read_tokenizer(folder, stop=stop, special_tokens=special_tokens)
     model = read_model(
-        checkpoint, config, dtype=dtype, attention=attention, quantization=quantization, device_map=device_map
+        checkpoint,
+        config,
+        dtype=dtype,
+        attention=attention,
+        quantization=None if quantization == "fp8" else quantization,
+        device_map=device_map,
     )
+    if quantization == "fp8":
+        to_fp8(model)
     _check_vocabulary(folder, model, tokenizer)
     if model.config.is_encoder_decoder:
         return Seq2SeqLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)

@@ -6,7 +6,7 @@ Only linear layers inside the blocks are quantised, never the embeddings and the
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -15,13 +15,15 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from r2gen.errors import Code, UserError
 from r2gen.lm import families
+from r2gen.lm.fp8 import Fp8Linear
 
 PACKAGES = {"int8": "bitsandbytes", "nf4": "bitsandbytes", "int8_weight_only": "torchao"}
 NF4_BLOCK = 64  # weights that share a scale
+Quantisation = QuantizationConfigMixin | Literal["fp8"]  # the configuration of a package's loader, or r2gen/lm/fp8.py
 
 
-def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> QuantizationConfigMixin | None:
-    """The configuration of transformers' loader, None for mode none; `dtype` is that of the activations.
+def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> Quantisation | None:
+    """The configuration of transformers' loader, fp8, or None for mode none; `dtype` is that of the activations.
 
     int8 is LLM.int8() (Dettmers et al., 2022) without its outlier columns: those are chosen over the whole batch, so
     that a report would depend on the other reports. nf4 is QLoRA's (Dettmers et al., 2023). int8_weight_only is
@@ -30,6 +32,8 @@ def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> Qua
     """
     if mode == "none":
         return None
+    if mode == "fp8":
+        return "fp8"
     package = PACKAGES[mode]
     if find_spec(package) is None:
         raise UserError(
@@ -54,7 +58,7 @@ def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> Qua
     return TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig())
 
 
-def check_format(quantization: QuantizationConfigMixin | None, *, model_type: str) -> None:
+def check_format(quantization: Quantisation | None, *, model_type: str) -> None:
     """Refuse, before weights are read, to quantise by torchao a published format whose tensors are split while reading.
 
     transformers 5.17 and 5.23 give torchao only the first part of a split tensor; bitsandbytes gets all parts.
@@ -153,6 +157,8 @@ def stored_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             for part in (*_parts(parameter), scales if scales is not None else getattr(moved, "SCB", None)):
                 if part is not None:
                     yield f"{name}.{own}", part.detach()
+        if isinstance(layer, Fp8Linear):
+            yield f"{name}.weight", layer.scale.view(torch.float32)
 
 
 def _parts(tensor: Any) -> Iterator[torch.Tensor]:

@@ -1,6 +1,7 @@
 """What scores a run: predictions, baselines, metrics and the page, built from its configuration."""
 
 import hashlib
+from functools import cache
 from typing import cast
 
 from r2gen.build import Job
@@ -21,7 +22,7 @@ from r2gen.evaluate.split_scores import ReferenceCut, Scorer
 from r2gen.lm.protocol import DecoderName
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.ranks.stop import StopRequest
-from r2gen.runs import provenance
+from r2gen.runs import provenance, stored
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.metrics_file import metrics_path
 
@@ -37,7 +38,6 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
             data_hash=data_hash,
             nearest_file=config.folder / "nearest.json",
             nearest_most=config.evaluate.nearest_studies,
-            stop=stop,
         ),
         scorer=scorer,
         metrics=MetricsWriter(
@@ -82,16 +82,19 @@ def build_scorer(config: Config, tokenizer: ReportTokenizer) -> Scorer:
     tokens, cut = config.evaluate.max_reference_tokens, None
     if config.evaluate.reference == "truncated" and tokens is not None:
         # As in R2GenGPT's validation_step.
-        cut = ReferenceCut(tokens, lambda report: tokenizer.decode(tokenizer.encode(report)[:tokens]).strip())
+        cut = ReferenceCut(tokens, cache(lambda report: tokenizer.decode(tokenizer.encode(report)[:tokens]).strip()))
     return Scorer(metrics=build_metrics(config), best=weighted_scores(config.evaluate.best), cut=cut)
 
 
 def profile_name(config: Config) -> str:
-    """The name of the decoding profile, with a digest if its values differ from those that the run was trained with."""
-    name = str(config.choices["generation"])
-    if name != _trained_profile(config) or config.generation == RunFolder(config.folder).config()["generation"]:
-        return name
-    return f"{name}-{hashlib.sha256(canonical(config.generation).encode()).hexdigest()[:4]}"
+    """The name of the decoding profile, with a digest if its values differ from those that the run was trained with.
+
+    The mode of quantisation follows if it differs from that of the training.
+    """
+    name, trained = str(config.choices["generation"]), stored.completed_plain(RunFolder(config.folder))
+    if name == _trained_profile(config) and config.generation != trained["generation"]:
+        name += f"-{hashlib.sha256(canonical(config.generation).encode()).hexdigest()[:4]}"
+    return name if config.quant.mode == trained["quant"]["mode"] else f"{name}-{config.quant.mode}"
 
 
 def _trained_profile(config: Config) -> str:

@@ -1,5 +1,6 @@
-"""The nearest image depends on pixels alone, not on brightness, the order of views, blocks and ranks."""
+"""The nearest image depends on pixels alone, not on brightness, the order of views, blocks and processes."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import r2gen.evaluate.nearest as nearest
 from r2gen.data.phantom import Phantom
 from r2gen.data.reports import Study
 from r2gen.errors import UserError
-from r2gen.evaluate.nearest import joined, nearest_studies, read_nearest, spread, write_nearest
+from r2gen.evaluate.nearest import SmallImages, nearest_studies, read_nearest, small_image, spread, write_nearest
+from r2gen.ranks.forked import Forked
 
 
 class NoiseImages:
@@ -40,7 +42,7 @@ TRAIN = [study(f"t{number}", str(number), str(number + 100)) for number in range
 
 
 def nearest_of(train: list[Study], *queried: Study) -> dict[str, str]:
-    return joined([nearest_studies(NoiseImages(), list(enumerate(train)), queried)])
+    return nearest_studies(partial(small_image, NoiseImages()), train, queried)
 
 
 def test_brightness_size_and_the_order_and_number_of_views_do_not_count() -> None:
@@ -64,23 +66,27 @@ def test_a_study_is_not_its_own_nearest() -> None:
     assert nearest_of([*TRAIN, study("twin", "3", "103")], TRAIN[3]) == {"t3": "twin"}
 
 
-def test_blocks_and_ranks_change_nothing_and_each_image_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_and_processes_change_nothing_and_each_image_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     data = Phantom(train_studies=30, val_studies=12, test_studies=0, size_px=32, version=1)
-    train, val = list(enumerate(data.studies("train"))), data.studies("val")
-    whole = joined([nearest_studies(data, train, val)])
+    train, val = data.studies("train"), data.studies("val")
+    whole = nearest_studies(partial(small_image, data), train, val)
     assert list(whole) == [study.id for study in val]
     monkeypatch.setattr(nearest, "_BLOCK", 7)
     monkeypatch.setattr(nearest, "_QUERIES", 5)
-    assert joined(nearest_studies(data, train[rank::3], val) for rank in range(3)) == whole
-    images = NoiseImages()
-    nearest_studies(images, list(enumerate(TRAIN)), TRAIN[:11])
-    assert sorted(images.views) == sorted(view for study in [*TRAIN, *TRAIN[:11]] for view in study.views)
+    views = [view for study in (*train, *val) for view in study.views]
+    images = SmallImages(data, views, processes=3, fork=Forked)
+    for reader in images.readers:
+        reader.result()
+    assert nearest_studies(images, train, val) == whole
+    noise = NoiseImages()
+    nearest_studies(partial(small_image, noise), TRAIN, TRAIN[:11])
+    assert sorted(noise.views) == sorted(view for study in [*TRAIN, *TRAIN[:11]] for view in study.views)
 
 
 def test_a_limited_search_takes_evenly_spaced_training_studies() -> None:
-    assert [index for index, _ in spread(TRAIN, 5)] == [0, 4, 8, 12, 16]
+    assert spread(TRAIN, 5) == TRAIN[::4]
     assert spread(TRAIN, 0) == []
-    assert spread(TRAIN, 99) == list(enumerate(TRAIN))
+    assert spread(TRAIN, 99) == TRAIN
 
 
 def test_a_search_is_reused_for_the_same_data_and_number_of_studies_only(tmp_path: Path) -> None:
@@ -100,12 +106,12 @@ def test_an_image_that_cannot_be_read_is_an_error() -> None:
             raise UserError(f"image {view} does not exist")
 
     with pytest.raises(UserError, match="image 0 does not exist"):
-        nearest_studies(Broken(), list(enumerate(TRAIN)), TRAIN[:1])
+        SmallImages(Broken(), TRAIN[0].views, processes=1, fork=Forked).readers[0].result()
 
 
 def test_each_image_is_read_once() -> None:
     """benchmarks/speed.py shows that comparing takes less time than reading."""
     images, train = NoiseImages(), [study(str(number), f"{number}", f"{number} dark") for number in range(600)]
     queried = [study(f"queried {number}", f"{1000 + number}") for number in range(5)]
-    nearest_studies(images, list(enumerate(train)), queried)
+    nearest_studies(partial(small_image, images), train, queried)
     assert sorted(images.views) == sorted(view for study in (*train, *queried) for view in study.views)

@@ -54,7 +54,7 @@ def test_generation_does_not_change_the_gradients(folder: Path, mode: str):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize(("mode", "least"), [("int8", 0.99), ("int8_weight_only", 0.99), ("nf4", 0.6)])
+@pytest.mark.parametrize(("mode", "least"), [("int8", 0.99), ("int8_weight_only", 0.99), ("nf4", 0.6), ("fp8", 0.9)])
 def test_the_gradient_of_the_projector_is_close_to_that_of_fp32(folder: Path, mode: str, least: float):
     name = "projector.linear.weight"
     exact, rounded = gradients(generator(folder, "none"))[name], gradients(generator(folder, mode))[name]
@@ -66,8 +66,9 @@ DECODINGS = [Decoding(max_new_tokens=6, repetition_penalty=1.2), Decoding(max_ne
 
 
 @pytest.mark.parametrize("decoding", DECODINGS, ids=["greedy", "beam3"])
-def test_an_int8_report_does_not_depend_on_its_batch(folder: Path, decoding: Decoding):
-    lm = loaded(folder, "int8")
+@pytest.mark.parametrize("mode", ["int8", "fp8"])  # they round activations
+def test_a_report_does_not_depend_on_its_batch(folder: Path, mode: str, decoding: Decoding):
+    lm = loaded(folder, mode)
     mask = torch.ones(8, 9, dtype=torch.bool)
     for row in range(8):
         mask[row, : row % 4] = False  # different lengths, so that a batch has padding
@@ -89,7 +90,12 @@ def test_only_layers_inside_the_blocks_are_quantised_and_their_bytes_are_counted
     linear = {name: layer for name, layer in whole.model.named_modules() if name in quantised_layers(lm.model)}
     count = sum(layer.weight.numel() for layer in linear.values())
     rows = sum(layer.weight.shape[0] for layer in linear.values())
-    expected = {"int8": count + 4 * rows, "int8_weight_only": count + 5 * rows, "nf4": count / 2 + count / 64}[mode]
+    expected = {
+        "int8": count + 4 * rows,
+        "int8_weight_only": count + 5 * rows,
+        "nf4": count / 2 + count / 64,
+        "fp8": count + 4 * rows,
+    }[mode]
     weight = weight_bytes(lm.model) - (weight_bytes(whole.model) - 4 * count)
     assert expected <= weight <= expected + (14 * 1200 if mode == "nf4" else 0)  # nf4 has two tables a layer
     parts_of = sizes(generator(folder, mode))

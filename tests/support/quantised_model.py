@@ -17,7 +17,7 @@ from r2gen.model.tune import Lora, choose_trainable
 from r2gen.vision.encoder import TimmEncoder
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "lm" / "llama2_spm"
-MODES = ["int8", "nf4", "int8_weight_only"]
+MODES = ["int8", "nf4", "int8_weight_only", "fp8"]
 
 
 def write_llama(out: Path, *, scale: float = 8) -> Path:

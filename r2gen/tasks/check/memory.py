@@ -11,7 +11,7 @@ from r2gen.model.report_generator import ReportGenerator
 from r2gen.tasks.check.results import CheckFailed
 
 GIB = 2**30
-BYTES_PER_WEIGHT = {"int8": 1.0, "int8_weight_only": 1.0, "nf4": 0.5 + 4 / NF4_BLOCK}  # nf4: an fp32 scale per block
+BYTES_PER_WEIGHT = {"int8": 1.0, "int8_weight_only": 1.0, "fp8": 1.0, "nf4": 0.5 + 4 / NF4_BLOCK}  # nf4: fp32 scales
 BYTES_PER_TRAINED_WEIGHT = 16  # fp32: weight, gradient, two moments; bf16: weight, gradient, fp32 master, two moments
 TOLERANCE, TOLERANCE_PER_LAYER = 0.1, 2048  # bytes per layer: scales quantised again, tables of 4-bit values
 
@@ -25,8 +25,8 @@ def predicted_lm_bytes(model: torch.nn.Module, *, mode: str) -> float:
     total = 0.0
     for name, parameter in model.named_parameters():
         if name in quantised and mode in BYTES_PER_WEIGHT:
-            scales = 0 if mode == "nf4" else int(getattr(quantised[name], "out_features", 0))
-            total += weight_count(parameter) * BYTES_PER_WEIGHT[mode] + 4 * scales
+            scales = 0 if mode in ("nf4", "fp8") else int(getattr(quantised[name], "out_features", 0))
+            total += weight_count(parameter) * BYTES_PER_WEIGHT[mode] + 4 * scales  # those of fp8 are buffers
         else:
             total += stored[name]
     return total + sum(buffer.nbytes for buffer in model.buffers())

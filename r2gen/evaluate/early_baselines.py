@@ -1,0 +1,101 @@
+"""The baselines of an evaluation, prepared and scored by other processes while the model writes."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property, partial
+from typing import Any, Self, TypeVar
+
+from r2gen.evaluate.baseline_reports import BaselineReports
+from r2gen.evaluate.baselines import BASELINE_SEED, shuffled_reports
+from r2gen.evaluate.predictions import Prediction
+from r2gen.evaluate.split_scores import EarlyScores, Scorer, reports_of
+from r2gen.ranks.forked import Forked
+
+Result = TypeVar("Result")
+
+
+class EarlyBaselines:
+    """The baselines of some splits. Their processes end with the `with` block.
+
+    `constant` and `nearest` have values once `of` has returned.
+    """
+
+    def __init__(self, reports: BaselineReports, scorer: Scorer, splits: Sequence[str]) -> None:
+        self.baselines, self.scorer = reports, scorer
+        self.constant: str | None = None
+        self.nearest: dict[str, str] = {}
+        self._references = {
+            split: {study.id: study.report for study in reports.datasets[split].studies} for split in splits
+        }
+        self._receivers = {split: _receivers(references) for split, references in self._references.items()}
+        self._reports: dict[str, dict[str, dict[str, str]]] = {}  # by split and baseline
+        self._forked = ExitStack()
+        self._steps = self._prepare()
+        self._step: Forked[Any] | None = next(self._steps, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forked.close()
+
+    def finished(self, split: str, predictions: Sequence[Prediction]) -> None:
+        """Let metrics score these reports of the model, and the same reports of other studies, in the background."""
+        references, receivers = self._references[split], self._receivers[split]
+        reports = reports_of(predictions)
+        self.scorer.start(references, reports)
+        self.scorer.start(references, {receivers[id]: text for id, text in reports.items() if id in receivers})
+        self._continue(wait=False)
+
+    def of(
+        self, split: str, predictions: Sequence[Prediction]
+    ) -> tuple[dict[str, dict[str, str]], Mapping[str, EarlyScores]]:
+        """The reports of each baseline, and the scores that it already has."""
+        self._continue(wait=True)
+        reports, model = dict(self._reports[split]), reports_of(predictions)
+        if len(model) > 1:
+            reports["shuffled"] = shuffled_reports(model, seed=BASELINE_SEED)
+        return reports, self._scores[split]
+
+    def _continue(self, *, wait: bool) -> None:
+        """Take the steps of which the process before has ended."""
+        while self._step is not None and (wait or self._step.ready()):
+            self._step = next(self._steps, None)
+
+    def _prepare(self) -> Generator[Forked[Any], None, None]:
+        """The work, step by step. Each yield is a process that the next step needs."""
+        constant: Forked[str | None] | None = None
+        if self.scorer.selects_early:
+            constant = self._fork(partial(self.baselines.constant, self.scorer.selection_of))
+        else:
+            self.constant = self.baselines.constant(self.scorer.selection_of)
+        self.nearest = yield from self.baselines.nearest(list(self._references), fork=self._fork)
+        if constant is not None:
+            yield constant
+            self.constant = constant.result()
+        for split, references in self._references.items():
+            self._reports[split] = self.baselines.reports(references, constant=self.constant, nearest=self.nearest)
+            for reports in self._reports[split].values():
+                self.scorer.start(references, reports)
+        self._scored = self._fork(self._score)
+
+    @cached_property
+    def _scores(self) -> dict[str, dict[str, EarlyScores]]:
+        return self._scored.result()
+
+    def _score(self) -> dict[str, dict[str, EarlyScores]]:
+        return {
+            split: {name: self.scorer.score_early(self._references[split], texts) for name, texts in reports.items()}
+            for split, reports in self._reports.items()
+        }
+
+    def _fork(self, work: Callable[[], Result]) -> Forked[Result]:
+        forked = Forked(work)
+        self._forked.callback(forked.close)
+        return forked
+
+
+def _receivers(references: Mapping[str, str]) -> dict[str, str]:
+    """The study that gets each study's report in the baseline "shuffled"."""
+    givers = shuffled_reports({id: id for id in references}, seed=BASELINE_SEED) if len(references) > 1 else {}
+    return {giver: id for id, giver in givers.items()}

@@ -1,0 +1,120 @@
+"""Linear layers of a frozen language model in fp8 (e4m3): quant=fp8.
+
+A weight is stored with one scale per output row, an activation is quantised with one scale per row when it arrives, and
+the product is accumulated in fp32. A row of a batch has its own scale, so that a report does not depend on the others.
+GPUs from compute capability 8.9 on multiply in fp8 (torch._scaled_mm); everywhere else the same function is computed
+from the same rounded values in fp32, which saves memory and no time.
+"""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from r2gen.errors import UserError
+
+# N rows of activations, K input features, O output features
+
+FP8 = torch.float8_e4m3fn
+LARGEST = torch.finfo(FP8).max  # 448
+TINY = 1e-12  # the largest value of a row of zeros, whose scale must not be 0
+MULTIPLE = 16  # of both widths of a weight, for torch._scaled_mm
+
+
+class Fp8Linear(nn.Linear):
+    """A linear layer with a frozen e4m3 weight; the gradient of its input is computed from the rounded weight.
+
+    Weight and scales are stored as int8, the bytes of e4m3 and of fp32: casts of the whole model, such as DeepSpeed's
+    to bf16, leave integers as they are.
+    """
+
+    scale: torch.Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        weight_OK, scale_O1 = quantise_rows(linear.weight.detach())
+        self.weight = nn.Parameter(weight_OK.view(torch.int8), requires_grad=False)
+        self.register_buffer("scale", scale_O1.view(torch.int8), persistent=False)
+        self.bias = linear.bias
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() and input.requires_grad:
+            output: torch.Tensor = _Product.apply(input, self.weight, self.scale)
+        else:
+            output = _product(input, self.weight, self.scale)
+        return output if self.bias is None else output + self.bias
+
+
+def to_fp8(model: PreTrainedModel) -> None:
+    """Replace the linear layers inside the blocks one by one, never embeddings and the output layer.
+
+    Raises UserError naming a layer whose widths fp8 cannot multiply. Layers that are quantised already stay.
+    """
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    names = [
+        name
+        for name, layer in model.named_modules()
+        if type(layer) is nn.Linear and layer.weight.is_floating_point() and not any(layer is end for end in ends)
+    ]
+    for name in names:
+        rows, columns = model.get_submodule(name).get_parameter("weight").shape
+        if rows % MULTIPLE or columns % MULTIPLE:
+            raise UserError(
+                f"quant=fp8: {name} has {rows} x {columns} weights, and fp8 multiplies multiples of {MULTIPLE} only: "
+                "use quant=int8"
+            )
+    for name in names:
+        linear = model.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
+        model.set_submodule(name, Fp8Linear(linear))
+
+
+def rounds_activations(model: nn.Module) -> bool:
+    """Whether a model has fp8 layers, which turn a difference in the last digit of an activation into 6 % of it."""
+    return any(isinstance(layer, Fp8Linear) for layer in model.modules())
+
+
+def quantise_rows(values_NK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The values in e4m3 and the fp32 scale [N, 1] of each row, whose largest value becomes 448."""
+    if multiplies_fp8(values_NK.device) and not torch.compiler.is_compiling():  # which fuses what follows
+        from r2gen.lm.fp8_kernel import quantise_rows_on_gpu  # needs triton, which torch for the CPU may lack
+
+        return quantise_rows_on_gpu(values_NK)
+    largest_N1 = torch.linalg.vector_norm(values_NK, ord=torch.inf, dim=-1, keepdim=True, dtype=torch.float32)
+    scale_N1 = largest_N1.clamp(min=TINY) / LARGEST
+    return (values_NK / scale_N1).to(FP8), scale_N1
+
+
+@torch.compiler.assume_constant_result
+def multiplies_fp8(device: torch.device) -> bool:
+    """Whether this device has fp8 matrix products."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 9)
+
+
+def _product(input: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    values_NK, scale_N1 = quantise_rows(input.reshape(-1, input.shape[-1]))
+    weight_KO, scale_1O = weight.view(FP8).t(), scale.view(torch.float32).t()
+    if multiplies_fp8(input.device):
+        output_NO = torch._scaled_mm(
+            values_NK, weight_KO, scale_a=scale_N1, scale_b=scale_1O, out_dtype=torch.bfloat16, use_fast_accum=True
+        )
+    else:
+        output_NO = (values_NK.float() @ weight_KO.float()) * scale_N1 * scale_1O
+    return output_NO.to(input.dtype).view(*input.shape[:-1], -1)
+
+
+class _Product(torch.autograd.Function):
+    """The product with the gradient of the input alone, as if the input had not been rounded."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, input: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(weight, scale)
+        return _product(input, weight, scale)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        weight, scale = ctx.saved_tensors  # type: ignore[attr-defined]
+        weight_OK = (weight.view(FP8).float() * scale.view(torch.float32)).to(gradient.dtype)
+        return gradient @ weight_OK, None, None

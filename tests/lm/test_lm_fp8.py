@@ -1,0 +1,114 @@
+"""fp8 layers compute the product of the rounded values, row by row; casts and batches change nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from quantised_model import GOLDEN, loaded, write_llama
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from r2gen.errors import UserError
+from r2gen.lm.fp8 import Fp8Linear, quantise_rows, to_fp8
+from r2gen.tasks.check.tensors import not_finite
+
+
+def layer(dtype: torch.dtype = torch.float32, *, bias: bool = False) -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(256, 128, bias=bias).to(dtype).requires_grad_(False)
+
+
+def inputs(rows: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(rows, 256, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def relative_error(close: torch.Tensor, exact: torch.Tensor) -> float:
+    return ((close.float() - exact.float()).norm() / exact.float().norm()).item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_layer_is_within_four_percent_of_the_exact_one(dtype: torch.dtype):
+    """The three bits of e4m3 round by 2.6 % on average (root mean square), in the weight and in the activation."""
+    exact, x = layer(bias=True), inputs(64)
+    output = Fp8Linear(layer(dtype, bias=True))(x.to(dtype))
+    assert output.dtype == dtype
+    assert 0.02 < relative_error(output, exact(x)) < 0.04
+
+
+def test_the_size_of_a_row_changes_its_relative_error_not_at_all():
+    fp8, x = Fp8Linear(layer()), inputs(4)
+    sizes = torch.tensor([[2.0**-30], [1.0], [2.0**10], [2.0**40]])
+    assert torch.equal(fp8(x * sizes), fp8(x) * sizes)
+
+
+def test_a_row_does_not_depend_on_the_others():
+    x = inputs(9)
+    alone = [quantise_rows(row[None]) for row in x]
+    values, scales = quantise_rows(x)
+    assert torch.equal(values.view(torch.int8), torch.cat([value.view(torch.int8) for value, _ in alone]))
+    assert torch.equal(scales, torch.cat([scale for _, scale in alone]))
+
+
+def test_a_row_of_zeros_gives_zeros_and_nan_stays_nan():
+    x = inputs(3)
+    x[0], x[1, 5] = 0, torch.nan
+    output = Fp8Linear(layer())(x)
+    assert not output[0].any()
+    assert output[1].isnan().all()
+    assert output[2].isfinite().all()
+
+
+def test_the_gradient_is_that_of_the_rounded_weight():
+    plain = layer()
+    fp8, x = Fp8Linear(plain), inputs(7).view(1, 7, 256).requires_grad_()
+    towards = torch.randn(1, 7, 128, generator=torch.Generator().manual_seed(2))
+    fp8(x).backward(towards)
+    weight, scale = quantise_rows(plain.weight)
+    torch.testing.assert_close(x.grad, towards @ (weight.float() * scale), rtol=1e-6, atol=1e-6)
+    assert torch.equal(fp8(x), fp8(x.detach()))
+
+
+def test_a_cast_of_the_model_leaves_the_bytes():
+    fp8 = Fp8Linear(layer(bias=True))
+    before = [fp8.weight.clone(), fp8.scale.clone()]
+    fp8.to(torch.bfloat16)
+    assert fp8.bias.dtype == torch.bfloat16
+    assert [torch.equal(a, b) for a, b in zip(before, [fp8.weight, fp8.scale], strict=True)] == [True, True]
+
+
+def test_a_width_that_fp8_cannot_multiply_is_refused_before_any_layer_is_replaced():
+    shape: dict[str, Any] = {"vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(**shape, intermediate_size=40))
+    with pytest.raises(UserError, match=r"quant=fp8: .*mlp.gate_proj has 40 x 32 weights.*multiples of 16.*quant=int8"):
+        to_fp8(model)
+    assert not any(isinstance(part, Fp8Linear) for part in model.modules())
+
+
+def test_a_golden_checkpoint_with_such_a_width_is_refused():
+    with pytest.raises(UserError, match="quant=fp8"):
+        loaded(GOLDEN, "fp8")
+
+
+def test_it_is_one_graph_for_torch_compile_with_the_same_gradient():
+    fp8 = Fp8Linear(layer())
+    plain, compiled = inputs(5).requires_grad_(), inputs(5).requires_grad_()
+    fp8(plain).square().sum().backward()
+    torch.compile(fp8, fullgraph=True, backend="aot_eager")(compiled).square().sum().backward()
+    assert plain.grad is not None
+    torch.testing.assert_close(compiled.grad, plain.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_task_check_finds_a_weight_that_is_not_finite(value: float):
+    plain = layer()
+    plain.weight[3, 5] = value
+    assert not_finite(nn.Sequential(Fp8Linear(layer()))) is None
+    assert not_finite(nn.Sequential(Fp8Linear(plain))) == "0.weight"
+
+
+def test_logits_are_close_to_those_of_the_checkpoint(tmp_path: Path):
+    folder = write_llama(tmp_path, scale=1)
+    ids = torch.randint(3, 200, (4, 20), generator=torch.Generator().manual_seed(3))
+    exact, rounded = (loaded(folder, mode).model(input_ids=ids).logits for mode in ("none", "fp8"))
+    assert relative_error(rounded, exact) < 0.05
