@@ -5,6 +5,7 @@ positions [s * batch_size, (s + 1) * batch_size). So every step is full, the len
 of the batch size, and the state of a run is one number: resuming, more epochs or other ranks keep the order.
 """
 
+import errno
 import math
 import multiprocessing.queues
 import os
@@ -83,6 +84,8 @@ def batch_loader(
     dataset: Dataset[Example], batches: Iterable[list[int]], *, workers: int, pin: bool
 ) -> DataLoader[Batch]:
     """The batches at the given positions of a data set, read by `workers` processes."""
+    if workers:
+        multiprocessing.get_context().Lock()  # raises where torch would leave half an iterator, whose end fails again
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # torch types a loader by its data set, not by the result of collate_fn
         batch_sampler=batches,
@@ -112,4 +115,4 @@ def _start_worker(_: int) -> None:
 
 def _end_worker(error: Exception, _: object) -> None:
     """End a worker that cannot pass on a batch: multiprocessing would drop the batch, and the rank wait for ever."""
-    os._exit(getattr(error, "errno", None) or DEFECT)
+    os._exit(errno.EMFILE if "Too many open files" in str(error) else DEFECT)  # resources.py knows that status

@@ -61,7 +61,7 @@ class _Watch:
         return None
 
     def _running(self) -> list[int]:
-        """The ranks that run. Every rank is asked, since a suspended one must not hide the end of another."""
+        """The ranks that run. Every rank is polled, since a suspended one must not hide the end of another."""
         running = []
         for number, rank in enumerate(self.ranks):
             if number in self.ended:

@@ -1,6 +1,6 @@
 """What the ranks of one machine exchange values through: files, since a port would be open to others.
 
-A torch TCPStore listens on every interface and asks a name server about its peers, even for 127.0.0.1 (torch 2.14).
+A torch TCPStore listens on every interface and resolves the names of its peers, even of 127.0.0.1 (torch 2.14).
 """
 
 import os

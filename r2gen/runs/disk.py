@@ -72,7 +72,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _errnos(error: BaseException) -> set[int | None]:
-    """The error numbers in a chain of errors; None for a failed write whose library gives no number."""
+    """The error numbers in a chain of errors; None for a failed write without a number."""
     links = list(causes(error))
     numbers: set[int | None] = {link.errno for link in links if isinstance(link, OSError) and link.errno is not None}
     return numbers or {number for link in links for text, number in TEXTS.items() if text in str(link)}
@@ -81,9 +81,10 @@ def _errnos(error: BaseException) -> set[int | None]:
 def _shortage(folder: Path | str, need_bytes: int | None, *, is_quota: bool) -> str:
     disk = os.statvfs(folder)
     needed = f", {need_bytes / MIB:,.1f} MiB needed" if need_bytes is not None else ""
-    free = f"{disk.f_bavail * disk.f_frsize / MIB:,.1f} MiB free{needed}"
+    free = f"{disk.f_bavail * disk.f_frsize / MIB:,.1f}"
     if is_quota:
-        return f"your disk quota is used up ({free} on the disk itself). Remove some files or raise the quota"
+        used_up = f"your disk quota is used up ({free} MiB free{needed} on the disk itself)"
+        return f"{used_up}. Remove some files or raise the quota"
     if disk.f_files and not disk.f_favail:
         return "the disk has no room for more files (no inodes are free). Remove some files"
-    return f"the disk is full ({free}). Free some space or raise the quota"
+    return f"the disk is full ({free} MiB free{needed}). Free some space or raise the quota"

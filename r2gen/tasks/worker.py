@@ -5,6 +5,7 @@ It reads nothing but that file. The worst exit status of the ranks is the job's.
 
 import contextlib
 import hashlib
+import os
 import socket
 import sys
 import traceback
@@ -15,6 +16,7 @@ from r2gen.cli.streams import keep_streams
 from r2gen.config.schema import Config
 from r2gen.config.task_table import BY_NAME
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code, UserError, missing_package, printable
+from r2gen.ranks.exchange import FOLDER
 from r2gen.ranks.stop import Stopped, StopRequest, die_with_parent
 from r2gen.runs.failure import Failure, report
 from r2gen.runs.folder import PRINTED, RunFolder
@@ -109,7 +111,7 @@ def is_first_to_print(run_dir: Path, message: str) -> bool:
     """Whether no other rank has printed the message: an error that every rank meets is printed once."""
     digest = hashlib.sha256(message.encode("utf-8", "replace")).hexdigest()[:16]
     try:
-        (run_dir / f"{PRINTED}{digest}").touch(exist_ok=False)
+        (Path(os.environ.get(FOLDER, run_dir)) / f"{PRINTED}{digest}").touch(exist_ok=False)
     except FileExistsError:
         return False
     except OSError:  # on a full disk, for example: better twice than never
