@@ -183,7 +183,7 @@ def score_alone(metrics: Mapping[str, Metric], references: Mapping[str, str], re
         clock.note(f"  {name}")
 
 
-def main(studies: int, train_studies: int, rate: float, annotation: Path | None, findings: bool) -> None:
+def main(studies: int, train_studies: int, rate: float, annotation: Path | None, metrics: Mapping[str, Metric]) -> None:
     sentences = sentences_of(annotation)
     counts = {"train": train_studies, "val": max(2, studies * 55 // 100), "test": studies}
     texts = Texts({split: drawn_reports(sentences, count, name=split) for split, count in counts.items()})
@@ -191,8 +191,6 @@ def main(studies: int, train_studies: int, rate: float, annotation: Path | None,
     model = dict(zip(references, drawn_reports(sentences, studies, name="model").values(), strict=True))
     words = np.mean([len(report.split()) for report in references.values()])
     print(f"{studies:,} studies, {words:.1f} words per reference, {rate:g} reports/s")
-    metrics: dict[str, Metric] = {"bleu": Bleu(), "rouge_l": RougeL(), "meteor": Meteor(), "cider": Cider()}
-    metrics |= {"findings": Findings()} if findings else {}
     with tempfile.TemporaryDirectory() as folder:
         evaluation = evaluation_of(Path(folder), texts, metrics)
         clock = Clock()
@@ -214,4 +212,6 @@ if __name__ == "__main__":
     parser.add_argument("--annotation", type=Path)
     parser.add_argument("--findings", action="store_true")
     given = parser.parse_args()
-    main(given.studies, given.train, given.rate, given.annotation, given.findings)
+    metrics: dict[str, Metric] = {"bleu": Bleu(), "rouge_l": RougeL(), "meteor": Meteor(), "cider": Cider()}
+    metrics |= {"findings": Findings()} if given.findings else {}
+    main(given.studies, given.train, given.rate, given.annotation, metrics)
