@@ -7,7 +7,8 @@ __init__.py: hydra_plugins is a namespace that several packages share.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from r2gen.cli.command_line import refuse
+from r2gen.config.secrets import refuse_secret_words, refuse_secrets
 from r2gen.errors import UserError, shown
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class R2GenSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.base, self.loader = config, hydra_context.config_loader
+        stored: Any = OmegaConf.to_container(config)  # what multirun.yaml keeps
+        refuse_secrets(stored, os.environ)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -56,8 +60,14 @@ class R2GenSweeper(Sweeper):
         if not isinstance(params, dict) or any(isinstance(value, dict) for value in params.values()):
             raise UserError(f"hydra.sweeper.params={shown(params)}: write KEY: VALUE, with values as in a command")
         words = [f"{key}={'null' if value is None else value}" for key, value in params.items()]
+        refuse_secret_words(words, os.environ)
         refuse([*words, "-m"])
-        return OverridesParser.create(config_loader=self.loader).parse_overrides([*words, *arguments])
+        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides([*words, *arguments])
+        # Once more, as Hydra reads the words: a secret may have been quoted.
+        refuse_secret_words(
+            [f"{key}={value}" for override in overrides for key, value in _values(override)], os.environ
+        )
+        return overrides
 
 
 class GridSweeper(R2GenSweeper):
@@ -128,6 +138,15 @@ class OptunaSweeper(R2GenSweeper):
         check_whole("hydra.sweeper.random_trials", self.random_trials, least=0)
         check_whole("hydra.sweeper.prune_after", self.prune_after or 0, least=0)
         check_whole("hydra.sweeper.seed", self.seed, least=0)
+
+
+def _values(override: Override) -> Iterator[tuple[str, str]]:
+    """The key with each of its values, as Hydra reads them from the word."""
+    if not override.is_sweep_override():
+        yield override.get_key_element(), str(override.value())
+    elif override.is_discrete_sweep():
+        for value in override.sweep_iterator(transformer=lambda value: str(getattr(value, "text", value))):
+            yield override.get_key_element(), str(value)
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:

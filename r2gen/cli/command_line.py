@@ -17,6 +17,7 @@ from r2gen.config import hydra_bounds
 from r2gen.config.compose import ROOT, prepare_hydra
 from r2gen.config.names import suggest
 from r2gen.config.overrides import as_passed, for_hydra
+from r2gen.config.secrets import refuse_secret_words
 from r2gen.errors import UserError, shown
 
 # Each takes one option; metrics takes a list.
@@ -36,7 +37,12 @@ GROUPS = (
     "experiment",
 )
 FLAGS = ("-m", "--multirun", "-r", "--run", "--resolve", "--version", "--hydra-help", "-sc", "--shell-completion")
-FLAGS_WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir")
+SPELLINGS = {
+    flag: {short, long}
+    for short, long in (("-c", "--cfg"), ("-p", "--package"), ("-cd", "--config-dir"))
+    for flag in (short, long)
+}
+FLAGS_WITH_VALUE = tuple(SPELLINGS)
 MODES = {"-m": "-m", "--multirun": "-m", "-c": "--cfg", "--cfg": "--cfg", "-i": "--info", "--info": "--info"}
 CFG = ("job", "hydra", "all")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -60,11 +66,11 @@ def for_hydra_main(words: list[str]) -> list[str]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which then are one message with status 2
     prepare_hydra()
     Plugins.instance().register(SweepFiles)
+    refuse_secret_words(words, os.environ)
+    refuse(as_passed(for_hydra(words)))
     if "task=import" in words:
         words = [IMPORT_WITH_LORA, *words]
-    given = for_hydra(_flags_first(words))
-    refuse(as_passed(given))
-    return given
+    return for_hydra(_flags_first(words))
 
 
 def _flags_first(words: list[str]) -> list[str]:
@@ -98,18 +104,32 @@ def refuse(words: list[str]) -> None:
     modes = sorted({MODES[flag.partition("=")[0]] for flag in flags if flag.partition("=")[0] in MODES})
     if len(modes) > 1:
         raise UserError(f"{' and '.join(modes)} exclude each other. Pass one of them; -m task=compose lists the jobs")
+    first: dict[str, Override] = {}
     for word in _overrides(words):
-        _refuse_override(word, sweep=sweep)
+        override = _refuse_override(word, sweep=sweep)
+        if not override.is_delete() and not _are_same(first.setdefault(override.key_or_group, override), override):
+            earlier = first[override.key_or_group].input_line
+            raise UserError(f"{shown(earlier)} and {shown(word)}: pass {override.key_or_group} once")
+
+
+def _are_same(first: Override, second: Override) -> bool:
+    if first.input_line == second.input_line:
+        return True
+    values = [override.input_line if override.is_sweep_override() else override.value() for override in (first, second)]
+    return type(values[0]) is type(values[1]) and bool(values[0] == values[1])
 
 
 def _overrides(words: list[str]) -> Iterator[str]:
     """The words that are neither a flag nor the value of one."""
-    remaining = iter(words)
+    remaining, given = iter(words), set[str]()
     for word in remaining:
         flag, equals, value = word.partition("=")
         if not word.startswith("-"):
             yield word
+        elif flag in FLAGS_WITH_VALUE and flag in given:
+            raise UserError(f"{flag} is passed twice: pass it once")
         elif flag in FLAGS_WITH_VALUE:
+            given |= SPELLINGS[flag]
             value = value if equals else next(remaining, "")
             if not value or (flag in ("-c", "--cfg") and value not in CFG):
                 raise UserError(f"{flag} needs a value, as in --cfg job, --package trainer or --config-dir FOLDER")
@@ -127,7 +147,8 @@ def _overrides(words: list[str]) -> Iterator[str]:
             )
 
 
-def _refuse_override(word: str, *, sweep: bool) -> None:
+def _refuse_override(word: str, *, sweep: bool) -> Override:
+    """The override of a word that can be meant."""
     if any("\ud800" <= character <= "\udfff" or character == "\0" for character in word):
         raise UserError(f"{shown(word)}: this holds bytes that are no text: write it in UTF-8")
     try:
@@ -150,6 +171,7 @@ def _refuse_override(word: str, *, sweep: bool) -> None:
         raise UserError(f"{shown(word)}: every group has one place in the configuration: write {key}=OPTION")
     if key in GROUPS and not override.is_sweep_override():
         _refuse_choice(word, override)
+    return override
 
 
 def _refuse_choice(word: str, override: Override) -> None:

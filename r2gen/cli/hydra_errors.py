@@ -4,6 +4,7 @@ Their texts are matched as hydra-core 1.3.8 and omegaconf 2.3 write them, which 
 tests/cli/test_hydra_errors.py provokes each.
 """
 
+import os
 import re
 import traceback
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from r2gen.config import hints
 from r2gen.config.names import suggest, unknown_option
 from r2gen.config.overrides import OPEN, as_passed, option_name
 from r2gen.config.schema import Config, group_of
+from r2gen.config.secrets import without_secrets
 from r2gen.config.targets import Target
 from r2gen.config.yaml_files import read_files
 from r2gen.errors import UserError, shown
@@ -26,7 +28,11 @@ SET_BY = {"tune.lora": "tune=delta", "tune.lm.lora": "tune/lm=lora", "lm.archite
 
 
 def in_words(error: Exception) -> str:
-    """One plain message of what is wrong with a command; another error is raised again."""
+    """One plain message of what is wrong with a command, without secrets; another error is raised again."""
+    return without_secrets(_message(error), os.environ)
+
+
+def _message(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error).strip()
     override = _override_in_work(error)

@@ -16,6 +16,7 @@ from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import unique_keys
 from r2gen.errors import UserError, shown
 from r2gen.evaluate.meteor import MOST_WORDS
+from r2gen.runs.untrusted import parse_json
 
 MAX_BYTES = 2**30
 MAX_CHARACTERS = 10_000  # of a report: METEOR needs 7 s for one sentence repeated to this length
@@ -222,12 +223,11 @@ def _text(path: Path) -> str:
 
 def _parsed(path: Path, text: str, line: int | None) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=unique_keys)
+        return parse_json(text, pairs=unique_keys, any_text=True)
     except json.JSONDecodeError as error:
         number = error.lineno if line is None else line
         fix = "Write one whole object per line." if line is not None else "Write {id: [report]}."
         raise UserError(f"{path}, line {number}, column {error.colno}: not JSON ({error.msg}). {fix}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         location = f"{path}, line {line}" if line is not None else str(path)
-        cause = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UserError(f"{location}: {cause}. Correct the file.") from error
+        raise UserError(f"{location}: {error}. Correct the file.") from error

@@ -56,7 +56,7 @@ def as_passed(overrides: Iterable[str]) -> list[str]:
     for text in overrides:
         bare = text.removeprefix("++")
         key, _, value = bare.partition("=")
-        if value.lstrip().startswith("{") and passed and passed[-1] == f"{key}=null":
+        while value.lstrip().startswith("{") and passed and passed[-1] == f"{key}=null":
             passed.pop()
         passed.append(bare if bare.startswith(OPEN_GROUPS) or key in OPEN_DICTIONARIES else text)
     return passed

@@ -1,7 +1,6 @@
 """Reports in R2Gen's format: an annotation.json of three splits next to a folder of images."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from r2gen.data.images import read_image
 from r2gen.data.reports import SPLITS, Study, digest_of
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
+from r2gen.runs.untrusted import read_json
 
 NOT_STATED = "not stated"
 NOT_DECIDING = ("root", "check", "section")  # arguments that do not decide the studies
@@ -103,7 +103,7 @@ class AnnotatedReports:
             return self._section
         provenance = self._file.with_name(f"{self._file.stem}.provenance.json")
         try:
-            facts = json.loads(provenance.read_text(encoding="utf-8"))
+            facts = read_json(provenance)
             same = facts["annotation_sha256"] == hashlib.sha256(self._file.read_bytes()).hexdigest()
             return str(facts["policy"]["sections"]) if same else NOT_STATED
         except (OSError, ValueError, KeyError, TypeError):

@@ -8,6 +8,7 @@ from typing import Any
 from r2gen.config.plain import Plain
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError, shown
+from r2gen.runs.untrusted import parse_json
 
 MAX_BYTES = 4 * 2**30  # fifteen times the annotation of all of MIMIC-CXR
 NAMED_IN_MESSAGE = 5
@@ -50,7 +51,7 @@ def _parsed(file: Path) -> Any:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{file} cannot be read ({reason}). Set data.annotation to the name of the file.") from error
     try:
-        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=unique_keys)
+        return parse_json(raw.decode("utf-8-sig"), pairs=unique_keys, any_text=True)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         hint = " (it looks like UTF-16)" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
@@ -60,10 +61,6 @@ def _parsed(file: Path) -> Any:
         ) from error
     except json.JSONDecodeError as error:
         raise UserError(f"{file} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except RecursionError as error:
-        raise UserError(
-            f"{file} is nested too deeply. An annotation is an object of three lists of studies."
-        ) from error
     except DuplicateKey as error:
         where = f" (id {error.content['id']!r:.60})" if "id" in error.content else ""
         raise UserError(

@@ -1,5 +1,6 @@
 """Checks of every image before training: its path, header and end, or its pixels."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -17,7 +18,8 @@ from r2gen.data.annotation_file import refuse
 from r2gen.data.dicom import PREFIX, SUFFIXES, require_pydicom
 from r2gen.data.images import READ_ERRORS, decode_image, open_image, refuse_several_pictures
 from r2gen.errors import UserError, shown
-from r2gen.runs.files import write_whole
+from r2gen.runs.files import refuse_link, write_whole
+from r2gen.runs.untrusted import read_json
 
 READER = 1  # raise if images.py or dicom.py refuses more than before: cached images are then decoded again
 _AT_ONCE = 128  # images per task of a thread
@@ -35,7 +37,10 @@ def check_images(
     not be empty, have the header of an image that is not too large, and end as its format does. With `decode` its
     pixels must be readable; images that were decoded once are cached by size and time (cache_file).
     """
-    cached, began = (_read_cache(folder, gray_bits) if decode else {}), time.monotonic()
+    began = time.monotonic()
+    if decode:
+        _refuse_linked_cache(folder)
+    cached = _read_cache(folder, gray_bits) if decode else {}
     if decode:
         print(f"checking {len(images):,} images (data.check=full), {len(cached):,} cached by size and time", flush=True)
     root = folder.resolve()
@@ -151,13 +156,21 @@ def cache_file(folder: Path) -> Path:
     return home / "r2gen" / f"images-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
 
 
+def _refuse_linked_cache(folder: Path) -> None:
+    """Raise UserError where the cache, or its folder, is a link."""
+    with contextlib.suppress(OSError):
+        file = cache_file(folder)
+        for path in (file.parent, file):
+            refuse_link(path)
+
+
 def _read_cache(folder: Path, gray_bits: int | None) -> dict[str, Stamp]:
     """Image to size and time; empty if there is no cache, a damaged one, or one of another READER."""
     try:
-        cache = json.loads(cache_file(folder).read_text(encoding="utf-8"))
+        cache = read_json(cache_file(folder))
         if [cache["reader"], cache["gray_bits"]] != [READER, gray_bits]:
             return {}
-        return {view: (size, changed_ns) for view, (size, changed_ns) in cache["images"].items()}
+        return {view: (int(size), int(changed_ns)) for view, (size, changed_ns) in cache["images"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -166,6 +179,6 @@ def _write_cache(folder: Path, gray_bits: int | None, images: Mapping[str, Stamp
     try:
         file = cache_file(folder)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(file, json.dumps({"reader": READER, "gray_bits": gray_bits, "images": images}), mode=0o600)
+        write_whole(file, json.dumps({"reader": READER, "gray_bits": gray_bits, "images": images}))
     except OSError as error:
         print(f"the checked images are not cached ({error}): data.check=full decodes them again next time", flush=True)

@@ -20,7 +20,7 @@ from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
 from r2gen.data.mimic_tables import MimicImage, find_table, images_of
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
-from r2gen.runs.files import write_whole
+from r2gen.runs.files import check_file, check_writable, refuse_link, write_whole
 
 VIEWS = {
     "frontal": frozenset({"AP", "PA"}),
@@ -72,6 +72,8 @@ def prepare(
     split_table, metadata = find_table(root, "split"), find_table(root, "metadata")
     reports = _reports_folder(reports if reports is not None else root / images)
     file = _new_file(root / annotation, fresh=fresh)
+    for parent in (parent for parent in file.parents if parent.is_relative_to(root) and parent != root):
+        refuse_link(parent)
     listed, tables_sha256 = images_of(split_table, metadata)
     prepared = studies_of(listed, folder=root / images, reports=reports, policy=policy)
     summary = described(prepared.counts)
@@ -104,21 +106,29 @@ def _reports_folder(folder: Path) -> Path:
 
 
 def _new_file(file: Path, *, fresh: bool) -> Path:
+    for name in (file, file.with_name(f"{file.stem}.provenance.json")):
+        check_file(name)
     if file.exists() and not fresh:
         raise UserError(f"{file} exists already. fresh=true replaces it; data.annotation=FILE writes another file.")
     if not file.parent.is_dir():
         raise UserError(f"{file.parent} does not exist. Create it, or set data.annotation to another file.")
+    try:
+        check_writable(file.parent)
+    except OSError as error:
+        raise _not_writable(file, error) from error
     return file
 
 
 def _write_private(file: Path, content: str) -> None:
     """Write patient text, readable by its owner only."""
     try:
-        write_whole(file, content, mode=0o600)
+        write_whole(file, content)
     except OSError as error:
-        raise UserError(
-            f"{file} cannot be written ({error.strerror}). Set data.annotation to an absolute path elsewhere."
-        ) from error
+        raise _not_writable(file, error) from error
+
+
+def _not_writable(file: Path, error: OSError) -> UserError:
+    return UserError(f"{file} cannot be written ({error.strerror}). Set data.annotation to an absolute path elsewhere.")
 
 
 def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports: Path, policy: Policy) -> Prepared:

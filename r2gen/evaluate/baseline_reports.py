@@ -55,7 +55,9 @@ class BaselineReports:
         train = spread(self.datasets["train"].studies, self.nearest_most)
         if not train:
             return {}
-        nearest = read_nearest(self.nearest_file, data_hash=self.data_hash, compared=len(train))
+        stored = read_nearest(self.nearest_file, data_hash=self.data_hash, compared=len(train))
+        names = {study.id for study in train}
+        nearest = {id: match for id, match in stored.items() if match in names}  # the file may have been edited
         missing = [study for split in splits for study in self.datasets[split].studies if study.id not in nearest]
         if missing:
             views = [view for study in (*train, *missing) for view in study.views]

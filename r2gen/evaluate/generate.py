@@ -14,18 +14,19 @@ from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import evaluation_loader
 from r2gen.evaluate.predictions import Prediction
-from r2gen.lm.protocol import DecoderName, Reports
+from r2gen.lm.protocol import DecoderName, DecodingPlan, Reports
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 
 Finished = Callable[[Sequence[Prediction]], None]
 ROWS_ON_GPU = 512  # beams of all slots: from about 300 on, a step's time grows with their number
+COMPILED_FROM_STEPS = 2500  # compiling takes 8 s, and saves 3 to 4 ms a step of a 7B model (benchmarks/decode.py)
 
 
 class Generator(Protocol):
     """A model that writes a report for each study of some batches, and yields it with the study's id."""
 
-    def stream(self, batches: Iterable[Batch], decoding: Decoding, *, slots: int, decoder: DecoderName) -> Reports: ...
+    def stream(self, batches: Iterable[Batch], decoding: Decoding, plan: DecodingPlan) -> Reports: ...
 
     def eval(self) -> object: ...
 
@@ -57,12 +58,14 @@ def predict(
     )
     studies = sum(len(numbers) for numbers in loader.batch_sampler or ())
     if slots is None:
-        slots = batch_size if device.type == "cpu" else max(1, ROWS_ON_GPU // decoding.num_beams)
+        slots = batch_size if device.type == "cpu" else max(1, ROWS_ON_GPU // decoding.num_beams // 8 * 8)
     slots = max(1, min(slots, studies))
+    steps = studies * decoding.max_new_tokens // slots
+    plan = DecodingPlan(slots=slots, decoder=decoder, compiled=device.type == "cuda" and steps >= COMPILED_FROM_STEPS)
     own: list[Prediction] = []
     began = time.monotonic()
     with (
-        closing(model.stream(_moved(loader, device, stop), decoding, slots=slots, decoder=decoder)) as reports,
+        closing(model.stream(_moved(loader, device, stop), decoding, plan)) as reports,
         tqdm(total=studies, desc=title, unit="report", disable=None if dist.is_first() else True, leave=False) as bar,
     ):
         for id, report in reports:

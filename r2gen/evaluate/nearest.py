@@ -13,6 +13,7 @@ from PIL import Image
 from r2gen.data.reports import ReportData, Study
 from r2gen.ranks.forked import Fork
 from r2gen.runs.files import write_whole
+from r2gen.runs.untrusted import misfits, read_json
 
 FORMAT = 1
 SIDE_PX = 32
@@ -105,8 +106,10 @@ def small_image(data: ReportData, view: str) -> NDArray[np.float32]:
 def read_nearest(file: Path, *, data_hash: str, compared: int) -> dict[str, str]:
     """Study id to training study id from an earlier search; empty if its data or number of studies was different."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         nearest: dict[str, str] = content.pop("nearest")
+        if next(misfits(nearest, dict[str, str]), None) is not None:
+            return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return nearest if content == _made_by(data_hash, compared) else {}

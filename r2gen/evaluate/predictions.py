@@ -7,7 +7,9 @@ from pathlib import Path
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
-from r2gen.runs.files import write_whole
+from r2gen.runs.files import make_folder, write_whole
+from r2gen.runs.prediction_lines import wrong_in_line
+from r2gen.runs.untrusted import parse_json, read_text
 
 Header = Plain
 
@@ -27,7 +29,7 @@ def predictions_file(run_dir: Path, split: str, profile: str) -> Path:
 
 
 def write_predictions(file: Path, header: Header, predictions: Iterable[Prediction]) -> None:
-    file.parent.mkdir(mode=0o700, exist_ok=True)
+    make_folder(file.parent)
     lines = [json.dumps({"header": header}), *(json.dumps(asdict(prediction)) for prediction in predictions)]
     write_whole(file, "\n".join(lines) + "\n")
 
@@ -40,13 +42,14 @@ def read_predictions(file: Path, header: Header, references: Mapping[str, str]) 
     if not file.is_file():
         return None
     try:
-        first, *rest = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+        first, *rest = [parse_json(line) for line in read_text(file).split("\n") if line]
+        for number, line in enumerate(rest, start=2):
+            if wrong := wrong_in_line(line, is_header=False):
+                raise ValueError(f"line {number}: {wrong}")
         predictions = [Prediction(**line) for line in rest]
         if first != {"header": header} or [prediction.id for prediction in predictions] != list(references):
             return None
         for prediction in predictions:
-            if not (isinstance(prediction.report, str) and isinstance(prediction.reference, str)):
-                raise ValueError(f"the report or reference of {prediction.id!r} is not text")
             if prediction.reference != references[prediction.id]:
                 raise ValueError(f"the reference of {prediction.id!r} differs from the data set's")
     except (ValueError, TypeError) as error:

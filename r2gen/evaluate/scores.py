@@ -1,7 +1,7 @@
 """The protocol of metrics: the facts that a metric states about its scores, and what it computes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ class ScoreSpec:
 
 def specs_from(metrics: Mapping[str, Any]) -> tuple[ScoreSpec, ...]:
     """The specs in the content of a metrics file."""
-    return tuple(ScoreSpec(**spec) for spec in metrics.get("score_specs", ()))
+    names = {item.name for item in fields(ScoreSpec)}
+    return tuple(
+        ScoreSpec(**{key: value for key, value in spec.items() if key in names})
+        for spec in metrics.get("score_specs", ())
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Run one job of a configuration: its folder, its file, and its ranks."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +9,12 @@ from r2gen.config.task_table import BY_NAME
 from r2gen.data.reports import data_digest
 from r2gen.errors import UserError
 from r2gen.launch import machines, new_run
-from r2gen.launch.data_check import check_data
+from r2gen.launch.data_check import check_data, check_study
+from r2gen.launch.export_folder import check_export
 from r2gen.launch.paths import with_absolute_paths
 from r2gen.launch.processes import refuse_too_many, run_ranks
 from r2gen.runs import stored
-from r2gen.runs.files import absolute
+from r2gen.runs.files import absolute, remove
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.identity import identity
 from r2gen.runs.job_file import write_job
@@ -55,11 +55,16 @@ def _on_stored_run(config: Config) -> int:
     """A task on a run that exists; its configuration is TASK.yaml next to the run's config.yaml."""
     assert config.run_dir is not None
     folder = RunFolder(Path(config.run_dir))
-    if BY_NAME[config.task].scores:
-        check_data(config.data)
-    stored.refuse_other_weights(folder, config)
-    lock = folder.lock()
+    lock = folder.lock()  # first, since checking images may take minutes
     try:
+        folder.refuse_untrained()
+        if config.task == "export":
+            check_export(config)
+        if config.task == "generate":
+            check_study(config)
+        if BY_NAME[config.task].scores:
+            check_data(config.data)
+        stored.refuse_other_weights(folder, config)
         return _run(config, folder, lock)
     finally:
         folder.unlock()
@@ -67,7 +72,6 @@ def _on_stored_run(config: Config) -> int:
 
 def _in_own_folder(config: Config) -> int:
     """A task that reads no run, in a folder named by the configuration; the same command writes it again."""
-    check_data(config.data)
     if config.run_dir is None:
         digest = identity(to_plain(config), data_digest(config.data))[:8]
         config = replace(config, run_dir=absolute(f"outputs/{config.task}-{config.choices['lm']}-{digest}"))
@@ -77,13 +81,17 @@ def _in_own_folder(config: Config) -> int:
         raise UserError(
             f"run_dir={folder.path} holds a run: task={config.task} writes a folder of its own, give another"
         )
-    if not (folder.path / f"{config.task}.yaml").is_file():
+    is_ours = (folder.path / f"{config.task}.yaml").is_file()
+    if not is_ours:
+        folder.check_usable()
+    check_data(config.data)
+    if not is_ours:
         folder.create()
     lock = folder.lock()
     try:
         # Results of another configuration must never be taken for those of this one.
-        shutil.rmtree(folder.path / "tokenizer", ignore_errors=True)
-        (folder.path / f"{config.task}.json").unlink(missing_ok=True)
+        remove(folder.path / "tokenizer")
+        remove(folder.path / f"{config.task}.json")
         return _run(config, folder, lock)
     finally:
         folder.unlock()

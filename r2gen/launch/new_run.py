@@ -8,7 +8,7 @@ from pathlib import Path
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.data.reports import data_digest
-from r2gen.errors import DONE, FIXABLE, STOPPED, Code, UserError
+from r2gen.errors import DONE, FIXABLE, STOPPED, Code, UserError, printable
 from r2gen.evaluate.tables import table_of
 from r2gen.launch.data_check import check_data
 from r2gen.launch.processes import run_ranks
@@ -65,6 +65,7 @@ def train(config: Config, overrides: list[str]) -> int:
     config = replace(config, run_dir=str(location.run_dir))
     folder = RunFolder(location.run_dir)
     folder.refuse_exported(fresh=config.fresh)
+    folder.check_usable()
     if config.fresh or not (folder.exists() and _is_finished(folder, config)):
         check_data(config.data)
     folder.create()
@@ -135,7 +136,7 @@ def _show(folder: RunFolder) -> bool:
         scores.unlink(missing_ok=True)
         return False
     write_page(folder.path)  # the command may have been killed between its last record and the page
-    print(f"{folder.path} is finished (fresh=true starts over)\n\n{table}")
+    print(f"{folder.path} is finished (fresh=true starts over)\n\n{printable(table)}")
     return True
 
 

@@ -8,17 +8,14 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from r2gen.config.metrics import with_absolute_weights
-from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
-from r2gen.config.secrets import refuse_secrets
 from r2gen.config.task_table import BY_NAME
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The configuration with absolute paths. Raises UserError where a path cannot be used, or an option is a secret."""
-    refuse_secrets(to_plain(config), os.environ)
+    """The configuration with absolute paths. Raises UserError where a path cannot be used."""
     root = config.data.get("root")
     for name, path in (
         ("run_dir", config.run_dir),

@@ -182,7 +182,7 @@ class TokenChoice:
         if decoding.min_new_tokens > 0:
             short_S = beams.length_S < decoding.min_new_tokens
             is_eos_V = torch.zeros(scores_SKV.shape[2], dtype=torch.bool, device=scores_SKV.device)
-            is_eos_V[self.eos_E] = True
+            is_eos_V = is_eos_V.index_fill(0, self.eos_E, True)
             scores_SKV = scores_SKV.masked_fill(short_S[:, None, None] & is_eos_V, -torch.inf)
         return scores_SKV
 

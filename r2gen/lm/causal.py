@@ -17,7 +17,7 @@ from r2gen.errors import UserError
 from r2gen.lm.decoding import check_ids, check_room, decode, report
 from r2gen.lm.padding import left_pad, longest_prompt, positions
 from r2gen.lm.precise import double_precision
-from r2gen.lm.protocol import DecoderName, Generated, Prompts, Reports
+from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated, Prompts, Reports
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.lm.tree_attention import supports_tree
 from r2gen.lm.tree_decoding import TreeSearch, agrees_with_model
@@ -39,7 +39,7 @@ class CausalLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
-        self.keeps_slots = False  # between calls of generate, so that the next one starts at once
+        self.keeps_slots = False  # and compiled layers, between calls of generate on a GPU
         self._agrees: bool | None = None  # whether a tree decodes this model rightly; None: not tried yet
         self._search: TreeSearch | None = None
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
@@ -79,18 +79,17 @@ class CausalLM(nn.Module):
         """See LanguageModel.generate. Raises UserError if the report may exceed the model's positions."""
         check_ids(decoding, ids, prompts=len(mask_BT))
         prompts = Prompts(ids or [str(number) for number in range(len(mask_BT))], prompt_BTE, mask_BT)
-        reports = dict(self.stream([prompts], decoding, slots=len(mask_BT)))
+        plan = DecodingPlan(slots=len(mask_BT), compiled=self.keeps_slots)
+        reports = dict(self.stream([prompts], decoding, plan))
         return [reports[id] for id in prompts.ids]
 
     @torch.no_grad()
-    def stream(
-        self, prompts: Iterable[Prompts], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
-    ) -> Reports:
+    def stream(self, prompts: Iterable[Prompts], decoding: Decoding, plan: DecodingPlan) -> Reports:
         """See LanguageModel.stream. Raises UserError if the report may exceed the model's positions."""
         with evaluation_mode(self.model), double_precision(self.model):
             packed = (self._packed(batch, decoding) for batch in prompts)
-            if self.decoder_for(decoding, decoder) == "tree":
-                search = self._search_of(decoding, slots)
+            if self.decoder_for(decoding, plan.decoder) == "tree":
+                search = self._search_of(decoding, plan)
                 try:
                     for id, ids in search.run(packed):
                         yield id, report(ids, self.tokenizer, decoding)
@@ -129,10 +128,10 @@ class CausalLM(nn.Module):
                 self._agrees = supports_tree(self.model) and agrees_with_model(self.model, self.tokenizer)
         return self._agrees
 
-    def _search_of(self, decoding: Decoding, slots: int) -> TreeSearch:
-        if self._search is None or (self._search.decoding, self._search.most) != (decoding, slots):
+    def _search_of(self, decoding: Decoding, plan: DecodingPlan) -> TreeSearch:
+        if self._search is None or (self._search.decoding, self._search.plan) != (decoding, plan):
             self.free_slots()
-            self._search = TreeSearch(self.model, self.tokenizer, decoding, slots=slots)
+            self._search = TreeSearch(self.model, self.tokenizer, decoding, plan)
         return self._search
 
     def _packed(self, batch: Prompts, decoding: Decoding) -> Prompts:

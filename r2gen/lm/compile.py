@@ -42,9 +42,12 @@ def _compiled_in_training(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def compiled_layers(model: PreTrainedModel, *, enabled: bool) -> Iterator[None]:
-    """Compile the forward method of each layer while the context lasts; all layers share the code."""
-    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)] if enabled else []
+def compiled_layers(model: PreTrainedModel) -> Iterator[None]:
+    """Compile the forward method of each layer while the context lasts, for each shape of its input.
+
+    All layers share the code.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
     before = [layer.__dict__.get("forward") for layer in layers]
     for layer in layers:
         layer.forward = torch.compile(type(layer).forward.__get__(layer), dynamic=False)

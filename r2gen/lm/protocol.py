@@ -37,6 +37,15 @@ class Prompts:
     mask_BT: torch.Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecodingPlan:
+    """How many studies are decoded at a time, and in which way; it changes no report except by rounding."""
+
+    slots: int  # the largest number of studies at a time, if a tree decodes them; transformers decodes batches
+    decoder: DecoderName = "auto"
+    compiled: bool = False  # compile the layers first: 5 s for a 7B model, whose steps on a GPU are then faster
+
+
 class LanguageModel(Protocol):
     """CausalLM or Seq2SeqLM. Both are torch modules, and `model` is the transformers model inside.
 
@@ -46,6 +55,7 @@ class LanguageModel(Protocol):
 
     model: PreTrainedModel
     tokenizer: ReportTokenizer
+    keeps_slots: bool  # of the last call of generate, which makes the next one faster and takes memory
 
     @property
     def dim(self) -> int:
@@ -70,14 +80,8 @@ class LanguageModel(Protocol):
         id of its study.
         """
 
-    def stream(
-        self, prompts: Iterable[Prompts], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
-    ) -> Reports:
-        """The report of each study with its id, as soon as it has ended; prompts are taken when they are needed.
-
-        `slots` is the largest number of studies at a time. If the language model or the profile is decoded by
-        transformers, it is not used: the batches are decoded one after the other.
-        """
+    def stream(self, prompts: Iterable[Prompts], decoding: Decoding, plan: DecodingPlan) -> Reports:
+        """The report of each study with its id, as soon as it has ended; prompts are taken when they are needed."""
 
     def decoder_for(self, decoding: Decoding, wanted: DecoderName = "auto") -> DecoderName:
         """The way in which a profile is decoded: `tree` (tree_decoding.py), or `transformers` by its generate().

@@ -13,7 +13,7 @@ from r2gen.lm.causal import cross_entropy, evaluation_mode, recompute_activation
 from r2gen.lm.decoding import decode
 from r2gen.lm.padding import longest_prompt, right_pad
 from r2gen.lm.precise import double_precision
-from r2gen.lm.protocol import DecoderName, Generated, Prompts, Reports
+from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated, Prompts, Reports
 from r2gen.lm.tokenizer import ReportTokenizer
 
 # B batch, T positions of the prompt, L tokens of the report, E width of the language model
@@ -44,6 +44,7 @@ class Seq2SeqLM(nn.Module):
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
         self.start_id = int(start)
+        self.keeps_slots = False  # it has none
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
 
     @property
@@ -80,11 +81,9 @@ class Seq2SeqLM(nn.Module):
                 self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=ids, start_id=self.start_id
             )
 
-    def stream(
-        self, prompts: Iterable[Prompts], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
-    ) -> Reports:
+    def stream(self, prompts: Iterable[Prompts], decoding: Decoding, plan: DecodingPlan) -> Reports:
         """See LanguageModel.stream."""
-        self.decoder_for(decoding, decoder)
+        self.decoder_for(decoding, plan.decoder)
         for batch in prompts:
             reports = self.generate(batch.embeds_BTE, batch.mask_BT, decoding, ids=batch.ids)
             yield from zip(batch.ids, reports, strict=True)

@@ -64,6 +64,9 @@ class Tree:
             keys_SNCD[self.rows, :, :width] = key_BNQD
             values_SNCD[self.rows, :, :width] = value_BNQD
             return
+        if self.kernel:
+            tree_kernel.store(key_BNQD, value_BNQD, *self.layers[layer], prompt_S=self.prompt_S, fed_S=self.fed_S)
+            return
         slot_SK = torch.arange(len(self.prompt_S), device=key_BNQD.device)[:, None]
         first_S = self.prompt_S + (self.fed_S - 1) * self.beams
         column_SK = first_S[:, None] + torch.arange(self.beams, device=key_BNQD.device)

@@ -7,7 +7,7 @@ not depend on the studies next to it.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,7 +21,7 @@ from r2gen.lm.beams import Beams, TokenChoice
 from r2gen.lm.compile import compiled_layers
 from r2gen.lm.fp8 import rounds_activations
 from r2gen.lm.padding import right_pad
-from r2gen.lm.protocol import Prompts
+from r2gen.lm.protocol import DecodingPlan, Prompts
 from r2gen.lm.study_noise import StudyNoise
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.lm.tree_attention import NAME, Tree, UnsupportedAttentionError, attending_to
@@ -33,7 +33,8 @@ SCORE_BYTES = 24  # per beam and token of the vocabulary: logits, log-probabilit
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 TOLERANCE_OF_FP8 = 0.3
 STEPS_PER_LOOK = 8  # on a GPU, which would wait for the host each time that it asks which studies have ended
-SLOTS_PER_GROUP = 16  # new prompts are computed together for a 16th of the slots
+GROUP = 8  # at least so many new prompts are computed together, if there are twice as many slots; else half of them
+SLOTS_PER_GROUP = 8  # with more slots: an 8th of them
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class TreeDecoder:
             kernel=tree_kernel.available(model),
         )
         self.noise = StudyNoise(decoding.seed, slots=slots, device=self.device) if decoding.do_sample else None
-        self.group = max(1, slots // SLOTS_PER_GROUP) if self.tree.kernel else slots
+        # In 16 bits prompts are computed in groups of one size, which wait until as many slots are free.
+        self.group = max(1, min(GROUP, slots // 2), slots // SLOTS_PER_GROUP) if self.tree.kernel else slots
+        self.waits_for = self.group if self.tree.kernel else 1
         self.studies: list[Waiting | None] = [None] * slots
         self.used_columns = [0] * slots  # at most, by slot
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -91,6 +94,8 @@ class TreeDecoder:
     def admit(self, studies: Sequence[Waiting]) -> None:
         """Compute the keys and values of prompts, choose their first tokens, and put them into free slots."""
         slots = self.free()[: len(studies)]
+        for slot, study in zip(slots, studies, strict=True):
+            self.studies[slot], self.used_columns[slot] = study, len(study.embeds_TE)
         rows = torch.tensor(slots, device=self.device)
         lengths = [len(study.embeds_TE) for study in studies]
         prompt_R = torch.tensor(lengths, device=self.device)
@@ -116,8 +121,6 @@ class TreeDecoder:
         logits_RKV = logits_RV[:, None].expand(-1, self.decoding.num_beams, -1)
         self.beams.put(rows, self.choose(self.start(len(studies)), logits_RKV, noise_RV))
         self.tree.prompt_S[rows] = prompt_R
-        for slot, study, length in zip(slots, studies, lengths, strict=True):
-            self.studies[slot], self.used_columns[slot] = study, length
 
     def advance(self) -> None:
         """One more token for every live study."""
@@ -170,23 +173,16 @@ class TreeDecoder:
 
 
 class TreeSearch:
-    """Decodes any number of studies with at most `slots` at a time, or fewer if the GPU has too little memory.
+    """Decodes any number of studies with at most `plan.slots` at a time, or fewer if the GPU has too little memory.
 
     Keys, values and graph stay in memory for the next call of `run`, until `close`.
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: ReportTokenizer,
-        decoding: Decoding,
-        *,
-        slots: int,
-        compiled: bool = False,
+        self, model: PreTrainedModel, tokenizer: ReportTokenizer, decoding: Decoding, plan: DecodingPlan
     ) -> None:
-        self.model, self.tokenizer, self.decoding = model, tokenizer, decoding
-        self.most = self.slots = slots
-        self.compiled = compiled
+        self.model, self.tokenizer, self.decoding, self.plan = model, tokenizer, decoding, plan
+        self.slots = plan.slots
         self.decoder: TreeDecoder | None = None
 
     def run(self, prompts: Iterable[Prompts]) -> Iterator[tuple[str, list[int]]]:
@@ -194,11 +190,12 @@ class TreeSearch:
         source, waiting = _studies(prompts), deque[Waiting]()
         if self.decoder is not None:
             self.decoder.clear()
-        with tree_attention_of(self.model), compiled_layers(self.model, enabled=self.compiled):
+        compiled = self.plan.compiled and tree_kernel.available(self.model)
+        layers = compiled_layers(self.model) if compiled else nullcontext()
+        with tree_attention_of(self.model), layers:
             while True:
                 busy = self.decoder is not None and any(self.decoder.studies)
-                free = len(self.decoder.free()) if self.decoder is not None else self.slots
-                waiting.extend(islice(source, max(0, free - len(waiting))))
+                waiting.extend(islice(source, max(0, self._wanted() - len(waiting))))
                 if not waiting and not busy:
                     return
                 reports = self._advance(waiting, busy=busy)
@@ -207,6 +204,13 @@ class TreeSearch:
                     continue
                 for study, ids in reports:
                     yield study.id, ids
+
+    def _wanted(self) -> int:
+        """The number of studies that the free slots take now."""
+        if self.decoder is None:
+            return self.slots
+        free = len(self.decoder.free())
+        return free if free >= self.decoder.waits_for else 0
 
     def close(self) -> None:
         """Free the memory of the slots."""
@@ -248,11 +252,8 @@ class TreeSearch:
 
 
 def _admit(decoder: TreeDecoder, waiting: deque[Waiting]) -> None:
-    """Fill the free slots in groups; a group that is not full waits, unless no further study comes."""
-    while waiting:
+    while waiting and len(decoder.free()) >= min(decoder.waits_for, len(waiting)):
         count = min(len(decoder.free()), decoder.group, len(waiting))
-        if count == 0 or (count < decoder.group and count < len(waiting)):
-            return
         decoder.admit([waiting.popleft() for _ in range(count)])
 
 
@@ -275,7 +276,7 @@ def slots_that_fit(model: PreTrainedModel, decoding: Decoding, *, width: int) ->
     scores = SCORE_BYTES * decoding.num_beams * config.vocab_size
     free = torch.cuda.mem_get_info()[0] - RESERVED_BYTES
     slots = free // ((width + decoding.max_new_tokens * decoding.num_beams) * column + scores)
-    return max(1, slots // SLOTS_PER_GROUP * SLOTS_PER_GROUP if slots > SLOTS_PER_GROUP else slots)
+    return max(1, slots - slots % GROUP if slots > GROUP else slots)
 
 
 @contextmanager
@@ -309,7 +310,8 @@ def agrees_with_model(model: PreTrainedModel, tokenizer: ReportTokenizer) -> boo
     decoder = TreeDecoder(model, tokenizer, decoding, slots=2, width=7)
     try:
         with tree_attention_of(model):
-            decoder.admit([Waiting(str(i), prompt_TE) for i, prompt_TE in enumerate(prompts)])
+            for number, prompt_TE in enumerate(prompts):
+                decoder.admit([Waiting(str(number), prompt_TE)])
             decoder.captures = False
             decoder.advance()
             decoder.advance()

@@ -7,7 +7,7 @@ from torch import nn
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch
-from r2gen.lm.protocol import DecoderName, Generated, LanguageModel, Prompts, Reports
+from r2gen.lm.protocol import DecodingPlan, Generated, LanguageModel, Prompts, Reports
 from r2gen.vision.encoder import TimmEncoder
 
 # B batch, Q image features of a study, D encoder width, E language-model width, T tokens
@@ -80,12 +80,10 @@ class ReportGenerator(nn.Module):
         return self.lm.generate(*self.wrap(batch), decoding, ids=batch.ids)
 
     @torch.inference_mode()
-    def stream(
-        self, batches: Iterable[Batch], decoding: Decoding, *, slots: int, decoder: DecoderName = "auto"
-    ) -> Reports:
+    def stream(self, batches: Iterable[Batch], decoding: Decoding, plan: DecodingPlan) -> Reports:
         """The report of each study with its id, as soon as it has ended; see LanguageModel.stream.
 
         A batch is encoded when the language model needs its prompts.
         """
         prompts = (Prompts(batch.ids, *self.wrap(batch)) for batch in batches)
-        yield from self.lm.stream(prompts, decoding, slots=slots, decoder=decoder)
+        yield from self.lm.stream(prompts, decoding, plan)

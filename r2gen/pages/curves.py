@@ -3,9 +3,8 @@
 import math
 from pathlib import Path
 
-from r2gen.errors import UserError
 from r2gen.pages.document import JsonObject
-from r2gen.runs.files import read_jsonl
+from r2gen.runs.train_log import read_train_log
 
 
 def curves_of(path: Path, *, most: int) -> JsonObject:
@@ -15,11 +14,7 @@ def curves_of(path: Path, *, most: int) -> JsonObject:
     broken line.
     """
     events: dict[str, list[JsonObject]] = {"step": [], "validation": []}
-    for number, event in enumerate(read_jsonl(path), start=1):
-        if event.get("event") not in events:
-            continue
-        if not isinstance(event.get("step"), int):
-            raise UserError(f'{path}: event {number} has no "step". Remove that line.')
+    for event in read_train_log(path):
         before = events[event["event"]]
         while before and before[-1]["step"] >= event["step"]:
             before.pop()

@@ -15,6 +15,7 @@ from typing import Any
 
 from r2gen.config.plain import Plain
 from r2gen.runs.files import write_whole
+from r2gen.runs.untrusted import parse_json, read_text
 
 JsonObject = Plain
 
@@ -29,14 +30,17 @@ def write_document(path: Path, *, title: str, scripts: Sequence[str], content: J
     `scripts` are files of scripts/, without `.js`; they run in this order after the shared ones and read `content` as
     `data`.
     """
-    write_whole(path, _fill(title=title, scripts=scripts, content=content), mode=0o600)
+    write_whole(path, _fill(title=title, scripts=scripts, content=content))
     return path
 
 
 def content_of(page: Path) -> JsonObject:
-    """The content of a page written before."""
-    content: JsonObject = json.loads(page.read_text(encoding="utf-8").partition(DATA)[2].partition("</script>")[0])
-    return content
+    """The content of a page written before; empty if there is none, or if it was edited or torn."""
+    try:
+        content = parse_json(read_text(page).partition(DATA)[2].partition("</script>")[0])
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _fill(*, title: str, scripts: Sequence[str], content: JsonObject) -> str:

@@ -3,25 +3,38 @@
 The page contains patient text: it stays in the run folder (mode 0700), loads nothing, and shows reports as plain text.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Required, TypedDict
 
-import yaml
 from PIL import Image
 
-from r2gen.errors import UserError
 from r2gen.pages.curves import curves_of
 from r2gen.pages.document import JsonObject, content_of, write_document
 from r2gen.pages.images import embedded
-from r2gen.runs.files import read_jsonl
+from r2gen.runs.folder import RunFolder
 from r2gen.runs.metrics_file import metrics_path, read_metrics
+from r2gen.runs.prediction_lines import read_prediction_lines
 from r2gen.runs.provenance import now
+from r2gen.runs.untrusted import misfits, read_text
 
 SCRIPTS = ("run/masthead", "run/scores", "run/curves", "run/studies", "run/details", "run/page")
 STUDIES = 24
 SHOWN_SPLITS = ("test", "val")
 CURVE_POINTS = 1600
+
+
+class PageStudy(TypedDict, total=False):
+    id: Required[str]
+    images: list[str]
+    films: list[str]
+
+
+class PageStudies(TypedDict):
+    """The types of the studies in a page."""
+
+    split: str
+    rows: list[PageStudy]
 
 
 def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | None = None) -> Path:
@@ -33,15 +46,15 @@ def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | N
 
     Only run.json and config.yaml are required. Raises UserError naming a broken file, and the line if there is one.
     """
-    page = run_dir / "report.html"
-    run, metrics = _object(run_dir / "run.json"), read_metrics(metrics_path(run_dir))
-    config_text, choices = _config(run_dir / "config.yaml")
+    page, folder = run_dir / "report.html", RunFolder(run_dir)
+    run, metrics = folder.facts(), read_metrics(metrics_path(run_dir))
+    choices = folder.config()["choices"]
     shown = embedded(images) if images is not None else _embedded_before(page)
     content = {
         "written": now(),
         "folder": run_dir.name,
         "run": run,
-        "config": config_text,
+        "config": read_text(folder.config_file),
         "choices": choices,
         "curves": curves_of(run_dir / "train.jsonl", most=CURVE_POINTS),
         "metrics": {key: value for key, value in metrics.items() if key not in ("per_report", "score_specs")} or None,
@@ -66,40 +79,6 @@ def chosen_studies(ids: Sequence[str], *, count: int = STUDIES) -> list[str]:
     if len(ordered) <= count:
         return ordered
     return [ordered[index * len(ordered) // count] for index in range(count)]
-
-
-# ------------------------------------------------------------------------------------------------ files of the run
-
-
-def _object(path: Path) -> JsonObject:
-    """The JSON object in a file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(_missing(path)) from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}). Restore the file or run the evaluation again.") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: contains a {type(value).__name__} instead of a JSON object. Restore the file.")
-    return value
-
-
-def _config(path: Path) -> tuple[str, JsonObject]:
-    """The resolved configuration as text, and the option chosen for each of its groups."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        config = yaml.safe_load(text)
-    except FileNotFoundError:
-        raise UserError(_missing(path)) from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not valid YAML ({error}). Restore the file.") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: contains a {type(config).__name__} instead of a configuration. Restore the file.")
-    return text, config.get("choices") or {}
-
-
-def _missing(path: Path) -> str:
-    return f"{path}: the file does not exist, so {path.parent} is not a run folder. Give the folder of a run."
 
 
 # ---------------------------------------------------------------------------------------------- studies on the page
@@ -143,23 +122,26 @@ def _predictions(folder: Path, *, metrics: JsonObject) -> tuple[str, JsonObject,
         files = sorted(folder.glob(f"{split}.*.jsonl"), key=lambda path: (path.stat().st_mtime_ns, path.name))
         scored = [path for path in files if path.name == f"{split}.{metrics.get('generation')}.jsonl"]
         for path in scored or files[-1:]:
-            lines = read_jsonl(path)
-            if lines and "header" not in lines[0]:
-                raise UserError(f"{path}, line 1: not a header. Delete the file and evaluate the run again.")
-            if lines:
-                return path.name.removesuffix(".jsonl"), lines[0]["header"], lines[1:]
+            lines = read_prediction_lines(path)
+            if lines is not None:
+                return path.name.removesuffix(".jsonl"), *lines
     return None
 
 
-def images_of(study: JsonObject) -> list[str]:
-    """The embedded images of a study on a page. Pages of earlier versions call them films."""
-    images: list[str] = study["images"] if "images" in study else study.get("films", [])
-    return images
+def shown_in(page: Path) -> tuple[str, dict[str, list[str]]] | None:
+    """The split of an existing page, and its embedded images by study; None if there is no page with studies.
+
+    Pages of earlier versions call the images films.
+    """
+    studies: Any = content_of(page).get("studies")
+    if next(misfits(studies, PageStudies), None) is not None:
+        return None
+    images = {
+        study["id"]: study["images"] if "images" in study else study.get("films", []) for study in studies["rows"]
+    }
+    return studies["split"], images
 
 
 def _embedded_before(page: Path) -> dict[str, list[str]] | None:
-    """The images by study of the existing page; None if there is no page, or none with studies."""
-    if not page.exists():
-        return None
-    studies = content_of(page)["studies"]
-    return {study["id"]: images_of(study) for study in studies["rows"]} if studies else None
+    shown = shown_in(page)
+    return None if shown is None else shown[1]

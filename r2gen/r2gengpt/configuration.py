@@ -11,6 +11,8 @@ from r2gen.config.schema import Config
 from r2gen.errors import UserError
 from r2gen.r2gengpt.facts import Facts, read_facts
 from r2gen.runs import stored
+from r2gen.runs.files import absolute
+from r2gen.runs.folder import RunFolder
 
 RECIPE = "r2gengpt"
 NOT_OF_THE_RECIPE = ("task", "checkpoint", "run_dir", "fresh", "experiment", "tune")
@@ -32,6 +34,7 @@ def recipe_of_checkpoint(composed: Composed, overrides: list[str]) -> tuple[Conf
     run_dir, checkpoint, fresh = (composed.plain[name] for name in ("run_dir", "checkpoint", "fresh"))
     if (Path(run_dir).expanduser() / "checkpoints").is_dir() and not fresh:
         raise UserError(f"run_dir={run_dir} is a run already: pass a new folder, or fresh=true to remove it")
+    RunFolder(Path(absolute(run_dir))).check_usable()  # first, since reading a checkpoint takes seconds
     facts = read_facts(Path(checkpoint).expanduser().absolute())
     recipe = _recipe(facts, overrides, passed)
     recorded = facts.overrides | _image_size(Path(composed.plain["vision"]["path"]))

@@ -13,6 +13,7 @@ from pathlib import Path
 from r2gen.errors import Code, UserError
 from r2gen.runs.files import write_whole
 from r2gen.runs.phase import Phase
+from r2gen.runs.untrusted import read_json
 
 VARIABLE = "R2GEN_FAILURE"
 
@@ -38,15 +39,15 @@ def report(failure: Failure) -> None:
     """Write the failure for the sweep that started this command, if one did. The first failure counts."""
     file = os.environ.get(VARIABLE)
     if file and not Path(file).exists():
-        with contextlib.suppress(OSError):  # on a full disk the sweep has the exit status and the log
+        with contextlib.suppress(OSError, UserError):  # on a full disk the sweep has the exit status and the log
             write_whole(Path(file), json.dumps(asdict(failure)) + "\n")
 
 
 def read_failure(file: Path) -> Failure | None:
     """The failure that a command reported; None where it reported none."""
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = read_json(file)
         phase = stored["phase"]
-        return Failure(stored["message"], Code(stored["code"]), phase if phase is None else Phase(phase))
+        return Failure(str(stored["message"]), Code(stored["code"]), phase if phase is None else Phase(phase))
     except (OSError, ValueError, KeyError, TypeError):
         return None

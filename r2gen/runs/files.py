@@ -1,22 +1,30 @@
-"""Write files atomically, take folders, lock files, and read JSON lines."""
+"""Write files atomically and without following links, take folders, and lock files.
+
+A folder may come from elsewhere, with links in the places where R2Gen writes. None of these functions follows one.
+"""
 
 import contextlib
+import errno
 import fcntl
-import json
 import os
-from collections.abc import Collection
+import shutil
+import stat
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
-from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 
 PARTIAL = ".partial-"  # begins the name of a file that is being written; a killed process leaves it behind
+OCCUPIED = (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST, errno.ELOOP)
 
 
 def absolute(path: str) -> str:
     """The absolute path, without `..` and `~`. Symbolic links stay, which Path.resolve would replace."""
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+
+
+# Folders
 
 
 def take_folder(path: Path, *, option: str, known_by: str, ours: Collection[str] = ()) -> None:
@@ -26,35 +34,141 @@ def take_folder(path: Path, *, option: str, known_by: str, ours: Collection[str]
     """
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        strangers = sorted(item.name for item in path.iterdir() if item.name not in ours and item.name[0] != ".")
+        _refuse_strangers(path, option=option, known_by=known_by, ours=ours)
     except OSError as error:
         raise UserError(f"{option}={path} cannot be used: {error.strerror}") from error
-    if (path / known_by).is_file():
-        return  # keep a mode that the user has relaxed
-    if strangers:
+    if not (path / known_by).is_file():  # otherwise keep a mode that the user has relaxed
+        with contextlib.suppress(PermissionError):  # another user's folder may be writable all the same
+            path.chmod(0o700)
+
+
+def check_folder(
+    path: Path, *, option: str, known_by: str, ours: Collection[str] = (), writes: Collection[str] = ()
+) -> None:
+    """Raise UserError where `take_folder` would, where no file can be written, or `writes` are no files. Makes nothing.
+
+    Call it before work whose result goes into the folder.
+    """
+    try:
+        for name in (known_by, *writes):
+            check_file(path / name)
+        if path.exists():
+            _refuse_strangers(path, option=option, known_by=known_by, ours=ours)
+        check_writable(next(folder for folder in (path, *path.parents) if folder.exists()))
+    except OSError as error:
+        raise UserError(f"{option}={path} cannot be used: {error.strerror}") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OSError where no file can be written into a folder, by writing one: modes do not tell of all reasons."""
+    probe = folder / f"{PARTIAL}probe.{os.getpid()}"
+    os.close(_create(probe))
+    probe.unlink(missing_ok=True)
+
+
+def _refuse_strangers(path: Path, *, option: str, known_by: str, ours: Collection[str]) -> None:
+    strangers = sorted(item.name for item in path.iterdir() if item.name not in ours and item.name[0] != ".")
+    if strangers and not (path / known_by).is_file():
         raise UserError(
             f"{option}={path} holds other files ({strangers[0]}, ...) and no {known_by}: give an empty or a new folder"
         )
-    with contextlib.suppress(PermissionError):  # another user's folder may be writable all the same
-        path.chmod(0o700)
 
 
-def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
+def check_file(path: Path) -> None:
+    """Raise UserError where R2Gen writes a file, and there is a link or a folder."""
+    refuse_link(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, and R2Gen writes a file there: move it away")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder in one of R2Gen's folders, or keep the one that is there. Raises UserError for a link or a file."""
+    refuse_link(path)
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(f"{path} is a file, and R2Gen makes a folder there: move it away") from error
+
+
+def refuse_link(path: Path) -> None:
+    """Raise UserError where a file or a folder that R2Gen writes is a symbolic link."""
+    if path.is_symlink():
+        raise UserError(
+            f"{path} is a symbolic link, and R2Gen follows none where it writes: put there what it points to, or "
+            "remove it"
+        )
+
+
+def links_below(folder: Path) -> Iterator[Path]:
+    """The symbolic links in a folder and its folders, without those in half-written ones."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in [*folders, *files] if Path(parent, name).is_symlink())
+        folders[:] = [name for name in folders if not name.startswith(PARTIAL)]
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with what it holds, if it is there. What a link points to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+# Files
+
+
+def write_whole(path: Path, text: str) -> None:
     """Write a file atomically: under a temporary name, then renamed, so that readers see the old or the new file.
 
-    The umask applies to `mode`.
+    Only its owner can read it. Another name of the old file (a hard link) keeps the old content. Raises UserError where
+    the path is a link or a folder.
     """
+    refuse_link(path)
     temporary = path.with_name(f"{PARTIAL}{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+        remove(temporary)
+        with os.fdopen(_create(temporary), "w", encoding="utf-8") as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # on a full disk its space is needed
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # on a full disk its space is needed
+        if error.errno in OCCUPIED:
+            raise UserError(f"{path} cannot be written: {error.strerror}. Move away what is there") from error
         raise
+
+
+def new_file(path: Path) -> IO[bytes]:
+    """An empty file that only its owner can read, open for writing, in place of the one that is there."""
+    refuse_link(path)
+    try:
+        path.unlink(missing_ok=True)
+        return os.fdopen(_create(path), "wb")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file, which is made if it is not there."""
+    with os.fdopen(_open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as out:
+        out.write(content)
+
+
+def read_tail(path: Path, most: int) -> bytes:
+    """The last `most` bytes of a file, or all of a shorter one."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+        return file.read()
+
+
+# Locks
+
+
+def open_lock(path: Path) -> IO[str]:
+    """A lock file, made if it is not there. Raises UserError where its content could be that of another file."""
+    return os.fdopen(_open_own(path, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8")
 
 
 def take_lock(file: IO[str]) -> bool:
@@ -69,33 +183,29 @@ def take_lock(file: IO[str]) -> bool:
 def is_locked(path: Path) -> bool:
     """Whether a process has locked the file; False where there is none, or it cannot be opened."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with os.fdopen(_open_own(path, os.O_RDONLY), encoding="utf-8") as file:
             return not take_lock(file)
-    except OSError:
+    except (OSError, UserError):
         return False
 
 
-def read_tail(path: Path, most: int) -> bytes:
-    """The last `most` bytes of a file, or all of a shorter one."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - most))
-        return file.read()
+def _create(path: Path) -> int:
+    """The descriptor of a new file. Raises FileExistsError where there is one, also for a link."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def read_jsonl(path: Path) -> list[Plain]:
-    """The objects of a .jsonl file; a last line torn by a kill is left out, any other broken line is a UserError."""
-    if not path.exists():
-        return []
-    lines = [(number, line) for number, line in enumerate(path.read_bytes().split(b"\n"), start=1) if line.strip()]
-    rows: list[Plain] = []
-    for number, line in lines:
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
-        except ValueError as error:
-            if number == lines[-1][0]:
-                break
-            raise UserError(f"{path}, line {number} is broken ({error}): remove that line") from None
-        rows.append(row)
-    return rows
+def _open_own(path: Path, flags: int) -> int:
+    """The descriptor of a file that is no link, no pipe, and has no other name. Raises UserError where it has."""
+    refuse_link(path)
+    try:  # not blocking, since opening a pipe would otherwise wait for its other end
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in (*OCCUPIED, errno.ENXIO):
+            raise UserError(f"{path} is not a regular file: remove it") from error
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        what = "has a second name (a hard link)" if stat.S_ISREG(status.st_mode) else "is not a regular file"
+        raise UserError(f"{path} {what}: remove it")
+    return descriptor

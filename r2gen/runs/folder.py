@@ -9,55 +9,83 @@ import contextlib
 import errno
 import json
 import os
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-
-import yaml
+from typing import IO, Any, Literal, Required, TypedDict
 
 from r2gen.config.plain import Plain
 from r2gen.errors import Code, UserError
-from r2gen.runs.files import PARTIAL, take_folder, take_lock, write_whole
+from r2gen.runs import files
+from r2gen.runs.files import PARTIAL, take_lock, write_whole
+from r2gen.runs.untrusted import misfits, read_json, read_text, read_yaml, reason
 
 FORMAT = 1
 EXPORTED = "model.safetensors"  # the weights in a folder written by task=export
 EXPORTED_LM = "./lm"  # the language model in a folder written by task=export
+FILES = ("config.yaml", "run.json", "train.jsonl", "metrics.json", "nearest.json", "report.html")
 OURS = {".lock", "config.yaml", "run.json"}  # files that a killed first start may leave
+LINKS = (("checkpoints", "last"), ("checkpoints", "best"))
 PRINTED = f"{PARTIAL}printed-"  # begins the name of a file which says that a rank has printed a message
-# The types of what config.yaml and run.json hold, so that a file edited by hand gets one message.
-CONFIG = dict.fromkeys(
-    (
-        "lm",
-        "quant",
-        "vision",
-        "projector",
-        "tune",
-        "generation",
-        "data",
-        "trainer",
-        "evaluate",
-        "metrics",
-        "logger",
-        "choices",
-    ),
-    dict,
-)
-FACTS = {
-    "format": int,
-    "status": str,
-    "git": dict,
-    "overrides": list,
-    "name": str,
-    "identity": str,
-    "versions": dict,
-    "hardware": dict,
-    "seconds": dict,
-    "weights": dict,
-    "parameters": list,
-}
-NEEDED = ("lm", "data", "choices", "format", "status", "git", "overrides")
+
+
+class Hardware(TypedDict, total=False):
+    cpu: str
+    cores: int | None
+    memory_gib: float
+    gpus: list[str]
+
+
+class Part(TypedDict):
+    """The number of parameters of a part of the model."""
+
+    part: str
+    total: int
+    trainable: int
+
+
+class Facts(TypedDict, total=False):
+    """What run.json holds, so that a file edited by hand gets one message. Later versions added what may be missing."""
+
+    format: Required[int]
+    status: Required[Literal["running", "finished", "stopped", "failed"]]
+    git: Required[dict[str, str | bool | None]]
+    overrides: Required[list[str]]
+    reason: str | None
+    code: str | None
+    phase: str | None
+    name: str
+    task: str
+    command: str
+    identity: str
+    data_hash: str | None
+    versions: dict[str, str]
+    hardware: Hardware
+    weights: dict[str, str]
+    parameters: list[Part]
+    seconds: dict[str, float]
+    steps: int
+    peak_memory_gib: float
+    started: str | None
+    finished: str | None
+    imported: dict[str, str]
+    exported: dict[str, Any]
+
+
+class Stored(TypedDict, total=False):
+    """The groups of config.yaml. Their content is checked where it is read (config/read.py)."""
+
+    lm: Required[Plain]
+    data: Required[Plain]
+    choices: Required[dict[str, str | None]]
+    quant: Plain
+    vision: Plain
+    projector: Plain
+    tune: Plain
+    generation: Plain
+    trainer: Plain
+    evaluate: Plain
+    metrics: Plain
+    logger: Plain
 
 
 @dataclass(frozen=True)
@@ -88,9 +116,34 @@ class RunFolder:
                 f"run_dir={self.path} holds an exported model: give another folder, or fresh=true to remove it"
             )
 
+    def refuse_untrained(self) -> None:
+        """Raise UserError where there is neither a best checkpoint nor an exported model."""
+        best = self.path / "checkpoints" / "best"
+        if not (best.is_symlink() or best.is_dir() or (self.path / EXPORTED).is_file()):
+            raise no_checkpoint(self.path)
+
     def create(self) -> None:
         """Make the folder, which only its owner can read, since it holds patient text."""
-        take_folder(self.path, option="run_dir", known_by=self.run_file.name, ours=OURS)
+        files.take_folder(self.path, option="run_dir", known_by=self.run_file.name, ours=OURS)
+
+    def check_usable(self) -> None:
+        """Raise UserError where `create` would, or where the folder cannot be written. Makes nothing."""
+        files.check_folder(self.path, option="run_dir", known_by=self.run_file.name, ours=OURS)
+
+    def refuse_links(self) -> None:
+        """Raise UserError for a link in the folder through which a file elsewhere would be written or removed.
+
+        Allowed are checkpoints/last and best, those that W&B makes in its own folder, and half-written ones, which
+        `lock` removes.
+        """
+        for name in FILES:
+            files.check_file(self.path / name)
+        for link in files.links_below(self.path):
+            top = link.relative_to(self.path).parts[0]
+            inside = Path(os.path.realpath(link)).is_relative_to((self.path / top).resolve())
+            may_be = link.name.startswith(PARTIAL) or (inside and (link.parent.name, link.name) in LINKS)
+            if not may_be and not (inside and top == "wandb" and link.parent != self.path):
+                files.refuse_link(link)
 
     def lock(self) -> int:
         """Lock the folder for this process and its ranks; gives the file descriptor that ranks inherit.
@@ -99,8 +152,10 @@ class RunFolder:
         process and its ranks write. Half-written files of a killed command are removed.
         """
         os.umask(0o077)
+        self.refuse_links()
         try:
-            self._lock = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115, PTH123
+            files.check_writable(self.path)
+            self._lock = files.open_lock(self.path / ".lock")
             is_ours = take_lock(self._lock)
         except OSError as error:
             raise UserError(self._no_lock(error)) from error
@@ -115,12 +170,12 @@ class RunFolder:
             self._lock.write(f"{os.getpid()}\n")
             self._lock.flush()
         for leftover in self.path.rglob(PARTIAL + "*"):
-            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+            files.remove(leftover)
         return self._lock.fileno()
 
     def _holder(self) -> str:
-        number = (self.path / ".lock").read_text(encoding="utf-8").strip()
-        return f" (process {number})" if number else ""
+        number = files.read_tail(self.path / ".lock", 20).strip()
+        return f" (process {number.decode()})" if number.isdigit() else ""
 
     def _no_lock(self, error: OSError) -> str:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -144,7 +199,7 @@ class RunFolder:
             checkpoints.rename(self.path / f"{PARTIAL}checkpoints")
         for item in sorted(self.path.iterdir(), key=lambda item: item == self.run_file):
             if item.name != ".lock":
-                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+                files.remove(item)
 
     def last(self) -> str | None:
         """The name of the newest checkpoint's folder."""
@@ -155,7 +210,7 @@ class RunFolder:
         """The state of a finished run, for `restore`; None where the run is not finished."""
         if not self.exists() or self.facts()["status"] != "finished":
             return None
-        return Finished(self.config_file.read_text(encoding="utf-8"), self.run_file.read_text("utf-8"), self.last())
+        return Finished(read_text(self.config_file), read_text(self.run_file), self.last())
 
     def restore(self, finished: Finished) -> None:
         write_whole(self.config_file, finished.config)
@@ -164,10 +219,10 @@ class RunFolder:
     def config(self) -> Plain:
         """What config.yaml holds, unchecked (stored.py gives it as an object). Raises UserError naming the file."""
         try:
-            stored: Plain = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"{self.config_file} cannot be read: {error}") from error
-        self._refuse_other(self.config_file, stored, CONFIG)
+            stored: Plain = read_yaml(self.config_file)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.config_file} cannot be read: {reason(error)}") from error
+        self._refuse_other(self.config_file, stored, Stored)
         if stored["lm"].get("path") == EXPORTED_LM:
             stored["lm"]["path"] = str((self.path / EXPORTED_LM).absolute())
         return stored
@@ -175,10 +230,10 @@ class RunFolder:
     def facts(self) -> Plain:
         """What run.json holds. Raises UserError naming the file."""
         try:
-            facts: Plain = json.loads(self.run_file.read_text(encoding="utf-8"))
+            facts: Plain = read_json(self.run_file)
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.run_file} cannot be read: {error}") from error
-        self._refuse_other(self.run_file, facts, FACTS)
+            raise UserError(f"{self.run_file} cannot be read: {reason(error)}") from error
+        self._refuse_other(self.run_file, facts, Facts)
         if facts["format"] != FORMAT:
             raise UserError(
                 f"{self.run_file} has format {facts['format']}, this version reads {FORMAT}: use the "
@@ -187,19 +242,19 @@ class RunFolder:
         return facts
 
     @staticmethod
-    def _refuse_other(file: Path, content: Any, kinds: Mapping[str, type]) -> None:
-        """Raise UserError naming values of a wrong type; a value that later versions added may be missing."""
+    def _refuse_other(file: Path, content: Any, kind: Any) -> None:
+        """Raise UserError naming values of a wrong type."""
         if not isinstance(content, dict):
             raise UserError(f"{file} does not hold names with values. Put back what the run wrote")
-        wrong = [
-            key
-            for key, kind in kinds.items()
-            if (key in NEEDED and key not in content) or not isinstance(content.get(key, kind()), kind)
-        ]
+        wrong = list(misfits(content, kind))
         if wrong:
-            raise UserError(f"{file} does not describe a run: {', '.join(wrong)}. Put back what the run wrote")
+            raise UserError(f"{file} does not describe a run: {', '.join(wrong[:5])}. Put back what the run wrote")
 
     def record(self, **facts: Any) -> None:
         """Set some facts of run.json, keeping the others."""
         before = self.facts() if self.exists() else {"format": FORMAT}
         write_whole(self.run_file, json.dumps({**before, **facts}, indent=2) + "\n")
+
+
+def no_checkpoint(run_dir: Path) -> UserError:
+    return UserError(f"{run_dir} has no checkpoint yet. Train it first")

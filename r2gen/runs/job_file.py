@@ -8,6 +8,7 @@ from r2gen.config.plain import Plain
 from r2gen.config.read import read_config, to_plain
 from r2gen.config.schema import Config
 from r2gen.runs.files import write_whole
+from r2gen.runs.untrusted import read_yaml
 
 
 def write_job(file: Path, config: Config) -> None:
@@ -16,6 +17,6 @@ def write_job(file: Path, config: Config) -> None:
 
 def read_job(file: Path) -> Config:
     """The configuration that `write_job` wrote. Raises UserError naming an option that is not valid."""
-    plain: Plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+    plain: Plain = read_yaml(file)
     choices = plain.pop("choices")
     return read_config(plain, choices, needs_data=False)

@@ -1,16 +1,64 @@
 """metrics.json: the scores of a run, read here and nowhere else."""
 
-import json
 from pathlib import Path
-
-import yaml
+from typing import Required, TypedDict
 
 from r2gen.config.metrics import specs_of
 from r2gen.config.plain import Plain
 from r2gen.config.targets import Target
 from r2gen.errors import UserError
+from r2gen.runs.untrusted import misfits, read_json, read_yaml, reason
 
 Metrics = Plain  # the object in the file; r2gen/evaluate/metrics_writer.py writes it
+
+
+class Interval(TypedDict):
+    value: float
+    low: float | None
+    high: float | None
+    draws: int
+
+
+class Spec(TypedDict, total=False):
+    """As evaluate/scores.py has it."""
+
+    name: Required[str]
+    title: Required[str]
+    column: int | None
+    higher_is_better: bool
+    interval_note: str | None
+
+
+class Split(TypedDict, total=False):
+    studies: Required[int]
+    systems: Required[dict[str, dict[str, float]]]
+    details: dict[str, dict[str, dict[str, dict[str, float | None]]]]
+    intervals: dict[str, dict[str, Interval]]
+    margins: dict[str, Plain]
+    truncated: Plain
+    wording: Plain
+    likelihood: Plain
+    nearest: Plain
+
+
+class File(TypedDict, total=False):
+    """The types in the file, so that one that was edited gets one message. NaN is a number here."""
+
+    splits: Required[dict[str, Split]]
+    format: int
+    generation: str
+    checkpoint: str
+    made_by: Plain
+    recipe: dict[str, str]
+    signatures: dict[str, dict[str, str] | str]  # in format 1 a signature was one text
+    score_specs: list[Spec]
+    unavailable: dict[str, str]
+    constant_report: str | None
+    skipped: dict[str, str]
+    original_choices: list[str]
+    per_report: dict[str, dict[str, dict[str, float]]]
+
+
 _CONFIGURATIONS = ("config.yaml", "evaluate.yaml")  # of the training, and of the last task=evaluate
 
 
@@ -21,20 +69,28 @@ def read_metrics(file: Path) -> Metrics:
     configuration names. Raises UserError if the file does not hold the scores of a run.
     """
     try:
-        metrics: Metrics = json.loads(file.read_text(encoding="utf-8"))
-        for split in metrics["splits"].values():
-            int(split["studies"]), dict(split["systems"])
+        metrics: Metrics = read_json(file)
+        wrong = list(misfits(metrics, File, finite=False)) or _impossible(metrics)
+        if wrong:
+            raise ValueError(", ".join(wrong[:5]))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise broken_metrics(file, error) from error
     return metrics if "score_specs" in metrics else metrics | {"score_specs": _specs_of_run(file.parent)}
+
+
+def _impossible(metrics: Metrics) -> list[str]:
+    """The names of values that have the right type, but cannot be."""
+    splits: Plain = metrics["splits"]
+    no_model = [f"splits.{split}.systems" for split, entry in splits.items() if "model" not in entry["systems"]]
+    return no_model + (["generation"] if "/" in metrics.get("generation", "") else [])  # it is part of a file name
 
 
 def broken_metrics(file: Path, error: Exception) -> UserError:
     """The message for a metrics file that lacks what it must have."""
     return UserError(
-        f"{file}: does not contain the scores of a run ({error!r}). Remove the file and run python run.py "
+        f"{file}: does not contain the scores of a run ({reason(error)}). Remove the file and run python run.py "
         f"task=evaluate run_dir={file.parent}"
     )
 
@@ -57,7 +113,7 @@ def _specs_of_run(run_dir: Path) -> list[Plain]:
 
 def _metrics_of(configuration: Path) -> list[Target]:
     try:
-        metrics = yaml.safe_load(configuration.read_text(encoding="utf-8"))["metrics"]
+        metrics = read_yaml(configuration)["metrics"]
         return [Target(node["_target_"]) for node in metrics.values()]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []  # the page and the table are drawn without the configuration

@@ -54,7 +54,8 @@ def for_task(passed: Plain, overrides: list[str]) -> Config:
             plain[group] = now.plain[group]
         elif key in now.plain[group]:
             plain[group] = {**plain[group], key: now.plain[group][key]}
-    choices = stored["choices"] | {group: now.choices[group] for group in ("generation", "quant")}
+    chosen_now = [group for group in ("generation", "quant") if any(is_under(name, group) for name in names)]
+    choices = stored["choices"] | {group: now.choices[group] for group in chosen_now}
     needs_data = task.scores
     try:
         return checked(plain, choices, needs_data=needs_data)

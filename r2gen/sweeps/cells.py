@@ -17,6 +17,7 @@ from r2gen.config.overrides import as_passed
 from r2gen.config.plain import canonical
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
+from r2gen.config.secrets import SecretError, refuse_secrets
 from r2gen.errors import Code, UserError
 from r2gen.launch.new_run import RunLocation, is_done, locate
 from r2gen.launch.paths import with_absolute_paths
@@ -68,7 +69,10 @@ def _compose_in_process(overrides: Sequence[str]) -> Cell:
 
 
 def compose_cell(overrides: Sequence[str], compose: Compose) -> Cell:
-    """The cell of a job's overrides, as Hydra's sweeper gives them. A mistake in them is its refusal."""
+    """The cell of a job's overrides, as Hydra's sweeper gives them. A mistake in them is its refusal.
+
+    Raises SecretError for a token or password, which the record of the sweep would keep.
+    """
     passed, given = as_passed(overrides), list(overrides)
     choices: dict[str, str | None] = {}
     task = None
@@ -77,7 +81,9 @@ def compose_cell(overrides: Sequence[str], compose: Compose) -> Cell:
         HydraConfig.instance().set_config(node)  # for ${hydra:runtime.choices.lm}
         task = str(OmegaConf.select(node, "task"))
         choices = our_choices(node.hydra.runtime.choices)
-        config = requested(without_hydra(node), passed)
+        composed = without_hydra(node)
+        refuse_secrets(composed.plain, os.environ)
+        config = requested(composed, passed)
         if config.trainer.nodes > 1:
             raise UserError(
                 f"trainer.nodes={config.trainer.nodes}: a launcher gives each job of a sweep GPUs of "
@@ -85,6 +91,8 @@ def compose_cell(overrides: Sequence[str], compose: Compose) -> Cell:
                 code=Code.INCOMPATIBLE,
             )
         return cell_of(config, overrides=passed, for_hydra=given)
+    except SecretError:
+        raise
     except Exception as error:
         skipped = isinstance(error, UserError) and error.code is Code.INCOMPATIBLE
         return Cell(passed, given, choices, task=task, refusal=in_words(error), skipped=skipped)

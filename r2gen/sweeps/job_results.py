@@ -1,5 +1,6 @@
 """The result of each job of a sweep, read from its run folder: its choices, scores with intervals, and cost."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -209,7 +210,9 @@ def _scores(metrics: Mapping[str, Any]) -> Scores:
 def _cost(facts: Mapping[str, Any], config: Leaves) -> Cost:
     seconds, parts = facts.get("seconds") or {}, facts.get("parameters") or []
     gpus = (facts.get("hardware") or {}).get("gpus") or []
-    ranks = int(config.get("trainer.devices") or 1) * int(config.get("trainer.nodes") or 1)
+    ranks = math.prod(
+        count for name in ("trainer.devices", "trainer.nodes") if isinstance(count := config.get(name), int) and count
+    )
     return Cost(
         device_seconds=seconds["train"] * ranks if "train" in seconds else None,
         total_seconds=sum(seconds.values()) if seconds else None,

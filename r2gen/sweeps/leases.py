@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2gen.errors import UserError
-from r2gen.runs.files import take_lock
+from r2gen.runs.files import open_lock, take_lock
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Leases:
             for gpu in self.gpus:
                 if len(taken) == count:
                     break
-                file = (self.folder / f"{gpu.uuid}.lock").open("a", encoding="utf-8")
+                file = open_lock(self.folder / f"{gpu.uuid}.lock")
                 if not take_lock(file):
                     file.close()
                     continue
@@ -74,8 +74,11 @@ def lock_folder() -> Path:
     else:
         folder = Path(tempfile.gettempdir()) / f"r2gen-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise UserError(f"{folder}, where GPUs are leased, belongs to another user: remove it, or set XDG_RUNTIME_DIR")
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
+        raise UserError(
+            f"{folder}, where GPUs are leased, belongs to another user, or others can write to it: remove it, or "
+            "set XDG_RUNTIME_DIR"
+        )
     return folder
 
 

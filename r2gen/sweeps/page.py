@@ -13,9 +13,9 @@ from urllib.parse import quote
 from r2gen.config.plain import canonical
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.pages.curves import curves_of
-from r2gen.pages.document import JsonObject, content_of, write_document
-from r2gen.pages.run import chosen_studies, images_of
-from r2gen.runs.files import read_jsonl
+from r2gen.pages.document import JsonObject, write_document
+from r2gen.pages.run import chosen_studies, shown_in
+from r2gen.runs.prediction_lines import read_prediction_lines
 from r2gen.runs.provenance import now
 from r2gen.sweeps.job_results import JobResult, means_over_seeds, read_metrics_of
 from r2gen.sweeps.table import COSTS, score_names, specs_of, splits_of
@@ -105,9 +105,9 @@ def _studies(results: Sequence[JobResult]) -> list[JsonObject]:
         split = next((split for split in ("test", "val") if split in result.scores), None)
         if split is None or result.run_dir is None:
             continue
-        file = predictions_file(result.run_dir, split, result.generation)
-        if file.is_file():
-            texts = {line["id"]: line for line in read_jsonl(file)[1:]}
+        lines = read_prediction_lines(predictions_file(result.run_dir, split, result.generation))
+        if lines is not None:
+            texts = {line["id"]: line for line in lines[1]}
             references = canonical(sorted((id, line["reference"]) for id, line in texts.items()))
             groups.setdefault(split + references, []).append(SplitReports(result, split, texts))
     return [study for group in groups.values() for study in _studies_of(group, count=max(1, STUDIES // len(groups)))]
@@ -143,9 +143,9 @@ def _images(group: Sequence[SplitReports]) -> dict[str, list[str]]:
     """Images by study, from the page of the first run that shows images of this split."""
     for reports in group:
         page = reports.result.run_dir / "report.html" if reports.result.run_dir is not None else None
-        studies = content_of(page)["studies"] if page is not None and page.is_file() else None
-        if studies and studies["split"] == reports.split and any(images_of(study) for study in studies["rows"]):
-            return {study["id"]: images_of(study) for study in studies["rows"]}
+        shown = shown_in(page) if page is not None else None
+        if shown is not None and shown[0] == reports.split and any(shown[1].values()):
+            return shown[1]
     return {}
 
 

@@ -3,7 +3,6 @@
 A failed job is an entry of the sweep and does not end it. A signal stops the jobs, which save checkpoints.
 """
 
-import shutil
 import signal
 import sys
 import time
@@ -12,16 +11,18 @@ from pathlib import Path
 from types import FrameType
 
 from r2gen.config.compose import ROOT
+from r2gen.config.overrides import option_name
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code, UserError
 from r2gen.runs.failure import read_failure
 from r2gen.runs.files import is_locked
 from r2gen.runs.provenance import now
 from r2gen.sweeps import retry
 from r2gen.sweeps.cells import Cell, is_trained
-from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
+from r2gen.sweeps.record import JobRecord, State, SweepFolder, SweepRecord
 from r2gen.sweeps.slots import RunningJob, Slots, failure_file
 
 PAUSE_S = 0.2
+MICRO_BATCH = "trainer.micro_batch_size"
 STOPPED_STATUSES = (STOPPED, -signal.SIGTERM)
 Pruner = Callable[[JobRecord], str | None]  # why a running job is to be pruned; None: it continues
 
@@ -106,8 +107,11 @@ class Pool:
             self._write()
 
     def _command(self, job: JobRecord) -> list[str]:
-        micro_batch = [f"trainer.micro_batch_size={job.micro_batch_size}"] if job.micro_batch_size is not None else []
-        overrides = [*self.cells[job.number].for_hydra, *micro_batch, *self.shared, "hydra.mode=RUN"]
+        given = self.cells[job.number].for_hydra
+        if job.micro_batch_size is not None:
+            given = [text for text in given if option_name(text) != MICRO_BATCH]
+            given.append(f"{MICRO_BATCH}={job.micro_batch_size}")
+        overrides = [*given, *self.shared, "hydra.mode=RUN"]
         return [sys.executable, str(ROOT / "run.py"), *overrides]
 
     def _prune_jobs(self) -> None:
@@ -159,12 +163,12 @@ class Pool:
                 f"out of memory with trainer.micro_batch_size={trainer.micro_batch_size}: tried again with "
                 f"{smaller} and more accumulation (still {trainer.batch_size} studies per step)"
             )
-            shutil.move(log, log.with_suffix(".first.log"))
+            log.replace(log.with_suffix(".first.log"))
             return
         second_try = f"; {job.reason}" if job.micro_batch_size is not None else ""
         job.set("failed", f"{retry.last_error(text, status)} (log: {log}){second_try}")
 
-    def _set(self, job: JobRecord, state: str, reason: str) -> None:
+    def _set(self, job: JobRecord, state: State, reason: str) -> None:
         job.set(state, reason)
         self._write()
 

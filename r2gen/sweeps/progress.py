@@ -1,6 +1,5 @@
 """The progress of a run, read from its folder while it trains."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from tqdm import tqdm
 from r2gen.errors import UserError
 from r2gen.runs.files import read_tail
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.train_log import last_records
 
 TAIL_BYTES = 2**14  # of train.jsonl: they hold its last few records
 
@@ -30,21 +30,16 @@ def progress_of(run_dir: Path) -> Progress | None:
     """The progress of the run; None if it has not begun to train."""
     try:
         steps = RunFolder(run_dir).facts().get("steps")
-        records = last_records(run_dir / "train.jsonl")
+        log = run_dir / "train.jsonl"
+        records = last_records(log, read_tail(log, TAIL_BYTES))
     except (OSError, UserError):
         return None
     if steps is None or not records:
         return None
     step = int(max(record["step"] for record in records))
-    timed = [record for record in records if "samples_per_s" in record]
+    timed = [record for record in records if record.keys() >= {"samples_per_s", "seconds"}]
     left_s = None
-    if len(timed) > 1 and timed[-1]["seconds"] > timed[0]["seconds"]:
+    if len(timed) > 1 and timed[-1]["seconds"] > timed[0]["seconds"] and timed[-1]["step"] > timed[0]["step"]:
         step_s = (timed[-1]["seconds"] - timed[0]["seconds"]) / (timed[-1]["step"] - timed[0]["step"])
         left_s = (steps - step) * step_s
     return Progress(step, steps, left_s)
-
-
-def last_records(file: Path) -> list[dict[str, float]]:
-    """The last complete records of train.jsonl, of steps and of validations."""
-    lines = read_tail(file, TAIL_BYTES).split(b"\n")
-    return [json.loads(line) for line in lines[:-1] if line.startswith(b'{"event"')]

@@ -15,8 +15,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 from r2gen.errors import Code, UserError
-from r2gen.runs.files import read_jsonl
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.train_log import read_train_log
 from r2gen.sweeps.record import JobRecord
 
 try:
@@ -191,7 +191,9 @@ class Search:
     def _report(self, job: JobRecord) -> tuple[list[dict[str, Any]], bool]:
         """Pass a job's new validations on to Optuna. Returns all of them, and whether some are new."""
         file = Path(job.run_dir or "") / "train.jsonl"
-        validations = [record for record in read_jsonl(file) if record["event"] == "validation"]
+        validations = [
+            record for record in read_train_log(file) if record["event"] == "validation" and "selection" in record
+        ]
         before, self.reported[job.number] = self.reported.setdefault(job.number, 0), len(validations)
         for number in range(before, len(validations)):
             self.trials[job.number].report(validations[number]["selection"], number)

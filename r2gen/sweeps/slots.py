@@ -12,6 +12,7 @@ from r2gen.config.schema import Config
 from r2gen.errors import UserError
 from r2gen.ranks.stop import die_with_parent
 from r2gen.runs import failure
+from r2gen.runs.files import new_file
 from r2gen.sweeps.leases import Lease, Leases
 
 
@@ -62,7 +63,7 @@ class LocalJob:
 
     def __init__(self, command: Sequence[str], log: Path, environment: dict[str, str], lease: Lease) -> None:
         self.gpus = lease.names
-        with log.open("wb") as out:
+        with new_file(log) as out:
             self.process = subprocess.Popen(
                 command,
                 env={**job_environment(log), **environment},

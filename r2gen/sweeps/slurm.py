@@ -15,6 +15,7 @@ from r2gen.config.compose import python_path
 from r2gen.config.schema import Config
 from r2gen.errors import DEFECT, Code, UserError
 from r2gen.ranks.stop import die_with_parent
+from r2gen.runs.files import append, new_file
 from r2gen.sweeps.slots import RunningJob, job_environment
 
 WARNING = signal.SIGUSR2  # submitit asks SLURM to send it 90 s before the end, and takes it for a preemption
@@ -76,8 +77,8 @@ class SlurmJob:
         try:
             return int(self.job.result())
         except Exception as error:  # submitit raises for a job that was cancelled, killed, or never ran
-            with Path(self.job.submission().function.log).open("a", encoding="utf-8") as log:
-                log.write(f"\nerror: SLURM job {self.job.job_id}: {str(error).strip().splitlines()[0]}\n")
+            line = f"\nerror: SLURM job {self.job.job_id}: {str(error).strip().splitlines()[0]}\n"
+            append(Path(self.job.submission().function.log), line.encode())
             return -signal.SIGKILL if self.job.state == "OUT_OF_MEMORY" else DEFECT
 
     def stop(self) -> None:
@@ -107,7 +108,7 @@ class SlurmSlots:
         trainer = config.trainer
         self.executor.update_parameters(gpus_per_node=trainer.devices if trainer.device != "cpu" else 0)
         os.environ["PYTHONPATH"] = python_path()
-        log.write_bytes(b"")
+        new_file(log).close()
         return SlurmJob(self.executor.submit(Submitted(command, log, Path.cwd())))
 
     def adopt(self, queue_id: str) -> RunningJob | None:

@@ -15,13 +15,13 @@ from r2gen.cli.command_line import command_words
 from r2gen.config.overrides import as_passed
 from r2gen.config.plain import canonical
 from r2gen.config.read import to_plain
-from r2gen.errors import DONE, STOPPED
-from r2gen.runs.files import write_whole
+from r2gen.errors import DONE, STOPPED, printable
+from r2gen.runs.files import check_folder, write_whole
 from r2gen.runs.identity import PROCESS_ONLY, differences
 from r2gen.runs.provenance import now
 from r2gen.sweeps.cells import Cell, Compose, compose_cells, is_trained, state_line
 from r2gen.sweeps.pool import Pool, Pruner, exit_status, never_prune
-from r2gen.sweeps.record import JobRecord, SweepFolder, SweepRecord
+from r2gen.sweeps.record import OURS, JobRecord, SweepFolder, SweepRecord
 from r2gen.sweeps.results import write_results
 from r2gen.sweeps.slots import Slots
 from r2gen.sweeps.view import View, labels
@@ -53,8 +53,9 @@ class Sweep:
         if _is_dry_run(batch):
             _print_states(batch, self.compose)
             return []
-        self.open()
+        self.check()
         cells = dict(enumerate(compose_cells(batch, self.compose), first))
+        self.open()
         jobs = [self._job(number, cell) for number, cell in cells.items()]
         self.record.jobs = [job for job in self.record.jobs if job.number < first] + jobs
         refuse_shared_folders(jobs, cells)
@@ -72,8 +73,14 @@ class Sweep:
         """Print and write the table of scores, write the page, and return the sweep's exit status."""
         if not self.is_open:
             return DONE
-        print(f"\n{write_results(self.folder, self.record)}", flush=True)
+        print(f"\n{printable(write_results(self.folder, self.record))}", flush=True)
         return exit_status(self.record.jobs)
+
+    def check(self) -> None:
+        """Raise UserError where the folder cannot be used, before the jobs are composed. Makes nothing."""
+        if not self.is_open:
+            check_folder(self.folder.path, option="hydra.sweep.dir", known_by=self.folder.file.name, ours=OURS)
+        os.environ["R2GEN_SWEEP"] = str(self.folder.path)  # by which conf/logger/wandb.yaml groups the jobs
 
     def open(self) -> SweepFolder:
         """Make or take the folder, once, and read what an earlier command did in it."""
@@ -82,13 +89,12 @@ class Sweep:
         self.is_open = True
         self.folder.create()
         self.folder.lock()
-        os.environ["R2GEN_SWEEP"] = str(self.folder.path)  # by which conf/logger/wandb.yaml groups the jobs
-        write_whole(self.folder.path / "multirun.yaml", self.multirun)
         if self.folder.exists():
             before = self.folder.read()
             self.record.started = before.started
             self.record.jobs = before.jobs
             self.before = {tuple(job.overrides): job for job in before.jobs}
+        write_whole(self.folder.path / "multirun.yaml", self.multirun)
         print(f"sweep {self.record.name}: {self.folder.path}", flush=True)
         return self.folder
 

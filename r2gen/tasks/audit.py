@@ -14,9 +14,9 @@ from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
 from r2gen.data.audit import statistics_of
 from r2gen.data.reports import DataSource, data_digest
-from r2gen.errors import DONE
+from r2gen.errors import DONE, printable
 from r2gen.evaluate.tables import aligned
-from r2gen.runs.files import absolute, take_folder, write_whole
+from r2gen.runs.files import absolute, check_folder, take_folder, write_whole
 
 Lines = tuple[
     tuple[str, Callable[[dict[str, Any]], str]], ...
@@ -28,9 +28,11 @@ def audit(config: Config, overrides: list[str]) -> int:
     target, choice = config.data, config.choices["data"]
     if "root" in target.arguments:
         target = target.with_arguments(root=absolute(target.arguments["root"]))
+    digest = data_digest(target)
+    folder = Path(absolute(f"outputs/audit-{choice}-{digest[:8]}" if config.out is None else config.out))
+    check_folder(folder, option="out", known_by="audit.json")
     data: DataSource = instantiate(target)
     data.check()
-    digest = data_digest(target)
     facts = {
         "data": choice,
         "hash": digest,
@@ -39,8 +41,7 @@ def audit(config: Config, overrides: list[str]) -> int:
         "named": data.splits(),
         **statistics_of(data, images=config.audit.films),
     }
-    print(table(facts))
-    folder = Path(absolute(f"outputs/audit-{choice}-{digest[:8]}" if config.out is None else config.out))
+    print(printable(table(facts)))
     take_folder(folder, option="out", known_by="audit.json")
     write_whole(folder / "audit.json", json.dumps(facts, indent=1) + "\n")
     print(f"\nwritten: {folder / 'audit.json'}")

@@ -21,10 +21,11 @@ from r2gen.config.read import read_metrics, read_target, to_plain
 from r2gen.config.schema import CompareConfig, Config
 from r2gen.config.targets import Target, instantiate
 from r2gen.data.reports import DataSource, data_digest
-from r2gen.errors import DONE, UserError
+from r2gen.errors import DONE, UserError, printable
 from r2gen.evaluate.recipe import recipe_of
-from r2gen.runs.files import absolute, take_folder, write_whole
+from r2gen.runs.files import absolute, check_folder, take_folder, write_whole
 
+WRITES = ("comparison.json", "table.csv", "pairs.csv", "table.md", "table.tex", "compare.html")
 FINDINGS = Target("r2gen.evaluate.clinical_findings.Findings")  # added unless metrics are passed
 PHANTOM_FINDINGS = "phantom_findings"  # the metric that data=phantom, the default data set, adds
 
@@ -35,6 +36,9 @@ def compare(config: Config, overrides: list[str]) -> int:
         group for group in ("data", "metrics") for override in overrides if is_under(option_name(override), group)
     }
     settings = config.compare
+    # The name of the default folder follows from the result.
+    folder = Path(absolute("outputs/compare" if config.out is None else config.out))
+    check_folder(folder, option="out", known_by=WRITES[0], writes=WRITES)
     rescore = settings.rescore or settings.cleaner is not None
     split, sources = read_sources(config.runs, split=settings.split, rescore=rescore)
     targets = _metrics(config, sources, passed=passed)
@@ -46,22 +50,22 @@ def compare(config: Config, overrides: list[str]) -> int:
     comparison = replace(comparison, notes=(*comparison.notes, *notes))
     folder = _folder(config.out, _digest(comparison, sources, targets, settings))
     write_comparison(comparison, folder)
-    print(f"{terminal(comparison)}\n\nwritten: {folder}")
+    print(f"{printable(terminal(comparison))}\n\nwritten: {folder}")
     return DONE
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write comparison.json, table.csv, pairs.csv, table.md, table.tex and compare.html into an existing folder."""
-    files = {
-        "comparison.json": json.dumps(as_plain(comparison), indent=1, allow_nan=False) + "\n",
-        "table.csv": csv_of_scores(comparison),
-        "pairs.csv": csv_of_pairs(comparison),
-        "table.md": markdown(comparison),
-        "table.tex": latex(comparison),
-    }
-    for name, text in files.items():
+    """Write the files of WRITES into an existing folder."""
+    texts = (
+        json.dumps(as_plain(comparison), indent=1, allow_nan=False) + "\n",
+        csv_of_scores(comparison),
+        csv_of_pairs(comparison),
+        markdown(comparison),
+        latex(comparison),
+    )
+    for name, text in zip(WRITES[:-1], texts, strict=True):
         write_whole(folder / name, text)
-    write_compare_page(comparison, folder / "compare.html")
+    write_compare_page(comparison, folder / WRITES[-1])
 
 
 def _metrics(config: Config, sources: Sequence[Source], *, passed: set[str]) -> dict[str, Target]:

@@ -23,6 +23,7 @@ def dashboard(config: Config, overrides: list[str]) -> int:
         raise UserError("task=dashboard is a page of W&B: give logger=wandb, and its logger.entity and logger.project")
     folder = SweepFolder(Path(config.sweep).absolute())
     record = folder.read()
+    folder.check_usable()
     try:  # an extra, and slow to import
         import wandb
 

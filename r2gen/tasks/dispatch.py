@@ -1,10 +1,12 @@
 """Runs the task of a command."""
 
 import importlib
+import os
 from collections.abc import Callable
 from typing import Any
 
 from r2gen.config.compose import Composed
+from r2gen.config.secrets import refuse_secrets
 from r2gen.config.task_table import BY_NAME, Task
 from r2gen.launch.job import launch
 from r2gen.r2gengpt.configuration import recipe_of_checkpoint
@@ -16,6 +18,7 @@ def run_task(composed: Composed, overrides: list[str]) -> int:
 
     Raises UserError if an option is refused.
     """
+    refuse_secrets(composed.plain, os.environ)
     if composed.plain.get("task") == "import":
         config, overrides = recipe_of_checkpoint(composed, overrides)
     else:

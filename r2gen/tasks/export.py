@@ -21,12 +21,12 @@ from r2gen.build import TOKENIZER
 from r2gen.config.plain import Plain
 from r2gen.config.rules import usable_profile
 from r2gen.config.schema import Config, TuneConfig, TuneLmConfig
-from r2gen.errors import UserError
+from r2gen.launch.export_folder import check_export, export_folder
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import merge_lora
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
-from r2gen.runs.files import take_folder
+from r2gen.runs.files import PARTIAL, remove, take_folder
 from r2gen.runs.folder import EXPORTED, EXPORTED_LM, RunFolder
 from r2gen.runs.job_file import write_job
 from r2gen.tasks.model_card import card
@@ -51,24 +51,24 @@ PRIVATE = ("data.root", "vision.path", "lm.path", "run_dir")  # paths of this ma
 def export(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Raises UserError if the folder holds other files, or if LoRA over a quantised model would have to be merged."""
     if dist.is_first():
-        run_dir = config.folder
-        out = Path(config.out or run_dir / "export")
-        if (run_dir / EXPORTED).is_file():
-            raise UserError(f"run_dir={run_dir} is an exported folder already. Export the run that it came from")
+        check_export(config)
+        out = export_folder(config)
         take_folder(out, option="out", known_by=EXPORTED)
-        if config.quant.mode != "none" and config.tune.lm.mode == "lora":
-            raise UserError(
-                "task=export: LoRA cannot be merged into a quantised language model. Pass on the run folder, or train "
-                "with quant=none"
-            )
-        write_export(config, out)
+        partial = out / f"{PARTIAL}export"
+        remove(partial)
+        partial.mkdir()
+        write_export(config, partial)
+        for item in sorted(partial.iterdir(), key=lambda item: item.name != EXPORTED):  # by which the folder is known
+            remove(out / item.name)
+            item.rename(out / item.name)
+        partial.rmdir()
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
         print(f"exported {out}: {size / 2**20:,.1f} MiB; load_run({str(out)!r}) reads it", flush=True)
     dist.barrier()
 
 
 def write_export(config: Config, out: Path) -> None:
-    """Write all files of the folder."""
+    """Write all files into an empty folder."""
     model, digest = trained_model(config, bf16=False, device=torch.device("cpu"))
     lm_inside = config.lm.path is None or any(p.requires_grad for p in model.lm.model.parameters())
     for part in (model.vision.backbone, model.lm.model):
@@ -154,7 +154,6 @@ def plain_facts(model: ReportGenerator, exported: Config) -> Plain:
 
 def save_language_model(model: ReportGenerator, tokenizer: Path, out: Path) -> None:
     """Write the language model in transformers' layout, with the tokenizer files of a folder."""
-    shutil.rmtree(out, ignore_errors=True)
     model.lm.model.save_pretrained(out)
     for pattern in TOKENIZER_FILES:
         for file in tokenizer.expanduser().glob(pattern):

@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 from r2gen.config.schema import Config
-from r2gen.errors import DONE, UserError
+from r2gen.errors import DONE, UserError, printable
 from r2gen.sweeps.record import OPEN, SweepFolder
 from r2gen.sweeps.results import write_results
 from r2gen.sweeps.view import sweep_lines
@@ -17,12 +17,13 @@ def status(config: Config, overrides: list[str]) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it without an error
     folder = SweepFolder(Path(config.sweep))
     record, is_running = folder.read(), folder.is_running()
+    folder.check_usable()
     if not is_running:
         for job in record.jobs:
             if job.state == "running" and job.queue_id is None:
                 job.state, job.reason = "stopped", "its sweep was killed"
-    print("\n".join(sweep_lines(record, most=None)))
+    print(printable("\n".join(sweep_lines(record, most=None))))
     if not is_running and any(job.state in (*OPEN, "stopped", "failed") for job in record.jobs):
-        print(f"\nno command runs it now. To run what is missing or failed:\n  {record.command}")
-    print(f"\n{write_results(folder, record)}")
+        print(f"\nno command runs it now. To run what is missing or failed:\n  {printable(record.command)}")
+    print(f"\n{printable(write_results(folder, record))}")
     return DONE

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -24,9 +25,10 @@ from torch import nn
 
 from r2gen.errors import UserError
 from r2gen.ranks import dist
-from r2gen.runs.files import PARTIAL, write_whole
-from r2gen.runs.folder import EXPORTED
+from r2gen.runs.files import PARTIAL, make_folder, remove, write_whole
+from r2gen.runs.folder import EXPORTED, no_checkpoint
 from r2gen.runs.resources import out_of_disk
+from r2gen.runs.untrusted import misfits, read_json, reason
 from r2gen.train.engine import Engine, load_engine, set_masters, trainable_tensors, whole_weights
 
 FORMAT = 1
@@ -72,7 +74,7 @@ class Checkpoints:
         """The best checkpoint. Raises UserError if none has been written yet."""
         best = self.path(BEST)
         if best is None:
-            raise UserError(f"{self.folder.parent} has no checkpoint yet. Train it first")
+            raise no_checkpoint(self.folder.parent)
         return best
 
     def best_digest(self) -> str:
@@ -86,13 +88,10 @@ class Checkpoints:
         if path is None:
             return None
         try:
-            stored = json.loads((path / STATE).read_text(encoding="utf-8"))
-            if stored["format"] != FORMAT:
-                raise UserError(f"{path} has checkpoint format {stored['format']}, this version reads {FORMAT}")
-            return TrainState(**stored)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return state_of(read_json(path / STATE), path)
+        except (OSError, ValueError) as error:
             raise UserError(
-                f"{path / STATE} cannot be read: {error!r}. Point {self.folder / name} to an earlier checkpoint"
+                f"{path / STATE} cannot be read: {reason(error)}. Point {self.folder / name} to an earlier checkpoint"
             ) from error
 
     def record(self, state: TrainState, *, is_best: bool) -> None:
@@ -116,7 +115,7 @@ class Checkpoints:
         target = self._target(state)
         partial = self.folder / f"{PARTIAL}{target.name}"
         if dist.is_first():
-            self.folder.mkdir(mode=0o700, exist_ok=True)
+            make_folder(self.folder)
             partial.mkdir()
         dist.barrier()
         tensors = trainable_tensors(engine)
@@ -135,8 +134,7 @@ class Checkpoints:
                 raise
             raise full from error
         if dist.is_first():
-            if target.exists():
-                shutil.rmtree(target)
+            remove(target)
             partial.rename(target)
             point(self.folder / LAST, target.name)
             sync(self.folder)
@@ -148,7 +146,7 @@ class Checkpoints:
         """Write a checkpoint without optimiser state, as `last` and `best`. Called on one rank."""
         target = self._target(state)
         partial = self.folder / f"{PARTIAL}{target.name}"
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self.folder)
         partial.mkdir()
         write_files(partial, tensors, state)
         sync_tree(partial)
@@ -208,6 +206,20 @@ def _load_engine_strictly(engine: Engine, checkpoint: Path) -> None:
 def write_files(folder: Path, tensors: Mapping[str, torch.Tensor], state: TrainState) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
     (folder / STATE).write_text(state_text(state), encoding="utf-8")
+
+
+def state_of(stored: Any, checkpoint: Path) -> TrainState:
+    """The state that a state.json holds. Raises ValueError naming what is missing or has another type."""
+    if not isinstance(stored, dict):
+        raise ValueError("it does not hold names with values")
+    if stored.get("format") != FORMAT:
+        raise UserError(f"{checkpoint} has checkpoint format {stored.get('format')}, this version reads {FORMAT}")
+    hints = get_type_hints(TrainState)
+    wrong = [name for name in stored if name not in hints or next(misfits(stored[name], hints[name]), None) is not None]
+    wrong += [name for name in ("step", "validated_step") if name not in wrong and stored.get(name, 0) < 0]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} has no valid value")
+    return TrainState(**stored)
 
 
 def state_text(state: TrainState) -> str:
@@ -291,7 +303,7 @@ def checkpoint_bytes(trainable: int) -> int:
 def point(link: Path, name: str) -> None:
     """Point a relative link to another name, atomically."""
     temporary = link.with_name(PARTIAL + link.name)
-    temporary.unlink(missing_ok=True)
+    remove(temporary)
     temporary.symlink_to(name)
     temporary.replace(link)
 

@@ -18,8 +18,9 @@ from r2gen.config.schema import Config
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, UserError
 from r2gen.ranks import dist
 from r2gen.ranks.stop import Stopped
-from r2gen.runs.files import read_jsonl, write_whole
+from r2gen.runs.files import append, make_folder, write_whole
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.train_log import read_train_log
 from r2gen.train.checkpoint import TrainState
 from r2gen.train.published import Fact, ShownStudy, shown_config, tags_of
 
@@ -170,7 +171,7 @@ class WandbLogger:
 
     def _open(self, run_dir: Path, run: Plain, config: Config, job_id: str, *, resume: Literal["allow"] | None) -> Any:
         folder = run_dir / "wandb"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(folder)
         for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # by default in the home folder; the login stays there
             os.environ.setdefault(name, str(folder.resolve()))
         for name, value in WANDB_ENVIRONMENT.items():
@@ -309,14 +310,13 @@ class TrainLog:
 
     def _write(self, event: Literal["step", "validation"], record: StepRecord | ValidationRecord) -> None:
         if self.active:
-            with self.file.open("a", encoding="utf-8") as out:
-                out.write(json.dumps({"event": event, **asdict(record)}) + "\n")
+            append(self.file, (json.dumps({"event": event, **asdict(record)}) + "\n").encode())
             self.logger.log(record)
 
 
 def forget_after(file: Path, state: TrainState) -> None:
     """Remove the lines that a killed run wrote after the checkpoint from which it resumes."""
     last = {"step": state.step, "validation": state.validated_step}
-    records = [record for record in read_jsonl(file) if record["step"] <= last[record["event"]]]
-    if file.is_file():
+    records = [record for record in read_train_log(file) if record["step"] <= last[record["event"]]]
+    if file.exists():
         write_whole(file, "".join(json.dumps(record) + "\n" for record in records))

@@ -16,7 +16,7 @@ from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.config.task_table import OWNED
 from r2gen.evaluate.evaluation import Evaluation
-from r2gen.runs.files import read_jsonl
+from r2gen.runs.prediction_lines import read_prediction_lines
 
 Fact = str | int | float | bool | None
 TAG_LENGTH = 64  # W&B refuses longer tags
@@ -66,8 +66,8 @@ def shown_examples(evaluation: Evaluation) -> list[ShownStudy]:
     if shown is None:
         return []
     split, images = shown
-    _, *predictions = read_jsonl(evaluation.predictor.file(split))
-    by_id = {prediction["id"]: prediction for prediction in predictions}
+    lines = read_prediction_lines(evaluation.predictor.file(split))
+    by_id = {prediction["id"]: prediction for prediction in (lines[1] if lines is not None else [])}
     return [ShownStudy(id, images[id], by_id[id]["reference"], by_id[id]["report"]) for id in images]
 
 

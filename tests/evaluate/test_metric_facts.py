@@ -15,8 +15,8 @@ from r2gen.config.targets import Target, class_of
 from r2gen.errors import UserError
 from r2gen.evaluate.scores import LAST_COLUMN
 from r2gen.pages.document import content_of
-from r2gen.runs.files import read_jsonl
 from r2gen.runs.identity import identity
+from r2gen.runs.untrusted import read_jsonl
 
 FILES = sorted((ROOT / "conf/metrics").glob("*.yaml"))
 METRICS = {file.stem: Target(yaml.safe_load(file.read_text("utf-8"))[file.stem]["_target_"]) for file in FILES}

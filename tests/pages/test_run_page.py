@@ -116,7 +116,9 @@ def test_a_page_written_without_studies_has_none_after_an_update(tmp_path: Path)
 
 def test_test_reports_of_an_older_checkpoint_are_not_shown_while_training_continues(tmp_path: Path) -> None:
     run = with_predictions(finished_run(tmp_path / "run"), split="val", count=9)
-    write_json(run / "metrics.json", {"generation": "greedy", "splits": {"val": {"studies": 9, "systems": {}}}})
+    write_json(
+        run / "metrics.json", {"generation": "greedy", "splits": {"val": {"studies": 9, "systems": {"model": {}}}}}
+    )
     assert shown(write_page(run, images={}))["studies"]["split"] == "val"
     assert shown_studies(run) == ("val", chosen_studies(study_ids(run, split="val")))
 

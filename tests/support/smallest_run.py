@@ -26,7 +26,8 @@ SMALLEST = [
 
 
 def command(*overrides: str, smallest: bool = True) -> list[str]:
-    return [sys.executable, str(ROOT / "run.py"), *(SMALLEST if smallest else []), *overrides]
+    words = {word.partition("=")[0]: word for word in (*(SMALLEST if smallest else []), *overrides)}
+    return [sys.executable, str(ROOT / "run.py"), *words.values()]
 
 
 def run(*overrides: str, cwd: Path, smallest: bool = True) -> subprocess.CompletedProcess[str]:

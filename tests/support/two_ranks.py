@@ -21,7 +21,7 @@ from r2gen.evaluate.generate import predict
 from r2gen.ranks import dist
 from r2gen.ranks.ports import free_port
 from r2gen.ranks.stop import StopRequest
-from r2gen.runs.files import read_jsonl
+from r2gen.runs.untrusted import read_jsonl
 from r2gen.train.checkpoint import Checkpoints, TrainState, load_trainable
 from r2gen.train.engine import keep_whole, trainable_tensors, whole_weights
 from r2gen.train.fit import fit

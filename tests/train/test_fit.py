@@ -13,7 +13,7 @@ from small_model import image as noise
 
 from r2gen.errors import UserError
 from r2gen.ranks.stop import Stopped, StopRequest
-from r2gen.runs.files import read_jsonl
+from r2gen.runs.untrusted import read_jsonl
 from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState
 from r2gen.train.engine import trainable_tensors
 from r2gen.train.fit import fit, validation_steps
