@@ -37,7 +37,7 @@ from r2gen.evaluate.predicting import Inference, Origin, Predictor
 from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Metric
 from r2gen.evaluate.split_scores import Scorer
-from r2gen.lm.protocol import DecoderName, Generated, Reports
+from r2gen.lm.protocol import DecodingPlan, Generated, Reports
 from r2gen.ranks.stop import StopRequest
 
 WORDS = 60
@@ -90,7 +90,7 @@ class SteadyModel:
     def eval(self) -> None:
         pass
 
-    def stream(self, batches: Iterable[Batch], decoding: Decoding, *, slots: int, decoder: DecoderName) -> Reports:
+    def stream(self, batches: Iterable[Batch], decoding: Decoding, plan: DecodingPlan) -> Reports:
         began, count = time.monotonic(), 0
         self.note("before the first report")
         for batch in batches:
@@ -138,11 +138,11 @@ def cpu_of_descendants_s() -> float:
             continue
         children[int(fields[1])].append(int(folder.name))
         ticks[int(folder.name)] = sum(map(int, fields[11:15]))
-    found, total = list(children[os.getpid()]), 0
-    while found:
-        process = found.pop()
+    descendants, total = list(children[os.getpid()]), 0
+    while descendants:
+        process = descendants.pop()
         total += ticks[process]
-        found += children[process]
+        descendants += children[process]
     return total / HERTZ
 
 

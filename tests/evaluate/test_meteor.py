@@ -139,9 +139,9 @@ def test_reports_are_scored_before_their_score_is_requested(without_paraphrases:
     assert thread is not None
     thread.join()
     others = dict.fromkeys(texts, "clear .")
-    one = without_paraphrases(texts, texts).per_report["meteor"]
+    equal = without_paraphrases(texts, texts).per_report["meteor"]
     assert without_paraphrases._thread is None  # nothing was left to ask
-    assert without_paraphrases(texts, others).per_report["meteor"] != one == dict.fromkeys(texts, 1.0)
+    assert without_paraphrases(texts, others).per_report["meteor"] != equal == dict.fromkeys(texts, 1.0)
 
 
 def test_a_java_that_hangs_early_is_an_error_of_the_score(without_paraphrases: Meteor) -> None:
