@@ -20,7 +20,7 @@ from r2gen.ranks.stop import StopRequest
 
 Finished = Callable[[Sequence[Prediction]], None]
 ROWS_ON_GPU = 512  # beams of all slots: from about 300 on, a step's time grows with their number
-COMPILED_FROM_STEPS = 2000  # compiling takes 5 s, and saves 2.5 to 3.5 ms a step of a 7B model (benchmarks/decode.py)
+COMPILED_FROM_STEPS = 2500  # compiling takes 8 s, and saves 3 to 4 ms a step of a 7B model (benchmarks/decode.py)
 
 
 class Generator(Protocol):

@@ -39,7 +39,7 @@ class CausalLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
-        self.keeps_slots = False  # between calls of generate, so that the next one starts at once
+        self.keeps_slots = False  # and compiled layers, between calls of generate on a GPU
         self._agrees: bool | None = None  # whether a tree decodes this model rightly; None: not tried yet
         self._search: TreeSearch | None = None
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
@@ -79,7 +79,8 @@ class CausalLM(nn.Module):
         """See LanguageModel.generate. Raises UserError if the report may exceed the model's positions."""
         check_ids(decoding, ids, prompts=len(mask_BT))
         prompts = Prompts(ids or [str(number) for number in range(len(mask_BT))], prompt_BTE, mask_BT)
-        reports = dict(self.stream([prompts], decoding, DecodingPlan(slots=len(mask_BT))))
+        plan = DecodingPlan(slots=len(mask_BT), compiled=self.keeps_slots)
+        reports = dict(self.stream([prompts], decoding, plan))
         return [reports[id] for id in prompts.ids]
 
     @torch.no_grad()

@@ -42,15 +42,15 @@ def _compiled_in_training(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def compiled_layers(model: PreTrainedModel, *, when: Callable[[], bool]) -> Iterator[None]:
-    """Compile the forward method of each layer while the context lasts, for the calls for which `when()` is true.
+def compiled_layers(model: PreTrainedModel) -> Iterator[None]:
+    """Compile the forward method of each layer while the context lasts, for each shape of its input.
 
-    All layers share the code, which is specialised for the shapes of its input.
+    All layers share the code.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
     before = [layer.__dict__.get("forward") for layer in layers]
     for layer in layers:
-        layer.forward = _compiled_when(type(layer).forward.__get__(layer), when)
+        layer.forward = torch.compile(type(layer).forward.__get__(layer), dynamic=False)
     try:
         yield
     finally:
@@ -58,12 +58,3 @@ def compiled_layers(model: PreTrainedModel, *, when: Callable[[], bool]) -> Iter
             del layer.forward
             if forward is not None:
                 layer.forward = forward
-
-
-def _compiled_when(plain: Callable[..., Any], when: Callable[[], bool]) -> Callable[..., Any]:
-    compiled = torch.compile(plain, dynamic=False)
-
-    def forward(*arguments: Any, **options: Any) -> Any:
-        return (compiled if when() else plain)(*arguments, **options)
-
-    return forward

@@ -55,6 +55,7 @@ class LanguageModel(Protocol):
 
     model: PreTrainedModel
     tokenizer: ReportTokenizer
+    keeps_slots: bool  # of the last call of generate, which makes the next one faster and takes memory
 
     @property
     def dim(self) -> int:

@@ -44,6 +44,7 @@ class Seq2SeqLM(nn.Module):
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
         self.start_id = int(start)
+        self.keeps_slots = False  # it has none
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
 
     @property

@@ -104,11 +104,6 @@ def attending_to(tree: Tree) -> Iterator[None]:
         _tree.reset(token)
 
 
-def computes_next_tokens() -> bool:
-    """Whether the model is called for the next tokens of a tree, and not for prompts."""
-    return _tree.get().rows is None
-
-
 @torch.compiler.disable
 def tree_attention(
     module: nn.Module,

@@ -24,7 +24,7 @@ from r2gen.lm.padding import right_pad
 from r2gen.lm.protocol import DecodingPlan, Prompts
 from r2gen.lm.study_noise import StudyNoise
 from r2gen.lm.tokenizer import ReportTokenizer
-from r2gen.lm.tree_attention import NAME, Tree, UnsupportedAttentionError, attending_to, computes_next_tokens
+from r2gen.lm.tree_attention import NAME, Tree, UnsupportedAttentionError, attending_to
 
 # R prompts that are computed together, S slots, K beams, G tokens of a report, T positions of a prompt, E width
 RESERVED_BYTES = 3 * 2**30  # for activations of prompts, and what other parts of the process allocate
@@ -190,8 +190,9 @@ class TreeSearch:
         source, waiting = _studies(prompts), deque[Waiting]()
         if self.decoder is not None:
             self.decoder.clear()
-        compiled = compiled_layers(self.model, when=computes_next_tokens) if self.plan.compiled else nullcontext()
-        with tree_attention_of(self.model), compiled:
+        compiled = self.plan.compiled and tree_kernel.available(self.model)
+        layers = compiled_layers(self.model) if compiled else nullcontext()
+        with tree_attention_of(self.model), layers:
             while True:
                 busy = self.decoder is not None and any(self.decoder.studies)
                 waiting.extend(islice(source, max(0, self._wanted() - len(waiting))))
