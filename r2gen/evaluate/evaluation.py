@@ -68,11 +68,11 @@ class Evaluation:
                     finished(predictions)  # those of other ranks and from the file
                 likelihood = self._likelihood(model, split, made_by=made_by)
                 if early is not None:
+                    wording = early.fork(partial(self._wording, predictions))
                     scored = self.scorer.score(predictions, *early.of(split, predictions))
-                    full, train = scored.full, self.baselines.train_reports()
-                    scores = full.scores["model"]
+                    scores = scored.full.scores["model"]
                     entries[split] = self.scorer.entry(scored, statistics=True)
-                    entries[split]["wording"] = wording_entry(full.reports["model"], full.references, train)
+                    entries[split]["wording"] = wording.result()
                     entries[split]["likelihood"] = likelihood
                     if early.nearest:
                         entries[split]["nearest"] = self.baselines.searched()
@@ -82,6 +82,10 @@ class Evaluation:
     def _early(self, splits: Sequence[str]) -> AbstractContextManager[EarlyBaselines | None]:
         """The baselines on rank 0, and None on the others."""
         return EarlyBaselines(self.baselines, self.scorer, splits) if dist.is_first() else nullcontext()
+
+    def _wording(self, predictions: Sequence[Prediction]) -> Plain:
+        references = {prediction.id: prediction.reference for prediction in predictions}
+        return wording_entry(reports_of(predictions), references, self.baselines.train_reports())
 
     def _start_scoring(self, predictions: Sequence[Prediction]) -> None:
         references = {prediction.id: prediction.reference for prediction in predictions}
