@@ -101,7 +101,7 @@ def ways(weights: list[torch.Tensor], rows: int) -> dict[str, Callable[[torch.Te
     """Each way as a function of activations in bf16 and the number of a weight."""
     layers = [linear(weight) for weight in weights]
     int8_OK, int8_scale_O = zip(*[to_int8(weight) for weight in weights], strict=True)
-    found: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {"bf16": lambda x, i: F.linear(x, weights[i])}
+    by_name: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {"bf16": lambda x, i: F.linear(x, weights[i])}
     if multiplies_fp8(weights[0].device):
         fp8 = [Fp8Linear(layer) for layer in layers]
         values = quantise_rows(torch.randn(rows, weights[0].shape[1], device=weights[0].device).bfloat16())
@@ -113,10 +113,10 @@ def ways(weights: list[torch.Tensor], rows: int) -> dict[str, Callable[[torch.Te
                 **{"scale_a": values[1], "scale_b": scale.t(), "out_dtype": torch.bfloat16, "use_fast_accum": fast},
             )
 
-        found["fp8 product"] = lambda x, i: product(x, i, True)
-        found["fp8 product, precise"] = lambda x, i: product(x, i, False)
-        found["fp8 layer"] = lambda x, i: fp8[i](x)
-        found["fp8 rounding alone"] = lambda x, i: quantise_rows(x)[0]
+        by_name["fp8 product"] = lambda x, i: product(x, i, True)
+        by_name["fp8 product, precise"] = lambda x, i: product(x, i, False)
+        by_name["fp8 layer"] = lambda x, i: fp8[i](x)
+        by_name["fp8 rounding alone"] = lambda x, i: quantise_rows(x)[0]
         if rows <= MOST_ROWS:
             for columns, depth, stages in ((16, 256, 4), (32, 256, 4), (32, 512, 3), (64, 256, 3)):
 
@@ -125,16 +125,16 @@ def ways(weights: list[torch.Tensor], rows: int) -> dict[str, Callable[[torch.Te
                     return few_rows(*quantise_rows(x), weight, scale, **options)
 
                 options = {"columns": columns, "depth": depth, "stages": stages}
-                found[f"fp8 few rows {columns}x{depth}/{stages}"] = lambda x, i, o=options: kernel(x, i, **o)
-    found["int8 torchao"] = lambda x, i: (x @ int8_OK[i].t().to(x.dtype)) * int8_scale_O[i].to(x.dtype)
-    found["int8 packed"] = lambda x, i: torch._weight_int8pack_mm(x, int8_OK[i], int8_scale_O[i].to(x.dtype))
+                by_name[f"fp8 few rows {columns}x{depth}/{stages}"] = lambda x, i, o=options: kernel(x, i, **o)
+    by_name["int8 torchao"] = lambda x, i: (x @ int8_OK[i].t().to(x.dtype)) * int8_scale_O[i].to(x.dtype)
+    by_name["int8 packed"] = lambda x, i: torch._weight_int8pack_mm(x, int8_OK[i], int8_scale_O[i].to(x.dtype))
     if rows <= MOST_ROWS:
         for columns, depth, stages in ((16, 256, 4), (32, 256, 3), (32, 128, 5), (64, 128, 4)):
             options = {"columns": columns, "depth": depth, "stages": stages}
-            found[f"int8 few rows {columns}x{depth}/{stages}"] = lambda x, i, o=options: few_rows(
+            by_name[f"int8 few rows {columns}x{depth}/{stages}"] = lambda x, i, o=options: few_rows(
                 x, None, int8_OK[i], int8_scale_O[i][:, None], **o
             )
-    return found
+    return by_name
 
 
 def linear(weight_OK: torch.Tensor) -> nn.Linear:

@@ -112,7 +112,9 @@ class TrainerConfig:
     devices: int = option("ranks per machine", more_than=0, at_most=64)
     nodes: int = option("machines", more_than=0)
     hostfile: str | None = option("lines HOST slots=GPUS, for several machines without SLURM", default=None)
-    workers: int = option("data loading processes per rank", at_least=0, at_most=256)
+    workers: int = option(
+        "data loading processes per rank; 0: none in training, up to 8 in evaluations on a GPU", at_least=0, at_most=256
+    )
     film_cache_mib: int = option("memory for resized images, per data loading process", at_least=0)
     save_every_steps: int | None = option(
         "save checkpoints between validations; null: at validations only", more_than=0

@@ -10,6 +10,7 @@ import math
 import multiprocessing.queues
 import os
 import random
+import shutil
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -20,6 +21,10 @@ from r2gen.data.collate import Batch, collate
 from r2gen.data.dataset import Example, StudyDataset
 from r2gen.errors import DEFECT
 from r2gen.ranks.stop import die_with_parent
+from r2gen.runs.resources import SHARED_MEMORY
+
+_PREFETCHED = 4  # batches of each worker
+_MOST_WORKERS = 8
 
 
 def steps_for(*, studies: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
@@ -93,7 +98,7 @@ def batch_loader(
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_start_worker,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=_PREFETCHED if workers else None,
     )
 
 
@@ -104,6 +109,23 @@ def evaluation_loader(
     starts = range(0, len(dataset), batch_size)[rank::world]
     batches = [list(range(start, min(start + batch_size, len(dataset)))) for start in starts]
     return batch_loader(dataset, batches, workers=workers, pin=pin)
+
+
+def evaluation_workers(*, batch_bytes: int, ranks: int) -> int:
+    """How many processes of a rank read images while its GPU works, if the user sets none: at most 8.
+
+    Each has a core of this machine, which `ranks` share, and their batches take at most half of the free shared memory,
+    which is 64 MiB in a container. 0: the rank reads them itself.
+    """
+    try:
+        free_bytes = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return 0
+    if not os.access(SHARED_MEMORY, os.W_OK):
+        return 0
+    cores = len(os.sched_getaffinity(0)) // ranks
+    fitting = free_bytes // 2 // ranks // (batch_bytes * (_PREFETCHED + 1))
+    return max(0, min(_MOST_WORKERS, cores - 1, fitting))
 
 
 def _start_worker(_: int) -> None:

@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 class EarlyBaselines:
     """The baselines of some splits. Their processes end with the `with` block.
 
-    `constant` and `nearest` have values once `of` has returned.
+    `constant` and `nearest` have values after `finish`.
     """
 
     def __init__(self, reports: BaselineReports, scorer: Scorer, splits: Sequence[str]) -> None:
@@ -49,13 +49,26 @@ class EarlyBaselines:
 
     def of(
         self, split: str, predictions: Sequence[Prediction]
-    ) -> tuple[dict[str, dict[str, str]], Mapping[str, EarlyScores]]:
-        """The reports of each baseline, and the scores that it already has."""
+    ) -> tuple[dict[str, dict[str, str]], dict[str, EarlyScores]]:
+        """The reports of each baseline; and the scores of baselines and of the model that exist by now."""
+        self.finish()
+        references, reports, model = self._references[split], dict(self._reports[split]), reports_of(predictions)
+        if len(model) == 1:
+            return reports, self._scores[split]
+        reports["shuffled"] = shuffled_reports(model, seed=BASELINE_SEED)
+        shuffled = self.fork(partial(self.scorer.score_early, references, reports["shuffled"]))
+        early = {"model": self.scorer.score_early(references, model)}
+        return reports, self._scores[split] | early | {"shuffled": shuffled.result()}
+
+    def fork(self, work: Callable[[], Result]) -> Forked[Result]:
+        """Start a function in a process that ends with the `with` block."""
+        forked = Forked(work)
+        self._forked.callback(forked.close)
+        return forked
+
+    def finish(self) -> None:
+        """Wait for the reports of the baselines."""
         self._continue(wait=True)
-        reports, model = dict(self._reports[split]), reports_of(predictions)
-        if len(model) > 1:
-            reports["shuffled"] = shuffled_reports(model, seed=BASELINE_SEED)
-        return reports, self._scores[split]
 
     def _continue(self, *, wait: bool) -> None:
         """Take the steps of which the process before has ended."""
@@ -66,10 +79,10 @@ class EarlyBaselines:
         """The work, step by step. Each yield is a process that the next step needs."""
         constant: Forked[str | None] | None = None
         if self.scorer.selects_early:
-            constant = self._fork(partial(self.baselines.constant, self.scorer.selection_of))
+            constant = self.fork(partial(self.baselines.constant, self.scorer.selection_of))
         else:
             self.constant = self.baselines.constant(self.scorer.selection_of)
-        self.nearest = yield from self.baselines.nearest(list(self._references), fork=self._fork)
+        self.nearest = yield from self.baselines.nearest(list(self._references), fork=self.fork)
         if constant is not None:
             yield constant
             self.constant = constant.result()
@@ -77,7 +90,7 @@ class EarlyBaselines:
             self._reports[split] = self.baselines.reports(references, constant=self.constant, nearest=self.nearest)
             for reports in self._reports[split].values():
                 self.scorer.start(references, reports)
-        self._scored = self._fork(self._score)
+        self._scored = self.fork(self._score)
 
     @cached_property
     def _scores(self) -> dict[str, dict[str, EarlyScores]]:
@@ -88,11 +101,6 @@ class EarlyBaselines:
             split: {name: self.scorer.score_early(self._references[split], texts) for name, texts in reports.items()}
             for split, reports in self._reports.items()
         }
-
-    def _fork(self, work: Callable[[], Result]) -> Forked[Result]:
-        forked = Forked(work)
-        self._forked.callback(forked.close)
-        return forked
 
 
 def _receivers(references: Mapping[str, str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 import pycocoevalcap.bleu.bleu_scorer
@@ -41,11 +41,18 @@ _STATISTICS = 23  # numbers that the jar returns for one report
 _RECALL, _CONTENT, _PENALTY, _PENALTY_POWER = 0.85, 0.75, 0.6, 0.2
 _MATCHERS = (1.0, 0.6, 0.8, 0.6)  # exact, stem, synonym, paraphrase
 _AT_ONCE = 128  # reports between two looks at the ones that wait
-_MOST_STORED = 100_000  # statistics of studies, which take 40 MB
+_MOST_STORED = 100_000  # studies, which take 50 MB
 MOST_WORDS = 2000  # of a text: the aligner's memory grows faster than the text, and .5 GB are not enough for more
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 _Study = tuple[tuple[str, ...], str]  # its references, and a report
+
+
+class _Answer(NamedTuple):
+    """What the jar returns for one study."""
+
+    statistics: str
+    score: float
 
 
 class Meteor:
@@ -70,7 +77,7 @@ class Meteor:
                 )
         self._timeout_s = timeout_s
         self._jar: _Jar | None = None
-        self._statistics: dict[_Study, str | None] = {}  # the jar's answers; None: not yet
+        self._answers: dict[_Study, _Answer | None] = {}  # None: not yet
         self._waiting: deque[_Study] = deque()
         self._lock = threading.Lock()  # held while the two change together, or the thread begins or ends
         self._thread: threading.Thread | None = None
@@ -121,10 +128,12 @@ class Meteor:
             thread.join()
         error = self._error
         if error is None:
-            statistics = [self._statistics[study] or "" for study in studies]
+            answers = [answer for study in studies if (answer := self._answers[study]) is not None]
+            sums = [_added_up(answer.statistics) for answer in answers]
+            total = " ".join(map(str, np.sum(sums, axis=0).tolist()))  # the jar's sum of whole numbers, so as exact
             try:
-                corpus, per_report = self._twice(partial(_Jar.evaluate, statistics=statistics))
-                return corpus, per_report, [_added_up(answer) for answer in statistics]
+                (corpus,) = self._twice(partial(_Jar.evaluate, statistics=[total]))
+                return corpus, [answer.score for answer in answers], sums
             except (_NoAnswerError, OSError) as failed:
                 error = failed
         self.close()
@@ -136,10 +145,10 @@ class Meteor:
         """Let the thread ask Java for the statistics of these studies, if they are not stored."""
         studies = dict.fromkeys(studies)
         with self._lock:
-            if len(self._statistics) + len(studies) > _MOST_STORED and not self._waiting:
-                self._statistics.clear()
-            new = [study for study in studies if study not in self._statistics]
-            self._statistics.update(dict.fromkeys(new))
+            if len(self._answers) + len(studies) > _MOST_STORED and not self._waiting:
+                self._answers.clear()
+            new = [study for study in studies if study not in self._answers]
+            self._answers.update(dict.fromkeys(new))
             self._waiting += new
             if self._waiting and self._thread is None and self._error is None:
                 self._thread = threading.Thread(target=self._work, name="meteor", daemon=True)
@@ -149,8 +158,8 @@ class Meteor:
         """Ask for what waits until nothing does, or until an error, which the next score raises."""
         try:
             while batch := self._next():
-                answers = self._twice(partial(_Jar.statistics, studies=batch))
-                self._statistics.update(zip(batch, answers, strict=True))
+                answers = self._twice(partial(_Jar.answers, studies=batch))
+                self._answers.update(zip(batch, answers, strict=True))
         except Exception as error:  # raised by the next score
             self._error = error
             with self._lock:
@@ -163,7 +172,7 @@ class Meteor:
                 self._thread = None
         return batch
 
-    def _twice(self, ask: "Callable[[_Jar], Answer]") -> Answer:
+    def _twice(self, ask: "Callable[[_Jar], Result]") -> Result:
         """The answer of Java, which is started once more if it has stopped."""
         try:
             return ask(self._started())
@@ -193,7 +202,7 @@ class Meteor:
                 self._jar.kill()  # its pipes stay open while the thread reads them
             thread.join(timeout=0.05)
         self._end_java()
-        self._statistics, self._error, self._closing = {}, None, False
+        self._answers, self._error, self._closing = {}, None, False
 
 
 def meteor_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -254,8 +263,7 @@ class _Jar:
     def kill(self) -> None:
         self._process.kill()
 
-    def statistics(self, studies: Sequence[_Study]) -> list[str]:
-        """The statistics of each study, from which `evaluate` computes scores."""
+    def answers(self, studies: Sequence[_Study]) -> list[_Answer]:
         lines = [
             # An empty last field means no report to the jar; two separators mean an empty report.
             " ||| ".join(("SCORE", *map(_one_field, several), _one_field(report) or "|||"))
@@ -265,15 +273,15 @@ class _Jar:
         for line, answer in zip(lines, statistics, strict=True):
             if len(answer.split()) != _STATISTICS:
                 raise _NoAnswerError(f'the jar answered "{answer}" to "{line:.200}"')
-        return statistics
+        return [_Answer(*answer) for answer in zip(statistics, self.evaluate(statistics), strict=True)]
 
-    def evaluate(self, statistics: Sequence[str]) -> tuple[float, list[float]]:
-        """The scores of the corpus and of each study."""
+    def evaluate(self, statistics: Sequence[str]) -> list[float]:
+        """The score of each study, from its statistics."""
         request = " ||| ".join(("EVAL", *statistics))
-        *per_report, corpus = map(float, self._ask(request, answers=len(statistics) + 1))
-        if not all(map(math.isfinite, (corpus, *per_report))):
+        *scores, of_all = map(float, self._ask(request, answers=len(statistics) + 1))
+        if not all(map(math.isfinite, (of_all, *scores))):
             raise _NoAnswerError("the jar returned a score that is NaN or infinite")
-        return corpus, per_report
+        return scores
 
     def _ask(self, request: str, *, answers: int) -> list[str]:
         """The answers to a request. Writing and reading alternate so that no pipe fills up.

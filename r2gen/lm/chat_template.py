@@ -5,24 +5,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from r2gen.errors import UserError
 from r2gen.lm.checkpoint import read_json
+from r2gen.runs.untrusted import read_text, reason
 
 IMAGE = "{image}"  # where lm.prompt.message has the image
 PLACEHOLDER = "\ue000"  # for the image while the template is rendered; a private-use character of Unicode
+LARGEST = 2**20  # bytes of a file
+LONGEST = 100_000  # characters of a prompt
 # A template that prints today's date would make a run depend on its day: this is LLaMA-3.1's default date.
 FIXED_DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A published template (jinja) and the special tokens that it may name, such as bos_token."""
+    """A published template (jinja) with its file, and the special tokens that it may name, such as bos_token."""
 
+    file: Path
     text: str
     names: dict[str, str]
+
+    def refusal(self, why: str) -> UserError:
+        return UserError(
+            f"lm.prompt.chat_template=true: the chat template in {self.file} cannot be used ({why}): write the prompt "
+            "in lm.prompt.before and lm.prompt.after instead"
+        )
 
     def around(self, message: str) -> tuple[str, str]:
         """The text before and after the image of one user message, up to the beginning of the answer.
@@ -39,19 +48,32 @@ class ChatTemplate:
                 enable_thinking=False,
                 **self.names,
             )
-        except (TemplateError, TypeError, ValueError) as error:
-            raise UserError(
-                "lm.prompt.chat_template=true: the checkpoint's chat template cannot be rendered for one "
-                f"user message ({error}): write the prompt in lm.prompt.before and lm.prompt.after instead"
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:  # a template computes: it may divide by zero, for example
+            raise self.refusal(
+                f"it cannot be rendered for one user message: {' '.join(str(error).split())[:200]}"
             ) from error
         text = rendered[0][0]
+        if len(text) > LONGEST:
+            raise self.refusal(f"it writes {len(text):,} characters for one user message")
         if text.count(PLACEHOLDER) != 1:
-            raise UserError(
-                "lm.prompt.chat_template=true: the checkpoint's chat template writes the user's message "
-                f"{text.count(PLACEHOLDER)} times: write the prompt in lm.prompt.before and lm.prompt.after instead"
-            )
+            raise self.refusal(f"it writes the user's message {text.count(PLACEHOLDER)} times")
         before, after = text.split(PLACEHOLDER)
         return before, after
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return read_text(file, most=LARGEST)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"lm.path: {file} cannot be read: {reason(error)}") from error
+
+
+def _is_named(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("template"), str)
 
 
 def read_chat_template(folder: Path) -> ChatTemplate | None:
@@ -59,19 +81,32 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
 
     Of several templates it is the one named default.
     """
-    config = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
+    config_file = folder / "tokenizer_config.json"
+    config = read_json(folder / "special_tokens_map.json") | read_json(config_file)
     file = folder / "chat_template.jinja"
-    template: Any = file.read_text(encoding="utf-8") if file.is_file() else None
-    template = template or read_json(folder / "chat_template.json").get("chat_template") or config.get("chat_template")
+    template: Any = _text(file)
+    if not template:
+        file, template = next(
+            (
+                (file, template)
+                for file, template in (
+                    (folder / "chat_template.json", read_json(folder / "chat_template.json").get("chat_template")),
+                    (config_file, config.get("chat_template")),
+                )
+                if template
+            ),
+            (config_file, None),
+        )
     if isinstance(template, list):
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+        named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
+        template = named[-1].get("template", 0) if named else None if all(map(_is_named, template)) else template
     if template is None:
         return None
     if not isinstance(template, str):
-        raise UserError(f"lm.path: the chat template of {folder} is not a string: {json.dumps(template)[:80]}")
+        raise UserError(f"lm.path: the chat template in {file} is not a text: {json.dumps(template)[:80]}")
     names = {
         key: value.get("content") if isinstance(value, dict) else value
         for key, value in config.items()
         if key.endswith("_token")
     }
-    return ChatTemplate(template, {key: value for key, value in names.items() if isinstance(value, str)})
+    return ChatTemplate(file, template, {key: value for key, value in names.items() if isinstance(value, str)})

@@ -1,6 +1,6 @@
 """A checkpoint before any weight is read: its folder, its config.json, and whether its files are complete."""
 
-import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +8,17 @@ from pathlib import Path
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from r2gen.config.plain import Plain
+from r2gen.config.plain import Plain, flat
 from r2gen.errors import Code, UserError
+from r2gen.runs.untrusted import parse_json, read_text, reason
 
 SMALL_FILES = ["*.json", "*.model", "*.tiktoken", "*.jinja", "merges.txt"]
 OTHER_FORMATS = ["original/*", "onnx/*", "consolidated*"]  # copies of the same weights, gigabytes each
 # The files that transformers reads, in its order: one file, or an index of shards.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+LARGEST_JSON = 2**25  # bytes
+MOST_DIGITS = 40  # transformers writes model_max_length: 1000000000000000019884624838656
+MOST_LAYERS, MOST_LABELS = 1000, 100_000  # transformers makes an object for each
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,14 @@ def find_checkpoint(path: str | Path, revision: str | None) -> Checkpoint:
     """The checkpoint in a folder or of a hub id. Raises UserError if it does not exist or has no config.json."""
     folder = _folder(path, revision)
     file = folder / "config.json"
-    if not file.is_file():
+    if not file.exists():
         raise UserError(f"lm.path: {folder} has no config.json: it is not a checkpoint folder in transformers' layout")
-    return Checkpoint(folder, str(read_json(file).get("model_type")))
+    content = read_json(file)
+    for name, value in flat(content):
+        most = MOST_LAYERS if "layer" in name else MOST_LABELS if name.endswith("num_labels") else math.inf
+        if isinstance(value, int | float) and value > most:
+            raise UserError(f"lm.path: {file} has {name}={value}: at most {most:,} are read")
+    return Checkpoint(folder, str(content.get("model_type")))
 
 
 def _folder(path: str | Path, revision: str | None) -> Path:
@@ -95,9 +104,11 @@ def _missing(message: str) -> UserError:
 def read_json(file: Path) -> Plain:
     """The dictionary in a JSON file, empty if there is no such file. Raises UserError if it holds something else."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except (ValueError, OSError) as error:
-        raise UserError(f"lm.path: {file} is not a JSON dictionary: {error}") from error
+        content = parse_json(read_text(file, most=LARGEST_JSON), most_digits=MOST_DIGITS)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"lm.path: {file} is not a JSON dictionary: {reason(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"lm.path: {file} is not a JSON dictionary")
     return content

@@ -24,6 +24,7 @@ SENTENCES = (
     "  two spaces, ET tube 4.5 cm above the carina (T4);\nIMPRESSION: 1. stable\t___ no acute disease ",
     "Übergröße 心脏 \U0001f600",
 )
+FAST = "tokenizer.json"
 ModelProto: Any = schema.ModelProto  # type: ignore[attr-defined]  # made by protobuf when imported
 LOOKS_SPECIAL = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
@@ -187,17 +188,24 @@ class Tiktoken:
         return unicodedata.normalize("NFC", text) if self._nfc else text
 
 
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Those that exist of tokenizer.json, sentencepiece's files, and those whose name belongs to a published format."""
+    return [folder / name for name in (FAST, *_slow_names()) if (folder / name).is_file()]
+
+
+def _slow_names() -> list[str]:
+    return ["tokenizer.model", "spiece.model", *(kind.file for kind in tokenizer_formats() if kind.file)]
+
+
 def read_codec(folder: Path) -> Codec:
     """The tokenizer of a checkpoint folder.
 
     Raises UserError if there is none, or if tokenizer.json and another tokenizer file encode SENTENCES differently.
     """
-    # tokenizer.json aside: sentencepiece's files, and those whose name belongs to a published format
-    names = ["tokenizer.model", "spiece.model", *(kind.file for kind in tokenizer_formats() if kind.file)]
-    fast, file = folder / "tokenizer.json", next((folder / name for name in names if (folder / name).is_file()), None)
+    fast, file = folder / FAST, next((file for file in tokenizer_files(folder) if file.name != FAST), None)
     if file is None and not fast.is_file():
         raise UserError(
-            f"lm.path: {folder} has neither tokenizer.model nor tokenizer.json (nor {' nor '.join(names[1:])}): "
+            f"lm.path: {folder} has neither tokenizer.model nor {FAST} (nor {' nor '.join(_slow_names()[1:])}): "
             "copy the checkpoint's own tokenizer files into it"
         )
     if file is None:

@@ -18,7 +18,7 @@ from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import Quantisation, check_format
 from r2gen.lm.seq2seq import Seq2SeqLM
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
-from r2gen.lm.weights import DTYPES, read_config, read_model
+from r2gen.lm.weights import DTYPES, check_forward, read_config, read_model
 
 RANDOM_POSITIONS = 2048  # of prompt and report, for a random LLaMA
 
@@ -67,6 +67,7 @@ def load_lm(
     if quantization == "fp8":
         to_fp8(model)
     _check_vocabulary(folder, model, tokenizer)
+    check_forward(folder, model)
     if model.config.is_encoder_decoder:
         return Seq2SeqLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
     return CausalLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)

@@ -7,6 +7,7 @@ from r2gen.config.plain import Plain
 from r2gen.config.prompt_pieces import MESSAGE, pieces
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import ReportTokenizer
+from r2gen.runs.trial import attempt
 
 Written = str | Sequence[str | Plain]  # see r2gen/config/prompt_pieces.py
 
@@ -53,8 +54,13 @@ class Prompt:
                 "(chat_template in tokenizer_config.json, chat_template.jinja): write the prompt in lm.prompt.before "
                 "and lm.prompt.after"
             )
-        before, after = tokenizer.chat_template.around(self.message)
-        return tokenizer.codec.encode_with_special_tokens(before), tokenizer.codec.encode_with_special_tokens(after)
+        template = tokenizer.chat_template
+
+        def work() -> list[list[int]]:
+            return [tokenizer.codec.encode_with_special_tokens(text) for text in template.around(self.message)]
+
+        before, after = attempt(work, template.refusal)
+        return before, after
 
 
 def _ids(written: Written, tokenizer: ReportTokenizer, name: str) -> list[int]:

@@ -4,10 +4,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from r2gen.config.plain import Plain
+from r2gen.errors import UserError, shown
 from r2gen.lm import families
 from r2gen.lm.checkpoint import read_json
 from r2gen.lm.family import TokenizerFormat
+
+MOST_TOKENS, LONGEST_NAME = 100_000, 1000
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,41 @@ def tokenizer_format(folder: Path) -> TokenizerFormat:
 def read_special_tokens(folder: Path, kind: TokenizerFormat, *, size: int, pieces: Mapping[str, int]) -> SpecialTokens:
     """The special tokens that a checkpoint's files list, then `pieces` of the tokenizer file itself, then those that
     follow the `size` ids of that file in this format, as far as the embedding matrix has rows for them."""
-    config = read_json(folder / "config.json")
-    rows = config.get("padded_vocab_size") or config.get("vocab_size") or float("inf")
+    rows = _rows(read_json(folder / "config.json"))
     tokens = {name: SpecialToken(size + i) for i, name in enumerate(kind.following) if size + i < rows}
     tokens |= {name: SpecialToken(i) for name, i in pieces.items()}
-    tokens |= {name: SpecialToken(i) for name, i in read_json(folder / "added_tokens.json").items()}
-    for i, token in read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {}).items():
-        tokens[token["content"]] = SpecialToken(int(i), bool(token.get("lstrip")), bool(token.get("rstrip")))
+    added, decoder = folder / "added_tokens.json", folder / "tokenizer_config.json"
+    for name, i in read_json(added).items():
+        tokens[_name(name, added)] = SpecialToken(_id(i, added))
+    listed = read_json(decoder).get("added_tokens_decoder") or {}
+    for i, token in listed.items() if isinstance(listed, dict) else [("added_tokens_decoder", None)]:
+        if not isinstance(token, dict):
+            raise _wrong(i, decoder)
+        number = int(i) if re.fullmatch(r"[0-9]{1,9}", i) else i
+        tokens[_name(token.get("content"), decoder)] = SpecialToken(
+            _id(number, decoder), bool(token.get("lstrip")), bool(token.get("rstrip"))
+        )
+    if len(tokens) > MOST_TOKENS:
+        raise UserError(f"lm.path: {folder} lists {len(tokens):,} special tokens: at most {MOST_TOKENS:,} are read")
     return SpecialTokens(tokens)
+
+
+def _rows(config: Plain) -> float:
+    rows = config.get("padded_vocab_size") or config.get("vocab_size") or float("inf")
+    return rows if isinstance(rows, int | float) else 0  # transformers refuses the type
+
+
+def _name(name: Any, file: Path) -> str:
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+        raise _wrong(name, file)
+    return name
+
+
+def _id(number: Any, file: Path) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
+        raise _wrong(number, file)
+    return number
+
+
+def _wrong(value: Any, file: Path) -> UserError:
+    return UserError(f"lm.path: {file} lists special tokens by name and id, and {shown(value)} is neither")

@@ -7,14 +7,22 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from r2gen.errors import UserError
+from r2gen.errors import UserError, shown
 from r2gen.lm.chat_template import ChatTemplate, read_chat_template
 from r2gen.lm.checkpoint import read_json
-from r2gen.lm.codecs import SENTENCES, Codec, TokenizerJson, read_codec
+from r2gen.lm.codecs import SENTENCES, Codec, TokenizerJson, read_codec, tokenizer_files
 from r2gen.lm.special_tokens import tokenizer_format
+from r2gen.runs.trial import attempt
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"  # ids 0, 1, 2 of a trained tokenizer
 BYTES = 256
+LARGEST_FILE = 2**28
+# Texts on which the pattern and the normalizer of a hostile file take long; those of published files take milliseconds.
+TRIED = (
+    *SENTENCES,
+    *(piece * (2000 // len(piece)) for piece in ("a", "A", " ", "7", "-", "\n", "a ", "ab, ", "心", SENTENCES[0])),
+    " ".join(f"{SENTENCES[0][:i]}{i}!" for i in range(60)),
+)
 
 
 class ReportTokenizer:
@@ -107,8 +115,8 @@ def read_tokenizer(
     Raises UserError if the folder has no tokenizer, if its two files disagree, if a sentence does not round-trip, or if
     no file names an EOS token.
     """
+    _try_files(folder)
     codec = read_codec(folder)
-    _check_round_trip(codec, folder)
     by_name = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
     by_id = [read_json(folder / "generation_config.json"), read_json(folder / "config.json")]
     published = tokenizer_format(folder)
@@ -135,13 +143,38 @@ def read_tokenizer(
     )
 
 
+def _try_files(folder: Path) -> None:
+    """Encode and decode in a child process first: a pattern may backtrack without end, and a normalizer may grow a
+    text without bound. Raises UserError that names the files."""
+    files = [str(file) for file in tokenizer_files(folder)]
+    for file in files:
+        if Path(file).stat().st_size > LARGEST_FILE:
+            raise UserError(f"lm.path: {file} is larger than {LARGEST_FILE // 2**20} MiB, which no tokenizer needs")
+
+    def work() -> None:
+        codec = read_codec(folder)
+        _check_round_trip(codec, folder)
+        for text in TRIED:
+            codec.encode_with_special_tokens(text)
+            codec.decode(codec.encode(text))
+
+    def refusal(why: str) -> UserError:
+        return UserError(
+            f"lm.path: the tokenizer in {' and '.join(files)} cannot be used ({why}): copy the checkpoint's own "
+            "tokenizer files into the folder"
+        )
+
+    attempt(work, refusal)
+
+
 def _check_round_trip(codec: Codec, folder: Path) -> None:
     sentence = SENTENCES[0]
     ids = codec.encode(sentence)
     if codec.unknown_id not in ids and codec.decode(ids).strip() != sentence:
         raise UserError(
-            f"lm.path: the tokenizer of {folder} decodes {sentence!r} to {codec.decode(ids)!r}: its files do not "
-            "belong together, or it is not made for text generation"
+            f"lm.path: the tokenizer of {folder} ({', '.join(file.name for file in tokenizer_files(folder))}) decodes "
+            f"{sentence!r} to {codec.decode(ids)!r:.200}: its files do not belong together, or it is not made for text "
+            "generation"
         )
 
 
@@ -159,6 +192,10 @@ def _named(kind: str, codec: Codec, names: Mapping[str, Any]) -> list[int]:
     """The id of the special token that the tokenizer's files name."""
     named = names.get(f"{kind}_token")
     token = named.get("content") if isinstance(named, dict) else named
+    if token is not None and not isinstance(token, str):
+        raise UserError(
+            f"lm.path: {kind}_token in tokenizer_config.json or special_tokens_map.json is {shown(token)}, not a text"
+        )
     return [] if token is None else _ids_of([token], codec)
 
 
@@ -168,6 +205,11 @@ def _numbered(kind: str, files: Sequence[Mapping[str, Any]]) -> list[int]:
     for file in files:
         number = file.get(f"{kind}_token_id")
         numbers += number if isinstance(number, list) else [number]
+    for number in numbers:
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            raise UserError(
+                f"lm.path: {kind}_token_id in generation_config.json or config.json is {shown(number)}, not a number"
+            )
     return [i for i in numbers if i is not None and i >= 0]
 
 

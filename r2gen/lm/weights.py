@@ -1,5 +1,7 @@
 """Reading the weights of a checkpoint into a native model: streamed, quantised on the way, and strictly complete."""
 
+import copy
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,14 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
@@ -20,9 +29,24 @@ from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.checkpoint import Checkpoint, weight_files
 from r2gen.lm.conversion.config_fields import UnsupportedFormat
+from r2gen.lm.quantize import is_quantised
+from r2gen.runs.trial import attempt
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CONFIG_ERRORS = (KeyError, TypeError, AttributeError, ValueError, ImportError, ArithmeticError, StrictDataclassError)
+CONFIG_ERRORS = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ValueError,
+    ImportError,
+    ArithmeticError,
+    RecursionError,
+    StrictDataclassError,
+)
+PACKED = 16  # weights in an element of a checkpoint that was quantised before
+MISSING = 2**27  # weights, which take 512 MiB
+LARGEST_TRIED = 10**9  # parameters
 IGNORABLE = re.compile(r"rotary(_pos)?_emb\.inv_freq$")  # computed from config.json; old checkpoints contain it
 
 
@@ -53,6 +77,7 @@ def read_model(
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     # None would replace the quantization_config of a checkpoint that was quantised before.
     quantised = {} if quantization is None else {"quantization_config": quantization}
+    _check_size(folder, auto, config)
     with _quiet(), _readable_errors(folder):
         loaded: Any = auto.from_pretrained(
             folder,
@@ -63,6 +88,7 @@ def read_model(
             trust_remote_code=False,
             local_files_only=True,
             weights_only=True,
+            generation_config=GenerationConfig(),  # that of the checkpoint is not read
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **quantised,
@@ -72,6 +98,27 @@ def read_model(
     _check_shapes(folder, model)
     _check_once(folder, model)
     return model.eval()
+
+
+def check_forward(folder: Path, model: PreTrainedModel) -> None:
+    """Refuse a config.json with which the model cannot read two tokens.
+
+    Not tried are a large model on a CPU, and a quantised one: bitsandbytes rearranges its weights the first time.
+    """
+    large = model.device.type == "cpu" and sum(parameter.numel() for parameter in model.parameters()) > LARGEST_TRIED
+    if large or any(map(is_quantised, model.parameters())):
+        return
+    ids_BT = torch.zeros(1, 2, dtype=torch.long, device=model.get_input_embeddings().get_parameter("weight").device)
+    decoder = {"decoder_input_ids": ids_BT} if model.config.is_encoder_decoder else {}
+    try:
+        with torch.no_grad():
+            model(input_ids=ids_BT, use_cache=False, **decoder)
+    except CONFIG_ERRORS as error:
+        raise _unreadable_config(folder, error) from error
+    except RuntimeError as error:
+        if "shape" in str(error) or "size" in str(error):
+            raise _unreadable_config(folder, error) from error
+        raise
 
 
 @contextmanager
@@ -93,6 +140,34 @@ def _readable_errors(folder: Path) -> Iterator[None]:
         ) from error
     except CONFIG_ERRORS as error:
         raise _unreadable_config(folder, error) from error
+
+
+def _check_size(folder: Path, auto: Any, config: PreTrainedConfig) -> None:
+    """Refuse a config.json of a model that is larger than the files, before transformers allocates it."""
+    auto._model_mapping[type(config)]  # imported here, so that the child does not take time for it
+
+    def parameters() -> int:
+        with torch.device("meta"), _quiet():
+            model: Any = auto.from_config(copy.deepcopy(config), attn_implementation="eager")
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    described = attempt(parameters, lambda why: _unreadable_config(folder, ValueError(why)))
+    stored = sum(_stored_weights(file) for file in weight_files(folder))
+    if getattr(config, "quantization_config", None) is not None:
+        stored *= PACKED
+    if described > stored + MISSING:  # fewer are named, once transformers has read the others
+        raise UserError(
+            f"lm.path: {folder}/config.json describes a model of {described:,} weights, and the files have {stored:,}: "
+            "the weights and config.json do not belong together: download the checkpoint again"
+        )
+
+
+def _stored_weights(file: Path) -> int:
+    """The number of weights in a file; at most that of its bytes for a pickle, which is not opened."""
+    if file.suffix != ".safetensors":
+        return file.stat().st_size
+    with _readable_errors(file.parent), safe_open(file, "pt") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
 
 
 def _unreadable_config(folder: Path, error: Exception) -> UserError:

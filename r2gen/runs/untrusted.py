@@ -8,6 +8,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -29,14 +30,19 @@ def read_json(file: Path) -> Any:
 
 
 def parse_json(
-    text: str, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None, any_text: bool = False
+    text: str,
+    *,
+    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    any_text: bool = False,
+    most_digits: int = MOST_DIGITS,
 ) -> Any:
     """The value of a JSON text; `pairs` makes an object from its keys and values.
 
-    With `any_text` a string may hold half of a surrogate pair, which cannot be written to a file or a terminal.
+    A whole number has at most `most_digits`. With `any_text` a string may hold half of a surrogate pair, which cannot
+    be written to a file or a terminal.
     """
     try:
-        decoder = _DECODER if pairs is None else json.JSONDecoder(object_pairs_hook=pairs, parse_int=_whole_number)
+        decoder = json.JSONDecoder(object_pairs_hook=pairs, parse_int=partial(_whole_number, most=most_digits))
         value = decoder.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -144,13 +150,10 @@ def _is_infinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _whole_number(digits: str) -> int:
-    if len(digits) > MOST_DIGITS:
-        raise ValueError(f"a whole number has {len(digits):,} digits, and at most {MOST_DIGITS} are read")
+def _whole_number(digits: str, *, most: int) -> int:
+    if len(digits) > most:
+        raise ValueError(f"a whole number has {len(digits):,} digits, and at most {most} are read")
     return int(digits)
-
-
-_DECODER = json.JSONDecoder(parse_int=_whole_number)
 
 
 def _refuse_deep(value: Any, *, most: int) -> None:

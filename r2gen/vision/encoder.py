@@ -13,7 +13,7 @@ from timm.models import load_state_dict_from_hf
 from torch import nn
 
 from r2gen.config.plain import Plain
-from r2gen.errors import Code, UserError
+from r2gen.errors import Code, UserError, shown
 from r2gen.vision.hub import WEIGHT_FILES, swin_folder, unfetchable
 from r2gen.vision.swin_names import create_swin, swin_config
 from r2gen.vision.transforms import ImageTransform
@@ -152,6 +152,9 @@ def weights(name: str, path: str, file: str | None = None) -> Plain:
     tensors = tensors_at(path, file)
     for wrapping in ("state_dict", "model"):
         tensors = tensors.get(wrapping, tensors)
+        if not isinstance(tensors, dict):
+            raise UserError(f"vision.path={path}: its {wrapping} is a {type(tensors).__name__}, not tensors by name.")
+    refuse_other_values(tensors, path)
     config = timm.get_pretrained_cfg(name)
     classifier = config.classifier if config else None
     heads = {"head", "fc", *([classifier] if isinstance(classifier, str) else classifier or [])}
@@ -161,6 +164,18 @@ def weights(name: str, path: str, file: str | None = None) -> Plain:
     if not used:
         raise UserError(f"vision.path={path} contains no weights.")
     return {"state_dict": used, "num_classes": 0, "label_offset": 0}
+
+
+def refuse_other_values(tensors: Plain, path: str) -> None:
+    """Raise UserError unless these are plain tensors by name."""
+    for key, tensor in tensors.items():
+        if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
+            raise UserError(
+                f"vision.path={path}: it has a {type(tensor).__name__} under {shown(key)}: give a file with tensors "
+                "by name, or under state_dict or model."
+            )
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise UserError(f"vision.path={path}: {shown(key)} is not a plain tensor.")
 
 
 def tensors_at(path: str, file: str | None = None) -> Plain:

@@ -1,6 +1,7 @@
 """The sampling order and the batches: the studies of a step depend only on the seed and the step."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from r2gen.data.loader import (
     TrainingOrder,
     batch_loader,
     evaluation_loader,
+    evaluation_workers,
     steps_for,
 )
 
@@ -192,3 +194,29 @@ def test_the_image_cache_stays_within_its_budget_and_returns_the_same_images(bud
     assert sum(image_HW.nbytes for image_HW in cache.images.values()) <= budget_mib * 2**20
     assert len(cache.images) == cached
     assert sorted(read.values()) == [1] * cached + [3] * (24 - cached)
+
+
+@pytest.mark.parametrize(
+    ("cores", "free_mib", "ranks", "workers"),
+    [
+        (16, 4096, 1, 8),
+        (16, 4096, 4, 3),
+        (2, 4096, 1, 1),
+        (1, 4096, 1, 0),
+        (16, 64, 1, 4),
+        (16, 64, 4, 1),
+        (16, 8, 1, 0),
+    ],
+)
+def test_workers_of_an_evaluation_have_a_core_each_and_fit_into_shared_memory(
+    cores: int, free_mib: int, ranks: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch is 32 images of 224 pixels. Docker gives a container 64 MiB of shared memory."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free_mib * 2**20))
+    assert evaluation_workers(batch_bytes=32 * 224**2, ranks=ranks) == workers
+
+
+def test_without_shared_memory_no_process_reads_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r2gen.data.loader.SHARED_MEMORY", "/does/not/exist")
+    assert evaluation_workers(batch_bytes=1, ranks=1) == 0

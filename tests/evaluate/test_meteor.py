@@ -132,6 +132,38 @@ def test_a_java_that_hangs_is_killed_and_the_next_score_starts_another(without_p
     assert without_paraphrases({"a": NORMAL}, {"a": NORMAL}).corpus == {"meteor": 1.0}
 
 
+def test_reports_are_scored_before_their_score_is_requested(without_paraphrases: Meteor) -> None:
+    texts = {str(study): f"{NORMAL} {study}" for study in range(50)}
+    without_paraphrases.start(texts | {"long": "x", "empty": " "}, texts | {"long": "x " * 3_000, "empty": "x"})
+    thread = without_paraphrases._thread
+    assert thread is not None
+    thread.join()
+    others = dict.fromkeys(texts, "clear .")
+    equal = without_paraphrases(texts, texts).per_report["meteor"]
+    assert without_paraphrases._thread is None  # nothing was left to ask
+    assert without_paraphrases(texts, others).per_report["meteor"] != equal == dict.fromkeys(texts, 1.0)
+
+
+def test_a_java_that_hangs_early_is_an_error_of_the_score(without_paraphrases: Meteor) -> None:
+    without_paraphrases._jar._timeout_s = 1.0  # type: ignore[union-attr]
+    pid = without_paraphrases._jar._process.pid  # type: ignore[union-attr]
+    os.kill(pid, signal.SIGSTOP)
+    without_paraphrases.start({"a": NORMAL}, {"a": "clear ."})
+    with pytest.raises(UserError, match=r"did not answer within 1 s.*Leave meteor out of metrics"):
+        without_paraphrases({"a": NORMAL}, {"a": "clear ."})
+    assert not running(pid)
+    assert without_paraphrases({"a": NORMAL}, {"a": NORMAL}).corpus == {"meteor": 1.0}
+
+
+def test_closing_ends_java_while_it_scores_and_starts_no_other(without_paraphrases: Meteor) -> None:
+    texts = {str(study): f"{NORMAL} {study}" for study in range(20_000)}
+    pid = without_paraphrases._jar._process.pid  # type: ignore[union-attr]
+    without_paraphrases.start(texts, texts)
+    without_paraphrases.close()
+    assert not running(pid)
+    assert without_paraphrases._jar is without_paraphrases._thread is None
+
+
 def test_a_report_that_is_too_long_for_the_aligner_is_refused(without_paraphrases: Meteor) -> None:
     with pytest.raises(UserError, match=r'"the the the.*has 260,000 words, METEOR takes 2,000\. Lower generation'):
         without_paraphrases({"a": NORMAL}, {"a": "the " * 260_000})

@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+from pycocoevalcap.cider.cider import Cider as CocoCider
+from pycocoevalcap.rouge.rouge import Rouge as CocoRouge
 from smallest_run import ROOT
 
 from r2gen.errors import UserError
@@ -67,6 +72,25 @@ def test_generated_iu_reports_have_their_published_scores(shared: Path) -> None:
     for name in ("rouge_l", "cider"):  # means over reports
         mean = sum(scores.per_report[name].values()) / len(references)
         assert mean == pytest.approx(scores.corpus[name], abs=1e-9)
+
+
+WORDS = st.lists(st.sampled_from(["the", "heart", "is", "no", "effusion", ".", ""]), max_size=12).map(" ".join)
+STUDY = st.tuples(st.lists(WORDS.map("x {}".format), min_size=1, max_size=3), WORDS)
+
+
+@given(st.lists(STUDY, min_size=1, max_size=6))
+def test_scores_are_those_of_pycocoevalcap_to_the_last_digit(studies: list[tuple[list[str], str]]) -> None:
+    references, reports = [several for several, _ in studies], [report for _, report in studies]
+    bleu = BleuScorer(n=4)
+    for several, report in studies:
+        bleu += (report, several)
+    corpus, per_report = bleu.compute_score(option="closest")
+    assert bleu_of_references(references, reports)[:2] == (corpus, per_report)
+    by_id = {index: [report] for index, report in enumerate(reports)}
+    value, values = CocoCider().compute_score(dict(enumerate(references)), by_id)
+    assert cider_of_references(references, reports)[:2] == ([value], [values.tolist()])
+    rouge = [CocoRouge().calc_score([report], several) if report.strip() else 0.0 for several, report in studies]
+    assert rouge_l_of_references(references, reports)[1] == [rouge]
 
 
 def test_the_order_of_studies_does_not_change_scores() -> None:

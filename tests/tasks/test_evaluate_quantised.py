@@ -51,7 +51,7 @@ def test_an_export_keeps_the_quantisation_of_the_run(folder: RunFolder):
 
 
 @pytest.mark.slow
-def test_the_scores_of_a_quantised_model_are_beside_those_of_the_run(tmp_path: Path):
+def test_the_scores_of_a_quantised_model_are_next_to_those_of_the_run(tmp_path: Path):
     lm = write_llama(tmp_path / "lm")
     smallest = [override for override in SMALLEST if not override.startswith("lm.")]
     options = [
