@@ -130,6 +130,7 @@ def main() -> int:
     parser.add_argument("--quant", default="none", help="modes for `ours`: none,int8_weight_only,fp8")
     parser.add_argument("--repeat", type=int, default=1, help="measure every case so often")
     parser.add_argument("--workers", type=int, default=0, help="of the loader, in predict")
+    parser.add_argument("--compiled", action="store_true", help="compile the layers for `ours`, in the first repeat")
     parser.add_argument("--trace", action="store_true", help="print the kernels of each case")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="append a line of JSON for each measurement")
@@ -138,7 +139,9 @@ def main() -> int:
     if options.size == "tiny":
         torch.set_num_threads(1)  # faster for matrices this small, much so on a busy machine
     cases = [Case.read(text) for text in options.cases or CASES[options.size].split()]
-    bench = Bench(SIZES[options.size], device=device, workers=options.workers, out=options.out)
+    bench = Bench(
+        SIZES[options.size], device=device, workers=options.workers, compiled=options.compiled or None, out=options.out
+    )
     bench.describe()
     failed = 0
     for quant in options.quant.split(","):
@@ -162,8 +165,10 @@ def main() -> int:
 class Bench:
     """One model in memory, and the measurements of cases with it."""
 
-    def __init__(self, size: Size, *, device: torch.device, workers: int, out: Path | None) -> None:
-        self.size, self.device, self.workers, self.out = size, device, workers, out
+    def __init__(
+        self, size: Size, *, device: torch.device, workers: int, compiled: bool | None, out: Path | None
+    ) -> None:
+        self.size, self.device, self.workers, self.compiled, self.out = size, device, workers, compiled, out
         self.tokenizer = build_tokenizer(size.vocabulary)
         self.studies = Studies(size, self.tokenizer)
         self.machine = probe(device)
@@ -215,7 +220,7 @@ class Bench:
 
     def stack(self, case: Case) -> Callable[..., list[int]]:
         if case.stack == "ours":
-            return Ours(self.model, workers=self.workers)
+            return Ours(self.model, workers=self.workers, compiled=self.compiled)
         if case.stack == "transformers":
             return Transformers(self.model)
         if self.reference is None:
