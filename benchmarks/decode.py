@@ -16,13 +16,15 @@ Reading images from memory, encoder, decoding and texts are measured together. T
 
 Random weights never write an EOS token. For iu and iu_early its output weights are scaled so that greedy reports end
 after 66 tokens on average, at moments that depend on the text. For random text, length_penalty 2 makes longer
-hypotheses better for ever, so that beams of `iu` run to 100 tokens, which is the slowest case; those of `iu_early` end.
+hypotheses better for ever, so that beams of `iu` run to about 100 tokens, which is the slowest case; those of
+`iu_early` end.
 
-Every measurement is printed as soon as it ends and appended to --out as a line of JSON. `step ms` is the time for one
-token of every report in the batch, prefill, encoder and texts included. `limit ms` is the time in which the GPU could
-read the weights and the keys and values once (the prompt's once per study) at the bandwidth with which it copies, or
-multiply at the rate of a large product (in fp8 with --quant fp8), whichever is longer: both are measured first.
-`share` is limit / step.
+Every measurement is printed as soon as it ends and appended to --out as a line of JSON. `predict` compiles the layers
+from some thousand steps on (COMPILED_FROM_STEPS), so that a long evaluation has faster steps than a short case, and the
+seconds to compile in it. `step ms` is the time for one token of every report in the batch, prefill, encoder and texts
+included. `limit ms` is the time in which the GPU could read the weights and the keys and values once (the prompt's once
+per study) at the bandwidth with which it copies, or multiply at the rate of a large product (in fp8 with --quant fp8),
+whichever is longer: both are measured first. `share` is limit / step.
 """
 
 import argparse
@@ -69,14 +71,14 @@ PROFILES = {
 IU_TOKENS = 66  # of a report of IU X-Ray
 CASES = {
     "7b": (
-        "reference/beam3/12 reference/beam3/1 transformers/beam3/12 transformers/beam3/48 transformers/beam3/128 "
-        "transformers/greedy/128 transformers/iu_early/128 transformers/beam3/1 ours/beam3/12 ours/beam3/48 "
+        "reference/beam3/12 reference/beam3/1/1 transformers/beam3/12 transformers/beam3/48 transformers/beam3/128 "
+        "transformers/greedy/128 transformers/iu_early/128 transformers/beam3/1/1 ours/beam3/12 ours/beam3/48 "
         "ours/beam3/128 ours/beam3/192 ours/greedy/384 ours/iu/128 ours/iu_early/128 ours/beam3/1 ours/greedy/1 "
         "ours/beam3/0/3858"
     ),
     "tiny": (
         "reference/beam3/3/3 reference/iu/3/3 transformers/beam3/3/3 transformers/iu_early/3/3 transformers/greedy/1 "
-        "ours/beam3/3/5 ours/greedy/3/5 ours/iu/3/5 ours/iu_early/3/5 ours/beam3/1"
+        "ours/beam3/3/5 ours/greedy/0/5 ours/iu/3/5 ours/iu_early/3/5 ours/beam3/1"
     ),
 }
 WIDTHS = (26, 16, 6, 8, 9, 8, 8, 6, 8)
@@ -236,7 +238,7 @@ class Bench:
         self._free()
         if repeat == 0:
             short = replace(decoding, max_new_tokens=2, min_new_tokens=2)
-            run(self.studies, case.batch, batch=case.batch, decoding=short)
+            run(self.studies, case.batch or case.studies, batch=case.batch, decoding=short)
         first_s = self._seconds(run, 1, case, decoding)[0] if case.batch == 1 else None
         seconds, lengths = self._seconds(run, case.studies, case, decoding)
         self._show(case, repeat=repeat, seconds=seconds, lengths=lengths, first_s=first_s)
@@ -296,7 +298,7 @@ class Bench:
         decoding = self.profile(case.profile)
         few = replace(decoding, max_new_tokens=min(16, decoding.max_new_tokens), min_new_tokens=0)
         with torch.profiler.profile() as profile:
-            self.stack(case)(self.studies, case.batch, batch=case.batch, decoding=few)
+            self.stack(case)(self.studies, case.batch or case.studies, batch=case.batch, decoding=few)
             self._wait()
         by = "self_cpu_time_total" if self.device.type == "cpu" else "self_cuda_time_total"
         print(profile.key_averages().table(sort_by=by, row_limit=25), flush=True)
@@ -320,6 +322,8 @@ class Bench:
             torch.cuda.synchronize()
 
     def _free(self) -> None:
+        if self.model is not None:
+            self.model.lm.free_slots()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -331,7 +335,7 @@ def quantise(llama: Any, mode: str) -> None:
     if mode == "int8_weight_only":
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
-        quantize_(llama.model, Int8WeightOnlyConfig())
+        quantize_(llama.model, Int8WeightOnlyConfig(set_inductor_config=False))
     elif mode == "fp8":
         to_fp8(llama)
     elif mode != "none":
