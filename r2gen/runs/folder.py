@@ -210,7 +210,10 @@ class RunFolder:
         """The state of a finished run, for `restore`; None where the run is not finished."""
         if not self.exists() or self.facts()["status"] != "finished":
             return None
-        return Finished(read_text(self.config_file), read_text(self.run_file), self.last())
+        try:
+            return Finished(read_text(self.config_file), read_text(self.run_file), self.last())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.config_file} cannot be read: {reason(error)}") from error
 
     def restore(self, finished: Finished) -> None:
         write_whole(self.config_file, finished.config)
