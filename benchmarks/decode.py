@@ -326,7 +326,7 @@ def quantise(llama: Any, mode: str) -> None:
     if mode == "int8_weight_only":
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
-        quantize_(llama.model, Int8WeightOnlyConfig())
+        quantize_(llama.model, Int8WeightOnlyConfig(set_inductor_config=False))
     elif mode == "fp8":
         to_fp8(llama)
     elif mode != "none":
