@@ -204,15 +204,15 @@ def test_a_run_of_second_names_changes_no_other_run(task: str, elsewhere: Path, 
     assert forked_run.run(*words, cwd=tmp_path, smallest=not own).returncode == 0
     if task == "train":
         words = ["run_dir=run", "trainer.epochs=3", "evaluate.every=1"]
-    kept = tmp_path / "kept"
+    outside = tmp_path / "outside"
     for name in ("run", "out", "checked"):
         if (tmp_path / name).exists():
-            shutil.copytree(tmp_path / name, kept / name, symlinks=True, copy_function=os.link)
+            shutil.copytree(tmp_path / name, outside / name, symlinks=True, copy_function=os.link)
             (tmp_path / name / ".lock").unlink(missing_ok=True)
-    before = snapshot(kept)
+    before = snapshot(outside)
     done = forked_run.run(*words, cwd=tmp_path, smallest=not own)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert snapshot(kept) == before
+    assert snapshot(outside) == before
 
 
 @pytest.mark.slow
