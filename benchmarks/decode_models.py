@@ -212,8 +212,8 @@ class Ours:
     A batch of 0 leaves the number of slots to `predict`.
     """
 
-    def __init__(self, model: ReportGenerator, *, workers: int) -> None:
-        self.model, self.workers = model, workers
+    def __init__(self, model: ReportGenerator, *, workers: int, compiled: bool | None) -> None:
+        self.model, self.workers, self.compiled = model, workers, compiled
 
     def __call__(self, studies: Studies, count: int, *, batch: int, decoding: Decoding) -> list[int]:
         device = self.model.lm.model.device
@@ -231,6 +231,7 @@ class Ours:
             decoding,
             batch_size=ENCODED,
             slots=batch or None,
+            compiled=self.compiled,
             workers=self.workers,
             device=torch.device(device),
         )
