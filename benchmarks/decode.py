@@ -21,10 +21,11 @@ hypotheses better for ever, so that beams of `iu` run to about 100 tokens, which
 
 Every measurement is printed as soon as it ends and appended to --out as a line of JSON. `predict` compiles the layers
 from some thousand steps on (COMPILED_FROM_STEPS), so that a long evaluation has faster steps than a short case, and the
-seconds to compile in it. `step ms` is the time for one token of every report in the batch, prefill, encoder and texts
-included. `limit ms` is the time in which the GPU could read the weights and the keys and values once (the prompt's once
-per study) at the bandwidth with which it copies, or multiply at the rate of a large product (in fp8 with --quant fp8),
-whichever is longer: both are measured first. `share` is limit / step.
+seconds to compile in it; with --compiled yes every case is compiled, in its warm-up. `step ms` is the time for one
+token of every report in the batch, prefill, encoder and texts included. `limit ms` is the time in which the GPU could
+read the weights and the keys and values once (the prompt's once per study) at the bandwidth with which it copies, or
+multiply at the rate of a large product (in fp8 with --quant fp8), whichever is longer: both are measured first. `share`
+is limit / step.
 """
 
 import argparse
@@ -35,6 +36,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,7 @@ CASES = {
         "ours/beam3/3/5 ours/greedy/0/5 ours/iu/3/5 ours/iu_early/3/5 ours/beam3/1"
     ),
 }
+COMPILED = {"auto": None, "yes": True, "no": False}
 WIDTHS = (26, 16, 6, 8, 9, 8, 8, 6, 8)
 COLUMNS = ("case", "quant", "tokens", "seconds", "reports/s", "step ms", "limit ms", "share", "peak GiB")
 
@@ -132,7 +135,7 @@ def main() -> int:
     parser.add_argument("--quant", default="none", help="modes for `ours`: none,int8_weight_only,fp8")
     parser.add_argument("--repeat", type=int, default=1, help="measure every case so often")
     parser.add_argument("--workers", type=int, default=0, help="of the loader, in predict")
-    parser.add_argument("--compiled", action="store_true", help="compile the layers for `ours`, in the first repeat")
+    parser.add_argument("--compiled", choices=tuple(COMPILED), default="auto", help="in predict; auto: its own choice")
     parser.add_argument("--trace", action="store_true", help="print the kernels of each case")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="append a line of JSON for each measurement")
@@ -141,9 +144,8 @@ def main() -> int:
     if options.size == "tiny":
         torch.set_num_threads(1)  # faster for matrices this small, much so on a busy machine
     cases = [Case.read(text) for text in options.cases or CASES[options.size].split()]
-    bench = Bench(
-        SIZES[options.size], device=device, workers=options.workers, compiled=options.compiled or None, out=options.out
-    )
+    ours = partial(Ours, workers=options.workers, compiled=COMPILED[options.compiled])
+    bench = Bench(SIZES[options.size], device=device, ours=ours, out=options.out)
     bench.describe()
     failed = 0
     for quant in options.quant.split(","):
@@ -167,10 +169,8 @@ def main() -> int:
 class Bench:
     """One model in memory, and the measurements of cases with it."""
 
-    def __init__(
-        self, size: Size, *, device: torch.device, workers: int, compiled: bool | None, out: Path | None
-    ) -> None:
-        self.size, self.device, self.workers, self.compiled, self.out = size, device, workers, compiled, out
+    def __init__(self, size: Size, *, device: torch.device, ours: Callable[[Any], Ours], out: Path | None) -> None:
+        self.size, self.device, self.ours, self.out = size, device, ours, out
         self.tokenizer = build_tokenizer(size.vocabulary)
         self.studies = Studies(size, self.tokenizer)
         self.machine = probe(device)
@@ -222,7 +222,7 @@ class Bench:
 
     def stack(self, case: Case) -> Callable[..., list[int]]:
         if case.stack == "ours":
-            return Ours(self.model, workers=self.workers, compiled=self.compiled)
+            return self.ours(self.model)
         if case.stack == "transformers":
             return Transformers(self.model)
         if self.reference is None:
