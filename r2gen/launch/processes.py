@@ -49,7 +49,7 @@ def rank_environment(config: Config) -> dict[str, str]:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices))),
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
     }
-    if config.trainer.nodes == 1 and devices > 1:  # gloo and NCCL would listen on the address of the machine's name
+    if config.trainer.nodes == 1:  # gloo and NCCL would listen on the address of the machine's name
         settings |= {"GLOO_SOCKET_IFNAME": loopback(), "NCCL_SOCKET_IFNAME": loopback()}
     return settings
 

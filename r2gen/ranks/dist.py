@@ -1,8 +1,11 @@
 """The only module that uses torch.distributed: which rank this is, and what the ranks exchange."""
 
+import atexit
 import os
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +22,7 @@ from r2gen.ranks.heartbeat import PERIOD_S, Heartbeat, rank_names
 T = TypeVar("T")
 ALONE = "fake"  # torch's backend for one process: it communicates with nobody
 LATER_S = 60  # torch's own time-outs, which name no rank, come so much later than ours
+_limits_s: list[int] = []  # trainer.timeout_s, once `start` was called
 _heartbeats: list[Heartbeat] = []  # of this process: one, or none if there is a single rank
 
 
@@ -39,10 +43,10 @@ def start(device: torch.device, *, timeout_s: int, give_up: Callable[[str], None
     """
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
         os.environ.setdefault(name, value)
+    _limits_s.append(timeout_s)
     own, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if count == 1:
-        # gloo and NCCL open a port even for one rank. With one, the results of this backend are those of any other.
-        torch_dist.init_process_group(ALONE, store=torch_dist.HashStore(), rank=0, world_size=1)
+        _start_alone(device)
         return
     folder = os.environ.get(FOLDER)
     holds = own == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
@@ -54,12 +58,38 @@ def start(device: torch.device, *, timeout_s: int, give_up: Callable[[str], None
     _heartbeats[0].start()
     store.set_timeout(timedelta(seconds=timeout_s + LATER_S))
     torch_dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
+        _backend(device),
         store=torch_dist.PrefixStore("group", store),
         rank=own,
         world_size=count,
         timeout=timedelta(seconds=timeout_s + LATER_S),
     )
+
+
+def _start_alone(device: torch.device) -> None:
+    """Start the group of a single rank, without a port, which gloo and NCCL open for one rank as well."""
+    torch_dist.init_process_group(ALONE, store=torch_dist.HashStore(), rank=0, world_size=1)
+    if not _scatters():
+        torch_dist.destroy_process_group()
+        # The file is removed with the process. Until then, a new group may need it.
+        file = tempfile.NamedTemporaryFile(prefix="r2gen-rank-")  # noqa: SIM115
+        atexit.register(file.close)
+        store = torch_dist.FileStore(file.name, 1)
+        torch_dist.init_process_group(_backend(device), store=store, rank=0, world_size=1)
+
+
+def _scatters() -> bool:
+    """Whether the backend ALONE returns the results of reduce_scatter: until torch 2.11 or later it left them unset."""
+    value, outputs = torch.ones(2), [torch.zeros(2), torch.zeros(2)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.14 has another name for it, which 2.11 lacks
+        torch_dist.reduce_scatter_tensor(outputs[0], value)
+        torch_dist.reduce_scatter(outputs[1], [value])
+    return all(bool((output == value).all()) for output in outputs)
+
+
+def _backend(device: torch.device) -> str:
+    return "nccl" if device.type == "cuda" else "gloo"
 
 
 def _tcp_store(timeout_s: int, *, holds: bool) -> torch_dist.TCPStore:
@@ -103,6 +133,7 @@ def stop() -> None:
     for heartbeat in _heartbeats:
         heartbeat.end()
     _heartbeats.clear()
+    _limits_s.clear()
     if torch_dist.is_initialized():
         torch_dist.destroy_process_group()
 
@@ -125,6 +156,11 @@ def lost(error: Exception) -> str | None:
     return f"the connection to {rank_names(gone) if gone else 'another rank'} was lost: {str(error).splitlines()[0]}"
 
 
+def limit_s() -> int:
+    """The seconds that this process waits for another one, from `start` to `stop`; 0: without a limit."""
+    return _limits_s[-1] if _limits_s else 0
+
+
 def rank() -> int:
     return torch_dist.get_rank() if torch_dist.is_initialized() else 0
 
@@ -143,14 +179,14 @@ def is_first() -> bool:
 
 def barrier() -> None:
     if world() > 1:
-        _count_collective()
+        count_collective()
         torch_dist.barrier()
 
 
 def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all ranks, on every rank. Overwrites the tensor."""
     if world() > 1:
-        _count_collective()
+        count_collective()
         torch_dist.all_reduce(value)
     return value
 
@@ -164,7 +200,7 @@ def gather(value: T) -> list[T]:
     """The values of all ranks in rank order, on every rank."""
     if world() == 1:
         return [value]
-    _count_collective()
+    count_collective()
     values: list[Any] = [None] * world()
     torch_dist.all_gather_object(values, value)
     return values
@@ -173,11 +209,12 @@ def gather(value: T) -> list[T]:
 def first_of(value: list[T]) -> T:
     """The element of rank 0's one-element list, on every rank."""
     if world() > 1:
-        _count_collective()
+        count_collective()
         torch_dist.broadcast_object_list(value, src=0)
     return value[0]
 
 
-def _count_collective() -> None:
+def count_collective() -> None:
+    """Tell the heartbeat that this rank enters a collective, here or in DeepSpeed."""
     for heartbeat in _heartbeats:
         heartbeat.count_collective()

@@ -110,6 +110,7 @@ def backward(engine: Engine, loss_sum: torch.Tensor, target_tokens: torch.Tensor
     DeepSpeed divides by the number of micro-batches (switched off) and averages over ranks (multiplied back), so that
     the gradient of a step is that of one large batch, however it is divided.
     """
+    dist.count_collective()
     engine.backward(loss_sum * (dist.world() / target_tokens), scale_wrt_gas=False)
 
 
@@ -122,6 +123,7 @@ def step(engine: Engine) -> torch.Tensor:
     gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
     plain = isinstance(engine.optimizer, torch.optim.Optimizer)
     own_norm = torch.nn.utils.get_total_norm(gradients) if plain else None
+    dist.count_collective()
     engine.step()
     norm = torch.as_tensor(engine.get_global_grad_norm() if own_norm is None else own_norm, device=engine.device)
     return norm.where(norm >= 0, torch.nan)  # DeepSpeed returns -1 for an overflow

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as torch_dist
 from forked_run import run_script, start
-from smallest_run import SMALLEST, command
+from smallest_run import ROOT, SMALLEST, command
 
 from r2gen.ranks.exchange import FolderStore, loopback
 
@@ -62,7 +62,9 @@ def test_a_training_listens_on_no_address_that_others_reach(tmp_path: Path, devi
         addresses |= listening_addresses(descendants(process.pid))
         time.sleep(0.02)
     assert process.returncode == 0, process.completed()
-    assert addresses == expected
+    # Before torch 2.14 one rank may need gloo (dist.py).
+    old = devices == 1 and torch.torch_version.TorchVersion(torch.__version__) < (2, 14)
+    assert addresses == expected or (old and addresses <= {"127.0.0.1"})
 
 
 @pytest.mark.slow
@@ -115,6 +117,17 @@ def collectives_of_one_rank() -> None:
     torch_dist.barrier()
     dist.stop()
     print("done")
+
+
+@pytest.mark.slow
+def test_a_torch_whose_backend_of_one_rank_does_not_scatter_gets_another():
+    code = (
+        "import torch, torch.distributed as d; from r2gen.ranks import dist; dist._scatters = lambda: False\n"
+        "dist.start(torch.device('cpu'), timeout_s=60); d.reduce_scatter(o := torch.zeros(2), [torch.ones(2)])\n"
+        "print(d.get_backend(), o.tolist()); dist.stop()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "gloo [1.0, 1.0]\n", done.stderr
 
 
 def test_a_store_returns_the_last_value_of_each_key_also_when_its_folder_is_cleared(tmp_path: Path):
