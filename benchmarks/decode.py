@@ -16,13 +16,16 @@ Reading images from memory, encoder, decoding and texts are measured together. T
 
 Random weights never write an EOS token. For iu and iu_early its output weights are scaled so that greedy reports end
 after 66 tokens on average, at moments that depend on the text. For random text, length_penalty 2 makes longer
-hypotheses better for ever, so that beams of `iu` run to 100 tokens, which is the slowest case; those of `iu_early` end.
+hypotheses better for ever, so that beams of `iu` run to about 100 tokens, which is the slowest case; those of
+`iu_early` end.
 
-Every measurement is printed as soon as it ends and appended to --out as a line of JSON. `step ms` is the time for one
+Every measurement is printed as soon as it ends and appended to --out as a line of JSON. `predict` compiles the layers
+from some thousand steps on (COMPILED_FROM_STEPS), so that a long evaluation has faster steps than a short case, and the
+seconds to compile in it; with --compiled yes every case is compiled, in its warm-up. `step ms` is the time for one
 token of every report in the batch, prefill, encoder and texts included. `limit ms` is the time in which the GPU could
 read the weights and the keys and values once (the prompt's once per study) at the bandwidth with which it copies, or
-multiply at the rate of a large product (in fp8 with --quant fp8), whichever is longer: both are measured first.
-`share` is limit / step.
+multiply at the rate of a large product (in fp8 with --quant fp8), whichever is longer: both are measured first. `share`
+is limit / step.
 """
 
 import argparse
@@ -33,6 +36,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +50,7 @@ from decode_models import (
     Transformers,
     build_tokenizer,
     let_reports_end,
+    quantise,
     random_llama,
     report_generator,
 )
@@ -53,7 +58,6 @@ from machine import installed, probe
 
 from r2gen.config.decoding import Decoding
 from r2gen.evaluate.generate import ROWS_ON_GPU
-from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.quantize import weight_bytes
 
 GIB = 2**30
@@ -69,16 +73,17 @@ PROFILES = {
 IU_TOKENS = 66  # of a report of IU X-Ray
 CASES = {
     "7b": (
-        "reference/beam3/12 reference/beam3/1 transformers/beam3/12 transformers/beam3/48 transformers/beam3/128 "
-        "transformers/greedy/128 transformers/iu_early/128 transformers/beam3/1 ours/beam3/12 ours/beam3/48 "
+        "reference/beam3/12 reference/beam3/1/1 transformers/beam3/12 transformers/beam3/48 transformers/beam3/128 "
+        "transformers/greedy/128 transformers/iu_early/128 transformers/beam3/1/1 ours/beam3/12 ours/beam3/48 "
         "ours/beam3/128 ours/beam3/192 ours/greedy/384 ours/iu/128 ours/iu_early/128 ours/beam3/1 ours/greedy/1 "
         "ours/beam3/0/3858"
     ),
     "tiny": (
         "reference/beam3/3/3 reference/iu/3/3 transformers/beam3/3/3 transformers/iu_early/3/3 transformers/greedy/1 "
-        "ours/beam3/3/5 ours/greedy/3/5 ours/iu/3/5 ours/iu_early/3/5 ours/beam3/1"
+        "ours/beam3/3/5 ours/greedy/0/5 ours/iu/3/5 ours/iu_early/3/5 ours/beam3/1"
     ),
 }
+COMPILED = {"auto": None, "yes": True, "no": False}
 WIDTHS = (26, 16, 6, 8, 9, 8, 8, 6, 8)
 COLUMNS = ("case", "quant", "tokens", "seconds", "reports/s", "step ms", "limit ms", "share", "peak GiB")
 
@@ -130,6 +135,7 @@ def main() -> int:
     parser.add_argument("--quant", default="none", help="modes for `ours`: none,int8_weight_only,fp8")
     parser.add_argument("--repeat", type=int, default=1, help="measure every case so often")
     parser.add_argument("--workers", type=int, default=0, help="of the loader, in predict")
+    parser.add_argument("--compiled", choices=tuple(COMPILED), default="auto", help="in predict; auto: its own choice")
     parser.add_argument("--trace", action="store_true", help="print the kernels of each case")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="append a line of JSON for each measurement")
@@ -138,7 +144,8 @@ def main() -> int:
     if options.size == "tiny":
         torch.set_num_threads(1)  # faster for matrices this small, much so on a busy machine
     cases = [Case.read(text) for text in options.cases or CASES[options.size].split()]
-    bench = Bench(SIZES[options.size], device=device, workers=options.workers, out=options.out)
+    ours = partial(Ours, workers=options.workers, compiled=COMPILED[options.compiled])
+    bench = Bench(SIZES[options.size], device=device, ours=ours, out=options.out)
     bench.describe()
     failed = 0
     for quant in options.quant.split(","):
@@ -162,8 +169,8 @@ def main() -> int:
 class Bench:
     """One model in memory, and the measurements of cases with it."""
 
-    def __init__(self, size: Size, *, device: torch.device, workers: int, out: Path | None) -> None:
-        self.size, self.device, self.workers, self.out = size, device, workers, out
+    def __init__(self, size: Size, *, device: torch.device, ours: Callable[[Any], Ours], out: Path | None) -> None:
+        self.size, self.device, self.ours, self.out = size, device, ours, out
         self.tokenizer = build_tokenizer(size.vocabulary)
         self.studies = Studies(size, self.tokenizer)
         self.machine = probe(device)
@@ -215,7 +222,7 @@ class Bench:
 
     def stack(self, case: Case) -> Callable[..., list[int]]:
         if case.stack == "ours":
-            return Ours(self.model, workers=self.workers)
+            return self.ours(self.model)
         if case.stack == "transformers":
             return Transformers(self.model)
         if self.reference is None:
@@ -231,7 +238,7 @@ class Bench:
         self._free()
         if repeat == 0:
             short = replace(decoding, max_new_tokens=2, min_new_tokens=2)
-            run(self.studies, case.batch, batch=case.batch, decoding=short)
+            run(self.studies, case.batch or case.studies, batch=case.batch, decoding=short)
         first_s = self._seconds(run, 1, case, decoding)[0] if case.batch == 1 else None
         seconds, lengths = self._seconds(run, case.studies, case, decoding)
         self._show(case, repeat=repeat, seconds=seconds, lengths=lengths, first_s=first_s)
@@ -291,7 +298,7 @@ class Bench:
         decoding = self.profile(case.profile)
         few = replace(decoding, max_new_tokens=min(16, decoding.max_new_tokens), min_new_tokens=0)
         with torch.profiler.profile() as profile:
-            self.stack(case)(self.studies, case.batch, batch=case.batch, decoding=few)
+            self.stack(case)(self.studies, case.batch or case.studies, batch=case.batch, decoding=few)
             self._wait()
         by = "self_cpu_time_total" if self.device.type == "cpu" else "self_cuda_time_total"
         print(profile.key_averages().table(sort_by=by, row_limit=25), flush=True)
@@ -315,22 +322,12 @@ class Bench:
             torch.cuda.synchronize()
 
     def _free(self) -> None:
+        if self.model is not None:
+            self.model.lm.free_slots()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-
-
-def quantise(llama: Any, mode: str) -> None:
-    """Quantise the layers of a model in memory, as loading it with quant=MODE does."""
-    if mode == "int8_weight_only":
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
-
-        quantize_(llama.model, Int8WeightOnlyConfig())
-    elif mode == "fp8":
-        to_fp8(llama)
-    elif mode != "none":
-        raise ValueError(f"--quant {mode}: choose none, int8_weight_only or fp8")
 
 
 def say(cells: Sequence[str]) -> None:

@@ -1,12 +1,16 @@
 """A data file, a checkpoint or a name cannot run code, leave its folder, fill the memory or control the terminal."""
 
 import json
+import os
+import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from composed import composed
+from run_in_process import run_in_process
 from smallest_run import ROOT
 
 from r2gen.config import targets
@@ -104,3 +108,36 @@ def test_a_deflated_dicom_is_refused_before_it_is_inflated(tmp_path: Path):
     with pytest.raises(UserError, match=r"bomb\.dcm: it is deflated as a whole"):
         read_image(image)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
+
+
+def test_every_test_on_the_page_of_promises_exists():
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    promises = [line.split("|")[-2] for line in page.splitlines() if line.startswith("| **")]
+    named = [re.findall(r"`(tests/[\w/.]*)`", cell) for cell in promises]
+    assert len(promises) >= 14
+    assert all(named)
+    assert all((ROOT / path).exists() for paths in named for path in paths)
+
+
+def test_only_the_owner_can_read_what_a_command_writes(tmp_path: Path):
+    (tmp_path / "reports.csv").write_text("id,report\n1,clear\n2,no effusion\n")
+    (tmp_path / "test_result.json").write_text('{"1": ["clear"], "2": ["an effusion"]}')
+    (tmp_path / "test_refs.json").write_text('{"1": ["clear"], "2": ["no effusion"]}')
+    before = os.umask(0o022)
+    try:
+        assert run_in_process("task=audit", "data.train_studies=2", "out=audit", cwd=tmp_path)[0] == 0
+        words = ("task=compare", "runs=[a=reports.csv,b=test_result.json]", "metrics=[bleu]", "out=compared")
+        status, output = run_in_process(*words, cwd=tmp_path)
+        assert status == 0, output
+        refused = ("-m", "seed=1,2", "lm=llama2", "quant=nf4", "tune/lm=full", "hydra.sweep.dir=sweep")
+        with pytest.raises(SystemExit):  # its jobs are skipped
+            run_in_process(*refused, cwd=tmp_path)
+        os.umask(0o022)
+        assert run_in_process("task=status", "sweep=sweep", cwd=tmp_path)[0] == 0
+    finally:
+        os.umask(before)
+    folders = [tmp_path / name for name in ("audit", "compared", "sweep")]
+    written = [path for folder in folders for path in (folder, *folder.rglob("*"))]
+    names = {"audit.json", "comparison.json", "sweep.json", "multirun.yaml", "sweep.html", "logs"}
+    assert names <= {path.name for path in written}
+    assert [str(path) for path in written if stat.S_IMODE(path.stat().st_mode) & 0o077] == []

@@ -22,7 +22,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the commands run, with files and folders that are not what they should be."""
     folder = tmp_path_factory.mktemp("scratch")
     (folder / "file").write_text("no folder")
-    for name in ("strange", "broken", "faulty", "newer", "torn"):
+    for name in ("strange", "broken", "faulty", "newer", "torn", "cut", "linked"):
         (folder / name).mkdir()
     (folder / "strange" / "thesis.doc").write_text("")
     (folder / "broken" / "annotation.json").write_text("{")
@@ -31,6 +31,8 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     facts = {"format": 99, "git": {"revision": "abc"}, "status": "finished", "overrides": []}
     (folder / "newer" / "run.json").write_text(json.dumps(facts))
     (folder / "torn" / "run.json").write_text('{"format"')
+    (folder / "cut" / "sweep.json").write_text('{"format"')
+    (folder / "linked" / "audit.json").symlink_to(folder / "file")
     return folder
 
 

@@ -69,7 +69,7 @@ class CheXbert:
 
     def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
         """None without weights: a comparison can use scores that a run has recorded on another machine."""
-        return None if self._labeler is None else finding_sums(self, references, reports)
+        return None if self._labeler is None else finding_sums(self, references, reports, scores)
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
         """By study id and finding: its counts, each 0 or 1."""

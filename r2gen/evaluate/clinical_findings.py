@@ -4,7 +4,7 @@ The rules are in r2gen/evaluate/labeler; docs/labeler.md describes their convent
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, Protocol
 
@@ -101,7 +101,7 @@ class Findings:
         return finding_scores(self, references, reports, signature=signed | {"uncertain": self.uncertain})
 
     def sums(self, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores) -> StudySums | None:
-        return finding_sums(self, references, reports)
+        return finding_sums(self, references, reports, scores)
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
         """By study id and finding ("normal" is last): its counts, each 0 or 1."""
@@ -141,7 +141,24 @@ def finding_scores(
         },
         signatures={metric.name: signature | {"macro": "positive-in-references"}},
         details={metric.name: {finding: _figures(counts) for finding, counts in of_finding.items()}},
+        sums={_sums_name(metric): _numbers(metric, cells)},
     )
+
+
+def _sums_name(metric: CountsFindings) -> str:
+    return f"{metric.name}_f1_micro_14"
+
+
+def _numbers(metric: CountsFindings, cells: Mapping[str, Mapping[str, Counts]]) -> dict[str, list[float]]:
+    """The counts of every finding in each study."""
+    return {
+        id: [
+            part
+            for finding in metric.findings
+            for part in (counts[finding].right, counts[finding].stated, counts[finding].true)
+        ]
+        for id, counts in cells.items()
+    }
 
 
 def _sum(counts: Iterable[Counts]) -> Counts:
@@ -177,10 +194,15 @@ def _figures(counts: Counts) -> dict[str, float | None]:
     return {"support": counts.true, "stated": counts.stated, **rates}
 
 
-def finding_sums(metric: CountsFindings, references: Mapping[str, str], reports: Mapping[str, str]) -> StudySums:
-    """The sums of the scores of findings: the counts of every finding."""
-    cells = metric.count(references, reports)
-    numbers = {id: [part for finding in metric.findings for part in astuple(cells[id][finding])] for id in cells}
+def finding_sums(
+    metric: CountsFindings, references: Mapping[str, str], reports: Mapping[str, str], scores: Scores | None = None
+) -> StudySums:
+    """The sums of the scores of findings: the counts of every finding.
+
+    `scores` of these reports have them, unless the scores were read from a file.
+    """
+    numbers = scores.sums.get(_sums_name(metric)) if scores is not None else None
+    numbers = numbers or _numbers(metric, metric.count(references, reports))
     kinds = [f"{rate}_{mean}_{size}" for size in SETS for mean in MEANS for rate in RATES]
     if NORMAL in metric.findings:
         kinds.append("f1_normal")

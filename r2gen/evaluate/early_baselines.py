@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 class EarlyBaselines:
     """The baselines of some splits. Their processes end with the `with` block.
 
-    `constant` and `nearest` have values once `of` has returned.
+    `constant` and `nearest` have values after `finish`.
     """
 
     def __init__(self, reports: BaselineReports, scorer: Scorer, splits: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ class EarlyBaselines:
         self, split: str, predictions: Sequence[Prediction]
     ) -> tuple[dict[str, dict[str, str]], dict[str, EarlyScores]]:
         """The reports of each baseline; and the scores of baselines and of the model that exist by now."""
-        self._continue(wait=True)
+        self.finish()
         references, reports, model = self._references[split], dict(self._reports[split]), reports_of(predictions)
         if len(model) == 1:
             return reports, self._scores[split]
@@ -65,6 +65,10 @@ class EarlyBaselines:
         forked = Forked(work)
         self._forked.callback(forked.close)
         return forked
+
+    def finish(self) -> None:
+        """Wait for the reports of the baselines."""
+        self._continue(wait=True)
 
     def _continue(self, *, wait: bool) -> None:
         """Take the steps of which the process before has ended."""

@@ -55,29 +55,33 @@ class Evaluation:
     def evaluate(self, model: ScoredModel, splits: Sequence[str], *, checkpoint: str) -> None:
         """Write the scores of whole splits, with baselines and intervals, to metrics.json."""
         made_by = self.predictor.header(checkpoint)
-        entries, skipped, scores = {}, {}, Scores(corpus={})
-        studies = {split: len(self.predictor.datasets[split]) for split in splits}
-        with self._early([split for split in splits if studies[split]]) as early:
+        skipped = {split: "the split is empty" for split in splits if not len(self.predictor.datasets[split])}
+        splits = [split for split in splits if split not in skipped]
+        with self._early(splits) as early:
+            generated = {}
             for split in splits:
-                if not studies[split]:
-                    skipped[split] = "the split is empty"
-                    continue
                 finished = partial(early.finished, split) if early is not None else None
                 predictions = self.predictor.predict(model, split, checkpoint=checkpoint, finished=finished)
                 if finished is not None:
                     finished(predictions)  # those of other ranks and from the file
-                likelihood = self._likelihood(model, split, made_by=made_by)
-                if early is not None:
-                    wording = early.fork(partial(self._wording, predictions))
-                    scored = self.scorer.score(predictions, *early.of(split, predictions))
-                    scores = scored.full.scores["model"]
-                    entries[split] = self.scorer.entry(scored, statistics=True)
-                    entries[split]["wording"] = wording.result()
+                generated[split] = predictions, self._likelihood(model, split, made_by=made_by)
+            if early is not None:  # after all splits, so that the model never waits for scores
+                entries, scores = {}, Scores(corpus={})
+                for split, (predictions, likelihood) in generated.items():
+                    entries[split], scores = self._entry(split, predictions, early)
                     entries[split]["likelihood"] = likelihood
                     if early.nearest:
                         entries[split]["nearest"] = self.baselines.searched()
-        if early is not None:
-            self.metrics.write(entries, made_by=made_by, scores=scores, constant=early.constant, skipped=skipped)
+                early.finish()
+                self.metrics.write(entries, made_by=made_by, scores=scores, constant=early.constant, skipped=skipped)
+
+    def _entry(self, split: str, predictions: Sequence[Prediction], early: EarlyBaselines) -> tuple[Plain, Scores]:
+        """The scores of a split for metrics.json, and those of the model."""
+        wording = early.fork(partial(self._wording, predictions))
+        scored = self.scorer.score(predictions, *early.of(split, predictions))
+        entry = self.scorer.entry(scored, statistics=True)
+        entry["wording"] = wording.result()
+        return entry, scored.full.scores["model"]
 
     def _early(self, splits: Sequence[str]) -> AbstractContextManager[EarlyBaselines | None]:
         """The baselines on rank 0, and None on the others."""

@@ -19,12 +19,15 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 
 Finished = Callable[[Sequence[Prediction]], None]
-ROWS_ON_GPU = 512  # beams of all slots: from about 300 on, a step's time grows with their number
-COMPILED_FROM_STEPS = 2500  # compiling takes 8 s, and saves 3 to 4 ms a step of a 7B model (benchmarks/decode.py)
+ROWS_ON_GPU = 768  # beams of all slots: from about 300 on, a step's time grows with their number
+COMPILED_FROM_STEPS = 1600  # compiling takes 8 s, and saves 2.5 to 5 ms a step of a 7B model (benchmarks/decode.py)
 
 
 class Generator(Protocol):
     """A model that writes a report for each study of some batches, and yields it with the study's id."""
+
+    @property
+    def decoded(self) -> DecodingPlan | None: ...
 
     def stream(self, batches: Iterable[Batch], decoding: Decoding, plan: DecodingPlan) -> Reports: ...
 
@@ -41,6 +44,7 @@ def predict(
     device: torch.device,
     slots: int | None = None,
     decoder: DecoderName = "auto",
+    compiled: bool | None = None,
     stop: StopRequest | None = None,
     title: str = "generate",
     finished: Finished | None = None,
@@ -48,7 +52,8 @@ def predict(
     """One prediction per study, in the data set's order. Every rank gets all of them. Raises Stopped after a signal.
 
     `batch_size` studies are encoded at a time, and at most `slots` decoded; None: `batch_size` on the CPU, and on a GPU
-    as many as are fast and fit. `finished` is called on each rank with new predictions of this rank as soon as they
+    as many as are fast and fit. The layers are compiled before decoding on a GPU, by default if that saves time in all.
+    `finished` is called on each rank with new predictions of this rank as soon as they
     exist, in any order.
     """
     model.eval()
@@ -60,8 +65,9 @@ def predict(
     if slots is None:
         slots = batch_size if device.type == "cpu" else max(1, ROWS_ON_GPU // decoding.num_beams // 8 * 8)
     slots = max(1, min(slots, studies))
-    steps = studies * decoding.max_new_tokens // slots
-    plan = DecodingPlan(slots=slots, decoder=decoder, compiled=device.type == "cuda" and steps >= COMPILED_FROM_STEPS)
+    if compiled is None:
+        compiled = device.type == "cuda" and studies * decoding.max_new_tokens >= COMPILED_FROM_STEPS * slots
+    plan = DecodingPlan(slots=slots, decoder=decoder, compiled=compiled)
     own: list[Prediction] = []
     began = time.monotonic()
     with (

@@ -6,7 +6,6 @@ from r2gen.config.schema import Config
 from r2gen.config.targets import Target, instantiate
 from r2gen.data.images import read_image
 from r2gen.data.reports import DataSource
-from r2gen.errors import UserError
 
 
 def check_data(data: Target) -> None:
@@ -17,7 +16,5 @@ def check_data(data: Target) -> None:
 
 def check_study(config: Config) -> None:
     """Raise UserError where the images of task=generate cannot be used."""
-    if not config.images:
-        raise UserError("task=generate writes the report of one study: give its images with images=[a.png,b.png]")
     for image in config.images:
         read_image(Path(image), gray_bits=config.data.get("gray_bits"))

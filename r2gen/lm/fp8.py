@@ -23,8 +23,8 @@ MULTIPLE = 16  # of both widths of a weight, for torch._scaled_mm
 class Fp8Linear(nn.Linear):
     """A linear layer with a frozen e4m3 weight; the gradient of its input is computed from the rounded weight.
 
-    Weight and scales are stored as int8, the bytes of e4m3 and of fp32: casts of the whole model, such as DeepSpeed's
-    to bf16, leave integers as they are.
+    Weight and scales are stored as integers with the bits of e4m3 and of fp32, since casts of the whole model, such as
+    DeepSpeed's to bf16, leave integers as they are.
     """
 
     scale: torch.Tensor
@@ -34,7 +34,7 @@ class Fp8Linear(nn.Linear):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         weight_OK, scale_O1 = quantise_rows(linear.weight.detach())
         self.weight = nn.Parameter(weight_OK.view(torch.int8), requires_grad=False)
-        self.register_buffer("scale", scale_O1.view(torch.int8), persistent=False)
+        self.register_buffer("scale", scale_O1.view(torch.int32), persistent=False)
         self.bias = linear.bias
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:

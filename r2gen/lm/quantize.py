@@ -55,7 +55,8 @@ def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> Qua
             bnb_4bit_compute_dtype=dtype,
             bnb_4bit_use_double_quant=double_quant,
         )
-    return TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig())
+    # torchao would change how every kernel of this process is compiled, which takes much longer then
+    return TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig(set_inductor_config=False))
 
 
 def check_format(quantization: Quantisation | None, *, model_type: str) -> None:

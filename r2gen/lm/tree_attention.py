@@ -61,8 +61,8 @@ class Tree:
         keys_SNCD, values_SNCD = self.layers[layer]
         if self.rows is not None:
             width = key_BNQD.shape[2]
-            keys_SNCD[self.rows, :, :width] = key_BNQD
-            values_SNCD[self.rows, :, :width] = value_BNQD
+            keys_SNCD[self.rows, :, :width] = key_BNQD[: len(self.rows)]  # the rest pads the group of prompts
+            values_SNCD[self.rows, :, :width] = value_BNQD[: len(self.rows)]
             return
         if self.kernel:
             tree_kernel.store(key_BNQD, value_BNQD, *self.layers[layer], prompt_S=self.prompt_S, fed_S=self.fed_S)

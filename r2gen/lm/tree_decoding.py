@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from r2gen.config.decoding import Decoding
 from r2gen.lm import tree_kernel
 from r2gen.lm.beams import Beams, TokenChoice
-from r2gen.lm.compile import compiled_layers
+from r2gen.lm.compile import CompiledLayers
 from r2gen.lm.fp8 import rounds_activations
 from r2gen.lm.padding import right_pad
 from r2gen.lm.protocol import DecodingPlan, Prompts
@@ -183,6 +183,8 @@ class TreeSearch:
     ) -> None:
         self.model, self.tokenizer, self.decoding, self.plan = model, tokenizer, decoding, plan
         self.slots = plan.slots
+        compiled = plan.compiled and tree_kernel.available(model)
+        self.layers = CompiledLayers(model) if compiled else None
         self.decoder: TreeDecoder | None = None
 
     def run(self, prompts: Iterable[Prompts]) -> Iterator[tuple[str, list[int]]]:
@@ -190,27 +192,23 @@ class TreeSearch:
         source, waiting = _studies(prompts), deque[Waiting]()
         if self.decoder is not None:
             self.decoder.clear()
-        compiled = self.plan.compiled and tree_kernel.available(self.model)
-        layers = compiled_layers(self.model) if compiled else nullcontext()
-        with tree_attention_of(self.model), layers:
-            while True:
-                busy = self.decoder is not None and any(self.decoder.studies)
-                waiting.extend(islice(source, max(0, self._wanted() - len(waiting))))
-                if not waiting and not busy:
-                    return
-                reports = self._advance(waiting, busy=busy)
-                if reports is None:
-                    self._halve(waiting)
-                    continue
-                for study, ids in reports:
+        with tree_attention_of(self.model), self.layers.used() if self.layers is not None else nullcontext():
+            ended: list[tuple[Waiting, list[int]]] = []
+            waiting.extend(islice(source, self.slots))
+            while waiting or self._busy():
+                decoder = self._launch(waiting)
+                # While the GPU computes, the host gives out the last reports and takes in as many prompts as slots.
+                for study, ids in ended:
                     yield study.id, ids
+                waiting.extend(islice(source, max(0, self.slots - len(waiting))))
+                ended = decoder.ended() if decoder is not None else []
+                if decoder is None:
+                    self._halve(waiting)
+            for study, ids in ended:
+                yield study.id, ids
 
-    def _wanted(self) -> int:
-        """The number of studies that the free slots take now."""
-        if self.decoder is None:
-            return self.slots
-        free = len(self.decoder.free())
-        return free if free >= self.decoder.waits_for else 0
+    def _busy(self) -> bool:
+        return self.decoder is not None and any(self.decoder.studies)
 
     def close(self) -> None:
         """Free the memory of the slots."""
@@ -218,11 +216,11 @@ class TreeSearch:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _advance(self, waiting: deque[Waiting], *, busy: bool) -> list[tuple[Waiting, list[int]]] | None:
-        """Fill free slots and advance; None if the GPU is out of memory."""
+    def _launch(self, waiting: deque[Waiting]) -> TreeDecoder | None:
+        """Fill free slots and advance, without waiting for the GPU; None if it is out of memory."""
         try:
             longest = max((len(study.embeds_TE) for study in waiting), default=0)
-            if not busy and (self.decoder is None or longest > self.decoder.width):
+            if not self._busy() and (self.decoder is None or longest > self.decoder.width):
                 self._open(longest)
             decoder = self.decoder
             assert decoder is not None
@@ -230,7 +228,7 @@ class TreeSearch:
                 _admit(decoder, waiting)
             for _ in range(STEPS_PER_LOOK if decoder.device.type == "cuda" else 1):
                 decoder.advance()
-            return decoder.ended()
+            return decoder
         except torch.OutOfMemoryError:
             if self.slots == 1:
                 raise

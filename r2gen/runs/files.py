@@ -157,8 +157,8 @@ def append(path: Path, content: bytes) -> None:
 
 
 def read_tail(path: Path, most: int) -> bytes:
-    """The last `most` bytes of a file, or all of a shorter one."""
-    with path.open("rb") as file:
+    """The last `most` bytes of a file, or all of a shorter one. Raises OSError where it is no file, such as a pipe."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - most))
         return file.read()
 

@@ -24,7 +24,6 @@ EXPORTED = "model.safetensors"  # the weights in a folder written by task=export
 EXPORTED_LM = "./lm"  # the language model in a folder written by task=export
 FILES = ("config.yaml", "run.json", "train.jsonl", "metrics.json", "nearest.json", "report.html")
 OURS = {".lock", "config.yaml", "run.json"}  # files that a killed first start may leave
-LINKS = (("checkpoints", "last"), ("checkpoints", "best"))
 PRINTED = f"{PARTIAL}printed-"  # begins the name of a file which says that a rank has printed a message
 
 
@@ -139,11 +138,18 @@ class RunFolder:
         for name in FILES:
             files.check_file(self.path / name)
         for link in files.links_below(self.path):
-            top = link.relative_to(self.path).parts[0]
-            inside = Path(os.path.realpath(link)).is_relative_to((self.path / top).resolve())
-            may_be = link.name.startswith(PARTIAL) or (inside and (link.parent.name, link.name) in LINKS)
-            if not may_be and not (inside and top == "wandb" and link.parent != self.path):
+            if not (link.name.startswith(PARTIAL) or self._is_checkpoint(link) or self._is_of_wandb(link)):
                 files.refuse_link(link)
+
+    def _is_checkpoint(self, link: Path) -> bool:
+        """Whether it is checkpoints/last or best and names something in that folder, which may be a link in turn."""
+        folder = self.path / "checkpoints"
+        target = os.path.normpath(folder.resolve() / link.readlink())
+        return link in (folder / "last", folder / "best") and Path(target).parent == folder.resolve()
+
+    def _is_of_wandb(self, link: Path) -> bool:
+        folder = self.path / "wandb"
+        return folder in link.parents and Path(os.path.realpath(link)).is_relative_to(folder.resolve())
 
     def lock(self) -> int:
         """Lock the folder for this process and its ranks; gives the file descriptor that ranks inherit.
@@ -210,7 +216,10 @@ class RunFolder:
         """The state of a finished run, for `restore`; None where the run is not finished."""
         if not self.exists() or self.facts()["status"] != "finished":
             return None
-        return Finished(read_text(self.config_file), read_text(self.run_file), self.last())
+        try:
+            return Finished(read_text(self.config_file), read_text(self.run_file), self.last())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.config_file} cannot be read: {reason(error)}") from error
 
     def restore(self, finished: Finished) -> None:
         write_whole(self.config_file, finished.config)

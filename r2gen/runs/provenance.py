@@ -59,8 +59,10 @@ def git_revision() -> GitRevision:
     """The commit of the code and whether files differ from it; None where this is no git checkout."""
 
     def git(*arguments: str) -> str | None:
+        # Without optional locks, since `git status` would make a commit of the user's fail at this moment.
+        command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
         try:
-            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

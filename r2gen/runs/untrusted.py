@@ -21,7 +21,7 @@ from r2gen.config.hints import accepts
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 
-MAX_BYTES, MAX_YAML_BYTES = 2**30, 2**22
+MAX_BYTES, MAX_YAML_BYTES = 2**30, 2**20
 DEEPEST, MOST_GROUPS = 64, 10_000_000
 MOST_YAML_GROUPS = 100_000  # a YAML file may name a group many times
 MOST_DIGITS = 19  # of a whole number, as in 64 bits
@@ -182,7 +182,17 @@ def _refuse_deep(value: Any, *, most: int) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """yaml.SafeLoader, which refuses a key that is given twice instead of taking the last one."""
+    """yaml.SafeLoader, which refuses a key that is given twice, and ends where groups are nested too deeply."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError("nested too deeply")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]

@@ -86,8 +86,8 @@ class SweepFolder:
         """Make the folder, readable by its owner only, since a log may hold patient text."""
         os.umask(0o077)  # also for what Optuna and submitit write
         files.take_folder(self.path, option="hydra.sweep.dir", known_by=self.file.name, ours=OURS)
-        files.make_folder(self.path / "logs")
         self.check_usable()
+        files.make_folder(self.path / "logs")
 
     def check_usable(self) -> None:
         """Raise UserError where the results cannot be written: the folder is read-only, or a link is in their place."""
@@ -168,7 +168,7 @@ def _known(stored: Any, kind: type[JobRecord] | type[SweepRecord], prefix: str) 
         elif item.default is MISSING and item.default_factory is MISSING:
             raise ValueError(f"{prefix}{key} is missing")
     wrong = [name for key, value in values.items() if key != "jobs" for name in misfits(value, hints[key], key)]
-    wrong += [key for key in PATHS if "\0" in (values.get(key) or "")]
+    wrong += [key for key in PATHS if "\0" in str(values.get(key))]
     if wrong:
         raise ValueError(f"{prefix}{wrong[0]} has another type or value")
     return values

@@ -80,6 +80,8 @@ class Sweep:
         """Raise UserError where the folder cannot be used, before the jobs are composed. Makes nothing."""
         if not self.is_open:
             check_folder(self.folder.path, option="hydra.sweep.dir", known_by=self.folder.file.name, ours=OURS)
+            if self.folder.path.exists():
+                self.folder.check_usable()
         os.environ["R2GEN_SWEEP"] = str(self.folder.path)  # by which conf/logger/wandb.yaml groups the jobs
 
     def open(self) -> SweepFolder:

@@ -50,6 +50,8 @@ def test_sums_of_findings_follow_the_policy_for_uncertain_mentions(uncertain: st
     metric = Findings(uncertain=uncertain)  # type: ignore[arg-type]
     of_metric = finding_sums(metric, REFERENCES, REPORTS)
     corpus = metric(REFERENCES, REPORTS).corpus
+    of_scores = finding_sums(metric, REFERENCES, REPORTS, metric(REFERENCES, REPORTS))
+    assert of_scores.sums.tolist() == of_metric.sums.tolist()
     result = {
         name: value for name, value in zip(of_metric.names, of_metric.of_all(), strict=True) if not np.isnan(value)
     }

@@ -1,0 +1,133 @@
+"""What a command cannot write, or cannot mean, is refused before any work; nothing is made."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from run_in_process import run_in_process
+from smallest_run import ROOT
+
+GOLDEN = next((ROOT / "tests" / "golden" / "run_of_the_version_before").glob("train-*"))
+# Each of these would be refused for what it reads (nowhere, broken) or start a rank, were its folder not checked first.
+UNUSABLE = {
+    "out": [
+        ["task=compare", "runs=[nowhere]"],
+        ["task=audit", "data=iu_xray", "data.root=broken"],
+        ["task=export", "run_dir=run"],
+    ],
+    "run_dir": [
+        ["data=iu_xray", "data.root=broken"],
+        ["fresh=true"],
+        ["task=check"],
+        ["task=import", "checkpoint=nowhere", "vision.path=nowhere", "lm.path=nowhere"],
+    ],
+    "hydra.sweep.dir": [["-m", "seed=1,2"], ["-m", "hydra/sweeper=optuna", "seed=choice(1,2)"]],
+}
+FOLDERS = ("file", "file/below", "/proc/below", "strange")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "thesis.doc").touch()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "annotation.json").write_text("{")
+    shutil.copytree(GOLDEN, tmp_path / "run", symlinks=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", FOLDERS)
+@pytest.mark.parametrize(
+    ("option", "words"), [(option, words) for option, commands in UNUSABLE.items() for words in commands]
+)
+def test_an_unusable_folder_is_refused_before_the_work(option: str, words: list[str], place: str, folder: Path):
+    refused(folder, [*words, f"{option}={place}"], f"{option}={Path(folder, place)}")
+
+
+@pytest.mark.parametrize(
+    ("words", "made", "message"),
+    [
+        (
+            ["task=compare", "runs=[nowhere]", "out=out"],
+            ["comparison.json", "compare.html/x"],
+            "compare.html is a folder",
+        ),
+        (["task=audit", "out=out"], ["audit.json/x"], "audit.json is a folder"),
+        (["task=evaluate", "run_dir=out"], ["run.json", "report.html/x"], "report.html is a folder"),
+        (["-m", "seed=1,2", "hydra.sweep.dir=out"], ["sweep.json", "sweep.html/x"], "sweep.html is a folder"),
+        (["-m", "seed=1,2", "hydra.sweep.dir=out"], ["sweep.json", "logs"], "logs is a file"),
+    ],
+)
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(
+    words: list[str], made: list[str], message: str, folder: Path
+):
+    shutil.copytree(folder / "run", folder / "out", symlinks=True)
+    for name in made:
+        (folder / "out" / name).parent.mkdir(exist_ok=True)
+        if not (folder / "out" / name).exists():
+            (folder / "out" / name).touch()
+    refused(folder, words, message)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["task=generate", "run_dir=run", "images=[nowhere.png]"], "image .*nowhere.png does not exist"),
+        (["task=generate", "run_dir=run", "images=[file]"], "image .*file cannot be read"),
+    ],
+)
+def test_the_images_of_a_study_are_read_before_the_model(words: list[str], message: str, folder: Path):
+    refused(folder, words, message)
+
+
+@pytest.mark.parametrize("task", ["evaluate", "generate", "export"])
+def test_a_run_without_a_checkpoint_is_refused_before_a_model_is_built(task: str, folder: Path):
+    shutil.rmtree(folder / "run" / "checkpoints")
+    images = ["images=[file]"] if task == "generate" else []
+    refused(folder, [f"task={task}", "run_dir=run", *images], "run has no checkpoint yet. Train it first")
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["lm=llama2", "lm=qwen2"], "lm"),
+        (["tune/lm=lora", "tune/lm=full"], "tune/lm"),
+        (["seed=1", "seed=2"], "seed"),
+        (["seed=1", "seed=null"], "seed"),
+        (["seed=1", "seed=true"], "seed"),
+        (["vision.name=resnet18", "+vision.name=resnet10t"], "vision.name"),
+        (["vision.model_args={a: 1}", "vision.model_args={b: 2}"], "vision.model_args"),
+        (["metrics=[bleu]", "metrics=[cider]"], "metrics"),
+        (["trainer.epochs=1", "++trainer.epochs=2"], "trainer.epochs"),
+        (["-m", "seed=1,2", "seed=3"], "seed"),
+        (["-m", "seed=1,2", "seed=1,3"], "seed"),
+        (["-m", "hydra.sweep.dir=a", "hydra.sweep.dir=b", "seed=1,2"], "hydra.sweep.dir"),
+        (["--config-dir=a", "--config-dir", "b"], "--config-dir"),
+        (["task=train", "task=compose"], "task"),
+        (["task=import", "tune=shallow", "tune=deep"], "tune"),
+    ],
+)
+def test_an_option_that_is_passed_twice_with_other_values_is_refused(words: list[str], key: str, folder: Path):
+    refused(folder, words, f"{key} (once|is passed twice)")
+
+
+@pytest.mark.parametrize("words", [["seed=1", "seed=1"], ["metrics=[bleu,cider]", "metrics=[bleu, cider]"]])
+def test_an_option_may_be_repeated(words: list[str], folder: Path):
+    assert run_in_process("task=compose", *words, cwd=folder)[0] == 0
+
+
+def refused(folder: Path, words: list[str], message: str) -> None:
+    before = times(folder)
+    status, output = run_in_process(*words, cwd=folder)
+    assert status == 2, output
+    assert re.match(f"error: .*{message}", output), output
+    assert output.count("\n") == 1
+    assert "python -m r2gen.tasks.worker" not in output
+    assert times(folder) == before
+
+
+def times(folder: Path) -> dict[str, int]:
+    """The time of the last change of each file. A run's lock is made before it is refused."""
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
