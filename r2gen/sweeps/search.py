@@ -148,8 +148,8 @@ class Search:
             )
         except Exception as error:  # SQLite, SQLAlchemy and Optuna raise many types on a damaged file
             raise UserError(
-                f"{file} cannot be read: {str(error).partition(chr(10))[0][:200]}. Put back what the search wrote, or give "
-                "another folder, hydra.sweep.dir=DIR"
+                f"{file} cannot be read: {str(error).partition(chr(10))[0][:200]}. Put back what the search wrote, or "
+                "give another folder, hydra.sweep.dir=DIR"
             ) from error
         self.study.sampler = optuna.samplers.TPESampler(
             seed=seed + len(self.study.trials), n_startup_trials=random_trials, constant_liar=batch > 1
