@@ -50,6 +50,7 @@ from decode_models import (
     Transformers,
     build_tokenizer,
     let_reports_end,
+    quantise,
     random_llama,
     report_generator,
 )
@@ -57,7 +58,6 @@ from machine import installed, probe
 
 from r2gen.config.decoding import Decoding
 from r2gen.evaluate.generate import ROWS_ON_GPU
-from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.quantize import weight_bytes
 
 GIB = 2**30
@@ -328,18 +328,6 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-
-
-def quantise(llama: Any, mode: str) -> None:
-    """Quantise the layers of a model in memory, as loading it with quant=MODE does."""
-    if mode == "int8_weight_only":
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
-
-        quantize_(llama.model, Int8WeightOnlyConfig(set_inductor_config=False))
-    elif mode == "fp8":
-        to_fp8(llama)
-    elif mode != "none":
-        raise ValueError(f"--quant {mode}: choose none, int8_weight_only or fp8")
 
 
 def say(cells: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from r2gen.data.reports import Study
 from r2gen.evaluate.generate import predict
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.codecs import TokenizerJson
+from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.prompt import Prompt
 from r2gen.lm.tokenizer import ReportTokenizer, train_tokenizer
 from r2gen.model.projector import LinearProjector
@@ -105,6 +106,18 @@ def random_llama(size: Size, *, device: torch.device, dtype: torch.dtype) -> Pre
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=STD) if parameter.ndim > 1 else torch.nn.init.ones_(parameter)
     return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def quantise(llama: Any, mode: str) -> None:
+    """Quantise the layers of a model in memory, as loading it with quant=MODE does."""
+    if mode == "int8_weight_only":
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+        quantize_(llama.model, Int8WeightOnlyConfig(set_inductor_config=False))
+    elif mode == "fp8":
+        to_fp8(llama)
+    elif mode != "none":
+        raise ValueError(f"--quant {mode}: choose none, int8_weight_only or fp8")
 
 
 def report_generator(model: PreTrainedModel, tokenizer: ReportTokenizer, size: Size) -> ReportGenerator:

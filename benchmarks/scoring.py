@@ -84,6 +84,8 @@ class Texts:
 class SteadyModel:
     """A model that writes these reports, so many per second, and does nothing else. It notes when."""
 
+    decoded = None
+
     def __init__(self, reports: Mapping[str, str], *, rate: float, note: Callable[[str], None]) -> None:
         self.reports, self.rate, self.note = reports, rate, note
 

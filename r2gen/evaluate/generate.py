@@ -19,12 +19,15 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 
 Finished = Callable[[Sequence[Prediction]], None]
-ROWS_ON_GPU = 512  # beams of all slots: from about 300 on, a step's time grows with their number
-COMPILED_FROM_STEPS = 2500  # compiling takes 8 s, and saves 3 to 4 ms a step of a 7B model (benchmarks/decode.py)
+ROWS_ON_GPU = 768  # beams of all slots: from about 300 on, a step's time grows with their number
+COMPILED_FROM_STEPS = 1600  # compiling takes 8 s, and saves 2.5 to 5 ms a step of a 7B model (benchmarks/decode.py)
 
 
 class Generator(Protocol):
     """A model that writes a report for each study of some batches, and yields it with the study's id."""
+
+    @property
+    def decoded(self) -> DecodingPlan | None: ...
 
     def stream(self, batches: Iterable[Batch], decoding: Decoding, plan: DecodingPlan) -> Reports: ...
 

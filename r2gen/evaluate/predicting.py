@@ -125,5 +125,6 @@ class Predictor:
             finished=finished,
         )
         if dist.is_first():
-            write_predictions(self.file(split), header, predictions)
+            decoded = None if model.decoded is None else asdict(model.decoded)
+            write_predictions(self.file(split), header, predictions, decoded=decoded)
         return predictions

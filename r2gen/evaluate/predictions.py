@@ -21,16 +21,20 @@ class Prediction:
     reference: str
     tokens: int  # generated tokens, without EOS
     finish: str  # "stop": the model wrote EOS; "length": max_new_tokens was reached
-    seconds: float  # its share of the time of its batch
+    seconds: float  # mean time per report of its rank until then
 
 
 def predictions_file(run_dir: Path, split: str, profile: str) -> Path:
     return run_dir / "predictions" / f"{split}.{profile}.jsonl"
 
 
-def write_predictions(file: Path, header: Header, predictions: Iterable[Prediction]) -> None:
+def write_predictions(
+    file: Path, header: Header, predictions: Iterable[Prediction], *, decoded: Plain | None = None
+) -> None:
+    """Write predictions below their header. `decoded` says how, such as in how many slots, which memory may limit."""
     make_folder(file.parent)
-    lines = [json.dumps({"header": header}), *(json.dumps(asdict(prediction)) for prediction in predictions)]
+    first = {"header": header, "decoded": decoded}
+    lines = [json.dumps(first), *(json.dumps(asdict(prediction)) for prediction in predictions)]
     write_whole(file, "\n".join(lines) + "\n")
 
 
@@ -47,7 +51,11 @@ def read_predictions(file: Path, header: Header, references: Mapping[str, str]) 
             if wrong := wrong_in_line(line, is_header=False):
                 raise ValueError(f"line {number}: {wrong}")
         predictions = [Prediction(**line) for line in rest]
-        if first != {"header": header} or [prediction.id for prediction in predictions] != list(references):
+        if (
+            not isinstance(first, dict)
+            or first.get("header") != header
+            or [prediction.id for prediction in predictions] != list(references)
+        ):
             return None
         for prediction in predictions:
             if prediction.reference != references[prediction.id]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -40,6 +41,7 @@ class CausalLM(nn.Module):
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
         self.keeps_slots = False  # and compiled layers, between calls of generate on a GPU
+        self.decoded: DecodingPlan | None = None
         self._agrees: bool | None = None  # whether a tree decodes this model rightly; None: not tried yet
         self._search: TreeSearch | None = None
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
@@ -88,12 +90,14 @@ class CausalLM(nn.Module):
         """See LanguageModel.stream. Raises UserError if the report may exceed the model's positions."""
         with evaluation_mode(self.model), double_precision(self.model):
             packed = (self._packed(batch, decoding) for batch in prompts)
+            self.decoded = replace(plan, decoder="transformers", compiled=False)
             if self.decoder_for(decoding, plan.decoder) == "tree":
                 search = self._search_of(decoding, plan)
                 try:
                     for id, ids in search.run(packed):
                         yield id, report(ids, self.tokenizer, decoding)
                 finally:
+                    self.decoded = replace(plan, decoder="tree", slots=search.slots, compiled=search.layers is not None)
                     if not self.keeps_slots:
                         self.free_slots()
                 return

@@ -12,6 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from r2gen.errors import UserError
 
 COMPILERS = ("g++", "clang++", "c++")
+SHAPES = 64  # compiled in one process; torch's own limit is 8, beyond which it silently compiles no more
 
 
 def compile_layers(model: PreTrainedModel) -> None:
@@ -41,20 +42,24 @@ def _compiled_in_training(plain: Callable[..., Any]) -> Callable[..., Any]:
     return forward
 
 
-@contextmanager
-def compiled_layers(model: PreTrainedModel) -> Iterator[None]:
-    """Compile the forward method of each layer while the context lasts, for each shape of its input.
+class CompiledLayers:
+    """The compiled forward methods of a model's layers, for each shape of their input; all layers share the code."""
 
-    All layers share the code.
-    """
-    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
-    before = [layer.__dict__.get("forward") for layer in layers]
-    for layer in layers:
-        layer.forward = torch.compile(type(layer).forward.__get__(layer), dynamic=False)
-    try:
-        yield
-    finally:
-        for layer, forward in zip(layers, before, strict=True):
-            del layer.forward
-            if forward is not None:
-                layer.forward = forward
+    def __init__(self, model: PreTrainedModel) -> None:
+        layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+        self.forwards = [(layer, torch.compile(type(layer).forward.__get__(layer), dynamic=False)) for layer in layers]
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Let the layers use them while the context lasts."""
+        before = [layer.__dict__.get("forward") for layer, _ in self.forwards]
+        for layer, forward in self.forwards:
+            layer.forward = forward
+        try:
+            with torch._dynamo.config.patch(recompile_limit=SHAPES):
+                yield
+        finally:
+            for (layer, _), original in zip(self.forwards, before, strict=True):
+                del layer.forward
+                if original is not None:
+                    layer.forward = original

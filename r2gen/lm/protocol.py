@@ -56,6 +56,7 @@ class LanguageModel(Protocol):
     model: PreTrainedModel
     tokenizer: ReportTokenizer
     keeps_slots: bool  # of the last call of generate, which makes the next one faster and takes memory
+    decoded: DecodingPlan | None  # how the last studies were decoded; memory may have allowed fewer slots than planned
 
     @property
     def dim(self) -> int:

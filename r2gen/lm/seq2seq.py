@@ -1,6 +1,7 @@
 """An encoder-decoder language model (T5, Flan-T5), which encodes the prompt with the image and decodes the report."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -45,6 +46,7 @@ class Seq2SeqLM(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.start_id = int(start)
         self.keeps_slots = False  # it has none
+        self.decoded: DecodingPlan | None = None
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
 
     @property
@@ -83,7 +85,7 @@ class Seq2SeqLM(nn.Module):
 
     def stream(self, prompts: Iterable[Prompts], decoding: Decoding, plan: DecodingPlan) -> Reports:
         """See LanguageModel.stream."""
-        self.decoder_for(decoding, plan.decoder)
+        self.decoded = replace(plan, decoder=self.decoder_for(decoding, plan.decoder), compiled=False)
         for batch in prompts:
             reports = self.generate(batch.embeds_BTE, batch.mask_BT, decoding, ids=batch.ids)
             yield from zip(batch.ids, reports, strict=True)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from r2gen.config.decoding import Decoding
 from r2gen.lm import tree_kernel
 from r2gen.lm.beams import Beams, TokenChoice
-from r2gen.lm.compile import compiled_layers
+from r2gen.lm.compile import CompiledLayers
 from r2gen.lm.fp8 import rounds_activations
 from r2gen.lm.padding import right_pad
 from r2gen.lm.protocol import DecodingPlan, Prompts
@@ -183,6 +183,8 @@ class TreeSearch:
     ) -> None:
         self.model, self.tokenizer, self.decoding, self.plan = model, tokenizer, decoding, plan
         self.slots = plan.slots
+        compiled = plan.compiled and tree_kernel.available(model)
+        self.layers = CompiledLayers(model) if compiled else None
         self.decoder: TreeDecoder | None = None
 
     def run(self, prompts: Iterable[Prompts]) -> Iterator[tuple[str, list[int]]]:
@@ -190,9 +192,7 @@ class TreeSearch:
         source, waiting = _studies(prompts), deque[Waiting]()
         if self.decoder is not None:
             self.decoder.clear()
-        compiled = self.plan.compiled and tree_kernel.available(self.model)
-        layers = compiled_layers(self.model) if compiled else nullcontext()
-        with tree_attention_of(self.model), layers:
+        with tree_attention_of(self.model), self.layers.used() if self.layers is not None else nullcontext():
             ended: list[tuple[Waiting, list[int]]] = []
             waiting.extend(islice(source, self.slots))
             while waiting or self._busy():

@@ -12,9 +12,10 @@ except ImportError:  # a CPU build of torch
 
 # S slots, K beams, H heads, N heads of keys, D width of a head, C columns, G tokens of a report
 
-# Fewer programs than this do not fill the GPU, and larger blocks hide more of the time to the first value. Of 48
-# combinations of block, warps and stages on an H200, these two were within 5 % of the best from 1 to 512 slots.
-FEW_PROGRAMS = 512
+# The block of columns, warps and stages up to a number of programs (slots times heads of keys). Of 48 combinations on
+# one NVIDIA H200 these were within 5 % of the best, from 1 to 512 slots: few programs gain from large blocks, since
+# each waits for its own loads; many from small ones, since the others fill the gaps.
+TILES = ((132, (128, 4, 3)), (1024, (64, 4, 2)), (2**31, (32, 2, 2)))
 
 if triton is not None:
 
@@ -195,7 +196,7 @@ def attend(
     result_SKHD = query_SHKD.new_empty(slots, beams, heads, width)
     query_SHKD = _with_contiguous_width(query_SHKD)
     padded = triton.next_power_of_2(width)
-    few = slots * shared_heads < FEW_PROGRAMS
+    block, warps, stages = next(tile for most, tile in TILES if slots * shared_heads <= most)
     _attend[(slots, shared_heads)](
         query_SHKD,
         keys_SNCD,
@@ -216,9 +217,9 @@ def attend(
         WIDTH=width,
         WIDTH_PADDED=padded,
         ROWS=max(16, triton.next_power_of_2(group * beams)),
-        BLOCK=(128 if padded <= 128 else 64) if few else 32,
+        BLOCK=block if padded <= 128 else block // 2,
         CAPPED=softcap is not None,
-        num_warps=4 if few else 2,
-        num_stages=3 if few else 2,
+        num_warps=warps,
+        num_stages=stages,
     )
     return result_SKHD

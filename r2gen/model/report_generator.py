@@ -79,6 +79,11 @@ class ReportGenerator(nn.Module):
         """One report for each study, in the order of the batch."""
         return self.lm.generate(*self.wrap(batch), decoding, ids=batch.ids)
 
+    @property
+    def decoded(self) -> DecodingPlan | None:
+        """How the last studies were decoded."""
+        return self.lm.decoded
+
     @torch.inference_mode()
     def stream(self, batches: Iterable[Batch], decoding: Decoding, plan: DecodingPlan) -> Reports:
         """The report of each study with its id, as soon as it has ended; see LanguageModel.stream.

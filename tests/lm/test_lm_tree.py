@@ -1,0 +1,229 @@
+"""Decoding as a tree gives the token ids of transformers' search, in any number of slots."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from golden_checkpoints import PUBLISHED, needs_published
+from tiers import fast_only
+
+from r2gen.config.decoding import Decoding
+from r2gen.errors import UserError
+from r2gen.lm import LanguageModel, load_lm, tree_decoding, tree_kernel
+from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated, Prompts
+
+# B batch, T positions of a prompt, E width
+STUDIES, WIDTH, TOKENS = 7, 17, 12
+WINDOW = 6  # shorter than most prompts
+PROFILES = {
+    "greedy": Decoding(max_new_tokens=TOKENS),
+    "greedy penalty": Decoding(max_new_tokens=TOKENS, repetition_penalty=2.0),
+    "greedy n-grams": Decoding(max_new_tokens=TOKENS, no_repeat_ngram_size=2, min_new_tokens=8),
+    "greedy no token twice": Decoding(max_new_tokens=TOKENS, no_repeat_ngram_size=1),
+    "beam3": Decoding(max_new_tokens=TOKENS, num_beams=3),
+    "beam3 penalty": Decoding(
+        max_new_tokens=TOKENS, num_beams=3, repetition_penalty=2.0, length_penalty=2.0, min_new_tokens=5
+    ),
+    "beam3 never": Decoding(max_new_tokens=TOKENS, num_beams=3, early_stopping="never", length_penalty=0.0),
+    "beam3 early": Decoding(
+        max_new_tokens=TOKENS, num_beams=3, early_stopping=True, repetition_penalty=1.2, no_repeat_ngram_size=3
+    ),
+    "beam5": Decoding(max_new_tokens=TOKENS, num_beams=5, early_stopping="never", length_penalty=1.3),
+    "nucleus": Decoding(max_new_tokens=TOKENS, do_sample=True, top_p=0.9, repetition_penalty=1.2),
+    "top-k": Decoding(max_new_tokens=TOKENS, min_new_tokens=5, do_sample=True, top_k=20, temperature=1.5, seed=3),
+}
+FAMILIES = [
+    "baichuan2_7b", "baichuan_7b", "chatglm2", "chatglm3", "gemma2", "gemma3", "glm4", "glm4_hf", "internlm",
+    "internlm2", "internlm3", "llama2_json", "llama2_spm", "llama3", "mistral", "phi3", "qwen", "qwen2", "qwen3",
+    "stablelm", "yi",
+]  # fmt: skip
+
+
+def prompts_of(lm: LanguageModel) -> tuple[list[str], torch.Tensor, torch.Tensor]:
+    """Prompts of different lengths, with padding at random positions."""
+    source = torch.Generator().manual_seed(5)
+    rows = lm.model.get_input_embeddings().get_parameter("weight").shape[0]
+    embeds_BTE = lm.embed(torch.randint(3, rows, (STUDIES, WIDTH), generator=source)).detach()
+    embeds_BTE += 3 * embeds_BTE.std() * torch.randn(embeds_BTE.shape, generator=source)
+    mask_BT = torch.zeros(STUDIES, WIDTH, dtype=torch.bool)
+    for study in range(STUDIES):
+        mask_BT[study, torch.randperm(WIDTH, generator=source)[: WIDTH - 2 * (study % 4)]] = True
+    return [f"study {number}" for number in range(STUDIES)], embeds_BTE, mask_BT
+
+
+def reports(
+    lm: LanguageModel,
+    decoding: Decoding,
+    batches: Iterable[Iterable[int]],
+    *,
+    slots: int = STUDIES,
+    decoder: DecoderName = "tree",
+) -> dict[str, Generated]:
+    ids, embeds_BTE, mask_BT = prompts_of(lm)
+    prompts = (
+        Prompts([ids[i] for i in batch], embeds_BTE[[*batch]], mask_BT[[*batch]]) for batch in map(list, batches)
+    )
+    return dict(lm.stream(prompts, decoding, DecodingPlan(slots=slots, decoder=decoder)))
+
+
+def let_reports_end(lm: LanguageModel) -> None:
+    """Make some of the tokens that the model writes end a report, so that reports have different lengths."""
+    written = reports(lm, PROFILES["beam3"], [range(STUDIES)], decoder="transformers").values()
+    tokens = sorted({token for report in written for token in report.ids})
+    lm.tokenizer.eos_ids = (*lm.tokenizer.eos_ids, *tokens[:: max(1, len(tokens) // 3)][:3])
+
+
+def check(lm: LanguageModel, profiles: Iterable[str]) -> None:
+    let_reports_end(lm)
+    for profile in profiles:
+        expected = reports(lm, PROFILES[profile], [range(STUDIES)], decoder="transformers")
+        assert reports(lm, PROFILES[profile], [range(STUDIES)]) == expected, profile
+        assert reports(lm, PROFILES[profile], [range(4), range(4, 7)], slots=3) == expected, profile
+        assert reports(lm, PROFILES[profile], [range(5, 7), range(5)], slots=2) == expected, profile
+
+
+@pytest.fixture
+def llama(golden_folder: Path) -> LanguageModel:
+    return load_lm(golden_folder / "llama2_spm")
+
+
+def test_token_ids_are_those_of_transformers(llama: LanguageModel) -> None:
+    check(llama, PROFILES)
+    assert llama.decoder_for(PROFILES["beam3"]) == "tree"
+
+
+@needs_published
+@pytest.mark.parametrize("family", fast_only(FAMILIES, "gemma2", "qwen", "stablelm"))
+def test_token_ids_of_every_family_are_those_of_transformers(family: str) -> None:
+    check(load_lm(PUBLISHED / family), ["greedy penalty", "beam3 penalty", "beam3 early", "nucleus"])
+
+
+@needs_published
+@pytest.mark.parametrize("family", fast_only(["mistral", "gemma2", "gemma3"], "mistral"))
+def test_sliding_windows_look_at_positions_and_not_at_columns(family: str) -> None:
+    lm = load_lm(PUBLISHED / family)
+    lm.model.config.sliding_window = WINDOW
+    for module in lm.model.modules():
+        if module.__dict__.get("sliding_window"):
+            module.sliding_window = WINDOW  # type: ignore[assignment]
+    check(lm, ["beam3", "beam3 penalty"])
+
+
+@needs_published
+@pytest.mark.parametrize("family", ["bloom", "baichuan_13b"])
+def test_alibi_is_left_to_transformers(family: str) -> None:
+    lm = load_lm(PUBLISHED / family)
+    assert lm.decoder_for(PROFILES["beam3"]) == "transformers"
+    with pytest.raises(UserError, match=r"^evaluate\.decoder=tree does not support this language model"):
+        lm.decoder_for(PROFILES["beam3"], "tree")
+
+
+def test_attention_that_needs_more_than_positions_is_found(llama: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+    """A bias that only the model's own attention has, as a family that nobody has tried yet may have."""
+    own = torch.nn.functional.scaled_dot_product_attention
+
+    def biased(query, key, value, attn_mask=None, **options):
+        if attn_mask is None and query.shape[2] == key.shape[2] and options.get("is_causal") and query.shape[2] > 7:
+            return 2 * own(query, key, value, **options)
+        return own(query, key, value, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", biased)
+    assert not tree_decoding.agrees_with_model(llama.model, llama.tokenizer)
+
+
+def test_contrastive_search_is_left_to_transformers(llama: LanguageModel) -> None:
+    contrastive = Decoding(max_new_tokens=4, penalty_alpha=0.6, top_k=4)
+    assert llama.decoder_for(contrastive) == "transformers"
+    assert len(reports(llama, contrastive, [range(STUDIES)], decoder="auto")) == STUDIES
+
+
+def test_prompts_longer_than_the_first_ones_are_decoded_too(llama: LanguageModel) -> None:
+    short_first = [[6, 3], [0, 1, 2], [4, 5]]
+    decoding = PROFILES["beam3 penalty"]
+    assert reports(llama, decoding, short_first, slots=2) == reports(llama, decoding, [range(STUDIES)])
+
+
+def test_prompts_are_taken_when_they_are_needed(llama: LanguageModel) -> None:
+    """At most as many studies wait as there are slots, and a reader that stops early takes no further ones."""
+    taken = []
+    ids, embeds_BTE, mask_BT = prompts_of(llama)
+
+    def prompts():
+        for number, id in enumerate(ids):
+            taken.append(id)
+            yield Prompts([id], embeds_BTE[[number]], mask_BT[[number]])
+
+    stream = llama.stream(prompts(), PROFILES["greedy"], DecodingPlan(slots=2))
+    next(stream)
+    assert len(taken) <= 5
+    stream.close()
+    assert llama.model.config._attn_implementation == "sdpa"
+    assert llama.model.dtype == torch.float32
+
+
+def test_memory_that_is_too_small_halves_the_slots_and_loses_no_study(
+    llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = reports(llama, PROFILES["beam3"], [range(STUDIES)])
+    plain = tree_decoding.TreeDecoder.advance
+
+    def advance(self: tree_decoding.TreeDecoder) -> None:
+        if self.slots > 1 and int(self.beams.length_S.max()) > 3:
+            raise torch.OutOfMemoryError
+        plain(self)
+
+    monkeypatch.setattr(tree_decoding.TreeDecoder, "advance", advance)
+    assert reports(llama, PROFILES["beam3"], [range(STUDIES)]) == expected
+    assert llama.decoded == DecodingPlan(slots=1, decoder="tree")
+
+
+@pytest.mark.parametrize("profile", ["greedy", "beam3", "nucleus"])
+@pytest.mark.parametrize("decoder", ["tree", "transformers"])
+def test_a_stop_text_ends_a_report_at_the_token_that_completes_it(
+    llama: LanguageModel, profile: str, decoder: DecoderName
+) -> None:
+    free = reports(llama, PROFILES[profile], [range(STUDIES)])
+    letters = Counter("".join(report.text for report in free.values()).replace(" ", ""))
+    stop = letters.most_common(1)[0][0]
+    llama.tokenizer.stop_texts = (stop,)
+    stopped = reports(llama, PROFILES[profile], [range(STUDIES)], slots=3, decoder=decoder)
+    assert not any(stop in report.text for report in stopped.values())
+    assert stopped == reports(llama, PROFILES[profile], [range(STUDIES)], decoder="tree")
+    ends = [report.ids for report in stopped.values() if stop in llama.tokenizer.decode(report.ids)]
+    assert len(ends) > 2
+    assert not any(stop in llama.tokenizer.decode(ids[:-1]) for ids in ends)
+
+
+def test_a_plan_records_how_studies_were_decoded(llama: LanguageModel) -> None:
+    reports(llama, PROFILES["greedy"], [range(STUDIES)], slots=3)
+    assert llama.decoded == DecodingPlan(slots=3, decoder="tree")
+    reports(llama, PROFILES["greedy"], [range(STUDIES)], decoder="transformers")
+    assert llama.decoded == DecodingPlan(slots=STUDIES, decoder="transformers")
+
+
+def test_slots_that_are_kept_serve_the_next_call(llama: LanguageModel) -> None:
+    _, embeds_BTE, mask_BT = prompts_of(llama)
+    plain = [llama.generate(embeds_BTE[[i]], mask_BT[[i]], PROFILES["beam3"])[0] for i in range(STUDIES)]
+    llama.keeps_slots = True
+    assert [llama.generate(embeds_BTE[[i]], mask_BT[[i]], PROFILES["beam3"])[0] for i in range(STUDIES)] == plain
+    llama.free_slots()  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(tree_kernel.triton is None, reason="this torch has no triton")
+def test_the_kernel_computes_what_its_plain_twin_computes() -> None:
+    """By Triton's interpreter, which must be switched on before the kernel is imported."""
+    script = Path(__file__).parents[1] / "support" / "interpreted_kernel.py"
+    done = subprocess.run(
+        [sys.executable, script],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("equal") == 8
