@@ -4,7 +4,6 @@ python run.py --help      groups, options and examples
 python run.py --cfg job   the composed configuration
 """
 
-import os
 import sys
 
 from r2gen.errors import DONE, FIXABLE, missing_package
@@ -15,10 +14,12 @@ try:
     from omegaconf import DictConfig
 
     from r2gen.cli import command_line, help
+    from r2gen.cli.streams import keep_streams
     from r2gen.config.compose import CONF, resolved
     from r2gen.config.overrides import as_passed
     from r2gen.launch.processes import leave_on_signals
     from r2gen.runs.refusal import refuse
+    from r2gen.runs.special_files import refuse_special_files
 except ModuleNotFoundError as error:
     print(f"error: {missing_package(error) or error}", file=sys.stderr)
     sys.exit(FIXABLE)
@@ -52,10 +53,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of this command's output, such as head, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = DONE
-    sys.exit(status)
+    keep_streams()
+    refuse_special_files()
+    sys.exit(main())

@@ -17,12 +17,19 @@ SECRETS = {"WANDB_API_KEY": "0123456789abcdef" * 2 + "01234567", "HF_TOKEN": "hf
 
 
 def test_runs_killed_at_random_moments_end_as_the_unbroken_one(seed: int):
-    """At two moments, drawn again in every run of the test; benchmarks/kills.py draws fifty."""
-    done = run_script(ROOT / "benchmarks" / "kills.py", "2", "--terms", "0", "--seed", str(seed))
+    """At two moments, drawn again in every run of the test; benchmarks/kills.py draws thirty."""
+    done = run_script(ROOT / "benchmarks" / "kills.py", "2", "--terms", "0", "--ranks", "0", "--seed", str(seed))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("bit for bit") == 3, done.stdout
     assert done.stdout.count("SIGKILL") == 2, done.stdout
     assert "2 of 2 runs" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_ranks_ends_the_command_in_time_with_one_message(seed: int):
+    done = run_script(ROOT / "benchmarks" / "kills.py", "0", "--terms", "0", "--ranks", "6", "--seed", str(seed))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 of 6 runs" in done.stdout
 
 
 @pytest.fixture(scope="module")

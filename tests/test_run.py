@@ -159,7 +159,7 @@ def test_fresh_gives_the_same_result_again(plain: Path, tmp_path: Path):
     assert same_result(plain, tmp_path / "run")
 
 
-@pytest.mark.parametrize("number", fast_only([signal.SIGTERM, signal.SIGINT], signal.SIGTERM))
+@pytest.mark.parametrize("number", fast_only([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], signal.SIGHUP))
 def test_a_run_stopped_by_a_signal_exits_with_status_3_and_resumes(number: int, plain: Path, tmp_path: Path):
     process = start(*UNBROKEN, cwd=tmp_path)
     log = tmp_path / "run" / "train.jsonl"

@@ -16,6 +16,7 @@ from r2gen.data.images import read_image
 from r2gen.data.reports import SPLITS, Study, digest_of
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
+from r2gen.runs.special_files import refuse_special
 from r2gen.runs.untrusted import read_json
 
 NOT_STATED = "not stated"
@@ -69,6 +70,7 @@ class AnnotatedReports:
         """16 hex digits of the annotation's bytes and of the arguments that decide what is read from it."""
         root, name = arguments["root"], arguments.get("annotation", "annotation.json")
         file = Path(root) / name
+        refuse_special(file)
         if not file.is_file():
             raise UserError(
                 f"data.root={root}: there is no {name} in it. Set data.root to the folder of the annotation and images."

@@ -5,7 +5,9 @@ positions [s * batch_size, (s + 1) * batch_size). So every step is full, the len
 of the batch size, and the state of a run is one number: resuming, more epochs or other ranks keep the order.
 """
 
+import errno
 import math
+import multiprocessing.queues
 import os
 import random
 import shutil
@@ -17,9 +19,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from r2gen.data.collate import Batch, collate
 from r2gen.data.dataset import Example, StudyDataset
+from r2gen.errors import DEFECT
 from r2gen.ranks.stop import die_with_parent
+from r2gen.runs.resources import SHARED_MEMORY
 
-SHARED_MEMORY = "/dev/shm"  # through which a worker passes its batches
 _PREFETCHED = 4  # batches of each worker
 _MOST_WORKERS = 8
 
@@ -86,6 +89,8 @@ def batch_loader(
     dataset: Dataset[Example], batches: Iterable[list[int]], *, workers: int, pin: bool
 ) -> DataLoader[Batch]:
     """The batches at the given positions of a data set, read by `workers` processes."""
+    if workers:
+        multiprocessing.get_context().Lock()  # raises where torch would leave half an iterator, whose end fails again
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # torch types a loader by its data set, not by the result of collate_fn
         batch_sampler=batches,
@@ -116,6 +121,8 @@ def evaluation_workers(*, batch_bytes: int, ranks: int) -> int:
         free_bytes = shutil.disk_usage(SHARED_MEMORY).free
     except OSError:
         return 0
+    if not os.access(SHARED_MEMORY, os.W_OK):
+        return 0
     cores = len(os.sched_getaffinity(0)) // ranks
     fitting = free_bytes // 2 // ranks // (batch_bytes * (_PREFETCHED + 1))
     return max(0, min(_MOST_WORKERS, cores - 1, fitting))
@@ -124,4 +131,10 @@ def evaluation_workers(*, batch_bytes: int, ranks: int) -> int:
 def _start_worker(_: int) -> None:
     """Use one core, and end with the rank, so that the run folder is not locked any longer."""
     die_with_parent()
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
     torch.set_num_threads(1)
+
+
+def _end_worker(error: Exception, _: object) -> None:
+    """End a worker that cannot pass on a batch: multiprocessing would drop the batch, and the rank wait for ever."""
+    os._exit(errno.EMFILE if "Too many open files" in str(error) else DEFECT)  # resources.py knows that status

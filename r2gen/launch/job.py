@@ -14,11 +14,12 @@ from r2gen.launch.export_folder import check_export
 from r2gen.launch.paths import with_absolute_paths
 from r2gen.launch.processes import refuse_too_many, run_ranks
 from r2gen.runs import stored
+from r2gen.runs.disk import out_of_disk
 from r2gen.runs.files import absolute, remove
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.identity import identity
 from r2gen.runs.job_file import write_job
-from r2gen.runs.resources import out_of_disk
+from r2gen.runs.resources import out_of_files
 
 
 def launch(config: Config, *, overrides: list[str]) -> int:
@@ -33,7 +34,7 @@ def launch(config: Config, *, overrides: list[str]) -> int:
     try:
         return _launch(config, overrides)
     except OSError as error:
-        full = out_of_disk(error, config.run_dir or ".")
+        full = out_of_files(error) or out_of_disk(error, config.run_dir or ".")
         if full is None:
             raise
         raise full from error

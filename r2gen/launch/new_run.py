@@ -14,6 +14,7 @@ from r2gen.launch.data_check import check_data
 from r2gen.launch.processes import run_ranks
 from r2gen.pages.run import write_page
 from r2gen.runs import provenance, stored
+from r2gen.runs.disk import gone
 from r2gen.runs.failure import Failure
 from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
@@ -197,9 +198,16 @@ def _describe(folder: RunFolder, config: Config, location: RunLocation, override
 def _record_end(folder: RunFolder, status: int, failure: Failure | None) -> None:
     """Record how the run ended. The reason that a rank recorded is kept."""
     word = {DONE: "finished", STOPPED: "stopped"}.get(status, "failed")
-    if word == "failed" and not folder.facts()["reason"]:
-        folder.record(**(failure or Failure(f"a rank ended with status {status}", Code.DEFECT)).facts())
-    if word == "stopped":
-        folder.record(reason="stopped by a signal", code=None, phase=None)
-    folder.record(status=word, finished=provenance.now())
-    write_page(folder.path)  # shows the status; its images are kept
+    try:
+        if not folder.path.is_dir():
+            raise gone(folder.path)
+        if word == "failed" and not folder.facts()["reason"]:
+            folder.record(**(failure or Failure(f"a rank ended with status {status}", Code.DEFECT)).facts())
+        if word == "stopped":
+            folder.record(reason="stopped by a signal", code=None, phase=None)
+        folder.record(status=word, finished=provenance.now())
+        write_page(folder.path)  # shows the status; its images are kept
+    except (OSError, UserError):
+        if word != "failed":
+            raise
+        # A rank has printed why it failed, most likely for the same reason.

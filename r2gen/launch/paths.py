@@ -12,6 +12,7 @@ from r2gen.config.schema import Config
 from r2gen.config.task_table import BY_NAME
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
+from r2gen.runs.special_files import refuse_special
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -21,6 +22,10 @@ def with_absolute_paths(config: Config) -> Config:
         ("run_dir", config.run_dir),
         ("out", config.out),
         ("checkpoint", config.checkpoint),
+        ("trainer.hostfile", config.trainer.hostfile),
+        ("lm.path", config.lm.path),
+        ("vision.path", config.vision.get("path")),
+        *(("images", image) for image in config.images),
         ("data.root", root),
     ):
         _refuse_impossible(name, path)
@@ -53,6 +58,8 @@ def _if_here(path: str | None) -> str | None:
 
 def _refuse_impossible(option: str, path: str | None) -> None:
     """Raise UserError for a name that no file can have, once for all that look whether it exists."""
+    if path is not None:
+        refuse_special(absolute(path), option=option)
     try:
         if path is not None:
             os.lstat(absolute(path))

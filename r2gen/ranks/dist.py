@@ -5,25 +5,30 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as torch_dist
+from torch.testing._internal.distributed import fake_pg  # noqa: F401  registers the backend ALONE
 
 from r2gen.errors import FIXABLE, Code, UserError
+from r2gen.ranks.exchange import FOLDER, FolderStore
 from r2gen.ranks.heartbeat import PERIOD_S, Heartbeat, rank_names
-from r2gen.ranks.ports import free_port
 
 T = TypeVar("T")
+ALONE = "fake"  # torch's backend for one process: it communicates with nobody
 LATER_S = 60  # torch's own time-outs, which name no rank, come so much later than ours
 _heartbeats: list[Heartbeat] = []  # of this process: one, or none if there is a single rank
 
 
 def leave(message: str) -> NoReturn:
     """Exit at once, without waiting for other threads. Prints the message unless it is empty."""
-    if message:
-        print(f"error: {message}", file=sys.stderr, flush=True)
-    os._exit(FIXABLE)
+    try:
+        if message:
+            print(f"error: {message}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(FIXABLE)
 
 
 def start(device: torch.device, *, timeout_s: int, give_up: Callable[[str], None] = leave) -> None:
@@ -32,18 +37,22 @@ def start(device: torch.device, *, timeout_s: int, give_up: Callable[[str], None
     `give_up` is called from another thread when ranks have not responded for `timeout_s` seconds: with a message that
     names them on one rank, with "" on the others. Raises UserError if ranks do not start at all.
     """
-    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
         os.environ.setdefault(name, value)
-    if "MASTER_PORT" not in os.environ:
-        os.environ["MASTER_PORT"] = str(free_port())
     own, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = _store(timeout_s, holds=own == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True")
-    if count > 1:
-        _heartbeats.append(
-            Heartbeat(_store(timeout_s, holds=False), rank=own, world=count, timeout_s=timeout_s, give_up=give_up)
-        )
-        _wait_for_all(store, count, timeout_s)
-        _heartbeats[0].start()
+    if count == 1:
+        # gloo and NCCL open a port even for one rank. With one, the results of this backend are those of any other.
+        torch_dist.init_process_group(ALONE, store=torch_dist.HashStore(), rank=0, world_size=1)
+        return
+    folder = os.environ.get(FOLDER)
+    holds = own == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    store = torch_dist.FileStore(f"{folder}/groups", count) if folder else _tcp_store(timeout_s, holds=holds)
+    # A store of its own: a heartbeat must not wait until the groups have connected.
+    beats = FolderStore(Path(folder)) if folder else _tcp_store(timeout_s, holds=False)
+    _heartbeats.append(Heartbeat(beats, rank=own, world=count, timeout_s=timeout_s, give_up=give_up))
+    _wait_for_all(beats, count, timeout_s)
+    _heartbeats[0].start()
+    store.set_timeout(timedelta(seconds=timeout_s + LATER_S))
     torch_dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=torch_dist.PrefixStore("group", store),
@@ -53,7 +62,8 @@ def start(device: torch.device, *, timeout_s: int, give_up: Callable[[str], None
     )
 
 
-def _store(timeout_s: int, *, holds: bool) -> torch_dist.TCPStore:
+def _tcp_store(timeout_s: int, *, holds: bool) -> torch_dist.TCPStore:
+    """The store of ranks that torchrun or a launcher of several machines started; rank 0 holds it."""
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     try:
         return torch_dist.TCPStore(
@@ -72,7 +82,7 @@ def _store(timeout_s: int, *, holds: bool) -> torch_dist.TCPStore:
         ) from error
 
 
-def _wait_for_all(store: torch_dist.TCPStore, count: int, timeout_s: int) -> None:
+def _wait_for_all(store: FolderStore | torch_dist.TCPStore, count: int, timeout_s: int) -> None:
     own, deadline = os.environ["RANK"], time.monotonic() + timeout_s
     try:
         store.set(f"started-{own}", "")

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Generic, Protocol, TypeVar
 
 from r2gen.errors import Code, UserError
-from r2gen.ranks.stop import die_with_parent
+from r2gen.ranks.stop import STOPPING, die_with_parent
 
 _NICENESS = 5  # the process that feeds the GPU goes first
 
@@ -69,7 +69,7 @@ class Forked(Generic[Result]):
 def _run(work: Callable[[], object], receiver: Connection, sender: Connection, parent: int) -> None:
     die_with_parent(parent)
     receiver.close()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)  # the parent ends this process
     os.nice(_NICENESS)
     try:

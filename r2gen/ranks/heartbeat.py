@@ -13,7 +13,7 @@ PERIOD_S = 1.0
 
 
 class Store(Protocol):
-    """The part of torch's TCPStore in use. Rank 0 holds it: it may answer late or never, or raise RuntimeError."""
+    """The part in use of FolderStore and of torch's TCPStore, which may answer late or never, or raise RuntimeError."""
 
     def set(self, key: str, value: str) -> None: ...
 
@@ -69,8 +69,8 @@ class Heartbeat:
             try:
                 self._send()
                 values = self.store.multi_get([_key(rank) for rank in range(self.world)])
-            except RuntimeError:
-                continue  # rank 0 is gone: the watching thread sees that it is silent
+            except (RuntimeError, OSError):
+                continue  # rank 0, which holds a TCPStore, is gone: the watching thread sees that it is silent
             pairs = [value.decode().split() for value in values]
             self.latest = [(int(beats), int(collectives)) for beats, collectives in pairs]
 

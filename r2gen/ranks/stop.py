@@ -8,8 +8,15 @@ from types import FrameType
 
 from r2gen.errors import STOPPED
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 ONE_REQUEST_S = 1.0  # signals that come within it are one request
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that ask for a stop. SIGHUP is not among them where it is ignored, as under nohup."""
+    ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in STOPPING if not (number == signal.SIGHUP and ignores_hangup)]
 
 
 class Stopped(Exception):
@@ -17,12 +24,12 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Remembers whether SIGINT, SIGTERM or SIGUSR1 was received."""
+    """Remembers whether one of `stop_signals` was received."""
 
     def __init__(self) -> None:
         self.requested = False
         self.first_at = 0.0
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in stop_signals():
             signal.signal(number, self._note)
 
     def _note(self, number: int, _: FrameType | None) -> None:

@@ -1,23 +1,15 @@
-"""Out of memory or out of disk: such an error as a UserError whose message names the fix."""
+"""Out of memory, disk, shared memory or open files: such an error as a UserError whose message names the fix."""
 
 import errno
-import shutil
-from collections.abc import Iterator
+import os
+import resource
 from pathlib import Path
 
 from r2gen.config.schema import Config
 from r2gen.errors import Code, UserError
+from r2gen.runs.disk import causes, gone, is_read_only, out_of_disk
 from r2gen.runs.phase import Phase
 
-DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Libraries that raise errors of their own (safetensors, torch.save) are recognised by their text.
-DISK_TEXTS = (
-    "No space left on device",
-    "Disk quota exceeded",
-    "File too large",
-    "PytorchStreamWriter failed",
-    "inline_container.cc",
-)
 MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
 WORKER_TEXTS = ("DataLoader worker", "unable to allocate shared memory", "Bus error")
 GPU_TEXTS = ("CUDA", "CUBLAS", "CUDNN", "GPU")
@@ -26,36 +18,75 @@ CODES = {
     Phase.TRAINING: Code.MEMORY_TRAINING,
     Phase.GENERATION: Code.MEMORY_GENERATION,
 }
+SHARED_MEMORY = Path("/dev/shm")  # through which the data workers pass their batches
+PREFETCHED = 5  # batches per data worker that are in shared memory at once
 MIB = 2**20
 
 
 def out_of_resources(error: BaseException, config: Config, phase: Phase) -> UserError | None:
-    """The error of a rank of this configuration as a UserError; None where neither disk nor memory ran out."""
-    return out_of_disk(error, config.folder) or out_of_memory(error, config, phase)
-
-
-def out_of_disk(error: BaseException, folder: Path | str, *, need_bytes: int | None = None) -> UserError | None:
-    """`need_bytes` is the size of what was being written, if it is known."""
-    chain = list(_chain(error))
-    if any(isinstance(link, OSError) and link.errno == errno.EROFS for link in chain):
-        return UserError(
-            f"run_dir={folder}: its file system has become read-only. Make it writable; the same command then resumes.",
-            code=Code.DISK,
-        )
-    full = [link for link in chain if isinstance(link, OSError) and link.errno in DISK_ERRNOS]
-    if not full and not any(_contains(link, DISK_TEXTS) for link in chain):
-        return None
-    needed = f", {need_bytes / MIB:,.1f} MiB needed" if need_bytes is not None else ""
-    return UserError(
-        f"run_dir={folder}: the disk is full ({shutil.disk_usage(folder).free / MIB:,.1f} MiB free{needed}). Free some "
-        "space or raise the quota; the same command then resumes, and earlier checkpoints are intact.",
-        code=Code.DISK,
+    """The error of a rank of this configuration as a UserError; None where nothing ran out."""
+    if not config.folder.is_dir():
+        return gone(config.folder)
+    return (
+        out_of_files(error, workers=config.trainer.workers)
+        or out_of_shared_memory(error, config)
+        or out_of_disk(error, config.folder)
+        or out_of_memory(error, config, phase)
     )
+
+
+def out_of_files(error: BaseException, *, workers: int = 0) -> UserError | None:
+    """None unless the limit of open files was reached."""
+    numbers = (errno.EMFILE, errno.ENFILE)
+    texts = ("Too many open files", f"exit code: {errno.EMFILE}", f"exit code {errno.EMFILE}")
+    if not any(getattr(link, "errno", None) in numbers or _contains(link, texts) for link in causes(error)):
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    other = f", or use fewer trainer.workers (now {workers})" if workers else ""
+    return UserError(
+        f"too many open files: this shell allows {limit} per process (`ulimit -n`). Raise the limit, as in "
+        f"`ulimit -n 4096`{other}",
+        code=Code.INVALID,
+    )
+
+
+def out_of_shared_memory(error: BaseException, config: Config) -> UserError | None:
+    """None unless data workers failed, and SHARED_MEMORY is the reason."""
+    # Locks of multiprocessing are files there too, and their errors name no file.
+    of_lock = any(isinstance(link, OSError) and link.errno and link.filename is None for link in causes(error))
+    workers = config.trainer.workers
+    if not workers or not (of_lock or any(_contains(link, WORKER_TEXTS) for link in causes(error))):
+        return None
+    if not SHARED_MEMORY.is_dir():
+        why = "does not exist. Mount it"
+    elif is_read_only(SHARED_MEMORY) or not os.access(SHARED_MEMORY, os.W_OK):
+        why = "is read-only. Make it writable"
+    else:
+        disk, need = os.statvfs(SHARED_MEMORY), _shared_bytes(config)
+        free = disk.f_bavail * disk.f_frsize
+        if free >= need:
+            return None
+        why = (
+            f"is full ({free / MIB:,.1f} MiB free, {need / MIB:,.1f} MiB needed). Enlarge it, as in `docker run "
+            "--shm-size=8g`"
+        )
+    return UserError(
+        f"trainer.workers={workers}: data workers pass batches through {SHARED_MEMORY}, which {why}, or use "
+        "trainer.workers=0",
+        code=Code.MEMORY_WORKERS,
+    )
+
+
+def _shared_bytes(config: Config) -> int:
+    """What the batches of all data workers take at least, with one image per study."""
+    studies = max(config.trainer.micro_batch_size, config.evaluate.batch_size)
+    size_px = config.vision.get("image_size_px") or 224
+    return config.trainer.workers * PREFETCHED * studies * 3 * size_px**2 * 4
 
 
 def out_of_memory(error: BaseException, config: Config, phase: Phase) -> UserError | None:
     """The message names the option to lower, which depends on the phase."""
-    chain = list(_chain(error))
+    chain = list(causes(error))
     if any(_contains(link, WORKER_TEXTS) for link in chain):
         trainer = config.trainer
         return UserError(
@@ -64,10 +95,10 @@ def out_of_memory(error: BaseException, config: Config, phase: Phase) -> UserErr
             "command then resumes from the last checkpoint.",
             code=Code.MEMORY_WORKERS,
         )
-    causes = [link for link in chain if _is_memory_error(link)]
-    if not causes:
+    found = [link for link in chain if _is_memory_error(link)]
+    if not found:
         return None
-    memory = "GPU memory" if _contains(causes[0], GPU_TEXTS) else "memory"
+    memory = "GPU memory" if _contains(found[0], GPU_TEXTS) else "memory"
     return UserError(f"out of {memory} {_advice(config, phase)}", code=CODES[phase])
 
 
@@ -102,13 +133,3 @@ def _advice(config: Config, phase: Phase) -> str:
 
 def _contains(error: BaseException, texts: tuple[str, ...]) -> bool:
     return any(text in str(error) for text in texts)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__

@@ -13,6 +13,7 @@ from types import FrameType
 from r2gen.config.compose import ROOT
 from r2gen.config.overrides import option_name
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code, UserError
+from r2gen.ranks.stop import stop_signals
 from r2gen.runs.failure import read_failure
 from r2gen.runs.files import is_locked
 from r2gen.runs.provenance import now
@@ -55,9 +56,7 @@ class Pool:
 
     def run(self) -> None:
         """Return once every job has ended or, after a signal, once those that were running have."""
-        handlers = {
-            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        }
+        handlers = {number: signal.signal(number, self._stop) for number in stop_signals()}
         try:
             while self.running or (self._waiting() and not self.stopping):
                 if not self.stopping:

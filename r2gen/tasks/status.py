@@ -1,6 +1,5 @@
 """task=status: the state of a sweep, from any terminal and while it runs."""
 
-import signal
 from pathlib import Path
 
 from r2gen.config.schema import Config
@@ -14,7 +13,6 @@ def status(config: Config, overrides: list[str]) -> int:
     """Print the sweep's jobs and their scores so far, and write its tables and page."""
     if config.sweep is None:
         raise UserError("task=status needs the folder of a sweep: sweep=outputs/sweep-NAME-0123abcd")
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it without an error
     folder = SweepFolder(Path(config.sweep))
     record, is_running = folder.read(), folder.is_running()
     folder.check_usable()

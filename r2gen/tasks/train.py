@@ -15,6 +15,7 @@ from r2gen.evaluate.evaluation import Evaluation
 from r2gen.model.tune import size_table, sizes
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
+from r2gen.runs.disk import file_limit
 from r2gen.runs.folder import RunFolder
 from r2gen.tasks.evaluate import publish, score_best
 from r2gen.tasks.scoring import build_evaluation
@@ -159,6 +160,12 @@ def _check_disk(run_dir: Path, job: Job, *, keep: int) -> None:
             f"disk: {size / 2**20:,.0f} MiB per checkpoint, {need / 2**20:,.0f} MiB at most; "
             f"{free / 2**30:,.1f} GiB free",
             flush=True,
+        )
+    limit = file_limit()
+    if limit is not None and limit < size // 4:  # the weights are a quarter, in one file
+        raise UserError(
+            f"run_dir={run_dir}: a checkpoint has a file of {size / 4 / 2**20:,.1f} MiB, and this shell allows "
+            f"files of {limit / 2**20:,.1f} MiB (`ulimit -f`). Raise that limit"
         )
     if need > free:
         raise UserError(

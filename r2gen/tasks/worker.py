@@ -5,21 +5,25 @@ It reads nothing but that file. The worst exit status of the ranks is the job's.
 
 import contextlib
 import hashlib
+import os
 import socket
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from r2gen.cli.streams import keep_streams
 from r2gen.config.schema import Config
 from r2gen.config.task_table import BY_NAME
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code, UserError, missing_package, printable
+from r2gen.ranks.exchange import FOLDER
 from r2gen.ranks.stop import Stopped, StopRequest, die_with_parent
 from r2gen.runs.failure import Failure, report
 from r2gen.runs.folder import PRINTED, RunFolder
 from r2gen.runs.job_file import read_job
 from r2gen.runs.phase import current_phase
 from r2gen.runs.resources import out_of_resources
+from r2gen.runs.special_files import refuse_special_files
 
 try:
     from r2gen.build import pick_device
@@ -94,9 +98,11 @@ def _give_up(config: Config) -> Callable[[str], None]:
     """What this rank does when others do not respond: record the message, if it is the one to report, and exit."""
 
     def give_up(message: str) -> None:
-        if message:
-            record(config, Failure(message, Code.RANK_LOST, current_phase()))
-        dist.leave(message)
+        try:
+            if message:
+                record(config, Failure(message, Code.RANK_LOST, current_phase()))
+        finally:
+            dist.leave(message)
 
     return give_up
 
@@ -105,7 +111,7 @@ def is_first_to_print(run_dir: Path, message: str) -> bool:
     """Whether no other rank has printed the message: an error that every rank meets is printed once."""
     digest = hashlib.sha256(message.encode("utf-8", "replace")).hexdigest()[:16]
     try:
-        (run_dir / f"{PRINTED}{digest}").touch(exist_ok=False)
+        (Path(os.environ.get(FOLDER, run_dir)) / f"{PRINTED}{digest}").touch(exist_ok=False)
     except FileExistsError:
         return False
     except OSError:  # on a full disk, for example: better twice than never
@@ -115,4 +121,6 @@ def is_first_to_print(run_dir: Path, message: str) -> bool:
 
 if __name__ == "__main__":
     die_with_parent()
+    keep_streams()
+    refuse_special_files()
     sys.exit(main(Path(sys.argv[1])))

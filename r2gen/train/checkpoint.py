@@ -25,9 +25,10 @@ from torch import nn
 
 from r2gen.errors import UserError
 from r2gen.ranks import dist
+from r2gen.runs.disk import out_of_disk
 from r2gen.runs.files import PARTIAL, make_folder, remove, write_whole
 from r2gen.runs.folder import EXPORTED, no_checkpoint
-from r2gen.runs.resources import out_of_disk
+from r2gen.runs.special_files import refuse_special
 from r2gen.runs.untrusted import misfits, read_json, reason
 from r2gen.train.engine import Engine, load_engine, set_masters, trainable_tensors, whole_weights
 
@@ -268,6 +269,7 @@ def exported_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def _read_matching(file: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """The tensors of a file, which must have the expected names and shapes. Raises UserError naming the file."""
+    refuse_special(file)
     try:
         tensors: Mapping[str, torch.Tensor] = load_file(file)
     except (OSError, SafetensorError) as error:

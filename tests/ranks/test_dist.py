@@ -35,6 +35,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, list
         ("hangs", LATE.format(1) + r" \(alive, but not in the collective of the others\)"),
         ("killed", "lost: the connection to rank 2 was lost: "),
         ("first killed", "lost: the connection to rank 0 was lost: "),
+        ("first stopped, tcp", LATE.format(0) + r" \(no heartbeat\)"),
+        ("first killed, tcp", "lost: the connection to rank 0 was lost: "),
         ("never starts", r"rank 2 of 3 did not start within trainer\.timeout_s=12"),
     ],
 )
@@ -48,4 +50,4 @@ def test_a_lost_rank_is_named_once_and_nothing_hangs(cases: dict[str, tuple[str,
 
 
 def test_no_rank_is_named_if_all_respond(cases: dict[str, tuple[str, list[int]]]):
-    assert cases["none lost"] == ("done\n" * 3, [DONE] * 3)
+    assert cases["none lost"] == cases["none lost, tcp"] == ("done\n" * 3, [DONE] * 3)

@@ -74,7 +74,7 @@ def _run(program: list[str], environment: dict[str, str]) -> None:
     status: Any = DONE
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         os.environ.clear()
         os.environ.update(environment)

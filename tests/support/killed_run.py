@@ -1,6 +1,6 @@
 """Kill `python run.py` at a chosen moment, and compare what the same command then ends with.
 
-A run is the whole command in real processes, the launcher and its rank, on real files (forked_python.py). A moment is
+A run is the whole command in real processes, the launcher and its ranks, on real files (forked_python.py). A moment is
 either a time, or an event: the nth time that the launcher or the rank opens, renames, links or removes something in its
 run folder, as Python's audit hook reports. The process stops there and is killed, or it continues and is killed soon
 after, in the middle of a write.
@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,8 @@ from safetensors.numpy import load_file
 from smallest_run import SMALLEST
 from smallest_run import command as run_py
 
+from r2gen.launch import supervision
+
 SMALL = [
     *SMALLEST,
     "data.train_studies=16",
@@ -38,13 +41,16 @@ SMALL = [
 ]
 WATCHED = {"open", "os.rename", "os.remove", "os.symlink", "os.mkdir", "shutil.rmtree"}
 STEP_S = 0.04
+RANKS = ("rank 0", "rank 1")
+TIMEOUT_S = 10
+TWO_RANKS = [*SMALL, "trainer.devices=2", f"trainer.timeout_s={TIMEOUT_S}"]
 HANG_S = 600.0
 PHASES = ("start", "step", "checkpoint", "links", "validation", "scores", "page", "end")
 
 
 @dataclass(frozen=True)
 class Event:
-    """The `number`th file event of the launcher or the rank."""
+    """The `number`th file event of the launcher or a rank."""
 
     process: str
     number: int
@@ -58,7 +64,7 @@ class Moment:
     signal: int
     event: Event | None
     after_s: float
-    target: str  # launcher, rank, both
+    target: str  # launcher, rank, both; of two ranks: rank 0, rank 1
 
 
 @dataclass
@@ -67,6 +73,7 @@ class Record:
 
     pids: dict[str, int] = field(default_factory=dict)
     events: list[tuple[str, str, str]] = field(default_factory=list)
+    seconds_to_end: float = 0.0  # since the signal was sent
 
 
 def phase_of(event: str, path: str, seen: list[str]) -> str:
@@ -121,7 +128,8 @@ def run_until(overrides: list[str], folder: Path, moment: Moment | None = None) 
     os.set_blocking(reading, False)
 
     def watch(program: str) -> None:
-        Watch("launcher" if program.endswith("run.py") else "rank", writing, moment)
+        rank = f"rank {os.environ['RANK']}" if os.environ.get("WORLD_SIZE") == "2" else "rank"
+        Watch("launcher" if program.endswith("run.py") else rank, writing, moment)
 
     forked_python.before_program = watch
     with (folder / "output").open("ab") as output:
@@ -131,6 +139,7 @@ def run_until(overrides: list[str], folder: Path, moment: Moment | None = None) 
     forked_python.before_program = lambda program: None
     os.close(writing)
     began, record, sent, rest = time.monotonic(), Record(), False, b""
+    sent_at = began
     due = began + moment.after_s if moment is not None and moment.event is None else None
     try:
         while True:
@@ -147,12 +156,15 @@ def run_until(overrides: list[str], folder: Path, moment: Moment | None = None) 
                     else:
                         record.events.append((name, event, path))
             if moment is not None and not sent and due is not None and time.monotonic() >= due:
-                sent = True
-                for name in ("rank", "launcher"):
+                sent, sent_at = True, time.monotonic()
+                for name in ("rank", "rank 0", "rank 1", "launcher"):
                     if name in record.pids and moment.target in (name, "both"):
                         with contextlib.suppress(ProcessLookupError):  # it has just ended
                             os.kill(record.pids[name], moment.signal)
+                            if moment.signal not in (signal.SIGKILL, signal.SIGSTOP):  # a stopped process handles none
+                                os.kill(record.pids[name], signal.SIGCONT)
             if process.poll() is not None:
+                record.seconds_to_end = time.monotonic() - sent_at
                 return process.returncode, record
             if time.monotonic() > began + HANG_S:
                 process.kill()
@@ -227,13 +239,23 @@ class Scenario:
     def kill(self, moment: Moment, folder: Path) -> tuple[int, list[str]]:
         """The status of the killed command, and what differs after the same command again."""
         copy_run(self.before, folder)
-        status, _ = run_until(self.overrides, folder, moment)
+        status, record = run_until(self.overrides, folder, moment)
         wait_for_lock(folder / "run")
+        wrong = wrong_end(moment, status, record, (folder / "output").read_text()) if self.name == "two ranks" else []
+        if wrong:
+            return status, wrong
         again, _ = run_until(self.overrides, folder)
         if again != 0:
             return status, [f"status {again}, output: {(folder / 'output').read_text()[-2000:]}"]
         new = outcome(folder / "run")
         return status, [key for key in self.outcome if new[key] != self.outcome[key]]
+
+    def draw_rank_moment(self, draw: random.Random, kind: int) -> Moment:
+        """A moment at which one of two ranks gets a signal: after a file event, or at the event if it is its own."""
+        event = draw.choice(self.events)
+        if event.process == "launcher" or draw.random() < 0.5:
+            return Moment(kind, event, draw.uniform(1e-4, STEP_S), draw.choice(RANKS))
+        return Moment(kind, event, 0.0, event.process)
 
     def draw_moment(self, draw: random.Random, kind: int, phase: str | None) -> Moment:
         """A moment of a phase, or any time if it is None: the event, the delay and the target are drawn."""
@@ -244,6 +266,23 @@ class Scenario:
         after_s = draw.uniform(1e-4, STEP_S) if term or draw.random() < 0.5 else 0.0
         target = "launcher" if term or event.process == "launcher" else draw.choice(["launcher", "rank", "both"])
         return Moment(kind, event, after_s, target)
+
+
+def wrong_end(moment: Moment, status: int, record: Record, output: str) -> list[str]:
+    """What is wrong with the end of a job after one of its two ranks got a signal."""
+    if status == 0:
+        return []  # the signal came after the end of that rank's work
+    errors, wrong = re.findall(r"^error: .*$", output, re.MULTILINE), list[str]()
+    polite = -moment.signal in supervision.PASSED_ON
+    if status != (3 if polite else 1 if moment.signal in supervision.CRASHES else 2):
+        wrong.append(f"status {status}")
+    if record.seconds_to_end > TIMEOUT_S + 10:
+        wrong.append(f"{record.seconds_to_end:.0f} s to the end")
+    if len(errors) != (0 if polite else 1) or not all(moment.target in error for error in errors):
+        wrong.append(f"messages: {errors}")
+    if "Traceback" in output:
+        wrong.append(f"output: {output[-2000:]}")
+    return wrong
 
 
 def scenario(name: str, overrides: list[str], folder: Path, before: Path | None) -> Scenario:

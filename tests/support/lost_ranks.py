@@ -15,6 +15,7 @@ import torch
 
 from r2gen.errors import UserError
 from r2gen.ranks import dist
+from r2gen.ranks.exchange import FOLDER
 from r2gen.ranks.ports import free_port
 
 CASES: dict[str, tuple[int, signal.Signals | None]] = {  # the lost rank, and the signal it gets
@@ -25,8 +26,11 @@ CASES: dict[str, tuple[int, signal.Signals | None]] = {  # the lost rank, and th
     "hangs": (1, None),
     "never starts": (2, None),
     "none lost": (-1, None),
-}
-TIMEOUT_S = 12  # 20 processes on a busy machine take seconds to start
+    "first stopped, tcp": (0, signal.SIGSTOP),
+    "first killed, tcp": (0, signal.SIGKILL),
+    "none lost, tcp": (-1, None),
+}  # tcp: as torchrun or several machines' launcher start them
+TIMEOUT_S = 12  # 30 processes on a busy machine take seconds to start
 FORK = multiprocessing.get_context("fork")
 
 
@@ -34,12 +38,13 @@ def rank(number: int, case: str, port: int, folder: Path) -> None:
     output = os.open(folder / f"{case}.{number}", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    placement = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": 3, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    placement = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": 3}
+    placement |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} if case.endswith("tcp") else {FOLDER: folder / case}
     os.environ.update({name: str(value) for name, value in placement.items()})
     try:
         dist.start(torch.device("cpu"), timeout_s=TIMEOUT_S)
         (folder / f"{case}.ready").touch()
-        for collective in range(400 if case != "none lost" else 20):
+        for collective in range(400 if not case.startswith("none lost") else 20):
             dist.sum_over_ranks(torch.zeros(3))
             if (case, number, collective) == ("hangs", 1, 5):
                 time.sleep(100)
@@ -57,6 +62,7 @@ def rank(number: int, case: str, port: int, folder: Path) -> None:
 
 def run(case: str, lost: int, number: signal.Signals | None, folder: Path) -> None:
     port = free_port()
+    (folder / case).mkdir()
     ranks = [FORK.Process(target=rank, args=(each, case, port, folder)) for each in range(3)]
     started = [process for each, process in enumerate(ranks) if (case, each) != ("never starts", lost)]
     for process in started:

@@ -9,6 +9,8 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from smallest_run import ROOT
 
+from r2gen.ranks.stop import STOPPING
+
 sys.path.insert(0, str(ROOT))
 
 import run as command
@@ -17,7 +19,7 @@ import run as command
 def run_in_process(*words: str, cwd: Path) -> tuple[int, str]:
     """The status of a command and its output, standard error included."""
     command.statuses.clear()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
     before, sys.argv = sys.argv, ["run.py", *words]
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()

@@ -19,7 +19,7 @@ from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
 from r2gen.evaluate.generate import predict
 from r2gen.ranks import dist
-from r2gen.ranks.ports import free_port
+from r2gen.ranks.exchange import FOLDER
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.untrusted import read_jsonl
 from r2gen.train.checkpoint import Checkpoints, TrainState, load_trainable
@@ -144,13 +144,12 @@ def resumed_results(case: Case, folder: Path) -> dict[str, Any]:
     return {"stored": stored, "resumed": weights, "weights_alone": weights_alone, "refused": refused}
 
 
-def rank(number: int, world: int, port: int, folder: Path) -> None:
+def rank(number: int, world: int, folder: Path) -> None:
     variables = {
         "RANK": number,
         "LOCAL_RANK": number,
         "WORLD_SIZE": world,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
+        FOLDER: folder / f"exchange-{world}",
     }
     os.environ.update({name: str(value) for name, value in variables.items()})
     dist.start(torch.device("cpu"), timeout_s=120)
@@ -163,8 +162,8 @@ def rank(number: int, world: int, port: int, folder: Path) -> None:
 def main(folder: Path) -> int:
     fork = multiprocessing.get_context("fork")
     for world in WORLDS:
-        port = free_port()
-        ranks = [fork.Process(target=rank, args=(number, world, port, folder)) for number in range(world)]
+        (folder / f"exchange-{world}").mkdir()
+        ranks = [fork.Process(target=rank, args=(number, world, folder)) for number in range(world)]
         for process in ranks:
             process.start()
         for process in ranks:
