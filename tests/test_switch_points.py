@@ -51,6 +51,14 @@ def test_something_is_done_in_its_modules_only(pattern: str):
     assert {name for name in SOURCES if re.search(pattern, source(name))} == DONE_IN[pattern]
 
 
+def test_json_and_yaml_of_files_are_read_within_bounds():
+    """By runs/untrusted.py, which need not be used for what R2Gen itself sends to another of its processes or ships."""
+    read = {name for name in SOURCES if re.search(r"json\.loads?\([^)]|yaml\.(safe_)?load\(", source(name))}
+    own = {"r2gengpt/facts.py", "runs/trial.py", "evaluate/labeler/phrases.py"}
+    not_yet = {"vision/swin_names.py"}  # the config.json of an encoder
+    assert read <= {"runs/untrusted.py"} | own | not_yet
+
+
 @pytest.mark.parametrize("package", IMPORTED_IN)
 def test_a_package_is_imported_in_its_module_only(package: str):
     assert {name for name in SOURCES if package in imports(name)} == IMPORTED_IN[package]

@@ -19,6 +19,7 @@ from r2gen.evaluate.scores import Scores, ScoreSpec, UnavailableError
 from r2gen.evaluate.scoring import check_texts, signature
 from r2gen.evaluate.study_sums import StudySums, mean_sums
 from r2gen.runs.provenance import files_hash
+from r2gen.runs.untrusted import read_json
 
 NO_WEIGHTS = (
     "metrics.radgraph.path is null. Download radgraph-xl.tar.gz (on the Hugging Face hub in "
@@ -150,7 +151,7 @@ def _reader(path: Path, bert: Path, model: str) -> Callable[[list[str]], dict[st
         for name in ("vocabulary", "weights.th"):
             (staged / name).symlink_to((path / name).absolute())
         try:
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            config = read_json(path / "config.json")
             for node in (
                 config["dataset_reader"]["token_indexers"]["bert"],
                 config["model"]["embedder"]["token_embedders"]["bert"],

@@ -1,6 +1,5 @@
 """The configuration of task=import: the recipe that matches a checkpoint of R2GenGPT."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from r2gen.r2gengpt.facts import Facts, read_facts
 from r2gen.runs import stored
 from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.untrusted import read_json
 
 RECIPE = "r2gengpt"
 NOT_OF_THE_RECIPE = ("task", "checkpoint", "run_dir", "fresh", "experiment", "tune")
@@ -70,7 +70,7 @@ def _recipe(facts: Facts, overrides: list[str], passed: dict[str, str]) -> str:
 def _image_size(swin: Path) -> dict[str, str | int | float]:
     """The image size in the encoder's own config.json."""
     try:
-        size = json.loads((swin.expanduser() / "config.json").read_text(encoding="utf-8")).get("image_size")
+        size = read_json(swin.expanduser() / "config.json").get("image_size")
     except (OSError, ValueError, AttributeError):
         return {}  # weights in timm's layout, or none: vision/hub.py reports it
     return {"vision.image_size_px": size} if isinstance(size, int) else {}

@@ -203,9 +203,22 @@ def _open_own(path: Path, flags: int) -> int:
         if error.errno in (*OCCUPIED, errno.ENXIO):
             raise UserError(f"{path} is not a regular file: remove it") from error
         raise
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+    try:
+        _refuse_other_file(path, os.fstat(descriptor))
+    except UserError:
         os.close(descriptor)
-        what = "has a second name (a hard link)" if stat.S_ISREG(status.st_mode) else "is not a regular file"
-        raise UserError(f"{path} {what}: remove it")
+        raise
     return descriptor
+
+
+def refuse_second_name(path: Path) -> None:
+    """Raise UserError where a file that is changed in place may be another file too, or is none."""
+    if os.path.lexists(path):
+        _refuse_other_file(path, path.lstat())
+
+
+def _refuse_other_file(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is not a regular file: remove it")
+    if status.st_nlink > 1:
+        raise UserError(f"{path} has a second name (a hard link): remove it, or put a copy in its place")

@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 from r2gen.errors import Code, UserError
+from r2gen.runs.files import refuse_second_name
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.train_log import read_train_log
 from r2gen.sweeps.record import JobRecord
@@ -135,13 +136,21 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self.n_trials, self.batch, self.prunes = space, n_trials, batch, prune_after is not None
         pruner = optuna.pruners.MedianPruner(n_startup_trials=random_trials, n_warmup_steps=prune_after or 0)
-        self.study = optuna.create_study(
-            storage=f"sqlite:///{folder / 'optuna.db'}",
-            study_name="search",
-            load_if_exists=True,
-            direction="maximize",
-            pruner=pruner if self.prunes else optuna.pruners.NopPruner(),
-        )
+        file = folder / "optuna.db"
+        refuse_second_name(file)  # SQLite writes into the file that is there
+        try:
+            self.study = optuna.create_study(
+                storage=f"sqlite:///{file}",
+                study_name="search",
+                load_if_exists=True,
+                direction="maximize",
+                pruner=pruner if self.prunes else optuna.pruners.NopPruner(),
+            )
+        except Exception as error:  # SQLite, SQLAlchemy and Optuna raise many types on a damaged file
+            raise UserError(
+                f"{file} cannot be read: {str(error).partition(chr(10))[0][:200]}. Put back what the search wrote, or "
+                "give another folder, hydra.sweep.dir=DIR"
+            ) from error
         self.study.sampler = optuna.samplers.TPESampler(
             seed=seed + len(self.study.trials), n_startup_trials=random_trials, constant_liar=batch > 1
         )

@@ -203,3 +203,15 @@ def test_every_search_file_states_one_question_and_composes(name: str, tmp_path:
     assert done.returncode == 0, done.stderr
     assert "trainer.learning_rate" in done.stdout
     assert not list(tmp_path.iterdir()), "nothing was started or made"
+
+
+def test_a_damaged_storage_or_one_with_a_second_name_is_refused(tmp_path: Path):
+    (tmp_path / "optuna.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
+    with pytest.raises(UserError, match=r"optuna\.db cannot be read: .*file is not a database\. Put back"):
+        search(tmp_path)
+    (tmp_path / "optuna.db").unlink()
+    (tmp_path / "other.db").touch()
+    (tmp_path / "optuna.db").hardlink_to(tmp_path / "other.db")
+    with pytest.raises(UserError, match="has a second name"):
+        search(tmp_path)
+    assert (tmp_path / "other.db").read_bytes() == b""
