@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from r2gen.data.collate import Batch, collate
 from r2gen.data.dataset import Example, StudyDataset
 from r2gen.errors import DEFECT
-from r2gen.ranks import dist
 from r2gen.ranks.stop import die_with_parent
 from r2gen.runs.resources import SHARED_MEMORY
 
@@ -100,7 +99,6 @@ def batch_loader(
         pin_memory=pin,
         worker_init_fn=_start_worker,
         prefetch_factor=_PREFETCHED if workers else None,
-        timeout=dist.limit_s() if workers else 0,
     )
 
 

@@ -22,7 +22,6 @@ from r2gen.ranks.heartbeat import PERIOD_S, Heartbeat, rank_names
 T = TypeVar("T")
 ALONE = "fake"  # torch's backend for one process: it communicates with nobody
 LATER_S = 60  # torch's own time-outs, which name no rank, come so much later than ours
-_limits_s: list[int] = []  # trainer.timeout_s, once `start` was called
 _heartbeats: list[Heartbeat] = []  # of this process: one, or none if there is a single rank
 
 
@@ -43,7 +42,6 @@ def start(device: torch.device, *, timeout_s: int, give_up: Callable[[str], None
     """
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
         os.environ.setdefault(name, value)
-    _limits_s.append(timeout_s)
     own, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if count == 1:
         _start_alone(device)
@@ -133,7 +131,6 @@ def stop() -> None:
     for heartbeat in _heartbeats:
         heartbeat.end()
     _heartbeats.clear()
-    _limits_s.clear()
     if torch_dist.is_initialized():
         torch_dist.destroy_process_group()
 
@@ -154,11 +151,6 @@ def lost(error: Exception) -> str | None:
     if rank() != min(set(range(world())) - set(gone)):
         return ""
     return f"the connection to {rank_names(gone) if gone else 'another rank'} was lost: {str(error).splitlines()[0]}"
-
-
-def limit_s() -> int:
-    """The seconds that this process waits for another one, from `start` to `stop`; 0: without a limit."""
-    return _limits_s[-1] if _limits_s else 0
 
 
 def rank() -> int:

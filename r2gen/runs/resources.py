@@ -87,12 +87,6 @@ def _shared_bytes(config: Config) -> int:
 def out_of_memory(error: BaseException, config: Config, phase: Phase) -> UserError | None:
     """The message names the option to lower, which depends on the phase."""
     chain = list(causes(error))
-    if any(_contains(link, ("DataLoader timed out",)) for link in chain):
-        return UserError(
-            f"a data worker did not respond within trainer.timeout_s={config.trainer.timeout_s}: it is suspended, or "
-            "waits for images on a file system that does not answer. The same command resumes.",
-            code=Code.MEMORY_WORKERS,
-        )
     if any(_contains(link, WORKER_TEXTS) for link in chain):
         trainer = config.trainer
         return UserError(

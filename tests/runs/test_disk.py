@@ -101,10 +101,3 @@ def test_shared_memory_that_is_unusable_is_named(tmp_path: Path, mount: str, why
     assert done.stdout.startswith(start), done.stdout + done.stderr
     assert done.stdout.rstrip().endswith("or use trainer.workers=0")
     assert done.stderr == ""
-
-
-def test_a_data_worker_that_does_not_respond_is_named(tmp_path: Path):
-    config = composed(f"run_dir={tmp_path}", "trainer.workers=1", "trainer.timeout_s=7")
-    error = RuntimeError("DataLoader timed out after 7 seconds")
-    refusal = resources.out_of_resources(error, config, resources.Phase.TRAINING)
-    assert str(refusal).startswith("a data worker did not respond within trainer.timeout_s=7: it is suspended, or")
