@@ -17,6 +17,7 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from r2gen.errors import UserError
 from r2gen.evaluate.labeler import NO_FINDING, Status
 from r2gen.runs.provenance import files_hash
+from r2gen.runs.untrusted import refuse_compressed
 
 # The heads of the checkpoint, in order.
 HEADS = (
@@ -111,6 +112,7 @@ class _Heads(nn.Module):
 def _model(checkpoint: Path, config: BertConfig) -> _Heads:
     option = f"metrics.chexbert.path={checkpoint}"
     try:
+        refuse_compressed(checkpoint)
         content: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(f"{option}: cannot be read as tensors: {str(error).splitlines()[0]}") from error

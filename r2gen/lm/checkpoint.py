@@ -9,7 +9,7 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from r2gen.config.plain import Plain, flat
-from r2gen.errors import Code, UserError
+from r2gen.errors import Code, UserError, shown
 from r2gen.runs.untrusted import parse_json, read_text, reason
 
 SMALL_FILES = ["*.json", "*.model", "*.tiktoken", "*.jinja", "merges.txt"]
@@ -17,6 +17,7 @@ OTHER_FORMATS = ["original/*", "onnx/*", "consolidated*"]  # copies of the same 
 # The files that transformers reads, in its order: one file, or an index of shards.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 LARGEST_JSON = 2**25  # bytes
+LONGEST_NAME = 255  # bytes
 MOST_DIGITS = 40  # transformers writes model_max_length: 1000000000000000019884624838656
 MOST_LAYERS, MOST_LABELS = 1000, 100_000  # transformers makes an object for each
 
@@ -88,6 +89,9 @@ def weight_files(folder: Path) -> list[Path]:
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise UserError(f"lm.path: {first} has no weight_map from tensors to files: download it again")
     names = sorted(set(shards.values()))
+    for name in names:
+        if not name or Path(name).name != name or "\0" in name or len(name.encode("utf-8", "replace")) > LONGEST_NAME:
+            raise UserError(f"lm.path: {first} names {shown(name)}, which is no file in {folder}: download it again")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise _missing(

@@ -31,6 +31,7 @@ from r2gen.lm.checkpoint import Checkpoint, weight_files
 from r2gen.lm.conversion.config_fields import UnsupportedFormat
 from r2gen.lm.quantize import is_quantised
 from r2gen.runs.trial import attempt
+from r2gen.runs.untrusted import refuse_compressed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CONFIG_ERRORS = (
@@ -144,7 +145,8 @@ def _readable_errors(folder: Path) -> Iterator[None]:
 
 def _check_size(folder: Path, auto: Any, config: PreTrainedConfig) -> None:
     """Refuse a config.json of a model that is larger than the files, before transformers allocates it."""
-    auto._model_mapping[type(config)]  # imported here, so that the child does not take time for it
+    with _readable_errors(folder):
+        auto._model_mapping[type(config)]  # imported here, so that the child does not take time for it
 
     def parameters() -> int:
         with torch.device("meta"), _quiet():
@@ -163,11 +165,21 @@ def _check_size(folder: Path, auto: Any, config: PreTrainedConfig) -> None:
 
 
 def _stored_weights(file: Path) -> int:
-    """The number of weights in a file; at most that of its bytes for a pickle, which is not opened."""
-    if file.suffix != ".safetensors":
-        return file.stat().st_size
-    with _readable_errors(file.parent), safe_open(file, "pt") as tensors:
-        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    """The number of weights in a file, which is refused by name if it is not one of tensors."""
+    if file.suffix == ".safetensors":
+        with _readable_errors(file.parent), safe_open(file, "pt") as tensors:
+            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    with _readable_errors(file.parent):
+        try:
+            refuse_compressed(file)
+            content = torch.load(file, map_location="meta", weights_only=True)
+        except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+            raise OSError(f"{file.name}: {_line(error):.200}") from error
+        if not isinstance(content, dict) or not all(
+            isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in content.items()
+        ):
+            raise OSError(f"{file.name} has something else than tensors by name")
+    return sum(tensor.numel() for tensor in content.values())
 
 
 def _unreadable_config(folder: Path, error: Exception) -> UserError:

@@ -15,6 +15,7 @@ import torch
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
+from r2gen.runs.untrusted import refuse_compressed
 
 ATTRIBUTE_DICTS = (
     "lightning.fabric.utilities.data.AttributeDict",
@@ -42,6 +43,7 @@ def read_checkpoint(file: Path) -> Original:
         raise UserError(f"checkpoint={file} is not a file. Pass one that R2GenGPT saved, checkpoint_....pth")
     try:
         with torch.serialization.safe_globals([(OrderedDict, name) for name in ATTRIBUTE_DICTS]):
+            refuse_compressed(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(

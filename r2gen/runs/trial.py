@@ -3,6 +3,7 @@
 The child is forked, so that it starts at once and has what was imported here. It uses no GPU and writes no file.
 """
 
+import faulthandler
 import gc
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any
 from r2gen.errors import Code, UserError
 
 SECONDS, MIB = 5, 1024  # of processor time, and of memory beyond that of this process
-WAITING = 3  # times as long, for a child that does not get a processor
+WAITING = 2  # times as long, for a child that does not get a processor
 TOO_MUCH = f"it needs more than {MIB} MiB of memory"
 LARGEST_ANSWER = 2**24  # bytes
 
@@ -81,6 +82,7 @@ def _answer(work: Callable[[], Any], writing: int) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM, signal.SIGXCPU):
             signal.signal(number, signal.SIG_DFL)
         signal.alarm(SECONDS * WAITING + 5)  # where the parent has ended
+        faulthandler.disable()  # it would print where the child aborts
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):  # libraries that abort print why
             os.dup2(nowhere, descriptor)
@@ -93,7 +95,8 @@ def _answer(work: Callable[[], Any], writing: int) -> None:
     except RecursionError:
         answer = {"reason": "it is nested too deep"}
     except BaseException as error:  # Rust's panics are not an Exception
-        answer = {"reason": (" ".join(str(error).split()) or type(error).__name__)[:200]}
+        reason = " ".join(str(error).split()) or type(error).__name__
+        answer = {"reason": TOO_MUCH if "can't allocate memory" in reason else reason[:200]}
     try:
         content = json.dumps(answer).encode()
         with os.fdopen(writing, "wb") as out:

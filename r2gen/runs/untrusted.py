@@ -7,7 +7,9 @@ import json
 import math
 import os
 import stat
+import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import UnionType
@@ -111,6 +113,13 @@ def read_text(file: Path, *, most: int = MAX_BYTES) -> str:
     except UnicodeDecodeError as error:
         hint = " (it looks like UTF-16)" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise ValueError(f"byte {error.start + 1}, 0x{raw[error.start]:02x}, is not UTF-8{hint}") from None
+
+
+def refuse_compressed(file: Path) -> None:
+    """Raise ValueError for a file of torch's that is compressed, as torch writes none: it may take any memory."""
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as members:  # torch says why another file is none of its
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
+            raise ValueError("it is compressed, and may take any amount of memory")
 
 
 def reason(error: Exception) -> str:

@@ -14,6 +14,7 @@ from torch import nn
 
 from r2gen.config.plain import Plain
 from r2gen.errors import Code, UserError, shown
+from r2gen.runs.untrusted import refuse_compressed
 from r2gen.vision.hub import WEIGHT_FILES, swin_folder, unfetchable
 from r2gen.vision.swin_names import create_swin, swin_config
 from r2gen.vision.transforms import ImageTransform
@@ -130,7 +131,9 @@ def create_backbone(
     path = swin_folder(path)
     swin = swin_config(path)
     if path is not None and swin is not None:
-        return create_swin(name, path, swin, tensors=tensors_at(path, file), model_args=model_args)
+        tensors = tensors_at(path, file)
+        refuse_other_values(tensors, path)
+        return create_swin(name, path, swin, tensors=tensors, model_args=model_args)
     source: Plain = {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path, file)}
     try:
         return timm.create_model(name, num_classes=0, **model_args, **source)
@@ -138,8 +141,8 @@ def create_backbone(
         if path is None:
             raise UserError(f"vision.name={name} with vision.model_args={dict(model_args)}: {error}") from error
         raise UserError(
-            f"vision.path={path} cannot be read into {name}: {error}\nGive a folder with weights in timm's layout, "
-            "or vision.path=null for random weights."
+            f"vision.path={path} cannot be read into {name}: {' '.join(str(error).split()):.500}. Give a folder with "
+            "weights in timm's layout, or vision.path=null for random weights."
         ) from error
 
 
@@ -205,6 +208,7 @@ def read_tensors(file: Path) -> Plain:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
+        refuse_compressed(file)
         tensors: Plain = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's message recommends to execute the file
         raise UserError(
@@ -212,7 +216,8 @@ def read_tensors(file: Path) -> Plain:
             "contains more than tensors."
         ) from error
     except _READ_ERRORS as error:
-        raise UserError(f"vision.path: {file} cannot be read as weights: {error}") from error
+        why = " ".join(str(error).split()) or "it is empty"
+        raise UserError(f"vision.path: {file} cannot be read as weights: {why:.500}") from error
     if not isinstance(tensors, dict):
         raise UserError(f"vision.path: {file} contains a {type(tensors).__name__} instead of tensors by name.")
     return tensors

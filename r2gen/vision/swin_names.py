@@ -4,7 +4,7 @@ Only names differ: relative positions have the same numbers, the four merged pat
 ends stage i in transformers begins stage i + 1 in timm. timm has one matrix for query, key and value, in this order.
 """
 
-import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +16,8 @@ from torch import nn
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
+from r2gen.runs.trial import attempt
+from r2gen.runs.untrusted import parse_json, read_text, reason
 
 # The name of each layer in transformers before version 5, since version 5, and in timm; I and J are stage and block.
 LAYERS = (
@@ -70,6 +72,10 @@ ARGUMENTS = {
 FIXED = {"hidden_act": "gelu", "use_absolute_embeddings": False, "layer_norm_eps": 1e-5, "num_channels": 3}
 
 
+LARGEST_JSON = 2**25  # bytes
+MISSING = 2**26  # weights that config.json may describe beyond those of the files; fewer are named
+
+
 def timm_name(name: str) -> str | None:
     """timm's name of a transformers Swin tensor, with q, k and v still separate (`attn.qkv.q`); None if it has none."""
     merge = MERGE.match(name)
@@ -122,14 +128,18 @@ def split_shapes(wanted: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
 
 def swin_config(path: str | None) -> Plain | None:
     """The config.json of a folder in transformers' Swin layout; None if the path is something else."""
-    if path is None or not (Path(path).expanduser() / "config.json").is_file():
+    if path is None or not (Path(path).expanduser() / "config.json").exists():
         return None
-    file = Path(path).expanduser() / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"vision.path: {file} is not JSON: {error}") from error
+    config = read_config(Path(path).expanduser() / "config.json")
     return config if isinstance(config, dict) and config.get("model_type") == "swin" else None
+
+
+def read_config(file: Path) -> Any:
+    """What a JSON file of a checkpoint has. Raises UserError naming it."""
+    try:
+        return parse_json(read_text(file, most=LARGEST_JSON))
+    except (OSError, ValueError) as error:
+        raise UserError(f"vision.path: {file} is not JSON: {reason(error)}") from error
 
 
 def model_arguments(config: Mapping[str, Any], *, path: str) -> Plain:
@@ -172,6 +182,7 @@ def create_swin(
     """
     if not name.startswith("swin_"):
         raise UserError(f"vision.path={path} contains a Swin, but vision.name={name} is not one. Use vision=swin_base.")
+    _check_buildable(name, path, config, tensors)
     arguments = model_arguments(config, path=path)
     for key, value in model_args.items():
         if key in arguments and arguments[key] != value:
@@ -182,10 +193,41 @@ def create_swin(
     model.load_state_dict(match_tensors(tensors, dict(model.state_dict()), path=path))
     preprocessor = Path(path).expanduser() / "preprocessor_config.json"
     if preprocessor.is_file():
-        facts = json.loads(preprocessor.read_text(encoding="utf-8"))
+        facts = read_config(preprocessor)
         for key in ("mean", "std"):
-            model.pretrained_cfg[key] = tuple(facts.get(f"image_{key}", model.pretrained_cfg[key]))
+            values: Any = facts.get(f"image_{key}", model.pretrained_cfg[key]) if isinstance(facts, dict) else None
+            if not _are_numbers(values) or (key == "std" and min(values) <= 0):
+                raise UserError(f"vision.path: {preprocessor} has no three numbers in image_{key}.")
+            model.pretrained_cfg[key] = tuple(values)
     return model
+
+
+def _check_buildable(name: str, path: str, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise UserError where timm cannot build what config.json describes, or it is far larger than the weights."""
+    file = Path(path).expanduser() / "config.json"
+
+    def parameters() -> int:
+        with torch.device("meta"):
+            model: Any = timm.create_model(name, num_classes=0, **model_arguments(config, path=path))
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    described = attempt(
+        parameters, lambda why: UserError(f"vision.path: timm cannot build what {file} describes: {why}.")
+    )
+    stored = sum(tensor.numel() for tensor in tensors.values())
+    if described > stored + MISSING:
+        raise UserError(
+            f"vision.path: {file} describes a model of {described:,} weights, and the files have {stored:,}: they do "
+            "not belong together."
+        )
+
+
+def _are_numbers(values: Any) -> bool:
+    return (
+        isinstance(values, list | tuple)
+        and len(values) == 3
+        and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    )
 
 
 def match_tensors(

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mutated_yaml import check_mutated, mutated
 from run_in_process import run_in_process
 from smallest_run import ROOT
 
@@ -214,47 +215,6 @@ def test_a_flag_between_options_is_read(file: Path) -> None:
     words = ("task=compose", "--config-dir", str(file.parents[1]), "experiment=x")
     status, output = run_in_process(*words, cwd=ROOT)
     assert status == 0, output
-
-
-def mutated(text: bytes, source: random.Random) -> bytes:
-    """A file in which a few places are exchanged, repeated, removed or replaced by what YAML treats specially."""
-    special = [
-        b"\t",
-        b"\0",
-        b"\xff",
-        b"&a ",
-        b"*a",
-        b"!!",
-        b"<<: ",
-        b"${",
-        b"[",
-        b"{",
-        b"? ",
-        b"---\n",
-        b"%",
-        b"'",
-        b": ",
-    ]
-    for _ in range(source.randint(1, 4)):
-        at, end = sorted(source.sample(range(len(text) + 1), 2)) if len(text) > 1 else (0, len(text))
-        end = min(end, at + 20)
-        new = source.choice(
-            [b"", text[at:end] * 2, source.choice(special), source.randbytes(2), b"9" * 5000, b"[" * 60]
-        )
-        text = text[:at] + new + text[end:]
-    return text
-
-
-def check_mutated(file: Path, source: random.Random) -> None:
-    original = source.choice(sorted((ROOT / "conf").rglob("*.yaml")))
-    file.write_bytes(mutated(original.read_bytes(), source))
-    try:
-        read, message = read_yaml(read_text(file), file), ""
-    except UserError as error:
-        read, message = {}, str(error)
-    assert isinstance(read, dict)
-    assert not message or message.startswith(str(file))
-    assert "\n" not in message
 
 
 def test_files_changed_at_random_are_read_or_refused(file: Path, seed: int) -> None:

@@ -131,8 +131,8 @@ def nothing_starts() -> Iterator[None]:
             sys.argv, GlobalHydra.instance().hydra = arguments, outer
 
 
-def check_command(command: Command, *, build: bool) -> None:
-    """Check the result of a command and, with `build`, the parts of an accepted configuration."""
+def check_command(command: Command, *, build: bool) -> str:
+    """Check the result of a command and, with `build`, the parts of an accepted configuration: `accepted`/`refused`."""
     with no_hang():
         status, output, accepted = result(command)
         assert status in (0, 2), (status, output)
@@ -142,10 +142,11 @@ def check_command(command: Command, *, build: bool) -> None:
         if accepted is not None and build:
             with suppress(UserError):
                 build_parts(accepted)
+        return "refused" if status else "accepted"
 
 
-def check_edited(plain: dict[str, Any], *, build: bool) -> None:
-    """Check the result of a configuration file and, with `build`, the parts of an accepted configuration."""
+def check_edited(plain: dict[str, Any], *, build: bool) -> str:
+    """Check the result of a configuration file and, with `build`, the parts of an accepted one: as check_command."""
     with no_hang():
         result = accepted_or_message(plain)
         if isinstance(result, str):
@@ -153,3 +154,4 @@ def check_edited(plain: dict[str, Any], *, build: bool) -> None:
         elif build:
             with suppress(UserError):
                 build_parts(result)
+        return "refused" if isinstance(result, str) else "accepted"
