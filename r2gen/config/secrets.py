@@ -48,6 +48,8 @@ def refuse_secret_words(words: Sequence[str], environment: Mapping[str, str]) ->
     secrets = secrets_of(environment)
     for word in words:
         name, _, value = word.partition("=")
+        if option_name(name).startswith("hydra.job.env_set") and any(map(_is_secret, re.findall(r"\w+", word))):
+            raise SecretError("hydra.job.env_set: leave secrets out, and set them in the environment of the command")
         for text in (word, value):
             _refuse(option_name(name), text, secrets)
 

@@ -32,9 +32,10 @@ class Seq2SeqLM(nn.Module):
     ) -> None:
         super().__init__()
         start = model.config.decoder_start_token_id
-        if start is None:
+        rows = model.get_input_embeddings().get_parameter("weight").shape[0]
+        if not isinstance(start, int) or not 0 <= start < rows:
             raise UserError(
-                "lm.path: config.json has no decoder_start_token_id, the token that starts a report: copy it from the "
+                "lm.path: config.json has no decoder_start_token_id, the id that starts a report: copy it from the "
                 "published checkpoint"
             )
         if model.dtype == torch.float16:

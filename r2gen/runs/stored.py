@@ -44,6 +44,9 @@ def for_task(passed: Plain, overrides: list[str]) -> Config:
                 f"{', '.join(allowed)} may be passed"
             )
     stored, now = completed_plain(folder), _recomposed(folder, overrides)
+    missing = [group for group in ("lm", "generation") if group not in stored["choices"]]
+    if missing:
+        raise UserError(f"{folder.config_file} has no choices.{missing[0]}. Put back what the run wrote")
     plain = {key: value for key, value in stored.items() if key != "choices"}
     names = {option_name(override) for override in overrides}
     for name in allowed:

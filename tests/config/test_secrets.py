@@ -84,6 +84,11 @@ def test_the_password_in_an_address_is_a_secret():
     assert secrets_of({"HTTPS_PROXY": f"http://me:{VALUE}@proxy:80"}) == {"HTTPS_PROXY": VALUE}
 
 
+def test_a_secret_of_another_name_for_the_jobs_is_not_shown(tmp_path: Path):
+    status, output = run_in_process("+hydra.job.env_set.HF_TOKEN=typed_value", cwd=tmp_path)
+    assert (status, "typed_value" in output) == (2, False)
+
+
 def test_a_short_password_is_refused_as_a_whole_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DB_PWD", "zq7xy9")
     status, output = run_in_process("lm.revision=zq7xy9", cwd=tmp_path)

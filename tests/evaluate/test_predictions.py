@@ -15,11 +15,11 @@ REFERENCES = {"s1": "normal ."}
 
 
 @pytest.mark.parametrize("report", [None, 7, float("nan"), ["clear ."]])
-def test_a_report_that_is_not_text_is_refused_with_its_id(report: object, tmp_path: Path):
+def test_a_report_that_is_not_text_is_refused_with_its_line(report: object, tmp_path: Path):
     write_predictions(tmp_path / "p.jsonl", {}, [PREDICTION])
     lines = [json.dumps({"header": {}}), json.dumps(asdict(PREDICTION) | {"report": report})]
     (tmp_path / "p.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"p\.jsonl: cannot be read: the report or .* 's1' is not text\. Remove"):
+    with pytest.raises(UserError, match=r"p\.jsonl: cannot be read: line 2: \"report\" is missing or has another type"):
         read_predictions(tmp_path / "p.jsonl", {}, REFERENCES)
 
 

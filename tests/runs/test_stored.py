@@ -17,6 +17,8 @@ EDITS = [
     (("trainer",), None, "trainer"),
     (("data",), None, "data"),
     (("choices",), 3, "choices"),
+    (("choices",), {}, "has no choices.lm"),
+    (("choices",), {"lm": [1]}, "choices.lm"),
     (("generation",), [], "generation"),
     (("lm",), GONE, "lm"),
     (("evaluate",), "x", "evaluate"),

@@ -73,7 +73,7 @@ def main() -> None:
                 )
             results.append((result, *tree.layers[0]))
         (plain, *stored), (fast, *stored_fast) = results
-        assert all(torch.equal(one, other) for one, other in zip(stored, stored_fast, strict=True)), case
+        assert all(torch.equal(a, b) for a, b in zip(stored, stored_fast, strict=True)), case
         assert torch.allclose(plain, fast, atol=1e-5), (case, (plain - fast).abs().max())
         print("equal", case)
 
