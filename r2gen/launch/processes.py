@@ -101,7 +101,7 @@ def _exchange_folder(trainer: TrainerConfig) -> Iterator[dict[str, str]]:
 
 
 def _placement(rank: int, *, world: int) -> dict[str, str]:
-    """The environment variables that tell a process which rank it is."""
+    """The environment variables in which a process reads which rank it is."""
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

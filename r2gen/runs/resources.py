@@ -95,10 +95,10 @@ def out_of_memory(error: BaseException, config: Config, phase: Phase) -> UserErr
             "command then resumes from the last checkpoint.",
             code=Code.MEMORY_WORKERS,
         )
-    found = [link for link in chain if _is_memory_error(link)]
-    if not found:
+    errors = [link for link in chain if _is_memory_error(link)]
+    if not errors:
         return None
-    memory = "GPU memory" if _contains(found[0], GPU_TEXTS) else "memory"
+    memory = "GPU memory" if _contains(errors[0], GPU_TEXTS) else "memory"
     return UserError(f"out of {memory} {_advice(config, phase)}", code=CODES[phase])
 
 

@@ -34,14 +34,14 @@ def _refuse_open(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _kind(file: str | bytes | Path) -> str | None:
     try:
-        found = os.stat(file)  # noqa: PTH116  not a Path in a hook: fewer calls
+        status = os.stat(file)  # noqa: PTH116  not a Path in a hook: fewer calls
     except (OSError, ValueError):
         return None
-    mode = found.st_mode
+    mode = status.st_mode
     if stat.S_ISFIFO(mode):
         return "a FIFO (named pipe)"
     if stat.S_ISSOCK(mode):
         return "a socket"
-    if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and found.st_rdev in ENDLESS):
+    if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and status.st_rdev in ENDLESS):
         return "a device"
     return None

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -81,8 +82,8 @@ def test_the_reason_is_named(work: Callable[[], Any], reason: str, monkeypatch: 
     with pytest.raises(UserError) as error:
         trial.attempt(work, refusal)
     assert str(error.value) == f"no result: {reason}"
-    with pytest.raises(ChildProcessError):  # none is left
-        os.waitpid(-1, os.WNOHANG)
+    with suppress(ChildProcessError):  # there may be children of other tests, but none that has ended
+        assert os.waitpid(-1, os.WNOHANG) == (0, 0)
 
 
 def test_nothing_that_the_work_prints_is_seen(capfd: pytest.CaptureFixture[str]) -> None:

@@ -131,8 +131,9 @@ def test_a_job_that_resumes_writes_to_the_same_run_and_sends_reports_only_with_l
 
 def test_a_job_continues_if_its_logger_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     folder = folder_of(tmp_path)
-    (folder.path / "wandb").write_text("a file where W&B wants a folder")
-    with opened(WandbLogger(project="p"), folder=folder, config=CONFIG, job_id="i", resumes=False) as logger:
+    with opened(
+        WandbLogger(project="a/name/that/wandb/refuses"), folder=folder, config=CONFIG, job_id="i", resumes=False
+    ) as logger:
         logger.log(STEP)
     assert "this job is not logged there" in capfd.readouterr().out
 
