@@ -37,6 +37,7 @@ PLUGINS = {
     "hydra.sweeper": ("hydra_plugins.r2gen_sweeps.GridSweeper", "hydra_plugins.r2gen_sweeps.OptunaSweeper"),
 }
 MOST_FILES = 200  # in one composition
+LONGEST_NAME = 200
 DEEPEST = 20  # files that include each other
 
 
@@ -130,6 +131,11 @@ def _without_cycles(create: Callable[..., Any]) -> Callable[..., Any]:
             raise UserError(
                 f"{read_files.get(str(paths[1]), paths[1])}: its defaults include more than {DEEPEST} "
                 f"files below each other, or {MOST_FILES} files in all"
+            )
+        if paths[0] is not None and max(map(len, paths[0].split("/"))) > LONGEST_NAME:
+            raise UserError(
+                f"{read_files.get(str(paths[1]), paths[1]) if len(paths) > 1 else 'the command'}: an option has "
+                f"{len(paths[0]):,} characters, more than a file name has"
             )
         return create(repo=repo, root=root, **options)
 

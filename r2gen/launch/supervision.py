@@ -148,6 +148,8 @@ def _status(ended: dict[int, int], failure: Failure | None) -> int:
     first = next((status for status in statuses if status != DONE), DONE)
     if failure is not None and failure.code is Code.RANK_LOST:
         return FIXABLE
+    if failure is not None and failure.code is Code.RANK_CRASHED:
+        return DEFECT  # also if another rank lost its connection to the crashed one
     if failure is None and first == STOPPED:
         return STOPPED  # ranks that failed later had lost their connection to the stopped one
     return next(status for status in (FIXABLE, DEFECT, STOPPED, DONE) if status in statuses)
