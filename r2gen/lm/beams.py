@@ -5,7 +5,7 @@ differences: no step waits for the host, and a study ends by itself instead of w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch.nn import functional as F
@@ -102,17 +102,7 @@ class TokenChoice:
         ends_S = self._is_eos(token_S) | (length_S >= self.decoding.max_new_tokens)
         if self.stops is not None:
             ends_S |= self._has_stop_text(ids_SKG)[:, 0]
-        return Beams(
-            ids_SKG=ids_SKG,
-            ancestors_SKG=beams.ancestors_SKG,
-            score_SK=beams.score_SK,
-            finished_ids_SKG=beams.finished_ids_SKG,
-            finished_score_SK=beams.finished_score_SK,
-            is_finished_SK=beams.is_finished_SK,
-            improvable_S=beams.improvable_S,
-            length_S=length_S,
-            live_S=~ends_S,
-        )
+        return replace(beams, ids_SKG=ids_SKG, length_S=length_S, live_S=~ends_S)
 
     def _beam_search(self, beams: Beams, logits_SKV: torch.Tensor) -> Beams:
         decoding, K = self.decoding, self.decoding.num_beams

@@ -89,22 +89,23 @@ class CausalLM(nn.Module):
     def stream(self, prompts: Iterable[Prompts], decoding: Decoding, plan: DecodingPlan) -> Reports:
         """See LanguageModel.stream. Raises UserError if the report may exceed the model's positions."""
         with evaluation_mode(self.model), double_precision(self.model):
-            packed = (self._packed(batch, decoding) for batch in prompts)
+            checked = (self._checked(batch, decoding) for batch in prompts)
             self.decoded = replace(plan, decoder="transformers", compiled=False)
             if self.decoder_for(decoding, plan.decoder) == "tree":
                 search = self._search_of(decoding, plan)
                 try:
-                    for id, ids in search.run(packed):
+                    for id, ids in search.run(checked):
                         yield id, report(ids, self.tokenizer, decoding)
                 finally:
                     self.decoded = replace(plan, decoder="tree", slots=search.slots, compiled=search.layers is not None)
                     if not self.keeps_slots:
                         self.free_slots()
                 return
-            for batch in packed:
-                reports = decode(
-                    self.model, self.tokenizer, batch.embeds_BTE, batch.mask_BT, decoding=decoding, ids=batch.ids
-                )
+            for batch in checked:
+                embeds_BTE, mask_BT = left_pad(batch.embeds_BTE, batch.mask_BT)
+                width = longest_prompt(mask_BT)
+                embeds_BTE, mask_BT = embeds_BTE[:, -width:], mask_BT[:, -width:]
+                reports = decode(self.model, self.tokenizer, embeds_BTE, mask_BT, decoding=decoding, ids=batch.ids)
                 yield from zip(batch.ids, reports, strict=True)
 
     def decoder_for(self, decoding: Decoding, wanted: DecoderName = "auto") -> DecoderName:
@@ -138,12 +139,10 @@ class CausalLM(nn.Module):
             self._search = TreeSearch(self.model, self.tokenizer, decoding, plan)
         return self._search
 
-    def _packed(self, batch: Prompts, decoding: Decoding) -> Prompts:
-        """The prompts with their padding in front, and no more of it than needed."""
-        width = longest_prompt(batch.mask_BT)
-        embeds_BTE, mask_BT = left_pad(batch.embeds_BTE, batch.mask_BT)
-        check_room(self.model, prompt=width, new=decoding.max_new_tokens)
-        return Prompts(batch.ids, embeds_BTE[:, -width:].to(self.model.dtype), mask_BT[:, -width:])
+    def _checked(self, batch: Prompts, decoding: Decoding) -> Prompts:
+        """The prompts in the model's precision, if there is room for their reports."""
+        check_room(self.model, prompt=longest_prompt(batch.mask_BT), new=decoding.max_new_tokens)
+        return Prompts(batch.ids, batch.embeds_BTE.to(self.model.dtype), batch.mask_BT)
 
 
 def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:

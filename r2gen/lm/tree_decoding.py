@@ -259,8 +259,6 @@ def _studies(prompts: Iterable[Prompts]) -> Iterator[Waiting]:
     for batch in prompts:
         embeds_BTE, mask_BT = right_pad(batch.embeds_BTE, batch.mask_BT)
         lengths = mask_BT.sum(dim=1).tolist()
-        if min(lengths) == 0:
-            raise ValueError("a prompt without a single real position")
         for id, embeds_TE, length in zip(batch.ids, embeds_BTE, lengths, strict=True):
             yield Waiting(id, embeds_TE[:length])
 
