@@ -57,10 +57,10 @@ class CausalLM(nn.Module):
         return self.model.get_input_embeddings()(ids_BT)
 
     def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
-        """See LanguageModel.loss. Real positions stand next to each other, so that no mask is needed.
+        """See LanguageModel.loss. Real positions are moved together, so that no mask is needed.
 
         The first token of the report is predicted from the last real position of the prompt, and padding changes no
-        position, ALiBi distance or sliding window. Where `packs`, all studies stand in one row, without padding.
+        position, ALiBi distance or sliding window. Where `packs`, all studies are in one row, without padding.
         """
         device, report_BL = prompt_BTE.device, report_BL.cpu()
         packs = packs_on(self.model, device) if self.packs is None else self.packs

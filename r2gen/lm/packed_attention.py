@@ -16,10 +16,10 @@ from transformers import AttentionInterface, PreTrainedModel
 
 NAME = "r2gen_packed"
 # model_type of the class that computes (ChatGLM is a Glm here, InternLM, Yi and Baichuan-7B are a Llama)
-PACKED = frozenset(
-    ("baichuan", "chatglm", "gemma3_text", "glm", "glm4", "granite", "internlm", "internlm2", "internlm3", "llama")
-    + ("ministral3", "mistral", "olmo2", "olmo3", "phi3", "qwen", "qwen2", "qwen3", "qwen3_moe", "smollm3")
-)
+PACKED = {
+    "baichuan", "chatglm", "gemma3_text", "glm", "glm4", "granite", "internlm", "internlm2", "internlm3", "llama",
+    "ministral3", "mistral", "olmo2", "olmo3", "phi3", "qwen", "qwen2", "qwen3", "qwen3_moe", "smollm3",
+}  # fmt: skip
 WIDEST_HEAD = 256  # of the kernel
 
 # H heads, N heads of keys, S positions of the row, D width of a head

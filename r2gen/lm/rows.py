@@ -18,7 +18,7 @@ MULTIPLE = 64  # of the length of a row of all studies: matrix products are fast
 class Layout:
     """Indices into the positions of all prompts, [B x T], followed by those of all reports, [B x L].
 
-    In a row, the real positions of a study stand next to each other, its prompt before its report. What is behind them
+    In a row, the real positions of a study follow each other, its prompt before its report. What is behind them
     is padding, which no real position of a causal model attends to: it needs no mask.
     """
 

@@ -58,8 +58,8 @@ class _Chunked(torch.autograd.Function):
 def decode_states(model: PreTrainedModel, **inputs: Any) -> tuple[torch.Tensor, Logits]:
     """The last hidden states [R, S, E] of a causal model, and the function from such states [M, E] to logits [M, V].
 
-    That function is the model itself with its decoder replaced by one that returns the states, so that whatever the
-    model does to its logits is done: Gemma caps them, Cohere and Granite scale them.
+    That function is the model itself with its decoder replaced by one that returns the states, so that the
+    model caps (Gemma) or scales (Cohere, Granite) its logits as always.
     """
     decoder = model.get_decoder()
     output = decoder(**inputs, use_cache=False)
