@@ -74,6 +74,7 @@ def main() -> int:
     options.logs = (options.logs or options.scratch / "logs").absolute()
     options.logs.mkdir(parents=True, exist_ok=True)
     if options.losses:
+        sys.path.insert(0, str(ROOT))  # r2gen, as in the child processes
         from train_losses import compare_losses
 
         return compare_losses(options)
