@@ -17,6 +17,7 @@ LLAMA_7B = {"num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 1
 def test_a_row_is_read_from_its_words():
     row = Row.read("ours/64/fp8/lora/deep/iu/gpus2/zero1/lm.compile=true")
     assert (row.batch, row.data, row.gpus) == (64, "iu", 2)
+    assert row.on_one_gpu == "ours/64/fp8/lora/deep/iu/lm.compile=true"
     assert row.settings == {
         "tune": "deep",
         "quant": "fp8",
