@@ -140,9 +140,9 @@ class Bench:
         spread = rates if len(rates) > 1 else good[0].rates
         tflop = rate / row.gpus * sample_tflop(row, self.lm, lengths, prompt=prompt, tiny=self.options.tiny)
         fp8 = self.machine["fp8_tflop_per_s"]
-        one = [result for result in self.measured.get(row.on_one_gpu, []) if result.rates]
+        single = [result for result in self.measured.get(row.on_one_gpu, []) if result.rates]
         return entry | {
-            "scaling": rate / mean(median(result.rates) for result in one) if one and row.gpus > 1 else None,
+            "scaling": rate / mean(median(result.rates) for result in single) if single and row.gpus > 1 else None,
             "samples/s": rate,
             "+-": 50 * (max(spread) - min(spread)) / rate,
             "prompt": prompt,
