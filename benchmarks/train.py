@@ -233,7 +233,8 @@ class Bench:
 
 def run_logged(command: Sequence[str], *, log: Path, limit_s: float, folder: Path = ROOT) -> str:
     """Run a command with its output in a file; returns why it failed, or an empty text."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
     with log.open("w", encoding="utf-8") as file:
         file.write(f"{' '.join(command)}\n")
         file.flush()
