@@ -89,6 +89,13 @@ class Meteor:
         studies = [((references[id],), report) for id, report in reports.items() if references[id].strip()]
         self._ask_for(study for study in studies if not any(map(_too_long, (*study[0], study[1]))))
 
+    def refuse_failed(self, *, wait_s: float) -> None:
+        """See EarlyMetric. Java that cannot start ends at once; one that can takes 8 s for its first answer."""
+        if (thread := self._thread) is not None:
+            thread.join(wait_s)
+        if self._error is not None:
+            raise self._closed_by(self._error)
+
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
         ids = list(references)
@@ -136,10 +143,16 @@ class Meteor:
                 return corpus, [answer.score for answer in answers], sums
             except (_NoAnswerError, OSError) as failed:
                 error = failed
+        raise self._closed_by(error)
+
+    def _closed_by(self, error: Exception) -> Exception:
+        """The error to raise, after Java has been ended."""
         self.close()
         if not isinstance(error, _NoAnswerError | OSError):
-            raise error
-        raise UserError(f"metrics=meteor: {error}. Leave meteor out of metrics to continue without it.") from error
+            return error
+        refusal = UserError(f"metrics=meteor: {error}. Leave meteor out of metrics to continue without it.")
+        refusal.__cause__ = error
+        return refusal
 
     def _ask_for(self, studies: Iterable[_Study]) -> None:
         """Let the thread ask Java for the statistics of these studies, if they are not stored."""
