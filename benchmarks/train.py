@@ -23,8 +23,10 @@ median of the windows (with --repeat the mean of the runs) and `+-` half the ran
 same if every batch were padded to its longest report, or as the reference pads. TFLOP/s counts what the real positions
 need: the frozen language model forward and the gradient of its input, logits at targets, and the encoder. `bf16` and
 `fp8` are its shares of the rate of a large matrix product, measured at the start. `start s` is the time from the
-command to the first step (of ours), or to the end of the first step (of a loop). A row that fails says why, and --logs
-keeps the output of each.
+command to the first step (of ours), or to the end of the first step (of a loop). `peak GiB` is that of the first GPU,
+loading included. `scaling` of a row with several GPUs is its speed divided by that of the same row without them and
+ZeRO, if that was measured; the batch of each GPU is the same. A row that fails says why, and --logs keeps the output of
+each.
 """
 
 import argparse
@@ -74,6 +76,7 @@ def main() -> int:
     options.logs = (options.logs or options.scratch / "logs").absolute()
     options.logs.mkdir(parents=True, exist_ok=True)
     if options.losses:
+        sys.path.insert(0, str(ROOT))  # r2gen, as in the child processes
         from train_losses import compare_losses
 
         return compare_losses(options)
@@ -137,7 +140,9 @@ class Bench:
         spread = rates if len(rates) > 1 else good[0].rates
         tflop = rate / row.gpus * sample_tflop(row, self.lm, lengths, prompt=prompt, tiny=self.options.tiny)
         fp8 = self.machine["fp8_tflop_per_s"]
+        single = [result for result in self.measured.get(row.on_one_gpu, []) if result.rates]
         return entry | {
+            "scaling": rate / mean(median(result.rates) for result in single) if single and row.gpus > 1 else None,
             "samples/s": rate,
             "+-": 50 * (max(spread) - min(spread)) / rate,
             "prompt": prompt,
@@ -228,7 +233,8 @@ class Bench:
 
 def run_logged(command: Sequence[str], *, log: Path, limit_s: float, folder: Path = ROOT) -> str:
     """Run a command with its output in a file; returns why it failed, or an empty text."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
     with log.open("w", encoding="utf-8") as file:
         file.write(f"{' '.join(command)}\n")
         file.flush()

@@ -55,10 +55,12 @@ class Files:
 
 
 def write_files(scratch: Path, size: Size, *, device: str, studies: int = STUDIES) -> None:
-    """Write what is missing; `facts.json`, written last, has the lengths of prompt and reports."""
+    """Write them unless they are there; `facts.json`, written last, has the lengths of prompt and reports."""
     files, marker = Files(scratch), scratch / "facts.json"
-    if marker.exists():
+    facts: dict[str, Any] = {"llama": size.llama, "studies": studies, "shorter": size.shorter}
+    if marker.exists() and facts.items() <= json.loads(marker.read_text(encoding="utf-8")).items():
         return
+    marker.unlink(missing_ok=True)
     scratch.mkdir(parents=True, exist_ok=True)
     tokenizer = tokenizer_of_reports(min(size.vocabulary, 2_000))
     published = {
@@ -71,7 +73,7 @@ def write_files(scratch: Path, size: Size, *, device: str, studies: int = STUDIE
     write_lm(files.lm, published, tokenizer, device=device)
     write_encoder(files.encoder, size)
     before, after = Prompt(before=BEFORE, after=AFTER, bos=True).ids(tokenizer)
-    facts: dict[str, Any] = {"prompt": len(before) + len(after), "image": (size.swin["image_size"] // 32) ** 2}
+    facts |= {"prompt": len(before) + len(after), "image": (size.swin["image_size"] // 32) ** 2}
     for name in DATA:
         facts[name] = write_data(files.data(name), name, tokenizer, studies=studies, shorter=size.shorter)
     marker.write_text(json.dumps(facts), encoding="utf-8")

@@ -13,7 +13,7 @@ TUNE = {"shallow": "frozen", "delta": "lora", "deep": "full"}
 PADDED = 167  # positions of a sample in the recipe of R2GenGPT when its speed was measured
 SWIN_B_TFLOP = 2 * 15.4e9 / 1e12  # of one image (Liu et al. 2021, table 1)
 ENCODER_PASSES = {"shallow": 1, "delta": 2, "deep": 3}  # forward, gradients of activations, and of weights
-WIDTHS = {
+COLUMNS = {  # with the digits after the point
     "samples/s": 1,
     "+-": 1,
     "prompt": 0,
@@ -23,8 +23,9 @@ WIDTHS = {
     "bf16": 3,
     "fp8": 3,
     "peak GiB": 1,
+    "start s": 1,
+    "scaling": 2,
 }
-COLUMNS = {**WIDTHS, "start s": 1}  # and the digits after the point
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ class Row:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def on_one_gpu(self) -> str:
+        """The text of the same row without words on GPUs and ZeRO."""
+        return "/".join(word for word in self.text.split("/") if not word.startswith(("gpus", "zero")))
 
     @property
     def loop(self) -> dict[str, Any]:
@@ -144,7 +150,7 @@ def table(entries: Sequence[Mapping[str, Any]]) -> str:
         cells = [entry["row"].ljust(first)]
         if "samples/s" in entry:
             for name, digits in COLUMNS.items():
-                value = entry[name]
+                value = entry.get(name)
                 cells.append(f"{'' if value is None else f'{value:.{digits}f}':>{max(len(name), 6)}}")
         lines.append("  ".join([*cells, *([entry["note"]] if entry["note"] else [])]))
     return "\n".join(lines)

@@ -17,6 +17,7 @@ LLAMA_7B = {"num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 1
 def test_a_row_is_read_from_its_words():
     row = Row.read("ours/64/fp8/lora/deep/iu/gpus2/zero1/lm.compile=true")
     assert (row.batch, row.data, row.gpus) == (64, "iu", 2)
+    assert row.on_one_gpu == "ours/64/fp8/lora/deep/iu/lm.compile=true"
     assert row.settings == {
         "tune": "deep",
         "quant": "fp8",
@@ -77,3 +78,15 @@ def test_losses_of_two_configurations_are_written_and_plotted(tmp_path: Path):
     assert rows[0]["A"] == rows[0]["B"]
     assert rows[3]["A"] != rows[3]["B"]
     assert (tmp_path / "losses.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.slow
+def test_every_way_to_store_a_frozen_weight_is_timed():
+    script = ROOT / "benchmarks" / "frozen_linear.py"
+    done = run_script(script, "--device", "cpu", "--width", "64", "--tokens", "8")
+    assert done.returncode == 0, done.stderr
+    lines = {line[:20].strip(): line[20:].split() for line in done.stdout.splitlines()[1:]}
+    assert list(lines) == ["none", "int8 (bitsandbytes)", "int8", "nf4", "nf4 double_quant", "int8_weight_only", "fp8"]
+    size_of = {name: int(cells[3]) for name, cells in lines.items()}
+    assert [name for name, size in size_of.items() if size] == ["int8 (bitsandbytes)"]
+    assert all(float(cells[4]) < 0.2 for cells in lines.values())

@@ -61,7 +61,9 @@ class LmConfig:
     )
     lora_targets: list[str] = option("names of the layers that tune/lm=lora adapts", default=[])
     gradient_checkpointing: bool = option("recompute activations: less memory, slower", default=False)
-    compile: bool = option("torch.compile the layers for training; reports are generated without it", default=False)
+    compile: bool | None = option(
+        "torch.compile the layers for training; null: on a GPU, if the training is long enough for it", default=None
+    )
     device_map: str | None = option("spread the model over all GPUs of one rank", default=None, choices=("auto",))
     generation: Plain = option("generation options that this model cannot use, each null", default={})
 
@@ -112,8 +114,8 @@ class TrainerConfig:
     devices: int = option("ranks per machine", more_than=0, at_most=64)
     nodes: int = option("machines", more_than=0)
     hostfile: str | None = option("lines HOST slots=GPUS, for several machines without SLURM", default=None)
-    workers: int = option(
-        "data loading processes per rank; 0: none in training, up to 8 in evaluations on a GPU", at_least=0, at_most=256
+    workers: int | None = option(
+        "data loading processes per rank; null: none on the CPU, up to 8 on a GPU", at_least=0, at_most=256
     )
     film_cache_mib: int = option("memory for resized images, per data loading process", at_least=0)
     save_every_steps: int | None = option(

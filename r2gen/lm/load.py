@@ -15,7 +15,7 @@ from r2gen.lm.causal import CausalLM
 from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, refuse_other_family, weight_files
 from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.protocol import LanguageModel
-from r2gen.lm.quantize import Quantisation, check_format
+from r2gen.lm.quantize import Quantisation, check_format, use_frozen_backward
 from r2gen.lm.seq2seq import Seq2SeqLM
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
 from r2gen.lm.weights import DTYPES, check_forward, read_config, read_model
@@ -66,6 +66,7 @@ def load_lm(
     )
     if quantization == "fp8":
         to_fp8(model)
+    use_frozen_backward(model)
     _check_vocabulary(folder, model, tokenizer)
     check_forward(folder, model)
     if model.config.is_encoder_decoder:

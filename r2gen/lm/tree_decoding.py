@@ -257,8 +257,8 @@ def _admit(decoder: TreeDecoder, waiting: deque[Waiting]) -> None:
 
 def _studies(prompts: Iterable[Prompts]) -> Iterator[Waiting]:
     for batch in prompts:
-        embeds_BTE, mask_BT = right_pad(batch.embeds_BTE, batch.mask_BT)
-        lengths = mask_BT.sum(dim=1).tolist()
+        embeds_BTE, _ = right_pad(batch.embeds_BTE, batch.mask_BT)
+        lengths = batch.mask_BT.long().sum(dim=1).tolist()
         for id, embeds_TE, length in zip(batch.ids, embeds_BTE, lengths, strict=True):
             yield Waiting(id, embeds_TE[:length])
 

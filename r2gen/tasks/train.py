@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from r2gen.build import Job, build_engine, build_job, build_logger, loop_settings
+from r2gen.build import Job, build_engine, build_job, build_logger, data_workers, loop_settings, prepare_training
 from r2gen.config.schema import Config
 from r2gen.config.selection import selection_of
 from r2gen.data.dataset import StudyDataset
@@ -56,6 +56,7 @@ def _train_model(
     if dist.is_first():
         folder.record(steps=total_steps)  # a sweep computes the progress from it
 
+    prepare_training(config, job, steps=total_steps)
     if not _is_trained(checkpoints, total_steps):
         rehearse(
             job.model,
@@ -70,6 +71,7 @@ def _train_model(
     state = _resume(config, checkpoints, engine, total_steps)
     val_set = _validation_studies(config, job)
     log = TrainLog(folder.path, state, total_steps=total_steps, logger=logger)
+    workers = data_workers(config, job, batch_size=config.trainer.micro_batch_size)
 
     def validate() -> dict[str, float]:
         with whole_weights(engine):
@@ -79,7 +81,7 @@ def _train_model(
         fit(
             engine,
             train_set,
-            settings=loop_settings(config),
+            settings=loop_settings(config, workers=workers),
             total_steps=total_steps,
             validation_steps=validate_after,
             validate=validate if len(val_set) else None,

@@ -13,6 +13,7 @@ from timm.models import load_state_dict_from_hf
 from torch import nn
 
 from r2gen.config.plain import Plain
+from r2gen.data.collate import moved
 from r2gen.errors import Code, UserError, shown
 from r2gen.runs.untrusted import refuse_compressed
 from r2gen.vision.hub import WEIGHT_FILES, swin_folder, unfetchable
@@ -79,17 +80,22 @@ class TimmEncoder(nn.Module):
         self.join = MeanViews() if views == "mean" else ConcatViews(max_views, self.dim)
 
     def forward(self, images_BVHW: torch.Tensor, views_BV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [B, Q, D] of each study and a mask [B, Q] of those that are not padding.
+        """Features [B, Q, D] of each study and a mask [B, Q] on the CPU of those that are not padding.
 
-        images_BVHW is uint8 gray at image_size_px; views_BV masks the views that exist. The backbone sees only those.
+        images_BVHW is uint8 gray at image_size_px; views_BV, on the CPU, masks the views that exist. The backbone sees
+        only those.
         """
         batch, views = views_BV.shape
-        existing = views_BV.nonzero(as_tuple=True)  # once: each index by a mask would wait for the GPU
-        images_NHW = images_BVHW[existing]
-        features_NPD = self.encode(self.normalise(images_NHW))
-        features_BVPD = features_NPD.new_zeros(batch, views, *features_NPD.shape[1:])
-        features_BVPD[existing] = features_NPD
-        joined: tuple[torch.Tensor, torch.Tensor] = self.join(features_BVPD, views_BV)
+        views_BV, device = views_BV.cpu(), images_BVHW.device
+        images_NHW = images_BVHW.flatten(0, 1)
+        if views_BV.all():
+            features_NPD = self.encode(self.normalise(images_NHW))
+        else:
+            existing_N = moved(views_BV.flatten().nonzero()[:, 0], device)
+            existing_NPD = self.encode(self.normalise(images_NHW.index_select(0, existing_N)))
+            features_NPD = existing_NPD.new_zeros(batch * views, *existing_NPD.shape[1:])
+            features_NPD = features_NPD.index_copy(0, existing_N, existing_NPD)
+        joined: tuple[torch.Tensor, torch.Tensor] = self.join(features_NPD.unflatten(0, (batch, views)), views_BV)
         return joined
 
     def normalise(self, images_NHW: torch.Tensor) -> torch.Tensor:
