@@ -267,14 +267,18 @@ def build_datasets(config: Config, data: ReportData, model: ReportGenerator) -> 
 # Training
 
 
-def build_engine(config: Config, job: Job, *, steps: int) -> Engine:
-    """The DeepSpeed engine around the model, with its optimiser, for a training of so many steps."""
-    trainer = config.trainer
+def prepare_training(config: Config, job: Job, *, steps: int) -> None:
+    """Make the model ready for a training of so many steps, before its first backward pass."""
     lm = job.model.lm.model
     prepare_backward(lm)
     _keep_features(config, job)
     if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
         compile_layers(lm)
+
+
+def build_engine(config: Config, job: Job) -> Engine:
+    """The DeepSpeed engine around the model, with its optimiser."""
+    trainer = config.trainer
     optimizer = adamw(
         job.model,
         learning_rate=trainer.learning_rate,

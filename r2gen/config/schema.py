@@ -162,7 +162,9 @@ class EvaluateConfig:
     max_reference_tokens: int | None = option(
         "where evaluate.reference=truncated cuts, in tokens of the language model", more_than=0
     )
-    best: str = option("weighted scores on val, such as 0.5*bleu_4 + 0.5*cider; the best checkpoint has the largest")
+    best: str = option(
+        "weighted scores on val; the best checkpoint has the largest. Of the default, the scores that metrics give"
+    )
     page_studies: int = option("studies shown in report.html", at_least=0)
     nearest_studies: int = option("training studies searched for the nearest-image baseline; 0 disables it", at_least=0)
 

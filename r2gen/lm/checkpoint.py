@@ -30,9 +30,12 @@ class Checkpoint:
     model_type: str
 
 
-def find_checkpoint(path: str | Path, revision: str | None) -> Checkpoint:
-    """The checkpoint in a folder or of a hub id. Raises UserError if it does not exist or has no config.json."""
-    folder = _folder(path, revision)
+def find_checkpoint(path: str | Path, revision: str | None, *, cached: bool = False) -> Checkpoint:
+    """The checkpoint in a folder or of a hub id; with `cached`, only from its local cache.
+
+    Raises UserError if it does not exist or has no config.json.
+    """
+    folder = _folder(path, revision, cached)
     file = folder / "config.json"
     if not file.exists():
         raise UserError(f"lm.path: {folder} has no config.json: it is not a checkpoint folder in transformers' layout")
@@ -44,22 +47,30 @@ def find_checkpoint(path: str | Path, revision: str | None) -> Checkpoint:
     return Checkpoint(folder, str(content.get("model_type")))
 
 
-def _folder(path: str | Path, revision: str | None) -> Path:
+def _folder(path: str | Path, revision: str | None, cached: bool) -> Path:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) or str(path).startswith("."):
         raise _missing(f"lm.path={path}: there is no such folder; give a checkpoint's folder or a hub id (owner/name)")
-    snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.safetensors"])
+    snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.safetensors"], cached)
     if not any(snapshot.glob("*.safetensors")):
-        snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.bin"])
+        snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.bin"], cached)
     return snapshot
 
 
-def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
+def _from_hub(name: str, revision: str | None, patterns: list[str], cached: bool) -> Path:
     option = f"lm.path={name}" + (f", lm.revision={revision}" if revision else "")
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=OTHER_FORMATS))
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                allow_patterns=patterns,
+                ignore_patterns=OTHER_FORMATS,
+                local_files_only=cached,
+            )
+        )
     except GatedRepoError as error:
         raise _missing(
             f"{option}: the hub requires that you accept its licence: do so on https://huggingface.co/{name}, then "
@@ -68,12 +79,22 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
     except LocalEntryNotFoundError as error:
         fix = (
             "the hub could not be reached"
-            if not constants.HF_HUB_OFFLINE
+            if not (cached or constants.HF_HUB_OFFLINE)
             else "no network is used: download it once with hub=online, or set lm.path to a folder"
         )
         raise _missing(f"{option} is neither a folder nor in the local hub cache; {fix}") from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise _missing(f"{option}: the hub refuses to deliver it: {error}") from error
+
+
+def refuse_other_family(checkpoint: Checkpoint, family: str | None) -> None:
+    """Raise UserError where config.json does not have the model_type `family`; null accepts any."""
+    file, model_type = checkpoint.folder / "config.json", checkpoint.model_type
+    if family is not None and model_type != family:
+        raise UserError(
+            f"lm.family={family}, but {file} says model_type={model_type}: choose the lm= of that family, or use "
+            f"lm.family={model_type} to keep this prompt"
+        )
 
 
 def weight_files(folder: Path) -> list[Path]:

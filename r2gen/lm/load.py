@@ -12,7 +12,7 @@ from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.causal import CausalLM
-from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, weight_files
+from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, refuse_other_family, weight_files
 from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import Quantisation, check_format, use_frozen_backward
@@ -122,12 +122,8 @@ def _check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: ReportTok
 
 
 def _check_family(checkpoint: Checkpoint, family: str | None) -> None:
+    refuse_other_family(checkpoint, family)
     file, model_type = checkpoint.folder / "config.json", checkpoint.model_type
-    if family is not None and model_type != family:
-        raise UserError(
-            f"lm.family={family}, but {file} says model_type={model_type}: choose the lm= of that family, or use "
-            f"lm.family={model_type} to keep this prompt"
-        )
     if model_type not in families.supported() and model_type != family:
         raise UserError(
             f"lm.path: {file} says model_type={model_type}; supported: {', '.join(families.supported())}; if "

@@ -8,7 +8,7 @@ from r2gen.build import Job, data_workers
 from r2gen.config.original_choices import original_choices
 from r2gen.config.plain import canonical
 from r2gen.config.schema import Config
-from r2gen.config.selection import weighted_scores
+from r2gen.config.selection import selection_of, weighted_scores
 from r2gen.config.targets import instantiate
 from r2gen.data.reports import data_digest
 from r2gen.evaluate.baseline_reports import BaselineReports
@@ -83,7 +83,7 @@ def build_scorer(config: Config, tokenizer: ReportTokenizer) -> Scorer:
     if config.evaluate.reference == "truncated" and tokens is not None:
         # As in R2GenGPT's validation_step.
         cut = ReferenceCut(tokens, cache(lambda report: tokenizer.decode(tokenizer.encode(report)[:tokens]).strip()))
-    return Scorer(metrics=build_metrics(config), best=weighted_scores(config.evaluate.best), cut=cut)
+    return Scorer(metrics=build_metrics(config), best=weighted_scores(selection_of(config)), cut=cut)
 
 
 def profile_name(config: Config) -> str:
