@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+import transformers
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
 from r2gen.config.lm_rules import LmFacts
 from r2gen.config.plain import Plain
@@ -17,6 +18,7 @@ from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import Quantisation, check_format
 from r2gen.lm.seq2seq import Seq2SeqLM
+from r2gen.lm.text_part import TextPart, read_text_part
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
 from r2gen.lm.weights import DTYPES, check_forward, read_config, read_model
 
@@ -47,9 +49,10 @@ def load_lm(
     Raises UserError if the checkpoint is missing, incomplete, damaged, or of another family.
     """
     checkpoint = find_checkpoint(path, revision)
-    _check_family(checkpoint, family)
+    _check_family(checkpoint)
     check_format(quantization, model_type=checkpoint.model_type)
-    config = read_config(checkpoint)
+    config, part = read_text_part(read_config(checkpoint), checkpoint.folder / "config.json")
+    _check_chosen(checkpoint, config, family, part)
     if check is not None:
         quantised = quantization is not None or getattr(config, "quantization_config", None) is not None
         check(LmFacts(quantised=quantised, encoder_decoder=config.is_encoder_decoder))
@@ -63,6 +66,7 @@ def load_lm(
         attention=attention,
         quantization=None if quantization == "fp8" else quantization,
         device_map=device_map,
+        part=part,
     )
     if quantization == "fp8":
         to_fp8(model)
@@ -120,15 +124,22 @@ def _check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: ReportTok
         )
 
 
-def _check_family(checkpoint: Checkpoint, family: str | None) -> None:
-    file, model_type = checkpoint.folder / "config.json", checkpoint.model_type
-    if family is not None and model_type != family:
+def _check_family(checkpoint: Checkpoint) -> None:
+    """Refuse a model_type that neither transformers nor R2Gen has a class for."""
+    if checkpoint.model_type not in families.supported():
         raise UserError(
-            f"lm.family={family}, but {file} says model_type={model_type}: choose the lm= of that family, or use "
-            f"lm.family={model_type} to keep this prompt"
+            f"lm.path: {checkpoint.folder / 'config.json'} says model_type={checkpoint.model_type}, which is no "
+            f"language model that transformers {transformers.__version__} or R2Gen has a class for: choose another "
+            "checkpoint, or install a later version of transformers"
         )
-    if model_type not in families.supported() and model_type != family:
-        raise UserError(
-            f"lm.path: {file} says model_type={model_type}; supported: {', '.join(families.supported())}; if "
-            f"transformers loads this one by itself, try it with lm.family={model_type}"
-        )
+
+
+def _check_chosen(checkpoint: Checkpoint, config: PreTrainedConfig, family: str | None, part: TextPart | None) -> None:
+    """Refuse a checkpoint of another family than that of the prompt."""
+    if family in (None, checkpoint.model_type, config.model_type):
+        return
+    text = "" if part is None else f", a model for images and text, whose text part is {config.model_type}"
+    raise UserError(
+        f"lm.family={family}, but {checkpoint.folder / 'config.json'} says model_type={checkpoint.model_type}{text}: "
+        f"choose the lm= of that family, use lm=auto, or lm.family={config.model_type} to keep this prompt"
+    )
