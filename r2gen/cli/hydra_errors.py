@@ -137,7 +137,8 @@ _OF_A_FILE = (
 def _missing_option(group: str, option: str, options: list[str]) -> str:
     if not options:
         return f"unknown option {group}={option}"
-    return f"{group}={option} does not exist{suggest(option, options)}\noptions of {group}: {', '.join(options)}"
+    other = "; any other checkpoint: lm=auto lm.path=FOLDER" if group == "lm" else ""
+    return f"{group}={option} does not exist{suggest(option, options)}\noptions of {group}: {', '.join(options)}{other}"
 
 
 def _no_such_key(passed: str) -> str:

@@ -14,6 +14,7 @@ from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, weight_files
+from r2gen.lm.embedding_support import check_class, check_generation
 from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import Quantisation, check_format
@@ -71,7 +72,9 @@ def load_lm(
     if quantization == "fp8":
         to_fp8(model)
     _check_vocabulary(folder, model, tokenizer)
+    check_class(model)
     check_forward(folder, model)
+    check_generation(model)
     if model.config.is_encoder_decoder:
         return Seq2SeqLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
     return CausalLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)

@@ -31,7 +31,7 @@ class Seq2SeqLM(nn.Module):
         self, model: PreTrainedModel, tokenizer: ReportTokenizer, *, gradient_checkpointing: bool = False
     ) -> None:
         super().__init__()
-        start = model.config.decoder_start_token_id
+        start = getattr(model.config, "decoder_start_token_id", None)
         rows = model.get_input_embeddings().get_parameter("weight").shape[0]
         if not isinstance(start, int) or not 0 <= start < rows:
             raise UserError(
