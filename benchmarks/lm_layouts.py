@@ -2,14 +2,13 @@
 
     PYTHONPATH=. python benchmarks/lm_layouts.py [TYPE ...] [--write]
 
-Prints one line per type: the checks that passed, or the sentence with which it is refused. `--write` replaces the tables
-in docs/language-models.md. All types take about half an hour on one core; each is tried in a forked process.
+Prints one line per type: the checks that passed, or the sentence with which it is refused. `--write` replaces the
+tables in docs/language-models.md. All types take about half an hour on one core; each is tried in a forked process.
 """
 
 import dataclasses
 import inspect
 import multiprocessing
-import re
 import sys
 import tempfile
 import time
@@ -53,7 +52,16 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 # The sizes of a small model, under every name that a configuration has for them.
 SIZES: dict[Any, tuple[str, ...]] = {
-    64: ("hidden_size", "d_model", "n_embd", "embed_dim", "embedding_size", "hidden_dim", "out_hidden_size", "lru_width"),
+    64: (
+        "hidden_size",
+        "d_model",
+        "n_embd",
+        "embed_dim",
+        "embedding_size",
+        "hidden_dim",
+        "out_hidden_size",
+        "lru_width",
+    ),
     96: (
         *("intermediate_size", "ffn_dim", "d_ff", "n_inner", "encoder_ffn_dim", "decoder_ffn_dim", "dense_ffn_size"),
         *("ffn_hidden_size", "intermediate_size_mlp", "dense_intermediate_size"),
@@ -118,7 +126,9 @@ FURTHER: dict[str, dict[str, Any]] = {
 def fields_of(kind: type[PreTrainedConfig]) -> set[str]:
     """The names of the values of a configuration."""
     parameters = set(inspect.signature(kind.__init__).parameters)
-    return parameters | ({field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set())
+    return parameters | (
+        {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
+    )
 
 
 def small(kind: type[PreTrainedConfig], tokenizer: ReportTokenizer, *, text: bool = True) -> dict[str, Any]:
@@ -220,11 +230,10 @@ def main() -> None:
             results.append((model_type, in_a_process(model_type, auto, tokenizer)))
             print(f"{kind}: {model_type}: {results[-1][1]} ({time.monotonic() - began:.0f} s)", flush=True)
         if "--write" in sys.argv:
-            text = TABLES.read_text(encoding="utf-8")
-            start, end = f"<!-- {kind} -->\n", f"<!-- end of {kind} -->"
-            pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-            new = f"{start}{table(kind, results)}\n{end}"
-            TABLES.write_text(pattern.sub(lambda _: new, text), encoding="utf-8")
+            before, start, rest = TABLES.read_text(encoding="utf-8").partition(f"<!-- {kind} -->\n")
+            after = rest.partition(f"<!-- end of {kind} -->")[2]
+            new = f"{before}{start}{table(kind, results)}\n<!-- end of {kind} -->{after}"
+            TABLES.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class CausalLM(nn.Module):
 
     @property
     def dim(self) -> int:
-        return int(self.model.config.get_text_config().hidden_size)
+        return embedding_width(self.model)
 
     def embed(self, ids_BT: torch.Tensor) -> torch.Tensor:
         return self.model.get_input_embeddings()(ids_BT)
@@ -72,7 +72,7 @@ class CausalLM(nn.Module):
                 logits_to_keep=report_BL.shape[1] + 1,
                 use_cache=False,
             )
-        return cross_entropy(output.logits[:, :-1], report_BL)
+        return cross_entropy(output.logits[:, -report_BL.shape[1] - 1 : -1], report_BL)  # xLSTM keeps all
 
     @torch.no_grad()
     def generate(
@@ -143,6 +143,11 @@ class CausalLM(nn.Module):
         """The prompts in the model's precision, if there is room for their reports."""
         check_room(self.model, prompt=longest_prompt(batch.mask_BT), new=decoding.max_new_tokens)
         return Prompts(batch.ids, batch.embeds_BTE.to(self.model.dtype), batch.mask_BT)
+
+
+def embedding_width(model: PreTrainedModel) -> int:
+    """The width of the input embeddings, which a few families project to that of their layers (RemBERT, OPT-350m)."""
+    return int(model.get_input_embeddings().get_parameter("weight").shape[1])
 
 
 def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:

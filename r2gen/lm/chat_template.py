@@ -57,8 +57,9 @@ class ChatTemplate:
         answered = parts[1].split(ANSWER) if len(parts) == 2 and parts[0] == before else []
         if len(answered) != 2:
             return Turn(before, after, "")
-        # as the answer was written in training; the generation prompt may leave out its channel, or open a thought
-        return Turn(before, answered[0].rstrip(" "), answered[1])
+        opened = answered[0].rstrip()  # of gpt-oss, whose generation prompt leaves the channel to the model
+        longer = opened.startswith(after) and opened != after.rstrip()
+        return Turn(before, opened if longer else after, answered[1])
 
     def _render(self, message: str, *, answer: str | None, as_parts: bool) -> str:
         def content(text: str) -> Any:

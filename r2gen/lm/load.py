@@ -14,7 +14,7 @@ from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, weight_files
-from r2gen.lm.embedding_support import check_class, check_generation
+from r2gen.lm.embedding_support import check_class, check_embeddings
 from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import Quantisation, check_format
@@ -33,7 +33,7 @@ def load_lm(
     family: str | None = None,
     dtype: str = "float32",
     attention: str = "auto",
-    stop: Sequence[str] = (),
+    stop: Sequence[str] | None = (),
     special_tokens: Mapping[str, str | int | None] | None = None,
     gradient_checkpointing: bool = False,
     quantization: Quantisation | None = None,
@@ -74,10 +74,10 @@ def load_lm(
     _check_vocabulary(folder, model, tokenizer)
     check_class(model)
     check_forward(folder, model)
-    check_generation(model)
-    if model.config.is_encoder_decoder:
-        return Seq2SeqLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
-    return CausalLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
+    kind = Seq2SeqLM if model.config.is_encoder_decoder else CausalLM
+    lm = kind(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
+    check_embeddings(lm)
+    return lm
 
 
 def random_lm(
@@ -141,7 +141,7 @@ def _check_chosen(checkpoint: Checkpoint, config: PreTrainedConfig, family: str 
     """Refuse a checkpoint of another family than that of the prompt."""
     if family in (None, checkpoint.model_type, config.model_type):
         return
-    text = "" if part is None else f", a model for images and text, whose text part is {config.model_type}"
+    text = "" if part is None else f", a multimodal model, whose text part is {config.model_type}"
     raise UserError(
         f"lm.family={family}, but {checkpoint.folder / 'config.json'} says model_type={checkpoint.model_type}{text}: "
         f"choose the lm= of that family, use lm=auto, or lm.family={config.model_type} to keep this prompt"

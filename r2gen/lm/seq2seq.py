@@ -10,7 +10,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET
 from r2gen.errors import UserError
-from r2gen.lm.causal import cross_entropy, evaluation_mode, recompute_activations
+from r2gen.lm.causal import cross_entropy, embedding_width, evaluation_mode, recompute_activations
 from r2gen.lm.decoding import decode
 from r2gen.lm.padding import longest_prompt, right_pad
 from r2gen.lm.precise import double_precision
@@ -52,7 +52,7 @@ class Seq2SeqLM(nn.Module):
 
     @property
     def dim(self) -> int:
-        return int(self.model.config.hidden_size)
+        return embedding_width(self.model)
 
     def embed(self, ids_BT: torch.Tensor) -> torch.Tensor:
         return self.model.get_input_embeddings()(ids_BT)

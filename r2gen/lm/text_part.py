@@ -1,4 +1,4 @@
-"""The text part of a checkpoint for images and text (Gemma 3, Qwen2.5-VL, LLaVA): its class and its tensors."""
+"""The text part of a multimodal checkpoint (Gemma 3, Qwen2.5-VL, LLaVA): its class and its tensors."""
 
 import re
 from collections import Counter
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
 
 from r2gen.errors import UserError
 
@@ -53,21 +53,21 @@ def read_text_part(config: PreTrainedConfig, file: Path) -> tuple[PreTrainedConf
 
     Raises UserError if transformers has no class for the text part; `file` is config.json.
     """
+    causal: Any = AutoModelForCausalLM
+    seq2seq: Any = AutoModelForSeq2SeqLM
     if config.is_encoder_decoder or "text_config" not in config.sub_configs:
+        if type(config) not in (seq2seq if config.is_encoder_decoder else causal)._model_mapping:
+            raise _no_class(config.model_type, file, part="")
         return config, None
     text = config.get_text_config()
-    causal: Any = AutoModelForCausalLM
     whole = causal._model_mapping.get(type(config), None)
     if whole is not None and whole.config_class is type(text):  # Llama-3.2 Vision: transformers lists it by the whole
         causal.register(type(text), whole, exist_ok=True)
     if text.model_type in SAME_AS:
         text = _as_language_model(text, SAME_AS[text.model_type])
     if type(text) not in causal._model_mapping:
-        raise UserError(
-            f"lm.path: {file} says model_type={config.model_type}, a model for images and text, and transformers "
-            f"{transformers.__version__} has no class for its text part ({text.model_type}): use a checkpoint for text"
-        )
-    text.tie_word_embeddings = config.tie_word_embeddings
+        raise _no_class(config.model_type, file, part=f" ({text.model_type})")
+    text.tie_word_embeddings = getattr(config, "tie_word_embeddings", text.tie_word_embeddings)
     if getattr(config, "quantization_config", None) is not None:
         text.quantization_config = config.quantization_config
     inner = causal._model_mapping[type(text)].base_model_prefix
@@ -75,6 +75,13 @@ def read_text_part(config: PreTrainedConfig, file: Path) -> tuple[PreTrainedConf
     # published: language_model.model.layers and language_model.lm_head; transformers 5: model.language_model.layers
     renamed = {r"^language_model\.": "", r"^model\.(?:language_model|text_model)\.": f"{inner}."}
     return text, TextPart(config.model_type, renamed)
+
+
+def _no_class(model_type: str, file: Path, *, part: str) -> UserError:
+    return UserError(
+        f"lm.path: {file} says model_type={model_type}, a multimodal model, and transformers "
+        f"{transformers.__version__} has no class for its text part{part}: use a checkpoint for text"
+    )
 
 
 def _as_language_model(text: PreTrainedConfig, model_type: str) -> PreTrainedConfig:

@@ -56,7 +56,7 @@ IGNORABLE = re.compile(r"rotary(_pos)?_emb\.inv_freq$")  # computed from config.
 def read_config(checkpoint: Checkpoint) -> PreTrainedConfig:
     """The configuration in config.json as the native class. Raises UserError if that class cannot express it.
 
-    Of a checkpoint for images and text it is that of the whole: see read_text_part.
+    Of a multimodal checkpoint it is that of the whole: see read_text_part.
     """
     families.register(checkpoint.model_type)
     file = checkpoint.folder / "config.json"
@@ -272,7 +272,7 @@ def _report_others(part: TextPart, model: PreTrainedModel, names: Sequence[str])
     if dist.is_first():
         listed = ", ".join(f"{name} {count}" for name, count in others.most_common())
         print(
-            f"lm.path: the text part ({model.config.model_type}) of a model for images and text ({part.whole}): "
+            f"lm.path: the text part ({model.config.model_type}) of a multimodal model ({part.whole}): "
             f"{len(names) - others.total():,} tensors are read, {others.total():,} of other parts are not: {listed}",
             flush=True,
         )

@@ -44,8 +44,8 @@ def choose_trainable(
     """Freeze the model, then make trainable what `vision` and `lm` say: frozen, lora or full.
 
     `lm` may be auto too, which is full for random weights and else frozen. The projector and the embeddings of view
-    positions are random and always trained. LoRA layers are added in place, to all linear layers of the language model's
-    blocks if `lm_lora_targets` is None. The weights of a frozen part keep every byte.
+    positions are random and always trained. LoRA layers are added in place: to all linear layers of the language
+    model's blocks if `lm_lora_targets` is None. The weights of a frozen part keep every byte.
     """
     model.requires_grad_(False)
     model.projector.requires_grad_(True)  # type: ignore[attr-defined]
