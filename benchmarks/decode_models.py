@@ -87,12 +87,17 @@ SIZES = {
 
 def build_tokenizer(vocabulary: int) -> ReportTokenizer:
     """A tokenizer that knows the words of prompt and reports, as LLaMA's does, and has a text for every id."""
-    random = np.random.default_rng(0)
-    reports = [write_report(frozenset(n for n in FINDINGS if random.random() < 0.15), random) for _ in range(500)]
-    tokenizer: Any = train_tokenizer([*reports, *[BEFORE, AFTER] * 100], min(vocabulary, 2_000))
+    tokenizer: Any = tokenizer_of_reports(min(vocabulary, 2_000))
     codec = tokenizer.codec.tokenizer
     codec.add_tokens([f" word{i}" for i in range(vocabulary - codec.get_vocab_size())])
     return ReportTokenizer(TokenizerJson(codec), bos_id=1, eos_ids=(2,), pad_id=0)
+
+
+def tokenizer_of_reports(vocabulary: int) -> ReportTokenizer:
+    """A tokenizer trained on reports of phantoms and on R2GenGPT's prompt, which has 26 tokens then."""
+    random = np.random.default_rng(0)
+    reports = [write_report(frozenset(n for n in FINDINGS if random.random() < 0.15), random) for _ in range(500)]
+    return train_tokenizer([*reports, *[BEFORE, AFTER] * 100], vocabulary)
 
 
 def random_llama(size: Size, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:

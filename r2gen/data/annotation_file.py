@@ -51,8 +51,11 @@ def _parsed(file: Path) -> Any:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{file} cannot be read ({reason}). Set data.annotation to the name of the file.") from error
     try:
-        return parse_json(raw.decode("utf-8-sig"), pairs=unique_keys, any_text=True)
+        text = raw.decode("utf-8-sig")
+        del raw  # as large as the text
+        return parse_json(text, pairs=unique_keys, any_text=True)
     except UnicodeDecodeError as error:
+        raw = error.object
         line = raw.count(b"\n", 0, error.start) + 1
         hint = " (it looks like UTF-16)" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise UserError(

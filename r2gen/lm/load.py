@@ -17,7 +17,7 @@ from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, weight_files
 from r2gen.lm.embedding_support import check_class, check_embeddings
 from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.protocol import LanguageModel
-from r2gen.lm.quantize import Quantisation, check_format
+from r2gen.lm.quantize import Quantisation, check_format, use_frozen_backward
 from r2gen.lm.seq2seq import Seq2SeqLM
 from r2gen.lm.text_part import TextPart, read_text_part
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
@@ -71,6 +71,7 @@ def load_lm(
     )
     if quantization == "fp8":
         to_fp8(model)
+    use_frozen_backward(model)
     _check_vocabulary(folder, model, tokenizer)
     check_class(model)
     check_forward(folder, model)

@@ -185,3 +185,9 @@ def weight_count(parameter: torch.Tensor) -> int:
     """The number of weights in a parameter, also if two of them share a byte."""
     state: Any = getattr(parameter, "quant_state", None)
     return int(state.shape.numel()) if state is not None else parameter.numel()
+
+
+def use_frozen_backward(model: nn.Module) -> None:
+    """Give layers in 8 bits of bitsandbytes the backward pass of int8.py, which imports that package."""
+    if any(hasattr(parameter, "SCB") for parameter in model.parameters()):
+        import_module("r2gen.lm.int8").use_frozen_backward(model)

@@ -208,3 +208,13 @@ def test_a_broken_data_set_ends_the_command_before_a_folder_is_created(tmp_path:
     assert "train[1] (id b): image b/0.png cannot be read" in done.stderr
     assert "train[2] (id x): image x/0.png does not exist" in done.stderr
     assert not (tmp_path / "made").exists()
+
+
+def test_a_large_annotation_is_reported_when_it_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """benchmarks/large_annotation.py shows seconds and memory."""
+    monkeypatch.setattr("r2gen.data.annotation.MANY_ENTRIES", 2)
+    write(tmp_path, {"train": [entry("a"), entry("b")]})
+    read(tmp_path).check()
+    assert "2 entries read and checked in 0 s" in capsys.readouterr().out

@@ -36,3 +36,9 @@ def test_iu_xray_removes_the_characters_of_r2gens_accidental_range_and_mimic_cxr
 )
 def test_a_report_of_punctuation_only_is_empty(report: str, empty: bool) -> None:
     assert is_empty(report) is empty
+
+
+def test_a_report_may_contain_any_character() -> None:
+    controls = "".join(map(chr, range(0x250)))
+    assert clean_report(f"a{controls}b. c", "mimic_cxr").endswith("b . c .")
+    assert clean_report("a\0. \1b. c", "iu_xray") == "a\0 . \1b . c ."

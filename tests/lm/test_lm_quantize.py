@@ -3,19 +3,22 @@
 import json
 import shutil
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear8bitLt
 from quantised_model import GOLDEN, MODES, generator, loaded, write_llama
 from small_model import batch
+from torch import nn
 from transformers import BitsAndBytesConfig, LlamaForCausalLM
 
 from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
 from r2gen.lm import quantize
-from r2gen.lm.quantize import is_quantised, keep_in_place, quantised_layers, weight_bytes
+from r2gen.lm.quantize import is_quantised, keep_in_place, quantised_layers, use_frozen_backward, weight_bytes
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import sizes
 
@@ -173,3 +176,32 @@ def test_deepspeed_does_not_move_a_model_that_is_on_several_devices():
     keep_in_place(model)
     model.to(torch.float64)  # DeepSpeed calls it with a device instead of a dtype
     assert (spread.weight.dtype, projector.weight.dtype) == (torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_backward_pass_of_int8_is_that_of_bitsandbytes_and_keeps_no_input(bias: bool):
+    random = torch.Generator().manual_seed(0)
+    linear = nn.Linear(128, 192, bias=bias)
+    input, gradient = torch.randn(3, 5, 128, generator=random), torch.randn(3, 5, 192, generator=random)
+
+    def layer() -> nn.Module:
+        made = Linear8bitLt(128, 192, bias=bias, has_fp16_weights=False, threshold=0.0)
+        made.load_state_dict(linear.state_dict())
+        return nn.Sequential(made.to("cpu")).eval().requires_grad_(False)
+
+    def outcome(model: nn.Module) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        leaf = input.clone().requires_grad_()
+        hidden = leaf * 1
+        alive, output = weakref.ref(hidden), model(hidden)
+        del hidden
+        is_kept = alive() is not None
+        output.backward(gradient)
+        return output.detach(), leaf.grad, is_kept
+
+    theirs, model = outcome(layer()), layer()
+    use_frozen_backward(model)
+    ours = outcome(model)
+    assert torch.equal(ours[0], theirs[0])
+    assert torch.equal(model(input), theirs[0])  # without gradients
+    torch.testing.assert_close(ours[1], theirs[1])
+    assert (ours[2], theirs[2]) == (False, True)
