@@ -99,7 +99,6 @@ FURTHER: dict[str, dict[str, Any]] = {
     "bailing_hybrid": LATENT | {"layer_group_size": 2, "linear_head_dim": 16, "linear_num_heads": 4},
     "bamba": MAMBA | {"attn_layer_indices": [1]},
     "codegen": {"rotary_dim": 16},
-    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"]},
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8},
         "ffn_config": {"ffn_hidden_size": 96, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 64},
@@ -116,10 +115,14 @@ FURTHER: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 16},
     "gptj": {"rotary_dim": 16},
     "granitemoehybrid": MAMBA | {"layer_types": ["mamba", "attention"]},
+    "longcat_flash": LATENT,
+    "mamba2": {"expand": 2, "num_heads": 8, "head_dim": 16},
+    "minicpm3": LATENT,
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
-    "kimi_linear": {"layer_types": ["linear_attention", "full_attention"]} | LATENT,
+    "kimi_linear": LATENT,
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
-    "lfm3": {"layer_types": ["conv", "full_attention"]},
+    "gemma4": {"audio_config": None},
+    "youtu": LATENT,
 }
 
 
@@ -133,17 +136,24 @@ def fields_of(kind: type[PreTrainedConfig]) -> set[str]:
 
 def small(kind: type[PreTrainedConfig], tokenizer: ReportTokenizer, *, text: bool = True) -> dict[str, Any]:
     """The values of a small configuration of a class, and of its parts."""
-    known = fields_of(kind)
-    values: dict[str, Any] = {name: size for size, names in SIZES.items() for name in names if name in known}
+    fields = fields_of(kind)
+    values: dict[str, Any] = {name: size for size, names in SIZES.items() for name in names if name in fields}
     if text:
         ids = {"vocab_size": tokenizer.vocabulary_size, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-        values |= ids | ({"decoder_start_token_id": 0} if "decoder_start_token_id" in known else {})
+        values |= ids | ({"decoder_start_token_id": 0} if "decoder_start_token_id" in fields else {})
+    values |= one_layer_of_each_kind(kind) if "layer_types" in fields else {}
     for name, part in kind.sub_configs.items():
-        if name in known:
-            part_kind = type(kind().to_diff_dict and getattr(kind(), name)) if not hasattr(part, "model_type") else part
+        if name in fields:
+            part_kind = part if hasattr(part, "model_type") else type(getattr(kind(), name))
             is_text = "text" in name or name in ("decoder", "encoder")
             values[name] = small(part_kind, tokenizer, text=is_text) | {"model_type": part_kind.model_type}
     return values | FURTHER.get(kind.model_type, {})
+
+
+def one_layer_of_each_kind(kind: type[PreTrainedConfig]) -> dict[str, Any]:
+    """The kinds of layers that a configuration mixes, such as linear and full attention, each once."""
+    kinds = list(dict.fromkeys(getattr(kind(), "layer_types", None) or []))
+    return {"layer_types": kinds, "num_hidden_layers": len(kinds)} if len(kinds) > 1 else {}
 
 
 def write_layout(model_type: str, auto: Any, tokenizer: ReportTokenizer, folder: Path) -> str:

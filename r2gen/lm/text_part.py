@@ -44,8 +44,8 @@ class TextPart:
     def forget_names(self, model: PreTrainedModel) -> None:
         """Let save_pretrained write the names of the text part's own class: it would write those of the files."""
         conversions: Any = getattr(model, "_weight_conversions", None) or []
-        kept = [step for step in conversions if not set(step.source_patterns) <= set(self.renamed)]
-        model._weight_conversions = kept  # type: ignore[assignment]
+        others = [step for step in conversions if not set(step.source_patterns) <= set(self.renamed)]
+        model._weight_conversions = others  # type: ignore[assignment]
 
 
 def read_text_part(config: PreTrainedConfig, file: Path) -> tuple[PreTrainedConfig, TextPart | None]:

@@ -315,7 +315,7 @@ def agrees_with_model(model: PreTrainedModel, tokenizer: ReportTokenizer) -> boo
             tree_SKV = decoder.next_logits()
     except torch.OutOfMemoryError:
         raise
-    except (UnsupportedAttentionError, TypeError, ValueError, RuntimeError):  # a model that nobody has tried yet
+    except (UnsupportedAttentionError, TypeError, ValueError, RuntimeError, AttributeError):  # a model that nobody has tried yet
         return False
     tolerance = TOLERANCE_OF_FP8 if rounds_activations(model) else TOLERANCE[model.dtype]
     ids_SKG = decoder.beams.ids_SKG[:, :, :3]
