@@ -13,7 +13,7 @@ try:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    from r2gen.cli import command_line, help
+    from r2gen.cli import command_line, help, other_launchers
     from r2gen.cli.streams import keep_streams
     from r2gen.config.compose import CONF, resolved
     from r2gen.config.overrides import as_passed
@@ -42,6 +42,7 @@ def command(composed: DictConfig) -> None:
 def main() -> int:
     leave_on_signals()
     try:
+        sys.argv[1:] = other_launchers.alone(sys.argv[1:])
         if {"--help", "-h"} & set(sys.argv[1:]):
             print(help.text())
             return DONE

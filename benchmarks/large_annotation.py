@@ -19,9 +19,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from r2gen.launch.data_check import check_data
+
 from r2gen.config.targets import Target
 from r2gen.data.reports import data_digest
-from r2gen.launch.data_check import check_data
 
 ENTRIES = {"train": 270_790, "val": 2_130, "test": 3_858}
 SENTENCES = (

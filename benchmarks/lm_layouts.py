@@ -116,6 +116,7 @@ FURTHER: dict[str, dict[str, Any]] = {
     "gptj": {"rotary_dim": 16},
     "granitemoehybrid": MAMBA | {"layer_types": ["mamba", "attention"]},
     "longcat_flash": LATENT,
+    "gemma3n": {"audio_config": None},
     "mamba2": {"expand": 2, "num_heads": 8, "head_dim": 16},
     "minicpm3": LATENT,
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},

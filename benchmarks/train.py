@@ -14,19 +14,20 @@ with its loader, engine and log. BATCH is that of one GPU. The words:
     lora                              LoRA on the language model
     iu                                reports with the lengths of IU X-Ray; otherwise 66 to 78 tokens, as R2GenGPT had
     gpus2 zero1                       GPUs, and the stage of ZeRO, of ours
-    fp16 bf16 compile                 of the loops; ours has lm.compile
+    fp16 bf16 compile                 of the loops
     KEY=VALUE                         an override for run.py, without a slash
 
-Every row runs in its own process. A training is measured in windows of steps, after a warm-up: `samples/s` is the
-median of the windows (with --repeat the mean of the runs) and `+-` half the range of windows, or of runs, in percent.
-`real` is the mean number of positions of a sample, of which `prompt` are the prompt with the image; `padded` is the
-same if every batch were padded to its longest report, or as the reference pads. TFLOP/s counts what the real positions
-need: the frozen language model forward and the gradient of its input, logits at targets, and the encoder. `bf16` and
-`fp8` are its shares of the rate of a large matrix product, measured at the start. `start s` is the time from the
-command to the first step (of ours), or to the end of the first step (of a loop). `peak GiB` is that of the first GPU,
-loading included. `scaling` of a row with several GPUs is its speed divided by that of the same row without them and
-ZeRO, if that was measured; the batch of each GPU is the same. A row that fails says why, and --logs keeps the output of
-each.
+Every row runs in its own process. On a GPU ours has lm.compile=true (but with ZeRO 3), since a training of more than
+some 14,000 studies compiles the layers by itself; lm.compile=null leaves it the choice for the few steps here. A
+training is measured in windows of steps, after a warm-up: `samples/s` is the median of the windows (with --repeat the
+mean of the runs) and `+-` half the range of windows, or of runs, in percent. `real` is the mean number of positions of
+a sample, of which `prompt` are the prompt with the image; `padded` is the same if every batch were padded to its
+longest report, or as the reference pads. TFLOP/s counts what the real positions need: the frozen language model forward
+and the gradient of its input, logits at targets, and the encoder. `bf16` and `fp8` are its shares of the rate of a
+large matrix product, measured at the start. `start s` is the time from the command to the first step (of ours), or to
+the end of the first step (of a loop). `peak GiB` is that of the first GPU, loading included. `scaling` of a row with
+several GPUs is its speed divided by that of the same row without them and ZeRO, if that was measured; the batch of each
+GPU is the same. A row that fails says why, and --logs keeps the output of each.
 """
 
 import argparse
@@ -140,9 +141,9 @@ class Bench:
         spread = rates if len(rates) > 1 else good[0].rates
         tflop = rate / row.gpus * sample_tflop(row, self.lm, lengths, prompt=prompt, tiny=self.options.tiny)
         fp8 = self.machine["fp8_tflop_per_s"]
-        one = [result for result in self.measured.get(row.on_one_gpu, []) if result.rates]
+        single = [result for result in self.measured.get(row.on_one_gpu, []) if result.rates]
         return entry | {
-            "scaling": rate / mean(median(result.rates) for result in one) if one and row.gpus > 1 else None,
+            "scaling": rate / mean(median(result.rates) for result in single) if single and row.gpus > 1 else None,
             "samples/s": rate,
             "+-": 50 * (max(spread) - min(spread)) / rate,
             "prompt": prompt,
@@ -199,6 +200,7 @@ class Bench:
             "trainer.log_every_steps": steps,
             "evaluate.splits": "[val]",
             "metrics": "[bleu,cider]",
+            "lm.compile": "null" if options.tiny or row.zero == 3 else "true",
             **row.settings,
         }
         if options.tiny:
@@ -233,7 +235,8 @@ class Bench:
 
 def run_logged(command: Sequence[str], *, log: Path, limit_s: float, folder: Path = ROOT) -> str:
     """Run a command with its output in a file; returns why it failed, or an empty text."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
     with log.open("w", encoding="utf-8") as file:
         file.write(f"{' '.join(command)}\n")
         file.flush()

@@ -15,14 +15,17 @@ from r2gen.config.decoding import Decoding
 from r2gen.config.schema import Config, LoraConfig
 from r2gen.config.targets import instantiate
 from r2gen.data.dataset import ImageCache, StudyDataset
+from r2gen.data.loader import workers_that_fit
 from r2gen.data.reports import SPLITS, ReportData
 from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
-from r2gen.lm.compile import compile_layers
+from r2gen.lm.compile import compile_layers, has_layers
+from r2gen.lm.fp8 import prepare_backward
+from r2gen.lm.fused import fuse_frozen
 from r2gen.lm.load import DTYPES, load_lm, random_lm
 from r2gen.lm.prompt import Prompt
 from r2gen.lm.protocol import LanguageModel
-from r2gen.lm.quantize import check_quantised, quantisation_of
+from r2gen.lm.quantize import check_quantised, quantisation_of, weight_count
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
 from r2gen.model.placement import check_finite, place, to_bf16, trained_to_fp32
 from r2gen.model.report_generator import ReportGenerator
@@ -34,7 +37,9 @@ from r2gen.train.fit import LoopSettings
 from r2gen.train.loggers import Logger
 from r2gen.train.optim import adamw
 from r2gen.vision.encoder import TimmEncoder
+from r2gen.vision.feature_cache import FeatureCache
 
+WORTH_COMPILING = 4e13  # studies x parameters of the language model
 TOKENIZER = "tokenizer"  # in the run folder of a language model with random weights
 
 
@@ -217,8 +222,8 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
         to_bf16(model)
     else:
         trained_to_fp32(model)
-    if config.lm.compile:
-        compile_layers(model.lm.model)
+    if device.type == "cuda" and config.zero_stage < 3 and config.lm.device_map is None:
+        fuse_frozen(model.lm.model)
     return place(model, device, spread=config.lm.device_map is not None)
 
 
@@ -263,6 +268,15 @@ def build_datasets(config: Config, data: ReportData, model: ReportGenerator) -> 
 # Training
 
 
+def prepare_training(config: Config, job: Job, *, steps: int) -> None:
+    """Make the model ready for a training of so many steps, before its first backward pass."""
+    lm = job.model.lm.model
+    prepare_backward(lm)
+    _keep_features(config, job)
+    if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
+        compile_layers(lm)
+
+
 def build_engine(config: Config, job: Job) -> Engine:
     """The DeepSpeed engine around the model, with its optimiser."""
     trainer = config.trainer
@@ -284,7 +298,39 @@ def build_engine(config: Config, job: Job) -> Engine:
     )
 
 
-def loop_settings(config: Config) -> LoopSettings:
+def _keep_features(config: Config, job: Job) -> None:
+    """Let a frozen encoder compute the features of a training image once, if those of all images fit on the GPU."""
+    vision, train_set = job.model.vision, job.datasets["train"]
+    films = sum(len(study.views) for study in train_set.studies)
+    parameter = next(vision.backbone.parameters())
+    size = films * vision.num_tokens * vision.dim * parameter.element_size()
+    trains = any(parameter.requires_grad for parameter in vision.backbone.parameters())
+    if job.device.type == "cuda" and not trains and size <= config.trainer.feature_cache_mib * 2**20:
+        vision.kept = FeatureCache(films)
+
+
+def _compiling_pays(config: Config, job: Job, *, steps: int) -> bool:
+    """Whether compiled layers save more time than they take to compile, which is 15 s on a machine with an NVIDIA H200.
+
+    They save 3 ms or more per study and 7 billion parameters (benchmarks/train_parts.py).
+    """
+    lm = job.model.lm.model
+    if job.device.type != "cuda" or config.zero_stage == 3 or config.lm.device_map is not None or not has_layers(lm):
+        return False
+    studies = steps * config.trainer.batch_size / dist.world()
+    return studies * sum(map(weight_count, lm.parameters())) > WORTH_COMPILING
+
+
+def data_workers(config: Config, job: Job, *, batch_size: int) -> int:
+    """The processes that read images: trainer.workers, or on a GPU a number that fits, since it would wait for them."""
+    if config.trainer.workers is not None or job.device.type == "cpu":
+        return config.trainer.workers or 0
+    views = max((len(study.views) for dataset in job.datasets.values() for study in dataset.studies), default=1)
+    study_bytes = views * job.model.vision.transform.size_px**2
+    return workers_that_fit(batch_bytes=batch_size * study_bytes, ranks=config.trainer.devices)
+
+
+def loop_settings(config: Config, *, workers: int) -> LoopSettings:
     trainer = config.trainer
     return LoopSettings(
         batch_size=trainer.batch_size,
@@ -294,7 +340,7 @@ def loop_settings(config: Config) -> LoopSettings:
         warmup_steps=trainer.warmup_steps,
         schedule=trainer.schedule,
         patience=trainer.patience,
-        workers=trainer.workers,
+        workers=workers,
         save_every_steps=trainer.save_every_steps,
         log_every_steps=trainer.log_every_steps,
         shuffle=trainer.shuffle,

@@ -1,8 +1,13 @@
 """How a command ends: its exit status, and the error that a user can fix, with a code for programs that read it."""
 
+import re
+import tomllib
 from enum import StrEnum
+from pathlib import Path
 
 DONE, DEFECT, FIXABLE, STOPPED = 0, 1, 2, 3  # the exit statuses of every R2Gen command
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+DISTRIBUTIONS = {"openjpeg": "pylibjpeg-openjpeg"}  # of extras, by the name of the import if that is another one
 
 
 class Code(StrEnum):
@@ -37,10 +42,20 @@ def missing_package(error: Exception) -> UserError | None:
     if not isinstance(error, ModuleNotFoundError) or str(error.name).startswith("r2gen"):
         return None
     package = str(error.name).partition(".")[0]
-    return UserError(
-        f"the package {package} is not installed: pip install -c constraints.txt -e '.[quant,dicom]'",
-        code=Code.PACKAGE_MISSING,
-    )
+    return UserError(f"the package {package} is not installed: {installing(package)}", code=Code.PACKAGE_MISSING)
+
+
+def installing(package: str) -> str:
+    """The command that installs a package, by the name of its import: with the extra that lists it."""
+    package = DISTRIBUTIONS.get(package, package).replace("-", "_")
+    try:
+        extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    except (OSError, LookupError, ValueError):
+        extras = {}
+    for extra, requirements in extras.items():
+        if package in (re.split(r"[^\w-]", requirement)[0].replace("-", "_") for requirement in requirements):
+            return f"pip install -c constraints.txt -e '.[{extra}]'"
+    return "pip install -c constraints.txt -e ."
 
 
 def printable(text: str) -> str:

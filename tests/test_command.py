@@ -155,7 +155,7 @@ def test_help_lists_every_option_and_five_examples(tmp_path: Path):
 
 REFUSED = [
     (["lm=lama2"], "did you mean llama2?"),
-    (["quant=int4"], "options of quant: fp8, int8, int8_weight_only, nf4, none"),
+    (["quant=int3"], "options of quant: fp8, int8, int8_weight_only, nf4, none"),
     (["quant=int8"], "give lm.path, or use quant=none"),
     (["lm=llama2", "quant=nf4", "tune/lm=full"], "a quantised language model cannot be trained in full"),
     (["lm=llama2", "quant=int8", "quant.double_quant=true"], "quant.double_quant is for quant=nf4"),

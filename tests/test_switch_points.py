@@ -13,7 +13,7 @@ DONE_IN = {
     r"\binstantiate\(": {
         "build.py",
         "config/targets.py",
-        "launch/data_check.py",
+        "launch/parts_check.py",
         "tasks/audit.py",
         "tasks/compare.py",
         "tasks/scoring.py",

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_type_hints
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,7 +17,9 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from r2gen.config import hydra_bounds
 from r2gen.config.compose import ROOT, prepare_hydra
 from r2gen.config.names import suggest
+from r2gen.config.other_names import option_for
 from r2gen.config.overrides import as_passed, for_hydra
+from r2gen.config.schema import Config
 from r2gen.config.secrets import refuse_secret_words
 from r2gen.errors import UserError, shown
 
@@ -140,11 +143,22 @@ def _overrides(words: list[str]) -> Iterator[str]:
                     f"{flag} {shown(value)} is not known: write --info last, or with one of {', '.join(INFO)}"
                 )
         elif equals or flag not in FLAGS:
-            flags = (*FLAGS, *FLAGS_WITH_VALUE, "--info")
-            raise UserError(
-                f"{shown(word)}: run.py has no such flag{suggest(flag, flags)}; it has -m, "
-                "--cfg job, --help, --config-dir FOLDER, and options as KEY=VALUE"
-            )
+            raise _unknown_flag(word, next(remaining, ""))
+
+
+def _unknown_flag(word: str, following: str) -> UserError:
+    """The message for a flag that does not exist; it may be an option, written as other programs want it."""
+    flag, equals, value = word.partition("=")
+    name = flag.lstrip("-").replace("-", "_")
+    option = name if name in GROUPS or name in get_type_hints(Config) else option_for(name)
+    if option is not None:
+        value = value if equals else "" if following.startswith("-") or "=" in following else following
+        fix = option if " " in option or "=" in option else f"{option}={value or 'VALUE'}"
+        return UserError(f"{shown(word)}: options have no dashes here: write {shown(fix)}")
+    return UserError(
+        f"{shown(word)}: run.py has no such flag{suggest(flag, (*FLAGS, *FLAGS_WITH_VALUE, '--info'))}; it has -m, "
+        "--cfg job, --help, --config-dir FOLDER, and options as KEY=VALUE"
+    )
 
 
 def _refuse_override(word: str, *, sweep: bool) -> Override:

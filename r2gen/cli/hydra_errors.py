@@ -15,7 +15,9 @@ from omegaconf.errors import ConfigKeyError, GrammarParseError, InterpolationRes
 
 from r2gen.cli.command_line import GROUPS
 from r2gen.config import hints
+from r2gen.config.compose import CONF
 from r2gen.config.names import suggest, unknown_option
+from r2gen.config.other_names import choice_for, option_for
 from r2gen.config.overrides import OPEN, as_passed, option_name
 from r2gen.config.schema import Config, group_of
 from r2gen.config.secrets import without_secrets
@@ -56,6 +58,9 @@ def _in_words(error: Exception, override: str | None) -> str:
     if composing := re.match(r"In '([^']*)': \w+ raised while composing config:", text):
         return f"{read_files.get(composing[1], composing[1])}: {_of_a_file(composing[1], error.__context__)}"
     text = text.partition("Config search path:")[0].strip()
+    if unloaded := re.search(r"Could not load '(\w+)/([^']*)'", text):
+        group, option = unloaded.groups()
+        return _missing_option(group, option, sorted(file.stem for file in (CONF / group).glob("*.yaml")))
     if missing := re.match(r"(?:In '[^']*': )?Could not find '([^']+)/([^'/]*)'", text):
         return _missing_option(missing[1], missing[2], re.findall(r"^\t(\S+)$", text, re.MULTILINE))
     if isinstance(error, InterpolationResolutionError):
@@ -137,6 +142,9 @@ _OF_A_FILE = (
 def _missing_option(group: str, option: str, options: list[str]) -> str:
     if not options:
         return f"unknown option {group}={option}"
+    equivalent = choice_for(group, option)
+    if equivalent is not None:
+        return f"{group}={option} does not exist: use {equivalent}"
     other = "; any other checkpoint: lm=auto lm.path=FOLDER" if group == "lm" else ""
     return f"{group}={option} does not exist{suggest(option, options)}\noptions of {group}: {', '.join(options)}{other}"
 
@@ -169,6 +177,9 @@ def _unknown(name: str) -> str:
     for end, part in enumerate(parts, start=1):
         names = [key for key in get_type_hints(node) if key != "choices"]
         if part not in names:
+            equivalent = option_for(name)
+            if equivalent is not None:
+                return f"unknown option {name}: write {equivalent}"
             return unknown_option(".".join(parts[:end]), names)
         nested = group_of(get_type_hints(node)[part])
         if nested is None and end < len(parts):

@@ -8,6 +8,8 @@ from r2gen.errors import Code, UserError
 
 # The families whose checkpoints are encoder-decoders, so that a rule refuses them before anything is loaded.
 ENCODER_DECODERS = frozenset({"t5"})
+# The package that reads or writes weights of a quant.mode.
+QUANT_PACKAGES = {"int8": "bitsandbytes", "nf4": "bitsandbytes", "int8_weight_only": "torchao"}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from r2gen.config.decoding import Decoding
 from r2gen.config.fields import check_bounds
 from r2gen.config.hints import accepts, describe
 from r2gen.config.names import suggest, unknown_option
+from r2gen.config.other_names import choice_for
 from r2gen.config.plain import Plain
 from r2gen.config.schema import Config, group_of
 from r2gen.config.targets import Target
@@ -127,7 +128,9 @@ def _read(kind: type[T], node: Any, path: str, *, optional: tuple[str, ...] = ()
 def _check_value(name: str, value: Any, hint: Any, spec: Any) -> None:
     choices = spec.metadata.get("choices", ())
     if choices and value not in choices and not (value is None and accepts(None, hint)):
-        raise UserError(f"{name}={shown(value)}: choose one of {', '.join(choices)}{suggest(str(value), choices)}")
+        equivalent = choice_for(name, str(value))
+        fix = f"use {equivalent}" if equivalent else f"choose one of {', '.join(choices)}{suggest(str(value), choices)}"
+        raise UserError(f"{name}={shown(value)}: {fix}")
     if not accepts(value, hint):
         raise UserError(f"{name}={shown(value)}: give {describe(hint)}")
     check_bounds(name, value, spec)

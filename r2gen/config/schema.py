@@ -67,7 +67,9 @@ class LmConfig:
         "names of the layers that tune/lm=lora adapts; null: all linear layers of the blocks", default=[]
     )
     gradient_checkpointing: bool = option("recompute activations: less memory, slower", default=False)
-    compile: bool = option("torch.compile the layers for training; reports are generated without it", default=False)
+    compile: bool | None = option(
+        "torch.compile the layers for training; null: on a GPU, if the training is long enough for it", default=None
+    )
     device_map: str | None = option("spread the model over all GPUs of one rank", default=None, choices=("auto",))
     generation: Plain = option("generation options that this model cannot use, each null", default={})
 
@@ -118,10 +120,14 @@ class TrainerConfig:
     devices: int = option("ranks per machine", more_than=0, at_most=64)
     nodes: int = option("machines", more_than=0)
     hostfile: str | None = option("lines HOST slots=GPUS, for several machines without SLURM", default=None)
-    workers: int = option(
-        "data loading processes per rank; 0: none in training, up to 8 in evaluations on a GPU", at_least=0, at_most=256
+    workers: int | None = option(
+        "data loading processes per rank; null: none on the CPU, up to 8 on a GPU", at_least=0, at_most=256
     )
     film_cache_mib: int = option("memory for resized images, per data loading process", at_least=0)
+    feature_cache_mib: int = option(
+        "GPU memory for the features of a frozen encoder, kept if those of all training images fit; 0: never",
+        at_least=0,
+    )
     save_every_steps: int | None = option(
         "save checkpoints between validations; null: at validations only", more_than=0
     )
@@ -162,7 +168,9 @@ class EvaluateConfig:
     max_reference_tokens: int | None = option(
         "where evaluate.reference=truncated cuts, in tokens of the language model", more_than=0
     )
-    best: str = option("weighted scores on val, such as 0.5*bleu_4 + 0.5*cider; the best checkpoint has the largest")
+    best: str = option(
+        "weighted scores on val; the best checkpoint has the largest. Of the default, the scores that metrics give"
+    )
     page_studies: int = option("studies shown in report.html", at_least=0)
     nearest_studies: int = option("training studies searched for the nearest-image baseline; 0 disables it", at_least=0)
 

@@ -27,12 +27,8 @@ class Batch:
         return int((self.report_BT != NO_TARGET).sum())
 
     def to(self, device: torch.device) -> "Batch":
-        return replace(
-            self,
-            images_BVHW=self.images_BVHW.to(device, non_blocking=True),
-            views_BV=self.views_BV.to(device, non_blocking=True),
-            report_BT=self.report_BT.to(device, non_blocking=True),
-        )
+        """The images on the device. All lengths stay on the CPU, where they are read without waiting for a GPU."""
+        return replace(self, images_BVHW=self.images_BVHW.to(device, non_blocking=True))
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -46,3 +42,10 @@ def collate(examples: Sequence[Example]) -> Batch:
             [example.report_T for example in examples], batch_first=True, padding_value=float(NO_TARGET)
         ),
     )
+
+
+def moved(index: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A small tensor on the device; a GPU gets it without waiting."""
+    if device.type != "cuda" or index.device == device:
+        return index.to(device)
+    return index.pin_memory().to(device, non_blocking=True)

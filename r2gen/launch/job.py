@@ -9,8 +9,8 @@ from r2gen.config.task_table import BY_NAME
 from r2gen.data.reports import data_digest
 from r2gen.errors import UserError
 from r2gen.launch import machines, new_run
-from r2gen.launch.data_check import check_data, check_study
 from r2gen.launch.export_folder import check_export
+from r2gen.launch.parts_check import check_parts
 from r2gen.launch.paths import with_absolute_paths
 from r2gen.launch.processes import refuse_too_many, run_ranks
 from r2gen.runs import stored
@@ -61,10 +61,7 @@ def _on_stored_run(config: Config) -> int:
         folder.refuse_untrained()
         if config.task == "export":
             check_export(config)
-        if config.task == "generate":
-            check_study(config)
-        if BY_NAME[config.task].scores:
-            check_data(config.data)
+        check_parts(config)
         stored.refuse_other_weights(folder, config)
         return _run(config, folder, lock)
     finally:
@@ -85,7 +82,7 @@ def _in_own_folder(config: Config) -> int:
     is_ours = (folder.path / f"{config.task}.yaml").is_file()
     if not is_ours:
         folder.check_usable()
-    check_data(config.data)
+    check_parts(config)
     if not is_ours:
         folder.create()
     lock = folder.lock()

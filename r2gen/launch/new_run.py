@@ -10,7 +10,7 @@ from r2gen.config.schema import Config
 from r2gen.data.reports import data_digest
 from r2gen.errors import DONE, FIXABLE, STOPPED, Code, UserError, printable
 from r2gen.evaluate.tables import table_of
-from r2gen.launch.data_check import check_data
+from r2gen.launch.parts_check import check_parts
 from r2gen.launch.processes import run_ranks
 from r2gen.pages.run import write_page
 from r2gen.runs import provenance, stored
@@ -68,7 +68,7 @@ def train(config: Config, overrides: list[str]) -> int:
     folder.refuse_exported(fresh=config.fresh)
     folder.check_usable()
     if config.fresh or not (folder.exists() and _is_finished(folder, config)):
-        check_data(config.data)
+        check_parts(config)
     folder.create()
     lock = folder.lock()
     try:
@@ -98,6 +98,8 @@ def import_run(config: Config, overrides: list[str]) -> int:
     assert config.checkpoint is not None
     folder = RunFolder(Path(config.run_dir))
     folder.refuse_exported(fresh=config.fresh)
+    folder.check_usable()
+    check_parts(config)
     folder.create()
     lock = folder.lock()
     try:

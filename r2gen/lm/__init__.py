@@ -1,19 +1,27 @@
-"""Language models: `load_lm` reads a checkpoint, `random_lm` draws weights, `train_tokenizer` makes their tokenizer."""
+"""Language models: `load_lm` reads a checkpoint, `random_lm` draws weights, `train_tokenizer` makes their tokenizer.
+
+These names are imported when they are used, so that a command can look at a checkpoint's files without torch.
+"""
+
+from importlib import import_module
+from typing import Any
 
 from r2gen.lm import library_logs as library_logs
-from r2gen.lm.load import load_lm, random_lm
-from r2gen.lm.prompt import Prompt
-from r2gen.lm.protocol import Generated, LanguageModel
-from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
 
-__all__ = [
-    "Generated",
-    "LanguageModel",
-    "Prompt",
-    "ReportTokenizer",
-    "load_lm",
-    "random_lm",
-    "read_tokenizer",
-    "save_tokenizer",
-    "train_tokenizer",
-]
+_MODULES = {
+    "Generated": "protocol",
+    "LanguageModel": "protocol",
+    "Prompt": "prompt",
+    "ReportTokenizer": "tokenizer",
+    "load_lm": "load",
+    "random_lm": "load",
+    "read_tokenizer": "tokenizer",
+    "save_tokenizer": "tokenizer",
+    "train_tokenizer": "tokenizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -7,23 +7,25 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from r2gen.config.decoding import Decoding
-from r2gen.data.collate import NO_TARGET
+from r2gen.data.collate import moved
 from r2gen.errors import UserError
 from r2gen.lm.decoding import check_ids, check_room, decode, report
-from r2gen.lm.padding import left_pad, longest_prompt, positions
+from r2gen.lm.packed_attention import packed, packs_on
+from r2gen.lm.padding import left_pad, longest_prompt
 from r2gen.lm.precise import double_precision
 from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated, Prompts, Reports
+from r2gen.lm.rows import layout
+from r2gen.lm.target_loss import decode_states, target_nats
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.lm.tree_attention import supports_tree
 from r2gen.lm.tree_decoding import TreeSearch, agrees_with_model
 
-# B batch, T positions of the prompt, L tokens of the report, S = T + L, E width, V vocabulary, N = B x L
+# B batch, T positions of the prompt, L tokens of the report, R rows of S positions, M targets, E width, N = B x L
 
 
 class CausalLM(nn.Module):
@@ -40,6 +42,7 @@ class CausalLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
+        self.packs: bool | None = None  # whether the loss has all studies in one row; None: where that saves time
         self.keeps_slots = False  # and compiled layers, between calls of generate on a GPU
         self.decoded: DecodingPlan | None = None
         self._agrees: bool | None = None  # whether a tree decodes this model rightly; None: not tried yet
@@ -54,25 +57,30 @@ class CausalLM(nn.Module):
         return self.model.get_input_embeddings()(ids_BT)
 
     def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
-        """See LanguageModel.loss. The padding of the prompt is moved in front of its real positions.
+        """See LanguageModel.loss. Real positions are moved together, so that no mask is needed.
 
-        Then the first token of the report is predicted from the last real position of the prompt, and padding changes
-        no position, ALiBi distance or sliding window.
+        The first token of the report is predicted from the last real position of the prompt, and padding changes no
+        position, ALiBi distance or sliding window. Where `packs`, all studies are in one row, without padding.
         """
-        prompt_BTE, mask_BT = left_pad(prompt_BTE, mask_BT)
-        real_BL = report_BL != NO_TARGET
-        report_BLE = self.embed(report_BL.where(real_BL, 0))
-        embeds_BSE = torch.cat([prompt_BTE.to(report_BLE.dtype), report_BLE], dim=1)
-        mask_BS = torch.cat([mask_BT.bool(), real_BL], dim=1)
+        device, report_BL = prompt_BTE.device, report_BL.cpu()
+        packs = packs_on(self.model, device) if self.packs is None else self.packs
+        plan = layout(mask_BT, report_BL, packed=packs).to(device)
+        ids_N = moved(report_BL.clamp(min=0).flatten(), device)
+        report_NE = self.embed(ids_N)
+        embeds_NE = torch.cat([prompt_BTE.flatten(0, 1).to(report_NE.dtype), report_NE]).to(self.model.dtype)
+        rows_RSE = embeds_NE.index_select(0, plan.source_RS.flatten()).view(*plan.source_RS.shape, -1)
         with recompute_activations(self.model, enabled=self.gradient_checkpointing):
-            output = self.model(
-                inputs_embeds=embeds_BSE.to(self.model.dtype),
-                attention_mask=mask_BS.long(),
-                position_ids=positions(mask_BS),
-                logits_to_keep=report_BL.shape[1] + 1,
-                use_cache=False,
-            )
-        return cross_entropy(output.logits[:, -report_BL.shape[1] - 1 : -1], report_BL)  # xLSTM keeps all
+            if packs:
+                with packed(self.model):
+                    hidden_RSE, logits = decode_states(self.model, inputs_embeds=rows_RSE, **plan.packing())
+            else:
+                hidden_RSE, logits = decode_states(self.model, inputs_embeds=rows_RSE)
+        hidden_ME = hidden_RSE.flatten(0, 1).index_select(0, plan.before_M)
+        head = self.model.get_output_embeddings()
+        frozen = not any(parameter.requires_grad for parameter in head.parameters())
+        nats_M = target_nats(hidden_ME, ids_N.index_select(0, plan.column_M), logits, frozen=frozen)
+        nats_N = nats_M.new_zeros(len(ids_N)).index_copy(0, plan.column_M, nats_M)
+        return nats_N.view(report_BL.shape).sum(dim=1)
 
     @torch.no_grad()
     def generate(
@@ -148,14 +156,6 @@ class CausalLM(nn.Module):
 def embedding_width(model: PreTrainedModel) -> int:
     """The width of the input embeddings, which a few families project to that of their layers (RemBERT, OPT-350m)."""
     return int(model.get_input_embeddings().get_parameter("weight").shape[1])
-
-
-def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
-    """The cross-entropy [B], summed over the targets of each report, in fp32."""
-    nats_N = F.cross_entropy(
-        logits_BLV.float().flatten(0, 1), report_BL.flatten(), ignore_index=NO_TARGET, reduction="none"
-    )
-    return nats_N.view(report_BL.shape).sum(dim=1)
 
 
 @contextmanager

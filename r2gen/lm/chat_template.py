@@ -47,8 +47,9 @@ class ChatTemplate:
                 continue
             if text.count(PLACEHOLDER) == 1:
                 break
+            errors.append(f"it writes the user's message {text.count(PLACEHOLDER)} times")
         else:
-            raise self.refusal(errors[0] if errors else f"it writes the user's message {text.count(PLACEHOLDER)} times")
+            raise self.refusal(errors[0])
         before, after = text.split(PLACEHOLDER)
         try:
             parts = self._render(message, answer=ANSWER, as_parts=as_parts).split(PLACEHOLDER)

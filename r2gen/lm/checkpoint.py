@@ -19,6 +19,13 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 LARGEST_JSON = 2**25  # bytes
 LONGEST_NAME = 255  # bytes
 MOST_DIGITS = 40  # transformers writes model_max_length: 1000000000000000019884624838656
+# Text parts without a class of their own. Without an image the three positions of a token are equal, and so are these.
+SAME_AS = {
+    "qwen2_vl_text": "qwen2",
+    "qwen2_5_vl_text": "qwen2",
+    "qwen3_vl_text": "qwen3",
+    "qwen3_vl_moe_text": "qwen3_moe",
+}
 MOST_LAYERS, MOST_LABELS = 1000, 100_000  # transformers makes an object for each
 
 
@@ -28,11 +35,15 @@ class Checkpoint:
 
     folder: Path
     model_type: str
+    text_type: str  # the model_type of the text part of a multimodal model; else the same
 
 
-def find_checkpoint(path: str | Path, revision: str | None) -> Checkpoint:
-    """The checkpoint in a folder or of a hub id. Raises UserError if it does not exist or has no config.json."""
-    folder = _folder(path, revision)
+def find_checkpoint(path: str | Path, revision: str | None, *, cached: bool = False) -> Checkpoint:
+    """The checkpoint in a folder or of a hub id; with `cached`, only from its local cache.
+
+    Raises UserError if it does not exist or has no config.json.
+    """
+    folder = _folder(path, revision, cached)
     file = folder / "config.json"
     if not file.exists():
         raise UserError(f"lm.path: {folder} has no config.json: it is not a checkpoint folder in transformers' layout")
@@ -41,25 +52,38 @@ def find_checkpoint(path: str | Path, revision: str | None) -> Checkpoint:
         most = MOST_LAYERS if "layer" in name else MOST_LABELS if name.endswith("num_labels") else math.inf
         if isinstance(value, int | float) and value > most:
             raise UserError(f"lm.path: {file} has {name}={value}: at most {most:,} are read")
-    return Checkpoint(folder, str(content.get("model_type")))
+    model_type, text = str(content.get("model_type")), content.get("text_config")
+    if isinstance(text, dict):
+        text_type = str(text.get("model_type"))
+    else:  # Qwen2.5-VL is published with the fields of its text part among its own
+        text_type = f"{model_type}_text" if f"{model_type}_text" in SAME_AS else model_type
+    return Checkpoint(folder, model_type, text_type)
 
 
-def _folder(path: str | Path, revision: str | None) -> Path:
+def _folder(path: str | Path, revision: str | None, cached: bool) -> Path:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) or str(path).startswith("."):
         raise _missing(f"lm.path={path}: there is no such folder; give a checkpoint's folder or a hub id (owner/name)")
-    snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.safetensors"])
+    snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.safetensors"], cached)
     if not any(snapshot.glob("*.safetensors")):
-        snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.bin"])
+        snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.bin"], cached)
     return snapshot
 
 
-def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
+def _from_hub(name: str, revision: str | None, patterns: list[str], cached: bool) -> Path:
     option = f"lm.path={name}" + (f", lm.revision={revision}" if revision else "")
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=OTHER_FORMATS))
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                allow_patterns=patterns,
+                ignore_patterns=OTHER_FORMATS,
+                local_files_only=cached,
+            )
+        )
     except GatedRepoError as error:
         raise _missing(
             f"{option}: the hub requires that you accept its licence: do so on https://huggingface.co/{name}, then "
@@ -68,12 +92,23 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
     except LocalEntryNotFoundError as error:
         fix = (
             "the hub could not be reached"
-            if not constants.HF_HUB_OFFLINE
+            if not (cached or constants.HF_HUB_OFFLINE)
             else "no network is used: download it once with hub=online, or set lm.path to a folder"
         )
         raise _missing(f"{option} is neither a folder nor in the local hub cache; {fix}") from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise _missing(f"{option}: the hub refuses to deliver it: {error}") from error
+
+
+def refuse_other_family(checkpoint: Checkpoint, family: str | None) -> None:
+    """Raise UserError where neither the checkpoint nor its text part has the model_type `family`; null accepts any."""
+    file, model_type, text = checkpoint.folder / "config.json", checkpoint.model_type, checkpoint.text_type
+    if family not in (None, model_type, text, SAME_AS.get(text)):
+        part = "" if text == model_type else f", a multimodal model, whose text part is {SAME_AS.get(text, text)}"
+        raise UserError(
+            f"lm.family={family}, but {file} says model_type={model_type}{part}: choose the lm= of that family, use "
+            f"lm=auto, or use lm.family={model_type} to keep this prompt"
+        )
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -26,15 +26,25 @@ def compile_layers(model: PreTrainedModel) -> None:
             "lm.compile=true: compiling for the CPU needs a C++ compiler (g++), and there is none: install one, or "
             "use lm.compile=false"
         )
-    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    layers = _layers(model)
     if not layers:
         raise UserError("lm.compile=true: this language model has no layers that can be compiled: use lm.compile=false")
     for layer in layers:
         layer.forward = _compiled_in_training(layer.forward)
 
 
+def has_layers(model: PreTrainedModel) -> bool:
+    """Whether a model has layers that can be compiled."""
+    return bool(_layers(model))
+
+
+def _layers(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
+    return [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+
+
 def _compiled_in_training(plain: Callable[..., Any]) -> Callable[..., Any]:
-    compiled = torch.compile(plain, dynamic=True)
+    # the gradients of fused layers are written next to each other; joined in one kernel, each would read all inputs
+    compiled = torch.compile(plain, dynamic=True, options={"max_pointwise_cat_inputs": 1})
 
     def forward(*arguments: Any, **options: Any) -> Any:
         return (compiled if torch.is_grad_enabled() else plain)(*arguments, **options)
@@ -46,8 +56,9 @@ class CompiledLayers:
     """The compiled forward methods of a model's layers, for each shape of their input; all layers share the code."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
-        self.forwards = [(layer, torch.compile(type(layer).forward.__get__(layer), dynamic=False)) for layer in layers]
+        self.forwards = [
+            (layer, torch.compile(type(layer).forward.__get__(layer), dynamic=False)) for layer in _layers(model)
+        ]
 
     @contextmanager
     def used(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import is_quantised
 
 TOKENS = 8
-LARGEST_ERROR = 1e-3  # relative to the norm of the logits
+LARGEST_ERROR = 1e-4  # relative to the norm of the logits
 LARGEST_PADDED_ERROR = 0.1  # with which other kernels may compute in 16 bits
 ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
 

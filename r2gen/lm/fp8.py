@@ -28,6 +28,7 @@ class Fp8Linear(nn.Linear):
     """
 
     scale: torch.Tensor
+    transposed: torch.Tensor | None  # the weight [K, O] once more, since GPUs read fp8 in one direction only
 
     def __init__(self, linear: nn.Linear) -> None:
         nn.Module.__init__(self)
@@ -35,11 +36,12 @@ class Fp8Linear(nn.Linear):
         weight_OK, scale_O1 = quantise_rows(linear.weight.detach())
         self.weight = nn.Parameter(weight_OK.view(torch.int8), requires_grad=False)
         self.register_buffer("scale", scale_O1.view(torch.int32), persistent=False)
+        self.register_buffer("transposed", None, persistent=False)
         self.bias = linear.bias
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled() and input.requires_grad:
-            output: torch.Tensor = _Product.apply(input, self.weight, self.scale)
+            output: torch.Tensor = _Product.apply(input, self.weight, self.scale, self.transposed)
         else:
             output = _product(input, self.weight, self.scale)
         return output if self.bias is None else output + self.bias
@@ -69,6 +71,13 @@ def to_fp8(model: PreTrainedModel) -> None:
         model.set_submodule(name, Fp8Linear(linear))
 
 
+def prepare_backward(model: nn.Module) -> None:
+    """Let the gradient of each fp8 layer be computed in fp8 too, for which its weight is stored a second time."""
+    for layer in model.modules():
+        if isinstance(layer, Fp8Linear):
+            layer.transposed = layer.weight.detach().t().contiguous()
+
+
 def rounds_activations(model: nn.Module) -> bool:
     """Whether a model has fp8 layers, which turn a difference in the last digit of an activation into 6 % of it."""
     return any(isinstance(layer, Fp8Linear) for layer in model.modules())
@@ -81,7 +90,7 @@ def quantise_rows(values_NK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
         return quantise_rows_on_gpu(values_NK)
     largest_N1 = torch.linalg.vector_norm(values_NK, ord=torch.inf, dim=-1, keepdim=True, dtype=torch.float32)
-    scale_N1 = largest_N1.clamp(min=TINY) / LARGEST
+    scale_N1 = largest_N1.clamp(min=1e-12) / 448.0  # TINY, LARGEST: torch.compile would make inputs of named numbers
     return (values_NK / scale_N1).to(FP8), scale_N1
 
 
@@ -93,28 +102,49 @@ def multiplies_fp8(device: torch.device) -> bool:
 
 def _product(input: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     values_NK, scale_N1 = quantise_rows(input.reshape(-1, input.shape[-1]))
-    weight_KO, scale_1O = weight.view(FP8).t(), scale.view(torch.float32).t()
-    if multiplies_fp8(input.device):
-        output_NO = torch._scaled_mm(
-            values_NK, weight_KO, scale_a=scale_N1, scale_b=scale_1O, out_dtype=torch.bfloat16, use_fast_accum=True
-        )
-    else:
-        output_NO = (values_NK.float() @ weight_KO.float()) * scale_N1 * scale_1O
+    output_NO = _multiplied(values_NK, scale_N1, weight, scale.view(torch.float32).t())
     return output_NO.to(input.dtype).view(*input.shape[:-1], -1)
 
 
+def _multiplied(
+    values_NK: torch.Tensor, scale_N1: torch.Tensor, weight_OK: torch.Tensor, scale_1O: torch.Tensor
+) -> torch.Tensor:
+    weight_KO = weight_OK.view(FP8).t()
+    if multiplies_fp8(values_NK.device):
+        return torch._scaled_mm(
+            values_NK, weight_KO, scale_a=scale_N1, scale_b=scale_1O, out_dtype=torch.bfloat16, use_fast_accum=True
+        )
+    return (values_NK.float() @ weight_KO.float()) * scale_N1 * scale_1O
+
+
 class _Product(torch.autograd.Function):
-    """The product with the gradient of the input alone, as if the input had not been rounded."""
+    """The product with the gradient of the input alone, as if the input had not been rounded.
+
+    With a transposed weight the gradient is rounded to e4m3 too, with a scale per row. The scales of the weight belong
+    to what is summed over, so the gradient is multiplied by them before it is rounded.
+    """
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, input: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor
+        ctx: torch.autograd.function.FunctionCtx,
+        input: torch.Tensor,
+        weight: torch.Tensor,
+        scale: torch.Tensor,
+        transposed: torch.Tensor | None,
     ) -> torch.Tensor:
-        ctx.save_for_backward(weight, scale)
+        ctx.save_for_backward(weight, scale, transposed)  # type: ignore[arg-type]  # torch saves None too
         return _product(input, weight, scale)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        weight, scale = ctx.saved_tensors  # type: ignore[attr-defined]
-        weight_OK = (weight.view(FP8).float() * scale.view(torch.float32)).to(gradient.dtype)
-        return gradient @ weight_OK, None, None
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor, None, None, None]:
+        weight, scale, transposed = ctx.saved_tensors  # type: ignore[attr-defined]
+        if transposed is None:
+            weight_OK = (weight.view(FP8).float() * scale.view(torch.float32)).to(gradient.dtype)
+            return gradient @ weight_OK, None, None, None
+        scaled_NO = gradient.reshape(-1, gradient.shape[-1]) * scale.view(torch.float32).t()
+        values_NO, scale_N1 = quantise_rows(scaled_NO)
+        ones_1K = scale.new_ones(1, len(transposed), dtype=torch.float32)
+        gradient_NK = _multiplied(values_NO, scale_N1, transposed, ones_1K)
+        return gradient_NK.to(gradient.dtype).view(*gradient.shape[:-1], -1), None, None, None

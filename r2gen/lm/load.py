@@ -6,20 +6,20 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from r2gen.config.lm_rules import LmFacts
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.causal import CausalLM
-from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, weight_files
+from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, refuse_other_family, weight_files
 from r2gen.lm.embedding_support import check_class, check_embeddings
 from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import Quantisation, check_format, use_frozen_backward
 from r2gen.lm.seq2seq import Seq2SeqLM
-from r2gen.lm.text_part import TextPart, read_text_part
+from r2gen.lm.text_part import read_text_part
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
 from r2gen.lm.weights import DTYPES, check_forward, read_config, read_model
 
@@ -50,10 +50,9 @@ def load_lm(
     Raises UserError if the checkpoint is missing, incomplete, damaged, or of another family.
     """
     checkpoint = find_checkpoint(path, revision)
-    _check_family(checkpoint)
+    _check_family(checkpoint, family)
     check_format(quantization, model_type=checkpoint.model_type)
     config, part = read_text_part(read_config(checkpoint), checkpoint.folder / "config.json")
-    _check_chosen(checkpoint, config, family, part)
     if check is not None:
         quantised = quantization is not None or getattr(config, "quantization_config", None) is not None
         check(LmFacts(quantised=quantised, encoder_decoder=config.is_encoder_decoder))
@@ -128,22 +127,12 @@ def _check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: ReportTok
         )
 
 
-def _check_family(checkpoint: Checkpoint) -> None:
-    """Refuse a model_type that neither transformers nor R2Gen has a class for."""
+def _check_family(checkpoint: Checkpoint, family: str | None) -> None:
+    """Refuse another family than that of the prompt, and a model_type that neither transformers nor R2Gen can read."""
+    refuse_other_family(checkpoint, family)
     if checkpoint.model_type not in families.supported():
         raise UserError(
             f"lm.path: {checkpoint.folder / 'config.json'} says model_type={checkpoint.model_type}, which is no "
             f"language model that transformers {transformers.__version__} or R2Gen has a class for: choose another "
             "checkpoint, or install a later version of transformers"
         )
-
-
-def _check_chosen(checkpoint: Checkpoint, config: PreTrainedConfig, family: str | None, part: TextPart | None) -> None:
-    """Refuse a checkpoint of another family than that of the prompt."""
-    if family in (None, checkpoint.model_type, config.model_type):
-        return
-    text = "" if part is None else f", a multimodal model, whose text part is {config.model_type}"
-    raise UserError(
-        f"lm.family={family}, but {checkpoint.folder / 'config.json'} says model_type={checkpoint.model_type}{text}: "
-        f"choose the lm= of that family, use lm=auto, or lm.family={config.model_type} to keep this prompt"
-    )

@@ -13,11 +13,11 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel, TorchAoConfig
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from r2gen.errors import Code, UserError
+from r2gen.config.lm_rules import QUANT_PACKAGES
+from r2gen.errors import Code, UserError, installing
 from r2gen.lm import families
 from r2gen.lm.fp8 import Fp8Linear
 
-PACKAGES = {"int8": "bitsandbytes", "nf4": "bitsandbytes", "int8_weight_only": "torchao"}
 NF4_BLOCK = 64  # weights that share a scale
 Quantisation = QuantizationConfigMixin | Literal["fp8"]  # the configuration of a package's loader, or r2gen/lm/fp8.py
 
@@ -34,10 +34,10 @@ def quantisation_of(*, mode: str, double_quant: bool, dtype: torch.dtype) -> Qua
         return None
     if mode == "fp8":
         return "fp8"
-    package = PACKAGES[mode]
+    package = QUANT_PACKAGES[mode]
     if find_spec(package) is None:
         raise UserError(
-            f"quant={mode} needs the package {package}: pip install -c constraints.txt -e '.[quant]'",
+            f"quant={mode} needs the package {package}: {installing(package)}",
             code=Code.PACKAGE_MISSING,
         )
     try:

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedModel
 
 from r2gen.config.decoding import Decoding
-from r2gen.data.collate import NO_TARGET
+from r2gen.data.collate import NO_TARGET, moved
 from r2gen.errors import UserError
-from r2gen.lm.causal import cross_entropy, embedding_width, evaluation_mode, recompute_activations
+from r2gen.lm.causal import embedding_width, evaluation_mode, recompute_activations
 from r2gen.lm.decoding import decode
 from r2gen.lm.padding import longest_prompt, right_pad
 from r2gen.lm.precise import double_precision
@@ -60,6 +61,7 @@ class Seq2SeqLM(nn.Module):
     def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
         """See LanguageModel.loss. The padding of the prompt is moved behind its real positions."""
         prompt_BTE, mask_BT = right_pad(prompt_BTE.to(self.model.dtype), mask_BT)
+        report_BL = moved(report_BL, prompt_BTE.device)
         start_B1 = report_BL.new_full((len(report_BL), 1), self.start_id)
         with recompute_activations(self.model, enabled=self.gradient_checkpointing):
             output = self.model(
@@ -96,3 +98,11 @@ class Seq2SeqLM(nn.Module):
         if wanted == "tree":
             raise UserError("evaluate.decoder=tree is for decoder-only language models: use evaluate.decoder=auto")
         return "transformers"
+
+
+def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
+    """The cross-entropy [B], summed over the targets of each report, in fp32."""
+    nats_N = F.cross_entropy(
+        logits_BLV.float().flatten(0, 1), report_BL.flatten(), ignore_index=NO_TARGET, reduction="none"
+    )
+    return nats_N.view(report_BL.shape).sum(dim=1)

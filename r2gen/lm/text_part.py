@@ -11,15 +11,9 @@ import transformers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
 
 from r2gen.errors import UserError
+from r2gen.lm.checkpoint import SAME_AS
 
-# Text parts without a class of their own. Without an image the three positions of a token are equal, and so are these.
-SAME_AS = {
-    "qwen2_vl_text": "qwen2",
-    "qwen2_5_vl_text": "qwen2",
-    "qwen3_vl_text": "qwen3",
-    "qwen3_vl_moe_text": "qwen3_moe",
-}
-IMAGE_POSITIONS = ("mrope_section", "mrope_interleaved")  # of rope_parameters in those
+IMAGE_POSITIONS = ("mrope_section", "mrope_interleaved")  # of rope_parameters in the text parts of SAME_AS
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ _PROCESS = (
     "trainer.workers",
     "trainer.micro_batch_size",
     "trainer.film_cache_mib",
+    "trainer.feature_cache_mib",
     "trainer.timeout_s",
     "trainer.keep",
     "trainer.save_every_steps",
@@ -34,6 +35,7 @@ _PROCESS = (
 PROCESS_ONLY = (*_PROCESS, *OWNED)
 # What may change while a run stays the same run: how long it trains, and what is evaluated.
 EXTENSIBLE = ("evaluate", "trainer.epochs", "trainer.max_steps")
+COMPILE = "lm.compile"
 # Version 0.1 counted the group `audit`: its runs are found under that identity too.
 _COUNTED_BEFORE = "audit"
 
@@ -51,7 +53,7 @@ def earlier_identity(config: Plain, data_hash: str) -> str:
 
 def differences(stored: Plain, requested: Plain, but: tuple[str, ...]) -> list[str]:
     """`name: stored -> requested` for every leaf that differs, without the names in `but`."""
-    old, new = (without(config, (*but, *weight_options(config))) for config in (stored, requested))
+    old, new = (_deciding(config, (*but, *weight_options(config))) for config in (stored, requested))
     names = sorted({*old, *new})
     absent = object()
     return [
@@ -68,8 +70,16 @@ def weight_options(config: Plain) -> tuple[str, ...]:
 
 
 def _hash(config: Plain, data_hash: str, left_out: tuple[str, ...]) -> str:
-    deciding = without(config, (*left_out, *weight_options(config)))
+    deciding = _deciding(config, (*left_out, *weight_options(config)))
     return hashlib.sha256((canonical(deciding) + data_hash).encode()).hexdigest()[:16]
+
+
+def _deciding(config: Plain, left_out: tuple[str, ...]) -> Plain:
+    """The options that count. lm.compile=null counts as false, which was the default of earlier runs."""
+    leaves = without(config, left_out)
+    if leaves.get(COMPILE, False) is None:
+        leaves[COMPILE] = False
+    return leaves
 
 
 def _shown(leaves: Plain, name: str) -> str:

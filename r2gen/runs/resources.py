@@ -28,7 +28,7 @@ def out_of_resources(error: BaseException, config: Config, phase: Phase) -> User
     if not config.folder.is_dir():
         return gone(config.folder)
     return (
-        out_of_files(error, workers=config.trainer.workers)
+        out_of_files(error, workers=config.trainer.workers or 0)
         or out_of_shared_memory(error, config)
         or out_of_disk(error, config.folder)
         or out_of_memory(error, config, phase)
@@ -55,7 +55,7 @@ def out_of_shared_memory(error: BaseException, config: Config) -> UserError | No
     # Locks of multiprocessing are files there too, and their errors name no file.
     of_lock = any(isinstance(link, OSError) and link.errno and link.filename is None for link in causes(error))
     workers = config.trainer.workers
-    if not workers or not (of_lock or any(_contains(link, WORKER_TEXTS) for link in causes(error))):
+    if workers == 0 or not (of_lock or any(_contains(link, WORKER_TEXTS) for link in causes(error))):
         return None
     if not SHARED_MEMORY.is_dir():
         why = "does not exist. Mount it"
@@ -70,8 +70,9 @@ def out_of_shared_memory(error: BaseException, config: Config) -> UserError | No
             f"is full ({free / MIB:,.1f} MiB free, {need / MIB:,.1f} MiB needed). Enlarge it, as in `docker run "
             "--shm-size=8g`"
         )
+    given = "null" if workers is None else workers
     return UserError(
-        f"trainer.workers={workers}: data workers pass batches through {SHARED_MEMORY}, which {why}, or use "
+        f"trainer.workers={given}: data workers pass batches through {SHARED_MEMORY}, which {why}, or use "
         "trainer.workers=0",
         code=Code.MEMORY_WORKERS,
     )
@@ -81,7 +82,7 @@ def _shared_bytes(config: Config) -> int:
     """What the batches of all data workers take at least, with one image per study."""
     studies = max(config.trainer.micro_batch_size, config.evaluate.batch_size)
     size_px = config.vision.get("image_size_px") or 224
-    return config.trainer.workers * PREFETCHED * studies * 3 * size_px**2 * 4
+    return (config.trainer.workers or 0) * PREFETCHED * studies * 3 * size_px**2 * 4
 
 
 def out_of_memory(error: BaseException, config: Config, phase: Phase) -> UserError | None:
@@ -89,10 +90,11 @@ def out_of_memory(error: BaseException, config: Config, phase: Phase) -> UserErr
     chain = list(causes(error))
     if any(_contains(link, WORKER_TEXTS) for link in chain):
         trainer = config.trainer
+        workers = "up to 8" if trainer.workers is None else trainer.workers
         return UserError(
-            f"a data worker was killed, most often because memory ran out. Lower trainer.workers (now "
-            f"{trainer.workers}) or trainer.film_cache_mib (now {trainer.film_cache_mib} per worker); the same "
-            "command then resumes from the last checkpoint.",
+            f"a data worker was killed, most often because memory ran out. Lower trainer.workers (now {workers}) or "
+            f"trainer.film_cache_mib (now {trainer.film_cache_mib} per worker); the same command then resumes from the "
+            "last checkpoint.",
             code=Code.MEMORY_WORKERS,
         )
     errors = [link for link in chain if _is_memory_error(link)]

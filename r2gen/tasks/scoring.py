@@ -4,13 +4,12 @@ import hashlib
 from functools import cache
 from typing import cast
 
-from r2gen.build import Job
+from r2gen.build import Job, data_workers
 from r2gen.config.original_choices import original_choices
 from r2gen.config.plain import canonical
 from r2gen.config.schema import Config
-from r2gen.config.selection import weighted_scores
+from r2gen.config.selection import selection_of, weighted_scores
 from r2gen.config.targets import instantiate
-from r2gen.data.loader import evaluation_workers
 from r2gen.data.reports import data_digest
 from r2gen.evaluate.baseline_reports import BaselineReports
 from r2gen.evaluate.evaluation import Evaluation
@@ -67,20 +66,11 @@ def build_predictor(config: Config, job: Job, *, profile: str, data_hash: str, s
             batch_size=config.evaluate.batch_size,
             slots=config.evaluate.slots,
             decoder=job.model.lm.decoder_for(job.decoding, cast(DecoderName, config.evaluate.decoder)),
-            workers=_workers(config, job),
+            workers=data_workers(config, job, batch_size=config.evaluate.batch_size),
             device=job.device,
             stop=stop,
         ),
     )
-
-
-def _workers(config: Config, job: Job) -> int:
-    """The processes that read images: trainer.workers, or on a GPU a number that fits, since it would wait for them."""
-    if config.trainer.workers or job.device.type == "cpu":
-        return config.trainer.workers
-    views = max((len(study.views) for dataset in job.datasets.values() for study in dataset.studies), default=1)
-    study_bytes = views * job.model.vision.transform.size_px**2
-    return evaluation_workers(batch_bytes=config.evaluate.batch_size * study_bytes, ranks=config.trainer.devices)
 
 
 def build_metrics(config: Config) -> dict[str, Metric]:
@@ -93,7 +83,7 @@ def build_scorer(config: Config, tokenizer: ReportTokenizer) -> Scorer:
     if config.evaluate.reference == "truncated" and tokens is not None:
         # As in R2GenGPT's validation_step.
         cut = ReferenceCut(tokens, cache(lambda report: tokenizer.decode(tokenizer.encode(report)[:tokens]).strip()))
-    return Scorer(metrics=build_metrics(config), best=weighted_scores(config.evaluate.best), cut=cut)
+    return Scorer(metrics=build_metrics(config), best=weighted_scores(selection_of(config)), cut=cut)
 
 
 def profile_name(config: Config) -> str:

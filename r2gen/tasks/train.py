@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from r2gen.build import Job, build_engine, build_job, build_logger, loop_settings
+from r2gen.build import Job, build_engine, build_job, build_logger, data_workers, loop_settings, prepare_training
 from r2gen.config.schema import Config
+from r2gen.config.selection import selection_of
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import steps_for
 from r2gen.errors import UserError
@@ -23,6 +24,7 @@ from r2gen.train.checkpoint import Checkpoints, TrainState, checkpoint_bytes
 from r2gen.train.engine import Engine, keep_whole, peak_gib, whole_weights
 from r2gen.train.fit import fit, validation_steps
 from r2gen.train.loggers import Logger, TrainLog, opened
+from r2gen.train.rehearsal import rehearse
 
 
 def train(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -33,7 +35,7 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
         job = build_job(config, device)
         evaluation = build_evaluation(config, job, stop=stop)
         if dist.is_first():
-            _describe(folder, job)
+            _describe(folder, job, best=selection_of(config))
             evaluation.refresh_page()
         trained_s = _train_model(config, job, evaluation, folder, stop, logger)
         score_best(config, job, evaluation)
@@ -54,10 +56,22 @@ def _train_model(
     if dist.is_first():
         folder.record(steps=total_steps)  # a sweep computes the progress from it
 
+    prepare_training(config, job, steps=total_steps)
+    if not _is_trained(checkpoints, total_steps):
+        rehearse(
+            job.model,
+            train_set,
+            micro_batch_size=config.trainer.micro_batch_size,
+            decoding=job.decoding,
+            decoder=evaluation.predictor.inference.decoder,
+            scorer=evaluation.scorer,
+            device=job.device,
+        )
     engine = build_engine(config, job)
     state = _resume(config, checkpoints, engine, total_steps)
     val_set = _validation_studies(config, job)
     log = TrainLog(folder.path, state, total_steps=total_steps, logger=logger)
+    workers = data_workers(config, job, batch_size=config.trainer.micro_batch_size)
 
     def validate() -> dict[str, float]:
         with whole_weights(engine):
@@ -67,7 +81,7 @@ def _train_model(
         fit(
             engine,
             train_set,
-            settings=loop_settings(config),
+            settings=loop_settings(config, workers=workers),
             total_steps=total_steps,
             validation_steps=validate_after,
             validate=validate if len(val_set) else None,
@@ -96,14 +110,14 @@ def _plan(config: Config, *, studies: int) -> tuple[int, set[int]]:
     return total, validation_steps(studies=studies, batch_size=size, every_epochs=every, total_steps=total)
 
 
-def _describe(folder: RunFolder, job: Job) -> None:
-    """Print and record the data, the parameters and the GPUs."""
+def _describe(folder: RunFolder, job: Job, *, best: str) -> None:
+    """Print and record the data, the parameters and the GPUs; `best` is what chooses the best checkpoint."""
     parts = sizes(job.model)
     on_gpu = job.device.type == "cuda"
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if on_gpu else []
     folder.record(parameters=[vars(part) for part in parts[:-1]], hardware={**folder.facts()["hardware"], "gpus": gpus})
     counts = ", ".join(f"{len(dataset):,} {split}" for split, dataset in job.datasets.items())
-    print(f"studies: {counts}\n{size_table(parts)}", flush=True)
+    print(f"studies: {counts}\n{size_table(parts)}\nbest checkpoint: the largest {best} on val", flush=True)
 
 
 def _record_cost(folder: RunFolder, *, trained_s: float, total_s: float, largest_gib: float) -> None:
@@ -124,6 +138,11 @@ def _checkpoints(config: Config, job: Job, total_steps: int) -> Checkpoints:
     _check_length(checkpoints, total_steps)
     _check_disk(config.folder, job, keep=config.trainer.keep)
     return checkpoints
+
+
+def _is_trained(checkpoints: Checkpoints, total_steps: int) -> bool:
+    done = checkpoints.state("last")
+    return done is not None and done.step >= total_steps
 
 
 def _resume(config: Config, checkpoints: Checkpoints, engine: Engine, total_steps: int) -> TrainState:

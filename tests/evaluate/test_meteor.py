@@ -13,7 +13,8 @@ import pytest
 
 from r2gen.errors import UserError
 from r2gen.evaluate import meteor as module
-from r2gen.evaluate.meteor import Meteor, meteor_of_sums
+from r2gen.evaluate.meteor import Meteor
+from r2gen.evaluate.meteor_formula import meteor_of_sums
 
 NORMAL = "the heart is normal in size . the lungs are clear ."
 

@@ -1,7 +1,9 @@
 """What a command cannot write, or cannot mean, is refused before any work; nothing is made."""
 
+import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,42 @@ def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(
         if not (folder / "out" / name).exists():
             (folder / "out" / name).touch()
     refused(folder, words, message)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lm=llama2"], "lm.path=meta-llama/Llama-2-7b-chat-hf is neither a folder nor in the local hub cache"),
+        (["lm=llama2", "lm.path=strange"], "lm.path: .*strange has no config.json"),
+        (["lm=llama2", "lm.path=qwen"], "lm.family=llama, but .*config.json says model_type=qwen2"),
+        (["lm=qwen2", "lm.path=qwen"], "lm.path: .*qwen has no weights"),
+        (["task=check", "lm=llama2"], "lm.path=meta-llama/Llama-2-7b-chat-hf is neither a folder"),
+        (["vision=swin_base"], "vision.path=timm/swin_base.* is neither a folder nor in the local hub cache"),
+        (["vision.path=./nowhere"], "vision.path=./nowhere does not exist"),
+        (
+            ["metrics=[sacrebleu]", "evaluate.best=sacrebleu"],
+            "metrics=sacrebleu: the package sacrebleu is not installed",
+        ),
+        (
+            ["data=iu_xray", "data.root=five_views", "data.check=none"],
+            "the study e of test has 5 images, and vision.max_views=4. Pass vision.max_views=5",
+        ),
+    ],
+)
+def test_what_a_run_lacks_is_reported_before_a_rank_starts_or_a_folder_is_made(
+    words: list[str], message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    (folder / "qwen").mkdir()
+    (folder / "qwen" / "config.json").write_text('{"model_type": "qwen2"}')
+    (folder / "five_views").mkdir()
+    studies = {
+        split: [{"id": id, "report": "no effusion .", "image_path": [f"{id}{view}.png" for view in range(views)]}]
+        for split, id, views in (("train", "a", 1), ("val", "b", 2), ("test", "e", 5))
+    }
+    (folder / "five_views" / "annotation.json").write_text(json.dumps(studies))
+    refused(folder, words, message)
+    assert not (folder / "outputs").exists()
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_a_native_family_without_an_lm_config_is_read(tokenizer: ReportTokenizer
     model = GPT2LMHeadModel(config)
     model.save_pretrained(tmp_path)
     save_tokenizer(tokenizer, tmp_path)
-    with pytest.raises(UserError, match=r"lm\.family=llama.* says model_type=gpt2: .*lm=auto, or lm\.family=gpt2"):
+    with pytest.raises(UserError, match=r"lm\.family=llama.* says model_type=gpt2: .*lm=auto, or use lm\.family=gpt2"):
         load_lm(tmp_path, family="llama")
     lm = load_lm(tmp_path)
     ids = torch.tensor([[5, 6, 7]])

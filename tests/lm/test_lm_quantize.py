@@ -185,9 +185,7 @@ def test_the_backward_pass_of_int8_is_that_of_bitsandbytes_and_keeps_no_input(bi
     input, gradient = torch.randn(3, 5, 128, generator=random), torch.randn(3, 5, 192, generator=random)
 
     def layer() -> nn.Module:
-        made = Linear8bitLt(128, 192, bias=bias, has_fp16_weights=False, threshold=0.0)
-        made.load_state_dict(linear.state_dict())
-        return nn.Sequential(made.to("cpu")).eval().requires_grad_(False)
+        return nn.Sequential(int8_linear(linear)).eval().requires_grad_(False)
 
     def outcome(model: nn.Module) -> tuple[torch.Tensor, torch.Tensor, bool]:
         leaf = input.clone().requires_grad_()
@@ -205,3 +203,30 @@ def test_the_backward_pass_of_int8_is_that_of_bitsandbytes_and_keeps_no_input(bi
     assert torch.equal(model(input), theirs[0])  # without gradients
     torch.testing.assert_close(ours[1], theirs[1])
     assert (ours[2], theirs[2]) == (False, True)
+
+
+def test_compiled_layers_of_int8_that_share_an_input_give_the_same_gradient():
+    """torch 2.14 cannot compile two autograd.Functions in which the sizes of a shared input are read."""
+    layers = [int8_linear(nn.Linear(64, 64, bias=False)) for _ in range(2)]
+    model = nn.ModuleList(layers).eval().requires_grad_(False)
+    use_frozen_backward(model)
+
+    def product(input: torch.Tensor) -> torch.Tensor:
+        query, key = (layer(input) for layer in model)
+        return query * key
+
+    compiled = torch.compile(product, dynamic=True, backend="aot_eager")
+    for length in (5, 7):
+        gradients = []
+        for multiply in (product, compiled):
+            leaf = torch.randn(3, length, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+            multiply(leaf * 1).sum().backward()
+            gradients.append(leaf.grad)
+        torch.testing.assert_close(*gradients)
+
+
+def int8_linear(linear: nn.Linear) -> Linear8bitLt:
+    bias = linear.bias is not None
+    made = Linear8bitLt(linear.in_features, linear.out_features, bias=bias, has_fp16_weights=False, threshold=0.0)
+    made.load_state_dict(linear.state_dict())
+    return made.to("cpu")

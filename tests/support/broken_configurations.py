@@ -77,7 +77,7 @@ def build_parts(config: Config) -> None:
     """Build the small parts of an accepted configuration; raises UserError where one cannot be built."""
     scoring.build_metrics(config)
     parts.build_logger(config)
-    parts.loop_settings(config)
+    parts.loop_settings(config, workers=0)
     lm, data = config.lm, config.data.arguments
     if config.data.class_name == "Phantom" and all(data[f"{split}_studies"] < 100 for split in ("train", "val")):
         phantom = parts.build_data(config)

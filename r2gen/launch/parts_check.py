@@ -1,0 +1,106 @@
+"""The check of what a job reads, before a folder is made or a rank starts: weights, packages, reports and images."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from r2gen.config.lm_rules import QUANT_PACKAGES
+from r2gen.config.schema import Config
+from r2gen.config.targets import instantiate
+from r2gen.config.task_table import BY_NAME
+from r2gen.data.images import read_image
+from r2gen.data.reports import SPLITS, DataSource
+from r2gen.errors import Code, UserError, installing
+
+
+def check_parts(config: Config) -> None:
+    """Raise UserError where weights or a package are missing, or reports or images cannot be used.
+
+    What can be seen without torch is checked here, the quickest first. Ranks do not repeat the check of the data.
+    """
+    package = QUANT_PACKAGES.get(config.quant.mode)
+    if package is not None and find_spec(package) is None:
+        raise UserError(
+            f"quant={config.quant.mode} needs the package {package}: {installing(package)}", code=Code.PACKAGE_MISSING
+        )
+    _check_lm(config)
+    _check_vision(config)
+    if BY_NAME[config.task].scores:
+        for metric in config.metrics.values():
+            instantiate(metric)  # it refuses what it cannot run with, such as a missing package
+    if config.task == "generate":
+        _check_study(config)
+    elif config.task in ("train", "check", "evaluate"):
+        _check_data(config)
+
+
+def _check_lm(config: Config) -> None:
+    """Look for the files of the language model. With hub=online, those of a hub id are looked for by the ranks."""
+    path = config.lm.path
+    if path is None or (config.hub == "online" and not Path(path).is_dir()):
+        return
+    from r2gen.lm.checkpoint import find_checkpoint, refuse_other_family, weight_files
+
+    checkpoint = find_checkpoint(path, config.lm.revision, cached=True)
+    refuse_other_family(checkpoint, config.lm.family)
+    weight_files(checkpoint.folder)
+
+
+def _check_vision(config: Config) -> None:
+    """Look for the encoder's weights; the ranks read them. With hub=online, a hub id is left to the ranks too."""
+    path = config.vision.get("path")
+    if path is None or Path(path).exists():
+        return
+    if Path(path).is_absolute() or path.startswith(("./", "../", "~")):
+        raise UserError(
+            f"vision.path={path} does not exist. Give a folder, a file or a hub id such as timm/resnet50.a1_in1k.",
+            code=Code.WEIGHTS_MISSING,
+        )
+    if config.hub == "offline" and re.fullmatch(r"\w[\w.-]*/[\w.-]+", path) and not _is_cached(path):
+        raise UserError(
+            f"vision.path={path} is neither a folder nor in the local hub cache; no network is used: download it once "
+            "with hub=online, or set vision.path to a folder",
+            code=Code.WEIGHTS_MISSING,
+        )
+
+
+def _is_cached(hub_id: str) -> bool:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=hub_id, repo_type="model")).is_dir()
+
+
+def _check_data(config: Config) -> None:
+    source: DataSource = instantiate(config.data)
+    source.check()
+    most = _most_views(config)
+    if most is None:
+        return
+    views, id, split = max((len(study.views), study.id, split) for split in SPLITS for study in source.studies(split))
+    if views > most:
+        raise _too_many(f"the study {id} of {split}", views, config, most)
+
+
+def _check_study(config: Config) -> None:
+    """Raise UserError where the images of task=generate cannot be used."""
+    for image in config.images:
+        read_image(Path(image), gray_bits=config.data.get("gray_bits"))
+    most = _most_views(config)
+    if most is not None and len(config.images) > most:
+        raise _too_many("images=", len(config.images), config, most)
+
+
+def _most_views(config: Config) -> int | None:
+    """How many images of a study the encoder can join; None if any number."""
+    arguments = config.vision.with_defaults().arguments
+    return int(arguments["max_views"]) if arguments.get("views") == "concat" else None
+
+
+def _too_many(study: str, views: int, config: Config, most: int) -> UserError:
+    fix = (
+        f"Pass vision.max_views={views}, which belongs to the model and cannot be changed later"
+        if BY_NAME[config.task].on != "stored run"
+        else "The run was trained with it: leave these images out"
+    )
+    return UserError(f"{study} has {views} images, and vision.max_views={most}. {fix}, or vision.views=mean")
