@@ -118,6 +118,10 @@ class TrainerConfig:
         "data loading processes per rank; null: none on the CPU, up to 8 on a GPU", at_least=0, at_most=256
     )
     film_cache_mib: int = option("memory for resized images, per data loading process", at_least=0)
+    feature_cache_mib: int = option(
+        "GPU memory for the features of a frozen encoder, kept if those of all training images fit; 0: never",
+        at_least=0,
+    )
     save_every_steps: int | None = option(
         "save checkpoints between validations; null: at validations only", more_than=0
     )

@@ -65,7 +65,7 @@ class ReportGenerator(nn.Module):
 
     def wrap(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The prompt with the image in it as embeddings [B, T, E], and on the CPU a mask [B, T] of real positions."""
-        features_BQD, real_BQ = self.vision(batch.images_BVHW, batch.views_BV)
+        features_BQD, real_BQ = self.vision(batch.images_BVHW, batch.views_BV, batch.ids)
         image_BQE = self.projector(features_BQD)
         size = len(batch.ids)
         before_BTE = self.lm.embed(self.before_T.expand(size, -1))

@@ -24,6 +24,7 @@ _PROCESS = (
     "trainer.workers",
     "trainer.micro_batch_size",
     "trainer.film_cache_mib",
+    "trainer.feature_cache_mib",
     "trainer.timeout_s",
     "trainer.keep",
     "trainer.save_every_steps",

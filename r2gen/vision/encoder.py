@@ -1,7 +1,7 @@
 """Image encoders: patch features from any timm backbone."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from r2gen.config.plain import Plain
 from r2gen.data.collate import moved
 from r2gen.errors import Code, UserError, shown
 from r2gen.runs.untrusted import refuse_compressed
+from r2gen.vision.feature_cache import FeatureCache
 from r2gen.vision.hub import WEIGHT_FILES, swin_folder, unfetchable
 from r2gen.vision.swin_names import create_swin, swin_config
 from r2gen.vision.transforms import ImageTransform
@@ -77,26 +78,38 @@ class TimmEncoder(nn.Module):
                 f"A transformer is built for one size: add vision.model_args={{img_size: {image_size_px}}}."
             ) from error
         self.train()
+        self.kept: FeatureCache | None = None  # of the films of a training, if the backbone is frozen
         self.join = MeanViews() if views == "mean" else ConcatViews(max_views, self.dim)
 
-    def forward(self, images_BVHW: torch.Tensor, views_BV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, images_BVHW: torch.Tensor, views_BV: torch.Tensor, ids: Sequence[str] = ()
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features [B, Q, D] of each study and a mask [B, Q] on the CPU of those that are not padding.
 
         images_BVHW is uint8 gray at image_size_px; views_BV, on the CPU, masks the views that exist. The backbone sees
-        only those.
+        only those. With the ids of the studies, features are kept in training (`kept`).
         """
         batch, views = views_BV.shape
         views_BV, device = views_BV.cpu(), images_BVHW.device
         images_NHW = images_BVHW.flatten(0, 1)
+        keys = [(ids[study], view) for study, view in views_BV.nonzero().tolist()] if ids else []
         if views_BV.all():
-            features_NPD = self.encode(self.normalise(images_NHW))
+            features_NPD = self._features(images_NHW, keys)
         else:
             existing_N = moved(views_BV.flatten().nonzero()[:, 0], device)
-            existing_NPD = self.encode(self.normalise(images_NHW.index_select(0, existing_N)))
+            existing_NPD = self._features(images_NHW.index_select(0, existing_N), keys)
             features_NPD = existing_NPD.new_zeros(batch * views, *existing_NPD.shape[1:])
             features_NPD = features_NPD.index_copy(0, existing_N, existing_NPD)
         joined: tuple[torch.Tensor, torch.Tensor] = self.join(features_NPD.unflatten(0, (batch, views)), views_BV)
         return joined
+
+    def _features(self, images_NHW: torch.Tensor, keys: Sequence[Hashable]) -> torch.Tensor:
+        def encode(images_NHW: torch.Tensor) -> torch.Tensor:
+            return self.encode(self.normalise(images_NHW))
+
+        if self.kept is None or not keys or not torch.is_grad_enabled():
+            return encode(images_NHW)
+        return self.kept.features(keys, images_NHW, encode)
 
     def normalise(self, images_NHW: torch.Tensor) -> torch.Tensor:
         """[N, 3, H, W]: gray on three channels, normalised by the mean and deviation of the backbone's training."""
