@@ -1,12 +1,13 @@
 """Images read per second and core, from large JPEG and DICOM files, next to the way of R2GenGPT:
 
-    PYTHONPATH=. python benchmarks/images.py [--size 2500x3000] [--times 5]
+    PYTHONPATH=. python benchmarks/images.py [--size 2500x3000] [--times 5] [--workers 8]
 
 Writes pictures of that size with the sharpness and noise of a radiograph as JPEG (quality 95) and as DICOM (12 bits of
 16, uncompressed and JPEG 2000), and reads them for an encoder of 224 px. R2GenGPT's way (`FieldParser.parse`): Pillow
 opens the file, converts it to RGB and decodes all of it, and the feature extractor resizes three channels (bicubic) and
 normalises them. It reads no DICOM, so a DICOM is compared with the JPEG of its picture. Prints milliseconds of CPU per
-image, the best of several runs, and by how many gray levels (of 255) the two squares differ.
+image, the best of several runs, and by how many gray levels (of 255) the two squares differ. With --workers, also the
+images per second that a loader with so many processes gives to a training.
 """
 
 import argparse
@@ -20,7 +21,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from r2gen.data.dataset import StudyDataset
 from r2gen.data.images import read_image
+from r2gen.data.loader import evaluation_loader
+from r2gen.data.reports import Study
 from r2gen.vision.transforms import ImageTransform
 
 ENCODER_PX = 224
@@ -80,7 +84,19 @@ def best_ms(work: Callable[[], object], times: int) -> float:
     return min(spent) * 1e3
 
 
-def main(width: int, height: int, times: int) -> None:
+def loaded_per_s(file: Path, workers: int) -> float:
+    """Images per second from a loader, after its processes have started."""
+    studies = [Study(id=str(number), views=(str(file),), report="") for number in range(100 * workers)]
+    dataset = StudyDataset(studies, image=lambda view: ours(Path(view)), encode=lambda report: [1])
+    batches = iter(evaluation_loader(dataset, batch_size=8, rank=0, world=1, workers=workers, pin=False))
+    for _ in range(workers):
+        next(batches)
+    began = time.perf_counter()
+    images = sum(len(batch.ids) for batch in batches)
+    return images / (time.perf_counter() - began)
+
+
+def main(width: int, height: int, times: int, workers: int) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as top:
         folder, pixels = Path(top), picture(width, height)
@@ -102,6 +118,8 @@ def main(width: int, height: int, times: int) -> None:
                 f"{apart.max():.0f}",
                 flush=True,
             )
+            if workers and not name.startswith("b"):
+                print(f"{f'  from {workers} processes':28} {loaded_per_s(file, workers):23.1f}", flush=True)
 
 
 def _mib(file: Path) -> float:
@@ -112,5 +130,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="2500x3000")
     parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=0)
     options = parser.parse_args()
-    main(*map(int, options.size.split("x")), options.times)
+    main(*map(int, options.size.split("x")), options.times, options.workers)
