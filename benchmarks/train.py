@@ -18,14 +18,15 @@ with its loader, engine and log. BATCH is that of one GPU. The words:
     KEY=VALUE                         an override for run.py, without a slash
 
 Every row runs in its own process. On a GPU ours has lm.compile=true (but with ZeRO 3), since a training of more than
-some 14,000 studies compiles the layers by itself; lm.compile=null leaves it the choice for the few steps here. A
-training is measured in windows of steps, after a warm-up: `samples/s` is the median of the windows (with --repeat the
-mean of the runs) and `+-` half the range of windows, or of runs, in percent. `real` is the mean number of positions of
-a sample, of which `prompt` are the prompt with the image; `padded` is the same if every batch were padded to its
-longest report, or as the reference pads. TFLOP/s counts what the real positions need: the frozen language model forward
-and the gradient of its input, logits at targets, and the encoder. `bf16` and `fp8` are its shares of the rate of a
-large matrix product, measured at the start. `start s` is the time from the command to the first step (of ours), or to
-the end of the first step (of a loop). `peak GiB` is that of the first GPU, loading included. `scaling` of a row with
+some 14,000 studies compiles the layers by itself; lm.compile=null leaves it the choice for the few steps here. Every
+study is new, as in the first epoch; trainer.train_share=0.02 leaves 163, so that the measured steps are of later
+epochs. A training is measured in windows of steps, after a warm-up: `samples/s` is the median of the windows (with
+--repeat the mean of the runs) and `+-` half the range of windows, or of runs, in percent. `real` is the mean number of
+positions of a sample, of which `prompt` are the prompt with the image; `padded` is the same if every batch were padded
+to its longest report, or as the reference pads. TFLOP/s counts what the real positions need: the frozen language model
+forward and the gradient of its input, logits at targets, and the encoder. `bf16` and `fp8` are its shares of the rate
+of a large matrix product, measured at the start. `start s` is the time from the command to the first step (of ours), or
+to the end of the first step (of a loop). `peak GiB` is that of the first GPU, loading included. `scaling` of a row with
 several GPUs is its speed divided by that of the same row without them and ZeRO, if that was measured; the batch of each
 GPU is the same. A row that fails says why, and --logs keeps the output of each.
 """
@@ -175,7 +176,8 @@ class Bench:
         began, failed = time.monotonic(), run_logged(command, log=log, limit_s=self.options.limit)
         if failed:
             return Measured(failed=failed)
-        facts = json.loads(log.read_text(encoding="utf-8").strip().splitlines()[-1])
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        facts = json.loads([line for line in lines if line.startswith("{")][-1])
         if row["stack"] == "describe":
             return Measured(facts=facts, start_s=time.monotonic() - began)
         return Measured(**facts)

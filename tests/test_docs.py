@@ -12,7 +12,7 @@ from smallest_run import ROOT
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = "r2gen|tests|conf|docs|benchmarks|sweeps|hydra_plugins"
 # Files that the reader of a page has to write.
-ELSEWHERE = {"docs/add-a-language-model.md": {"conf/lm/olmo2.yaml"}}
+ELSEWHERE = {"docs/add-a-language-model.md": {"conf/lm/arcee.yaml"}}
 README_COMMANDS = re.findall(r"^python run\.py ?(.*)$", (ROOT / "README.md").read_text().replace("\\\n", ""), re.M)
 
 

@@ -203,6 +203,8 @@ def _refuse_choice(word: str, override: Override) -> None:
         raise UserError(f"{shown(word)}: {group} is the name of an option; pass each value as {group}.KEY=VALUE")
     elif not isinstance(value, str) or not value:
         raise UserError(f"{shown(word)}: {group} is the name of an option, as `python run.py --help` lists them")
+    elif group == "lm" and (value.startswith(("~", ".")) or "/" in value or "\\" in value):
+        raise UserError(f"{shown(word)}: a checkpoint is passed as lm=auto lm.path={value}")
 
 
 def _parser_message(error: HydraException) -> str:

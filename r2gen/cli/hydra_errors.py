@@ -145,7 +145,8 @@ def _missing_option(group: str, option: str, options: list[str]) -> str:
     equivalent = choice_for(group, option)
     if equivalent is not None:
         return f"{group}={option} does not exist: use {equivalent}"
-    return f"{group}={option} does not exist{suggest(option, options)}\noptions of {group}: {', '.join(options)}"
+    other = "; any other checkpoint: lm=auto lm.path=FOLDER" if group == "lm" else ""
+    return f"{group}={option} does not exist{suggest(option, options)}\noptions of {group}: {', '.join(options)}{other}"
 
 
 def _no_such_key(passed: str) -> str:

@@ -2,7 +2,8 @@
 
 `before` and `after` are a text, or a list of pieces that are tokenised separately: a text without special tokens,
 `{marked: TEXT}` in which the names of special tokens mean these tokens, `{token: NAME}` for one special token that must
-exist, `{id: NUMBER}` for an id. `chat_template: true` uses the template that the checkpoint publishes around `message`.
+exist, `{id: NUMBER}` for an id. `chat_template: true` uses the template that the checkpoint publishes around `message`;
+null does so where there is one, and else writes `before` and `after`.
 """
 
 from typing import Any, Protocol
@@ -20,8 +21,8 @@ class Prompt(Protocol):
 
     before: Any
     after: Any
-    bos: bool
-    chat_template: bool
+    bos: bool | None
+    chat_template: bool | None
     message: str
 
 

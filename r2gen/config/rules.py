@@ -14,6 +14,10 @@ from r2gen.errors import Code, UserError
 
 RULES: list[tuple[str, Callable[[Config], bool]]] = [
     (
+        "lm=auto reads any checkpoint: add lm.path=FOLDER, or a hub id as lm.path=OWNER/NAME",
+        lambda c: c.choices.get("lm") == "auto" and c.lm.path is None,
+    ),
+    (
         "lm.path and lm.architecture are both null: give a checkpoint folder, or the shape of random weights",
         lambda c: c.lm.path is None and c.lm.architecture is None,
     ),
@@ -53,7 +57,7 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     ),
     (
         "tune/lm=lora needs lm.lora_targets, the names of the layers it adapts",
-        lambda c: c.tune.lm.mode == "lora" and not c.lm.lora_targets,
+        lambda c: c.tune.lm.mode == "lora" and c.lm.lora_targets == [],
     ),
     (
         "tune=delta needs vision.lora_targets, the names of the layers it adapts: use tune=shallow or tune=deep",
@@ -81,7 +85,7 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     ),
     (
         "lm.stop holds an empty text, at which every report would end: take it out",
-        lambda c: "" in c.lm.stop,
+        lambda c: "" in (c.lm.stop or []),
     ),
     (
         "lm.architecture.hidden_size must be a multiple of twice lm.architecture.num_attention_heads (rotary positions "

@@ -19,8 +19,10 @@ from r2gen.config.targets import Target
 class PromptConfig:
     before: Any = option("before the image, after the BOS token: a text or pieces", default="")
     after: Any = option("between the image and the report", default="")
-    bos: bool = option("begin with the BOS token", default=True)
-    chat_template: bool = option("use the checkpoint's chat template around lm.prompt.message", default=False)
+    bos: bool | None = option("begin with the BOS token; null: as the tokenizer's own files do", default=True)
+    chat_template: bool | None = option(
+        "use the checkpoint's chat template around lm.prompt.message; null: where it publishes one", default=False
+    )
     message: str = option("the user's message in the chat template", default=prompt_pieces.MESSAGE)
 
 
@@ -56,10 +58,14 @@ class LmConfig:
     attention: str = option(default="auto", choices=("auto", "sdpa", "eager"))
     prompt: PromptConfig = field(default_factory=PromptConfig)
     special_tokens: SpecialTokensConfig = field(default_factory=SpecialTokensConfig)
-    stop: list[str] = option(
-        "special tokens and texts that end a report; training reports end with the first special token", default=[]
+    stop: list[str] | None = option(
+        "special tokens and texts that end a report; training reports end with the first special token; null: what "
+        "ends an answer in the chat template",
+        default=[],
     )
-    lora_targets: list[str] = option("names of the layers that tune/lm=lora adapts", default=[])
+    lora_targets: list[str] | None = option(
+        "names of the layers that tune/lm=lora adapts; null: all linear layers of the blocks", default=[]
+    )
     gradient_checkpointing: bool = option("recompute activations: less memory, slower", default=False)
     compile: bool | None = option(
         "torch.compile the layers for training; null: on a GPU, if the training is long enough for it", default=None

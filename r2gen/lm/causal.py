@@ -51,7 +51,7 @@ class CausalLM(nn.Module):
 
     @property
     def dim(self) -> int:
-        return int(self.model.config.get_text_config().hidden_size)
+        return embedding_width(self.model)
 
     def embed(self, ids_BT: torch.Tensor) -> torch.Tensor:
         return self.model.get_input_embeddings()(ids_BT)
@@ -151,6 +151,11 @@ class CausalLM(nn.Module):
         """The prompts in the model's precision, if there is room for their reports."""
         check_room(self.model, prompt=longest_prompt(batch.mask_BT), new=decoding.max_new_tokens)
         return Prompts(batch.ids, batch.embeds_BTE.to(self.model.dtype), batch.mask_BT)
+
+
+def embedding_width(model: PreTrainedModel) -> int:
+    """The width of the input embeddings, which a few families project to that of their layers (RemBERT, OPT-350m)."""
+    return int(model.get_input_embeddings().get_parameter("weight").shape[1])
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from r2gen.lm.checkpoint import read_json
 from r2gen.runs.untrusted import read_text, reason
 
 IMAGE = "{image}"  # where lm.prompt.message has the image
-PLACEHOLDER = "\ue000"  # for the image while the template is rendered; a private-use character of Unicode
+PLACEHOLDER, ANSWER = "\ue000", "\ue001"  # for image and answer while a template is rendered: private-use characters
 LARGEST = 2**20  # bytes of a file
 LONGEST = 100_000  # characters of a prompt
 # A template that prints today's date would make a run depend on its day: this is LLaMA-3.1's default date.
@@ -33,34 +33,73 @@ class ChatTemplate:
             "in lm.prompt.before and lm.prompt.after instead"
         )
 
-    def around(self, message: str) -> tuple[str, str]:
-        """The text before and after the image of one user message, up to the beginning of the answer.
+    def turn(self, message: str) -> "Turn":
+        """The text around the image of one user message and around its answer.
 
         `message` has `{image}` once. Raises UserError if the template fails or does not write the message exactly once.
         """
-        user = {"role": "user", "content": message.replace(IMAGE, PLACEHOLDER)}
+        text, errors = "", []
+        for as_parts in (False, True):  # templates of models for images want a list of parts
+            try:
+                text = self._render(message, answer=None, as_parts=as_parts)
+            except _RenderError as error:
+                errors.append(str(error))
+                continue
+            if text.count(PLACEHOLDER) == 1:
+                break
+            errors.append(f"it writes the user's message {text.count(PLACEHOLDER)} times")
+        else:
+            raise self.refusal(errors[0])
+        before, after = text.split(PLACEHOLDER)
+        try:
+            parts = self._render(message, answer=ANSWER, as_parts=as_parts).split(PLACEHOLDER)
+        except _RenderError:
+            return Turn(before, after, "")
+        answered = parts[1].split(ANSWER) if len(parts) == 2 and parts[0] == before else []
+        if len(answered) != 2:
+            return Turn(before, after, "")
+        opened = answered[0].rstrip()  # of gpt-oss, whose generation prompt leaves the channel to the model
+        longer = opened.startswith(after) and opened != after.rstrip()
+        return Turn(before, opened if longer else after, answered[1])
+
+    def _render(self, message: str, *, answer: str | None, as_parts: bool) -> str:
+        def content(text: str) -> Any:
+            return [{"type": "text", "text": text}] if as_parts else text
+
+        turns = [{"role": "user", "content": content(message.replace(IMAGE, PLACEHOLDER))}]
+        turns += [] if answer is None else [{"role": "assistant", "content": content(answer)}]
         try:
             render: Any = render_jinja_template  # annotated as str, but returns a tuple of lists
             rendered = render(
-                conversations=[[user]],
+                conversations=[turns],
                 chat_template=FIXED_DATE + self.text,
-                add_generation_prompt=True,
+                add_generation_prompt=answer is None,
                 enable_thinking=False,
                 **self.names,
             )
         except (MemoryError, RecursionError):
             raise
         except Exception as error:  # a template computes: it may divide by zero, for example
-            raise self.refusal(
+            raise _RenderError(
                 f"it cannot be rendered for one user message: {' '.join(str(error).split())[:200]}"
             ) from error
-        text = rendered[0][0]
+        text: str = rendered[0][0]
         if len(text) > LONGEST:
             raise self.refusal(f"it writes {len(text):,} characters for one user message")
-        if text.count(PLACEHOLDER) != 1:
-            raise self.refusal(f"it writes the user's message {text.count(PLACEHOLDER)} times")
-        before, after = text.split(PLACEHOLDER)
-        return before, after
+        return text
+
+
+class _RenderError(Exception):
+    """Why a template cannot be rendered."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a template writes before and after the image, up to the answer, and after the answer."""
+
+    before: str
+    after: str
+    end: str
 
 
 def _text(file: Path) -> str | None:

@@ -19,6 +19,13 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 LARGEST_JSON = 2**25  # bytes
 LONGEST_NAME = 255  # bytes
 MOST_DIGITS = 40  # transformers writes model_max_length: 1000000000000000019884624838656
+# Text parts without a class of their own. Without an image the three positions of a token are equal, and so are these.
+SAME_AS = {
+    "qwen2_vl_text": "qwen2",
+    "qwen2_5_vl_text": "qwen2",
+    "qwen3_vl_text": "qwen3",
+    "qwen3_vl_moe_text": "qwen3_moe",
+}
 MOST_LAYERS, MOST_LABELS = 1000, 100_000  # transformers makes an object for each
 
 
@@ -28,6 +35,7 @@ class Checkpoint:
 
     folder: Path
     model_type: str
+    text_type: str  # the model_type of the text part of a multimodal model; else the same
 
 
 def find_checkpoint(path: str | Path, revision: str | None, *, cached: bool = False) -> Checkpoint:
@@ -44,7 +52,12 @@ def find_checkpoint(path: str | Path, revision: str | None, *, cached: bool = Fa
         most = MOST_LAYERS if "layer" in name else MOST_LABELS if name.endswith("num_labels") else math.inf
         if isinstance(value, int | float) and value > most:
             raise UserError(f"lm.path: {file} has {name}={value}: at most {most:,} are read")
-    return Checkpoint(folder, str(content.get("model_type")))
+    model_type, text = str(content.get("model_type")), content.get("text_config")
+    if isinstance(text, dict):
+        text_type = str(text.get("model_type"))
+    else:  # Qwen2.5-VL is published with the fields of its text part among its own
+        text_type = f"{model_type}_text" if f"{model_type}_text" in SAME_AS else model_type
+    return Checkpoint(folder, model_type, text_type)
 
 
 def _folder(path: str | Path, revision: str | None, cached: bool) -> Path:
@@ -88,12 +101,13 @@ def _from_hub(name: str, revision: str | None, patterns: list[str], cached: bool
 
 
 def refuse_other_family(checkpoint: Checkpoint, family: str | None) -> None:
-    """Raise UserError where config.json does not have the model_type `family`; null accepts any."""
-    file, model_type = checkpoint.folder / "config.json", checkpoint.model_type
-    if family is not None and model_type != family:
+    """Raise UserError where neither the checkpoint nor its text part has the model_type `family`; null accepts any."""
+    file, model_type, text = checkpoint.folder / "config.json", checkpoint.model_type, checkpoint.text_type
+    if family not in (None, model_type, text, SAME_AS.get(text)):
+        part = "" if text == model_type else f", a multimodal model, whose text part is {SAME_AS.get(text, text)}"
         raise UserError(
-            f"lm.family={family}, but {file} says model_type={model_type}: choose the lm= of that family, or use "
-            f"lm.family={model_type} to keep this prompt"
+            f"lm.family={family}, but {file} says model_type={model_type}{part}: choose the lm= of that family, use "
+            f"lm=auto, or use lm.family={model_type} to keep this prompt"
         )
 
 

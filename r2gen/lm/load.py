@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from r2gen.config.lm_rules import LmFacts
@@ -13,11 +14,13 @@ from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, refuse_other_family, weight_files
+from r2gen.lm.embedding_support import check_class, check_embeddings
 from r2gen.lm.fp8 import to_fp8
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import Quantisation, check_format, use_frozen_backward
 from r2gen.lm.seq2seq import Seq2SeqLM
-from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
+from r2gen.lm.text_part import read_text_part
+from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, tokenizer_tried
 from r2gen.lm.weights import DTYPES, check_forward, read_config, read_model
 
 RANDOM_POSITIONS = 2048  # of prompt and report, for a random LLaMA
@@ -30,7 +33,7 @@ def load_lm(
     family: str | None = None,
     dtype: str = "float32",
     attention: str = "auto",
-    stop: Sequence[str] = (),
+    stop: Sequence[str] | None = (),
     special_tokens: Mapping[str, str | int | None] | None = None,
     gradient_checkpointing: bool = False,
     quantization: Quantisation | None = None,
@@ -49,29 +52,33 @@ def load_lm(
     checkpoint = find_checkpoint(path, revision)
     _check_family(checkpoint, family)
     check_format(quantization, model_type=checkpoint.model_type)
-    config = read_config(checkpoint)
+    config, part = read_text_part(read_config(checkpoint), checkpoint.folder / "config.json")
     if check is not None:
         quantised = quantization is not None or getattr(config, "quantization_config", None) is not None
         check(LmFacts(quantised=quantised, encoder_decoder=config.is_encoder_decoder))
     folder = checkpoint.folder
     weight_files(folder)
-    tokenizer = read_tokenizer(folder, stop=stop, special_tokens=special_tokens)
-    model = read_model(
-        checkpoint,
-        config,
-        dtype=dtype,
-        attention=attention,
-        quantization=None if quantization == "fp8" else quantization,
-        device_map=device_map,
-    )
+    with tokenizer_tried(folder):  # in another process, which takes as long as the weights of a small model
+        model = read_model(
+            checkpoint,
+            config,
+            dtype=dtype,
+            attention=attention,
+            quantization=None if quantization == "fp8" else quantization,
+            device_map=device_map,
+            part=part,
+        )
+    tokenizer = read_tokenizer(folder, stop=stop, special_tokens=special_tokens, tried=True)
     if quantization == "fp8":
         to_fp8(model)
     use_frozen_backward(model)
     _check_vocabulary(folder, model, tokenizer)
+    check_class(model)
     check_forward(folder, model)
-    if model.config.is_encoder_decoder:
-        return Seq2SeqLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
-    return CausalLM(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
+    kind = Seq2SeqLM if model.config.is_encoder_decoder else CausalLM
+    lm = kind(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
+    check_embeddings(lm)
+    return lm
 
 
 def random_lm(
@@ -122,10 +129,11 @@ def _check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: ReportTok
 
 
 def _check_family(checkpoint: Checkpoint, family: str | None) -> None:
+    """Refuse another family than that of the prompt, and a model_type that neither transformers nor R2Gen can read."""
     refuse_other_family(checkpoint, family)
-    file, model_type = checkpoint.folder / "config.json", checkpoint.model_type
-    if model_type not in families.supported() and model_type != family:
+    if checkpoint.model_type not in families.supported():
         raise UserError(
-            f"lm.path: {file} says model_type={model_type}; supported: {', '.join(families.supported())}; if "
-            f"transformers loads this one by itself, try it with lm.family={model_type}"
+            f"lm.path: {checkpoint.folder / 'config.json'} says model_type={checkpoint.model_type}, which is no "
+            f"language model that transformers {transformers.__version__} or R2Gen has a class for: choose another "
+            "checkpoint, or install a later version of transformers"
         )

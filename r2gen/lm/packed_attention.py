@@ -37,12 +37,13 @@ def supports_packing(model: PreTrainedModel) -> bool:
 
 def packs_on(model: PreTrainedModel, device: torch.device) -> bool:
     """Whether packing saves time: the kernel is for half precision on a GPU."""
+    if device.type != "cuda" or model.dtype not in (torch.bfloat16, torch.float16):
+        return False
     config = model.config.get_text_config()
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None)  # Mamba has none
+    head = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
     return (
-        device.type == "cuda"
-        and model.dtype in (torch.bfloat16, torch.float16)
-        and head <= WIDEST_HEAD
+        0 < head <= WIDEST_HEAD
         and head % 8 == 0
         and torch.cuda.get_device_capability(device) >= (8, 0)
         and supports_packing(model)

@@ -6,6 +6,7 @@ one of 64 reports had two beams closer than this rounding, and another text in a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -21,17 +22,51 @@ def double_precision(model: PreTrainedModel) -> Iterator[None]:
     """Let a model whose weights are all float32 compute in float64. Afterwards it has the same tensors as before.
 
     Unchanged are models in another precision, quantised, distributed over ranks, offloaded to the host or larger than
-    LARGEST, and decoder-only models with eager attention, whose fp32 softmax overflows on fp64's mask value.
+    LARGEST, decoder-only models with eager attention, whose fp32 softmax overflows on fp64's mask value, and models
+    with an operator that has no float64.
     """
-    parameters = list(model.parameters()) if _supports_float64(model) else []
+    if not _supports_float64(model):
+        yield
+        return
+    with _in_float64(model):
+        if model not in _computes:
+            _computes[model] = _computes_two_tokens(model)
+        if _computes[model]:
+            yield
+            return
+    yield
+
+
+_computes: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # in float64, where that was tried
+
+
+@contextmanager
+def _in_float64(model: PreTrainedModel) -> Iterator[None]:
+    parameters = list(model.parameters())
     before = [parameter.data for parameter in parameters]
+    experts = model.get_experts_implementation()
     try:
+        if model._can_set_experts_implementation():
+            model.set_experts_implementation("eager")  # torch's grouped_mm has no float64
         for parameter in parameters:
             parameter.data = parameter.data.double()
         yield
     finally:
         for parameter, data in zip(parameters, before, strict=True):
             parameter.data = data
+        if model._can_set_experts_implementation():
+            model.set_experts_implementation(experts)
+
+
+def _computes_two_tokens(model: PreTrainedModel) -> bool:
+    ids_BT = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+    decoder = {"decoder_input_ids": ids_BT} if model.config.is_encoder_decoder else {}
+    try:
+        with torch.no_grad():
+            model(inputs_embeds=model.get_input_embeddings()(ids_BT), use_cache=False, **decoder)
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
 
 
 def _supports_float64(model: PreTrainedModel) -> bool:

@@ -16,26 +16,36 @@ Written = str | Sequence[str | Plain]  # see r2gen/config/prompt_pieces.py
 class Prompt:
     """The prompt before and after the image; with `bos` it begins with the BOS token.
 
-    With `chat_template` it is `message`, which has `{image}` once, in the chat template of the checkpoint.
+    With `chat_template` it is `message`, which has `{image}` once, in the chat template of the checkpoint. None means
+    there: if the checkpoint publishes one; and of `bos`: if the tokenizer's files put it before a text.
     """
 
     before: Written
     after: Written
-    bos: bool
-    chat_template: bool = False
+    bos: bool | None
+    chat_template: bool | None = False
     message: str = MESSAGE
 
-    def ids(self, tokenizer: ReportTokenizer, *, rows: int | None = None) -> tuple[list[int], list[int]]:
+    def ids(
+        self, tokenizer: ReportTokenizer, *, rows: int | None = None, encoded: bool = False
+    ) -> tuple[list[int], list[int]]:
         """Token ids before the image, with the BOS token, and after it.
 
-        `rows` is the number of rows of the embedding matrix. Raises UserError if the checkpoint lacks a special token,
-        the BOS token or the chat template that the prompt needs, or if an id exceeds the embedding matrix.
+        `rows` is the number of rows of the embedding matrix, and `encoded` says that an encoder reads the prompt, which
+        then ends as the tokenizer's files end a text, if `bos` is None. Raises UserError if the checkpoint lacks a
+        special token, the BOS token or the chat template that the prompt needs, or if an id exceeds the embedding
+        matrix.
         """
-        before, after = (
-            self._templated(tokenizer)
-            if self.chat_template
-            else (_ids(self.before, tokenizer, "lm.prompt.before"), _ids(self.after, tokenizer, "lm.prompt.after"))
-        )
+        if self.uses_template(tokenizer):
+            before, after = self._templated(tokenizer)
+        else:
+            before, after = (
+                _ids(self.before, tokenizer, "lm.prompt.before"),
+                _ids(self.after, tokenizer, "lm.prompt.after"),
+            )
+            if self.bos is None:
+                beginning, end = tokenizer.around_text
+                before, after = [*beginning, *before], [*after, *(end if encoded else ())]
         if self.bos:
             if tokenizer.bos_id is None:
                 raise UserError("lm.prompt.bos=true, but this checkpoint names no BOS token: set lm.prompt.bos=false")
@@ -47,6 +57,10 @@ class Prompt:
             )
         return before, after
 
+    def uses_template(self, tokenizer: ReportTokenizer) -> bool:
+        """Whether the prompt is written by the checkpoint's chat template."""
+        return tokenizer.chat_template is not None if self.chat_template is None else self.chat_template
+
     def _templated(self, tokenizer: ReportTokenizer) -> tuple[list[int], list[int]]:
         if tokenizer.chat_template is None:
             raise UserError(
@@ -57,7 +71,8 @@ class Prompt:
         template = tokenizer.chat_template
 
         def work() -> list[list[int]]:
-            return [tokenizer.codec.encode_with_special_tokens(text) for text in template.around(self.message)]
+            turn = template.turn(self.message)
+            return [tokenizer.codec.encode_with_special_tokens(text) for text in (turn.before, turn.after)]
 
         before, after = attempt(work, template.refusal)
         return before, after

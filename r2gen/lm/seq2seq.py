@@ -11,7 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET, moved
 from r2gen.errors import UserError
-from r2gen.lm.causal import evaluation_mode, recompute_activations
+from r2gen.lm.causal import embedding_width, evaluation_mode, recompute_activations
 from r2gen.lm.decoding import decode
 from r2gen.lm.padding import longest_prompt, right_pad
 from r2gen.lm.precise import double_precision
@@ -32,7 +32,7 @@ class Seq2SeqLM(nn.Module):
         self, model: PreTrainedModel, tokenizer: ReportTokenizer, *, gradient_checkpointing: bool = False
     ) -> None:
         super().__init__()
-        start = model.config.decoder_start_token_id
+        start = getattr(model.config, "decoder_start_token_id", None)
         rows = model.get_input_embeddings().get_parameter("weight").shape[0]
         if not isinstance(start, int) or not 0 <= start < rows:
             raise UserError(
@@ -53,7 +53,7 @@ class Seq2SeqLM(nn.Module):
 
     @property
     def dim(self) -> int:
-        return int(self.model.config.hidden_size)
+        return embedding_width(self.model)
 
     def embed(self, ids_BT: torch.Tensor) -> torch.Tensor:
         return self.model.get_input_embeddings()(ids_BT)

@@ -1,18 +1,21 @@
 """The tokenizer of a language model: a codec and the ids of its special tokens, read or trained on reports."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from r2gen.config.prompt_pieces import MESSAGE
 from r2gen.errors import UserError, shown
+from r2gen.lm.added_tokens import added_around
 from r2gen.lm.chat_template import ChatTemplate, read_chat_template
 from r2gen.lm.checkpoint import read_json
 from r2gen.lm.codecs import SENTENCES, Codec, TokenizerJson, read_codec, tokenizer_files
 from r2gen.lm.special_tokens import tokenizer_format
-from r2gen.runs.trial import attempt
+from r2gen.runs.trial import attempt, attempted
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"  # ids 0, 1, 2 of a trained tokenizer
 BYTES = 256
@@ -29,7 +32,8 @@ class ReportTokenizer:
     """A tokenizer and the ids of the special tokens of its language model.
 
     A report ends with `eos_ids[0]` in training, and with any of `eos_ids` in decoding. `pad_id` fills masked positions.
-    `stop_texts` end a report too, but are not single tokens: see `cut`.
+    `stop_texts` end a report too, but are not single tokens: see `cut`. `around_text` are the ids that the tokenizer's
+    files put before and after a text.
     """
 
     def __init__(
@@ -41,11 +45,13 @@ class ReportTokenizer:
         pad_id: int,
         stop_texts: tuple[str, ...] = (),
         chat_template: ChatTemplate | None = None,
+        around_text: tuple[list[int], list[int]] = ([], []),
     ) -> None:
         self.codec = codec
         self.bos_id, self.eos_ids, self.pad_id = bos_id, eos_ids, pad_id
         self.stop_texts = stop_texts
         self.chat_template = chat_template
+        self.around_text = around_text
         self.vocabulary_size = codec.size
 
     @property
@@ -104,18 +110,26 @@ def save_tokenizer(tokenizer: ReportTokenizer, folder: Path) -> None:
 
 
 def read_tokenizer(
-    folder: Path, *, stop: Sequence[str] = (), special_tokens: Mapping[str, str | int | None] | None = None
+    folder: Path,
+    *,
+    stop: Sequence[str] | None = (),
+    special_tokens: Mapping[str, str | int | None] | None = None,
+    tried: bool = False,
 ) -> ReportTokenizer:
     """The tokenizer of a checkpoint folder, or of a folder that save_tokenizer wrote.
 
     `stop` are further texts that end a report. A special token among them becomes one of `eos_ids`, and the first one
     ends the reports in training, because a chat model ends its turn with it; any other becomes one of `stop_texts`.
-    `special_tokens` gives bos, eos and pad by name or id, for published files that lack them or are wrong.
+    None is what ends an answer in the chat template.
+    `special_tokens` gives bos, eos and pad by name or id, for published files that lack them or are wrong. The files
+    are tried first (tokenizer_tried), unless `tried` says that they were.
 
     Raises UserError if the folder has no tokenizer, if its two files disagree, if a sentence does not round-trip, or if
     no file names an EOS token.
     """
-    _try_files(folder)
+    if not tried:
+        with tokenizer_tried(folder):
+            pass
     codec = read_codec(folder)
     by_name = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
     by_id = [read_json(folder / "generation_config.json"), read_json(folder / "config.json")]
@@ -126,8 +140,11 @@ def read_tokenizer(
     bos = chosen.get("bos") or [*_named("bos", codec, by_name), *_numbered("bos", by_id)]
     eos = [*_named("eos", codec, by_name), *_numbered("eos", by_id)] or _ids_of(published.eos, codec)
     pad = chosen.get("pad") or _numbered("pad", by_id) or _named("pad", codec, by_name) or _ids_of(published.pad, codec)
+    chat_template = read_chat_template(folder)
+    ends = [] if stop is not None or chat_template is None else _ends_of_answer(chat_template, codec)
+    stop = stop or ()
     tokens = {text: i for text in stop if (i := codec.id_of(text)) in codec.special_ids and i is not None}
-    eos = [*chosen.get("eos", []), *tokens.values(), *eos]
+    eos = [*chosen.get("eos", []), *tokens.values(), *ends, *eos]
     if not eos:
         raise UserError(
             f"lm.path: {folder} names no EOS token (eos_token in tokenizer_config.json, eos_token_id in "
@@ -139,13 +156,26 @@ def read_tokenizer(
         eos_ids=tuple(dict.fromkeys(eos)),
         pad_id=(pad or eos)[0],
         stop_texts=tuple(text for text in stop if text not in tokens),
-        chat_template=read_chat_template(folder),
+        chat_template=chat_template,
+        around_text=added_around(codec, by_name, bos=bos, eos=eos),
     )
 
 
-def _try_files(folder: Path) -> None:
-    """Encode and decode in a child process first: a pattern may backtrack without end, and a normalizer may grow a
-    text without bound. Raises UserError that names the files."""
+def _ends_of_answer(template: ChatTemplate, codec: Codec) -> list[int]:
+    """The special token that follows an answer in the chat template; empty if none does."""
+
+    def work() -> list[int]:
+        ids = codec.encode_with_special_tokens(template.turn(MESSAGE).end.strip())
+        return [i for i in ids[:1] if i in codec.special_ids]
+
+    ids: list[int] = attempt(work, template.refusal)
+    return ids
+
+
+@contextmanager
+def tokenizer_tried(folder: Path) -> Iterator[None]:
+    """Encode and decode in a child process while the context lasts: a pattern may backtrack without end, and a
+    normalizer may grow a text without bound. Raises UserError that names the files, at the end."""
     files = [str(file) for file in tokenizer_files(folder)]
     for file in files:
         if Path(file).stat().st_size > LARGEST_FILE:
@@ -164,7 +194,9 @@ def _try_files(folder: Path) -> None:
             "tokenizer files into the folder"
         )
 
-    attempt(work, refusal)
+    with attempted(work, refusal) as result:
+        yield
+        result()
 
 
 def _check_round_trip(codec: Codec, folder: Path) -> None:

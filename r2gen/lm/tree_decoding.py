@@ -33,6 +33,8 @@ SCORE_BYTES = 24  # per beam and token of the vocabulary: logits, log-probabilit
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 TOLERANCE_OF_FP8 = 0.3
 STEPS_PER_LOOK = 8  # on a GPU, which would wait for the host each time that it asks which studies have ended
+# What a class raises whose attention does not fit a tree, or that expects a mask.
+UNSUPPORTED = (UnsupportedAttentionError, TypeError, ValueError, RuntimeError, AttributeError)
 GROUP = 8  # at least so many new prompts are computed together, if there are twice as many slots; else half of them
 SLOTS_PER_GROUP = 8  # with more slots: an 8th of them
 
@@ -315,7 +317,7 @@ def agrees_with_model(model: PreTrainedModel, tokenizer: ReportTokenizer) -> boo
             tree_SKV = decoder.next_logits()
     except torch.OutOfMemoryError:
         raise
-    except (UnsupportedAttentionError, TypeError, ValueError, RuntimeError):  # a model that nobody has tried yet
+    except UNSUPPORTED:
         return False
     tolerance = TOLERANCE_OF_FP8 if rounds_activations(model) else TOLERANCE[model.dtype]
     ids_SKG = decoder.beams.ids_SKG[:, :, :3]

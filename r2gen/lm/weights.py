@@ -3,7 +3,7 @@
 import copy
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -30,6 +30,8 @@ from r2gen.lm import families
 from r2gen.lm.checkpoint import Checkpoint, weight_files
 from r2gen.lm.conversion.config_fields import UnsupportedFormat
 from r2gen.lm.quantize import is_quantised
+from r2gen.lm.text_part import TextPart, beginning, beginnings
+from r2gen.ranks import dist
 from r2gen.runs.trial import attempt
 from r2gen.runs.untrusted import refuse_compressed
 
@@ -52,7 +54,10 @@ IGNORABLE = re.compile(r"rotary(_pos)?_emb\.inv_freq$")  # computed from config.
 
 
 def read_config(checkpoint: Checkpoint) -> PreTrainedConfig:
-    """The configuration in config.json as the native class. Raises UserError if that class cannot express it."""
+    """The configuration in config.json as the native class. Raises UserError if that class cannot express it.
+
+    Of a multimodal checkpoint it is that of the whole: see read_text_part.
+    """
     families.register(checkpoint.model_type)
     file = checkpoint.folder / "config.json"
     try:
@@ -72,13 +77,20 @@ def read_model(
     attention: str,
     quantization: QuantizationConfigMixin | None,
     device_map: str | Plain | None,
+    part: TextPart | None = None,
 ) -> PreTrainedModel:
-    """The model in eval(); parameters are as in load_lm. Raises UserError that names the wrong tensor or file."""
+    """The model in eval(); parameters are as in load_lm. Raises UserError that names the wrong tensor or file.
+
+    `config` is that of a `part` of the checkpoint, or of all of it.
+    """
     folder = checkpoint.folder
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     # None would replace the quantization_config of a checkpoint that was quantised before.
     quantised = {} if quantization is None else {"quantization_config": quantization}
     _check_size(folder, auto, config)
+    names = [] if part is None else list(_all_names(folder))
+    if part is not None and any(part.name(name).startswith("lm_head.") for name in names):
+        config.tie_word_embeddings = False  # also if config.json of the whole says nothing about it
     with _quiet(), _readable_errors(folder):
         loaded: Any = auto.from_pretrained(
             folder,
@@ -92,9 +104,15 @@ def read_model(
             generation_config=GenerationConfig(),  # that of the checkpoint is not read
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            key_mapping=None if part is None else part.renamed,
             **quantised,
         )
     model, report = loaded
+    if part is not None:
+        part.forget_names(model)
+        own = beginnings(model)
+        report["unexpected_keys"] = [name for name in report["unexpected_keys"] if beginning(name) in own]
+        _report_others(part, model, names)
     _check_complete(folder, model, report)
     _check_shapes(folder, model)
     _check_once(folder, model)
@@ -248,9 +266,21 @@ def _check_shapes(folder: Path, model: PreTrainedModel) -> None:
             )
 
 
+def _report_others(part: TextPart, model: PreTrainedModel, names: Sequence[str]) -> None:
+    """Print how many tensors in the files belong to the text part, and how many to which other part."""
+    others = part.others(model, names)
+    if dist.is_first():
+        listed = ", ".join(f"{name} {count}" for name, count in others.most_common())
+        print(
+            f"lm.path: the text part ({model.config.model_type}) of a multimodal model ({part.whole}): "
+            f"{len(names) - others.total():,} tensors are read, {others.total():,} of other parts are not: {listed}",
+            flush=True,
+        )
+
+
 def _check_once(folder: Path, model: PreTrainedModel) -> None:
     """Refuse two tensors for the same parameter, of which transformers would silently use either."""
-    twice = families.duplicated_names(model, (name for file in weight_files(folder) for name in _tensor_names(file)))
+    twice = families.duplicated_names(model, _all_names(folder))
     if twice:
         raise UserError(
             f"lm.path: {folder}: {len(twice)} unexpected tensors: {', '.join(twice[:5])}; the same weights are there "
@@ -258,8 +288,10 @@ def _check_once(folder: Path, model: PreTrainedModel) -> None:
         )
 
 
-def _tensor_names(file: Path) -> list[str]:
-    if file.suffix == ".safetensors":
-        with safe_open(file, "pt") as tensors:
-            return list(tensors.keys())
-    return list(torch.load(file, map_location="meta", weights_only=True))
+def _all_names(folder: Path) -> Iterator[str]:
+    for file in weight_files(folder):
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as tensors:
+                yield from tensors.keys()
+        else:
+            yield from torch.load(file, map_location="meta", weights_only=True)

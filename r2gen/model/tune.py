@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from r2gen.errors import UserError
 from r2gen.lm.quantize import weight_count
@@ -37,21 +36,22 @@ def choose_trainable(
     vision_lora: Lora | None,
     lm: str,
     lm_lora: Lora | None,
-    lm_lora_targets: list[str],
+    lm_lora_targets: list[str] | None,
     lm_is_random: bool,
 ) -> None:
     """Freeze the model, then make trainable what `vision` and `lm` say: frozen, lora or full.
 
     `lm` may be auto too, which is full for random weights and else frozen. The projector and the embeddings of view
-    positions are random and always trained. LoRA layers are added in place. The weights of a frozen part keep every
-    byte.
+    positions are random and always trained. LoRA layers are added in place: to all linear layers of the language
+    model's blocks if `lm_lora_targets` is None. The weights of a frozen part keep every byte.
     """
     model.requires_grad_(False)
     model.projector.requires_grad_(True)  # type: ignore[attr-defined]
     _set_mode(model.vision.backbone, vision, vision_lora, model.vision.lora_targets, "vision")
     model.vision.join.requires_grad_(True)
     lm_mode = ("full" if lm_is_random else "frozen") if lm == "auto" else lm
-    _set_mode(model.lm.model, lm_mode, lm_lora, lm_lora_targets, "lm")
+    targets = linear_layers(model.lm.model) if lm_lora_targets is None else lm_lora_targets
+    _set_mode(model.lm.model, lm_mode, lm_lora, targets, "lm")
 
 
 def _set_mode(part: nn.Module, mode: str, lora: Lora | None, targets: list[str], name: str) -> None:
@@ -60,6 +60,12 @@ def _set_mode(part: nn.Module, mode: str, lora: Lora | None, targets: list[str],
     elif mode == "lora":
         assert lora is not None  # config/rules.py
         add_lora(part, lora, targets, name=name)
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """The names of the linear layers inside the blocks of a model, without those of its embeddings and its output."""
+    linear = (name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D))
+    return sorted({name.rpartition(".")[2] for name in linear if any(part.isdigit() for part in name.split("."))})
 
 
 def add_lora(part: nn.Module, lora: Lora, targets: list[str], *, name: str) -> None:
@@ -72,6 +78,8 @@ def add_lora(part: nn.Module, lora: Lora, targets: list[str], *, name: str) -> N
         raise UserError(
             f"{name}.lora_targets={targets}: no layer is called {' or '.join(unknown)}: give names of linear layers"
         )
+    from peft import LoraConfig, inject_adapter_in_model  # with bitsandbytes and torch's compiler, which take seconds
+
     settings = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
     try:
         inject_adapter_in_model(settings, part)
@@ -83,6 +91,8 @@ def add_lora(part: nn.Module, lora: Lora, targets: list[str], *, name: str) -> N
 
 def merge_lora(part: nn.Module) -> None:
     """Merge every LoRA layer of a model into the layer that it adapts, and replace it by that layer."""
+    from peft.tuners.lora import LoraLayer
+
     for name, layer in list(part.named_modules()):
         if isinstance(layer, LoraLayer):
             layer.merge(safe_merge=True)  # raises for weights that are NaN or infinite

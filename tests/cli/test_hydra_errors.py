@@ -27,7 +27,7 @@ MESSAGES = [
     (["hydra.sweeper.x=1"], "unknown option hydra.sweeper.x: docs/sweeps.md has those of launchers and sweepers"),
     (["hydra/nothing=3"], "hydra/nothing=3: of Hydra's own options R2Gen uses only"),
     (["tune/vision=3"], "tune/vision is not a group. The groups are lm, quant, vision"),
-    (["lm=lama2"], "lm=lama2 does not exist: did you mean llama2?\noptions of lm: baichuan,"),
+    (["lm=lama2"], "lm=lama2 does not exist: did you mean llama2?\noptions of lm: auto, baichuan,"),
     (["+sweeps=nothing"], "sweeps=nothing does not exist\noptions of sweeps: data_scaling,"),
     (["+sweeps=optuna_phantom"], "hydra.sweeper: these are options of a search; add hydra/sweeper=optuna"),
     (["seed=${nothing}"], "${NAME} is the value of another option"),

@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as moved:
         moved.chdir(here)
         exec(compile(block("python"), "docs/add-a-language-model.md", "exec"), {})
-    return here / "tiny-olmo2"
+    return here / "tiny-arcee"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_the_yaml_file_composes_and_its_layers_exist(lm: LanguageModel) -> None:
     config = checked(plain | {"lm": written}, {})
     names = {name.rpartition(".")[2] for name, _ in lm.model.named_modules()}
     assert set(config.lm.lora_targets) <= names
-    assert not (ROOT / "conf/lm/olmo2.yaml").exists()  # the guide adds a family that is not there yet
+    assert not (ROOT / "conf/lm/arcee.yaml").exists()  # the guide adds a family that is not there yet
 
 
 def prompt_ids(lm: LanguageModel) -> list[int]:
@@ -100,10 +100,8 @@ def test_gradients_reach_the_prompt(lm: LanguageModel) -> None:
 
 
 def test_the_messages_of_the_guide_are_those_of_the_code(folder: Path, lm: LanguageModel) -> None:
-    with pytest.raises(UserError, match=r"lm\.family=llama, but .*/config\.json says model_type=olmo2"):
+    with pytest.raises(UserError, match=r"lm\.family=llama, but .*/config\.json says model_type=arcee"):
         load_lm(folder, family="llama")
-    with pytest.raises(UserError, match=r"says model_type=olmo2; supported: .*with lm\.family=olmo2"):
-        load_lm(folder)
     with pytest.raises(UserError, match=r"'<\|user\|>' is not one token of this checkpoint"):
         Prompt(before=[{"token": "<|user|>"}], after="", bos=False).ids(lm.tokenizer)
 
@@ -112,9 +110,9 @@ def test_the_command_of_the_guide_writes_the_golden_prompt(tmp_path: Path) -> No
     """In a copy of the repository to which only the YAML file was added."""
     for folder in ("conf", "r2gen", "tests/support", "tests/golden"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    (tmp_path / "conf/lm/olmo2.yaml").write_text(block("yaml"))
+    (tmp_path / "conf/lm/arcee.yaml").write_text(block("yaml"))
     (command,) = re.findall(r"^python (tests/support/golden_prompts.py)$", GUIDE, re.MULTILINE)
     subprocess.run([sys.executable, command], cwd=tmp_path, check=True)
     written, before = (json.loads((root / "tests/golden/prompts.json").read_text()) for root in (tmp_path, ROOT))
-    assert written["olmo2"] == {"checkpoint": None, "before": "", "after": ""}
+    assert written["arcee"] == {"checkpoint": None, "before": "", "after": ""}
     assert written | before == written  # a config that has none yet gets one too

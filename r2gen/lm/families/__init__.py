@@ -11,17 +11,26 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from r2gen.lm.conversion import tensor_names
 from r2gen.lm.family import Family, TokenizerFormat
 
 PUBLISHED = frozenset(module.name for module in iter_modules(__path__))
-# Native model types that are read without lm.family. Any other is read when the YAML names it there.
-NATIVE = ("bloom", "gemma2", "gemma3_text", "glm", "llama", "mistral", "phi3", "qwen2", "qwen3", "stablelm", "t5")
 
 
-def supported() -> list[str]:
-    return sorted([*NATIVE, *PUBLISHED])
+def supported() -> set[str]:
+    """The model types that transformers or R2Gen may read, also those of which only the text part is used."""
+    return {
+        *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        *MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+        *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+        *PUBLISHED,
+    }
 
 
 def family(model_type: str) -> Family:
