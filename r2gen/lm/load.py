@@ -20,7 +20,7 @@ from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import Quantisation, check_format, use_frozen_backward
 from r2gen.lm.seq2seq import Seq2SeqLM
 from r2gen.lm.text_part import read_text_part
-from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
+from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, tokenizer_tried
 from r2gen.lm.weights import DTYPES, check_forward, read_config, read_model
 
 RANDOM_POSITIONS = 2048  # of prompt and report, for a random LLaMA
@@ -58,16 +58,17 @@ def load_lm(
         check(LmFacts(quantised=quantised, encoder_decoder=config.is_encoder_decoder))
     folder = checkpoint.folder
     weight_files(folder)
-    tokenizer = read_tokenizer(folder, stop=stop, special_tokens=special_tokens)
-    model = read_model(
-        checkpoint,
-        config,
-        dtype=dtype,
-        attention=attention,
-        quantization=None if quantization == "fp8" else quantization,
-        device_map=device_map,
-        part=part,
-    )
+    with tokenizer_tried(folder):  # in another process, which takes as long as the weights of a small model
+        model = read_model(
+            checkpoint,
+            config,
+            dtype=dtype,
+            attention=attention,
+            quantization=None if quantization == "fp8" else quantization,
+            device_map=device_map,
+            part=part,
+        )
+    tokenizer = read_tokenizer(folder, stop=stop, special_tokens=special_tokens, tried=True)
     if quantization == "fp8":
         to_fp8(model)
     use_frozen_backward(model)

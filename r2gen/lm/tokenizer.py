@@ -1,7 +1,8 @@
 """The tokenizer of a language model: a codec and the ids of its special tokens, read or trained on reports."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from r2gen.lm.chat_template import ChatTemplate, read_chat_template
 from r2gen.lm.checkpoint import read_json
 from r2gen.lm.codecs import SENTENCES, Codec, TokenizerJson, read_codec, tokenizer_files
 from r2gen.lm.special_tokens import tokenizer_format
-from r2gen.runs.trial import attempt
+from r2gen.runs.trial import attempt, attempted
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"  # ids 0, 1, 2 of a trained tokenizer
 BYTES = 256
@@ -109,19 +110,26 @@ def save_tokenizer(tokenizer: ReportTokenizer, folder: Path) -> None:
 
 
 def read_tokenizer(
-    folder: Path, *, stop: Sequence[str] | None = (), special_tokens: Mapping[str, str | int | None] | None = None
+    folder: Path,
+    *,
+    stop: Sequence[str] | None = (),
+    special_tokens: Mapping[str, str | int | None] | None = None,
+    tried: bool = False,
 ) -> ReportTokenizer:
     """The tokenizer of a checkpoint folder, or of a folder that save_tokenizer wrote.
 
     `stop` are further texts that end a report. A special token among them becomes one of `eos_ids`, and the first one
     ends the reports in training, because a chat model ends its turn with it; any other becomes one of `stop_texts`.
     None is what ends an answer in the chat template.
-    `special_tokens` gives bos, eos and pad by name or id, for published files that lack them or are wrong.
+    `special_tokens` gives bos, eos and pad by name or id, for published files that lack them or are wrong. The files
+    are tried first (tokenizer_tried), unless `tried` says that they were.
 
     Raises UserError if the folder has no tokenizer, if its two files disagree, if a sentence does not round-trip, or if
     no file names an EOS token.
     """
-    _try_files(folder)
+    if not tried:
+        with tokenizer_tried(folder):
+            pass
     codec = read_codec(folder)
     by_name = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
     by_id = [read_json(folder / "generation_config.json"), read_json(folder / "config.json")]
@@ -164,9 +172,10 @@ def _ends_of_answer(template: ChatTemplate, codec: Codec) -> list[int]:
     return ids
 
 
-def _try_files(folder: Path) -> None:
-    """Encode and decode in a child process first: a pattern may backtrack without end, and a normalizer may grow a
-    text without bound. Raises UserError that names the files."""
+@contextmanager
+def tokenizer_tried(folder: Path) -> Iterator[None]:
+    """Encode and decode in a child process while the context lasts: a pattern may backtrack without end, and a
+    normalizer may grow a text without bound. Raises UserError that names the files, at the end."""
     files = [str(file) for file in tokenizer_files(folder)]
     for file in files:
         if Path(file).stat().st_size > LARGEST_FILE:
@@ -185,7 +194,9 @@ def _try_files(folder: Path) -> None:
             "tokenizer files into the folder"
         )
 
-    attempt(work, refusal)
+    with attempted(work, refusal) as result:
+        yield
+        result()
 
 
 def _check_round_trip(codec: Codec, folder: Path) -> None:

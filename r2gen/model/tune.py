@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -80,6 +78,8 @@ def add_lora(part: nn.Module, lora: Lora, targets: list[str], *, name: str) -> N
         raise UserError(
             f"{name}.lora_targets={targets}: no layer is called {' or '.join(unknown)}: give names of linear layers"
         )
+    from peft import LoraConfig, inject_adapter_in_model  # with bitsandbytes and torch's compiler, which take seconds
+
     settings = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
     try:
         inject_adapter_in_model(settings, part)
@@ -91,6 +91,8 @@ def add_lora(part: nn.Module, lora: Lora, targets: list[str], *, name: str) -> N
 
 def merge_lora(part: nn.Module) -> None:
     """Merge every LoRA layer of a model into the layer that it adapts, and replace it by that layer."""
+    from peft.tuners.lora import LoraLayer
+
     for name, layer in list(part.named_modules()):
         if isinstance(layer, LoraLayer):
             layer.merge(safe_merge=True)  # raises for weights that are NaN or infinite

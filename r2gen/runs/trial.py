@@ -12,8 +12,9 @@ import select
 import signal
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 from r2gen.errors import Code, UserError
@@ -29,6 +30,13 @@ def attempt(work: Callable[[], Any], refusal: Callable[[str], UserError]) -> Any
 
     Raises the UserError that `work` raised, or `refusal` of the reason why there is no result.
     """
+    with attempted(work, refusal) as result:
+        return result()
+
+
+@contextmanager
+def attempted(work: Callable[[], Any], refusal: Callable[[str], UserError]) -> Iterator[Callable[[], Any]]:
+    """As attempt, while this process does something else: what the context gives waits for the result."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns wherever there are threads
@@ -36,24 +44,39 @@ def attempt(work: Callable[[], Any], refusal: Callable[[str], UserError]) -> Any
     if child == 0:
         _answer(work, writing)
     os.close(writing)
-    try:
-        received, in_time = _receive(reading, time.monotonic() + SECONDS * WAITING)
-    finally:
-        os.close(reading)
+    deadline = time.monotonic() + SECONDS * WAITING
+
+    @cache  # once, since another process may get its number afterwards
+    def end() -> int:
+        """End the child, and return the signal that ended it, or 0."""
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         status = 0
         with suppress(ChildProcessError):
             status = os.waitpid(child, 0)[1]
-    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    if not in_time or number == signal.SIGXCPU:
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+    def result() -> Any:
+        received, in_time = _receive(reading, deadline)
+        if received is None:
+            raise refusal("its result is too large")
+        return _result(received, in_time=in_time, number=end(), refusal=refusal)
+
+    try:
+        yield result
+    finally:
+        os.close(reading)
+        end()
+
+
+def _result(received: bytes, *, in_time: bool, number: int, refusal: Callable[[str], UserError]) -> Any:
+    if not in_time or number in (signal.SIGXCPU, signal.SIGALRM):
         raise refusal(f"it takes more than {SECONDS} s")
     try:
         answer = json.loads(received)
     except ValueError as error:
         out_of_memory = number == signal.SIGABRT  # Rust and C++ abort where Python has an error
-        reason = f"it ends by signal {number}" if number else "its result is too large"
-        raise refusal(TOO_MUCH if out_of_memory else reason) from error
+        raise refusal(TOO_MUCH if out_of_memory else f"it ends by signal {number}") from error
     if "error" in answer:
         raise UserError(answer["error"], code=Code(answer["code"]))
     if "reason" in answer:
@@ -61,8 +84,8 @@ def attempt(work: Callable[[], Any], refusal: Callable[[str], UserError]) -> Any
     return answer["value"]
 
 
-def _receive(reading: int, deadline: float) -> tuple[bytes, bool]:
-    """What the child sent, and whether it ended before the deadline."""
+def _receive(reading: int, deadline: float) -> tuple[bytes | None, bool]:
+    """What the child sent, and whether it ended before the deadline; None if it sends too much."""
     received = b""
     while len(received) <= LARGEST_ANSWER:
         if not select.select([reading], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -71,7 +94,7 @@ def _receive(reading: int, deadline: float) -> tuple[bytes, bool]:
         if not part:
             return received, True
         received += part
-    return b"", True
+    return None, True
 
 
 def _answer(work: Callable[[], Any], writing: int) -> None:

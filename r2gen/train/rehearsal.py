@@ -25,6 +25,7 @@ from r2gen.model.report_generator import ReportGenerator
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
 
+ON_CPU = 2  # studies
 TOKENS = 2  # generated for each study
 STARTING_S = 1.0  # a metric with a process of its own has failed within this time if it cannot start
 
@@ -44,11 +45,14 @@ def rehearse(
     Every rank calls it before the engine exists. The batch has the longest report and the study with most images.
     """
     began = time.monotonic()
-    studies = [dataset.studies[number] for number in needing_most(dataset.studies, micro_batch_size)]
+    # A whole micro-batch on a GPU, whose memory may not suffice for it. On a CPU it would take as long as a step.
+    count = micro_batch_size if device.type == "cuda" else min(ON_CPU, micro_batch_size)
+    numbers = needing_most(dataset.studies, count)
+    studies = [dataset.studies[number] for number in numbers]
     early = [metric for metric in scorer.metrics.values() if isinstance(metric, EarlyMetric)] if dist.is_first() else []
     for metric in early:
         metric.start({study.id: study.report for study in studies}, {study.id: study.report for study in studies})
-    batch = collate([dataset[number] for number in needing_most(dataset.studies, micro_batch_size)]).to(device)
+    batch = collate([dataset[number] for number in numbers]).to(device)
     with _unchanged(model, device):
         _try_step(model, batch)
         reports = _try_generation(model, batch, decoding, decoder)
