@@ -61,7 +61,9 @@ def decode_states(model: PreTrainedModel, **inputs: Any) -> tuple[torch.Tensor, 
     That function is the model itself with its decoder replaced by one that returns the states, so that the
     model caps (Gemma) or scales (Cohere, Granite) its logits as always.
     """
-    decoder = model.get_decoder()
+    # get_decoder() is the model itself for Llama 4, and the output layer for ModernBERT
+    parts = (model.get_decoder(), model.base_model, getattr(model, "model", None))
+    decoder: Any = next(part for part in parts if isinstance(part, PreTrainedModel) and part is not model)
     output = decoder(**inputs, use_cache=False)
 
     def logits(hidden_ME: torch.Tensor) -> torch.Tensor:
