@@ -21,6 +21,9 @@ INSTALL = "pip install -e '.[dicom]'"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 # Start of a JPEG 2000 codestream, then the ends and starts of columns and rows, for which decoders allocate memory.
 _JPEG_2000_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4})", re.DOTALL)
+_TWELVE_BIT_WHITE = 4095
+# Tags without which the pixels have no meaning.
+_REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
 _DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom inflates such a file completely before any tag can be read
 Floats = npt.NDArray[np.float64]
 
@@ -123,6 +126,9 @@ def _refuse_other_than_one_image(dataset: "Dataset") -> None:
         raise UnusableImage(f"it contains no pixels ({what}): leave it out")
     if not dataset.get("PixelData"):
         raise UnusableImage("it contains floating-point pixels, whose white level is unknown: leave it out")
+    for name in _REQUIRED:
+        if dataset.get(name) in (None, ""):
+            raise UnusableImage(f"it has no {name}, so that its gray levels are unknown: add the tag, or leave it out")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise UnusableImage(f"it contains {frames} frames instead of one: write each to a file of its own")
@@ -160,9 +166,15 @@ def _pixels(dataset: "Dataset") -> npt.NDArray[Any]:
 
 
 def _modality(stored: Floats, dataset: "Dataset") -> tuple[Floats, float, float]:
-    """Values after the modality LUT or rescale, and the smallest and largest possible value."""
+    """Values after the modality LUT or rescale, and the smallest and largest possible value.
+
+    12-bit values in a file that states more bits end at 4095, as those of a 16-bit PNG do (images.py): without a window
+    the image would be almost black otherwise.
+    """
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
+    if stored.min() >= 0 and stored.max() <= _TWELVE_BIT_WHITE < high:
+        low, high = 0.0, float(_TWELVE_BIT_WHITE)
     if dataset.get("ModalityLUTSequence"):
         table, first, top = _table(dataset.ModalityLUTSequence[0], signed=signed)
         return _looked_up(stored, table, first), 0.0, top

