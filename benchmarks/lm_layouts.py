@@ -190,12 +190,12 @@ def tried(model_type: str, auto: Any, tokenizer: ReportTokenizer, folder: Path) 
     if failed is None:
         return f"{passed} of {len(results)}"
     if not passed and failed.message.startswith("lm.path: "):
-        return failed.message.replace(f"{folder}/", "")
+        return short(failed.message.replace(f"{folder}/", "").replace(str(folder), "FOLDER"))
     return f"{passed} of {len(results)}; {failed.name}: {short(failed.message)}"
 
 
 def short(error: Exception | str) -> str:
-    return " ".join(str(error).split())[:200]
+    return " ".join(str(error).split())[:300]
 
 
 def in_a_process(model_type: str, auto: Any, tokenizer: ReportTokenizer) -> str:

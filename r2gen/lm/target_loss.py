@@ -39,10 +39,11 @@ class _Chunked(torch.autograd.Function):
     def forward(
         ctx: torch.autograd.function.FunctionCtx, hidden_ME: torch.Tensor, target_M: torch.Tensor, logits: Logits
     ) -> torch.Tensor:
-        nats, gradients = [], []
+        nats: list[torch.Tensor] = []
+        gradients: list[torch.Tensor] = []
         for hidden, target in zip(hidden_ME.split(CHUNK), target_M.split(CHUNK), strict=True):
             with torch.enable_grad():
-                leaf = hidden.detach().requires_grad_()
+                leaf = nn.Parameter(hidden.detach())
                 own = _nats(logits(leaf), target)
                 gradients += torch.autograd.grad(own.sum(), leaf)
             nats.append(own.detach())
@@ -61,7 +62,9 @@ def decode_states(model: PreTrainedModel, **inputs: Any) -> tuple[torch.Tensor, 
     That function is the model itself with its decoder replaced by one that returns the states, so that the
     model caps (Gemma) or scales (Cohere, Granite) its logits as always.
     """
-    decoder = model.get_decoder()
+    # get_decoder() is the model itself for Llama 4, and the output layer for ModernBERT
+    parts = (model.get_decoder(), model.base_model, getattr(model, "model", None))
+    decoder: Any = next(part for part in parts if isinstance(part, PreTrainedModel) and part is not model)
     output = decoder(**inputs, use_cache=False)
 
     def logits(hidden_ME: torch.Tensor) -> torch.Tensor:
