@@ -248,10 +248,11 @@ def test_a_run_stored_before_a_key_existed_is_evaluated_shown_and_loaded(plain: 
 
 
 def test_a_mistake_found_before_training_can_be_fixed_in_the_same_folder(tmp_path: Path):
-    assert run("run_dir=run", "vision.path=/nope", cwd=tmp_path).returncode == 2
+    (tmp_path / "empty").mkdir()  # what is in vision.path is seen by a rank
+    assert run("run_dir=run", "vision.path=empty", cwd=tmp_path).returncode == 2
     stored = facts(tmp_path / "run")
     assert (stored["status"], stored["code"], stored["phase"]) == ("failed", "weights.missing", "build")
-    assert "vision.path=/nope does not exist" in stored["reason"]
+    assert "empty contains none of" in stored["reason"]
     assert run("run_dir=run", "trainer.max_steps=1", cwd=tmp_path).returncode == 0
 
 
