@@ -20,6 +20,7 @@ from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Metric
 from r2gen.evaluate.split_scores import ReferenceCut, Scorer
 from r2gen.lm.protocol import DecoderName
+from r2gen.lm.quantize import recorded_mode
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs import provenance, stored
@@ -58,7 +59,7 @@ def build_predictor(config: Config, job: Job, *, profile: str, data_hash: str, s
         origin=Origin(
             profile=profile,
             decoding=job.decoding,
-            quant=config.quant.mode,
+            quant=recorded_mode(job.model.lm.model, mode=config.quant.mode),
             data_hash=data_hash,
             code=provenance.git_revision()["revision"],
         ),
