@@ -19,7 +19,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-
 from r2gen.config.targets import Target, instantiate
 from r2gen.data.reports import data_digest
 
