@@ -2,6 +2,7 @@
 
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,14 +84,35 @@ def _image(dataset: "Dataset") -> Image.Image:
         raise UnusableImage(f"every pixel is {pixels[0, 0]}, so that it shows nothing: leave it out")
     if kind in _COLOURS:
         return Image.fromarray(pixels).convert("L")
-    stored = pixels.astype(np.float64)
-    shown, low, high = _modality(stored, dataset)
+    if pixels.itemsize > 2:
+        return Image.fromarray(_gray(pixels, dataset))
+    values, gray = _gray_of_values(pixels, dataset)
+    index = f"u{pixels.itemsize}"
+    table = np.zeros(2 ** (8 * pixels.itemsize), np.uint8)
+    table[values.view(index)] = gray
+    return Image.fromarray(table[pixels.view(index)])
+
+
+def _gray_of_values(pixels: npt.NDArray[Any], dataset: "Dataset") -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    """Stored values, with all that occur in the image, and their gray: an image has far more pixels than values."""
+    between = np.arange(int(pixels.min()), int(pixels.max()) + 1).astype(pixels.dtype)
+    with suppress(UnusableImage):  # perhaps because of a value that does not occur
+        gray = _gray(between, dataset)
+        if gray[0] != gray[-1]:  # two values that occur have different grays
+            return between, gray
+    occurring = np.unique(pixels)
+    return occurring, _gray(occurring, dataset)
+
+
+def _gray(stored: npt.NDArray[Any], dataset: "Dataset") -> npt.NDArray[np.uint8]:
+    """The 8-bit gray of stored values."""
+    shown, low, high = _modality(stored.astype(np.float64), dataset)
     gray = _as_shown(shown, dataset, low=low, high=high)
     if gray.min() == gray.max():
         raise UnusableImage("its window or lookup table gives every pixel the same gray: correct or remove the tags")
-    if kind == "MONOCHROME1":  # the smallest value is white
+    if dataset.PhotometricInterpretation == "MONOCHROME1":  # the smallest value is white
         gray = 1 - gray
-    return Image.fromarray(np.floor(gray * 255 + 0.5).astype(np.uint8))
+    return np.floor(gray * 255 + 0.5).astype(np.uint8)
 
 
 def _refuse_other_than_one_image(dataset: "Dataset") -> None:
