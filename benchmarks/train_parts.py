@@ -7,9 +7,8 @@ the CPU the shapes are tiny. Each variant has what those before it have:
     mask        rows with padding, an attention mask and logits for every position of the report
     rows        one row per study without a mask, logits at targets
     packed      one row of all studies, attention by torch's variable-length kernel
-    fused       queries, keys and values as one product; gate and up as one
     compiled    layers compiled by torch.compile
-    kept        features of the frozen encoder, computed in the first epoch only
+    cached      features of the frozen encoder, computed in the first epoch only
     fp8         quant=fp8
 
 `ms` is the time of a step, `encoder` that of the encoder in it, `peak` the memory in GiB. --profile FILE writes the
@@ -32,7 +31,6 @@ from r2gen.data.collate import NO_TARGET, Batch
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.compile import compile_layers
 from r2gen.lm.fp8 import prepare_backward, to_fp8
-from r2gen.lm.fused import fuse_frozen
 from r2gen.lm.padding import left_pad
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.vision.feature_cache import FeatureCache
@@ -46,7 +44,7 @@ def main() -> None:
     parser.add_argument("batches", type=int, nargs="*", default=[8, 32, 64])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--profile", type=Path)
-    parser.add_argument("--variants", default="mask,rows,packed,fused,compiled,kept,fp8")
+    parser.add_argument("--variants", default="mask,rows,packed,compiled,cached,fp8")
     options = parser.parse_args()
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
@@ -68,8 +66,6 @@ def main() -> None:
     for variant in options.variants.split(","):
         if variant == "packed":
             lm.packs = True
-        elif variant == "fused":
-            fuse_frozen(lm.model)
         elif variant == "compiled":
             compile_layers(lm.model)
         elif variant == "fp8":
@@ -78,10 +74,10 @@ def main() -> None:
             torch._dynamo.reset()
         with masked_loss(lm, used=variant == "mask"):
             for batch in options.batches:
-                if variant in ("kept", "fp8"):
-                    model.vision.kept = FeatureCache(BATCHES * batch)
+                if variant in ("cached", "fp8"):
+                    model.vision.cache = FeatureCache(BATCHES * batch)
                 measure(model, variant, batch, size=size, steps=options.steps, device=device)
-                if options.profile and variant in ("kept", "fp8"):
+                if options.profile and variant in ("cached", "fp8"):
                     name = options.profile.with_stem(f"{options.profile.stem}-{variant}-{batch}")
                     profile(lambda batch=batch: run(model, batch, size=size, steps=3, device=device), name)
 

@@ -21,7 +21,6 @@ from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
 from r2gen.lm.compile import compile_layers, has_layers
 from r2gen.lm.fp8 import prepare_backward
-from r2gen.lm.fused import fuse_frozen
 from r2gen.lm.load import DTYPES, load_lm, random_lm
 from r2gen.lm.prompt import Prompt
 from r2gen.lm.protocol import LanguageModel
@@ -36,8 +35,7 @@ from r2gen.train.engine import Engine, start_engine
 from r2gen.train.fit import LoopSettings
 from r2gen.train.loggers import Logger
 from r2gen.train.optim import adamw
-from r2gen.vision.encoder import TimmEncoder
-from r2gen.vision.feature_cache import FeatureCache
+from r2gen.vision.encoder import TimmEncoder, cache_features
 
 WORTH_COMPILING = 4e13  # studies x parameters of the language model
 TOKENIZER = "tokenizer"  # in the run folder of a language model with random weights
@@ -222,8 +220,6 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
         to_bf16(model)
     else:
         trained_to_fp32(model)
-    if device.type == "cuda" and config.zero_stage < 3 and config.lm.device_map is None:
-        fuse_frozen(model.lm.model)
     return place(model, device, spread=config.lm.device_map is not None)
 
 
@@ -271,7 +267,9 @@ def prepare_training(config: Config, job: Job, *, steps: int) -> None:
     """Make the model ready for a training of so many steps, before its first backward pass."""
     lm = job.model.lm.model
     prepare_backward(lm)
-    _keep_features(config, job)
+    if job.device.type == "cuda":
+        images = sum(len(study.views) for study in job.datasets["train"].studies)
+        cache_features(job.model.vision, images=images, most_bytes=config.trainer.feature_cache_mib * 2**20)
     if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
         compile_layers(lm)
 
@@ -295,17 +293,6 @@ def build_engine(config: Config, job: Job) -> Engine:
         bf16=job.bf16,
         options=trainer.deepspeed,
     )
-
-
-def _keep_features(config: Config, job: Job) -> None:
-    """Let a frozen encoder compute the features of a training image once, if those of all images fit on the GPU."""
-    vision, train_set = job.model.vision, job.datasets["train"]
-    films = sum(len(study.views) for study in train_set.studies)
-    parameter = next(vision.backbone.parameters())
-    size = films * vision.num_tokens * vision.dim * parameter.element_size()
-    trains = any(parameter.requires_grad for parameter in vision.backbone.parameters())
-    if job.device.type == "cuda" and not trains and size <= config.trainer.feature_cache_mib * 2**20:
-        vision.kept = FeatureCache(films)
 
 
 def _compiling_pays(config: Config, job: Job, *, steps: int) -> bool:

@@ -16,6 +16,7 @@ from r2gen.evaluate.scores import Signature
 from r2gen.evaluate.scoring import named
 
 _SHOWN_CHARACTERS = 60  # of a text in a message
+_UNCLEANED = 0.05  # a share of reports that cleaning changes; a model may write some character that it removes
 CLEANERS: tuple[Cleaner, ...] = ("iu_xray", "mimic_cxr")
 RESCORE = "Set compare.rescore=true to score the reports of all systems again, in the same way."
 
@@ -70,11 +71,8 @@ def shared_references(
                 f"{source.name} has its own references for {len(differing)} of {len(references)} studies "
                 f"(truncated or cleaned differently); it is scored against those of {first}"
             )
-        if source.kind == "file" and _looks_raw(source.reports) and not _looks_raw(references):
-            notes.append(
-                f"{source.name} has capital letters and the references have none; compare.cleaner=iu_xray (or "
-                "mimic_cxr) cleans all texts in the same way"
-            )
+        if source.kind == "file":
+            notes += _uncleaned(source, references)
     return dict(references), tuple(notes)
 
 
@@ -165,6 +163,36 @@ def _ids(first: Mapping[str, str], second: Mapping[str, str], first_name: str, s
 
 def _differing(references: Mapping[str, str], texts: Mapping[str, str]) -> list[str]:
     return [id for id in references if id in texts and references[id] != texts[id]]
+
+
+def _uncleaned(source: Source, references: Mapping[str, str]) -> list[str]:
+    """A note if the reports of a file were not cleaned as the references were: their words then differ by punctuation.
+
+    A text was cleaned if cleaning it again changes nothing but its end, which a report may lack.
+    """
+    fitting = [cleaner for cleaner in CLEANERS if _changed(references, cleaner) == 0]
+    if not fitting:
+        return []
+    least, cleaner = min((_changed(source.reports, cleaner), cleaner) for cleaner in fitting)
+    raw = _looks_raw(source.reports)
+    if not raw and least < _UNCLEANED * len(source.reports):
+        return []
+    what = (
+        "has capital letters and the references have none"
+        if raw
+        else (
+            f"was not cleaned as the references were (cleaning changes {least} of {len(source.reports)} reports), "
+            "which lowers its scores"
+        )
+    )
+    other = f" (or {' or '.join(name for name in fitting if name != cleaner)})" if len(fitting) > 1 else ""
+    return [f"{source.name} {what}; compare.cleaner={cleaner}{other} cleans all texts in the same way"]
+
+
+def _changed(texts: Mapping[str, str], cleaner: Cleaner) -> int:
+    """How many texts change when they are cleaned."""
+    words = ((text.split(), _clean(text, cleaner).split()) for text in texts.values() if not is_empty(text))
+    return sum(before not in (after, after[:-1]) for before, after in words)
 
 
 def _looks_raw(texts: Mapping[str, str]) -> bool:

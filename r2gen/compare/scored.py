@@ -38,13 +38,16 @@ def score_systems(
     metrics: Mapping[str, Metric], references: Mapping[str, str], sources: Sequence[Source]
 ) -> dict[str, Scored]:
     """The scores of every source, by name."""
-    scored = {}
+    scored, ended = {}, dict[str, str]()  # a metric that failed once is not waited for again
     for source in sources:
         scores = Scores(corpus={})
         for key, metric in metrics.items():
             of_metric = _recorded(source, key, metric, references)
-            if of_metric is None:
+            if of_metric is None and key in ended:
+                of_metric = Scores(corpus={}, unavailable={key: ended[key]})
+            elif of_metric is None:
                 of_metric = _signed(source, key, score_reports({key: metric}, references, source.reports))
+            ended |= of_metric.unavailable
             scores = joined_scores(scores, of_metric, metric=key)
         scored[source.name] = Scored(scores, sums_of_scores(metrics, references, source.reports, scores))
     return scored
@@ -73,7 +76,11 @@ def _recorded(source: Source, key: str, metric: Metric, references: Mapping[str,
 def _signed(source: Source, key: str, scores: Scores) -> Scores:
     """The scores with the signature that metrics.json has, if any, so that a different one is found later."""
     recorded = source.recorded.signatures.get(key) if source.recorded is not None else None
-    return scores if recorded is None else replace(scores, signatures=scores.signatures | {key: recorded})
+    return (
+        scores
+        if recorded is None or key not in scores.signatures
+        else replace(scores, signatures=scores.signatures | {key: recorded})
+    )
 
 
 def refuse_stale(source: Source, scored: Scored) -> None:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from r2gen.config.plain import Plain
 from r2gen.data import mimic
-from r2gen.data.annotation_file import read_splits, refuse
+from r2gen.data.annotation_file import absent, read_splits, refuse
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
 from r2gen.data.image_check import check_images
 from r2gen.data.images import read_image
@@ -29,11 +29,12 @@ NOT_DECIDING = ("root", "check", "section")  # arguments that do not decide the 
 class AnnotatedReports:
     """Studies of `{"train": [{"id", "report", "image_path": [image, ...]}], "val": [...], "test": [...]}`.
 
-    A study has as many views as image_path names, in that order. Two optional keys are read: `context` (a text, such as
-    the indication), and `study_id` and `subject_id`, which no two splits may share. The constructor checks every entry,
-    `check()` the images as image_check.py describes (check=fast or full; none checks no image). Both raise UserError
-    with the file and the entries. gray_bits is the number of bits that 16-bit images without an sBIT chunk use
-    (images.py). section names the part of a report that was taken, for signatures only; null: what task=prepare wrote.
+    A study has as many views as image_path names, in that order (a backslash is read as a slash). Optional keys are
+    `context` (a text, such as the indication; no model uses it yet), and `study_id` and `subject_id`, which no two
+    splits may share. The constructor checks every entry, `check()` the images as image_check.py describes (check=fast
+    or full; none checks no image). Both raise UserError with the file and the entries. gray_bits is the number of bits
+    that 16-bit images without an sBIT chunk use (images.py). section names the part of a report that was taken, for
+    signatures only; null: what task=prepare wrote.
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class AnnotatedReports:
         self._check, self._gray_bits, self._section = check, gray_bits, section
         self._file = folder / annotation
         self._faults: list[str] = []
+        self._without_report = dict.fromkeys(SPLITS, 0)
         self._first: dict[str, dict[str, str]] = {"id": {}, "study_id": {}, "subject_id": {}}  # value to first entry
         self._identified = {"entries": 0, "study_id": 0, "subject_id": 0}
         began = time.monotonic()
         entries = read_splits(self._file)
         self._studies = {split: self._read_split(split, entries.get(split, [])) for split in SPLITS}
+        self._refuse_split_without_reports()
         refuse(str(self._file), self._faults)
         if not any(self._studies.values()):
             raise UserError(f"{self._file} contains no study in any of {', '.join(SPLITS)}.")
@@ -77,9 +80,7 @@ class AnnotatedReports:
         file = Path(root) / name
         refuse_special(file)
         if not file.is_file():
-            raise UserError(
-                f"data.root={root}: there is no {name} in it. Set data.root to the folder of the annotation and images."
-            )
+            raise absent(Path(root), name)
         deciding = {name: value for name, value in arguments.items() if name not in NOT_DECIDING}
         return digest_of(cls, deciding, contents=file.read_bytes())
 
@@ -123,6 +124,9 @@ class AnnotatedReports:
                 f"{self._file}: {self._identified['entries']:,} entries read and checked in {self._seconds:.0f} s",
                 flush=True,
             )
+        contexts = [study.context for studies in self._studies.values() for study in studies]
+        if used := sum(context is not None for context in contexts):
+            print(f"{used:,} of {len(contexts):,} studies have a context (indication): no model uses it", flush=True)
         if self._check == "none":
             return
         named: dict[str, str] = {}  # each image once, with the entry that names it first
@@ -158,6 +162,7 @@ class AnnotatedReports:
                 study = self._read_study(entry)
                 self._refuse_repeated(study.id, entry, split=split, where=where)
             except _Fault as fault:
+                self._without_report[split] += isinstance(fault, _NoReport)
                 id = isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]
                 self._faults.append(f"{where} (id {shown(id)}): {fault}" if id else f"{where} {fault}")
                 continue
@@ -169,16 +174,18 @@ class AnnotatedReports:
             raise _Fault(f"is not an object but {entry!r:.40}")
         for key in ("id", "report", "image_path"):
             if key not in entry:
+                if key == "report":
+                    raise _NoReport('has no "report": every study needs id, report and image_path')
                 raise _Fault(f'has no "{key}": every study needs id, report and image_path')
         id, report, views, context = entry["id"], entry["report"], entry["image_path"], entry.get("context")
         if not isinstance(id, str) or not id:
             raise _Fault(f"has no usable id: {id!r:.40} is not a string: write it in quotes")
         if not isinstance(report, str):
-            raise _Fault(f"report {report!r:.40} is not a string")
+            raise (_NoReport if report is None else _Fault)(f"report {report!r:.40} is not a string")
         cleaned = clean_report(report, self.cleaner)
         if is_empty(cleaned):
             when = f" after data.cleaner={self.cleaner}" if not is_empty(report) else ""
-            raise _Fault(f"the report is empty{when}: remove the study from the annotation")
+            raise _NoReport(f"the report is empty{when}: remove the study from the annotation")
         if context is not None and not isinstance(context, str):
             raise _Fault(f"context {context!r:.40} is not a string")
         if not isinstance(views, list) or not views:
@@ -187,6 +194,21 @@ class AnnotatedReports:
         if any(_has_surrogate(text) for text in (id, report, context or "")):
             raise _Fault("contains half of a surrogate pair (\\ud800 to \\udfff), which is not a character: correct it")
         return study
+
+    def _refuse_split_without_reports(self) -> None:
+        """Raise UserError for a split to be scored that has no report at all: reports are wanted, not scores."""
+        for split, count in self._without_report.items():
+            if (
+                split != "train"
+                and count
+                and not self._studies[split]
+                and len(self._faults) == sum(self._without_report.values())
+            ):
+                raise UserError(
+                    f"{self._file}: none of the {count:,} studies of {split} has a report, and scores need references. "
+                    f"Leave {split} empty, and write reports of its images by a trained run: task=generate "
+                    "run_dir=RUN images=[FILE,...]"
+                )
 
     def _refuse_repeated(self, id: str, entry: Plain, *, split: str, where: str) -> None:
         """Refuse an id that is used twice, and a study or patient of two splits: scores would be of training data."""
@@ -213,13 +235,18 @@ class _Fault(ValueError):
     """A fault of one entry."""
 
 
+class _NoReport(_Fault):
+    """An entry without a report."""
+
+
 def _view(view: Any) -> str:
     """The view's name, if it is a path below the image folder (image_check.py checks links)."""
     if not isinstance(view, str) or not view or "\0" in view or _has_surrogate(view):
         raise _Fault(f"image_path contains {view!r:.40}, which names no image")
-    if view.startswith("/") or (".." in view and ".." in view.split("/")):
+    path: str = view.replace("\\", "/")  # as Windows writes it
+    if path.startswith("/") or path[1:3] == ":/" or (".." in path and ".." in path.split("/")):
         raise _Fault(f"image_path {view:.200} leaves the image folder: write it relative to data.images")
-    return view
+    return path
 
 
 def _has_surrogate(text: str) -> bool:

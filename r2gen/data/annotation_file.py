@@ -8,8 +8,10 @@ from typing import Any
 from r2gen.config.plain import Plain
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError, shown
+from r2gen.runs.placeholders import placeholder
 from r2gen.runs.untrusted import parse_json
 
+OTHER_FORMATS = (".csv", ".tsv", ".xlsx", ".parquet", ".jsonl")
 MAX_BYTES = 4 * 2**30  # fifteen times the annotation of all of MIMIC-CXR
 NAMED_IN_MESSAGE = 5
 
@@ -38,7 +40,31 @@ def refuse(head: str, faults: Sequence[str], *, advice: str = "") -> None:
     raise UserError(f"{head}: {len(faults):,} faults\n  {named}{more}{advice}")
 
 
+def absent(folder: Path, name: str) -> UserError:
+    """The error for a folder without its annotation, which names a file that may be one in another format."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    others = [file for file in files if file.suffix.lower() in (*OTHER_FORMATS, ".json")]
+    fix = "Set data.root to the folder of the annotation and images."
+    if others:
+        json_file = others[0].suffix.lower() == ".json"
+        fix = (
+            f"There is {others[0].name}: set data.annotation={others[0].name}, or data.root to another folder."
+            if json_file
+            else f"There is {others[0].name}: {_conversion(others[0])}"
+        )
+    return UserError(f"data.root={folder}: there is no {name} in it. {fix}")
+
+
+def _conversion(file: Path) -> str:
+    return (
+        f"a {file.suffix[1:].upper()} file is not read; make an annotation.json from it with the lines in docs/data.md "
+        "(A table instead of an annotation)."
+    )
+
+
 def _parsed(file: Path) -> Any:
+    if file.suffix.lower() in OTHER_FORMATS:
+        raise UserError(f"{file}: {_conversion(file)}")
     try:
         size = file.stat().st_size
         if size > MAX_BYTES:
@@ -63,6 +89,10 @@ def _parsed(file: Path) -> Any:
             f"UTF-8{hint}. Save the file as UTF-8."
         ) from error
     except json.JSONDecodeError as error:
+        if instead := placeholder(file):
+            raise UserError(instead) from error
+        if error.msg == "Extra data" and error.lineno > 1:
+            raise UserError(f"{file} has one JSON value per line: {_conversion(file.with_suffix('.jsonl'))}") from error
         raise UserError(f"{file} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
     except DuplicateKey as error:
         where = f" (id {error.content['id']!r:.60})" if "id" in error.content else ""

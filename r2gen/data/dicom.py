@@ -2,6 +2,7 @@
 
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ INSTALL = "pip install -e '.[dicom]'"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 # Start of a JPEG 2000 codestream, then the ends and starts of columns and rows, for which decoders allocate memory.
 _JPEG_2000_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4})", re.DOTALL)
+_TWELVE_BIT_WHITE = 4095
+# Tags without which the pixels have no meaning.
+_REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
 _DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom inflates such a file completely before any tag can be read
 Floats = npt.NDArray[np.float64]
 
@@ -80,14 +84,35 @@ def _image(dataset: "Dataset") -> Image.Image:
         raise UnusableImage(f"every pixel is {pixels[0, 0]}, so that it shows nothing: leave it out")
     if kind in _COLOURS:
         return Image.fromarray(pixels).convert("L")
-    stored = pixels.astype(np.float64)
-    shown, low, high = _modality(stored, dataset)
+    if pixels.itemsize > 2:
+        return Image.fromarray(_gray(pixels, dataset))
+    values, gray = _gray_of_values(pixels, dataset)
+    index = f"u{pixels.itemsize}"
+    table = np.zeros(2 ** (8 * pixels.itemsize), np.uint8)
+    table[values.view(index)] = gray
+    return Image.fromarray(table[pixels.view(index)])
+
+
+def _gray_of_values(pixels: npt.NDArray[Any], dataset: "Dataset") -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    """Stored values, with all that occur in the image, and their gray: an image has far more pixels than values."""
+    between = np.arange(int(pixels.min()), int(pixels.max()) + 1).astype(pixels.dtype)
+    with suppress(UnusableImage):  # perhaps because of a value that does not occur
+        gray = _gray(between, dataset)
+        if gray[0] != gray[-1]:  # two values that occur have different grays
+            return between, gray
+    occurring = np.unique(pixels)
+    return occurring, _gray(occurring, dataset)
+
+
+def _gray(stored: npt.NDArray[Any], dataset: "Dataset") -> npt.NDArray[np.uint8]:
+    """The 8-bit gray of stored values."""
+    shown, low, high = _modality(stored.astype(np.float64), dataset)
     gray = _as_shown(shown, dataset, low=low, high=high)
     if gray.min() == gray.max():
         raise UnusableImage("its window or lookup table gives every pixel the same gray: correct or remove the tags")
-    if kind == "MONOCHROME1":  # the smallest value is white
+    if dataset.PhotometricInterpretation == "MONOCHROME1":  # the smallest value is white
         gray = 1 - gray
-    return Image.fromarray(np.floor(gray * 255 + 0.5).astype(np.uint8))
+    return np.floor(gray * 255 + 0.5).astype(np.uint8)
 
 
 def _refuse_other_than_one_image(dataset: "Dataset") -> None:
@@ -101,6 +126,9 @@ def _refuse_other_than_one_image(dataset: "Dataset") -> None:
         raise UnusableImage(f"it contains no pixels ({what}): leave it out")
     if not dataset.get("PixelData"):
         raise UnusableImage("it contains floating-point pixels, whose white level is unknown: leave it out")
+    for name in _REQUIRED:
+        if dataset.get(name) in (None, ""):
+            raise UnusableImage(f"it has no {name}, so that its gray levels are unknown: add the tag, or leave it out")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise UnusableImage(f"it contains {frames} frames instead of one: write each to a file of its own")
@@ -138,9 +166,15 @@ def _pixels(dataset: "Dataset") -> npt.NDArray[Any]:
 
 
 def _modality(stored: Floats, dataset: "Dataset") -> tuple[Floats, float, float]:
-    """Values after the modality LUT or rescale, and the smallest and largest possible value."""
+    """Values after the modality LUT or rescale, and the smallest and largest possible value.
+
+    12-bit values in a file that states more bits end at 4095, as those of a 16-bit PNG do (images.py): without a window
+    the image would be almost black otherwise.
+    """
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
+    if stored.min() >= 0 and stored.max() <= _TWELVE_BIT_WHITE < high:
+        low, high = 0.0, float(_TWELVE_BIT_WHITE)
     if dataset.get("ModalityLUTSequence"):
         table, first, top = _table(dataset.ModalityLUTSequence[0], signed=signed)
         return _looked_up(stored, table, first), 0.0, top

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 VERSION = 1  # raise if an image or a report of the same seed changes; conf/data/phantom.yaml contains it too
 MOST_STUDIES, LARGEST_PX = 1_000_000, 4096
+STORED_BYTES = 2**26  # of images that are not drawn twice: training, evaluation and the nearest baseline read the same
 
 
 class Phantom:
     """Studies that depend on (seed, split, number) only: more studies do not change the earlier ones.
 
-    Each image is drawn again at every call (about a millisecond), size_px pixels square.
+    Each image is drawn when it is first read (about a millisecond), size_px pixels square.
     """
 
     section = "whole"
@@ -48,6 +49,7 @@ class Phantom:
         self.size_px = size_px
         self._counts = dict(zip(SPLITS, (train_studies, val_studies, test_studies), strict=True))
         self._studies: dict[str, Sequence[Study]] = {}  # those that were drawn, by split
+        self._images: dict[str, Image.Image] = {}  # by view
 
     @classmethod
     def digest(cls, arguments: Mapping[str, Any]) -> str:
@@ -72,4 +74,9 @@ class Phantom:
         """The image of a view name like "train-00017-frontal", always size_px pixels square."""
         from r2gen.data.phantom_studies import draw_image
 
-        return draw_image(self.seed, view, self.size_px)
+        image = self._images.get(view)
+        if image is None:
+            image = draw_image(self.seed, view, self.size_px)
+            if (len(self._images) + 1) * self.size_px**2 <= STORED_BYTES:
+                self._images[view] = image
+        return image.copy()

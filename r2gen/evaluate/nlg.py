@@ -1,12 +1,14 @@
 """BLEU, ROUGE-L and CIDEr as R2Gen reports them: the scores of pycocoevalcap on the cleaned text, to the last digit.
 
 They are computed here, since pycocoevalcap takes ten times as long: it counts the n-grams of a text again for each
-metric, and fills a table for each common subsequence. tokenizer=space passes the text unchanged. ROUGE-L splits at each
-single space, so two spaces give an empty word, as in published scores; BLEU and CIDEr split at any white space.
+metric, and fills a table for each common subsequence. tokenizer=space makes one space of white space with a line break
+or tab, which no published text has. ROUGE-L splits at each single space, so two spaces give an empty word, as in
+published scores; BLEU and CIDEr split at any white space.
 tokenizer=ptb uses the words of COCO captions (ptb.py, Java).
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,6 +24,7 @@ from r2gen.evaluate.scoring import check_texts, signature
 from r2gen.evaluate.study_sums import Floats, StudySums, mean_sums, study_sums
 
 IMPLEMENTATION, VERSION = "pycocoevalcap", version("pycocoevalcap")
+_BREAK = re.compile(r" *[^\S ]\s*")  # white space that is not only spaces
 _SIGMA, _BETA = 6.0, 1.2  # of CIDEr-D, and of ROUGE-L in pycocoevalcap
 
 
@@ -258,7 +261,11 @@ def _bleu(sums_RK: Floats) -> Floats:
 
 def words(texts: Mapping[str, str], tokenizer: Literal["space", "ptb"]) -> Mapping[str, str]:
     """The texts with spaces between words. Raises UserError if Java, which tokenizer=ptb uses, fails."""
-    return ptb_words(texts) if tokenizer == "ptb" else texts
+    return ptb_words(texts) if tokenizer == "ptb" else {id: _on_one_line(text) for id, text in texts.items()}
+
+
+def _on_one_line(text: str) -> str:
+    return _BREAK.sub(" ", text.strip()) if _BREAK.search(text) else text
 
 
 def _scores(

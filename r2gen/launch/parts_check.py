@@ -39,8 +39,13 @@ def _check_lm(config: Config) -> None:
     path = config.lm.path
     if path is None or (config.hub == "online" and not Path(path).is_dir()):
         return
-    from r2gen.lm.checkpoint import find_checkpoint, refuse_other_family, weight_files
+    from r2gen.lm.checkpoint import find_checkpoint, gguf_at, refuse_other_family, weight_files
+    from r2gen.lm.checkpoint_forms import check_gguf
 
+    gguf = gguf_at(Path(path))
+    if gguf is not None:  # the ranks read it: importing transformers takes seconds
+        check_gguf(gguf)
+        return
     checkpoint = find_checkpoint(path, config.lm.revision, cached=True)
     refuse_other_family(checkpoint, config.lm.family)
     weight_files(checkpoint.folder)

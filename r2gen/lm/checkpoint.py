@@ -10,6 +10,17 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationE
 
 from r2gen.config.plain import Plain, flat
 from r2gen.errors import Code, UserError, shown
+from r2gen.lm.checkpoint_forms import (
+    ADAPTER,
+    CONFIG,
+    adapter_advice,
+    gguf_file,
+    other_weights,
+    refuse_file,
+    refuse_folder,
+    refuse_placeholders,
+    snapshot_of,
+)
 from r2gen.runs.untrusted import parse_json, read_text, reason
 
 SMALL_FILES = ["*.json", "*.model", "*.tiktoken", "*.jinja", "merges.txt"]
@@ -31,22 +42,32 @@ MOST_LAYERS, MOST_LABELS = 1000, 100_000  # transformers makes an object for eac
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with config.json."""
+    """A folder with config.json, whose weights are in it or in a GGUF file."""
 
     folder: Path
     model_type: str
     text_type: str  # the model_type of the text part of a multimodal model; else the same
+    gguf: Path | None = None
 
 
 def find_checkpoint(path: str | Path, revision: str | None, *, cached: bool = False) -> Checkpoint:
-    """The checkpoint in a folder or of a hub id; with `cached`, only from its local cache.
+    """The checkpoint in a folder, of a hub id (with `cached`, only from its local cache), or in one of the forms that
+    checkpoint_forms.py reads.
 
-    Raises UserError if it does not exist or has no config.json.
+    Raises UserError if it does not exist, has no config.json, or has a form that is not read.
     """
     folder = _folder(path, revision, cached)
-    file = folder / "config.json"
+    gguf = gguf_at(folder)
+    if gguf is not None:
+        from r2gen.lm.gguf import unpacked  # imports transformers
+
+        folder = unpacked(gguf)
+    elif folder.is_file():
+        refuse_file(folder)
+    file = folder / CONFIG
     if not file.exists():
-        raise UserError(f"lm.path: {folder} has no config.json: it is not a checkpoint folder in transformers' layout")
+        refuse_folder(folder)
+    refuse_placeholders(small for pattern in SMALL_FILES for small in sorted(folder.glob(pattern)))
     content = read_json(file)
     for name, value in flat(content):
         most = MOST_LAYERS if "layer" in name else MOST_LABELS if name.endswith("num_labels") else math.inf
@@ -57,13 +78,22 @@ def find_checkpoint(path: str | Path, revision: str | None, *, cached: bool = Fa
         text_type = str(text.get("model_type"))
     else:  # Qwen2.5-VL is published with the fields of its text part among its own
         text_type = f"{model_type}_text" if f"{model_type}_text" in SAME_AS else model_type
-    return Checkpoint(folder, model_type, text_type)
+    return Checkpoint(folder, model_type, text_type, gguf)
+
+
+def gguf_at(path: Path) -> Path | None:
+    """The GGUF file that has the weights of this file or folder; None if there are others, or none."""
+    path = path.expanduser()
+    has_others = any((path / name).is_file() for name in WEIGHTS)
+    return None if has_others or not path.exists() else gguf_file(path)
 
 
 def _folder(path: str | Path, revision: str | None, cached: bool) -> Path:
     folder = Path(path).expanduser()
-    if folder.is_dir():
+    if folder.is_file():
         return folder
+    if folder.is_dir():
+        return folder if (folder / CONFIG).exists() else snapshot_of(folder, revision) or folder
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) or str(path).startswith("."):
         raise _missing(f"lm.path={path}: there is no such folder; give a checkpoint's folder or a hub id (owner/name)")
     snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.safetensors"], cached)
@@ -113,11 +143,12 @@ def refuse_other_family(checkpoint: Checkpoint, family: str | None) -> None:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files with the weights. Raises UserError that names the missing ones."""
-    if (folder / "adapter_config.json").is_file():  # transformers would load the adapter, or the model below it
-        raise UserError(f"lm.path: {folder} has an adapter_config.json: adapters are not read; merge it into its model")
+    if (folder / ADAPTER).is_file():  # transformers would load the adapter, or the model below it
+        raise UserError(f"lm.path: {folder} {adapter_advice(folder)}")
     first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if first is None:
-        raise _missing(f"lm.path: {folder} has no weights: it needs one of {', '.join(WEIGHTS)}")
+        raise _missing(f"lm.path: {folder} has no weights: it needs one of {', '.join(WEIGHTS)}{other_weights(folder)}")
+    refuse_placeholders([first])
     if first.suffix != ".json":
         return [first]
     shards = read_json(first).get("weight_map")
@@ -133,7 +164,9 @@ def weight_files(folder: Path) -> list[Path]:
             f"lm.path: {folder}: {len(missing)} of {len(names)} weight files named in {first.name} are "
             f"missing: {', '.join(missing[:5])}: download them again"
         )
-    return [folder / name for name in names]
+    files = [folder / name for name in names]
+    refuse_placeholders(files)
+    return files
 
 
 def _missing(message: str) -> UserError:

@@ -3,7 +3,7 @@
 import base64
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,20 +14,19 @@ from sentencepiece import sentencepiece_model_pb2 as schema
 from tokenizers import Tokenizer, models
 
 from r2gen.errors import UserError
-from r2gen.lm.families import tokenizer_formats
 from r2gen.lm.family import TokenizerFormat
-from r2gen.lm.special_tokens import read_special_tokens, tokenizer_format
+from r2gen.lm.special_tokens import SpecialTokens, read_special_tokens, tokenizer_format
 
-# If a checkpoint has two tokenizer files, they must agree on these.
+# If a checkpoint has two tokenizer files, they must agree on these. None begins with a space, as no cleaned report
+# does: the two published files of Mistral 7B v0.3 differ there.
 SENTENCES = (
     "The heart size is normal. No pleural effusion or pneumothorax is seen.",
-    "  two spaces, ET tube 4.5 cm above the carina (T4);\nIMPRESSION: 1. stable\t___ no acute disease ",
+    "the heart is enlarged . pa and lateral views , 2 of 3 . no focal consolidation , effusion , or pneumothorax .",
+    "FINDINGS: AP view at 12:45. ET tube 4.5 cm above the carina (T4);\nIMPRESSION:\n1. stable\t___ no acute disease",
     "Übergröße 心脏 \U0001f600",
 )
-FAST = "tokenizer.json"
 ModelProto: Any = schema.ModelProto  # type: ignore[attr-defined]  # made by protobuf when imported
 LOOKS_SPECIAL = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
-TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
 
 
 class Codec(Protocol):
@@ -115,8 +114,11 @@ class TokenizerJson:
         tokenizer.no_truncation()  # published files may have both
         tokenizer.no_padding()
         self.tokenizer = tokenizer
-        self.size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-        self.special_ids = frozenset(tokenizer.get_added_tokens_decoder())
+        added = tokenizer.get_added_tokens_decoder()
+        unreachable = {i for i, token in added.items() if token.special}  # by a text, in which they are not recognised
+        ids = set(tokenizer.get_vocab(with_added_tokens=True).values())
+        self.size, self._end = (max(some, default=-1) + 1 for some in (ids - unreachable, ids))
+        self.special_ids = frozenset(added)
         has_name = not isinstance(tokenizer.model, models.Unigram)  # tokenizers does not give the one of Unigram
         unknown = tokenizer.model.unk_token if has_name else None
         self.unknown_id = None if unknown is None else tokenizer.token_to_id(unknown)
@@ -139,33 +141,42 @@ class TokenizerJson:
             self.tokenizer.encode_special_tokens = True
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode([i for i in ids if 0 <= i < self.size], skip_special_tokens=True)
+        return self.tokenizer.decode([i for i in ids if 0 <= i < self._end], skip_special_tokens=True)
 
     def id_of(self, token: str) -> int | None:
         return self.tokenizer.token_to_id(token)
 
 
 class Tiktoken:
-    """A file of base64 byte strings and their ranks, such as GLM-4's `tokenizer.model` and Qwen v1's `qwen.tiktoken`.
+    """Byte strings with ids, merged in the order of the ids after `split` (a regular expression) has split a text.
 
-    The file contains neither the split pattern nor the special tokens: both are those of its published `kind`.
+    With `nfc`, characters are composed (Unicode NFC) first.
     """
 
-    def __init__(self, file: Path, kind: TokenizerFormat) -> None:
+    def __init__(
+        self, name: str, ranks: Mapping[bytes, int], *, split: str, special: SpecialTokens, nfc: bool = False
+    ) -> None:
+        self._ids = frozenset(ranks.values())
+        self.size = max(self._ids) + 1
+        self._encoding = tiktoken.Encoding(name, pat_str=split, mergeable_ranks=dict(ranks), special_tokens={})
+        self._nfc = nfc
+        self._special = special
+        self.special_ids = self._special.ids
+        self.unknown_id: int | None = None
+
+    @classmethod
+    def read(cls, file: Path, kind: TokenizerFormat) -> "Tiktoken":
+        """A file of base64 byte strings and their ranks: GLM-4's `tokenizer.model` and Qwen v1's `qwen.tiktoken`.
+
+        The file contains neither the split pattern nor the special tokens: both are those of its published `kind`.
+        """
         try:
             lines = (line.split() for line in file.read_bytes().splitlines() if line)
             ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
-            self._ids = frozenset(ranks.values())
-            self.size = max(self._ids) + 1
-            self._encoding = tiktoken.Encoding(
-                kind.name, pat_str=str(kind.split), mergeable_ranks=ranks, special_tokens={}
-            )
+            special = read_special_tokens(file.parent, kind, size=max(ranks.values()) + 1, pieces={})
+            return cls(kind.name, ranks, split=str(kind.split), special=special, nfc=kind.nfc)
         except ValueError as error:
             raise UserError(f"lm.path: {file} is not a tiktoken file: {error}") from error
-        self._nfc = kind.nfc
-        self._special = read_special_tokens(file.parent, kind, size=self.size, pieces={})
-        self.special_ids = self._special.ids
-        self.unknown_id: int | None = None
 
     def encode(self, text: str) -> list[int]:
         return self._encoding.encode_ordinary(self._normalised(text))
@@ -186,53 +197,3 @@ class Tiktoken:
 
     def _normalised(self, text: str) -> str:
         return unicodedata.normalize("NFC", text) if self._nfc else text
-
-
-def tokenizer_files(folder: Path) -> list[Path]:
-    """Those that exist of tokenizer.json, sentencepiece's files, and those whose name belongs to a published format."""
-    return [folder / name for name in (FAST, *_slow_names()) if (folder / name).is_file()]
-
-
-def _slow_names() -> list[str]:
-    return ["tokenizer.model", "spiece.model", *(kind.file for kind in tokenizer_formats() if kind.file)]
-
-
-def read_codec(folder: Path) -> Codec:
-    """The tokenizer of a checkpoint folder.
-
-    Raises UserError if there is none, or if tokenizer.json and another tokenizer file encode SENTENCES differently.
-    """
-    fast, file = folder / FAST, next((file for file in tokenizer_files(folder) if file.name != FAST), None)
-    if file is None and not fast.is_file():
-        raise UserError(
-            f"lm.path: {folder} has neither tokenizer.model nor {FAST} (nor {' nor '.join(_slow_names()[1:])}): "
-            "copy the checkpoint's own tokenizer files into it"
-        )
-    if file is None:
-        return TokenizerJson.read(fast)
-    codec = Tiktoken(file, _tiktoken_format(file)) if _is_tiktoken(file) else SentencePiece(file)
-    if fast.is_file():
-        other = TokenizerJson.read(fast)
-        for sentence in SENTENCES:
-            if codec.encode(sentence) != other.encode(sentence):
-                raise UserError(
-                    f"lm.path: {file.name} and tokenizer.json in {folder} encode {sentence!r} "
-                    "differently: keep the one this checkpoint was trained with"
-                )
-    return codec
-
-
-def _is_tiktoken(file: Path) -> bool:
-    """Whether this is a tiktoken file, by its name or its content: GLM-4's is called tokenizer.model."""
-    if file.suffix == ".tiktoken":
-        return True
-    with file.open("rb") as opened:
-        return TIKTOKEN_LINE.fullmatch(opened.readline(200)) is not None
-
-
-def _tiktoken_format(file: Path) -> TokenizerFormat:
-    """The format with this file name, or else the one the checkpoint names, or else the first without a file name."""
-    kinds = [kind for kind in tokenizer_formats() if kind.split]
-    named = tokenizer_format(file.parent)
-    candidates = [kind for kind in kinds if kind.file == file.name] or [kind for kind in kinds if kind == named]
-    return (candidates or [kind for kind in kinds if kind.file is None])[0]

@@ -43,8 +43,7 @@ def _layers(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
 
 
 def _compiled_in_training(plain: Callable[..., Any]) -> Callable[..., Any]:
-    # the gradients of fused layers are written next to each other; joined in one kernel, each would read all inputs
-    compiled = torch.compile(plain, dynamic=True, options={"max_pointwise_cat_inputs": 1})
+    compiled = torch.compile(plain, dynamic=True)
 
     def forward(*arguments: Any, **options: Any) -> Any:
         return (compiled if torch.is_grad_enabled() else plain)(*arguments, **options)

@@ -1,6 +1,8 @@
 """Filters for messages of bitsandbytes and torchao, set before transformers and peft import these packages."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class _Without(logging.Filter):
@@ -20,3 +22,19 @@ for _logger, _text in (
     ("torch.utils._pytree", "is an Enum subclass"),  # about torchao
 ):
     logging.getLogger(_logger).addFilter(_Without(_text))
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Suppress transformers' warnings, its progress bar and its table of tensors."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()

@@ -57,7 +57,13 @@ def load_lm(
         quantised = quantization is not None or getattr(config, "quantization_config", None) is not None
         check(LmFacts(quantised=quantised, encoder_decoder=config.is_encoder_decoder))
     folder = checkpoint.folder
-    weight_files(folder)
+    if checkpoint.gguf is None:
+        weight_files(folder)
+    elif quantization is not None:
+        raise UserError(
+            f"quant: {checkpoint.gguf} is quantised already, and transformers reads it in full precision only: use "
+            "quant=none"
+        )
     with tokenizer_tried(folder):  # in another process, which takes as long as the weights of a small model
         model = read_model(
             checkpoint,
@@ -72,7 +78,7 @@ def load_lm(
     if quantization == "fp8":
         to_fp8(model)
     use_frozen_backward(model)
-    _check_vocabulary(folder, model, tokenizer)
+    _fit_special_tokens(folder, model, tokenizer, chosen=special_tokens or {})
     check_class(model)
     check_forward(folder, model)
     kind = Seq2SeqLM if model.config.is_encoder_decoder else CausalLM
@@ -118,14 +124,31 @@ def random_lm(
     return CausalLM(model.eval(), tokenizer, gradient_checkpointing=gradient_checkpointing)
 
 
-def _check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: ReportTokenizer) -> None:
+def _fit_special_tokens(
+    folder: Path, model: PreTrainedModel, tokenizer: ReportTokenizer, *, chosen: Mapping[str, str | int | None]
+) -> None:
+    """Drop the special tokens for which the weights have no row: published files list some that no text contains.
+
+    Padding is then the EOS token. Raises UserError if a text, the first EOS token or a `chosen` token needs such a row.
+    """
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
-    used = max(*tokenizer.eos_ids, tokenizer.pad_id, tokenizer.bos_id or 0, tokenizer.vocabulary_size - 1)
-    if used >= rows:
+    has = f"the weights have {rows} rows"
+    if tokenizer.vocabulary_size > rows:
         raise UserError(
-            f"lm.path: {folder}: the tokenizer has ids up to {used}, but the weights have {rows} rows: these files do "
-            "not belong together; download the checkpoint again"
+            f"lm.path: {folder}: the tokenizer has ids up to {tokenizer.vocabulary_size - 1}, but {has}: these files "
+            "do not belong together; download the checkpoint again"
         )
+    for name, i in (("pad", tokenizer.pad_id), ("bos", tokenizer.bos_id)):
+        if i is not None and i >= rows and chosen.get(name) is not None:
+            raise UserError(f"lm.special_tokens.{name}={chosen[name]} has id {i}, but {has}: choose another token")
+    if tokenizer.eos_id >= rows:
+        raise UserError(
+            f"lm.path: {folder}: the EOS token that ends a report has id {tokenizer.eos_id}, but {has}: name another "
+            "one in lm.stop or lm.special_tokens.eos"
+        )
+    tokenizer.eos_ids = tuple(i for i in tokenizer.eos_ids if i < rows)
+    tokenizer.pad_id = tokenizer.pad_id if tokenizer.pad_id < rows else tokenizer.eos_id
+    tokenizer.bos_id = tokenizer.bos_id if tokenizer.bos_id is not None and tokenizer.bos_id < rows else None
 
 
 def _check_family(checkpoint: Checkpoint, family: str | None) -> None:

@@ -39,10 +39,11 @@ class _Chunked(torch.autograd.Function):
     def forward(
         ctx: torch.autograd.function.FunctionCtx, hidden_ME: torch.Tensor, target_M: torch.Tensor, logits: Logits
     ) -> torch.Tensor:
-        nats, gradients = [], []
+        nats: list[torch.Tensor] = []
+        gradients: list[torch.Tensor] = []
         for hidden, target in zip(hidden_ME.split(CHUNK), target_M.split(CHUNK), strict=True):
             with torch.enable_grad():
-                leaf = hidden.detach().requires_grad_()
+                leaf = nn.Parameter(hidden.detach())
                 own = _nats(logits(leaf), target)
                 gradients += torch.autograd.grad(own.sum(), leaf)
             nats.append(own.detach())

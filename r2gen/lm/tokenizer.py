@@ -13,8 +13,9 @@ from r2gen.errors import UserError, shown
 from r2gen.lm.added_tokens import added_around
 from r2gen.lm.chat_template import ChatTemplate, read_chat_template
 from r2gen.lm.checkpoint import read_json
-from r2gen.lm.codecs import SENTENCES, Codec, TokenizerJson, read_codec, tokenizer_files
+from r2gen.lm.codecs import SENTENCES, Codec, TokenizerJson
 from r2gen.lm.special_tokens import tokenizer_format
+from r2gen.lm.tokenizer_files import read_codec, tokenizer_files
 from r2gen.runs.trial import attempt, attempted
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"  # ids 0, 1, 2 of a trained tokenizer

@@ -21,7 +21,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from r2gen.config.plain import Plain
@@ -29,6 +28,8 @@ from r2gen.errors import UserError
 from r2gen.lm import families
 from r2gen.lm.checkpoint import Checkpoint, weight_files
 from r2gen.lm.conversion.config_fields import UnsupportedFormat
+from r2gen.lm.gguf import check_all_read
+from r2gen.lm.library_logs import quiet_transformers
 from r2gen.lm.quantize import is_quantised
 from r2gen.lm.text_part import TextPart, beginning, beginnings
 from r2gen.ranks import dist
@@ -61,7 +62,7 @@ def read_config(checkpoint: Checkpoint) -> PreTrainedConfig:
     families.register(checkpoint.model_type)
     file = checkpoint.folder / "config.json"
     try:
-        with _quiet():
+        with quiet_transformers():
             return AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
     except UnsupportedFormat as error:
         raise UserError(f"lm.path: {file}: {error}") from error
@@ -87,11 +88,13 @@ def read_model(
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     # None would replace the quantization_config of a checkpoint that was quantised before.
     quantised = {} if quantization is None else {"quantization_config": quantization}
-    _check_size(folder, auto, config)
+    gguf = {} if checkpoint.gguf is None else {"gguf_file": str(checkpoint.gguf)}
+    if checkpoint.gguf is None:
+        _check_size(folder, auto, config)
     names = [] if part is None else list(_all_names(folder))
     if part is not None and any(part.name(name).startswith("lm_head.") for name in names):
         config.tie_word_embeddings = False  # also if config.json of the whole says nothing about it
-    with _quiet(), _readable_errors(folder):
+    with quiet_transformers(), _readable_errors(folder):
         loaded: Any = auto.from_pretrained(
             folder,
             config=config,
@@ -106,6 +109,7 @@ def read_model(
             ignore_mismatched_sizes=True,
             key_mapping=None if part is None else part.renamed,
             **quantised,
+            **gguf,
         )
     model, report = loaded
     if part is not None:
@@ -115,7 +119,10 @@ def read_model(
         _report_others(part, model, names)
     _check_complete(folder, model, report)
     _check_shapes(folder, model)
-    _check_once(folder, model)
+    if checkpoint.gguf is None:
+        _check_once(folder, model)
+    else:
+        check_all_read(checkpoint.gguf, model)
     return model.eval()
 
 
@@ -167,7 +174,7 @@ def _check_size(folder: Path, auto: Any, config: PreTrainedConfig) -> None:
         auto._model_mapping[type(config)]  # imported here, so that the child does not take time for it
 
     def parameters() -> int:
-        with torch.device("meta"), _quiet():
+        with torch.device("meta"), quiet_transformers():
             model: Any = auto.from_config(copy.deepcopy(config), attn_implementation="eager")
         return sum(parameter.numel() for parameter in model.parameters())
 
@@ -222,20 +229,6 @@ def _attention(auto: Any, config: PreTrainedConfig, attention: str) -> str:
     # T5 does not scale its scores: on the CPU the error of sdpa's logits is ten times larger (4.9e-5)
     unscaled = config.is_encoder_decoder
     return attention if attention != "auto" else "eager" if eager_only or unscaled else "sdpa"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress transformers' progress bar and its table of tensors; _check_complete reports what is wrong."""
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
 
 
 def _check_complete(folder: Path, model: PreTrainedModel, report: Plain) -> None:

@@ -32,7 +32,7 @@ PACKAGES = (
     "pillow",
 )
 
-WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth")
+WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 CHECKPOINT_FILES = (*WEIGHT_FILES, ".json", ".model", ".tiktoken", ".txt", ".jinja")
 PIECE, PIECES, WHOLE = 2**16, 9, 2**25  # bytes, pieces per file, bytes up to which a file is read whole
 

@@ -78,7 +78,7 @@ class TimmEncoder(nn.Module):
                 f"A transformer is built for one size: add vision.model_args={{img_size: {image_size_px}}}."
             ) from error
         self.train()
-        self.kept: FeatureCache | None = None  # of the films of a training, if the backbone is frozen
+        self.cache: FeatureCache | None = None  # in training, see cache_features
         self.join = MeanViews() if views == "mean" else ConcatViews(max_views, self.dim)
 
     def forward(
@@ -87,7 +87,7 @@ class TimmEncoder(nn.Module):
         """Features [B, Q, D] of each study and a mask [B, Q] on the CPU of those that are not padding.
 
         images_BVHW is uint8 gray at image_size_px; views_BV, on the CPU, masks the views that exist. The backbone sees
-        only those. With the ids of the studies, features are kept in training (`kept`).
+        only those. With the ids of the studies, features may be cached in training.
         """
         batch, views = views_BV.shape
         views_BV, device = views_BV.cpu(), images_BVHW.device
@@ -107,9 +107,9 @@ class TimmEncoder(nn.Module):
         def encode(images_NHW: torch.Tensor) -> torch.Tensor:
             return self.encode(self.normalise(images_NHW))
 
-        if self.kept is None or not keys or not torch.is_grad_enabled():
+        if self.cache is None or not keys or not torch.is_grad_enabled():
             return encode(images_NHW)
-        return self.kept.features(keys, images_NHW, encode)
+        return self.cache.features(keys, images_NHW, encode)
 
     def normalise(self, images_NHW: torch.Tensor) -> torch.Tensor:
         """[N, 3, H, W]: gray on three channels, normalised by the mean and deviation of the backbone's training."""
@@ -130,6 +130,14 @@ class TimmEncoder(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
+
+
+def cache_features(encoder: TimmEncoder, *, images: int, most_bytes: int) -> None:
+    """Let a frozen encoder compute the features of each training image once, if those of all `images` fit."""
+    parameters = list(encoder.backbone.parameters())
+    size = images * encoder.num_tokens * encoder.dim * parameters[0].element_size()
+    if size <= most_bytes and not any(parameter.requires_grad for parameter in parameters):
+        encoder.cache = FeatureCache(images)
 
 
 def _refuse_numbers(*, image_size_px: int, max_views: int, std: float | None) -> None:

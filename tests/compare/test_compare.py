@@ -245,6 +245,39 @@ def test_files_of_other_programs_are_compared_with_runs(good: Path, tmp_path: Pa
     assert any("theirs has its own references for 24 of 24 studies" in note for note in comparison["notes"])
 
 
+def test_a_file_that_was_not_cleaned_as_the_references_is_named(good: Path, tmp_path: Path) -> None:
+    of = references()
+    for name, change in (("attached", (" . ", ". ")), ("commas", (" ", ", ")), ("same", (" . ", " . "))):
+        lines = [json.dumps({"id": id, "report": text.replace(*change)}) for id, text in of.items()]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    cut = [json.dumps({"id": id, "report": text.removesuffix(" .")}) for id, text in of.items()]
+    (tmp_path / "cut.jsonl").write_text("\n".join(cut), encoding="utf-8")
+    files = [tmp_path / f"{name}.jsonl" for name in ("attached", "commas", "same", "cut")]
+    notes = compare(tmp_path / "out", good, *files, studies=0, null_rows=[])["notes"]
+    named = [note.split()[0] for note in notes if "was not cleaned as the references were" in note]
+    assert named == ["attached", "commas"]
+    assert any("compare.cleaner=iu_xray (or mimic_cxr) cleans all texts in the same way" in note for note in notes)
+
+
+def test_a_timeout_of_meteor_ends_meteor_and_not_the_comparison(good: Path, poor: Path, tmp_path: Path) -> None:
+    config = replace(
+        composed("task=compare"),
+        runs=[str(good), str(poor)],
+        out=str(tmp_path / "out"),
+        compare=CompareConfig(**OPTIONS),
+        metrics={
+            "meteor": Target("r2gen.evaluate.meteor.Meteor", {"timeout_s": 0.05}),
+            "bleu": Target(TARGETS["bleu"]),
+        },
+    )
+    assert compare_task.compare(config, ["metrics=..."]) == 0
+    comparison = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert "bleu_4" in comparison["scores"]["good"]
+    assert "meteor" not in comparison["scores"]["good"]
+    (note,) = [note for note in comparison["notes"] if note.startswith("meteor: unavailable")]
+    assert "did not answer within 0.05 s; a larger metrics.meteor.timeout_s waits longer" in note
+
+
 def test_a_file_alone_needs_its_own_references(tmp_path: Path):
     (tmp_path / "a.json").write_text(json.dumps(references()), encoding="utf-8")
     with pytest.raises(UserError, match=r"runs: none of the entries has references\. Add a run folder"):

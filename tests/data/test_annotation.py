@@ -76,6 +76,9 @@ def test_studies_keep_their_order_views_and_complete_cleaned_reports(tmp_path: P
         ({"train": [entry("a", report=None)]}, "report None is not a string"),
         ({"train": [entry("a", report="")]}, r"train\[0\] \(id a\): the report is empty"),
         ({"train": [entry("a", report="?!")]}, "the report is empty"),
+        ({"train": [entry("a")], "test": [entry("b", report="")]}, "none of the 1 studies of test has a report"),
+        ({"train": [entry("a")], "val": [{"id": "b", "image_path": ["b/0.png"]}]}, "write reports of its images by a"),
+        ({"train": [entry("a", image_path=["C:\\images\\0.png"])]}, "leaves the image folder"),
         ({"train": [entry("a", image_path=[])]}, "names no image"),
         ({"train": [entry("a", image_path="a/0.png")]}, "must be a list"),
         ({"train": [entry("a", image_path=["../a/0.png"])]}, "leaves the image folder"),
@@ -218,3 +221,28 @@ def test_a_large_annotation_is_reported_when_it_was_read(
     write(tmp_path, {"train": [entry("a"), entry("b")]})
     read(tmp_path).check()
     assert "2 entries read and checked in 0 s" in capsys.readouterr().out
+
+
+def test_a_backslash_of_windows_is_read_as_a_slash(tmp_path: Path) -> None:
+    write(tmp_path, {"train": [entry("a", image_path=["a\\0.png"])]})
+    data = read(tmp_path)
+    data.check()
+    assert data.studies("train")[0].views == ("a/0.png",)
+
+
+def test_studies_with_a_context_are_counted_since_no_model_uses_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, {"train": [entry("a", context="Cough."), entry("b")]})
+    read(tmp_path).check()
+    assert "1 of 2 studies have a context (indication): no model uses it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["reports.csv", "reports.xlsx", "all.jsonl"])
+def test_a_table_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("image_path,report,split\n")
+    message = rf"{name}.*is not read; make an annotation.json from it"
+    with pytest.raises(UserError, match=message):
+        AnnotatedReports.digest({"root": str(tmp_path)})
+    with pytest.raises(UserError, match=message):
+        AnnotatedReports(root=str(tmp_path), cleaner="none", annotation=name)

@@ -104,6 +104,25 @@ def test_lookup_tables_are_applied_and_clipped_at_their_ends(tmp_path: Path) -> 
     np.testing.assert_array_equal(shown(image), full(4095 - VALUES, 4095))
 
 
+def test_only_values_that_occur_decide_whether_an_image_is_usable(tmp_path: Path) -> None:
+    ends = np.array([[0, 2], [2, 0]], np.uint16)
+    image = dicom(tmp_path / "a.dcm", ends, VOILUTSequence=lookup(np.array([5, 900, 5]), first=0, bits=10))
+    with pytest.raises(UserError, match="the same gray"):
+        read_image(image)
+    image = dicom(tmp_path / "b.dcm", ends, ModalityLUTSequence=lookup(np.array([5, 2000, 900]), first=0, bits=10))
+    np.testing.assert_array_equal(shown(image), full(np.array([[5, 900], [900, 5]]), 1023))
+
+
+def test_signed_values_of_16_bits_and_values_of_32_bits_are_read(tmp_path: Path) -> None:
+    window = {"WindowCenter": 0, "WindowWidth": 4096}
+    expected = np.floor(np.clip((VALUES - 2048 + 0.5) / 4095 + 0.5, 0, 1) * 255 + 0.5)
+    for kind in (np.int16, np.int32):
+        image = dicom(
+            tmp_path / "a.dcm", (RAMP.astype(np.int64) - 2048).astype(kind), bits=kind(0).itemsize * 8, **window
+        )
+        np.testing.assert_array_equal(shown(image), expected)
+
+
 def test_colours_become_gray(tmp_path: Path) -> None:
     gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
     image = dicom(
@@ -208,3 +227,22 @@ def test_real_images_keep_their_polarity(shared: Path) -> None:
     deep = shown(folder / "pydicomdata_RG1_J2KI.dcm")  # 15 bits, MONOCHROME1, JPEG 2000
     assert deep.shape == (1955, 1841)
     assert deep[900:1100, 900:1000].mean() > deep[900:1100, 300:400].mean() + 20, "the spine is brighter than the lung"
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(np.uint16, 16), (np.uint16, 14), (np.int16, 16)])
+def test_12_bit_values_in_more_stored_bits_are_scaled_as_those_of_a_png(kind: Any, bits: int, tmp_path: Path) -> None:
+    pixels = RAMP.astype(kind)
+    np.testing.assert_array_equal(shown(dicom(tmp_path / "a.dcm", pixels, bits=bits)), full(VALUES, 4095))
+    brighter = pixels.copy()
+    brighter[0, 0] = 8000
+    assert shown(dicom(tmp_path / "b.dcm", brighter.astype(np.uint16), bits=16)).max() < 40
+
+
+@pytest.mark.parametrize("tag", ["PhotometricInterpretation", "BitsStored", "PixelRepresentation", "Rows"])
+def test_a_missing_tag_is_named(tag: str, tmp_path: Path) -> None:
+    file = dicom(tmp_path / "a.dcm")
+    image = pydicom.dcmread(file)
+    delattr(image, tag)
+    image.save_as(file)
+    with pytest.raises(UserError, match=f"it has no {tag}, so that its gray levels are unknown"):
+        read_image(file)

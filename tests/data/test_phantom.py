@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2gen.data import phantom_studies
 from r2gen.data.phantom import VERSION, Phantom
 from r2gen.data.phantom_images import DRAW
 from r2gen.data.phantom_reports import FINDINGS, read_findings, write_report
@@ -139,3 +140,20 @@ def test_no_constant_report_scores_well() -> None:
 def test_another_version_is_refused() -> None:
     with pytest.raises(UserError, match=r"data\.version"):
         phantom(version=VERSION + 1)
+
+
+def test_an_image_is_drawn_once_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    draw = phantom_studies.draw_image
+    monkeypatch.setattr(
+        phantom_studies, "draw_image", lambda seed, view, px: drawn.append(view) or draw(seed, view, px)
+    )
+    monkeypatch.setattr("r2gen.data.phantom.STORED_BYTES", 64**2)
+    data = phantom()
+    first = data.image("val-00000-frontal")
+    before = first.tobytes()
+    first.paste(0, (0, 0, 64, 64))
+    assert data.image("val-00000-frontal").tobytes() == before
+    for _ in range(2):
+        data.image("val-00001-frontal")
+    assert drawn == ["val-00000-frontal", "val-00001-frontal", "val-00001-frontal"]

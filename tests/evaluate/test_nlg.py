@@ -106,6 +106,15 @@ def test_a_report_equal_to_its_reference_has_the_highest_score() -> None:
     assert scores == pytest.approx(dict.fromkeys(scores, 1.0) | {"cider": 10.0}, abs=1e-8)
 
 
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\r\n\r\n", " \n  ", "\t", "\r ", "\n\n"])
+def test_a_line_break_is_a_space_in_every_score(between: str) -> None:
+    texts = {"a": f"{between}The heart{between}is normal.{between}", "b": "no  effusion ."}
+    one_line = {"a": "The heart is normal.", "b": "no  effusion ."}
+    for metric in (Bleu(), RougeL(), Cider()):
+        assert metric(texts, one_line).corpus == metric(one_line, one_line).corpus
+        assert metric(one_line, texts).corpus == metric(one_line, one_line).corpus
+
+
 @pytest.mark.parametrize("empty", ["", "  ", "\n"])
 def test_empty_reports_score_0(empty: str) -> None:
     references = {"a": NORMAL.replace("pleural", "pleural ").replace("clear", " clear"), "b": EFFUSION}

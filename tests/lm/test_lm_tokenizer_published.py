@@ -14,10 +14,11 @@ from transformers import LlamaTokenizer, T5Tokenizer
 
 from r2gen.errors import UserError
 from r2gen.lm import read_tokenizer
-from r2gen.lm.codecs import SENTENCES, SentencePiece, Tiktoken, TokenizerJson, read_codec
+from r2gen.lm.codecs import SENTENCES, SentencePiece, Tiktoken, TokenizerJson
 from r2gen.lm.families import PUBLISHED as PUBLISHED_FORMATS
 from r2gen.lm.families.chatglm import GLM4_TOKENIZER
 from r2gen.lm.families.qwen import TOKENIZER
+from r2gen.lm.tokenizer_files import read_codec
 
 pytestmark = needs_published
 LITERAL = "<s>literal</s> <unk>"
@@ -113,10 +114,11 @@ def test_the_dummy_prefix_is_that_of_the_file(family: str) -> None:
     """InternLM2 and Yi have none, Mistral has one; transformers 5.23 treats all of them alike."""
     file = PUBLISHED / family / "tokenizer.model"
     codec, plain = read_codec(PUBLISHED / family), SentencePieceProcessor(model_file=str(file))
-    ours = [codec.encode(sentence) for sentence in SENTENCES]
-    assert ours == [plain.encode(sentence) for sentence in SENTENCES]
+    sentences = (*SENTENCES, "  two spaces at the start")
+    ours = [codec.encode(sentence) for sentence in sentences]
+    assert ours == [plain.encode(sentence) for sentence in sentences]
     theirs = LlamaTokenizer.from_pretrained(file.parent)
-    assert [theirs.encode(sentence, add_special_tokens=False) for sentence in SENTENCES] != ours
+    assert [theirs.encode(sentence, add_special_tokens=False) for sentence in sentences] != ours
 
 
 def test_a_leading_space_round_trips_without_a_dummy_prefix() -> None:
@@ -155,7 +157,7 @@ def test_glm4_keeps_digits_together_and_qwen_does_not(tmp_path: Path) -> None:
     lines = "".join(f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(ranks))
     for name, kind in (("tokenizer.model", GLM4_TOKENIZER), ("qwen.tiktoken", TOKENIZER)):
         (tmp_path / name).write_text(lines)
-        codec = Tiktoken(tmp_path / name, kind)
+        codec = Tiktoken.read(tmp_path / name, kind)
         assert codec.encode("1234") == ([257, ord("4")] if name == "tokenizer.model" else [*b"1234"])
 
 
@@ -164,8 +166,8 @@ def test_qwen_composes_characters_and_glm4_does_not(tmp_path: Path) -> None:
     for name in ("tokenizer.model", "qwen.tiktoken"):
         (tmp_path / name).write_text(lines)
     apart = unicodedata.normalize("NFD", "å")
-    assert Tiktoken(tmp_path / "qwen.tiktoken", TOKENIZER).encode(apart) == [2]
-    assert Tiktoken(tmp_path / "tokenizer.model", GLM4_TOKENIZER).encode(apart) == [0, 1]
+    assert Tiktoken.read(tmp_path / "qwen.tiktoken", TOKENIZER).encode(apart) == [2]
+    assert Tiktoken.read(tmp_path / "tokenizer.model", GLM4_TOKENIZER).encode(apart) == [0, 1]
     codec = read_codec(PUBLISHED / "qwen")
     text = unicodedata.normalize("NFD", "Übergröße café")
     assert codec.encode(text) == codec.encode(unicodedata.normalize("NFC", text))

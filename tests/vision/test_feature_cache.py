@@ -1,11 +1,11 @@
-"""A frozen encoder computes the features of a film once."""
+"""A frozen encoder computes the features of an image once."""
 
 import torch
 
 from r2gen.vision.feature_cache import FeatureCache
 
 
-def test_a_film_is_encoded_once_also_if_a_batch_has_it_twice():
+def test_an_image_is_encoded_once_also_if_a_batch_has_it_twice():
     encoded: list[int] = []
 
     def encode(images_NHW: torch.Tensor) -> torch.Tensor:
