@@ -15,7 +15,7 @@ from r2gen.evaluate.recipe import METRICS_FORMAT
 from r2gen.evaluate.scores import Signature
 from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
-from r2gen.runs.metrics_file import metrics_path, read_metrics
+from r2gen.runs.metrics_file import EXTERNAL, metrics_path, read_metrics
 
 SPLITS = ("test", "val")  # without compare.split, the first that all runs have scores of
 _NAME = re.compile(r"\w[\w .+-]{0,59}")  # these names need no escaping in a table, LaTeX or a page
@@ -59,15 +59,22 @@ def read_sources(given: Sequence[str], *, split: str | None, rescore: bool) -> t
         raise UserError("task=compare: no runs are given. Set runs=[...] to run folders and files, PATH or name=PATH.")
     named = [_named(text) for text in given]
     _check_names(named)
-    folders = {name: RunFolder(path) for name, path in named if RunFolder(path).exists()}
-    metrics = {name: _metrics(folder) for name, folder in folders.items()}
+    folders = {name: folder for name, path in named if (folder := run_of_results(path)) is not None}
+    paths = dict(named)
+    metrics = {name: _metrics(folder, paths[name]) for name, folder in folders.items()}
     chosen = _split(split, metrics)
     return chosen, [
-        _run_source(name, folders[name], metrics[name], split=chosen, rescore=rescore)
+        _run_source(name, folders[name], metrics[name], results=path, split=chosen, rescore=rescore)
         if name in folders
         else _file_source(name, path)
         for name, path in named
     ]
+
+
+def run_of_results(path: Path) -> RunFolder | None:
+    """The run whose results are in a folder: the run folder, or one of its folders of other data sets."""
+    folder = RunFolder(path.parent.parent if path.parent.name == EXTERNAL else path)
+    return folder if folder.exists() else None
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -122,9 +129,9 @@ def _file_source(name: str, path: Path) -> Source:
 # -------------------------------------------------------------------------------------------------------- run folders
 
 
-def _metrics(folder: RunFolder) -> Plain:
+def _metrics(folder: RunFolder, results: Path) -> Plain:
     """A run's scores, with the decoding profile that they were made with."""
-    file = metrics_path(folder.path)
+    file = metrics_path(results)
     metrics = read_metrics(file)
     fix = f"Score the run with {_evaluate(folder)}"
     if not metrics:
@@ -134,8 +141,8 @@ def _metrics(folder: RunFolder) -> Plain:
     return metrics
 
 
-def _run_source(name: str, folder: RunFolder, metrics: Plain, *, split: str, rescore: bool) -> Source:
-    file = predictions_file(folder.path, split, metrics["generation"])
+def _run_source(name: str, folder: RunFolder, metrics: Plain, *, results: Path, split: str, rescore: bool) -> Source:
+    file = predictions_file(results, split, metrics["generation"])
     content = read_reports(file)
     if content.header is None or content.references is None:
         raise UserError(f"{file}: the header or a reference is missing. Remove the file and run {_evaluate(folder)}")
@@ -146,7 +153,7 @@ def _run_source(name: str, folder: RunFolder, metrics: Plain, *, split: str, res
     return Source(
         name=name,
         kind="run",
-        path=str(folder.path),
+        path=str(results),
         reports=content.reports,
         references=content.references,
         about=_about(stored, content.header, status),

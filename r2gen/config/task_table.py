@@ -64,7 +64,7 @@ TASKS = (
         work="r2gen.tasks.evaluate:evaluate",
         needs="ranks",
         on="stored run",
-        may_change=(*ON_STORED_RUN, "quant"),  # the name of the scores' file then says so
+        may_change=(*ON_STORED_RUN, "quant", "data"),  # results of another quant have a file, of other data a folder
         scores=True,
     ),
     Task(

@@ -18,8 +18,9 @@ _IMAGES_PER_PROCESS = 500
 class BaselineReports:
     """Makes the reports of each baseline.
 
-    `nearest_file` stores the nearest studies for later evaluations; `nearest_most` is the number of training studies
-    that are searched for them, 0 for no such baseline; `data_hash` identifies the data set.
+    `trained_on` has train and val of the training, if `datasets` are those of another data set; `data` then reads the
+    images of both. `nearest_file` stores the nearest studies for later evaluations; `nearest_most` is the number of
+    training studies that are searched for them, 0 for no such baseline; `data_hash` identifies the data set.
     """
 
     def __init__(
@@ -30,19 +31,21 @@ class BaselineReports:
         data_hash: str,
         nearest_file: Path,
         nearest_most: int,
+        trained_on: Mapping[str, StudyDataset] | None = None,
     ) -> None:
         self.data, self.datasets, self.data_hash = data, datasets, data_hash
         self.nearest_file, self.nearest_most = nearest_file, nearest_most
+        self.trained_on = trained_on or datasets
 
     def train_reports(self) -> list[str]:
-        return [study.report for study in self.datasets["train"].studies]
+        return [study.report for study in self.trained_on["train"].studies]
 
     def constant(self, selection: Selection) -> str | None:
         """The training report with the highest `selection` when given to every validation study.
 
         None if a split is empty.
         """
-        train, val = self.train_reports(), self.datasets["val"].studies
+        train, val = self.train_reports(), self.trained_on["val"].studies
         if not train or not val:
             return None
         return constant_report(train, {study.id: study.report for study in val}, selection)
@@ -52,7 +55,7 @@ class BaselineReports:
 
         Yields the processes that read the images, so that the caller need not wait for them.
         """
-        train = spread(self.datasets["train"].studies, self.nearest_most)
+        train = spread(self.trained_on["train"].studies, self.nearest_most)
         if not train:
             return {}
         stored = read_nearest(self.nearest_file, data_hash=self.data_hash, compared=len(train))
@@ -80,14 +83,14 @@ class BaselineReports:
 
     def searched(self) -> dict[str, int]:
         """How many of the training studies are searched for the nearest images, as metrics.json has it."""
-        train = len(self.datasets["train"])
+        train = len(self.trained_on["train"])
         return {"compared": min(self.nearest_most, train), "train": train}
 
     def reports(
         self, ids: Iterable[str], *, constant: str | None, nearest: Mapping[str, str]
     ) -> dict[str, dict[str, str]]:
         """Baseline to its reports of these studies, without baselines that are impossible, and without `shuffled`."""
-        train, ids = self.datasets["train"].studies, list(ids)
+        train, ids = self.trained_on["train"].studies, list(ids)
         reports = {}
         if constant is not None:
             reports["constant"] = dict.fromkeys(ids, constant)

@@ -20,9 +20,12 @@ class RunPage:
     data: ReportData
     datasets: Mapping[str, StudyDataset]
     studies: int  # how many are shown
+    is_external: bool = False  # the data set is not the run's: the page keeps its studies
 
     def shown(self) -> tuple[str, dict[str, list[Image.Image]]] | None:
         """The split and the studies that the page shows, with their images; None before the first prediction."""
+        if self.is_external:
+            return None
         shown = shown_studies(self.run_dir, count=self.studies)
         if shown is None:
             return None
@@ -32,4 +35,4 @@ class RunPage:
 
     def write(self) -> None:
         shown = self.shown()
-        write_page(self.run_dir, images={} if shown is None else shown[1])
+        write_page(self.run_dir, images=None if self.is_external else {} if shown is None else shown[1])

@@ -13,7 +13,7 @@ from r2gen.pages.curves import curves_of
 from r2gen.pages.document import JsonObject, content_of, write_document
 from r2gen.pages.images import embedded
 from r2gen.runs.folder import RunFolder
-from r2gen.runs.metrics_file import metrics_path, read_metrics
+from r2gen.runs.metrics_file import external_metrics, metrics_path, read_metrics
 from r2gen.runs.prediction_lines import read_prediction_lines
 from r2gen.runs.provenance import now
 from r2gen.runs.untrusted import misfits, read_text
@@ -58,6 +58,10 @@ def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | N
         "choices": choices,
         "curves": curves_of(run_dir / "train.jsonl", most=CURVE_POINTS),
         "metrics": {key: value for key, value in metrics.items() if key not in ("per_report", "score_specs")} or None,
+        "external": {
+            name: {"recipe": scores.get("recipe"), "splits": scores["splits"]}
+            for name, scores in external_metrics(run_dir).items()
+        },
         "score_specs": metrics.get("score_specs", []),
         "studies": _studies(run_dir / "predictions", metrics=metrics, images=shown),
     }

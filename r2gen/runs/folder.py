@@ -3,6 +3,7 @@
 config.yaml   resolved and frozen        run.json        status, overrides, revision, versions, machine
 train.jsonl   steps and validations      checkpoints/    step-00000400/, best, last
 predictions/  <split>.<generation>.jsonl metrics.json    report.html
+external/     the same of other data sets
 """
 
 import contextlib

@@ -59,6 +59,7 @@ class File(TypedDict, total=False):
     per_report: dict[str, dict[str, dict[str, float]]]
 
 
+EXTERNAL = "external"  # the folder of results on other data sets
 _CONFIGURATIONS = ("config.yaml", "evaluate.yaml")  # of the training, and of the last task=evaluate
 
 
@@ -98,6 +99,17 @@ def broken_metrics(file: Path, error: Exception) -> UserError:
 def metrics_path(run_dir: Path, profile: str | None = None) -> Path:
     """metrics.json, or the file of another decoding profile than that of the training."""
     return run_dir / ("metrics.json" if profile is None else f"metrics.{profile}.json")
+
+
+def external_folder(run_dir: Path, name: str) -> Path:
+    """The folder of a run's results on another data set, with its own metrics.json and predictions."""
+    return run_dir / EXTERNAL / name
+
+
+def external_metrics(run_dir: Path) -> dict[str, Metrics]:
+    """The scores of a run on other data sets, by the names of their folders."""
+    files = sorted((run_dir / EXTERNAL).glob("*/metrics.json"))
+    return {file.parent.name: read_metrics(file) for file in files}
 
 
 def _specs_of_run(run_dir: Path) -> list[Plain]:

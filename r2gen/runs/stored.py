@@ -43,21 +43,27 @@ def for_task(passed: Plain, overrides: list[str]) -> Config:
                 f"{override}: the run in {run_dir} has this fixed; with task={task.name} only "
                 f"{', '.join(allowed)} may be passed"
             )
+    names = {option_name(override) for override in overrides}
+    of_data = sorted(name for name in names.difference(task_table.ON_STORED_RUN) if name.startswith("data."))
+    if of_data and "data" not in names:
+        raise UserError(f"{of_data[0]}: for another data set than the run's, pass data=NAME and its options")
     stored, now = completed_plain(folder), _recomposed(folder, overrides)
     missing = [group for group in ("lm", "generation") if group not in stored["choices"]]
     if missing:
         raise UserError(f"{folder.config_file} has no choices.{missing[0]}. Put back what the run wrote")
     plain = {key: value for key, value in stored.items() if key != "choices"}
-    names = {option_name(override) for override in overrides}
     for name in allowed:
         group, _, key = name.partition(".")
         if not any(is_under(passed_name, name) for passed_name in names):
             continue
+        if name == "data" and name not in names:
+            continue  # one of its options is passed, for the run's own class
         if not key:
             plain[group] = now.plain[group]
         elif key in now.plain[group]:
             plain[group] = {**plain[group], key: now.plain[group][key]}
     chosen_now = [group for group in ("generation", "quant") if any(is_under(name, group) for name in names)]
+    chosen_now += ["data"] if "data" in names else []
     choices = stored["choices"] | {group: now.choices[group] for group in chosen_now}
     needs_data = task.scores
     try:

@@ -4,6 +4,7 @@ import torch
 
 from r2gen.build import Job, build_job, build_logger
 from r2gen.config.schema import Config
+from r2gen.data.reports import data_digest
 from r2gen.evaluate.evaluation import Evaluation
 from r2gen.evaluate.tables import table_of
 from r2gen.ranks import dist
@@ -11,6 +12,7 @@ from r2gen.ranks.stop import StopRequest
 from r2gen.runs import stored
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.metrics_file import read_metrics
+from r2gen.tasks.external import external_name, is_external
 from r2gen.tasks.scoring import build_evaluation, profile_name
 from r2gen.train.checkpoint import load_best
 from r2gen.train.loggers import Logger, opened
@@ -20,7 +22,9 @@ from r2gen.train.published import shown_examples, summary_of
 def evaluate(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Score the best checkpoint of a run with the splits, decoding and metrics of this command."""
     folder = RunFolder(config.folder)
-    job_id = f"{folder.facts()['identity']}-evaluate-{profile_name(config)}"
+    data_hash = data_digest(config.data)
+    on = f"-{external_name(config, data_hash)}" if is_external(config, data_hash) else ""
+    job_id = f"{folder.facts()['identity']}-evaluate-{profile_name(config)}{on}"
     with opened(build_logger(config), folder=folder, config=config, job_id=job_id, resumes=False) as logger:
         job = build_job(config, device)
         evaluation = build_evaluation(config, job, stop=stop)

@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import cache
+from pathlib import Path
 from typing import cast
 
 from r2gen.build import Job, data_workers
@@ -20,45 +21,66 @@ from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Metric
 from r2gen.evaluate.split_scores import ReferenceCut, Scorer
 from r2gen.lm.protocol import DecoderName
+from r2gen.lm.quantize import recorded_mode
 from r2gen.lm.tokenizer import ReportTokenizer
+from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs import provenance, stored
+from r2gen.runs.files import make_folder
 from r2gen.runs.folder import RunFolder
-from r2gen.runs.metrics_file import metrics_path
+from r2gen.runs.metrics_file import external_folder, metrics_path
+from r2gen.tasks.external import external_name, is_external, training_data
 
 
 def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluation:
     data_hash, profile = data_digest(config.data), profile_name(config)
     scorer = build_scorer(config, job.model.lm.tokenizer)
+    external = is_external(config, data_hash)
+    folder, (data, trained_on) = config.folder, (job.data, None)
+    if external:
+        folder = external_folder(folder, external_name(config, data_hash))
+        data, trained_on = training_data(config, job)
+        if dist.is_first():
+            make_folder(folder.parent)
+            make_folder(folder)
     return Evaluation(
-        predictor=build_predictor(config, job, profile=profile, data_hash=data_hash, stop=stop),
+        predictor=build_predictor(config, job, folder=folder, profile=profile, data_hash=data_hash, stop=stop),
         baselines=BaselineReports(
-            data=job.data,
+            data=data,
             datasets=job.datasets,
             data_hash=data_hash,
-            nearest_file=config.folder / "nearest.json",
+            nearest_file=folder / "nearest.json",
             nearest_most=config.evaluate.nearest_studies,
+            trained_on=trained_on,
         ),
         scorer=scorer,
         metrics=MetricsWriter(
-            file=metrics_path(config.folder, None if profile == _trained_profile(config) else profile),
+            file=metrics_path(folder, None if profile == _trained_profile(config) else profile),
             profile=profile,
             recipe=recipe_of(job.data, data_hash),
             specs=scorer.specs(),
             original_choices=original_choices(config),
         ),
-        page=RunPage(run_dir=config.folder, data=job.data, datasets=job.datasets, studies=config.evaluate.page_studies),
+        page=RunPage(
+            run_dir=config.folder,
+            data=job.data,
+            datasets=job.datasets,
+            studies=config.evaluate.page_studies,
+            is_external=external,
+        ),
     )
 
 
-def build_predictor(config: Config, job: Job, *, profile: str, data_hash: str, stop: StopRequest) -> Predictor:
+def build_predictor(
+    config: Config, job: Job, *, folder: Path, profile: str, data_hash: str, stop: StopRequest
+) -> Predictor:
     return Predictor(
-        run_dir=config.folder,
+        run_dir=folder,
         datasets=job.datasets,
         origin=Origin(
             profile=profile,
             decoding=job.decoding,
-            quant=config.quant.mode,
+            quant=recorded_mode(job.model.lm.model, mode=config.quant.mode),
             data_hash=data_hash,
             code=provenance.git_revision()["revision"],
         ),

@@ -36,6 +36,10 @@ function showScores() {
   const constant = metrics.constant_report;
   const report = constant ? folded("The constant report", h("p.small", constant)) : "";
   host.append(panel(report, signatureList(metrics.signatures, metrics.recipe)));
+  for (const [name, external] of Object.entries(data.external || {})) {
+    host.append(h("h3", `On another data set: ${name}`));
+    for (const [split, entry] of Object.entries(external.splits)) host.append(...splitPanels(split, entry));
+  }
 }
 
 function lastValidation() {
