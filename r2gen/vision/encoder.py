@@ -17,7 +17,7 @@ from r2gen.data.collate import moved
 from r2gen.errors import Code, UserError, shown
 from r2gen.runs.untrusted import refuse_compressed
 from r2gen.vision.feature_cache import FeatureCache
-from r2gen.vision.hub import WEIGHT_FILES, swin_folder, unfetchable
+from r2gen.vision.hub import WEIGHT_FILES, named_weights, swin_folder, unfetchable
 from r2gen.vision.swin_names import create_swin, swin_config
 from r2gen.vision.transforms import ImageTransform
 from r2gen.vision.views import ConcatViews, MeanViews
@@ -153,8 +153,7 @@ def create_backbone(
     name: str, path: str | None, model_args: Mapping[str, Any], *, file: str | None = None
 ) -> nn.Module:
     """timm's model without its head, with weights that must fit exactly (timm converts its own older layouts)."""
-    if name not in timm.list_models():
-        raise UserError(f"vision.name={name} is not a timm model. timm.list_models() lists them.")
+    name, path = named_weights(name, path)
     path = swin_folder(path)
     swin = swin_config(path)
     if path is not None and swin is not None:
