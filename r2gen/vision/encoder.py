@@ -162,6 +162,9 @@ def create_backbone(
         return create_swin(name, path, swin, tensors=tensors, model_args=model_args)
     source: Plain = {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path, file)}
     try:
+        model = timm.create_model(name, num_classes=0, **model_args)
+        if path is None or load_as_it_is(model, source["pretrained_cfg_overlay"]["state_dict"]):
+            return model
         return timm.create_model(name, num_classes=0, **model_args, **source)
     except Exception as error:  # timm's constructors and loaders raise many types
         if path is None:
@@ -170,6 +173,18 @@ def create_backbone(
             f"vision.path={path} cannot be read into {name}: {' '.join(str(error).split()):.500}. Give a folder with "
             "weights in timm's layout, or vision.path=null for random weights."
         ) from error
+
+
+def load_as_it_is(model: nn.Module, tensors: Plain) -> bool:
+    """Load the tensors if their names and shapes are those of the model; returns whether they were.
+
+    timm up to 1.0.29 takes the weights of a Swin without a classifier for an older layout and renames them.
+    """
+    own = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    if own != {key: tensor.shape for key, tensor in tensors.items()}:
+        return False
+    model.load_state_dict(tensors)
+    return True
 
 
 def weights(name: str, path: str, file: str | None = None) -> Plain:
