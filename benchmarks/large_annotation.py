@@ -19,9 +19,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from r2gen.launch.data_check import check_data
-
-from r2gen.config.targets import Target
+from r2gen.config.targets import Target, instantiate
 from r2gen.data.reports import data_digest
 
 ENTRIES = {"train": 270_790, "val": 2_130, "test": 3_858}
@@ -77,7 +75,7 @@ def read(folder: Path) -> None:
         "r2gen.data.annotation.AnnotatedReports", {"root": str(folder), "cleaner": "mimic_cxr", "check": "none"}
     )
     data_digest(data)
-    check_data(data)
+    instantiate(data).check()
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(f"{used.ru_utime + used.ru_stime:.1f} s of CPU, {used.ru_maxrss / 2**20:.2f} GiB at most", flush=True)
 

@@ -226,8 +226,7 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
 def build_prompt(config: Config, lm: LanguageModel) -> tuple[list[int], list[int]]:
     """The token ids before and after the image."""
     rows = lm.model.get_input_embeddings().get_parameter("weight").shape[0]
-    encoded = bool(lm.model.config.is_encoder_decoder)
-    return Prompt(**asdict(config.lm.prompt)).ids(lm.tokenizer, rows=rows, encoded=encoded)
+    return Prompt(**asdict(config.lm.prompt)).ids(lm.tokenizer, rows=rows, encoded=lm.model.config.is_encoder_decoder)
 
 
 def _lora(lora: LoraConfig | None) -> Lora | None:

@@ -60,7 +60,8 @@ def test_the_other_messages_are_in_the_code(message: str):
 
 
 def test_every_line_of_the_tables_is_tested():
-    lines = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| options")]
+    messages = re.sub(r"^## Files in another form$.*?(?=^## )", "", PAGE, flags=re.MULTILINE | re.DOTALL)
+    lines = [line for line in messages.splitlines() if line.startswith("| ") and not line.startswith("| options")]
     assert len(lines) == len(ENTRIES) >= 60
 
 

@@ -1,10 +1,10 @@
 """BLEU, ROUGE-L and CIDEr as R2Gen reports them: the scores of pycocoevalcap on the cleaned text, to the last digit.
 
 They are computed here, since pycocoevalcap takes ten times as long: it counts the n-grams of a text again for each
-metric, and fills a table for each common subsequence. tokenizer=space makes one space of white space with a line break
-or tab, which no published text has. ROUGE-L splits at each single space, so two spaces give an empty word, as in
-published scores; BLEU and CIDEr split at any white space.
-tokenizer=ptb uses the words of COCO captions (ptb.py, Java).
+metric, and fills a table for each common subsequence. Where a text of a study has a line break or tab, tokenizer=space
+puts single spaces between the words of both. Otherwise ROUGE-L splits at each single space, so two spaces give an empty
+word, as in published scores; BLEU and CIDEr split at any white space. tokenizer=ptb uses the words of COCO captions
+(ptb.py, Java).
 """
 
 import math
@@ -24,7 +24,7 @@ from r2gen.evaluate.scoring import check_texts, signature
 from r2gen.evaluate.study_sums import Floats, StudySums, mean_sums, study_sums
 
 IMPLEMENTATION, VERSION = "pycocoevalcap", version("pycocoevalcap")
-_BREAK = re.compile(r" *[^\S ]\s*")  # white space that is not only spaces
+_BREAK = re.compile(r"[^\S ]")  # white space other than a space, which no published text has
 _SIGMA, _BETA = 6.0, 1.2  # of CIDEr-D, and of ROUGE-L in pycocoevalcap
 
 
@@ -259,13 +259,18 @@ def _bleu(sums_RK: Floats) -> Floats:
     return bleu
 
 
-def words(texts: Mapping[str, str], tokenizer: Literal["space", "ptb"]) -> Mapping[str, str]:
-    """The texts with spaces between words. Raises UserError if Java, which tokenizer=ptb uses, fails."""
-    return ptb_words(texts) if tokenizer == "ptb" else {id: _on_one_line(text) for id, text in texts.items()}
-
-
-def _on_one_line(text: str) -> str:
-    return _BREAK.sub(" ", text.strip()) if _BREAK.search(text) else text
+def words(
+    references: Mapping[str, str], reports: Mapping[str, str], tokenizer: Literal["space", "ptb"]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Both texts of each study with spaces between words. Raises UserError if Java, which tokenizer=ptb uses, fails."""
+    if tokenizer == "ptb":
+        return ptb_words(references), ptb_words(reports)
+    broken = {id for id in references if _BREAK.search(references[id]) or _BREAK.search(reports[id])}
+    one_line = [
+        {id: " ".join(text.split()) if id in broken else text for id, text in texts.items()}
+        for texts in (references, reports)
+    ]
+    return one_line[0], one_line[1]
 
 
 def _scores(
@@ -278,7 +283,7 @@ def _scores(
     tokenizer: Literal["space", "ptb"],
 ) -> Scores:
     check_texts(metric, references, reports)
-    references, reports = words(references, tokenizer), words(reports, tokenizer)
+    references, reports = words(references, reports, tokenizer)
     check_texts(metric, references, reports)  # ptb removes punctuation, which may leave no words
     ids = list(references)
     corpus, per_report, sums = scorer([[references[id]] for id in ids], [reports[id] for id in ids])

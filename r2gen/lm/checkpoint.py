@@ -7,6 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.file_download import repo_folder_name
 
 from r2gen.config.plain import Plain, flat
 from r2gen.errors import Code, UserError, shown
@@ -27,6 +28,7 @@ SMALL_FILES = ["*.json", "*.model", "*.tiktoken", "*.jinja", "merges.txt"]
 OTHER_FORMATS = ["original/*", "onnx/*", "consolidated*"]  # copies of the same weights, gigabytes each
 # The files that transformers reads, in its order: one file, or an index of shards.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+MOVED = {"zai-org": "THUDM"}  # owners on the hub, now and before
 LARGEST_JSON = 2**25  # bytes
 LONGEST_NAME = 255  # bytes
 MOST_DIGITS = 40  # transformers writes model_max_length: 1000000000000000019884624838656
@@ -96,10 +98,22 @@ def _folder(path: str | Path, revision: str | None, cached: bool) -> Path:
         return folder if (folder / CONFIG).exists() else snapshot_of(folder, revision) or folder
     if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) or str(path).startswith("."):
         raise _missing(f"lm.path={path}: there is no such folder; give a checkpoint's folder or a hub id (owner/name)")
-    snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.safetensors"], cached)
+    name = _name_in_cache(str(path))
+    snapshot = _from_hub(name, revision, [*SMALL_FILES, "*.safetensors"], cached)
     if not any(snapshot.glob("*.safetensors")):
-        snapshot = _from_hub(str(path), revision, [*SMALL_FILES, "*.bin"], cached)
+        snapshot = _from_hub(name, revision, [*SMALL_FILES, "*.bin"], cached)
     return snapshot
+
+
+def _name_in_cache(name: str) -> str:
+    """The former name of a repository that has moved, if it is in the local hub cache only under that name."""
+    owner, _, repository = name.partition("/")
+    former = f"{MOVED.get(owner, owner)}/{repository}"
+    return former if _is_cached(former) and not _is_cached(name) else name
+
+
+def _is_cached(name: str) -> bool:
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model")).is_dir()
 
 
 def _from_hub(name: str, revision: str | None, patterns: list[str], cached: bool) -> Path:

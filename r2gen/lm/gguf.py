@@ -18,8 +18,8 @@ from r2gen.lm.checkpoint_forms import check_gguf
 from r2gen.lm.library_logs import quiet_transformers
 
 # The value of general.architecture, and those of tokenizer.ggml.pre: how a text is split before pairs are merged.
-ARCHITECTURES = ("gemma2", "gemma3", "llama", "phi3", "qwen2", "qwen3")
-SPLITS = ("default", "gpt-2", "llama-bpe", "qwen2", "smollm")
+ARCHITECTURES = ("gemma2", "gemma3", "llama", "qwen2", "qwen3")
+SPLITS = ("default", "gpt-2", "qwen2", "smollm")
 HEAD_WIDTH = {"gemma2": 256, "gemma3": 256}  # with another one, the scale of attention is not in the file
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 NEXT_TO_IT = (

@@ -121,6 +121,18 @@ def check_quantised(model: PreTrainedModel, *, mode: str) -> None:
             )
 
 
+def recorded_mode(model: nn.Module, *, mode: str) -> str:
+    """The quantisation to record: `mode`, or that of a checkpoint which was quantised before (int8, nf4, fp4, gptq)."""
+    quantizer: Any = getattr(model, "hf_quantizer", None)
+    if mode != "none" or quantizer is None:
+        return mode
+    config = quantizer.quantization_config
+    method = str(getattr(config.quant_method, "value", config.quant_method))
+    if method != "bitsandbytes":
+        return method
+    return "int8" if config.load_in_8bit else str(config.bnb_4bit_quant_type)
+
+
 def keep_in_place(model: nn.Module) -> None:
     """Make DeepSpeed neither broadcast nor move quantised weights and weights that are on several devices.
 

@@ -87,6 +87,8 @@ def read_special_tokens(folder: Path, kind: TokenizerFormat, *, size: int, piece
 
 
 def _rows(config: Plain) -> float:
+    text = config.get("text_config")  # of a multimodal checkpoint
+    config = config | text if isinstance(text, dict) else config
     rows = config.get("padded_vocab_size") or config.get("vocab_size") or float("inf")
     return rows if isinstance(rows, int | float) else 0  # transformers refuses the type
 

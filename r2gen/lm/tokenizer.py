@@ -133,7 +133,9 @@ def read_tokenizer(
             pass
     codec = read_codec(folder)
     by_name = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
-    by_id = [read_json(folder / "generation_config.json"), read_json(folder / "config.json")]
+    config = read_json(folder / "config.json")
+    text = config.get("text_config")  # of a multimodal checkpoint
+    by_id = [read_json(folder / "generation_config.json"), config, text if isinstance(text, dict) else {}]
     published = tokenizer_format(folder)
     chosen = {
         name: [_chosen_id(name, token, codec)] for name, token in (special_tokens or {}).items() if token is not None

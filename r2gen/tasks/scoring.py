@@ -21,6 +21,7 @@ from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Metric
 from r2gen.evaluate.split_scores import ReferenceCut, Scorer
 from r2gen.lm.protocol import DecoderName
+from r2gen.lm.quantize import recorded_mode
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
@@ -79,7 +80,7 @@ def build_predictor(
         origin=Origin(
             profile=profile,
             decoding=job.decoding,
-            quant=config.quant.mode,
+            quant=recorded_mode(job.model.lm.model, mode=config.quant.mode),
             data_hash=data_hash,
             code=provenance.git_revision()["revision"],
         ),

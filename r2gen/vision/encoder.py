@@ -17,7 +17,7 @@ from r2gen.data.collate import moved
 from r2gen.errors import Code, UserError, shown
 from r2gen.runs.untrusted import refuse_compressed
 from r2gen.vision.feature_cache import FeatureCache
-from r2gen.vision.hub import WEIGHT_FILES, swin_folder, unfetchable
+from r2gen.vision.hub import WEIGHT_FILES, named_weights, swin_folder, unfetchable
 from r2gen.vision.swin_names import create_swin, swin_config
 from r2gen.vision.transforms import ImageTransform
 from r2gen.vision.views import ConcatViews, MeanViews
@@ -153,8 +153,7 @@ def create_backbone(
     name: str, path: str | None, model_args: Mapping[str, Any], *, file: str | None = None
 ) -> nn.Module:
     """timm's model without its head, with weights that must fit exactly (timm converts its own older layouts)."""
-    if name not in timm.list_models():
-        raise UserError(f"vision.name={name} is not a timm model. timm.list_models() lists them.")
+    name, path = named_weights(name, path)
     path = swin_folder(path)
     swin = swin_config(path)
     if path is not None and swin is not None:
@@ -163,6 +162,9 @@ def create_backbone(
         return create_swin(name, path, swin, tensors=tensors, model_args=model_args)
     source: Plain = {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path, file)}
     try:
+        model = timm.create_model(name, num_classes=0, **model_args)
+        if path is None or load_as_it_is(model, source["pretrained_cfg_overlay"]["state_dict"]):
+            return model
         return timm.create_model(name, num_classes=0, **model_args, **source)
     except Exception as error:  # timm's constructors and loaders raise many types
         if path is None:
@@ -171,6 +173,18 @@ def create_backbone(
             f"vision.path={path} cannot be read into {name}: {' '.join(str(error).split()):.500}. Give a folder with "
             "weights in timm's layout, or vision.path=null for random weights."
         ) from error
+
+
+def load_as_it_is(model: nn.Module, tensors: Plain) -> bool:
+    """Load the tensors if their names and shapes are those of the model; returns whether they were.
+
+    timm up to 1.0.29 takes the weights of a Swin without a classifier for an older layout and renames them.
+    """
+    own = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    if own != {key: tensor.shape for key, tensor in tensors.items()}:
+        return False
+    model.load_state_dict(tensors)
+    return True
 
 
 def weights(name: str, path: str, file: str | None = None) -> Plain:

@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer
 
 from r2gen.errors import Code, UserError
 from r2gen.lm import ReportTokenizer, load_lm, read_tokenizer, save_tokenizer
+from r2gen.lm.checkpoint import _name_in_cache
 from r2gen.lm.codecs import TokenizerJson
 from r2gen.lm.tokenizer_files import read_codec
 
@@ -288,3 +289,15 @@ def test_the_package_of_gguf_is_named(gguf: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UserError, match=r"needs the package gguf: pip install .*\[gguf\]") as refused:
         load_lm(gguf)
     assert refused.value.code == Code.PACKAGE_MISSING
+
+
+def test_a_repository_that_has_moved_is_found_under_its_former_name(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "hub"
+    shutil.copytree(checkpoint, cache / "models--THUDM--glm-4-9b" / "snapshots" / "abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    assert _name_in_cache("zai-org/glm-4-9b") == "THUDM/glm-4-9b"
+    assert _name_in_cache("zai-org/another") == "zai-org/another"
+    shutil.copytree(checkpoint, cache / "models--zai-org--glm-4-9b" / "snapshots" / "abc")
+    assert _name_in_cache("zai-org/glm-4-9b") == "zai-org/glm-4-9b"

@@ -18,7 +18,14 @@ from transformers import BitsAndBytesConfig, LlamaForCausalLM
 from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
 from r2gen.lm import quantize
-from r2gen.lm.quantize import is_quantised, keep_in_place, quantised_layers, use_frozen_backward, weight_bytes
+from r2gen.lm.quantize import (
+    is_quantised,
+    keep_in_place,
+    quantised_layers,
+    recorded_mode,
+    use_frozen_backward,
+    weight_bytes,
+)
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import sizes
 
@@ -144,6 +151,7 @@ def prequantised(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_a_checkpoint_quantised_before_is_loaded_without_its_outlier_threshold(folder: Path, prequantised: Path):
     lm, fresh = loaded(prequantised, "none"), loaded(folder, "int8")
     assert {layer.state.threshold for layer in quantised_layers(lm.model).values()} == {0.0}  # type: ignore[union-attr]
+    assert recorded_mode(lm.model, mode="none") == recorded_mode(fresh.model, mode="int8") == "int8"
     mask = torch.ones(8, 9, dtype=torch.bool)
     decoding = replace(DECODINGS[0], max_new_tokens=3)
     assert lm.generate(PROMPTS, mask, decoding) == fresh.generate(PROMPTS, mask, decoding)

@@ -20,7 +20,7 @@ from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
 from r2gen.lm.protocol import Generated, LanguageModel
-from r2gen.lm.quantize import weight_bytes, weight_count
+from r2gen.lm.quantize import recorded_mode, weight_bytes, weight_count
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.tasks.check.memory import check_memory
 from r2gen.tasks.check.results import Check, CheckFailed
@@ -76,7 +76,7 @@ class Preflight:
         return (
             f"{sum(weight_count(p) for p in parameters):,} in {len(parameters)} tensors, "
             f"{weight_bytes(self.transformer) / 2**30:.4g} GiB, {self.transformer.config.model_type}, {self.dtype}, "
-            f"quant={self.config.quant.mode}, in {time.monotonic() - began:.1f} s"
+            f"quant={recorded_mode(self.transformer, mode=self.config.quant.mode)}, in {time.monotonic() - began:.1f} s"
         )
 
     def round_trip(self) -> str:
