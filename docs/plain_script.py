@@ -35,6 +35,9 @@ def under(prefix: str) -> dict[str, torch.Tensor]:
 
 backbone = timm.create_model(vision["name"], num_classes=0, **vision["model_args"]).eval()
 backbone.load_state_dict(under("vision.backbone."))
+for module in backbone.modules():
+    if isinstance(module, nn.LayerNorm):
+        module.eps = vision.get("layer_norm_eps", module.eps)
 if facts["projector"] == "LinearProjector":
     width, dim = tensors["projector.linear.weight"].shape
     layers = {"linear": nn.Linear(dim, width), "norm": nn.LayerNorm(width)}

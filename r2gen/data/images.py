@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from r2gen.data.dicom import UnusableImage, is_dicom, read_dicom
 from r2gen.errors import UserError
+from r2gen.runs.placeholders import placeholder
 
 # The formats that Pillow may open. Others, such as EPS, start external programs.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
@@ -60,6 +61,8 @@ def decode_image(path: Path, *, at_least_px: int | None, gray_bits: int | None) 
     except UnusableImage as error:
         raise UserError(f"image {path} cannot be read: {error}") from error
     except READ_ERRORS as error:
+        if instead := placeholder(path):
+            raise UserError(f"image {instead}") from error
         raise UserError(
             f"image {path} cannot be read ({_reason(error)}): it is damaged, or not a PNG, JPEG, TIFF or DICOM file"
         ) from error

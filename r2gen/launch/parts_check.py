@@ -11,6 +11,7 @@ from r2gen.config.task_table import BY_NAME
 from r2gen.data.images import read_image
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
+from r2gen.runs.placeholders import placeholder
 
 
 def check_parts(config: Config) -> None:
@@ -54,7 +55,14 @@ def _check_lm(config: Config) -> None:
 def _check_vision(config: Config) -> None:
     """Look for the encoder's weights; the ranks read them. With hub=online, a hub id is left to the ranks too."""
     path = config.vision.get("path")
-    if path is None or Path(path).exists():
+    if path is None:
+        return
+    local = Path(path).expanduser()
+    if local.exists():
+        names = [config.vision.get("file")] if config.vision.get("file") else ["model.safetensors", "pytorch_model.bin"]
+        for file in [local] if local.is_file() else [local / name for name in names]:
+            if instead := placeholder(file):
+                raise UserError(f"vision.path: {instead}", code=Code.WEIGHTS_MISSING)
         return
     if Path(path).is_absolute() or path.startswith(("./", "../", "~")):
         raise UserError(

@@ -32,8 +32,9 @@ from r2gen.runs.job_file import write_job
 from r2gen.tasks.model_card import card
 from r2gen.train.checkpoint import exported_tensors
 from r2gen.trained_run import trained_model
-from r2gen.vision.hub import swin_folder
-from r2gen.vision.swin_names import model_arguments, swin_config
+from r2gen.vision.hub import layout_folder
+from r2gen.vision.layouts import timm_arguments, transformers_config
+from r2gen.vision.vit_names import without_eps
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -110,10 +111,11 @@ def write_json(file: Path, value: Plain) -> None:
 
 def as_exported(config: Config, *, lm_inside: bool) -> Config:
     """The configuration of the exported folder: nothing trains, and of this machine's paths only lm.path is in it."""
-    swin = swin_config(swin_folder(config.vision.get("path")))
+    file = config.vision.get("file")
+    published = transformers_config(layout_folder(config.vision.get("path"), file), file)
     vision = config.vision.with_arguments(path=None)
-    if swin is not None:
-        arguments = model_arguments(swin, path="config.json") | (vision.get("model_args") or {})
+    if published is not None:
+        arguments = timm_arguments(published, path="config.json") | (vision.get("model_args") or {})
         vision = vision.with_arguments(model_args=arguments)
     lm = config.lm
     if lm_inside:
@@ -134,10 +136,12 @@ def as_exported(config: Config, *, lm_inside: bool) -> Config:
 def plain_facts(model: ReportGenerator, exported: Config) -> Plain:
     """What a script needs that does not use R2Gen's configuration and tokenizers."""
     vision, tokenizer = exported.vision, model.lm.tokenizer
+    timms, eps = without_eps(vision.get("model_args") or {})
     return {
         "vision": {
             "name": vision.get("name"),
-            "model_args": vision.get("model_args") or {},
+            "model_args": timms,
+            **({} if eps is None else {"layer_norm_eps": eps}),  # of every LayerNorm; timm has no such argument
             "image_size_px": vision.get("image_size_px"),
             "views": vision.get("views"),
         },

@@ -15,12 +15,15 @@ from torch import nn
 from r2gen.config.plain import Plain
 from r2gen.data.collate import moved
 from r2gen.errors import Code, UserError, shown
+from r2gen.runs.placeholders import placeholder
 from r2gen.runs.untrusted import refuse_compressed
 from r2gen.vision.feature_cache import FeatureCache
-from r2gen.vision.hub import WEIGHT_FILES, named_weights, swin_folder, unfetchable
-from r2gen.vision.swin_names import create_swin, swin_config
+from r2gen.vision.hub import layout_folder, named_weights, unfetchable
+from r2gen.vision.layouts import WEIGHT_FILES, transformers_config
+from r2gen.vision.swin_names import create_swin
 from r2gen.vision.transforms import ImageTransform
 from r2gen.vision.views import ConcatViews, MeanViews
+from r2gen.vision.vit_names import create_vit, set_eps, without_eps
 
 # B batch, V views, N images, H height, W width, P patches of an image, Q features of a study, D encoder width
 HEADS = frozenset({"head", "fc", "attn_pool", "fc_norm"})  # parts that timm's forward_features does not use
@@ -31,7 +34,7 @@ _READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, SafetensorError, pi
 class TimmEncoder(nn.Module):
     """A timm backbone without its head, and its preprocessing (`transform`).
 
-    path is a folder with model.safetensors or pytorch_model.bin in timm's layout (Swin: also in transformers'), one
+    path is a folder with model.safetensors or pytorch_model.bin in timm's layout or transformers' (layouts.py), one
     such file, or a hub id; null draws random weights. `file` is the name of the weights in that folder or repository,
     if it differs from timm's. `mean` and `std` (of gray, 0 to 1) replace those of timm. `dim` is the width D,
     `num_tokens` the number P of features of one image, including a class token.
@@ -154,15 +157,19 @@ def create_backbone(
 ) -> nn.Module:
     """timm's model without its head, with weights that must fit exactly (timm converts its own older layouts)."""
     name, path = named_weights(name, path)
-    path = swin_folder(path)
-    swin = swin_config(path)
-    if path is not None and swin is not None:
+    path = layout_folder(path, file)
+    config = transformers_config(path, file)
+    if path is not None and config is not None:
         tensors = tensors_at(path, file)
         refuse_other_values(tensors, path)
-        return create_swin(name, path, swin, tensors=tensors, model_args=model_args)
+        create = create_swin if config["model_type"] == "swin" else create_vit
+        return create(name, path, config, tensors=tensors, model_args=model_args)
+    model_args, eps = without_eps(model_args)
     source: Plain = {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path, file)}
     try:
         model = timm.create_model(name, num_classes=0, **model_args)
+        if eps is not None:
+            set_eps(model, eps)
         if path is None or load_as_it_is(model, source["pretrained_cfg_overlay"]["state_dict"]):
             return model
         return timm.create_model(name, num_classes=0, **model_args, **source)
@@ -228,7 +235,9 @@ def tensors_at(path: str, file: str | None = None) -> Plain:
     if local.is_dir():
         files = [local / name for name in names if (local / name).is_file()]
         if not files:
-            raise UserError(f"vision.path={path} contains none of {', '.join(names)}.", code=Code.WEIGHTS_MISSING)
+            usual = any((local / name).is_file() for name in WEIGHT_FILES)
+            fix = ": add vision.file=null for the weights that it has" if usual else ""
+            raise UserError(f"vision.path={path} contains none of {', '.join(names)}{fix}.", code=Code.WEIGHTS_MISSING)
         local = files[0]
     if local.is_file():
         return read_tensors(local)
@@ -246,6 +255,8 @@ def tensors_at(path: str, file: str | None = None) -> Plain:
 
 def read_tensors(file: Path) -> Plain:
     """The tensors of a .safetensors or .bin/.pth file; a pickle may contain nothing else."""
+    if instead := placeholder(file):
+        raise UserError(f"vision.path: {instead}", code=Code.WEIGHTS_MISSING)
     try:
         if file.suffix == ".safetensors":
             return load_file(file)

@@ -1,4 +1,4 @@
-"""Weights of an encoder that a hub id or timm's name with a tag names, Swin's in transformers' layout among them."""
+"""Weights of an encoder that a hub id or timm's name with a tag names, those in transformers' layout among them."""
 
 import re
 from contextlib import suppress
@@ -9,14 +9,13 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from r2gen.errors import Code, UserError
-from r2gen.vision.swin_names import swin_config
+from r2gen.vision.layouts import WEIGHT_FILES, transformers_config
 
 CONFIG_FILES = ["config.json", "preprocessor_config.json"]
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def swin_folder(path: str | None) -> str | None:
-    """The folder in the hub cache of a hub id whose config.json is that of a Swin; any other path unchanged.
+def layout_folder(path: str | None, file: str | None = None) -> str | None:
+    """The folder in the hub cache of a hub id whose weights are in transformers' layout; any other path unchanged.
 
     Without hub=online nothing is downloaded. Raises UserError if the local cache has nothing of the hub id and the hub
     cannot be reached: timm would try for another minute.
@@ -30,7 +29,7 @@ def swin_folder(path: str | None) -> str | None:
     except (HfHubHTTPError, HFValidationError, OSError):
         return path  # reading it as timm's weights gives the message
     with suppress(LocalEntryNotFoundError, HfHubHTTPError, OSError):
-        if swin_config(folder_of_config) is None:
+        if transformers_config(folder_of_config, file) is None:
             return path
         for name in WEIGHT_FILES:
             folder = snapshot_download(path, allow_patterns=[*CONFIG_FILES, name])

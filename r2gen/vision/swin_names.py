@@ -126,14 +126,6 @@ def split_shapes(wanted: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
     return shapes
 
 
-def swin_config(path: str | None) -> Plain | None:
-    """The config.json of a folder in transformers' Swin layout; None if the path is something else."""
-    if path is None or not (Path(path).expanduser() / "config.json").exists():
-        return None
-    config = read_config(Path(path).expanduser() / "config.json")
-    return config if isinstance(config, dict) and config.get("model_type") == "swin" else None
-
-
 def read_config(file: Path) -> Any:
     """What a JSON file of a checkpoint has. Raises UserError naming it."""
     try:
@@ -182,8 +174,8 @@ def create_swin(
     """
     if not name.startswith("swin_"):
         raise UserError(f"vision.path={path} contains a Swin, but vision.name={name} is not one. Use vision=swin_base.")
-    _check_buildable(name, path, config, tensors)
     arguments = model_arguments(config, path=path)
+    check_buildable(name, arguments, tensors, file=Path(path).expanduser() / "config.json")
     for key, value in model_args.items():
         if key in arguments and arguments[key] != value:
             raise UserError(
@@ -191,6 +183,12 @@ def create_swin(
             )
     model: Any = timm.create_model(name, num_classes=0, **{**arguments, **model_args})
     model.load_state_dict(match_tensors(tensors, dict(model.state_dict()), path=path))
+    use_statistics(model, path)
+    return model
+
+
+def use_statistics(model: Any, path: str) -> None:
+    """Let the model have mean and deviation of the folder's preprocessor_config.json, if it has one."""
     preprocessor = Path(path).expanduser() / "preprocessor_config.json"
     if preprocessor.is_file():
         facts = read_config(preprocessor)
@@ -199,16 +197,16 @@ def create_swin(
             if not _are_numbers(values) or (key == "std" and min(values) <= 0):
                 raise UserError(f"vision.path: {preprocessor} has no three numbers in image_{key}.")
             model.pretrained_cfg[key] = tuple(values)
-    return model
 
 
-def _check_buildable(name: str, path: str, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+def check_buildable(
+    name: str, arguments: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], *, file: Path
+) -> None:
     """Raise UserError where timm cannot build what config.json describes, or it is far larger than the weights."""
-    file = Path(path).expanduser() / "config.json"
 
     def parameters() -> int:
         with torch.device("meta"):
-            model: Any = timm.create_model(name, num_classes=0, **model_arguments(config, path=path))
+            model: Any = timm.create_model(name, num_classes=0, **arguments)
         return sum(parameter.numel() for parameter in model.parameters())
 
     described = attempt(
@@ -246,12 +244,17 @@ def match_tensors(
     expected = split_shapes(wanted)
     left_over = [*unknown, *(renamed.keys() - expected.keys())]
     refuse_difference(f"vision.path={path}", missing=expected.keys() - renamed.keys(), left_over=left_over)
-    for name, shape in expected.items():
-        if list(renamed[name].shape) != shape:
-            raise UserError(
-                f"vision.path={path}: {name} is {list(renamed[name].shape)}, but config.json implies {shape}."
-            )
+    check_shapes(renamed, expected, path=path)
     return fused(renamed)
+
+
+def check_shapes(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, list[int]], *, path: str) -> None:
+    """Raise UserError for the first tensor with another shape than config.json implies."""
+    for name, shape in expected.items():
+        if list(tensors[name].shape) != shape:
+            raise UserError(
+                f"vision.path={path}: {name} is {list(tensors[name].shape)}, but config.json implies {shape}."
+            )
 
 
 def refuse_difference(what: str, *, missing: Any, left_over: Any) -> None:

@@ -166,3 +166,10 @@ def test_randomly_changed_bytes_give_an_image_or_a_message(
     with contextlib.suppress(UserError):
         image = read_image(path)
     assert image is None or image.mode == "L"
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path):
+    file = tmp_path / "frontal.png"
+    file.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 2500000\n")
+    with pytest.raises(UserError, match=r"image .*frontal\.png is a git-LFS pointer to a file of 2\.5 MB"):
+        read_image(file)

@@ -17,7 +17,7 @@ def test_a_hub_that_cannot_be_reached_is_tried_once(tmp_path: Path, monkeypatch:
     with pytest.raises(
         UserError, match=r"vision\.path=timm/resnet18 is not a folder on this machine and cannot be downloaded"
     ):
-        hub.swin_folder("timm/resnet18")
+        hub.layout_folder("timm/resnet18")
 
 
 def test_a_name_with_a_tag_says_which_weights_are_meant() -> None:

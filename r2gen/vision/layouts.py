@@ -1,0 +1,46 @@
+"""In which layout the weights of a folder are, by its config.json: timm's, or transformers' for four kinds."""
+
+from pathlib import Path
+
+from r2gen.config.plain import Plain
+from r2gen.errors import UserError, shown
+from r2gen.vision.swin_names import model_arguments, read_config
+from r2gen.vision.vit_names import KINDS, vit_arguments
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+OPEN_CLIP = "open_clip_config.json"
+SUPPORTED = "timm's layout is read, and transformers' of Swin, DINOv2, ViT and SigLIP"
+
+
+def transformers_config(path: str | None, file: str | None = None) -> Plain | None:
+    """The config.json of a folder with an encoder in transformers' layout; None if it is something else.
+
+    A `file` with an unusual name is in timm's layout, except a Swin's. Raises UserError for a layout that is not read.
+    """
+    folder = Path(path or "").expanduser()
+    if path is None or not folder.is_dir():
+        return None
+    usual = file is None or file in WEIGHT_FILES
+    if usual and (folder / OPEN_CLIP).is_file():
+        raise UserError(
+            f"vision.path={path} is in open_clip's layout, and {SUPPORTED}: save its tensors visual.trunk.* without "
+            "that prefix as NEW/model.safetensors, and pass vision.path=NEW with the vision.name that "
+            f"{OPEN_CLIP} has in timm_model_name."
+        )
+    if not (folder / "config.json").exists():
+        return None
+    config = read_config(folder / "config.json")
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind is None or (kind != "swin" and not usual):
+        return None
+    if kind != "swin" and (not isinstance(kind, str) or kind not in KINDS):
+        raise UserError(
+            f"vision.path={path}: config.json says model_type={shown(kind)}, and {SUPPORTED}: give a folder of one of "
+            "these, or the same encoder in timm's layout (without this config.json)."
+        )
+    return {str(key): value for key, value in config.items()}
+
+
+def timm_arguments(config: Plain, *, path: str) -> Plain:
+    """What timm's model needs to be that of config.json. Raises UserError if it cannot be."""
+    return (model_arguments if config["model_type"] == "swin" else vit_arguments)(config, path=path)
