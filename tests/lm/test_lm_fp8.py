@@ -10,7 +10,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from r2gen.errors import UserError
-from r2gen.lm.fp8 import Fp8Linear, quantise_rows, to_fp8
+from r2gen.lm.fp8 import Fp8Linear, prepare_backward, quantise_rows, to_fp8
 from r2gen.tasks.check.tensors import not_finite
 
 
@@ -67,6 +67,22 @@ def test_the_gradient_is_that_of_the_rounded_weight():
     weight, scale = quantise_rows(plain.weight)
     torch.testing.assert_close(x.grad, towards @ (weight.float() * scale), rtol=1e-6, atol=1e-6)
     assert torch.equal(fp8(x), fp8(x.detach()))
+
+
+def test_in_training_the_gradient_is_rounded_by_row_and_stays_close():
+    fp8, plain = Fp8Linear(layer()), Fp8Linear(layer())
+    with torch.no_grad():  # rows of very different sizes, whose scales must reach the gradient
+        fp8.scale[:5] = plain.scale[:5] = (plain.scale[:5].view(torch.float32) * 50).view(torch.int32)
+    prepare_backward(fp8)
+    assert fp8.transposed is not None
+    assert torch.equal(fp8.transposed, plain.weight.t())
+    gradients = []
+    for used in (plain, fp8):
+        input_NK = inputs(6).requires_grad_(True)
+        output_NO = used(input_NK)
+        output_NO.backward(torch.linspace(0.1, 3, 6)[:, None] * output_NO.detach().tanh())
+        gradients.append(input_NK.grad)
+    assert 0 < relative_error(gradients[1], gradients[0]) < 0.04
 
 
 def test_a_cast_of_the_model_leaves_the_bytes():

@@ -7,7 +7,7 @@ from composed import composed_plain
 
 from r2gen.config.plain import Plain
 from r2gen.config.task_table import OWNED
-from r2gen.runs.identity import identity
+from r2gen.runs.identity import differences, identity
 
 PLAIN = composed_plain()
 # Groups that do not decide the weights: of logging, of evaluation, and those of single tasks.
@@ -39,6 +39,13 @@ def test_a_new_key_of_every_other_group_changes_the_identity(group: str):
     if group in (*NOT_COUNTED, "metrics"):
         pytest.skip("a group that does not decide the weights")
     assert identity(changed(f"{group}.made_up", 1), "data") != identity(PLAIN, "data")
+
+
+def test_lm_compile_null_counts_as_the_false_of_earlier_runs():
+    automatic, off, on = (changed("lm.compile", value) for value in (None, False, True))
+    assert identity(automatic, "data") == identity(off, "data") != identity(on, "data")
+    assert differences(off, automatic, ()) == []
+    assert differences(off, on, ()) == ["lm.compile: False -> True"]
 
 
 def test_the_data_change_the_identity():
