@@ -77,7 +77,7 @@ def test_too_many_open_files_are_named_with_their_limit(tmp_path: Path):
     ("mount", "why"),
     [
         ("-o ro", "which is read-only. Make it writable"),
-        ("-o size=64k", "which is full (0.0 MiB free, 7.5 MiB needed). Enlarge"),
+        ("-o size=64k", "which is full (0.0 MiB free, 4.2 MiB needed). Enlarge"),
     ],
 )
 def test_shared_memory_that_is_unusable_is_named(tmp_path: Path, mount: str, why: str):

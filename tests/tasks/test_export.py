@@ -19,6 +19,7 @@ from smallest_run import ROOT, SMALLEST
 from r2gen import load_run
 from r2gen.build import build_model
 from r2gen.data.collate import Batch
+from r2gen.data.reports import data_digest
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import save_tokenizer, train_tokenizer
 from r2gen.ranks.stop import StopRequest
@@ -64,7 +65,7 @@ def a_run(folder: Path, kind: str) -> Path:
         overrides=["data.root=/secret", "seed=0"],
         git={"revision": "abc"},
         versions={},
-        data_hash="00",
+        data_hash=data_digest(config.data),
         identity="00",
         reason=None,
         seconds={},
