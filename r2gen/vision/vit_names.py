@@ -34,6 +34,8 @@ KINDS = {
     "siglip_vision_model": ("SigLIP", re.compile(r"vit_\w+_siglip_\w+$"), "siglip_base"),
     "siglip": ("SigLIP", re.compile(r"vit_\w+_siglip_\w+$"), "siglip_base"),
 }
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size", "layer_norm_eps")
+MOST = 2**20  # of each
 TIMMS_EPS = 1e-6
 EPS = "layer_norm_eps"  # in model_args; timm has no such argument
 ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh", "quick_gelu": "quick_gelu"}
@@ -90,7 +92,11 @@ def vit_arguments(config: Mapping[str, Any], *, path: str) -> Plain:
                 f"vision.path: {path}/config.json has {field}={fields[field]}, and only {value} is read in "
                 "transformers' layout: use the same model in timm's."
             )
-    activation = fields["hidden_act"]
+    inner = "mlp_ratio" if kind.startswith("dinov2") else "intermediate_size"
+    for field in (*SIZES, inner, *(["num_register_tokens"] if kind == "dinov2_with_registers" else [])):
+        if not isinstance(fields.get(field), int | float) or not 0 < fields[field] < MOST:
+            raise UserError(f"vision.path: {path}/config.json has no single positive number in {field}.")
+    activation = fields.get("hidden_act")
     if activation not in ACTIVATIONS:
         raise UserError(
             f"vision.path: {path}/config.json has hidden_act={activation}, and only {', '.join(ACTIVATIONS)} are read."
@@ -98,7 +104,7 @@ def vit_arguments(config: Mapping[str, Any], *, path: str) -> Plain:
     width, dinov2 = fields["hidden_size"], kind.startswith("dinov2")
     # int(width * ratio) is the inner width; half a unit keeps it from being rounded to the one before
     ratio = fields["mlp_ratio"] if dinov2 else (fields["intermediate_size"] + 0.5) / width
-    eps = fields.get(EPS, TIMMS_EPS)
+    eps = fields[EPS]
     return {
         "img_size": fields["image_size"],
         "patch_size": fields["patch_size"],

@@ -100,6 +100,9 @@ def test_weights_that_do_not_fit_are_refused_with_their_names(harm: str, tmp_pat
         ({"use_swiglu_ffn": True}, "use_swiglu_ffn=True, and only False is read"),
         ({"hidden_act": "silu"}, "hidden_act=silu, and only gelu"),
         ({"hidden_size": "wide"}, "(cannot read|cannot build)"),
+        ({"hidden_size": 0}, "no single positive number in hidden_size"),
+        ({"image_size": [32, 64]}, "no single positive number in image_size"),
+        ({"num_hidden_layers": 10**5}, "cannot build|do not belong together"),
         ({"model_type": "convnext"}, "model_type=.?convnext.?, and timm's layout is read, and transformers' of Swin"),
     ],
 )
