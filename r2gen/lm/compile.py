@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -62,14 +63,21 @@ class CompiledLayers:
     @contextmanager
     def used(self) -> Iterator[None]:
         """Let the layers use them while the context lasts."""
-        before = [layer.__dict__.get("forward") for layer, _ in self.forwards]
-        for layer, forward in self.forwards:
-            layer.forward = forward
-        try:
-            with torch._dynamo.config.patch(recompile_limit=SHAPES):
-                yield
-        finally:
-            for (layer, _), original in zip(self.forwards, before, strict=True):
-                del layer.forward
-                if original is not None:
-                    layer.forward = original
+        with ExitStack() as stack:
+            for layer, forward in self.forwards:
+                stack.enter_context(forward_of(layer, forward))
+            stack.enter_context(torch._dynamo.config.patch(recompile_limit=SHAPES))
+            yield
+
+
+@contextmanager
+def forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a module compute something else while the context lasts."""
+    before = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before

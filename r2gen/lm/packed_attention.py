@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
+from r2gen.lm.tree_attention import attending_by
+
 NAME = "r2gen_packed"
 # model_type of the class that computes (ChatGLM is a Glm here, InternLM, Yi and Baichuan-7B are a Llama)
 PACKED = {
@@ -54,15 +56,8 @@ def packs_on(model: PreTrainedModel, device: torch.device) -> bool:
 def packed(model: PreTrainedModel) -> Iterator[None]:
     """Let the layers of a model attend by packed_attention, which needs cu_seq_lens_q and max_length_q."""
     _load_kernel()
-    configs = {id(module.config): module.config for module in model.modules() if isinstance(module, PreTrainedModel)}
-    before = {key: config._attn_implementation for key, config in configs.items()}
-    for config in configs.values():
-        config._attn_implementation = NAME
-    try:
+    with attending_by(model, NAME):
         yield
-    finally:
-        for key, config in configs.items():
-            config._attn_implementation = before[key]
 
 
 def packed_attention(

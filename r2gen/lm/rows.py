@@ -32,13 +32,7 @@ class Layout:
     def packing(self) -> dict[str, Any]:
         """The arguments of packed attention."""
         assert self.position_RS is not None
-        return {
-            "position_ids": self.position_RS,
-            "cu_seq_lens_q": self.starts,
-            "cu_seq_lens_k": self.starts,
-            "max_length_q": self.longest,
-            "max_length_k": self.longest,
-        }
+        return {"position_ids": self.position_RS, "cu_seq_lens_q": self.starts, "max_length_q": self.longest}
 
     def to(self, device: torch.device) -> "Layout":
         return Layout(

@@ -1,13 +1,14 @@
 """The loss at the targets only, a few at a time, so that the logits of a batch never exist all at once."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
+
+from r2gen.lm.compile import forward_of
 
 # M targets, E width, V vocabulary
 CHUNK = 2048  # targets; logits in fp32 with their gradient take .8 GiB for a vocabulary of 50,000
@@ -69,21 +70,8 @@ def decode_states(model: PreTrainedModel, **inputs: Any) -> tuple[torch.Tensor, 
 
     def logits(hidden_ME: torch.Tensor) -> torch.Tensor:
         states = type(output)(**{**output, "last_hidden_state": hidden_ME[None]})
-        with _forward_of(decoder, lambda *_, **__: states):
+        with forward_of(decoder, lambda *_, **__: states):
             result: torch.Tensor = model(inputs_embeds=hidden_ME[None], use_cache=False).logits
         return result[0]
 
     return output.last_hidden_state, logits
-
-
-@contextmanager
-def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let a module do something else while the context lasts."""
-    before = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        if before is not None:
-            module.forward = before

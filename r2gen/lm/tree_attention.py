@@ -214,6 +214,20 @@ def _capped(
     return scores.softmax(dim=-1, dtype=precise).to(query.dtype) @ value
 
 
+@contextmanager
+def attending_by(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Let the layers of a model call the attention that is registered under this name."""
+    configs = {id(config): config for config in (model.config, model.config.get_text_config())}.values()
+    before = [config._attn_implementation for config in configs]
+    try:
+        for config in configs:
+            config._attn_implementation = name
+        yield
+    finally:
+        for config, own in zip(configs, before, strict=True):
+            config._attn_implementation = own
+
+
 AttentionInterface.register(NAME, tree_attention)
 
 

@@ -7,7 +7,7 @@ not depend on the studies next to it.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -24,7 +24,7 @@ from r2gen.lm.padding import right_pad
 from r2gen.lm.protocol import DecodingPlan, Prompts
 from r2gen.lm.study_noise import StudyNoise
 from r2gen.lm.tokenizer import ReportTokenizer
-from r2gen.lm.tree_attention import NAME, Tree, UnsupportedAttentionError, attending_to
+from r2gen.lm.tree_attention import NAME, Tree, UnsupportedAttentionError, attending_by, attending_to
 
 # R prompts that are computed together, S slots, K beams, G tokens of a report, T positions of a prompt, E width
 RESERVED_BYTES = 3 * 2**30  # for activations of prompts, and what other parts of the process allocate
@@ -194,7 +194,7 @@ class TreeSearch:
         source, waiting = _studies(prompts), deque[Waiting]()
         if self.decoder is not None:
             self.decoder.clear()
-        with tree_attention_of(self.model), self.layers.used() if self.layers is not None else nullcontext():
+        with attending_by(self.model, NAME), self.layers.used() if self.layers is not None else nullcontext():
             ended: list[tuple[Waiting, list[int]]] = []
             waiting.extend(islice(source, self.slots))
             while waiting or self._busy():
@@ -277,20 +277,6 @@ def slots_that_fit(model: PreTrainedModel, decoding: Decoding, *, width: int) ->
     return max(1, slots - slots % GROUP if slots > GROUP else slots)
 
 
-@contextmanager
-def tree_attention_of(model: PreTrainedModel) -> Iterator[None]:
-    """Let the layers of a model call tree_attention."""
-    configs = {id(config): config for config in (model.config, model.config.get_text_config())}.values()
-    before = [config._attn_implementation for config in configs]
-    try:
-        for config in configs:
-            config._attn_implementation = NAME
-        yield
-    finally:
-        for config, name in zip(configs, before, strict=True):
-            config._attn_implementation = name
-
-
 @torch.no_grad()
 def agrees_with_model(model: PreTrainedModel, tokenizer: ReportTokenizer) -> bool:
     """Whether the tree gives the logits of the model itself, for two short prompts with three tokens in two beams.
@@ -307,7 +293,7 @@ def agrees_with_model(model: PreTrainedModel, tokenizer: ReportTokenizer) -> boo
     prompts = [prompt_TE.to(table_VE.device, model.dtype) for prompt_TE in prompts]
     decoder = TreeDecoder(model, tokenizer, decoding, slots=2, width=7)
     try:
-        with tree_attention_of(model):
+        with attending_by(model, NAME):
             for number, prompt_TE in enumerate(prompts):
                 decoder.admit([Waiting(str(number), prompt_TE)])
             decoder.captures = False

@@ -22,9 +22,11 @@ def is_external(config: Config, data_hash: str) -> bool:
     """Whether the run in run_dir was trained on another data set. An imported run does not know its data."""
     folder = RunFolder(config.folder)
     before = folder.facts().get("data_hash")
+    if before is None or before == data_hash:  # a digest reads the whole annotation
+        return False
     names = folder.config()["data"]  # options that the class has gained since the training do not count
     arguments = {key: value for key, value in config.data.arguments.items() if key in names}
-    return before is not None and before not in (data_hash, data_digest(Target(config.data.name, arguments)))
+    return bool(before != data_digest(Target(config.data.name, arguments)))
 
 
 def training_data(config: Config, job: Job) -> tuple[ReportData, dict[str, StudyDataset]]:

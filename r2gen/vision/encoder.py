@@ -168,11 +168,8 @@ def create_backbone(
     source: Plain = {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path, file)}
     try:
         model = timm.create_model(name, num_classes=0, **model_args)
-        if eps is not None:
-            set_eps(model, eps)
-        if path is None or load_as_it_is(model, source["pretrained_cfg_overlay"]["state_dict"]):
-            return model
-        return timm.create_model(name, num_classes=0, **model_args, **source)
+        if path is not None and not load_as_it_is(model, source["pretrained_cfg_overlay"]["state_dict"]):
+            model = timm.create_model(name, num_classes=0, **model_args, **source)
     except Exception as error:  # timm's constructors and loaders raise many types
         if path is None:
             raise UserError(f"vision.name={name} with vision.model_args={dict(model_args)}: {error}") from error
@@ -180,6 +177,9 @@ def create_backbone(
             f"vision.path={path} cannot be read into {name}: {' '.join(str(error).split()):.500}. Give a folder with "
             "weights in timm's layout, or vision.path=null for random weights."
         ) from error
+    if eps is not None:
+        set_eps(model, eps)
+    return model
 
 
 def load_as_it_is(model: nn.Module, tensors: Plain) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compared import OPTIONS, compare
 from composed import composed
 from scored_run import TARGETS, references, write_run
 from smallest_run import run
@@ -18,42 +19,6 @@ from r2gen.config.targets import Target
 from r2gen.errors import UserError
 from r2gen.evaluate.baselines import shuffled_reports
 from r2gen.tasks import compare as compare_task
-
-OPTIONS = {
-    "split": None,
-    "rescore": False,
-    "cleaner": None,
-    "null_rows": ["constant"],
-    "join_seeds": True,
-    "studies": 3,
-    "differ_by": None,
-}
-
-
-def compare(out: Path, *runs: object, metrics: tuple[str, ...] = ("bleu", "rouge_l"), **options: Any) -> dict[str, Any]:
-    """comparison.json of `runs`, as if metrics=[...] had been passed; `options` are those of the group compare."""
-    config = replace(
-        composed("task=compare"),
-        runs=[str(run) for run in runs],
-        out=str(out),
-        compare=CompareConfig(**OPTIONS | options),
-        metrics={name: Target(TARGETS.get(name, name)) for name in metrics},
-    )
-    assert compare_task.compare(config, ["metrics=..."]) == 0
-    return json.loads((out / "comparison.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module")
-def good(folder: Path) -> Path:
-    """A run in which two of three reports are the reference word for word."""
-    of = references()
-    wrong = shuffled_reports(of, seed=1)
-    return write_run(folder / "good", {id: wrong[id] if index % 3 == 0 else of[id] for index, id in enumerate(of)})
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +31,6 @@ def out(folder: Path, good: Path, poor: Path) -> Path:
 @pytest.fixture(scope="module")
 def comparison(out: Path) -> dict[str, Any]:
     return json.loads((out / "comparison.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def poor(folder: Path) -> Path:
-    return write_run(folder / "poor", shuffled_reports(references(), seed=2), projector="mlp")
 
 
 def test_two_runs_are_compared_with_intervals_tests_and_the_constant_baseline(comparison: dict[str, Any]):
@@ -227,38 +187,6 @@ def test_a_different_tokenizer_is_named_before_different_scores(good: Path, tmp_
         compare(tmp_path / "out", good, poor)
 
 
-def test_files_of_other_programs_are_compared_with_runs(good: Path, tmp_path: Path):
-    of = references()
-    with (tmp_path / "mine.csv").open("w", newline="", encoding="utf-8") as out:
-        csv.writer(out).writerows([("id", "report"), *of.items()])
-    theirs = tmp_path / "r2gengpt"
-    theirs.mkdir()
-    (theirs / "test_result.json").write_text(json.dumps({id: [text] for id, text in of.items()}), encoding="utf-8")
-    (theirs / "test_refs.json").write_text(json.dumps({id: [text[:40]] for id, text in of.items()}), encoding="utf-8")
-    comparison = compare(tmp_path / "out", good, tmp_path / "mine.csv", f"theirs={theirs}", studies=0, null_rows=[])
-    assert {system["name"]: system["kind"] for system in comparison["systems"]} == {
-        "good": "run",
-        "mine": "file",
-        "theirs": "file",
-    }
-    assert comparison["scores"]["theirs"]["bleu_4"]["value"] == pytest.approx(1)  # against the run's references
-    assert any("theirs has its own references for 24 of 24 studies" in note for note in comparison["notes"])
-
-
-def test_a_file_that_was_not_cleaned_as_the_references_is_named(good: Path, tmp_path: Path) -> None:
-    of = references()
-    for name, change in (("attached", (" . ", ". ")), ("commas", (" ", ", ")), ("same", (" . ", " . "))):
-        lines = [json.dumps({"id": id, "report": text.replace(*change)}) for id, text in of.items()]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    cut = [json.dumps({"id": id, "report": text.removesuffix(" .")}) for id, text in of.items()]
-    (tmp_path / "cut.jsonl").write_text("\n".join(cut), encoding="utf-8")
-    files = [tmp_path / f"{name}.jsonl" for name in ("attached", "commas", "same", "cut")]
-    notes = compare(tmp_path / "out", good, *files, studies=0, null_rows=[])["notes"]
-    named = [note.split()[0] for note in notes if "was not cleaned as the references were" in note]
-    assert named == ["attached", "commas"]
-    assert any("compare.cleaner=iu_xray (or mimic_cxr) cleans all texts in the same way" in note for note in notes)
-
-
 def test_a_timeout_of_meteor_ends_meteor_and_not_the_comparison(good: Path, poor: Path, tmp_path: Path) -> None:
     config = replace(
         composed("task=compare"),
@@ -276,16 +204,6 @@ def test_a_timeout_of_meteor_ends_meteor_and_not_the_comparison(good: Path, poor
     assert "meteor" not in comparison["scores"]["good"]
     (note,) = [note for note in comparison["notes"] if note.startswith("meteor: unavailable")]
     assert "did not answer within 0.05 s; a larger metrics.meteor.timeout_s waits longer" in note
-
-
-def test_a_file_alone_needs_its_own_references(tmp_path: Path):
-    (tmp_path / "a.json").write_text(json.dumps(references()), encoding="utf-8")
-    with pytest.raises(UserError, match=r"runs: none of the entries has references\. Add a run folder"):
-        compare(tmp_path / "out", tmp_path / "a.json")
-    (tmp_path / "test_refs.json").write_text(json.dumps(references()), encoding="utf-8")
-    comparison = compare(tmp_path / "out", tmp_path / "a.json", studies=0)
-    assert comparison["pairs"] == []
-    assert any("no constant baseline" in note for note in comparison["notes"])
 
 
 def test_missing_and_unknown_ids_are_named(good: Path, tmp_path: Path):
