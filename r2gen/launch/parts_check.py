@@ -8,7 +8,6 @@ from r2gen.config.lm_rules import QUANT_PACKAGES
 from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
 from r2gen.config.task_table import BY_NAME
-from r2gen.data.images import read_image
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
 from r2gen.runs.placeholders import placeholder
@@ -97,6 +96,8 @@ def _check_data(config: Config) -> None:
 
 def _check_study(config: Config) -> None:
     """Raise UserError where the images of task=generate cannot be used."""
+    from r2gen.data.images import read_image  # with numpy, which takes as long to import as all the rest
+
     for image in config.images:
         read_image(Path(image), gray_bits=config.data.get("gray_bits"))
     most = _most_views(config)

@@ -11,6 +11,7 @@ _PROCESS = (
     "choices",
     "run_dir",
     "fresh",
+    "verbose",
     "task",
     "hub",
     "logger",

@@ -18,7 +18,8 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.disk import file_limit
 from r2gen.runs.folder import RunFolder
-from r2gen.tasks.evaluate import publish, score_best
+from r2gen.runs.progress import working
+from r2gen.tasks.evaluate import print_ending, publish, score_best
 from r2gen.tasks.scoring import build_evaluation
 from r2gen.train.checkpoint import Checkpoints, TrainState, checkpoint_bytes
 from r2gen.train.engine import Engine, keep_whole, peak_gib, whole_weights
@@ -44,6 +45,7 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
             _record_cost(folder, trained_s=trained_s, total_s=time.monotonic() - began, largest_gib=largest_gib)
             publish(evaluation, folder, logger)
         dist.barrier()
+    print_ending(config, evaluation)
 
 
 def _train_model(
@@ -58,15 +60,16 @@ def _train_model(
 
     prepare_training(config, job, steps=total_steps)
     if not _is_trained(checkpoints, total_steps):
-        rehearse(
-            job.model,
-            train_set,
-            micro_batch_size=config.trainer.micro_batch_size,
-            decoding=job.decoding,
-            decoder=evaluation.predictor.inference.decoder,
-            scorer=evaluation.scorer,
-            device=job.device,
-        )
+        with working("trying a batch before the first step", shown=dist.is_first()):
+            rehearse(
+                job.model,
+                train_set,
+                micro_batch_size=config.trainer.micro_batch_size,
+                decoding=job.decoding,
+                decoder=evaluation.predictor.inference.decoder,
+                scorer=evaluation.scorer,
+                device=job.device,
+            )
     engine = build_engine(config, job)
     state = _resume(config, checkpoints, engine, total_steps)
     val_set = _validation_studies(config, job)
