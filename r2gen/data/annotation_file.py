@@ -57,7 +57,7 @@ def absent(folder: Path, name: str) -> UserError:
 
 def _conversion(file: Path) -> str:
     if file.suffix.lower() == ".xlsx":
-        return "an XLSX file is not read; save it as CSV UTF-8, then python run.py task=prepare data=csv prepare.table=FILE"
+        return "save it as CSV UTF-8, then python run.py task=prepare data=csv prepare.table=FILE (docs/own-data.md)"
     return f"it becomes an annotation with python run.py task=prepare data=csv prepare.table={file} (docs/own-data.md)"
 
 
