@@ -96,10 +96,20 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: not c.metrics,
     ),
     (
-        "run_dir, out, checkpoint, images, data.root, lm.path and vision.path name files or folders, or are null: "
-        "they cannot be empty",
+        "run_dir, out, studies, checkpoint, images, data.root, lm.path and vision.path name files or folders, or "
+        "are null: they cannot be empty",
         lambda c: (
-            "" in (c.run_dir, c.out, c.checkpoint, *c.images, c.data.get("root"), c.lm.path, c.vision.get("path"))
+            ""
+            in (
+                c.run_dir,
+                c.out,
+                c.studies,
+                c.checkpoint,
+                *c.images,
+                c.data.get("root"),
+                c.lm.path,
+                c.vision.get("path"),
+            )
         ),
     ),
     (
@@ -124,6 +134,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     (
         "task=generate needs images: images=[frontal.png,lateral.png]",
         lambda c: c.task == "generate" and not c.images,
+    ),
+    (
+        "task=predict needs studies=FOLDER (or a table, or an annotation.json) and out=reports.csv (or .jsonl)",
+        lambda c: c.task == "predict" and (c.studies is None or c.out is None),
     ),
     (
         "evaluate.splits is empty: name val, test or both",
@@ -180,6 +194,7 @@ def _check_task(config: Config) -> None:
         "out": config.out,
         "images": config.images,
         "sweep": config.sweep,
+        "studies": config.studies,
     }
     for option, value in values.items():
         if value and config.task not in task_table.owners(option):
