@@ -39,7 +39,7 @@ def studies_of(studies: Any, *, images: str | Path | None = None) -> tuple[list[
 
 def is_frame(item: object) -> bool:
     """Whether it is a pandas data frame, without importing pandas."""
-    return type(item).__module__.startswith("pandas.") and hasattr(item, "columns")
+    return type(item).__module__.partition(".")[0] == "pandas" and hasattr(item, "columns")
 
 
 def _is_image(item: object) -> bool:
