@@ -102,7 +102,7 @@ def _baselines(results: Sequence[JobResult]) -> list[JsonObject]:
         for name, scores in asdict(result)["baselines"].items():
             key = canonical([name, result.scored_as, scores])
             groups.setdefault(key, {"name": name, "scores": scores, "jobs": []})["jobs"].append(result.name)
-    return sorted(groups.values(), key=lambda one: BASELINES.index(one["name"]))
+    return sorted(groups.values(), key=lambda baseline: BASELINES.index(baseline["name"]))
 
 
 def _studies(results: Sequence[JobResult]) -> list[JsonObject]:

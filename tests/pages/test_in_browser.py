@@ -22,7 +22,7 @@ def test_the_studies_of_a_run_are_filtered_turned_and_saved(tmp_path: Path) -> N
     with browser_page() as (page, errors):
         page.goto(page_file.as_uri())
         assert page.locator("article").count() == 24
-        assert page.locator(".pages").inner_text().split() == "← Previous 1 to 24 of 60 Next →".split()
+        assert "1 to 24 of 60" in page.locator(".pages").inner_text()
         page.get_by_role("button", name="Next →").click()
         assert "25 to 48 of 60" in page.locator(".pages").inner_text()
         missed = page.locator("option", has_text="Missed: Pneumonia").first

@@ -238,9 +238,9 @@ def test_of_more_studies_than_fit_an_even_share_is_shown(tmp_path: Path, monkeyp
 def test_findings_are_those_of_both_texts_and_an_update_keeps_them(tmp_path: Path) -> None:
     run = with_predictions(started_run(tmp_path / "run"), count=3, text="Small left pneumothorax, possible edema.")
     page = write_page(run, images={study: [] for study in study_ids(run)}, findings_of=stated_findings)
-    found = ["Edema (uncertain)", "Pneumothorax"]
-    assert shown(page)["studies"]["rows"][0]["findings"] == {"reference": found, "report": found}
-    assert shown(write_page(run))["studies"]["rows"][0]["findings"]["report"] == found
+    stated = ["Edema (uncertain)", "Pneumothorax"]
+    assert shown(page)["studies"]["rows"][0]["findings"] == {"reference": stated, "report": stated}
+    assert shown(write_page(run))["studies"]["rows"][0]["findings"]["report"] == stated
     with_predictions(run, count=3, text="Clear lungs.")  # they are not those of these texts any more
     assert shown(write_page(run))["studies"]["rows"][0]["findings"] == {}
 

@@ -65,9 +65,9 @@ function browser(entries) {
   let matching = [];
   const apply = () => {
     const value = orders[state.order][1];
-    const sign = state.descending ? -1 : 1;
+    const way = state.descending ? -1 : 1;
     const order = (one, other) => {
-      return sign * ((value ? value(one) - value(other) : 0) || compareNaturally(one.row.id, other.row.id));
+      return way * ((value ? value(one) - value(other) : 0) || compareNaturally(one.row.id, other.row.id));
     };
     matching = entries.filter((entry) => matches(entry, state)).sort(order);
     pages.show(matching);
