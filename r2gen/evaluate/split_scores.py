@@ -1,14 +1,15 @@
 """The scores of a split: of the model and the baselines, with intervals and margins over the constant report."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.evaluate.predictions import Prediction
 from r2gen.evaluate.scores import EarlyMetric, Metric, Scores, ScoreSpec
 from r2gen.evaluate.scoring import score_reports, score_with, sums_of_scores
-from r2gen.evaluate.statistics import bootstrap_each, compare
+from r2gen.evaluate.statistics import Pair, bootstrap_each, compare, holm
+from r2gen.evaluate.study_sums import StudySums
 
 Reports = Mapping[str, str]  # by study id
 EarlyScores = tuple[Mapping[str, Scores], ...]  # by metric, against the references and the cut ones
@@ -35,7 +36,11 @@ class ScoredSystems:
         return {system: scores.corpus for system, scores in self.scores.items()}
 
     def statistics(self, metrics: Mapping[str, Metric]) -> Plain:
-        """`intervals` by system and score; `margins` of the model over the constant report by score, with their p."""
+        """`intervals` by system and score; `margins` of the model over the constant report by score, with their p.
+
+        `shuffled_margins` are the model's over its own reports of other studies, for the scores in tables. Their p is
+        corrected for the number of these scores, since together they decide whether the model uses the images.
+        """
         sums = {
             system: sums_of_scores(metrics, self.references, self.reports[system], scores)
             for system, scores in self.scores.items()
@@ -44,12 +49,14 @@ class ScoredSystems:
             system: {score: asdict(interval) for score, interval in of_system.items()}
             for system, of_system in bootstrap_each(sums).items()
         }
-        margins = compare({system: sums[system] for system in ("constant", "model") if system in sums})
+        in_tables = {spec.name for metric in metrics.values() for spec in metric.scores if spec.column is not None}
+        over_shuffled = [pair for pair in _over("shuffled", sums) if pair.score in in_tables]
+        corrected = holm([pair.p for pair in over_shuffled])
         return {
             "intervals": intervals,
-            "margins": {
-                pair.score: asdict(pair.difference) | {"p": pair.p, "within_noise": pair.within_noise}
-                for pair in margins
+            "margins": {pair.score: _margin(pair) for pair in _over("constant", sums)},
+            "shuffled_margins": {
+                pair.score: _margin(replace(pair, p_holm=p)) for pair, p in zip(over_shuffled, corrected, strict=True)
             },
         }
 
@@ -172,6 +179,15 @@ class Scorer:
             if statistics:
                 entry["truncated"] |= scored.cut.statistics(self.metrics)
         return entry
+
+
+def _over(baseline: str, sums: Mapping[str, Sequence[StudySums]]) -> list[Pair]:
+    """The model compared with a baseline."""
+    return compare({system: sums[system] for system in (baseline, "model") if system in sums})
+
+
+def _margin(pair: Pair) -> Plain:
+    return asdict(pair.difference) | {"p": pair.p, "within_noise": pair.within_noise}
 
 
 def _is_plain(metric: Metric) -> bool:

@@ -8,6 +8,7 @@ from r2gen.evaluate.recipe import below_table, signature_lines, unavailable_line
 from r2gen.evaluate.scores import LAST_COLUMN, ScoreSpec, specs_from
 from r2gen.evaluate.wording import wording_line
 from r2gen.runs.metrics_file import Metrics, broken_metrics, read_metrics
+from r2gen.runs.verdict import verdict
 
 WIDTH = 118  # characters of a line
 NO_SUMS = "such a score is not computed from sums over studies, so studies cannot be resampled"
@@ -102,6 +103,7 @@ def _table_of(metrics: Metrics) -> str:
         title = f"{split}: {entry['studies']} {'study' if entry['studies'] == 1 else 'studies'}"
         parts.append(
             f"{title}, decoding {metrics.get('generation')}\n{terminal_table(entry['systems'], specs)}"
+            + verdict_lines(entry, metrics["score_specs"])
             + nearest_line(entry.get("nearest"))
             + wording_line(entry.get("wording"))
             + likelihood_line(entry.get("likelihood"))
@@ -122,6 +124,11 @@ def _table_of(metrics: Metrics) -> str:
         choices = "\n".join(f"  {choice}" for choice in metrics["original_choices"])
         parts.append(f"R2GenGPT's choices that were on:\n{choices}")
     return "\n\n".join(parts)
+
+
+def verdict_lines(entry: Mapping[str, Any], specs: Sequence[Mapping[str, Any]]) -> str:
+    """Lines below a table: whether the model uses the images. Empty before the baselines are scored."""
+    return below_table(verdict(entry, specs), width=WIDTH)
 
 
 def nearest_line(entry: Mapping[str, int] | None) -> str:

@@ -17,6 +17,7 @@ from r2gen.runs.metrics_file import external_metrics, metrics_path, read_metrics
 from r2gen.runs.prediction_lines import read_prediction_lines
 from r2gen.runs.provenance import now
 from r2gen.runs.untrusted import misfits, read_text
+from r2gen.runs.verdict import verdict
 
 SCRIPTS = ("run/masthead", "run/scores", "run/curves", "run/studies", "run/details", "run/page")
 STUDIES = 24
@@ -57,15 +58,32 @@ def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | N
         "config": read_text(folder.config_file),
         "choices": choices,
         "curves": curves_of(run_dir / "train.jsonl", most=CURVE_POINTS),
-        "metrics": {key: value for key, value in metrics.items() if key not in ("per_report", "score_specs")} or None,
+        "metrics": _shown_metrics(metrics),
         "external": {
-            name: {"recipe": scores.get("recipe"), "splits": scores["splits"]}
+            name: {"recipe": scores.get("recipe"), "splits": _with_verdicts(scores)}
             for name, scores in external_metrics(run_dir).items()
         },
         "score_specs": metrics.get("score_specs", []),
         "studies": _studies(run_dir / "predictions", metrics=metrics, images=shown),
     }
     return write_document(page, title=str(run.get("name") or run_dir.name), scripts=SCRIPTS, content=content)
+
+
+def _shown_metrics(metrics: JsonObject) -> JsonObject | None:
+    if not metrics:
+        return None
+    shown = {key: value for key, value in metrics.items() if key not in ("per_report", "score_specs")}
+    return shown | {"splits": _with_verdicts(metrics)}
+
+
+def _with_verdicts(metrics: JsonObject) -> JsonObject:
+    """The splits with the sentences about each; also about the scores against truncated references."""
+    specs, splits = metrics["score_specs"], {}
+    for split, entry in metrics["splits"].items():
+        splits[split] = entry | {"verdict": verdict(entry, specs)}
+        if "truncated" in entry:
+            splits[split]["truncated"] = entry["truncated"] | {"verdict": verdict(entry["truncated"], specs)}
+    return splits
 
 
 def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str]] | None:

@@ -19,6 +19,17 @@ class Interval(TypedDict):
     draws: int
 
 
+class Margin(TypedDict, total=False):
+    """The model minus a baseline."""
+
+    value: Required[float]
+    within_noise: Required[bool]
+    low: float | None
+    high: float | None
+    draws: int
+    p: float
+
+
 class Spec(TypedDict, total=False):
     """As evaluate/scores.py has it."""
 
@@ -34,7 +45,8 @@ class Split(TypedDict, total=False):
     systems: Required[dict[str, dict[str, float]]]
     details: dict[str, dict[str, dict[str, dict[str, float | None]]]]
     intervals: dict[str, dict[str, Interval]]
-    margins: dict[str, Plain]
+    margins: dict[str, Margin]
+    shuffled_margins: dict[str, Margin]  # their p is corrected for the number of scores
     truncated: Plain
     wording: Plain
     likelihood: Plain

@@ -71,5 +71,18 @@ def test_cut_references_decide_about_the_best_checkpoint() -> None:
     entry = scorer.entry(scored, statistics=True)
     assert scored.selected() == entry["truncated"]["systems"]["model"] != entry["systems"]["model"]
     assert entry["truncated"]["tokens"] == 4
-    assert set(entry["truncated"]) == {"tokens", "systems", "intervals", "margins"}
+    assert set(entry["truncated"]) == {"tokens", "systems", "intervals", "margins", "shuffled_margins"}
     assert "intervals" not in scorer.entry(scored, statistics=False)["truncated"]
+
+
+def test_the_model_is_compared_with_its_own_reports_of_other_studies() -> None:
+    ids = [f"study {number}" for number in range(40)]
+    words = [f"word{number}" for number in range(8)]
+    own = {id: " ".join(words[number % 4 :][:4]) for number, id in enumerate(ids)}
+    predictions = [Prediction(id, text, text, 4, "stop", 0.1) for id, text in own.items()]
+    moved = dict(zip(ids, [own[id] for id in ids[1:] + ids[:1]], strict=True))
+    scored = Scorer(metrics=METRICS, best={}).score(predictions, {"shuffled": moved})
+    statistics = scored.full.statistics(METRICS)
+    assert set(statistics["shuffled_margins"]) == {*(f"bleu_{length}" for length in range(1, 5)), "rouge_l"}
+    assert not any(margin["within_noise"] for margin in statistics["shuffled_margins"].values())
+    assert statistics["margins"] == {}

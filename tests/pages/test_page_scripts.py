@@ -25,6 +25,7 @@ def test_the_page_of_a_finished_run(tmp_path: Path) -> None:
     assert "The run is complete." in text
     assert "baseline: one training report for all studies" in text
     assert "Each finding (chexbert)" in text
+    assert "The model uses the images: 3 of 6 scores are better" in text
 
 
 @pytest.mark.parametrize("status", ["running", "stopped", "failed"])

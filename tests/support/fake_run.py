@@ -171,6 +171,7 @@ def with_metrics(folder: Path) -> Path:
             for name, value in ((name, SCORES[name] - lower[name]) for name in SCORES)
         },
     }
+    spread["shuffled_margins"] = spread["margins"]
     cut = {"truncated": {"tokens": 60, "systems": systems} | spread}
     ids = study_ids(folder)
     write_json(

@@ -69,13 +69,14 @@ function splitPanels(split, entry) {
   return panels;
 }
 
-function scorePanel(split, about, { systems, intervals, margins }, notes) {
+function scorePanel(split, about, entry, notes) {
+  const { systems, intervals, margins } = entry;
   const values = systems || {};
   const foot = (keys) => (values.model && values.constant ? [marginRow(values, margins, keys)] : []);
   return panel(
     h("div.heading", h("h3", splitName(split)), headingNote(about)),
     scoreTable(values, { intervals: intervals || {}, labels: SYSTEMS, foot }),
-    verdict(values, margins),
+    verdictNote(values, entry),
     intervalNote(intervals, Object.keys(values.model || {})),
     ...notes,
   );
@@ -95,23 +96,16 @@ function marginRow(systems, margins, keys) {
   return h("tr", h("th", { scope: "row" }, "Margin", h("span.small", "model minus constant report")), ...cells);
 }
 
-function verdict(systems, margins) {
+// What the scores say: the sentences of r2gen/runs/verdict.py. Without them, plain differences are all there is.
+function verdictNote(systems, { verdict, margins }) {
   if (!systems.model || !systems.constant) {
     return h("p.verdict.small.soft", "The baselines are scored when the run is evaluated.");
   }
-  const keys = Object.keys(systems.model).filter((key) => inTable(key) && margin(systems, key) !== null);
-  const ahead = keys.filter((key) => gain(key, margin(systems, key)) > 0);
-  const tested = ahead.filter((key) => margins?.[key]);
-  const beyond = tested.length ? `, beyond noise on ${tested.filter((key) => !margins[key].within_noise).length}` : "";
-  const scores = plural(keys.length, "score", "scores");
-  const result = ahead.length
-    ? `The model is better than the constant report on ${ahead.length} of ${scores}${beyond}.`
-    : "The model is not better than the constant report on any score.";
+  const [first, ...others] = verdict || [];
   const test = margins
-    ? "Beyond noise: p < .05 in a paired randomisation test of that score alone."
+    ? "Beyond noise: p < .05 in a paired randomisation test, of each score alone for the constant report."
     : "Margins are plain differences, without an interval.";
-  const meaning = " A margin near zero means that the model gained little from the images. ";
-  return h("p.verdict.small", h("strong", result), meaning, test);
+  return h("p.verdict.small", first ? h("strong", first) : "", " ", [...others, test].join(" "));
 }
 
 // -------------------------------------------------------------------------------------------------------------- notes
