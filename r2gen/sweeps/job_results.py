@@ -77,6 +77,13 @@ def results_of(jobs: Sequence[JobRecord]) -> list[JobResult]:
     ]
 
 
+def with_recorded_quant(job: JobRecord) -> JobRecord:
+    """The job with the quantisation that its run recorded: its checkpoint may have been quantised before."""
+    folder = RunFolder(Path(job.run_dir)) if job.run_dir is not None else None
+    quant = folder.facts().get("quant") if folder is not None and folder.exists() else None
+    return job if quant is None else replace(job, choices={**job.choices, "quant": quant})
+
+
 def means_over_seeds(results: Sequence[JobResult]) -> list[SeedMeans]:
     """The means of each group of jobs that differ only in their seed; empty if no group has more than one job."""
     groups: dict[str, list[JobResult]] = {}

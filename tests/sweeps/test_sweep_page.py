@@ -13,7 +13,8 @@ from fake_sweep import Cell, cells, make, run_of, unscored
 from r2gen.errors import UserError
 from r2gen.evaluate.statistics import join_seeds
 from r2gen.pages.document import FOLDER, content_of
-from r2gen.sweeps.job_results import means_over_seeds, results_of, shared_choices
+from r2gen.runs.folder import RunFolder
+from r2gen.sweeps.job_results import means_over_seeds, results_of, shared_choices, with_recorded_quant
 from r2gen.sweeps.page import STUDIES, write_sweep_page
 from r2gen.sweeps.record import JobRecord
 from r2gen.sweeps.table import comma_separated, markdown, write_tables
@@ -67,6 +68,14 @@ def test_costs_are_those_of_the_runs(tmp_path: Path) -> None:
     assert cost.device_seconds is not None
     assert cost.total_seconds == pytest.approx(cost.device_seconds / 2 + 300)
     assert cost.trainable in (4_200_000, 12_200_000)
+
+
+def test_a_checkpoint_that_was_quantised_before_is_shown_as_what_it_is(tmp_path: Path) -> None:
+    jobs = [run_of(tmp_path / "a", Cell(*SAME, 1)), run_of(tmp_path / "b", Cell(*SAME, 2))]
+    RunFolder(tmp_path / "b").record(quant="nf4 (in the checkpoint)")
+    jobs = [with_recorded_quant(job) for job in jobs]
+    assert [result.choices["quant"] for result in results_of(jobs)] == ["none", "nf4 (in the checkpoint)"]
+    assert "quant" not in shared_choices(jobs)
 
 
 def test_means_over_seeds_have_students_interval_and_one_recipe(tmp_path: Path) -> None:

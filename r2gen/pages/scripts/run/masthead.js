@@ -57,7 +57,7 @@ function choiceFacts() {
     fact("Image encoder", choices.vision),
     fact("Data", choices.data),
     fact("Tuning", tuning.filter(Boolean).join(", ")),
-    fact("Quantisation", choices.quant),
+    fact("Quantisation", run.quant || choices.quant),
     fact("Generation", choices.generation),
   ];
 }
