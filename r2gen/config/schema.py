@@ -101,6 +101,17 @@ class TuneConfig:
 
 
 @dataclass
+class AugmentConfig:
+    """Random changes to training images, drawn for each image; 0: none of this kind. No image is mirrored."""
+
+    shift: float = option("largest shift in each direction, as a share of the image's size", at_least=0, at_most=0.5)
+    degrees: float = option("largest rotation", at_least=0, at_most=45)
+    scale: float = option("largest change of size: 0.1 draws from 0.9 to 1.1", at_least=0, at_most=0.5)
+    brightness: float = option("largest change of brightness, likewise", at_least=0, at_most=0.9)
+    contrast: float = option("largest change of contrast, likewise", at_least=0, at_most=0.9)
+
+
+@dataclass
 class TrainerConfig:
     epochs: float = option(more_than=0, at_most=1_000_000)
     max_steps: int | None = option("stop after this many steps if that is before the epochs end", more_than=0)
@@ -233,6 +244,7 @@ class Config:
     tune: TuneConfig = option()
     generation: Plain = option()
     data: Target = option()
+    augment: AugmentConfig = option()
     trainer: TrainerConfig = option()
     evaluate: EvaluateConfig = option()
     prepare: PrepareConfig = option()

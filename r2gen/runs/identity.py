@@ -2,8 +2,9 @@
 
 import hashlib
 
+from r2gen.config.batch_norm import moves
 from r2gen.config.metrics import weights_of
-from r2gen.config.plain import Plain, canonical, without
+from r2gen.config.plain import Plain, canonical, is_under, without
 from r2gen.config.task_table import OWNED
 
 # What changes neither weights nor scores: where a run is, how fast it trains, what is logged.
@@ -36,6 +37,9 @@ PROCESS_ONLY = (*_PROCESS, *OWNED)
 # What may change while a run stays the same run: how long it trains, and what is evaluated.
 EXTENSIBLE = ("evaluate", "trainer.epochs", "trainer.max_steps")
 COMPILE = "lm.compile"
+BATCH_NORM, AUGMENT = "vision.batch_norm", "augment"
+# These decide the weights only where the statistics of BatchNorm move, which are over the images of a forward pass.
+_OF_MOVING_STATISTICS = ("trainer.micro_batch_size", "trainer.devices", "trainer.nodes")
 # Version 0.1 counted the group `audit`: its runs are found under that identity too.
 _COUNTED_BEFORE = "audit"
 
@@ -53,6 +57,7 @@ def earlier_identity(config: Plain, data_hash: str) -> str:
 
 def differences(stored: Plain, requested: Plain, but: tuple[str, ...]) -> list[str]:
     """`name: stored -> requested` for every leaf that differs, without the names in `but`."""
+    but = _left_out(but, stored, requested)
     old, new = (_deciding(config, (*but, *weight_options(config))) for config in (stored, requested))
     names = sorted({*old, *new})
     absent = object()
@@ -70,16 +75,28 @@ def weight_options(config: Plain) -> tuple[str, ...]:
 
 
 def _hash(config: Plain, data_hash: str, left_out: tuple[str, ...]) -> str:
-    deciding = _deciding(config, (*left_out, *weight_options(config)))
+    deciding = _deciding(config, (*_left_out(left_out, config), *weight_options(config)))
     return hashlib.sha256((canonical(deciding) + data_hash).encode()).hexdigest()[:16]
 
 
+def _left_out(names: tuple[str, ...], *configs: Plain) -> tuple[str, ...]:
+    """The names without those that count because BatchNorm statistics move in all configurations."""
+    return tuple(name for name in names if name not in _OF_MOVING_STATISTICS or not all(map(moves, configs)))
+
+
 def _deciding(config: Plain, left_out: tuple[str, ...]) -> Plain:
-    """The options that count. lm.compile=null counts as false, which was the default of earlier runs."""
+    """The options that count, so that runs from before an option existed keep their identity.
+
+    lm.compile=null counts as false, which was the default of earlier runs. An augmentation of 0 counts as none, and
+    BatchNorm only where its statistics move: nothing else existed.
+    """
     leaves = without(config, left_out)
     if leaves.get(COMPILE, False) is None:
         leaves[COMPILE] = False
-    return leaves
+    leaves.pop(BATCH_NORM, None)
+    if moves(config):
+        leaves[BATCH_NORM] = "moving"
+    return {name: value for name, value in leaves.items() if value != 0 or not is_under(name, AUGMENT)}
 
 
 def _shown(leaves: Plain, name: str) -> str:

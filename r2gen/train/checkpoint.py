@@ -1,6 +1,6 @@
 """Checkpoints of a run, written atomically: the trainable weights, and what resuming bit for bit needs.
 
-    checkpoints/step-00000400/trainable.safetensors   fp32 masters of the trainable weights
+    checkpoints/step-00000400/trainable.safetensors   fp32 masters of the trainable weights, statistics that move
                               state.json              step, epoch, best score, ranks and ZeRO stage
                               engine/                 DeepSpeed's own files (moments), read only to resume
     checkpoints/last, best                            relative links
@@ -31,6 +31,7 @@ from r2gen.runs.folder import EXPORTED, no_checkpoint
 from r2gen.runs.special_files import refuse_special
 from r2gen.runs.untrusted import misfits, read_json, reason
 from r2gen.train.engine import Engine, load_engine, set_masters, trainable_tensors, whole_weights
+from r2gen.vision.batch_norm import moving_statistics
 
 FORMAT = 1
 LAST, BEST = "last", "best"
@@ -119,7 +120,7 @@ class Checkpoints:
             make_folder(self.folder)
             partial.mkdir()
         dist.barrier()
-        tensors = trainable_tensors(engine)
+        tensors = trainable_tensors(engine) | _copies(moving_statistics(engine.module))
         try:
             engine.save_checkpoint(str(partial), tag="engine", save_latest=False, exclude_frozen_parameters=True)
             if dist.is_first():
@@ -173,6 +174,7 @@ class Checkpoints:
             )
         else:
             _load_engine_strictly(engine, path)
+            load_statistics(engine.module, path)
         state.world, state.zero_stage, self.saved_step = dist.world(), zero_stage, state.step
         return state
 
@@ -233,7 +235,7 @@ def load_trainable(model: nn.Module, checkpoint: Path) -> Mapping[str, torch.Ten
     Returns them as stored, in fp32. Raises UserError naming the file if they do not match or cannot be read.
     """
     file = checkpoint / WEIGHTS
-    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trainable = _stored(model)
     tensors = _read_matching(file, trainable)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
@@ -243,6 +245,23 @@ def load_trainable(model: nn.Module, checkpoint: Path) -> Mapping[str, torch.Ten
             )
     _copy(tensors, trainable)
     return tensors
+
+
+def load_statistics(model: nn.Module, checkpoint: Path) -> None:
+    """Copy a checkpoint's BatchNorm statistics into the model, where they move in training."""
+    statistics = moving_statistics(model)
+    if statistics:
+        _copy(_read_matching(checkpoint / WEIGHTS, _stored(model)), statistics)
+
+
+def _stored(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of the model that its checkpoints have: trainable weights, and statistics that move in training."""
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return trainable | moving_statistics(model)
+
+
+def _copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
 
 def load_best(model: nn.Module, run_dir: Path) -> str:
