@@ -27,6 +27,7 @@ from r2gen.lm.prompt import Prompt
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import check_quantised, quantisation_of, weight_count
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
+from r2gen.lm.words import train_words
 from r2gen.model.placement import check_finite, place, to_bf16, trained_to_fp32
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
@@ -130,7 +131,9 @@ def build_tokenizer(config: Config, data: ReportData) -> ReportTokenizer | None:
             raise UserError("lm.path=null trains its tokenizer on the training reports, and there are none")
         assert config.lm.vocabulary_size is not None
         partial = config.folder / f"{PARTIAL}{TOKENIZER}"
-        save_tokenizer(train_tokenizer(reports, config.lm.vocabulary_size), partial)
+        lm, size = config.lm, config.lm.vocabulary_size
+        words = lm.vocabulary == "words"
+        save_tokenizer(train_words(reports, size, lm.min_count) if words else train_tokenizer(reports, size), partial)
         partial.rename(folder)
     dist.barrier()
     return stored_tokenizer(config)
@@ -203,6 +206,7 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
     # Prompt: token ids before and after the image.
     before, after = build_prompt(config, lm)
     model = ReportGenerator(vision=vision, projector=projector, lm=lm, before=before, after=after)
+    model.label_smoothing, lm.dropout = config.trainer.label_smoothing, config.lm.dropout
     check_finite(model)
 
     # What trains: everything else is frozen.
@@ -289,6 +293,7 @@ def build_engine(config: Config, job: Job) -> Engine:
         betas=(trainer.betas[0], trainer.betas[1]),
         weight_decay=trainer.weight_decay,
         decay_all=trainer.weight_decay_on == "all",
+        scales=asdict(trainer.learning_rate_scale),
     )
     return start_engine(
         job.model,

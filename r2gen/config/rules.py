@@ -31,6 +31,21 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: (c.lm.vocabulary_size is None) != (c.lm.architecture is None),
     ),
     (
+        "lm.vocabulary=words is for random weights: a checkpoint at lm.path has a vocabulary of its own",
+        lambda c: c.lm.vocabulary == "words" and c.lm.path is not None,
+    ),
+    (
+        "lm.dropout is for a language model that trains: use tune/lm=lora or full, random weights, or lm.dropout=0",
+        lambda c: c.lm.dropout > 0 and (c.tune.lm.mode == "frozen" or (c.tune.lm.mode == "auto" and bool(c.lm.path))),
+    ),
+    (
+        "trainer.ema averages weights in memory: it does not work with trainer.deepspeed's offload_optimizer to nvme",
+        lambda c: (
+            c.trainer.ema is not None
+            and (c.trainer.deepspeed["zero_optimization"].get("offload_optimizer") or {}).get("device") == "nvme"
+        ),
+    ),
+    (
         "quant=int8, nf4, int8_weight_only and fp8 quantise a checkpoint, and random weights are trained in full: "
         "give lm.path, or use quant=none",
         lambda c: c.quant.mode != "none" and c.lm.path is None,

@@ -121,7 +121,8 @@ def as_exported(config: Config, *, lm_inside: bool) -> Config:
         vision = vision.with_arguments(batch_norm="frozen")
     lm = config.lm
     if lm_inside:
-        lm = replace(lm, path=EXPORTED_LM, revision=None, architecture=None, vocabulary_size=None)
+        lm = replace(lm, path=EXPORTED_LM, revision=None, architecture=None, vocabulary_size=None, vocabulary="pieces")
+    lm = replace(lm, dropout=0.0)
     return replace(
         config,
         task="train",

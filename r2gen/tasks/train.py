@@ -30,6 +30,7 @@ from r2gen.runs.disk import file_limit
 from r2gen.runs.folder import RunFolder
 from r2gen.tasks.evaluate import publish, score_best
 from r2gen.tasks.scoring import build_evaluation
+from r2gen.train.averaging import WeightAverage
 from r2gen.train.checkpoint import Checkpoints, TrainState, checkpoint_bytes
 from r2gen.train.engine import Engine, keep_whole, peak_gib, whole_weights
 from r2gen.train.fit import fit, validation_steps
@@ -48,6 +49,7 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
         if dist.is_first():
             _describe(folder, job, best=selection_of(config))
             _describe_training(config, job)
+            _describe_losses(config)
             evaluation.refresh_page()
         trained_s = _train_model(config, job, evaluation, folder, stop, logger)
         score_best(config, job, evaluation)
@@ -80,13 +82,15 @@ def _train_model(
             device=job.device,
         )
     engine = build_engine(config, job)
+    if config.trainer.ema is not None:
+        checkpoints.average = WeightAverage(engine, config.trainer.ema)
     state = _resume(config, checkpoints, engine, total_steps)
     val_set = _validation_studies(config, job)
     log = TrainLog(folder.path, state, total_steps=total_steps, logger=logger)
     workers = data_workers(config, job, batch_size=config.trainer.micro_batch_size)
 
     def validate() -> dict[str, float]:
-        with whole_weights(engine):
+        with whole_weights(engine) if checkpoints.average is None else checkpoints.average.in_module():
             return evaluation.validate(job.model, val_set, checkpoint=f"step-{state.step:08d}")
 
     try:
@@ -141,6 +145,21 @@ def _describe_training(config: Config, job: Job) -> None:
         print(
             f"BatchNorm statistics move, over the images of {config.trainer.micro_batch_size} studies on each of "
             f"{config.ranks} rank(s): trainer.micro_batch_size, trainer.devices and trainer.nodes decide the weights",
+            flush=True,
+        )
+
+
+def _describe_losses(config: Config) -> None:
+    """Print what the logged losses and the validated weights are, where they are not the plain ones."""
+    if config.trainer.label_smoothing:
+        print(
+            f"trainer.label_smoothing={config.trainer.label_smoothing}: the losses below have it, perplexities do not",
+            flush=True,
+        )
+    if config.trainer.ema is not None:
+        print(
+            f"trainer.ema={config.trainer.ema}: the losses below are those of the trained weights, the scores those of "
+            "their moving average",
             flush=True,
         )
 

@@ -1,8 +1,7 @@
 """BatchNorm whose statistics move in training, for encoders that begin with random weights (vision.batch_norm)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from timm.layers import BatchNormAct2d
@@ -123,7 +122,7 @@ def freeze_statistics(module: nn.Module) -> None:
             layer.eval()
 
 
-def moving_statistics(model: nn.Module) -> dict[str, Any]:
+def moving_statistics(model: nn.Module) -> dict[str, torch.Tensor]:
     """The statistics that move in training, by name. Checkpoints have them besides the trainable weights."""
     return {
         f"{name}.{key}": statistic
@@ -131,3 +130,11 @@ def moving_statistics(model: nn.Module) -> dict[str, Any]:
         if isinstance(layer, MovingBatchNorm)
         for key, statistic in layer.named_buffers(recurse=False)
     }
+
+
+def load_statistics(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy the statistics that move in training from the tensors of a checkpoint."""
+    for name, statistic in moving_statistics(model).items():
+        if name not in tensors or tensors[name].shape != statistic.shape:
+            raise UserError(f"the checkpoint is of another model: it has no {name} of this shape")
+        statistic.copy_(tensors[name])

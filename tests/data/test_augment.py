@@ -72,9 +72,8 @@ def test_chest_changes_position_and_levels_and_each_image_by_its_own_draw():
     assert max(levels) > 130
     assert min(levels) < 110
     torch.manual_seed(3)
-    one = dataset().augmented(of("chest"))[2].images_VHW
-    plain = dataset()[2].images_VHW
-    assert not torch.equal(one, plain)
+    changed_VHW = dataset().augmented(of("chest"))[2].images_VHW
+    assert not torch.equal(changed_VHW, dataset()[2].images_VHW)
 
 
 @pytest.mark.parametrize("change", [*NONE])
@@ -98,7 +97,7 @@ def test_images_depend_on_seed_and_position_and_not_on_workers_or_where_a_run_re
     assert not torch.equal(alone[0], images(workers=0, seed=6)[0])
 
 
-def test_a_study_is_changed_anew_in_every_epoch():
+def test_a_study_is_changed_differently_in_every_epoch():
     order = TrainingOrder(len(STUDIES), seed=5, shuffle=False)
     examples = TrainingExamples(dataset().augmented(of("shift")), order)
     assert not torch.equal(examples[3].images_VHW, examples[3 + len(STUDIES)].images_VHW)
