@@ -92,6 +92,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.trainer.batch_size % (c.trainer.micro_batch_size * c.ranks) != 0,
     ),
     (
+        "data=csv is for task=prepare: train on the annotation that it writes with data=own data.root=FOLDER",
+        lambda c: c.choices.get("data") == "csv" and c.task != "prepare" and c.data.get("root") is None,
+    ),
+    (
         "metrics is empty: name at least one, as in metrics=[bleu,cider]",
         lambda c: not c.metrics,
     ),
