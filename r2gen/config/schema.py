@@ -117,6 +117,17 @@ class TuneConfig:
 
 
 @dataclass
+class AugmentConfig:
+    """Random changes to training images, drawn for each image; 0: none of this kind. No image is mirrored."""
+
+    shift: float = option("largest shift in each direction, as a share of the image's size", at_least=0, at_most=0.5)
+    degrees: float = option("largest rotation", at_least=0, at_most=45)
+    scale: float = option("largest change of size: 0.1 draws from 0.9 to 1.1", at_least=0, at_most=0.5)
+    brightness: float = option("largest change of brightness, likewise", at_least=0, at_most=0.9)
+    contrast: float = option("largest change of contrast, likewise", at_least=0, at_most=0.9)
+
+
+@dataclass
 class LearningRateScale:
     """What trainer.learning_rate is multiplied by, for each part of the model."""
 
@@ -300,6 +311,7 @@ class Config:
     tune: TuneConfig = option()
     generation: Plain = option()
     data: Target = option()
+    augment: AugmentConfig = option()
     trainer: TrainerConfig = option()
     evaluate: EvaluateConfig = option()
     prepare: PrepareConfig = option()
