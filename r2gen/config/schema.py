@@ -211,7 +211,9 @@ class EvaluateConfig:
     best: str = option(
         "weighted scores on val; the best checkpoint has the largest. Of the default, the scores that metrics give"
     )
-    page_studies: int = option("studies shown in report.html", at_least=0)
+    page_studies: int = option(
+        "studies with images in report.html, which has the texts of all; 0: no study", at_least=0
+    )
     nearest_studies: int = option("training studies searched for the nearest-image baseline; 0 disables it", at_least=0)
 
 

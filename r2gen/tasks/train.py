@@ -47,7 +47,7 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
         job = build_job(config, device)
         evaluation = build_evaluation(config, job, stop=stop)
         if dist.is_first():
-            _describe(folder, job, best=selection_of(config))
+            _describe(folder, job, quant=evaluation.predictor.origin.quant, best=selection_of(config))
             _describe_training(config, job)
             _describe_losses(config)
             evaluation.refresh_page()
@@ -126,14 +126,16 @@ def _plan(config: Config, *, studies: int) -> tuple[int, set[int]]:
     return total, validation_steps(studies=studies, batch_size=size, every_epochs=every, total_steps=total)
 
 
-def _describe(folder: RunFolder, job: Job, *, best: str) -> None:
-    """Print and record the data, the parameters and the GPUs; `best` is what chooses the best checkpoint."""
+def _describe(folder: RunFolder, job: Job, *, quant: str, best: str) -> None:
+    """Print and record the data, the parameters, the quantisation and the GPUs; `best` chooses the best checkpoint."""
     parts = sizes(job.model)
     on_gpu = job.device.type == "cuda"
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if on_gpu else []
-    folder.record(parameters=[vars(part) for part in parts[:-1]], hardware={**folder.facts()["hardware"], "gpus": gpus})
+    hardware = {**folder.facts()["hardware"], "gpus": gpus}
+    folder.record(parameters=[vars(part) for part in parts[:-1]], quant=quant, hardware=hardware)
+    quantised = "" if quant == "none" else f"\nlanguage model: {quant}"
     counts = ", ".join(f"{len(dataset):,} {split}" for split, dataset in job.datasets.items())
-    print(f"studies: {counts}\n{size_table(parts)}\nbest checkpoint: the largest {best} on val", flush=True)
+    print(f"studies: {counts}{quantised}\n{size_table(parts)}\nbest checkpoint: the largest {best} on val", flush=True)
 
 
 def _describe_training(config: Config, job: Job) -> None:
