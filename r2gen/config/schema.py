@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from r2gen.config import prompt_pieces, task_table
+from r2gen.config.augment import AugmentConfig
 from r2gen.config.fields import option
 from r2gen.config.plain import Plain
 from r2gen.config.targets import Target
@@ -114,17 +115,6 @@ class TuneConfig:
     vision: str = option(choices=("frozen", "lora", "full"))
     lora: LoraConfig | None = None
     lm: TuneLmConfig = field(default_factory=TuneLmConfig)
-
-
-@dataclass
-class AugmentConfig:
-    """Random changes to training images, drawn for each image; 0: none of this kind. No image is mirrored."""
-
-    shift: float = option("largest shift in each direction, as a share of the image's size", at_least=0, at_most=0.5)
-    degrees: float = option("largest rotation", at_least=0, at_most=45)
-    scale: float = option("largest change of size: 0.1 draws from 0.9 to 1.1", at_least=0, at_most=0.5)
-    brightness: float = option("largest change of brightness, likewise", at_least=0, at_most=0.9)
-    contrast: float = option("largest change of contrast, likewise", at_least=0, at_most=0.9)
 
 
 @dataclass
