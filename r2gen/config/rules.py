@@ -79,6 +79,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.tune.vision == "lora" and not c.vision.get("lora_targets"),
     ),
     (
+        "vision.batch_norm=moving is for an encoder that trains in full: use tune=deep, or vision.batch_norm=frozen",
+        lambda c: c.vision.get("batch_norm") == "moving" and c.tune.vision != "full",
+    ),
+    (
         "metrics.phantom_findings reads the phantom's own wording: with another data set use ~metrics.phantom_findings",
         lambda c: "phantom_findings" in c.metrics and not targets.class_constant(c.data.name, "phantom_wording"),
     ),

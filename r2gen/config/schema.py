@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from r2gen.config import prompt_pieces, task_table
+from r2gen.config.augment import AugmentConfig
 from r2gen.config.fields import option
 from r2gen.config.plain import Plain
 from r2gen.config.targets import Target
@@ -210,7 +211,9 @@ class EvaluateConfig:
     best: str = option(
         "weighted scores on val; the best checkpoint has the largest. Of the default, the scores that metrics give"
     )
-    page_studies: int = option("studies shown in report.html", at_least=0)
+    page_studies: int = option(
+        "studies with images in report.html, which has the texts of all; 0: no study", at_least=0
+    )
     nearest_studies: int = option("training studies searched for the nearest-image baseline; 0 disables it", at_least=0)
 
 
@@ -298,6 +301,7 @@ class Config:
     tune: TuneConfig = option()
     generation: Plain = option()
     data: Target = option()
+    augment: AugmentConfig = option()
     trainer: TrainerConfig = option()
     evaluate: EvaluateConfig = option()
     prepare: PrepareConfig = option()
