@@ -35,8 +35,8 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.lm.vocabulary == "words" and c.lm.path is not None,
     ),
     (
-        "lm.dropout is for a language model that trains: use tune/lm=lora or full, random weights, or lm.dropout=0",
-        lambda c: c.lm.dropout > 0 and (c.tune.lm.mode == "frozen" or (c.tune.lm.mode == "auto" and bool(c.lm.path))),
+        "lm.dropout is for a language model that trains: use tune/lm=lora or tune/lm=full, or lm.dropout=0",
+        lambda c: c.lm.dropout > 0 and c.lm.path is not None and c.tune.lm.mode in ("auto", "frozen"),
     ),
     (
         "trainer.ema averages weights in memory: it does not work with trainer.deepspeed's offload_optimizer to nvme",
