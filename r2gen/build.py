@@ -10,10 +10,11 @@ from functools import partial
 
 import torch
 
-from r2gen.config import lm_rules, rules
+from r2gen.config import batch_norm, lm_rules, rules
 from r2gen.config.decoding import Decoding
 from r2gen.config.schema import Config, LoraConfig
 from r2gen.config.targets import instantiate
+from r2gen.data.augment import augmentation
 from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.loader import workers_that_fit
 from r2gen.data.reports import SPLITS, ReportData
@@ -26,6 +27,7 @@ from r2gen.lm.prompt import Prompt
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import check_quantised, quantisation_of, weight_count
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
+from r2gen.lm.words import train_words
 from r2gen.model.placement import check_finite, place, to_bf16, trained_to_fp32
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
@@ -135,7 +137,9 @@ def build_tokenizer(config: Config, data: ReportData) -> ReportTokenizer | None:
             raise UserError("lm.path=null trains its tokenizer on the training reports, and there are none")
         assert config.lm.vocabulary_size is not None
         partial = config.folder / f"{PARTIAL}{TOKENIZER}"
-        save_tokenizer(train_tokenizer(reports, config.lm.vocabulary_size), partial)
+        lm, size = config.lm, config.lm.vocabulary_size
+        words = lm.vocabulary == "words"
+        save_tokenizer(train_words(reports, size, lm.min_count) if words else train_tokenizer(reports, size), partial)
         partial.rename(folder)
     dist.barrier()
     return stored_tokenizer(config)
@@ -201,13 +205,14 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
     """The report generator around a language model, on the device."""
     # Encoder and projector: each is drawn from a seed of its own, so that its random weights depend on no other part.
     torch.manual_seed(config.seed)
-    vision: TimmEncoder = instantiate(config.vision)
+    vision: TimmEncoder = instantiate(batch_norm.encoder(config))
     torch.manual_seed(config.seed + 1)
     projector = instantiate(config.projector, in_dim=vision.dim, out_dim=lm.dim)
 
     # Prompt: token ids before and after the image.
     before, after = build_prompt(config, lm)
     model = ReportGenerator(vision=vision, projector=projector, lm=lm, before=before, after=after)
+    model.label_smoothing, lm.dropout = config.trainer.label_smoothing, config.lm.dropout
     check_finite(model)
 
     # What trains: everything else is frozen.
@@ -273,11 +278,16 @@ def prepare_training(config: Config, job: Job, *, steps: int) -> None:
     """Make the model ready for a training of so many steps, before its first backward pass."""
     lm = job.model.lm.model
     prepare_backward(lm)
-    if job.device.type == "cuda":
+    if job.device.type == "cuda" and training_set(config, job).augment is None:
         images = sum(len(study.views) for study in job.datasets["train"].studies)
         cache_features(job.model.vision, images=images, most_bytes=config.trainer.feature_cache_mib * 2**20)
     if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
         compile_layers(lm)
+
+
+def training_set(config: Config, job: Job) -> StudyDataset:
+    """The training studies, with images that `augment` changes at random; `job.datasets` has them as they are."""
+    return job.datasets["train"].augmented(augmentation(**asdict(config.augment)))
 
 
 def build_engine(config: Config, job: Job) -> Engine:
@@ -289,6 +299,7 @@ def build_engine(config: Config, job: Job) -> Engine:
         betas=(trainer.betas[0], trainer.betas[1]),
         weight_decay=trainer.weight_decay,
         decay_all=trainer.weight_decay_on == "all",
+        scales=asdict(trainer.learning_rate_scale),
     )
     return start_engine(
         job.model,

@@ -18,9 +18,15 @@ class LmFacts:
 
     quantised: bool
     encoder_decoder: bool
+    quantised_before: bool = False  # in the files of the checkpoint
 
 
 RULES: list[tuple[str, Callable[[Config, LmFacts], bool]]] = [
+    (
+        "lm.path: this checkpoint is quantised already, and quant= quantises one in full precision: use quant=none, or "
+        "the checkpoint from which it was made",
+        lambda c, lm: lm.quantised_before and c.quant.mode != "none",
+    ),
     (
         "a quantised language model cannot be trained in full: use tune/lm=lora, tune/lm=frozen or quant=none",
         lambda c, lm: lm.quantised and c.tune.lm.mode == "full",
@@ -29,6 +35,10 @@ RULES: list[tuple[str, Callable[[Config, LmFacts], bool]]] = [
         "trainer=zero3 splits every weight over the ranks, which quantised, compiled or spread weights do not allow: "
         "use trainer=zero2, or quant=none, lm.compile=false and lm.device_map=null",
         lambda c, lm: c.zero_stage == 3 and (lm.quantised or c.lm.compile or c.lm.device_map is not None),
+    ),
+    (
+        "lm.dropout is for decoder-only language models, and this one is an encoder-decoder: use lm.dropout=0",
+        lambda c, lm: lm.encoder_decoder and c.lm.dropout > 0,
     ),
     (
         "generation.penalty_alpha (contrastive search) is for decoder-only language models, and this one is an "

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from r2gen.config import prompt_pieces, task_table
+from r2gen.config.augment import AugmentConfig
 from r2gen.config.fields import option
 from r2gen.config.plain import Plain
+from r2gen.config.prepare_options import PrepareConfig
 from r2gen.config.targets import Target
 
 
@@ -43,6 +45,8 @@ class ArchitectureConfig:
     num_hidden_layers: int = option(more_than=0)
     num_attention_heads: int = option(more_than=0)
     intermediate_size: int = option(more_than=0)
+    tie_word_embeddings: bool = option("use the input embeddings as the output head", default=False)
+    attention_dropout: float = option("of attention weights, in training", default=0.0, at_least=0, less_than=1)
 
 
 @dataclass
@@ -53,6 +57,20 @@ class LmConfig:
     architecture: ArchitectureConfig | None = None
     vocabulary_size: int | None = option(
         "of the tokenizer trained on the training reports where lm.path is null", default=None, at_most=1_000_000
+    )
+    vocabulary: str = option(
+        "of that tokenizer: pieces of words (byte-level BPE), or whole words",
+        default="pieces",
+        choices=("pieces", "words"),
+    )
+    min_count: int = option(
+        "lm.vocabulary=words has the words that occur at least so often in the training reports", default=3, at_least=1
+    )
+    dropout: float = option(
+        "of the input embeddings and the last hidden states of a decoder that trains",
+        default=0.0,
+        at_least=0,
+        less_than=1,
     )
     dtype: str = option(default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     attention: str = option(default="auto", choices=("auto", "sdpa", "eager"))
@@ -101,6 +119,15 @@ class TuneConfig:
 
 
 @dataclass
+class LearningRateScale:
+    """What trainer.learning_rate is multiplied by, for each part of the model."""
+
+    vision: float = option(default=1.0, at_least=0)
+    projector: float = option(default=1.0, at_least=0)
+    lm: float = option(default=1.0, at_least=0)
+
+
+@dataclass
 class TrainerConfig:
     epochs: float = option(more_than=0, at_most=1_000_000)
     max_steps: int | None = option("stop after this many steps if that is before the epochs end", more_than=0)
@@ -108,11 +135,24 @@ class TrainerConfig:
     micro_batch_size: int = option("studies per forward pass of one rank", more_than=0)
     learning_rate: float = option(more_than=0)
     min_learning_rate: float = option("where the schedule ends", at_least=0)
+    learning_rate_scale: LearningRateScale = field(default_factory=LearningRateScale)
     warmup_steps: int = option(at_least=0)
     schedule: str = option(choices=("cosine", "cosine_per_epoch", "constant"))
     weight_decay: float = option(at_least=0)
     weight_decay_on: str = option("all includes biases and norms", choices=("matrices", "all"))
     betas: list[float] = option("of AdamW")
+    label_smoothing: float = option(
+        "of the training loss: the share of the target probability that is spread over all tokens",
+        default=0.0,
+        at_least=0,
+        less_than=1,
+    )
+    ema: float | None = option(
+        "decay of a moving average of the weights, which is validated, tested and exported; null: no average",
+        default=None,
+        at_least=0,
+        less_than=1,
+    )
     gradient_clipping: float = option("largest gradient norm; 0: no clipping", at_least=0)
     patience: int | None = option("stop after this many validations without a better score; null: never", more_than=0)
     precision: str = option("auto: bf16 on a GPU, fp32 on the CPU", choices=("auto", "fp32", "bf16"))
@@ -172,20 +212,10 @@ class EvaluateConfig:
     best: str = option(
         "weighted scores on val; the best checkpoint has the largest. Of the default, the scores that metrics give"
     )
-    page_studies: int = option("studies shown in report.html", at_least=0)
+    page_studies: int = option(
+        "studies with images in report.html, which has the texts of all; 0: no study", at_least=0
+    )
     nearest_studies: int = option("training studies searched for the nearest-image baseline; 0 disables it", at_least=0)
-
-
-@dataclass
-class PrepareConfig:
-    """What becomes an annotation of a raw data set (r2gen/data/mimic.py)."""
-
-    sections: str = option(choices=("findings", "impression", "findings+impression", "findings_else_impression"))
-    without_headings: str = option("reports without these headings", choices=("drop", "last_paragraph"))
-    views: str = option("images kept, by ViewPosition", choices=("frontal", "lateral", "frontal+lateral", "all"))
-    entries: str = option("one entry per study, or one per image as in R2Gen", choices=("study", "film"))
-    reports: str | None = option("folder with p10/p10000032/s50414267.txt; null: next to the images")
-    partial: bool = option("leave out what is not on disk instead of refusing it")
 
 
 @dataclass
@@ -225,7 +255,8 @@ class Config:
     images: list[str] = option("for task=generate: the images of one study")
     checkpoint: str | None = option("for task=import: a file that R2GenGPT saved")
     sweep: str | None = option("for task=status and task=dashboard: the folder of a sweep")
-    out: str | None = option("folder that task=export, compare or audit writes")
+    studies: str | None = option("for task=predict: a folder of images, a table, or an annotation", default=None)
+    out: str | None = option("folder that task=export, compare or audit writes; file that task=predict writes")
     runs: list[str] = option("for task=compare: run folders and files of reports, each PATH or name=PATH")
     lm: LmConfig = option()
     quant: QuantConfig = option()
@@ -234,6 +265,7 @@ class Config:
     tune: TuneConfig = option()
     generation: Plain = option()
     data: Target = option()
+    augment: AugmentConfig = option()
     trainer: TrainerConfig = option()
     evaluate: EvaluateConfig = option()
     prepare: PrepareConfig = option()

@@ -79,6 +79,16 @@ TASKS = (
         may_change=(*ON_STORED_RUN, "quant"),
     ),
     Task(
+        name="predict",
+        usage="run_dir=DIR studies=FOLDER|TABLE|annotation.json out=reports.csv",
+        help="the reports of many studies, which need no references; again to resume (docs/predict.md)",
+        work="r2gen.tasks.predict:predict",
+        needs="ranks",
+        on="stored run",
+        own=("studies", "out", "prepare.images", "prepare.columns", "prepare.encoding"),
+        may_change=(*ON_STORED_RUN, "quant", "fresh"),  # fresh replaces the file
+    ),
+    Task(
         name="check",
         usage="",
         help="check a language model and its configuration before training; each failure comes with a fix",
@@ -107,8 +117,8 @@ TASKS = (
     ),
     Task(
         name="prepare",
-        usage="data=mimic_cxr data.root=DIR",
-        help="write an annotation from the tables and raw reports of MIMIC-CXR",
+        usage="data=csv prepare.table=FILE prepare.images=DIR | data=mimic_cxr data.root=DIR",
+        help="write an annotation from a table of studies, or from MIMIC-CXR (docs/own-data.md, docs/data.md)",
         work="r2gen.tasks.prepare:prepare",
         needs="nothing",
         on="nothing",

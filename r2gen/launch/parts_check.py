@@ -1,16 +1,22 @@
 """The check of what a job reads, before a folder is made or a rank starts: weights, packages, reports and images."""
 
 import re
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from r2gen.config.lm_rules import QUANT_PACKAGES
+from r2gen.config.lm_rules import QUANT_PACKAGES, LmFacts, check
 from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
 from r2gen.config.task_table import BY_NAME
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
+from r2gen.evaluate.report_file import ReportFile
 from r2gen.runs.placeholders import placeholder
+
+if TYPE_CHECKING:
+    from r2gen.data.listed_studies import StudyImages
 
 
 def check_parts(config: Config) -> None:
@@ -30,6 +36,8 @@ def check_parts(config: Config) -> None:
             instantiate(metric)  # it refuses what it cannot run with, such as a missing package
     if config.task == "generate":
         _check_study(config)
+    elif config.task == "predict":
+        _check_studies(config)
     elif config.task in ("train", "check", "evaluate"):
         _check_data(config)
 
@@ -39,7 +47,7 @@ def _check_lm(config: Config) -> None:
     path = config.lm.path
     if path is None or (config.hub == "online" and not Path(path).is_dir()):
         return
-    from r2gen.lm.checkpoint import find_checkpoint, gguf_at, refuse_other_family, weight_files
+    from r2gen.lm.checkpoint import find_checkpoint, gguf_at, read_json, refuse_other_family, weight_files
     from r2gen.lm.checkpoint_forms import check_gguf
 
     gguf = gguf_at(Path(path))
@@ -49,6 +57,10 @@ def _check_lm(config: Config) -> None:
     checkpoint = find_checkpoint(path, config.lm.revision, cached=True)
     refuse_other_family(checkpoint, config.lm.family)
     weight_files(checkpoint.folder)
+    content = read_json(checkpoint.folder / "config.json")
+    before = bool(content.get("quantization_config") or (content.get("text_config") or {}).get("quantization_config"))
+    facts = LmFacts(before or config.quant.mode != "none", content.get("is_encoder_decoder") is True, before)
+    check(config, facts)
 
 
 def _check_vision(config: Config) -> None:
@@ -103,6 +115,24 @@ def _check_study(config: Config) -> None:
     most = _most_views(config)
     if most is not None and len(config.images) > most:
         raise _too_many("images=", len(config.images), config, most)
+
+
+def _check_studies(config: Config) -> None:
+    """Raise UserError where the studies of task=predict cannot be listed, or its file cannot be written."""
+    assert config.out is not None
+    ReportFile(Path(config.out)).check()
+    studies_to_predict(config)
+
+
+def studies_to_predict(config: Config) -> "list[StudyImages]":
+    """The studies of task=predict."""
+    from r2gen.data.listed_studies import list_studies  # with numpy
+
+    assert config.studies is not None
+    prepare = config.prepare
+    images = None if prepare.images is None else Path(prepare.images)
+    columns = asdict(prepare.columns)
+    return list_studies(Path(config.studies), images=images, columns=columns, encoding=prepare.encoding)
 
 
 def _most_views(config: Config) -> int | None:

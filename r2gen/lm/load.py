@@ -16,6 +16,7 @@ from r2gen.lm.causal import CausalLM
 from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, refuse_other_family, weight_files
 from r2gen.lm.embedding_support import check_class, check_embeddings
 from r2gen.lm.fp8 import to_fp8
+from r2gen.lm.per_layer_inputs import pass_per_layer_inputs
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import Quantisation, check_format, use_frozen_backward
 from r2gen.lm.seq2seq import Seq2SeqLM
@@ -54,8 +55,8 @@ def load_lm(
     check_format(quantization, model_type=checkpoint.model_type)
     config, part = read_text_part(read_config(checkpoint), checkpoint.folder / "config.json")
     if check is not None:
-        quantised = quantization is not None or getattr(config, "quantization_config", None) is not None
-        check(LmFacts(quantised=quantised, encoder_decoder=config.is_encoder_decoder))
+        before = getattr(config, "quantization_config", None) is not None
+        check(LmFacts(before or quantization is not None, config.is_encoder_decoder, quantised_before=before))
     folder = checkpoint.folder
     if checkpoint.gguf is None:
         weight_files(folder)
@@ -80,6 +81,7 @@ def load_lm(
     use_frozen_backward(model)
     _fit_special_tokens(folder, model, tokenizer, chosen=special_tokens or {})
     check_class(model)
+    pass_per_layer_inputs(model)
     check_forward(folder, model)
     kind = Seq2SeqLM if model.config.is_encoder_decoder else CausalLM
     lm = kind(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
@@ -95,6 +97,8 @@ def random_lm(
     num_hidden_layers: int,
     num_attention_heads: int,
     intermediate_size: int,
+    tie_word_embeddings: bool = False,
+    attention_dropout: float = 0.0,
     dtype: str = "float32",
     attention: str = "sdpa",
     gradient_checkpointing: bool = False,
@@ -111,6 +115,8 @@ def random_lm(
         num_attention_heads=num_attention_heads,
         intermediate_size=intermediate_size,
         max_position_embeddings=RANDOM_POSITIONS,
+        tie_word_embeddings=tie_word_embeddings,
+        attention_dropout=attention_dropout,
         bos_token_id=tokenizer.bos_id,
         eos_token_id=tokenizer.eos_id,
     )

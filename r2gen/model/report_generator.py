@@ -35,6 +35,7 @@ class ReportGenerator(nn.Module):
         self.vision = vision
         self.projector = projector
         self.lm = lm
+        self.label_smoothing = 0.0
         self.register_buffer("before_T", torch.tensor(before, dtype=torch.long), persistent=False)
         self.register_buffer("after_T", torch.tensor(after, dtype=torch.long), persistent=False)
 
@@ -50,9 +51,9 @@ class ReportGenerator(nn.Module):
         """The cross-entropy in fp32, summed over all report tokens of the batch.
 
         It is not the mean, because the training loop divides by the number of target tokens in the whole optimiser
-        step, over all micro-batches and ranks.
+        step, over all micro-batches and ranks. It has `label_smoothing`, which `nats` never has.
         """
-        return self.nats(batch).sum()
+        return self.lm.loss(*self.wrap(batch), batch.report_BT, label_smoothing=self.label_smoothing).sum()
 
     def nats(self, batch: Batch) -> torch.Tensor:
         """The cross-entropy [B] of each report in fp32, summed over its tokens and the EOS token."""

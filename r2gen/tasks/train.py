@@ -2,11 +2,21 @@
 
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from r2gen.build import Job, build_engine, build_job, build_logger, data_workers, loop_settings, prepare_training
+from r2gen.build import (
+    Job,
+    build_engine,
+    build_job,
+    build_logger,
+    data_workers,
+    loop_settings,
+    prepare_training,
+    training_set,
+)
 from r2gen.config.schema import Config
 from r2gen.config.selection import selection_of
 from r2gen.data.dataset import StudyDataset
@@ -21,11 +31,13 @@ from r2gen.runs.folder import RunFolder
 from r2gen.runs.progress import working
 from r2gen.tasks.evaluate import print_ending, publish, score_best
 from r2gen.tasks.scoring import build_evaluation
+from r2gen.train.averaging import WeightAverage
 from r2gen.train.checkpoint import Checkpoints, TrainState, checkpoint_bytes
 from r2gen.train.engine import Engine, keep_whole, peak_gib, whole_weights
 from r2gen.train.fit import fit, validation_steps
 from r2gen.train.loggers import Logger, TrainLog, opened
 from r2gen.train.rehearsal import rehearse
+from r2gen.vision.batch_norm import moving_statistics
 
 
 def train(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -36,7 +48,9 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
         job = build_job(config, device)
         evaluation = build_evaluation(config, job, stop=stop)
         if dist.is_first():
-            _describe(folder, job, best=selection_of(config))
+            _describe(folder, job, quant=evaluation.predictor.origin.quant, best=selection_of(config))
+            _describe_training(config, job)
+            _describe_losses(config)
             evaluation.refresh_page()
         trained_s = _train_model(config, job, evaluation, folder, stop, logger)
         score_best(config, job, evaluation)
@@ -71,19 +85,21 @@ def _train_model(
                 device=job.device,
             )
     engine = build_engine(config, job)
+    if config.trainer.ema is not None:
+        checkpoints.average = WeightAverage(engine, config.trainer.ema)
     state = _resume(config, checkpoints, engine, total_steps)
     val_set = _validation_studies(config, job)
     log = TrainLog(folder.path, state, total_steps=total_steps, logger=logger)
     workers = data_workers(config, job, batch_size=config.trainer.micro_batch_size)
 
     def validate() -> dict[str, float]:
-        with whole_weights(engine):
+        with whole_weights(engine) if checkpoints.average is None else checkpoints.average.in_module():
             return evaluation.validate(job.model, val_set, checkpoint=f"step-{state.step:08d}")
 
     try:
         fit(
             engine,
-            train_set,
+            training_set(config, job),
             settings=loop_settings(config, workers=workers),
             total_steps=total_steps,
             validation_steps=validate_after,
@@ -113,14 +129,44 @@ def _plan(config: Config, *, studies: int) -> tuple[int, set[int]]:
     return total, validation_steps(studies=studies, batch_size=size, every_epochs=every, total_steps=total)
 
 
-def _describe(folder: RunFolder, job: Job, *, best: str) -> None:
-    """Print and record the data, the parameters and the GPUs; `best` is what chooses the best checkpoint."""
+def _describe(folder: RunFolder, job: Job, *, quant: str, best: str) -> None:
+    """Print and record the data, the parameters, the quantisation and the GPUs; `best` chooses the best checkpoint."""
     parts = sizes(job.model)
     on_gpu = job.device.type == "cuda"
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if on_gpu else []
-    folder.record(parameters=[vars(part) for part in parts[:-1]], hardware={**folder.facts()["hardware"], "gpus": gpus})
+    hardware = {**folder.facts()["hardware"], "gpus": gpus}
+    folder.record(parameters=[vars(part) for part in parts[:-1]], quant=quant, hardware=hardware)
+    quantised = "" if quant == "none" else f"\nlanguage model: {quant}"
     counts = ", ".join(f"{len(dataset):,} {split}" for split, dataset in job.datasets.items())
-    print(f"studies: {counts}\n{size_table(parts)}\nbest checkpoint: the largest {best} on val", flush=True)
+    print(f"studies: {counts}{quantised}\n{size_table(parts)}\nbest checkpoint: the largest {best} on val", flush=True)
+
+
+def _describe_training(config: Config, job: Job) -> None:
+    """Print what differs from training on images as they are, and with statistics that are frozen."""
+    changes = [f"{name} {value}" for name, value in asdict(config.augment).items() if value]
+    if changes:
+        print(f"training images are changed at random: {', '.join(changes)}", flush=True)
+    if moving_statistics(job.model):
+        print(
+            f"BatchNorm statistics move, over the images of {config.trainer.micro_batch_size} studies on each of "
+            f"{config.ranks} rank(s): trainer.micro_batch_size, trainer.devices and trainer.nodes decide the weights",
+            flush=True,
+        )
+
+
+def _describe_losses(config: Config) -> None:
+    """Print what the logged losses and the validated weights are, where they are not the plain ones."""
+    if config.trainer.label_smoothing:
+        print(
+            f"trainer.label_smoothing={config.trainer.label_smoothing}: the losses below have it, perplexities do not",
+            flush=True,
+        )
+    if config.trainer.ema is not None:
+        print(
+            f"trainer.ema={config.trainer.ema}: the losses below are those of the trained weights, the scores those of "
+            "their moving average",
+            flush=True,
+        )
 
 
 def _record_cost(folder: RunFolder, *, trained_s: float, total_s: float, largest_gib: float) -> None:

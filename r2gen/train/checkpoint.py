@@ -1,8 +1,9 @@
 """Checkpoints of a run, written atomically: the trainable weights, and what resuming bit for bit needs.
 
-    checkpoints/step-00000400/trainable.safetensors   fp32 masters of the trainable weights
+    checkpoints/step-00000400/trainable.safetensors   fp32 masters of the trainable weights (trainer.ema: averaged),
+                                                      and the statistics of BatchNorm that move
                               state.json              step, epoch, best score, ranks and ZeRO stage
-                              engine/                 DeepSpeed's own files (moments), read only to resume
+                              engine/                 DeepSpeed's own files (masters, moments), read only to resume
     checkpoints/last, best                            relative links
 
 The state of random number generators is not stored: fit.py seeds every micro-batch.
@@ -30,7 +31,9 @@ from r2gen.runs.files import PARTIAL, make_folder, remove, write_whole
 from r2gen.runs.folder import EXPORTED, no_checkpoint
 from r2gen.runs.special_files import refuse_special
 from r2gen.runs.untrusted import misfits, read_json, reason
+from r2gen.train.averaging import WeightAverage
 from r2gen.train.engine import Engine, load_engine, set_masters, trainable_tensors, whole_weights
+from r2gen.vision.batch_norm import load_statistics, moving_statistics
 
 FORMAT = 1
 LAST, BEST = "last", "best"
@@ -59,6 +62,7 @@ class Checkpoints:
     def __init__(self, run_dir: Path, *, keep: int) -> None:
         self.folder = run_dir / "checkpoints"
         self.keep = keep
+        self.average: WeightAverage | None = None  # stored in place of the weights themselves
         self.saved_step: int | None = None  # the step of `last`, once this object has written or read it
 
     def path(self, name: str) -> Path | None:
@@ -119,7 +123,8 @@ class Checkpoints:
             make_folder(self.folder)
             partial.mkdir()
         dist.barrier()
-        tensors = trainable_tensors(engine)
+        tensors = trainable_tensors(engine) if self.average is None else self.average.tensors()
+        tensors |= {name: statistic.cpu() for name, statistic in moving_statistics(engine.module).items()}
         try:
             engine.save_checkpoint(str(partial), tag="engine", save_latest=False, exclude_frozen_parameters=True)
             if dist.is_first():
@@ -173,6 +178,11 @@ class Checkpoints:
             )
         else:
             _load_engine_strictly(engine, path)
+            needed = self.average is not None or moving_statistics(engine.module)
+            tensors = _read(path / WEIGHTS) if needed else {}
+            load_statistics(engine.module, tensors)
+        if self.average is not None:
+            self.average.load(tensors)
         state.world, state.zero_stage, self.saved_step = dist.world(), zero_stage, state.step
         return state
 
@@ -234,14 +244,15 @@ def load_trainable(model: nn.Module, checkpoint: Path) -> Mapping[str, torch.Ten
     """
     file = checkpoint / WEIGHTS
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    tensors = _read_matching(file, trainable)
+    stored = trainable | moving_statistics(model)
+    tensors = _read_matching(file, stored)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise UserError(
                 f"{file}: {name} holds NaN or infinite values. Point checkpoints/{checkpoint.name} to an earlier "
                 "checkpoint"
             )
-    _copy(tensors, trainable)
+    _copy(tensors, stored)
     return tensors
 
 
@@ -269,11 +280,7 @@ def exported_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def _read_matching(file: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """The tensors of a file, which must have the expected names and shapes. Raises UserError naming the file."""
-    refuse_special(file)
-    try:
-        tensors: Mapping[str, torch.Tensor] = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
+    tensors = _read(file)
     missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unexpected:
         raise UserError(f"{file} is of another model: missing {missing[:5]}, unexpected {unexpected[:5]}")
@@ -283,6 +290,15 @@ def _read_matching(file: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[
                 f"{file} is of another model: {name} has the shape {list(tensors[name].shape)}, this model needs "
                 f"{list(tensor.shape)}"
             )
+    return tensors
+
+
+def _read(file: Path) -> Mapping[str, torch.Tensor]:
+    refuse_special(file)
+    try:
+        tensors: Mapping[str, torch.Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
     return tensors
 
 
