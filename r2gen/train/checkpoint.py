@@ -35,6 +35,7 @@ from r2gen.train.engine import Engine, load_engine, set_masters, trainable_tenso
 FORMAT = 1
 LAST, BEST = "last", "best"
 WEIGHTS, STATE = "trainable.safetensors", "state.json"
+HEAD = "head."  # names of the weights that an objective trains besides the generator's
 
 
 @dataclass
@@ -274,6 +275,8 @@ def _read_matching(file: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[
         tensors: Mapping[str, torch.Tensor] = load_file(file)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} cannot be read: {error}") from error
+    if not any(name.startswith(HEAD) for name in expected):
+        tensors = without_head(tensors)
     missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unexpected:
         raise UserError(f"{file} is of another model: missing {missing[:5]}, unexpected {unexpected[:5]}")
@@ -284,6 +287,11 @@ def _read_matching(file: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[
                 f"{list(tensor.shape)}"
             )
     return tensors
+
+
+def without_head(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of the generator alone, without those of an objective."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(HEAD)}
 
 
 def _copy(tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, torch.Tensor]) -> None:
