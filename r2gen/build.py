@@ -25,20 +25,20 @@ from r2gen.lm.load import DTYPES, load_lm, random_lm
 from r2gen.lm.prompt import Prompt
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import check_quantised, quantisation_of, weight_count
-from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
+from r2gen.lm.run_tokenizer import TOKENIZER, write_tokenizer
+from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
 from r2gen.model.placement import check_finite, place, to_bf16, trained_to_fp32
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
 from r2gen.ranks import dist
-from r2gen.runs.files import PARTIAL
 from r2gen.train.engine import Engine, start_engine
 from r2gen.train.fit import LoopSettings
 from r2gen.train.loggers import Logger
+from r2gen.train.objectives.objective import Objective
 from r2gen.train.optim import adamw
 from r2gen.vision.encoder import TimmEncoder, cache_features
 
 WORTH_COMPILING = 4e13  # studies x parameters of the language model
-TOKENIZER = "tokenizer"  # in the run folder of a language model with random weights
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,17 @@ def build_tokenizer(config: Config, data: ReportData) -> ReportTokenizer | None:
     """
     if config.lm.path is not None:
         return None
-    folder = config.folder / TOKENIZER
-    if dist.is_first() and not folder.is_dir():
-        reports = [study.report for study in data.studies("train")]
-        if not reports:
-            raise UserError("lm.path=null trains its tokenizer on the training reports, and there are none")
-        assert config.lm.vocabulary_size is not None
-        partial = config.folder / f"{PARTIAL}{TOKENIZER}"
-        save_tokenizer(train_tokenizer(reports, config.lm.vocabulary_size), partial)
-        partial.rename(folder)
+    if dist.is_first() and not (config.folder / TOKENIZER).is_dir():
+        lm = config.lm
+        assert lm.vocabulary_size is not None
+        write_tokenizer(
+            config.folder,
+            [study.report for study in data.studies("train")],
+            start=config.trainer.start,
+            vocabulary=lm.vocabulary,
+            size=lm.vocabulary_size,
+            min_count=lm.min_count,
+        )
     dist.barrier()
     return stored_tokenizer(config)
 
@@ -202,6 +204,7 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
     # Prompt: token ids before and after the image.
     before, after = build_prompt(config, lm)
     model = ReportGenerator(vision=vision, projector=projector, lm=lm, before=before, after=after)
+    model.label_smoothing, lm.dropout = config.trainer.label_smoothing, config.lm.dropout
     check_finite(model)
 
     # What trains: everything else is frozen.
@@ -213,6 +216,7 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
         lm_lora=_lora(config.tune.lm.lora),
         lm_lora_targets=config.lm.lora_targets,
         lm_is_random=config.lm.path is None,
+        encoder_only=config.encoder_only,
     )
 
     # Precision and device.
@@ -274,6 +278,12 @@ def prepare_training(config: Config, job: Job, *, steps: int) -> None:
         compile_layers(lm)
 
 
+def build_objective(config: Config) -> Objective:
+    """What training minimises; the caller prepares it."""
+    objective: Objective = instantiate(config.objective)
+    return objective
+
+
 def build_engine(config: Config, job: Job) -> Engine:
     """The DeepSpeed engine around the model, with its optimiser."""
     trainer = config.trainer
@@ -283,6 +293,7 @@ def build_engine(config: Config, job: Job) -> Engine:
         betas=(trainer.betas[0], trainer.betas[1]),
         weight_decay=trainer.weight_decay,
         decay_all=trainer.weight_decay_on == "all",
+        scales=asdict(trainer.learning_rate_scale),
     )
     return start_engine(
         job.model,

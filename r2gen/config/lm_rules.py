@@ -31,6 +31,10 @@ RULES: list[tuple[str, Callable[[Config, LmFacts], bool]]] = [
         lambda c, lm: c.zero_stage == 3 and (lm.quantised or c.lm.compile or c.lm.device_map is not None),
     ),
     (
+        "lm.dropout is for decoder-only language models, and this one is an encoder-decoder: use lm.dropout=0",
+        lambda c, lm: lm.encoder_decoder and c.lm.dropout > 0,
+    ),
+    (
         "generation.penalty_alpha (contrastive search) is for decoder-only language models, and this one is an "
         "encoder-decoder: use generation=greedy, beam3 or nucleus",
         lambda c, lm: lm.encoder_decoder and c.generation.get("penalty_alpha") is not None,

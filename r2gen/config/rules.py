@@ -31,6 +31,21 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: (c.lm.vocabulary_size is None) != (c.lm.architecture is None),
     ),
     (
+        "lm.vocabulary=words is for random weights: a checkpoint at lm.path has a vocabulary of its own",
+        lambda c: c.lm.vocabulary == "words" and c.lm.path is not None,
+    ),
+    (
+        "lm.dropout is for a language model that trains: use tune/lm=lora or full, random weights, or lm.dropout=0",
+        lambda c: c.lm.dropout > 0 and (c.tune.lm.mode == "frozen" or (c.tune.lm.mode == "auto" and bool(c.lm.path))),
+    ),
+    (
+        "trainer.ema averages weights in memory: it does not work with trainer.deepspeed's offload_optimizer to nvme",
+        lambda c: (
+            c.trainer.ema is not None
+            and (c.trainer.deepspeed["zero_optimization"].get("offload_optimizer") or {}).get("device") == "nvme"
+        ),
+    ),
+    (
         "quant=int8, nf4, int8_weight_only and fp8 quantise a checkpoint, and random weights are trained in full: "
         "give lm.path, or use quant=none",
         lambda c: c.quant.mode != "none" and c.lm.path is None,
@@ -73,14 +88,27 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.trainer.batch_size % (c.trainer.micro_batch_size * c.ranks) != 0,
     ),
     (
+        "objective=scst improves the reports of a trained run: add trainer.start=RUN_DIR (and a low "
+        "trainer.learning_rate, such as 2e-5)",
+        lambda c: targets.class_constant(c.objective.name, "generates") and c.trainer.start is None,
+    ),
+    (
+        "objective=findings and objective=align train the encoder: use tune=deep or tune=delta",
+        lambda c: (
+            c.tune.vision == "frozen"
+            and (c.choices.get("objective") == "findings" or targets.class_constant(c.objective.name, "encoder_only"))
+        ),
+    ),
+    (
         "metrics is empty: name at least one, as in metrics=[bleu,cider]",
         lambda c: not c.metrics,
     ),
     (
-        "run_dir, out, checkpoint, images, data.root, lm.path and vision.path name files or folders, or are null: "
-        "they cannot be empty",
+        "run_dir, trainer.start, out, checkpoint, images, data.root, lm.path and vision.path name files or folders, or "
+        "are null: they cannot be empty",
         lambda c: (
-            "" in (c.run_dir, c.out, c.checkpoint, *c.images, c.data.get("root"), c.lm.path, c.vision.get("path"))
+            "" in (c.run_dir, c.trainer.start, c.out, c.checkpoint, *c.images)
+            or "" in (c.data.get("root"), c.lm.path, c.vision.get("path"))
         ),
     ),
     (

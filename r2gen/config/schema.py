@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from r2gen.config import prompt_pieces, task_table
+from r2gen.config import prompt_pieces, targets, task_table
 from r2gen.config.fields import option
 from r2gen.config.plain import Plain
 from r2gen.config.targets import Target
@@ -43,6 +43,8 @@ class ArchitectureConfig:
     num_hidden_layers: int = option(more_than=0)
     num_attention_heads: int = option(more_than=0)
     intermediate_size: int = option(more_than=0)
+    tie_word_embeddings: bool = option("use the input embeddings as the output head", default=False)
+    attention_dropout: float = option("of attention weights, in training", default=0.0, at_least=0, less_than=1)
 
 
 @dataclass
@@ -53,6 +55,20 @@ class LmConfig:
     architecture: ArchitectureConfig | None = None
     vocabulary_size: int | None = option(
         "of the tokenizer trained on the training reports where lm.path is null", default=None, at_most=1_000_000
+    )
+    vocabulary: str = option(
+        "of that tokenizer: pieces of words (byte-level BPE), or whole words",
+        default="pieces",
+        choices=("pieces", "words"),
+    )
+    min_count: int = option(
+        "lm.vocabulary=words has the words that occur at least so often in the training reports", default=3, at_least=1
+    )
+    dropout: float = option(
+        "of the input embeddings and the last hidden states of a decoder that trains",
+        default=0.0,
+        at_least=0,
+        less_than=1,
     )
     dtype: str = option(default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     attention: str = option(default="auto", choices=("auto", "sdpa", "eager"))
@@ -101,6 +117,15 @@ class TuneConfig:
 
 
 @dataclass
+class LearningRateScale:
+    """What trainer.learning_rate is multiplied by, for each part of the model."""
+
+    vision: float = option(default=1.0, at_least=0)
+    projector: float = option(default=1.0, at_least=0)
+    lm: float = option(default=1.0, at_least=0)
+
+
+@dataclass
 class TrainerConfig:
     epochs: float = option(more_than=0, at_most=1_000_000)
     max_steps: int | None = option("stop after this many steps if that is before the epochs end", more_than=0)
@@ -108,11 +133,24 @@ class TrainerConfig:
     micro_batch_size: int = option("studies per forward pass of one rank", more_than=0)
     learning_rate: float = option(more_than=0)
     min_learning_rate: float = option("where the schedule ends", at_least=0)
+    learning_rate_scale: LearningRateScale = field(default_factory=LearningRateScale)
     warmup_steps: int = option(at_least=0)
     schedule: str = option(choices=("cosine", "cosine_per_epoch", "constant"))
     weight_decay: float = option(at_least=0)
     weight_decay_on: str = option("all includes biases and norms", choices=("matrices", "all"))
     betas: list[float] = option("of AdamW")
+    label_smoothing: float = option(
+        "of the training loss: the share of the target probability that is spread over all tokens",
+        default=0.0,
+        at_least=0,
+        less_than=1,
+    )
+    ema: float | None = option(
+        "decay of a moving average of the weights, which is validated, tested and exported; null: no average",
+        default=None,
+        at_least=0,
+        less_than=1,
+    )
     gradient_clipping: float = option("largest gradient norm; 0: no clipping", at_least=0)
     patience: int | None = option("stop after this many validations without a better score; null: never", more_than=0)
     precision: str = option("auto: bf16 on a GPU, fp32 on the CPU", choices=("auto", "fp32", "bf16"))
@@ -135,6 +173,9 @@ class TrainerConfig:
     keep: int = option("checkpoints kept besides the best", more_than=0)
     resume: str = option(
         "weights: continue from the weights alone, with a new optimiser state", choices=("auto", "weights")
+    )
+    start: str | None = option(
+        "a run folder whose best weights this training starts from; null: initial weights", default=None
     )
     shuffle: bool = option("false: the data set's order in every epoch")
     train_share: float = option(
@@ -231,6 +272,7 @@ class Config:
     vision: Target = option()
     projector: Target = option()
     tune: TuneConfig = option()
+    objective: Target = option()
     generation: Plain = option()
     data: Target = option()
     trainer: TrainerConfig = option()
@@ -252,6 +294,11 @@ class Config:
     def ranks(self) -> int:
         """On all machines."""
         return self.trainer.devices * self.trainer.nodes
+
+    @property
+    def encoder_only(self) -> bool:
+        """Whether only the encoder trains, so that no report is generated and scored."""
+        return bool(targets.class_constant(self.objective.name, "encoder_only"))
 
     @property
     def zero_stage(self) -> int:

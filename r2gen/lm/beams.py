@@ -80,6 +80,7 @@ class TokenChoice:
     def __init__(self, decoding: Decoding, tokenizer: ReportTokenizer, *, device: torch.device) -> None:
         self.decoding = decoding
         self.eos_E = torch.tensor(tokenizer.eos_ids, device=device)
+        self.never_N = torch.tensor(tokenizer.never_ids, device=device, dtype=torch.long)
         self.candidates = max(2, 1 + len(tokenizer.eos_ids)) * decoding.num_beams
         self.warpers = sampling_warpers(decoding)
         self.stops = StopTexts(tokenizer, skip=0) if tokenizer.stop_texts else None
@@ -163,8 +164,11 @@ class TokenChoice:
         return (length_S.double() ** float(self.decoding.length_penalty)).float()
 
     def _rules(self, beams: Beams, scores_SKV: torch.Tensor) -> torch.Tensor:
-        """The scores after the repetition penalty, the n-gram rule and the shortest length."""
+        """The scores without tokens that are never generated, after the repetition penalty, the n-gram rule and the
+        shortest length."""
         decoding = self.decoding
+        if len(self.never_N):
+            scores_SKV = scores_SKV.index_fill(2, self.never_N, -torch.inf)
         if decoding.repetition_penalty != 1:
             scores_SKV = self._repetition_penalty(beams, scores_SKV)
         if decoding.no_repeat_ngram_size > 0:

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -43,6 +44,7 @@ class CausalLM(nn.Module):
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
         self.packs: bool | None = None  # whether the loss has all studies in one row; None: where that saves time
+        self.dropout = 0.0
         self.keeps_slots = False  # and compiled layers, between calls of generate on a GPU
         self.decoded: DecodingPlan | None = None
         self._agrees: bool | None = None  # whether a tree decodes this model rightly; None: not tried yet
@@ -56,29 +58,33 @@ class CausalLM(nn.Module):
     def embed(self, ids_BT: torch.Tensor) -> torch.Tensor:
         return self.model.get_input_embeddings()(ids_BT)
 
-    def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor, *, label_smoothing: float = 0.0
+    ) -> torch.Tensor:
         """See LanguageModel.loss. Real positions are moved together, so that no mask is needed.
 
         The first token of the report is predicted from the last real position of the prompt, and padding changes no
-        position, ALiBi distance or sliding window. Where `packs`, all studies are in one row, without padding.
+        position, ALiBi distance or sliding window. Where `packs`, all studies are in one row, without padding. Rows and
+        last hidden states have `dropout` while the model trains.
         """
         device, report_BL = prompt_BTE.device, report_BL.cpu()
-        packs = packs_on(self.model, device) if self.packs is None else self.packs
+        packs = self._packs_on(device) if self.packs is None else self.packs
         plan = layout(mask_BT, report_BL, packed=packs).to(device)
         ids_N = moved(report_BL.clamp(min=0).flatten(), device)
         report_NE = self.embed(ids_N)
         embeds_NE = torch.cat([prompt_BTE.flatten(0, 1).to(report_NE.dtype), report_NE]).to(self.model.dtype)
-        rows_RSE = embeds_NE.index_select(0, plan.source_RS.flatten()).view(*plan.source_RS.shape, -1)
+        rows_RSE = self._dropped(embeds_NE.index_select(0, plan.source_RS.flatten()).view(*plan.source_RS.shape, -1))
         with recompute_activations(self.model, enabled=self.gradient_checkpointing):
             if packs:
                 with packed(self.model):
                     hidden_RSE, logits = decode_states(self.model, inputs_embeds=rows_RSE, **plan.packing())
             else:
                 hidden_RSE, logits = decode_states(self.model, inputs_embeds=rows_RSE)
-        hidden_ME = hidden_RSE.flatten(0, 1).index_select(0, plan.before_M)
+        hidden_ME = self._dropped(hidden_RSE.flatten(0, 1).index_select(0, plan.before_M))
         head = self.model.get_output_embeddings()
         frozen = not any(parameter.requires_grad for parameter in head.parameters())
-        nats_M = target_nats(hidden_ME, ids_N.index_select(0, plan.column_M), logits, frozen=frozen)
+        target_M = ids_N.index_select(0, plan.column_M)
+        nats_M = target_nats(hidden_ME, target_M, logits, frozen=frozen, label_smoothing=label_smoothing)
         nats_N = nats_M.new_zeros(len(ids_N)).index_copy(0, plan.column_M, nats_M)
         return nats_N.view(report_BL.shape).sum(dim=1)
 
@@ -134,6 +140,13 @@ class CausalLM(nn.Module):
         if self._search is not None:
             self._search.close()
         self._search = None
+
+    def _packs_on(self, device: torch.device) -> bool:
+        drops_attention = self.model.training and bool(getattr(self.model.config, "attention_dropout", 0.0))
+        return packs_on(self.model, device) and not drops_attention  # the kernel has no dropout
+
+    def _dropped(self, states: torch.Tensor) -> torch.Tensor:
+        return F.dropout(states, self.dropout) if self.dropout and self.model.training else states
 
     def _supports_tree(self) -> bool:
         if self._agrees is None:

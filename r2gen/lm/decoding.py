@@ -13,6 +13,7 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     StoppingCriteriaList,
+    SuppressTokensLogitsProcessor,
 )
 
 from r2gen.config.decoding import Decoding
@@ -63,7 +64,7 @@ def decode(
     """
     skip = 0 if start_id is None else 1
     config = generation_config(decoding, tokenizer, start_id=start_id)
-    processors = _processors(decoding, ids, device=embeds_BTE.device, skip=skip, rows=len(embeds_BTE))
+    processors = _processors(decoding, tokenizer, ids, device=embeds_BTE.device, skip=skip, rows=len(embeds_BTE))
     if decoding.penalty_alpha is not None and decoding.top_k is not None:
         ids_BG = contrastive_search(
             model,
@@ -109,10 +110,12 @@ def _generate(
 
 
 def _processors(
-    decoding: Decoding, ids: Sequence[str], *, device: torch.device, skip: int, rows: int
+    decoding: Decoding, tokenizer: ReportTokenizer, ids: Sequence[str], *, device: torch.device, skip: int, rows: int
 ) -> LogitsProcessorList:
     """The logits processors besides transformers' own n-gram and length rules, in transformers' order."""
     processors = LogitsProcessorList()
+    if tokenizer.never_ids:
+        processors.append(SuppressTokensLogitsProcessor(list(tokenizer.never_ids), device=str(device)))
     if decoding.repetition_penalty != 1:
         processors.append(RepetitionPenalty(decoding.repetition_penalty, skip=skip))
     if decoding.do_sample:

@@ -95,6 +95,8 @@ def random_lm(
     num_hidden_layers: int,
     num_attention_heads: int,
     intermediate_size: int,
+    tie_word_embeddings: bool = False,
+    attention_dropout: float = 0.0,
     dtype: str = "float32",
     attention: str = "sdpa",
     gradient_checkpointing: bool = False,
@@ -111,6 +113,8 @@ def random_lm(
         num_attention_heads=num_attention_heads,
         intermediate_size=intermediate_size,
         max_position_embeddings=RANDOM_POSITIONS,
+        tie_word_embeddings=tie_word_embeddings,
+        attention_dropout=attention_dropout,
         bos_token_id=tokenizer.bos_id,
         eos_token_id=tokenizer.eos_id,
     )

@@ -55,6 +55,7 @@ class LanguageModel(Protocol):
 
     model: PreTrainedModel
     tokenizer: ReportTokenizer
+    dropout: float  # of the input embeddings and the last hidden states of a decoder that trains, in train() only
     keeps_slots: bool  # of the last call of generate, which makes the next one faster and takes memory
     decoded: DecodingPlan | None  # how the last studies were decoded; memory may have allowed fewer slots than planned
 
@@ -65,11 +66,14 @@ class LanguageModel(Protocol):
     def embed(self, ids_BT: torch.Tensor) -> torch.Tensor:
         """The embeddings [B, T, E] of token ids."""
 
-    def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor, *, label_smoothing: float = 0.0
+    ) -> torch.Tensor:
         """The cross-entropy [B] of each report in fp32, summed over its tokens and not normalised.
 
         `report_BL` is the token ids with the EOS token, right-padded with NO_TARGET. Logits are computed for the
-        columns of the report only.
+        columns of the report only. `label_smoothing` is that of torch's cross_entropy; with 0 the loss is the negative
+        log-likelihood.
         """
 
     def generate(

@@ -48,6 +48,7 @@ class Seq2SeqLM(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.start_id = int(start)
         self.keeps_slots = False  # it has none
+        self.dropout = 0.0  # lm_rules.py refuses another value: T5 has its own dropout
         self.decoded: DecodingPlan | None = None
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
 
@@ -58,7 +59,9 @@ class Seq2SeqLM(nn.Module):
     def embed(self, ids_BT: torch.Tensor) -> torch.Tensor:
         return self.model.get_input_embeddings()(ids_BT)
 
-    def loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, report_BL: torch.Tensor, *, label_smoothing: float = 0.0
+    ) -> torch.Tensor:
         """See LanguageModel.loss. The padding of the prompt is moved behind its real positions."""
         prompt_BTE, mask_BT = right_pad(prompt_BTE.to(self.model.dtype), mask_BT)
         report_BL = moved(report_BL, prompt_BTE.device)
@@ -70,7 +73,7 @@ class Seq2SeqLM(nn.Module):
                 decoder_input_ids=torch.cat([start_B1, report_BL[:, :-1].where(report_BL[:, :-1] != NO_TARGET, 0)], 1),
                 use_cache=False,
             )
-        return cross_entropy(output.logits, report_BL)
+        return cross_entropy(output.logits, report_BL, label_smoothing=label_smoothing)
 
     @torch.no_grad()
     def generate(
@@ -100,9 +103,13 @@ class Seq2SeqLM(nn.Module):
         return "transformers"
 
 
-def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor) -> torch.Tensor:
+def cross_entropy(logits_BLV: torch.Tensor, report_BL: torch.Tensor, *, label_smoothing: float = 0.0) -> torch.Tensor:
     """The cross-entropy [B], summed over the targets of each report, in fp32."""
     nats_N = F.cross_entropy(
-        logits_BLV.float().flatten(0, 1), report_BL.flatten(), ignore_index=NO_TARGET, reduction="none"
+        logits_BLV.float().flatten(0, 1),
+        report_BL.flatten(),
+        ignore_index=NO_TARGET,
+        reduction="none",
+        label_smoothing=label_smoothing,
     )
     return nats_N.view(report_BL.shape).sum(dim=1)

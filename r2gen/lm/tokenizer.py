@@ -19,6 +19,7 @@ from r2gen.lm.tokenizer_files import read_codec, tokenizer_files
 from r2gen.runs.trial import attempt, attempted
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"  # ids 0, 1, 2 of a trained tokenizer
+UNKNOWN = "<unk>"  # id 3 of one of words
 BYTES = 256
 LARGEST_FILE = 2**28
 # Texts on which the pattern and the normalizer of a hostile file take long; those of published files take milliseconds.
@@ -34,7 +35,7 @@ class ReportTokenizer:
 
     A report ends with `eos_ids[0]` in training, and with any of `eos_ids` in decoding. `pad_id` fills masked positions.
     `stop_texts` end a report too, but are not single tokens: see `cut`. `around_text` are the ids that the tokenizer's
-    files put before and after a text.
+    files put before and after a text. `never_ids` are not generated: the unknown token of a vocabulary of words.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class ReportTokenizer:
         self.chat_template = chat_template
         self.around_text = around_text
         self.vocabulary_size = codec.size
+        of_words = isinstance(codec, TokenizerJson) and isinstance(codec.tokenizer.model, models.WordLevel)
+        self.never_ids = (codec.unknown_id,) if of_words and codec.unknown_id is not None else ()
 
     @property
     def eos_id(self) -> int:
@@ -101,12 +104,13 @@ def train_tokenizer(reports: Iterable[str], vocabulary_size: int) -> ReportToken
 
 
 def save_tokenizer(tokenizer: ReportTokenizer, folder: Path) -> None:
-    """Write a tokenizer that train_tokenizer made into a folder, for read_tokenizer."""
+    """Write a tokenizer that train_tokenizer or train_words made into a folder, for read_tokenizer."""
     if not isinstance(tokenizer.codec, TokenizerJson):
-        raise TypeError("only a tokenizer made by train_tokenizer can be saved")
+        raise TypeError("only a tokenizer trained here can be saved")
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.codec.tokenizer.save(str(folder / "tokenizer.json"))
     names = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS}
+    names |= {"unk_token": UNKNOWN} if tokenizer.never_ids else {}
     (folder / "tokenizer_config.json").write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
 
 

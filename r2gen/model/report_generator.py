@@ -40,6 +40,7 @@ class ReportGenerator(nn.Module):
         self.projector = projector
         self.lm = lm
         self.head: nn.Module | None = None
+        self.label_smoothing = 0.0
         self.register_buffer("before_T", torch.tensor(before, dtype=torch.long), persistent=False)
         self.register_buffer("after_T", torch.tensor(after, dtype=torch.long), persistent=False)
 
@@ -55,9 +56,13 @@ class ReportGenerator(nn.Module):
         """The cross-entropy in fp32, summed over all report tokens of the batch; or another loss.
 
         It is not the mean, because the training loop divides by the number of target tokens in the whole optimiser
-        step, over all micro-batches and ranks.
+        step, over all micro-batches and ranks. It has `label_smoothing`, which `nats` never has.
         """
-        return self.nats(batch).sum() if loss is None else loss(self, batch)
+        return self.report_loss(*self.wrap(batch), batch) if loss is None else loss(self, batch)
+
+    def report_loss(self, prompt_BTE: torch.Tensor, mask_BT: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The cross-entropy of the reports after these prompts, summed over tokens and studies."""
+        return self.lm.loss(prompt_BTE, mask_BT, batch.report_BT, label_smoothing=self.label_smoothing).sum()
 
     def nats(self, batch: Batch) -> torch.Tensor:
         """The cross-entropy [B] of each report in fp32, summed over its tokens and the EOS token."""

@@ -36,6 +36,22 @@ PROCESS_ONLY = (*_PROCESS, *OWNED)
 # What may change while a run stays the same run: how long it trains, and what is evaluated.
 EXTENSIBLE = ("evaluate", "trainer.epochs", "trainer.max_steps")
 COMPILE = "lm.compile"
+# Options that came after the first runs. They do not count at these values, which change nothing.
+OFF: Plain = {
+    "lm.architecture.attention_dropout": 0,
+    "lm.architecture.tie_word_embeddings": False,
+    "lm.dropout": 0,
+    "lm.vocabulary": "pieces",
+    "objective._target_": "r2gen.train.objectives.objective.ReportLoss",
+    "trainer.ema": None,
+    "trainer.label_smoothing": 0,
+    "trainer.learning_rate_scale.lm": 1,
+    "trainer.learning_rate_scale.projector": 1,
+    "trainer.learning_rate_scale.vision": 1,
+    "trainer.start": None,
+}
+# Options that count only where another one has this value.
+ONLY_WITH = {"lm.min_count": ("lm.vocabulary", "words")}
 # Version 0.1 counted the group `audit`: its runs are found under that identity too.
 _COUNTED_BEFORE = "audit"
 
@@ -77,6 +93,10 @@ def _hash(config: Plain, data_hash: str, left_out: tuple[str, ...]) -> str:
 def _deciding(config: Plain, left_out: tuple[str, ...]) -> Plain:
     """The options that count. lm.compile=null counts as false, which was the default of earlier runs."""
     leaves = without(config, left_out)
+    for name, (other, value) in ONLY_WITH.items():
+        if leaves.get(other) != value:
+            leaves.pop(name, None)
+    leaves = {name: value for name, value in leaves.items() if name not in OFF or value != OFF[name]}
     if leaves.get(COMPILE, False) is None:
         leaves[COMPILE] = False
     return leaves

@@ -17,11 +17,11 @@ import torch
 from omegaconf import MISSING
 from safetensors.torch import save_file
 
-from r2gen.build import TOKENIZER
 from r2gen.config.plain import Plain
 from r2gen.config.rules import usable_profile
 from r2gen.config.schema import Config, TuneConfig, TuneLmConfig
 from r2gen.launch.export_folder import check_export, export_folder
+from r2gen.lm.run_tokenizer import TOKENIZER
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import merge_lora
 from r2gen.ranks import dist
@@ -119,7 +119,8 @@ def as_exported(config: Config, *, lm_inside: bool) -> Config:
         vision = vision.with_arguments(model_args=arguments)
     lm = config.lm
     if lm_inside:
-        lm = replace(lm, path=EXPORTED_LM, revision=None, architecture=None, vocabulary_size=None)
+        lm = replace(lm, path=EXPORTED_LM, revision=None, architecture=None, vocabulary_size=None, vocabulary="pieces")
+    lm = replace(lm, dropout=0.0)
     return replace(
         config,
         task="train",

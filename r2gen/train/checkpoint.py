@@ -1,8 +1,8 @@
 """Checkpoints of a run, written atomically: the trainable weights, and what resuming bit for bit needs.
 
-    checkpoints/step-00000400/trainable.safetensors   fp32 masters of the trainable weights
+    checkpoints/step-00000400/trainable.safetensors   fp32 masters of the trainable weights (trainer.ema: averaged)
                               state.json              step, epoch, best score, ranks and ZeRO stage
-                              engine/                 DeepSpeed's own files (moments), read only to resume
+                              engine/                 DeepSpeed's own files (masters, moments), read only to resume
     checkpoints/last, best                            relative links
 
 The state of random number generators is not stored: fit.py seeds every micro-batch.
@@ -30,6 +30,7 @@ from r2gen.runs.files import PARTIAL, make_folder, remove, write_whole
 from r2gen.runs.folder import EXPORTED, no_checkpoint
 from r2gen.runs.special_files import refuse_special
 from r2gen.runs.untrusted import misfits, read_json, reason
+from r2gen.train.averaging import WeightAverage
 from r2gen.train.engine import Engine, load_engine, set_masters, trainable_tensors, whole_weights
 
 FORMAT = 1
@@ -60,6 +61,7 @@ class Checkpoints:
     def __init__(self, run_dir: Path, *, keep: int) -> None:
         self.folder = run_dir / "checkpoints"
         self.keep = keep
+        self.average: WeightAverage | None = None  # stored in place of the weights themselves
         self.saved_step: int | None = None  # the step of `last`, once this object has written or read it
 
     def path(self, name: str) -> Path | None:
@@ -120,7 +122,7 @@ class Checkpoints:
             make_folder(self.folder)
             partial.mkdir()
         dist.barrier()
-        tensors = trainable_tensors(engine)
+        tensors = trainable_tensors(engine) if self.average is None else self.average.tensors()
         try:
             engine.save_checkpoint(str(partial), tag="engine", save_latest=False, exclude_frozen_parameters=True)
             if dist.is_first():
@@ -174,6 +176,9 @@ class Checkpoints:
             )
         else:
             _load_engine_strictly(engine, path)
+            tensors = {} if self.average is None else read_weights(path / WEIGHTS)
+        if self.average is not None:
+            self.average.load(tensors)
         state.world, state.zero_stage, self.saved_step = dist.world(), zero_stage, state.step
         return state
 
@@ -270,11 +275,7 @@ def exported_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def _read_matching(file: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """The tensors of a file, which must have the expected names and shapes. Raises UserError naming the file."""
-    refuse_special(file)
-    try:
-        tensors: Mapping[str, torch.Tensor] = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
+    tensors = read_weights(file)
     if not any(name.startswith(HEAD) for name in expected):
         tensors = without_head(tensors)
     missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
@@ -292,6 +293,15 @@ def _read_matching(file: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[
 def without_head(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights of the generator alone, without those of an objective."""
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(HEAD)}
+
+
+def read_weights(file: Path) -> Mapping[str, torch.Tensor]:
+    refuse_special(file)
+    try:
+        tensors: Mapping[str, torch.Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    return tensors
 
 
 def _copy(tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, torch.Tensor]) -> None:

@@ -20,6 +20,7 @@ from deepspeed.ops import __compatible_ops__
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param, safe_set_local_fp32_param
 from deepspeed.utils.logging import logger as deepspeed_log
 from deepspeed.utils.tensor_fragment import fragment_address
@@ -148,6 +149,15 @@ def trainable_tensors(engine: Engine) -> dict[str, torch.Tensor]:
             )
             tensors[name] = master.detach().to("cpu", torch.float32).contiguous().clone()
     return tensors
+
+
+def local_masters(engine: Engine) -> list[torch.Tensor]:
+    """What the optimiser updates on this rank: weights of the module, their fp32 masters, or its shards of those."""
+    optimizer = engine.optimizer
+    if isinstance(optimizer, DeepSpeedZeroOptimizer_Stage3):  # which empties its parameter groups between steps
+        return list(optimizer.fp32_partitioned_groups_flat)
+    inner = getattr(optimizer, "optimizer", optimizer)
+    return [parameter for group in inner.param_groups for parameter in group["params"]]
 
 
 def set_masters(engine: Engine, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -96,18 +96,16 @@ def fit(
         if state.step >= total_steps:
             return state
 
-        set_rate(
-            engine.optimizer,
-            rate_at(
-                state.step,
-                total=total_steps,
-                peak=settings.learning_rate,
-                floor=settings.min_learning_rate,
-                warmup=settings.warmup_steps,
-                schedule=settings.schedule,
-                epoch_steps=len(dataset) / settings.batch_size,
-            ),
+        rate = rate_at(
+            state.step,
+            total=total_steps,
+            peak=settings.learning_rate,
+            floor=settings.min_learning_rate,
+            warmup=settings.warmup_steps,
+            schedule=settings.schedule,
+            epoch_steps=len(dataset) / settings.batch_size,
         )
+        set_rate(engine.optimizer, rate)
         # Tokens are counted before the first backward pass, since the loss of a step is the mean over all its target
         # tokens on all ranks. torch.full, unlike torch.tensor, does not wait for the GPU.
         window = [next(micro_batches) for _ in range(accumulation)]
@@ -125,6 +123,8 @@ def fit(
         norm = step(engine)
         watch.add_gradient([study for batch in window for study in batch.ids], norm)
         state.step += 1
+        if checkpoints.average is not None:
+            checkpoints.average.update(state.step)
         state.epoch = state.step * settings.batch_size / len(dataset)
         state.seconds = seconds_before + time.monotonic() - began
 
@@ -135,7 +135,7 @@ def fit(
                     step=state.step,
                     epoch=round(state.epoch, 4),
                     loss=watch.mean_loss(tokens),
-                    lr=engine.optimizer.param_groups[0]["lr"],
+                    lr=rate,
                     grad_norm=norm.item(),
                     samples_per_s=(state.step - first_step) * settings.batch_size / (time.monotonic() - began),
                     seconds=round(state.seconds, 2),

@@ -54,8 +54,8 @@ class StepRecord:
 
     step: int
     epoch: float
-    loss: float  # nats per target token
-    lr: float
+    loss: float  # nats per target token, with trainer.label_smoothing
+    lr: float  # trainer.learning_rate at this step, before trainer.learning_rate_scale
     grad_norm: float
     samples_per_s: float
     seconds: float  # spent in training steps so far

@@ -1,4 +1,4 @@
-"""objective=align: contrastive alignment of images and reports before report training, as in CLIP (Radford et al. 2021).
+"""objective=align: contrastive alignment of images and reports before report training, as in CLIP (Radford, 2021).
 
 Only the encoder trains. Its features and the language model's token embeddings, each averaged and projected, are
 compared within a micro-batch: each image with each report and each report with each image. The run writes the encoder
@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from r2gen.data.collate import NO_TARGET, Batch
+from r2gen.data.dataset import StudyDataset
+from r2gen.data.loader import evaluation_loader
 from r2gen.errors import UserError
 from r2gen.model.report_generator import ReportGenerator, StepLoss
 from r2gen.ranks import dist
@@ -103,3 +105,32 @@ def mean_embedding(model: ReportGenerator, report_BT: torch.Tensor) -> torch.Ten
     embeds_BTE = model.lm.embed(report_BT.clamp(min=0).to(device))
     mean_BE = pooled(embeds_BTE, real_BT)
     return F.rms_norm(mean_BE, mean_BE.shape[1:])
+
+
+@torch.no_grad()
+def alignment_scores(
+    model: ReportGenerator, dataset: StudyDataset, *, batch_size: int, workers: int, device: torch.device
+) -> dict[str, float]:
+    """The mean loss of a split, and the share of studies whose own report is the most similar one of their batch.
+
+    All ranks must call it. Batches have the size of a micro-batch, since both depend on the number of reports.
+    """
+    loader = evaluation_loader(
+        dataset,
+        batch_size=batch_size,
+        rank=dist.rank(),
+        world=dist.world(),
+        workers=workers,
+        pin=device.type == "cuda",
+    )
+    sums = torch.zeros(2, device=device)
+    for batch in loader:
+        losses_B, right_B = compare(model, batch.to(device))
+        sums += torch.stack([losses_B.sum(), right_B.float().sum()])
+    loss, accuracy = (dist.sum_over_ranks(sums) / len(dataset)).tolist()
+    return {"align_loss": loss, "align_accuracy": accuracy}
+
+
+def alignment_selection(scores: Mapping[str, float]) -> float:
+    """The number that picks the best checkpoint, higher is better."""
+    return -scores["align_loss"]

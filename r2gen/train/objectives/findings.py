@@ -76,7 +76,7 @@ class FindingsLoss:
 
     def _loss(self, model: ReportGenerator, batch: Batch, *, per_study: torch.Tensor) -> torch.Tensor:
         features_BQD, real_BQ = model.encode(batch)
-        nats = model.lm.loss(*model.prompt(features_BQD, real_BQ), batch.report_BT).sum()
+        nats = model.report_loss(*model.prompt(features_BQD, real_BQ), batch)
         assert model.head is not None
         weight = next(model.head.parameters())
         logits_BC = model.head(pooled(features_BQD, real_BQ).to(weight.dtype)).float()

@@ -163,7 +163,7 @@ class SelfCritical:
             nats_B = model.lm.loss(prompt_BTE, mask_BT, sample_BL)
             total = total + scale * (nats_B * advantage_B.to(nats_B.device)).sum()
         if self.cross_entropy:
-            total = total + self.cross_entropy * model.lm.loss(prompt_BTE, mask_BT, batch.report_BT).sum()
+            total = total + self.cross_entropy * model.report_loss(prompt_BTE, mask_BT, batch)
         return total
 
 
