@@ -13,7 +13,7 @@ from r2gen.vision.encoder import TimmEncoder
 
 # B batch, Q image features of a study, D encoder width, E language-model width, T tokens
 # The loss of a micro-batch, which an objective (train/objectives) computes within the forward pass of the model.
-StepLoss: TypeAlias = "Callable[[ReportGenerator, Batch], torch.Tensor]"
+StepLoss: TypeAlias = Callable[["ReportGenerator", Batch], torch.Tensor]
 
 
 class ReportGenerator(nn.Module):

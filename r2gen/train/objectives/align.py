@@ -99,12 +99,15 @@ def compare(model: ReportGenerator, batch: Batch) -> tuple[torch.Tensor, torch.T
 
 
 def mean_embedding(model: ReportGenerator, report_BT: torch.Tensor) -> torch.Tensor:
-    """The mean [B, E] over the token embeddings of each report, scaled to a root mean square of 1."""
+    """The mean [B, E] over the token embeddings of each report, without what the reports of the batch have in common.
+
+    It is scaled to a root mean square of 1.
+    """
     device = model.before_T.device
     real_BT = (report_BT != NO_TARGET).to(device)
     embeds_BTE = model.lm.embed(report_BT.clamp(min=0).to(device))
     mean_BE = pooled(embeds_BTE, real_BT)
-    return F.rms_norm(mean_BE, mean_BE.shape[1:])
+    return F.rms_norm(mean_BE - mean_BE.mean(dim=0), mean_BE.shape[1:])
 
 
 @torch.no_grad()
