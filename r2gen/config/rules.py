@@ -100,6 +100,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         ),
     ),
     (
+        "data=csv is for task=prepare: train on the annotation that it writes with data=own data.root=FOLDER",
+        lambda c: c.choices.get("data") == "csv" and c.task != "prepare" and c.data.get("root") is None,
+    ),
+    (
         "metrics is empty: name at least one, as in metrics=[bleu,cider]",
         lambda c: not c.metrics,
     ),

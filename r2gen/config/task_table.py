@@ -106,8 +106,8 @@ TASKS = (
     ),
     Task(
         name="prepare",
-        usage="data=mimic_cxr data.root=DIR",
-        help="write an annotation from the tables and raw reports of MIMIC-CXR",
+        usage="data=csv prepare.table=FILE prepare.images=DIR | data=mimic_cxr data.root=DIR",
+        help="write an annotation from a table of studies, or from MIMIC-CXR (docs/own-data.md, docs/data.md)",
         work="r2gen.tasks.prepare:prepare",
         needs="nothing",
         on="nothing",

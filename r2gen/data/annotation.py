@@ -1,6 +1,5 @@
 """Reports in R2Gen's format: an annotation.json of three splits next to a folder of images."""
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,16 +9,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from r2gen.config.plain import Plain
-from r2gen.data import mimic
+from r2gen.data import mimic, table
 from r2gen.data.annotation_file import absent, read_splits, refuse
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
 from r2gen.data.image_check import check_images
 from r2gen.data.images import read_image
+from r2gen.data.prepared_files import read_provenance
 from r2gen.data.reports import SPLITS, Study, digest_of
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
 from r2gen.runs.special_files import refuse_special
-from r2gen.runs.untrusted import read_json
 
 NOT_STATED = "not stated"
 MANY_ENTRIES = 50_000  # take seconds to read, which a line and a progress bar show
@@ -34,29 +33,30 @@ class AnnotatedReports:
     splits may share. The constructor checks every entry, `check()` the images as image_check.py describes (check=fast
     or full; none checks no image). Both raise UserError with the file and the entries. gray_bits is the number of bits
     that 16-bit images without an sBIT chunk use (images.py). section names the part of a report that was taken, for
-    signatures only; null: what task=prepare wrote.
+    signatures only; null: what task=prepare wrote. images=null: the folder that task=prepare wrote, or else `images`.
     """
 
     def __init__(
         self,
         *,
-        root: str,
+        root: str | None,
         cleaner: Literal["iu_xray", "mimic_cxr", "none"],  # spelt out: run.py reads it from this source
         annotation: str = "annotation.json",
-        images: str = "images",
+        images: str | None = "images",
         check: Literal["fast", "full", "none"] = "fast",
         gray_bits: int | None = None,
         section: str | None = None,
     ) -> None:
-        folder = Path(root).expanduser()
+        folder = Path(_given(root)).expanduser()
         if not folder.is_dir():
             raise UserError(
-                f"data.root={root} does not exist. Set it to the folder that contains {annotation} and {images}/."
+                f"data.root={root} does not exist. Set it to the folder that contains {annotation} and "
+                f"{images or table.IMAGES}/."
             )
         if gray_bits is not None and not 8 <= gray_bits <= 16:
             raise UserError(f"data.gray_bits={gray_bits}: a 16-bit image uses 8 to 16 bits.")
         self.cleaner: Cleaner = cleaner
-        self._images = folder / images
+        self._images = folder / (images or prepared_images(folder / annotation))
         self._check, self._gray_bits, self._section = check, gray_bits, section
         self._file = folder / annotation
         self._faults: list[str] = []
@@ -76,7 +76,7 @@ class AnnotatedReports:
     @classmethod
     def digest(cls, arguments: Mapping[str, Any]) -> str:
         """16 hex digits of the annotation's bytes and of the arguments that decide what is read from it."""
-        root, name = arguments["root"], arguments.get("annotation", "annotation.json")
+        root, name = _given(arguments["root"]), arguments.get("annotation", "annotation.json")
         file = Path(root) / name
         refuse_special(file)
         if not file.is_file():
@@ -88,18 +88,21 @@ class AnnotatedReports:
     def prepare(
         arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool
     ) -> str:
-        """Write the annotation from MIMIC-CXR's official layout; return the table of counts to print.
+        """Write the annotation from a table, or from MIMIC-CXR's official layout; return the counts to print.
 
         `arguments` are those of a configuration's data set, `options` its group `prepare`; `made` (date and code
         revision) is recorded.
         """
-        reports = options["reports"]
+        if options["table"] is not None:
+            return _from_table(arguments, options, made=made, fresh=fresh)
+        reports, sections = options["reports"], options["sections"] or "findings"
+        policy = {name: options[name] for name in ("without_headings", "views", "entries", "partial")}
         return mimic.prepare(
-            root=Path(absolute(arguments["root"])),
+            root=Path(absolute(_given(arguments["root"]))),
             reports=None if reports is None else Path(absolute(reports)),
-            images=arguments["images"],
+            images=arguments["images"] or "files",
             annotation=arguments["annotation"],
-            policy=mimic.Policy(**{name: value for name, value in options.items() if name != "reports"}),
+            policy=mimic.Policy(sections=sections, **policy),
             made=made,
             fresh=fresh,
         )
@@ -109,12 +112,10 @@ class AnnotatedReports:
         """The value of data.section, or else the one that task=prepare wrote next to this annotation."""
         if self._section is not None:
             return self._section
-        provenance = self._file.with_name(f"{self._file.stem}.provenance.json")
+        facts = read_provenance(self._file)
         try:
-            facts = read_json(provenance)
-            same = facts["annotation_sha256"] == hashlib.sha256(self._file.read_bytes()).hexdigest()
-            return str(facts["policy"]["sections"]) if same else NOT_STATED
-        except (OSError, ValueError, KeyError, TypeError):
+            return NOT_STATED if facts is None else str(facts["policy"]["sections"])
+        except (KeyError, TypeError):
             return NOT_STATED
 
     def check(self) -> None:
@@ -206,8 +207,8 @@ class AnnotatedReports:
             ):
                 raise UserError(
                     f"{self._file}: none of the {count:,} studies of {split} has a report, and scores need references. "
-                    f"Leave {split} empty, and write reports of its images by a trained run: task=generate "
-                    "run_dir=RUN images=[FILE,...]"
+                    f"Leave {split} empty, and write reports of its images by a trained run: task=predict "
+                    "run_dir=RUN studies=FOLDER out=reports.csv"
                 )
 
     def _refuse_repeated(self, id: str, entry: Plain, *, split: str, where: str) -> None:
@@ -229,6 +230,40 @@ class AnnotatedReports:
                     f"{what} {shown(str(value))} is that of {first} and of {where}: a {what} belongs to one split "
                     f"(compared by {key})"
                 )
+
+
+def prepared_images(annotation: Path) -> str:
+    """The image folder that task=prepare recorded, if it is below the folder of the annotation; otherwise `images`."""
+    facts = read_provenance(annotation)
+    images = facts.get("images") if isinstance(facts, dict) else None
+    # The file may come from elsewhere: it cannot name a folder outside.
+    safe = isinstance(images, str) and images and not Path(images).is_absolute() and ".." not in Path(images).parts
+    return str(images) if safe else table.IMAGES
+
+
+def _given(root: str | None) -> str:
+    """data.root, which data=csv leaves out. Raises UserError if it is needed."""
+    if root is None:
+        raise UserError("data.root has no value. Prepare a table with task=prepare, then use data=own data.root=DIR.")
+    return root
+
+
+def _from_table(
+    arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool
+) -> str:
+    file, images = Path(absolute(options["table"])), options["images"]
+    names = ("sections", "without_headings", "views", "split", "seed", "partial")
+    return table.prepare(
+        table=file,
+        images=None if images is None else Path(absolute(images)),
+        root=file.parent if arguments["root"] is None else Path(absolute(arguments["root"])),
+        annotation=arguments["annotation"],
+        columns=options["columns"],
+        encoding=options["encoding"],
+        policy=table.TablePolicy(**{name: options[name] for name in names}),
+        made=made,
+        fresh=fresh,
+    )
 
 
 class _Fault(ValueError):

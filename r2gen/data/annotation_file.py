@@ -56,10 +56,9 @@ def absent(folder: Path, name: str) -> UserError:
 
 
 def _conversion(file: Path) -> str:
-    return (
-        f"a {file.suffix[1:].upper()} file is not read; make an annotation.json from it with the lines in docs/data.md "
-        "(A table instead of an annotation)."
-    )
+    if file.suffix.lower() == ".xlsx":
+        return "save it as CSV UTF-8, then python run.py task=prepare data=csv prepare.table=FILE (docs/own-data.md)"
+    return f"it becomes an annotation with python run.py task=prepare data=csv prepare.table={file} (docs/own-data.md)"
 
 
 def _parsed(file: Path) -> Any:

@@ -5,7 +5,6 @@ ROOT/files/p10/p10000032/s50414267/<dicom_id>.jpg (or .dcm). docs/data.md lists 
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,16 +17,16 @@ from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import refuse
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
 from r2gen.data.mimic_tables import MimicImage, find_table, images_of
+from r2gen.data.prepared_files import checked_file, write_annotation
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
-from r2gen.runs.files import check_file, check_writable, refuse_link, write_whole
 
 VIEWS = {
     "frontal": frozenset({"AP", "PA"}),
     "lateral": frozenset({"LATERAL", "LL"}),
     "frontal+lateral": frozenset({"AP", "PA", "LATERAL", "LL"}),
 }
-_ORDER = {"PA": 0, "AP": 1, "LATERAL": 2, "LL": 2}  # order of a study's images; other views follow
+ORDER_OF_VIEWS = {"PA": 0, "AP": 1, "LATERAL": 2, "LL": 2}  # order of a study's images; other views follow
 OTHER_SECTIONS = ("indication", "history", "comparison", "technique", "examination")
 
 
@@ -71,15 +70,12 @@ def prepare(
         raise UserError(f"data.root={root} does not exist. Set it to the folder of MIMIC-CXR-JPG.")
     split_table, metadata = find_table(root, "split"), find_table(root, "metadata")
     reports = _reports_folder(reports if reports is not None else root / images)
-    file = _new_file(root / annotation, fresh=fresh)
-    for parent in (parent for parent in file.parents if parent.is_relative_to(root) and parent != root):
-        refuse_link(parent)
+    file = checked_file(root, annotation, fresh=fresh)
     listed, tables_sha256 = images_of(split_table, metadata)
     prepared = studies_of(listed, folder=root / images, reports=reports, policy=policy)
     summary = described(prepared.counts)
     if not any(prepared.splits.values()):
         raise UserError(f"{root}: no study is left\n{summary}")
-    text = json.dumps(prepared.splits, ensure_ascii=False, indent=0) + "\n"
     facts = {
         "made_by": "python run.py task=prepare data=mimic_cxr",
         **made,
@@ -89,11 +85,8 @@ def prepare(
         "images": images,
         "counts": prepared.counts,
         "sources_sha256": {**tables_sha256, "reports": prepared.reports_sha256},
-        "annotation_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
-    provenance = file.with_name(f"{file.stem}.provenance.json")
-    _write_private(file, text)
-    _write_private(provenance, json.dumps(facts, indent=1) + "\n")
+    provenance = write_annotation(file, prepared.splits, facts)
     return f"{summary}\n{file} (policy, sources and counts in {provenance.name})"
 
 
@@ -103,32 +96,6 @@ def _reports_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist. Set prepare.reports to the folder that contains p10/, p11/.")
     return folder
-
-
-def _new_file(file: Path, *, fresh: bool) -> Path:
-    for name in (file, file.with_name(f"{file.stem}.provenance.json")):
-        check_file(name)
-    if file.exists() and not fresh:
-        raise UserError(f"{file} exists already. fresh=true replaces it; data.annotation=FILE writes another file.")
-    if not file.parent.is_dir():
-        raise UserError(f"{file.parent} does not exist. Create it, or set data.annotation to another file.")
-    try:
-        check_writable(file.parent)
-    except OSError as error:
-        raise _not_writable(file, error) from error
-    return file
-
-
-def _write_private(file: Path, content: str) -> None:
-    """Write patient text, readable by its owner only."""
-    try:
-        write_whole(file, content)
-    except OSError as error:
-        raise _not_writable(file, error) from error
-
-
-def _not_writable(file: Path, error: OSError) -> UserError:
-    return UserError(f"{file} cannot be written ({error.strerror}). Set data.annotation to an absolute path elsewhere.")
 
 
 def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports: Path, policy: Policy) -> Prepared:
@@ -156,7 +123,7 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
         if report is None:
             dropped[reason] += 1
             continue
-        ordered = sorted(paths, key=lambda image: (_ORDER.get(image.view, 3), image.dicom_id))
+        ordered = sorted(paths, key=lambda image: (ORDER_OF_VIEWS.get(image.view, 3), image.dicom_id))
         kept_views.update(image.view or "(none)" for image in ordered)
         splits[first.split] += _entries(study, ordered, paths=paths, parts=parts, report=report, policy=policy)
     if not policy.partial:

@@ -7,13 +7,20 @@ from r2gen.config.schema import Config
 from r2gen.errors import DONE, UserError
 from r2gen.runs import provenance
 
+TABLES = ("csv", "own")  # data sets that are prepared from a table
+
 
 def prepare(config: Config, overrides: list[str]) -> int:
     """Let the chosen data set write its annotation, and print the counts; gives the exit status."""
     if "prepare" not in targets.members(config.data.name):
         raise UserError(
             f"task=prepare: data={config.choices['data']} needs no preparation. Train on it as it is, or choose "
-            "data=mimic_cxr."
+            "data=csv or data=mimic_cxr."
+        )
+    if config.choices["data"] in TABLES and config.prepare.table is None:
+        raise UserError(
+            f"task=prepare data={config.choices['data']}: give prepare.table=FILE (CSV, TSV, JSONL, Parquet) and "
+            "prepare.images=FOLDER"
         )
     made = {"date": provenance.now(), "code": provenance.git_revision()}
     print(

@@ -241,7 +241,7 @@ def test_studies_with_a_context_are_counted_since_no_model_uses_it(
 @pytest.mark.parametrize("name", ["reports.csv", "reports.xlsx", "all.jsonl"])
 def test_a_table_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("image_path,report,split\n")
-    message = rf"{name}.*is not read; make an annotation.json from it"
+    message = rf"{name}.*python run.py task=prepare data=csv prepare.table="
     with pytest.raises(UserError, match=message):
         AnnotatedReports.digest({"root": str(tmp_path)})
     with pytest.raises(UserError, match=message):

@@ -1,0 +1,61 @@
+"""The files that task=prepare writes, for their owner only: an annotation, and next to it <name>.provenance.json."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r2gen.config.plain import Plain
+from r2gen.errors import UserError
+from r2gen.runs.files import check_file, check_writable, refuse_link, write_whole
+from r2gen.runs.untrusted import read_json
+
+
+def provenance_of(annotation: Path) -> Path:
+    return annotation.with_name(f"{annotation.stem}.provenance.json")
+
+
+def checked_file(root: Path, annotation: str, *, fresh: bool) -> Path:
+    """The annotation to write. Raises UserError if it exists (unless fresh), or cannot be written."""
+    file = root / annotation
+    for name in (file, provenance_of(file)):
+        check_file(name)
+    if file.exists() and not fresh:
+        raise UserError(f"{file} exists already. fresh=true replaces it; data.annotation=FILE writes another file.")
+    if not file.parent.is_dir():
+        raise UserError(f"{file.parent} does not exist. Create it, or set data.annotation to another file.")
+    try:
+        check_writable(file.parent)
+    except OSError as error:
+        raise _not_writable(file, error) from error
+    for parent in (parent for parent in file.parents if parent.is_relative_to(root) and parent != root):
+        refuse_link(parent)
+    return file
+
+
+def write_annotation(file: Path, splits: Mapping[str, list[Plain]], facts: Plain) -> Path:
+    """Write both files, and return the second. `facts` say what the annotation was made from."""
+    text = json.dumps(splits, ensure_ascii=False, indent=0) + "\n"
+    provenance = provenance_of(file)
+    facts = {**facts, "annotation_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    for path, content in ((file, text), (provenance, json.dumps(facts, indent=1) + "\n")):
+        try:
+            write_whole(path, content)
+        except OSError as error:
+            raise _not_writable(path, error) from error
+    return provenance
+
+
+def read_provenance(annotation: Path) -> Any:
+    """The facts of an annotation; None if there are none, or they are those of another file."""
+    try:
+        facts = read_json(provenance_of(annotation))
+        same = facts["annotation_sha256"] == hashlib.sha256(annotation.read_bytes()).hexdigest()
+        return facts if same else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _not_writable(file: Path, error: OSError) -> UserError:
+    return UserError(f"{file} cannot be written ({error.strerror}). Set data.annotation to an absolute path elsewhere.")

@@ -1,0 +1,319 @@
+"""An annotation in R2Gen's format from a table of studies.
+
+    python run.py task=prepare data=csv prepare.table=FILE prepare.images=FOLDER
+
+docs/own-data.md describes the tables and the options.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2gen.config.plain import Plain
+from r2gen.data.annotation_file import refuse
+from r2gen.data.image_folder import ImageFolder
+from r2gen.data.mimic import ORDER_OF_VIEWS, VIEWS, Policy, choose
+from r2gen.data.mimic_sections import LAST_PARAGRAPH, one_line, sections
+from r2gen.data.prepared_files import checked_file, write_annotation
+from r2gen.data.reports import SPLITS
+from r2gen.data.table_columns import Columns, recognise
+from r2gen.data.table_file import Table, open_table, sha256_of
+from r2gen.data.table_studies import TableReader, TableStudy
+from r2gen.errors import UserError, shown
+from r2gen.runs.files import make_folder
+
+WHOLE = "whole"  # the section of reports that are taken as they are
+IMAGES = "images"  # the folder next to a table that is searched first, and that gets the images inside a table
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+FRONTAL = "FRONTAL"  # some tables name no more of a view than this, or LATERAL
+_SEEDS_TRIED = 1000
+
+
+@dataclass(frozen=True)
+class TablePolicy:
+    """Which studies and reports become entries: options of schema.PrepareConfig."""
+
+    sections: str | None = None  # None: the findings column, or else the reports as they are
+    without_headings: str = "drop"
+    views: str = "all"
+    split: Sequence[float] = (80, 10, 10)
+    seed: int = 0
+    partial: bool = False
+
+
+def prepare(
+    *,
+    table: Path,
+    images: Path | None,
+    root: Path,
+    annotation: str,
+    columns: Mapping[str, Any],
+    encoding: str,
+    policy: TablePolicy,
+    made: Mapping[str, Any],
+    fresh: bool,
+) -> str:
+    """Write the annotation to `root` and return what to print. The annotation depends on table, images and policy only.
+
+    images is the folder that the table's paths are below; None: `images` next to the table, or the table's folder.
+    Raises UserError with the rows at fault.
+    """
+    _check_shares(policy.split)
+    if not root.is_dir():
+        raise UserError(f"data.root={root} does not exist. Create the folder for the annotation.")
+    source = open_table(table, encoding=encoding)
+    file = checked_file(root, annotation, fresh=fresh)
+    named = recognise(source.columns, columns, where=table.name)
+    if not any(map(named.get, ("report", "findings", "impression"))):
+        raise UserError(
+            f"{table}: no column holds reports; the columns are {shown(', '.join(source.columns))}. Add "
+            "prepare.columns.report=COLUMN. For reports of images by a trained run use task=predict."
+        )
+    folder = ImageFolder(images_of(table, images))
+    embedded = root / IMAGES
+    if _has_embedded(source, named):
+        make_folder(embedded)
+        folder = ImageFolder(embedded)
+    reader = TableReader(source, named, folder, embedded=embedded)
+    studies = reader.read()
+    refuse(str(table), reader.faults)
+    usable, dropped, faults = _with_reports(source, studies.values(), named, policy)
+    if not policy.partial:
+        searched = f"; images are searched in prepare.images={folder.root}" if "images" in faults else ""
+        listed = [fault for some in faults.values() for fault in some]
+        refuse(str(table), listed, advice=f"\nprepare.partial=true leaves out what is missing{searched}")
+    splits, how = _in_splits(source, usable, named, policy)
+    counts = {
+        "rows": reader.rows,
+        "studies_read": len(studies),
+        "dropped": dict(sorted(dropped.items())),
+        "entries": {split: len(entries) for split, entries in splits.items()},
+        "patients": len({study.patient for study, _ in usable if study.patient}),
+    }
+    if not usable:
+        raise UserError(f"{table}: no study is left ({_counted(dropped)})")
+    facts = {
+        "made_by": "python run.py task=prepare data=csv",
+        **made,
+        "policy": {**vars(policy), "sections": _section(named, policy), "split": list(policy.split)},
+        "columns": {"image": list(named.images), **named.others},
+        "table": str(table),
+        "root": str(root),
+        "images": _below(folder.root, root),
+        "counts": counts,
+        "sources_sha256": {table.name: sha256_of(source)},
+    }
+    provenance = write_annotation(file, splits, facts)
+    return _printed(file, provenance, facts, how=how, headings=_headings(usable, named, policy))
+
+
+def images_of(table: Path, images: Path | None) -> Path:
+    """The folder of a table's images."""
+    if images is not None:
+        return images
+    return table.parent / IMAGES if (table.parent / IMAGES).is_dir() else table.parent
+
+
+def _check_shares(shares: Sequence[float]) -> None:
+    if len(shares) != len(SPLITS) or min(shares) < 0 or sum(shares) <= 0:
+        raise UserError(
+            f"prepare.split={shown(list(shares))}: give the shares of {', '.join(SPLITS)}, such as [80,10,10]."
+        )
+
+
+def _has_embedded(table: Table, columns: Columns) -> bool:
+    """Whether the first row has an image inside the table."""
+    row = next(table.rows(), (0, {}))[1]
+    cells = [row.get(column) for column in columns.images]
+    return any(isinstance(cell, bytes) or (isinstance(cell, dict) and cell.get("bytes") is not None) for cell in cells)
+
+
+# Reports
+
+
+def _with_reports(
+    table: Table, studies: Iterable[TableStudy], columns: Columns, policy: TablePolicy
+) -> tuple[list[tuple[TableStudy, str]], Counter[str], dict[str, list[str]]]:
+    """The studies that have images and a report; the number of others by reason; and what is missing."""
+    usable, dropped, faults = list[tuple[TableStudy, str]](), Counter[str](), dict[str, list[str]]()
+    for study in studies:
+        where = f"{table.at(study.row)} (study {shown(study.id)})"
+        if study.missing:
+            faults.setdefault("images", []).extend(study.missing)
+        _select_views(study, policy.views)
+        report, reason = _report(study, columns, policy)
+        if not study.images:
+            dropped["no image"] += 1
+        elif report:
+            usable.append((study, report))
+        else:
+            dropped[reason] += 1
+            if reason == "no report":
+                faults.setdefault("reports", []).append(f"{where}: the report is empty")
+    return usable, dropped, faults
+
+
+def _select_views(study: TableStudy, views: str) -> None:
+    """Keep the images of the chosen views, frontal ones first; without a column of views, all in their order."""
+    if not any(study.views):
+        return
+    chosen = VIEWS.get(views, frozenset()) | (frozenset({FRONTAL}) if "frontal" in views else frozenset())
+    pairs = [pair for pair in zip(study.images, study.views, strict=True) if views == "all" or pair[1] in chosen]
+    pairs.sort(key=lambda pair: {FRONTAL: 0, **ORDER_OF_VIEWS}.get(pair[1], 3))
+    study.images, study.views = [image for image, _ in pairs], [view for _, view in pairs]
+
+
+def _section(columns: Columns, policy: TablePolicy) -> str:
+    """The section that becomes the reference."""
+    if policy.sections is not None:
+        return policy.sections
+    return next((name for name in ("findings", "report", "impression") if columns.get(name)), WHOLE).replace(
+        "report", WHOLE
+    )
+
+
+def _report(study: TableStudy, columns: Columns, policy: TablePolicy) -> tuple[str, str]:
+    """The reference of a study on one line, or the reason why it has none."""
+    section, whole = _section(columns, policy), study.texts.get("report", "")
+    if section == WHOLE:
+        return one_line(whole), "no report"
+    parts = {name: one_line(text) for name, text in study.texts.items() if name in ("findings", "impression") and text}
+    if not parts and not whole:
+        return "", "no report"
+    if not parts and columns.get("report"):
+        parts = sections(whole)
+        if policy.without_headings == "last_paragraph" and LAST_PARAGRAPH in parts:
+            return parts[LAST_PARAGRAPH], ""
+    report, reason = choose(parts, Policy(sections=section, without_headings=policy.without_headings))
+    return report or "", reason
+
+
+def _headings(usable: Sequence[tuple[TableStudy, str]], columns: Columns, policy: TablePolicy) -> int:
+    """How many reports that are taken as a whole have a heading of findings or impression."""
+    if _section(columns, policy) != WHOLE:
+        return 0
+    texts = (study.texts.get("report", "") for study, _ in usable)
+    return sum(bool({"findings", "impression"} & set(sections(text))) for text in texts if ":" in text)
+
+
+# Splits
+
+
+def _in_splits(
+    table: Table, usable: Sequence[tuple[TableStudy, str]], columns: Columns, policy: TablePolicy
+) -> tuple[dict[str, list[Plain]], str]:
+    """The entries of each split, and how they were divided, for the user."""
+    if columns.get("split") is not None:
+        homes = _split_column(table, [study for study, _ in usable], columns)
+        how = f"by the column {columns.get('split')}"
+    else:
+        homes = _hashed({study.id: study.patient or study.id for study, _ in usable}, policy)
+        shares, unnamed = (
+            "/".join(f"{share:g}" for share in policy.split),
+            sum(not study.patient for study, _ in usable),
+        )
+        how = f"{shares} by patient, seed {policy.seed}"
+        if unnamed:
+            how = f"{shares}, seed {policy.seed}; {unnamed:,} studies name no patient, who may be in two splits"
+    splits: dict[str, list[Plain]] = {split: [] for split in SPLITS}
+    for study, report in usable:
+        splits[homes[study.id]].append(_entry(study, report, columns))
+    return splits, how
+
+
+def _split_column(table: Table, studies: Sequence[TableStudy], columns: Columns) -> dict[str, str]:
+    homes, first, faults = dict[str, str](), dict[str, TableStudy](), list[str]()
+    for study in studies:
+        where = f"{table.at(study.row)} (study {shown(study.id)})"
+        split = SPLIT_NAMES.get(study.split.lower())
+        if split is None:
+            faults.append(
+                f"{where}: {columns.get('split')} is {shown(study.split) or 'empty'}, none of train, val and test"
+            )
+            continue
+        homes[study.id] = split
+        before = first.setdefault(study.patient or f"\0{study.id}", study)
+        if homes[before.id] != split:
+            faults.append(
+                f"{where}: patient {shown(study.patient)} is in {split}, and in {homes[before.id]} in "
+                f"{table.at(before.row)}: put all studies of a patient into one split"
+            )
+    refuse(str(table.path), faults)
+    return homes
+
+
+def _hashed(keys: Mapping[str, str], policy: TablePolicy) -> dict[str, str]:
+    """Study id to split, by a hash of its patient, so that more rows move no patient to another split."""
+    homes = {id: _home(key, policy.split, policy.seed) for id, key in keys.items()}
+    patients = sorted(set(keys.values()))
+    wanted = {split for split, share in zip(SPLITS, policy.split, strict=True) if share > 0}
+    empty = wanted - set(homes.values())
+    if keys and empty:
+        seeds = (seed for seed in range(_SEEDS_TRIED) if wanted <= {_home(key, policy.split, seed) for key in patients})
+        seed = next(seeds, None)
+        fix = "Set prepare.split, such as [100,0,0]" if seed is None else f"Use prepare.seed={seed}"
+        raise UserError(
+            f"prepare.split={shown(list(policy.split))}: with seed {policy.seed}, {' and '.join(sorted(empty))} would "
+            f"be empty ({len(patients)} patients or studies). {fix}, or a column split."
+        )
+    return homes
+
+
+def _home(key: str, shares: Sequence[float], seed: int) -> str:
+    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
+    position = int.from_bytes(digest[:8]) / 2**64 * sum(shares)
+    for split, share in zip(SPLITS, shares, strict=True):
+        position -= share
+        if position < 0:
+            return split
+    return next(split for split, share in reversed(list(zip(SPLITS, shares, strict=True))) if share > 0)
+
+
+def _entry(study: TableStudy, report: str, columns: Columns) -> Plain:
+    entry: Plain = {"id": study.id, "report": report, "image_path": study.images}
+    if columns.get("study") is not None:
+        entry["study_id"] = study.id
+    if study.patient:
+        entry["subject_id"] = study.patient
+    if context := one_line(study.texts.get("context", "")):
+        entry["context"] = context
+    return entry | ({"views": study.views} if any(study.views) else {})
+
+
+# Messages
+
+
+def _below(folder: Path, root: Path) -> str:
+    """The image folder as data.images names it: relative to the root if it is below it."""
+    return str(folder.relative_to(root)) if folder.is_relative_to(root) else str(folder)
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in numbers.items()) or "none"
+
+
+def _printed(file: Path, provenance: Path, facts: Plain, *, how: str, headings: int) -> str:
+    counts, images = facts["counts"], facts["images"]
+    names = [f"image={'+'.join(facts['columns']['image'])}"] if facts["columns"]["image"] else []
+    names += [f"{kind}={name}" for kind, name in facts["columns"].items() if kind != "image"]
+    command = f"python run.py data=own data.root={facts['root']}"
+    command += f" data.annotation={file.name}" if file.name != "annotation.json" else ""
+    command += f" data.images={images}" if Path(images).is_absolute() else ""
+    lines = [
+        f"columns        {', '.join(names)}",
+        f"read           {counts['rows']:,} rows, {counts['studies_read']:,} studies",
+        f"left out       {_counted(counts['dropped'])}",
+        f"entries        {_counted(counts['entries'])}",
+        f"section        {facts['policy']['sections']}",
+        f"split          {how}",
+    ]
+    if headings * 2 > sum(counts["entries"].values()):
+        lines.append(f"{headings:,} reports have headings: prepare.sections=findings takes the section FINDINGS")
+    return "\n".join([*lines, f"{file} (columns, sources and counts in {provenance.name})", "", f"next: {command}"])
