@@ -90,12 +90,17 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     (
         "objective=scst improves the reports of a trained run: add trainer.start=RUN_DIR (and a low "
         "trainer.learning_rate, such as 2e-5)",
-        lambda c: targets.class_constant(c.objective.name, "generates") and c.trainer.start is None,
+        lambda c: (
+            c.task == "train"
+            and bool(targets.class_constant(c.objective.name, "generates"))
+            and c.trainer.start is None
+        ),
     ),
     (
         "objective=findings and objective=align train the encoder: use tune=deep or tune=delta",
         lambda c: (
-            c.tune.vision == "frozen"
+            c.task == "train"
+            and c.tune.vision == "frozen"
             and (c.choices.get("objective") == "findings" or targets.class_constant(c.objective.name, "encoder_only"))
         ),
     ),

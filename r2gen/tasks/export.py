@@ -46,7 +46,7 @@ TOKENIZER_FILES = (
     "spiece.model",
 )
 EXPORTED_FACTS = ("format", "name", "git", "versions", "data_hash", "identity", "imported")
-PRIVATE = ("data.root", "vision.path", "lm.path", "run_dir")  # paths of this machine
+PRIVATE = ("data.root", "vision.path", "lm.path", "trainer.start", "run_dir")  # paths of this machine
 
 
 def export(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -129,6 +129,7 @@ def as_exported(config: Config, *, lm_inside: bool) -> Config:
         images=[],
         vision=vision,
         lm=lm,
+        trainer=replace(config.trainer, start=None),
         data=config.data.with_arguments(root=MISSING) if "root" in config.data.arguments else config.data,
         tune=TuneConfig(vision="frozen", lora=None, lm=TuneLmConfig(mode="frozen", lora=None)),
     )

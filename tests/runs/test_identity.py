@@ -50,3 +50,10 @@ def test_lm_compile_null_counts_as_the_false_of_earlier_runs():
 
 def test_the_data_change_the_identity():
     assert identity(PLAIN, "data") != identity(PLAIN, "other data")
+
+
+def test_another_objective_changes_the_identity_and_the_default_does_not():
+    without_the_group = {name: value for name, value in PLAIN.items() if name != "objective"}
+    assert identity(PLAIN, "data") == identity(without_the_group, "data")
+    assert identity(changed("objective.weight", 1.0), "data") != identity(PLAIN, "data")
+    assert identity(changed("trainer.start", "run"), "data") != identity(PLAIN, "data")

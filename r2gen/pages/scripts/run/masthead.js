@@ -50,6 +50,7 @@ function choiceFacts() {
     fact("Language model", choices.lm),
     fact("Image encoder", choices.vision),
     fact("Data", choices.data),
+    fact("Objective", choices.objective),
     fact("Tuning", tuning.filter(Boolean).join(", ")),
     fact("Quantisation", choices.quant),
     fact("Generation", choices.generation),
