@@ -137,11 +137,11 @@ class SelfCritical:
             for batch in prompts
         ]
         names = [name for batch in named for name in batch.ids]
-        kept, model.lm.keeps_slots = model.lm.keeps_slots, self.keeps_slots
+        before, model.lm.keeps_slots = model.lm.keeps_slots, self.keeps_slots
         try:
             reports = dict(model.lm.stream(named, decoding, DecodingPlan(slots=len(names))))
         finally:
-            model.lm.keeps_slots = kept
+            model.lm.keeps_slots = before
         size = len(names) // samples
         return [[reports[name] for name in names[start : start + size]] for start in range(0, len(names), size)]
 
