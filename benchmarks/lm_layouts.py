@@ -92,7 +92,7 @@ SIZES: dict[Any, tuple[str, ...]] = {
 # What else a type needs, by its model_type.
 LATENT = {"num_key_value_heads": 4}  # DeepSeek's attention has as many keys as queries
 MAMBA = {"mamba_n_heads": 8, "mamba_d_ssm": 128}
-NO_TABLES = {"vocab_size_per_layer_input": 512, "hidden_size_per_layer_input": 16, "num_kv_shared_layers": 0}
+PER_LAYER = {"vocab_size_per_layer_input": 512, "hidden_size_per_layer_input": 16, "num_kv_shared_layers": 0}
 FURTHER: dict[str, dict[str, Any]] = {
     "axk1": LATENT,
     "axk2": LATENT,
@@ -108,8 +108,8 @@ FURTHER: dict[str, dict[str, Any]] = {
     "deepseek_v32": LATENT,
     "dots3_note_text": LATENT,
     "falcon_h1": {"mamba_n_heads": 4, "mamba_d_ssm": 64},
-    "gemma3n_text": NO_TABLES,
-    "gemma4_text": NO_TABLES | {"hidden_size_per_layer_input": 0},
+    "gemma3n_text": PER_LAYER,
+    "gemma4_text": PER_LAYER,
     "glm4_moe_lite": LATENT,
     "glm_moe_dsa": LATENT,
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 16},
@@ -162,6 +162,8 @@ def write_layout(model_type: str, auto: Any, tokenizer: ReportTokenizer, folder:
     config = CONFIG_MAPPING[model_type](**small(CONFIG_MAPPING[model_type], tokenizer))
     if config.is_encoder_decoder:
         config.decoder_start_token_id = tokenizer.pad_id
+    if model_type == "encoder-decoder":  # as EncoderDecoderConfig.from_encoder_decoder_configs does
+        config.decoder.is_decoder = config.decoder.add_cross_attention = True
     torch.manual_seed(0)
     model = auto.from_config(config, dtype=torch.float32)
     size = sum(parameter.numel() for parameter in model.parameters())

@@ -10,10 +10,11 @@ from functools import partial
 
 import torch
 
-from r2gen.config import lm_rules, rules
+from r2gen.config import batch_norm, lm_rules, rules
 from r2gen.config.decoding import Decoding
 from r2gen.config.schema import Config, LoraConfig
 from r2gen.config.targets import instantiate
+from r2gen.data.augment import augmentation
 from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.loader import workers_that_fit
 from r2gen.data.reports import SPLITS, ReportData
@@ -21,7 +22,7 @@ from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
 from r2gen.lm.compile import compile_layers, has_layers
 from r2gen.lm.fp8 import prepare_backward
-from r2gen.lm.load import DTYPES, load_lm, random_lm
+from r2gen.lm.load import DTYPES, load_lm, random_lm, refuse_offloaded_layers
 from r2gen.lm.prompt import Prompt
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import check_quantised, quantisation_of, weight_count
@@ -176,18 +177,8 @@ def build_lm(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool, d
     )
     check_quantised(loaded.model, mode=config.quant.mode)
     if on_device is not None:
-        _refuse_offloaded_layers(loaded)
+        refuse_offloaded_layers(loaded)
     return loaded
-
-
-def _refuse_offloaded_layers(lm: LanguageModel) -> None:
-    """Raise UserError if lm.device_map=auto has put layers on the CPU or the disk, where they have no gradients."""
-    layers: dict[str, object] = getattr(lm.model, "hf_device_map", None) or {}
-    if {str(device) for device in layers.values()} & {"cpu", "disk"}:
-        raise UserError(
-            "lm.device_map=auto: this language model does not fit on the GPUs here, and layers on the CPU or disk have "
-            "no gradients. Use quant=nf4, or more GPUs"
-        )
 
 
 # Report generator
@@ -197,7 +188,7 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
     """The report generator around a language model, on the device."""
     # Encoder and projector: each is drawn from a seed of its own, so that its random weights depend on no other part.
     torch.manual_seed(config.seed)
-    vision: TimmEncoder = instantiate(config.vision)
+    vision: TimmEncoder = instantiate(batch_norm.encoder(config))
     torch.manual_seed(config.seed + 1)
     projector = instantiate(config.projector, in_dim=vision.dim, out_dim=lm.dim)
 
@@ -216,7 +207,7 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
         lm_lora=_lora(config.tune.lm.lora),
         lm_lora_targets=config.lm.lora_targets,
         lm_is_random=config.lm.path is None,
-        encoder_only=config.encoder_only,
+        encoder_only=rules.encoder_only(config),
     )
 
     # Precision and device.
@@ -271,7 +262,7 @@ def prepare_training(config: Config, job: Job, *, steps: int) -> None:
     """Make the model ready for a training of so many steps, before its first backward pass."""
     lm = job.model.lm.model
     prepare_backward(lm)
-    if job.device.type == "cuda":
+    if job.device.type == "cuda" and training_set(config, job).augment is None:
         images = sum(len(study.views) for study in job.datasets["train"].studies)
         cache_features(job.model.vision, images=images, most_bytes=config.trainer.feature_cache_mib * 2**20)
     if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
@@ -282,6 +273,11 @@ def build_objective(config: Config) -> Objective:
     """What training minimises; the caller prepares it."""
     objective: Objective = instantiate(config.objective)
     return objective
+
+
+def training_set(config: Config, job: Job) -> StudyDataset:
+    """The training studies, with images that `augment` changes at random; `job.datasets` has them as they are."""
+    return job.datasets["train"].augmented(augmentation(**asdict(config.augment)))
 
 
 def build_engine(config: Config, job: Job) -> Engine:

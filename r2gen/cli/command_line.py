@@ -34,6 +34,7 @@ GROUPS = (
     "objective",
     "generation",
     "data",
+    "augment",
     "trainer",
     "metrics",
     "logger",

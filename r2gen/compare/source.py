@@ -199,5 +199,6 @@ def _about(stored: StoredConfiguration, header: Plain, status: str) -> dict[str,
     about: dict[str, object] = {
         group: stored.choices[group] for group in _SHOWN_CHOICES if stored.choices.get(group) is not None
     }
+    about["quant"] = header.get("quant") or about.get("quant")  # the checkpoint may have been quantised before
     about |= {"seed": stored.seed, "decoding": header.get("profile"), "checkpoint": header.get("checkpoint")}
     return {key: str(value) for key, value in (about | {"status": status}).items()}

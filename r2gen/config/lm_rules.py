@@ -18,9 +18,15 @@ class LmFacts:
 
     quantised: bool
     encoder_decoder: bool
+    quantised_before: bool = False  # in the files of the checkpoint
 
 
 RULES: list[tuple[str, Callable[[Config, LmFacts], bool]]] = [
+    (
+        "lm.path: this checkpoint is quantised already, and quant= quantises one in full precision: use quant=none, or "
+        "the checkpoint from which it was made",
+        lambda c, lm: lm.quantised_before and c.quant.mode != "none",
+    ),
     (
         "a quantised language model cannot be trained in full: use tune/lm=lora, tune/lm=frozen or quant=none",
         lambda c, lm: lm.quantised and c.tune.lm.mode == "full",

@@ -79,6 +79,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.tune.vision == "lora" and not c.vision.get("lora_targets"),
     ),
     (
+        "vision.batch_norm=moving is for an encoder that trains in full: use tune=deep, or vision.batch_norm=frozen",
+        lambda c: c.vision.get("batch_norm") == "moving" and c.tune.vision != "full",
+    ),
+    (
         "metrics.phantom_findings reads the phantom's own wording: with another data set use ~metrics.phantom_findings",
         lambda c: "phantom_findings" in c.metrics and not targets.class_constant(c.data.name, "phantom_wording"),
     ),
@@ -101,7 +105,7 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: (
             c.task == "train"
             and c.tune.vision == "frozen"
-            and (c.choices.get("objective") == "findings" or targets.class_constant(c.objective.name, "encoder_only"))
+            and (c.choices.get("objective") == "findings" or encoder_only(c))
         ),
     ),
     (
@@ -179,6 +183,11 @@ def check(config: Config) -> None:
     _check_decoding(config)
     if config.task != "compare":  # which chooses no checkpoint
         selection.check(config)
+
+
+def encoder_only(config: Config) -> bool:
+    """Whether the objective trains the encoder alone, so that no report is generated and scored."""
+    return bool(targets.class_constant(config.objective.name, "encoder_only"))
 
 
 def dropped_keys(config: Config) -> set[str]:

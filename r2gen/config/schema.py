@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from r2gen.config import prompt_pieces, targets, task_table
+from r2gen.config import prompt_pieces, task_table
+from r2gen.config.augment import AugmentConfig
 from r2gen.config.fields import option
 from r2gen.config.plain import Plain
 from r2gen.config.targets import Target
@@ -174,9 +175,7 @@ class TrainerConfig:
     resume: str = option(
         "weights: continue from the weights alone, with a new optimiser state", choices=("auto", "weights")
     )
-    start: str | None = option(
-        "a run folder whose best weights this training starts from; null: initial weights", default=None
-    )
+    start: str | None = option("a run folder whose best weights this training starts from", default=None)
     shuffle: bool = option("false: the data set's order in every epoch")
     train_share: float = option(
         "share of the training studies; a larger share includes a smaller one", more_than=0, at_most=1
@@ -213,7 +212,9 @@ class EvaluateConfig:
     best: str = option(
         "weighted scores on val; the best checkpoint has the largest. Of the default, the scores that metrics give"
     )
-    page_studies: int = option("studies shown in report.html", at_least=0)
+    page_studies: int = option(
+        "studies with images in report.html, which has the texts of all; 0: no study", at_least=0
+    )
     nearest_studies: int = option("training studies searched for the nearest-image baseline; 0 disables it", at_least=0)
 
 
@@ -302,6 +303,7 @@ class Config:
     objective: Target = option()
     generation: Plain = option()
     data: Target = option()
+    augment: AugmentConfig = option()
     trainer: TrainerConfig = option()
     evaluate: EvaluateConfig = option()
     prepare: PrepareConfig = option()
@@ -321,11 +323,6 @@ class Config:
     def ranks(self) -> int:
         """On all machines."""
         return self.trainer.devices * self.trainer.nodes
-
-    @property
-    def encoder_only(self) -> bool:
-        """Whether only the encoder trains, so that no report is generated and scored."""
-        return bool(targets.class_constant(self.objective.name, "encoder_only"))
 
     @property
     def zero_stage(self) -> int:

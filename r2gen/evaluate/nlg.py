@@ -18,7 +18,7 @@ import numpy as np
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
 from r2gen.evaluate.ngrams import ORDER, Ints, NgramCounts, corpus_of
-from r2gen.evaluate.ptb import PTB, ptb_words
+from r2gen.evaluate.ptb import PTB, checked, ptb_words
 from r2gen.evaluate.scores import Scores, ScoreSpec
 from r2gen.evaluate.scoring import check_texts, signature
 from r2gen.evaluate.study_sums import Floats, StudySums, mean_sums, study_sums
@@ -47,7 +47,7 @@ class Bleu:
     weights: tuple[str, ...] = ()
 
     def __init__(self, *, tokenizer: Literal["space", "ptb"] = "space") -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer = checked(tokenizer)
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         names = ["bleu_1", "bleu_2", "bleu_3", "bleu_4"]
@@ -65,7 +65,7 @@ class RougeL:
     weights: tuple[str, ...] = ()
 
     def __init__(self, *, tokenizer: Literal["space", "ptb"] = "space") -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer = checked(tokenizer)
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         return _scores(self.name, [self.name], rouge_l_of_references, references, reports, tokenizer=self.tokenizer)
@@ -89,7 +89,7 @@ class Cider:
     weights: tuple[str, ...] = ()
 
     def __init__(self, *, tokenizer: Literal["space", "ptb"] = "space") -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer = checked(tokenizer)
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         return _scores(self.name, [self.name], cider_of_references, references, reports, tokenizer=self.tokenizer)

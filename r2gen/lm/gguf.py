@@ -6,6 +6,7 @@ know: scaled rotary frequencies, for example.
 """
 
 import shutil
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +34,7 @@ NEXT_TO_IT = (
     "chat_template.json",
     "chat_template.jinja",
 )
+FULL_PRECISION = ("F32", "F16", "BF16")
 _unpacked: dict[Path, "TemporaryDirectory[str]"] = {}
 
 
@@ -77,15 +79,21 @@ def unpacked(file: Path) -> Path:
 def check_all_read(file: Path, model: PreTrainedModel) -> None:
     """Raise UserError unless the file and the model have the same number of weights: transformers skips a tensor that
     it does not know. Then the model is one in full precision, which can be saved."""
-    stored = _metadata(file.resolve())["weights"]
+    metadata = _metadata(file.resolve())
+    stored = metadata["weights"]
     made = sum(parameter.numel() for parameter in model.parameters())
     if stored != made:
         raise UserError(
             f"lm.path: {file} has {stored:,} weights, and what transformers makes of it has {made:,}: put the "
             "config.json of the model from which the file was made next to it, or pass that model's own folder"
         )
-    model.__dict__["hf_quantizer"] = None
+    model.__dict__["hf_quantizer"], model.__dict__["gguf_type"] = None, _type(metadata)
     del model.config.quantization_config
+
+
+def _type(metadata: dict[str, Any]) -> str | None:
+    """The name of the quantisation, such as Q4_K; None if the weights are in full precision."""
+    return None if metadata["type"] in FULL_PRECISION else f"GGUF {metadata['type']}"
 
 
 def _reader(file: Path) -> Any:
@@ -106,8 +114,16 @@ def _metadata(file: Path) -> dict[str, Any]:
         fields = {name: field.contents() for name, field in reader.fields.items() if len(field.data) == 1}
     except Exception as error:
         raise _damaged(file, error) from error
-    weights = sum(int(tensor.n_elements) for tensor in reader.tensors)
-    return {**fields, "tensors": {tensor.name for tensor in reader.tensors}, "weights": weights}
+    by_type: Counter[str] = Counter()
+    for tensor in reader.tensors:
+        by_type[tensor.tensor_type.name] += int(tensor.n_elements)
+    (most, _), *_ = by_type.most_common(1) or [("F32", 0)]
+    return {
+        **fields,
+        "tensors": {tensor.name for tensor in reader.tensors},
+        "weights": by_type.total(),
+        "type": most,  # of most weights
+    }
 
 
 def _refuse_unknown(file: Path, metadata: dict[str, Any]) -> None:

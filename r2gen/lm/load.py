@@ -16,6 +16,7 @@ from r2gen.lm.causal import CausalLM
 from r2gen.lm.checkpoint import Checkpoint, find_checkpoint, refuse_other_family, weight_files
 from r2gen.lm.embedding_support import check_class, check_embeddings
 from r2gen.lm.fp8 import to_fp8
+from r2gen.lm.per_layer_inputs import pass_per_layer_inputs
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import Quantisation, check_format, use_frozen_backward
 from r2gen.lm.seq2seq import Seq2SeqLM
@@ -54,8 +55,8 @@ def load_lm(
     check_format(quantization, model_type=checkpoint.model_type)
     config, part = read_text_part(read_config(checkpoint), checkpoint.folder / "config.json")
     if check is not None:
-        quantised = quantization is not None or getattr(config, "quantization_config", None) is not None
-        check(LmFacts(quantised=quantised, encoder_decoder=config.is_encoder_decoder))
+        before = getattr(config, "quantization_config", None) is not None
+        check(LmFacts(before or quantization is not None, config.is_encoder_decoder, quantised_before=before))
     folder = checkpoint.folder
     if checkpoint.gguf is None:
         weight_files(folder)
@@ -80,6 +81,7 @@ def load_lm(
     use_frozen_backward(model)
     _fit_special_tokens(folder, model, tokenizer, chosen=special_tokens or {})
     check_class(model)
+    pass_per_layer_inputs(model)
     check_forward(folder, model)
     kind = Seq2SeqLM if model.config.is_encoder_decoder else CausalLM
     lm = kind(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
@@ -163,4 +165,14 @@ def _check_family(checkpoint: Checkpoint, family: str | None) -> None:
             f"lm.path: {checkpoint.folder / 'config.json'} says model_type={checkpoint.model_type}, which is no "
             f"language model that transformers {transformers.__version__} or R2Gen has a class for: choose another "
             "checkpoint, or install a later version of transformers"
+        )
+
+
+def refuse_offloaded_layers(lm: LanguageModel) -> None:
+    """Raise UserError if lm.device_map=auto has put layers on the CPU or the disk, where they have no gradients."""
+    layers: dict[str, object] = getattr(lm.model, "hf_device_map", None) or {}
+    if {str(device) for device in layers.values()} & {"cpu", "disk"}:
+        raise UserError(
+            "lm.device_map=auto: this language model does not fit on the GPUs here, and layers on the CPU or disk have "
+            "no gradients. Use quant=nf4, or more GPUs"
         )

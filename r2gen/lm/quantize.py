@@ -14,6 +14,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, TorchAoConfig
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from r2gen.config.lm_rules import QUANT_PACKAGES
+from r2gen.config.plain import Plain
 from r2gen.errors import Code, UserError, installing
 from r2gen.lm import families
 from r2gen.lm.fp8 import Fp8Linear
@@ -122,15 +123,22 @@ def check_quantised(model: PreTrainedModel, *, mode: str) -> None:
 
 
 def recorded_mode(model: nn.Module, *, mode: str) -> str:
-    """The quantisation to record: `mode`, or that of a checkpoint which was quantised before (int8, nf4, fp4, gptq)."""
+    """The quantisation to record: `mode`, or what a checkpoint that was quantised before has in its files."""
     quantizer: Any = getattr(model, "hf_quantizer", None)
-    if mode != "none" or quantizer is None:
+    gguf: str | None = getattr(model, "gguf_type", None)
+    if mode != "none" or (quantizer is None and gguf is None):
         return mode
-    config = quantizer.quantization_config
-    method = str(getattr(config.quant_method, "value", config.quant_method))
-    if method != "bitsandbytes":
-        return method
-    return "int8" if config.load_in_8bit else str(config.bnb_4bit_quant_type)
+    return f"{gguf or _stored_mode(quantizer.quantization_config.to_dict())} (in the checkpoint)"
+
+
+def _stored_mode(config: Plain) -> str:
+    """The name of a quantization_config: int8, nf4, fp8, gptq 4 bits, compressed-tensors pack-quantized."""
+    method = config["quant_method"]
+    method = str(getattr(method, "value", method))
+    if method in ("bitsandbytes", "bitsandbytes_8bit", "bitsandbytes_4bit"):
+        return "int8" if config.get("load_in_8bit") else str(config.get("bnb_4bit_quant_type", "fp4"))
+    bits, stored = config.get("bits"), config.get("format") if method == "compressed-tensors" else None
+    return " ".join(str(part) for part in (method, f"{bits} bits" if bits else None, stored) if part)
 
 
 def keep_in_place(model: nn.Module) -> None:

@@ -35,6 +35,17 @@ class TextPart:
         names = (self.name(name) for name in published)
         return Counter(name.removeprefix("model.").split(".")[0] for name in names if beginning(name) not in own)
 
+    def refuse_other_names(self, folder: Path, model: PreTrainedModel, missing: Iterable[str]) -> None:
+        """Raise UserError if every layer lacks a tensor: the files have them under names that nobody mapped."""
+        names = sorted(missing)
+        lacking = {match[1] for name in names if (match := re.search(r"\.layers\.(\d+)\.", name))}
+        if len(lacking) == model.config.num_hidden_layers:
+            raise UserError(
+                f"lm.path: {folder}: a multimodal model ({self.whole}) that stores the tensors of its text part "
+                f"({model.config.model_type}) under names which R2Gen does not read: {len(names)} are missing, such as "
+                f"{names[0]}: use a checkpoint for text"
+            )
+
     def forget_names(self, model: PreTrainedModel) -> None:
         """Let save_pretrained write the names of the text part's own class: it would write those of the files."""
         conversions: Any = getattr(model, "_weight_conversions", None) or []

@@ -117,6 +117,7 @@ def read_model(
         own = beginnings(model)
         report["unexpected_keys"] = [name for name in report["unexpected_keys"] if beginning(name) in own]
         _report_others(part, model, names)
+        part.refuse_other_names(folder, model, report["missing_keys"])
     _check_complete(folder, model, report)
     _check_shapes(folder, model)
     if checkpoint.gguf is None:

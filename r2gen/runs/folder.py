@@ -63,6 +63,7 @@ class Facts(TypedDict, total=False):
     hardware: Hardware
     weights: dict[str, str]
     parameters: list[Part]
+    quant: str  # of the language model, also if its checkpoint was quantised before
     seconds: dict[str, float]
     steps: int
     peak_memory_gib: float

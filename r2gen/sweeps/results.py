@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from r2gen.evaluate.tables import terminal_table
-from r2gen.sweeps.job_results import JobResult, results_of, shared_choices
+from r2gen.sweeps.job_results import JobResult, results_of, shared_choices, with_recorded_quant
 from r2gen.sweeps.page import write_sweep_page
 from r2gen.sweeps.record import SweepFolder, SweepRecord
 from r2gen.sweeps.table import specs_of, splits_of, write_tables
@@ -11,9 +11,10 @@ from r2gen.sweeps.table import specs_of, splits_of, write_tables
 
 def write_results(folder: SweepFolder, record: SweepRecord) -> str:
     """Write the results of the jobs that are scored by now. Returns the text for the terminal."""
-    results = results_of(record.jobs)
+    jobs = [with_recorded_quant(job) for job in record.jobs]
+    results = results_of(jobs)
     write_tables(folder.path, results, title=record.name)
-    shared = shared_choices(record.jobs)
+    shared = shared_choices(jobs)
     page = write_sweep_page(
         folder.path / "sweep.html", results, title=record.name, command=record.command, shared=shared
     )

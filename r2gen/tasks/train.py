@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,7 +16,9 @@ from r2gen.build import (
     data_workers,
     loop_settings,
     prepare_training,
+    training_set,
 )
+from r2gen.config import rules
 from r2gen.config.schema import Config
 from r2gen.config.selection import selection_of
 from r2gen.data.dataset import StudyDataset
@@ -39,6 +42,7 @@ from r2gen.train.objectives.align import alignment_scores, alignment_selection
 from r2gen.train.objectives.objective import TrainingParts
 from r2gen.train.rehearsal import rehearse
 from r2gen.train.start import load_start
+from r2gen.vision.batch_norm import moving_statistics
 
 
 def train(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -49,16 +53,18 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
         job = build_job(config, device)
         evaluation = build_evaluation(config, job, stop=stop)
         if dist.is_first():
-            _describe(folder, job, best="-align_loss" if config.encoder_only else selection_of(config))
+            best = "-align_loss" if rules.encoder_only(config) else selection_of(config)
+            _describe(folder, job, quant=evaluation.predictor.origin.quant, best=best)
+            _describe_training(config, job)
             _describe_losses(config)
             evaluation.refresh_page()
         trained_s = _train_model(config, job, evaluation, folder, stop, logger)
-        if not config.encoder_only:
+        if not rules.encoder_only(config):
             score_best(config, job, evaluation)
         largest_gib = max(dist.gather(peak_gib(device)))
         if dist.is_first():
             _record_cost(folder, trained_s=trained_s, total_s=time.monotonic() - began, largest_gib=largest_gib)
-            if config.encoder_only:
+            if rules.encoder_only(config):
                 encoder = write_encoder(config, job)
                 evaluation.refresh_page()
                 print(f"\nencoder: {encoder}\n\npage: {folder.path / 'report.html'}", flush=True)
@@ -113,7 +119,7 @@ def _train_model(
 
     def validate() -> dict[str, float]:
         with whole_weights(engine) if checkpoints.average is None else checkpoints.average.in_module():
-            if config.encoder_only:
+            if rules.encoder_only(config):
                 batch = config.trainer.micro_batch_size
                 return alignment_scores(job.model, val_set, batch_size=batch, workers=workers, device=job.device)
             return evaluation.validate(job.model, val_set, checkpoint=f"step-{state.step:08d}")
@@ -121,12 +127,12 @@ def _train_model(
     try:
         fit(
             engine,
-            train_set,
+            training_set(config, job),
             settings=loop_settings(config, workers=workers),
             total_steps=total_steps,
             validation_steps=validate_after,
             validate=validate if len(val_set) else None,
-            selection=alignment_selection if config.encoder_only else evaluation.scorer.selection,
+            selection=alignment_selection if rules.encoder_only(config) else evaluation.scorer.selection,
             checkpoints=checkpoints,
             state=state,
             log=log,
@@ -152,14 +158,29 @@ def _plan(config: Config, *, studies: int) -> tuple[int, set[int]]:
     return total, validation_steps(studies=studies, batch_size=size, every_epochs=every, total_steps=total)
 
 
-def _describe(folder: RunFolder, job: Job, *, best: str) -> None:
-    """Print and record the data, the parameters and the GPUs; `best` is what chooses the best checkpoint."""
+def _describe(folder: RunFolder, job: Job, *, quant: str, best: str) -> None:
+    """Print and record the data, the parameters, the quantisation and the GPUs; `best` chooses the best checkpoint."""
     parts = sizes(job.model)
     on_gpu = job.device.type == "cuda"
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if on_gpu else []
-    folder.record(parameters=[vars(part) for part in parts[:-1]], hardware={**folder.facts()["hardware"], "gpus": gpus})
+    hardware = {**folder.facts()["hardware"], "gpus": gpus}
+    folder.record(parameters=[vars(part) for part in parts[:-1]], quant=quant, hardware=hardware)
+    quantised = "" if quant == "none" else f"\nlanguage model: {quant}"
     counts = ", ".join(f"{len(dataset):,} {split}" for split, dataset in job.datasets.items())
-    print(f"studies: {counts}\n{size_table(parts)}\nbest checkpoint: the largest {best} on val", flush=True)
+    print(f"studies: {counts}{quantised}\n{size_table(parts)}\nbest checkpoint: the largest {best} on val", flush=True)
+
+
+def _describe_training(config: Config, job: Job) -> None:
+    """Print what differs from training on images as they are, and with statistics that are frozen."""
+    changes = [f"{name} {value}" for name, value in asdict(config.augment).items() if value]
+    if changes:
+        print(f"training images are changed at random: {', '.join(changes)}", flush=True)
+    if moving_statistics(job.model):
+        print(
+            f"BatchNorm statistics move, over the images of {config.trainer.micro_batch_size} studies on each of "
+            f"{config.ranks} rank(s): trainer.micro_batch_size, trainer.devices and trainer.nodes decide the weights",
+            flush=True,
+        )
 
 
 def _describe_losses(config: Config) -> None:

@@ -230,6 +230,7 @@ def test_attention_is_that_of_the_option(golden_folder: Path, tmp_path: Path) ->
 
 LM_RULES = {
     "contrastive search": ({"model_type": "t5"}, ["generation=contrastive"], "contrastive search.*decoder-only"),
+    "quantised twice": ({"model_type": "llama", **INT8}, ["quant=nf4"], "lm.path: .*quantised already.*use quant=none"),
     "full": ({"model_type": "llama", **INT8}, ["tune/lm=full"], "quantised language model cannot be trained in full"),
     "zero3": ({"model_type": "llama", **INT8}, ["trainer=zero3"], "trainer=zero3.*use trainer=zero2"),
 }

@@ -6,6 +6,8 @@ import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -151,10 +153,30 @@ def prequantised(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_a_checkpoint_quantised_before_is_loaded_without_its_outlier_threshold(folder: Path, prequantised: Path):
     lm, fresh = loaded(prequantised, "none"), loaded(folder, "int8")
     assert {layer.state.threshold for layer in quantised_layers(lm.model).values()} == {0.0}  # type: ignore[union-attr]
-    assert recorded_mode(lm.model, mode="none") == recorded_mode(fresh.model, mode="int8") == "int8"
+    assert recorded_mode(fresh.model, mode="int8") == "int8"
+    assert recorded_mode(lm.model, mode="none") == "int8 (in the checkpoint)"
     mask = torch.ones(8, 9, dtype=torch.bool)
     decoding = replace(DECODINGS[0], max_new_tokens=3)
     assert lm.generate(PROMPTS, mask, decoding) == fresh.generate(PROMPTS, mask, decoding)
+
+
+@pytest.mark.parametrize(
+    ("config", "recorded"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "nf4"),
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "gptq", "bits": 4}, "gptq 4 bits"),
+        ({"quant_method": "awq", "bits": 4}, "awq 4 bits"),
+        ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, "compressed-tensors pack-quantized"),
+    ],
+)
+def test_a_checkpoint_quantised_before_is_recorded_as_what_it_is(config: dict[str, Any], recorded: str):
+    class Quantizer:
+        quantization_config = SimpleNamespace(to_dict=lambda: config)
+
+    model: Any = nn.Module()
+    model.hf_quantizer = Quantizer()
+    assert recorded_mode(model, mode="none") == f"{recorded} (in the checkpoint)"
 
 
 def test_a_checkpoint_quantised_before_is_not_quantised_again(prequantised: Path):

@@ -11,6 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     FalconH1Config,
     FalconH1ForCausalLM,
+    FSMTConfig,
+    FSMTForConditionalGeneration,
+    Gemma3nForCausalLM,
+    Gemma3nTextConfig,
     Gemma4ForCausalLM,
     Gemma4TextConfig,
     Qwen2_5_VLConfig,
@@ -21,6 +25,7 @@ from transformers import (
 
 from r2gen.errors import UserError
 from r2gen.lm import ReportTokenizer, load_lm, save_tokenizer
+from r2gen.lm.precise import double_precision
 
 # B batch, T tokens
 
@@ -68,6 +73,15 @@ def test_every_tensor_of_the_text_part_must_be_there_and_no_other(
         load_lm(gemma)
 
 
+def test_a_layout_with_other_names_is_no_incomplete_download(gemma: Path) -> None:
+    tensors = load_file(gemma / "model.safetensors")
+    others = {name.replace("layers", "blocks"): tensor for name, tensor in tensors.items()}
+    save_file(others, gemma / "model.safetensors", metadata={"format": "pt"})
+    message = r"text part \(gemma3_text\) under names which R2Gen does not read: .* are missing"
+    with pytest.raises(UserError, match=message):
+        load_lm(gemma)
+
+
 @pytest.mark.parametrize("family", ["gemma3", "gemma3_text"])
 def test_the_family_may_be_that_of_the_whole_or_of_the_text_part(gemma: Path, family: str) -> None:
     assert load_lm(gemma, family=family).model.config.model_type == "gemma3_text"
@@ -97,13 +111,58 @@ def test_a_text_part_without_a_class_is_refused(tmp_path: Path) -> None:
 
 
 SHAPE = {name: value for name, value in BASE.items() if name not in ("dtype", "rms_norm_eps")}
+KINDS = ["sliding_attention", "full_attention"] * 2
+PER_LAYER = {"num_hidden_layers": 4, "layer_types": KINDS, "num_kv_shared_layers": 2, "head_dim": 8}
+PER_LAYER |= {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 300}
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "further"),
+    [
+        (Gemma4ForCausalLM, Gemma4TextConfig, {"global_head_dim": 8}),
+        (Gemma3nForCausalLM, Gemma3nTextConfig, {"activation_sparsity_pattern": [0.0] * 4, "laurel_rank": 4}),
+    ],
+)
+def test_layers_get_the_inputs_of_their_tokens_and_at_an_image_those_of_padding(
+    model: Any, config: Any, further: Any, tmp_path: Path, tokenizer: ReportTokenizer
+) -> None:
+    torch.manual_seed(0)
+    whole = model(config(**SHAPE | PER_LAYER | further))
+    for parameter in whole.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    whole.save_pretrained(tmp_path)
+    save_tokenizer(tokenizer, tmp_path)
+    lm: Any = load_lm(tmp_path)
+    before_BT, after_BT = torch.randint(3, 300, (2, 4)), torch.randint(3, 300, (2, 5))
+    image_BT = torch.full((2, 3), lm.model.config.pad_token_id)
+    ids_BT = torch.cat([before_BT, image_BT, after_BT], dim=1)
+    with torch.no_grad():
+        embeds_BTE = lm.embed(ids_BT)
+        assert torch.equal(lm.model(input_ids=ids_BT).logits, lm.model(inputs_embeds=embeds_BTE).logits)
+        embeds_BTE[:, 4:7] = torch.randn(2, 3, 32)
+        expected = lm.model(
+            inputs_embeds=embeds_BTE, per_layer_inputs=lm.model.model.get_per_layer_inputs(ids_BT)
+        ).logits
+        assert torch.equal(lm.model(inputs_embeds=embeds_BTE).logits, expected)
+        with double_precision(lm.model):
+            again = lm.model(inputs_embeds=embeds_BTE.double()).logits
+        assert torch.allclose(again.float(), expected, atol=1e-3)
+
+
 MAMBA = {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8, "head_dim": 8}
-PER_LAYER = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 300, "head_dim": 8, "global_head_dim": 8}
+FSMT: dict[str, Any] = {
+    "src_vocab_size": 300,
+    "tgt_vocab_size": 300,
+    "d_model": 32,
+    "max_length": 64,
+    "pad_token_id": 0,
+}
+FSMT |= {f"{part}_{name}": 2 for part in ("encoder", "decoder") for name in ("layers", "attention_heads")}
 REFUSED: dict[str, tuple[Any, str]] = {
     "ids only": (lambda: FalconH1ForCausalLM(FalconH1Config(**SHAPE, **MAMBA)), "it generates from ids only"),
-    "per-layer inputs": (
-        lambda: Gemma4ForCausalLM(Gemma4TextConfig(**SHAPE, **PER_LAYER, num_kv_shared_layers=0)),
-        "its layers look up the ids of all tokens",
+    "encoder": (
+        lambda: FSMTForConditionalGeneration(FSMTConfig(**FSMT)),
+        "it computes other logits from embeddings than from their ids",
     ),
     "padding": (
         lambda: RwkvForCausalLM(RwkvConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2, eos_token_id=2)),

@@ -13,7 +13,8 @@ from fake_sweep import Cell, cells, make, run_of, unscored
 from r2gen.errors import UserError
 from r2gen.evaluate.statistics import join_seeds
 from r2gen.pages.document import FOLDER, content_of
-from r2gen.sweeps.job_results import means_over_seeds, results_of, shared_choices
+from r2gen.runs.folder import RunFolder
+from r2gen.sweeps.job_results import means_over_seeds, results_of, shared_choices, with_recorded_quant
 from r2gen.sweeps.page import STUDIES, write_sweep_page
 from r2gen.sweeps.record import JobRecord
 from r2gen.sweeps.table import comma_separated, markdown, write_tables
@@ -40,6 +41,26 @@ def test_a_page_of_fifty_runs_has_less_than_five_megabytes(tmp_path: Path) -> No
     ]
 
 
+def test_a_baseline_of_several_runs_is_shown_once_with_the_runs_that_have_it(tmp_path: Path) -> None:
+    results = results_of([run_of(tmp_path / f"{seed}", Cell(*SAME, seed)) for seed in (1, 2)])
+    results += results_of([run_of(tmp_path / "other", Cell(*SAME, 3), truncation="60 tokens")])
+    content = content_of(write_sweep_page(tmp_path / "sweep.html", results, title="baselines"))
+    assert [(baseline["name"], len(baseline["jobs"])) for baseline in content["baselines"]] == [
+        ("constant", 2),
+        ("constant", 1),
+    ]
+    assert content["baselines"][0]["scores"]["test"]["cider"]["value"] == pytest.approx(0.85 * 0.42)
+    assert set(content["rows"][0]["margins"]["test"]) == {"bleu_1", "bleu_4", "rouge_l", "cider"}
+
+
+def test_the_first_column_is_what_the_command_varied_first(tmp_path: Path) -> None:
+    jobs = [
+        JobRecord(number, [f"trainer.learning_rate={rate}", "seed=1", f"lm={lm}"], {"lm": lm})
+        for number, (rate, lm) in enumerate([("1e-4", "a"), ("1e-5", "b")])
+    ]
+    assert list(results_of(jobs)[0].choices) == ["trainer.learning_rate", "lm"]
+
+
 def test_costs_are_those_of_the_runs(tmp_path: Path) -> None:
     jobs = [run_of(tmp_path / "a", Cell(*SAME, 1)), run_of(tmp_path / "b", Cell(*SAME, 2))]
     results = results_of(jobs)
@@ -50,6 +71,14 @@ def test_costs_are_those_of_the_runs(tmp_path: Path) -> None:
     assert cost.device_seconds is not None
     assert cost.total_seconds == pytest.approx(cost.device_seconds / 2 + 300)
     assert cost.trainable in (4_200_000, 12_200_000)
+
+
+def test_a_checkpoint_that_was_quantised_before_is_shown_as_what_it_is(tmp_path: Path) -> None:
+    jobs = [run_of(tmp_path / "a", Cell(*SAME, 1)), run_of(tmp_path / "b", Cell(*SAME, 2))]
+    RunFolder(tmp_path / "b").record(quant="nf4 (in the checkpoint)")
+    jobs = [with_recorded_quant(job) for job in jobs]
+    assert [result.choices["quant"] for result in results_of(jobs)] == ["none", "nf4 (in the checkpoint)"]
+    assert "quant" not in shared_choices(jobs)
 
 
 def test_means_over_seeds_have_students_interval_and_one_recipe(tmp_path: Path) -> None:
