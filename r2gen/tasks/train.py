@@ -30,8 +30,9 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.disk import file_limit
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.progress import working
 from r2gen.tasks.encoder import write_encoder
-from r2gen.tasks.evaluate import publish, score_best
+from r2gen.tasks.evaluate import print_ending, publish, score_best
 from r2gen.tasks.scoring import build_evaluation
 from r2gen.train.averaging import WeightAverage
 from r2gen.train.checkpoint import LAST, Checkpoints, TrainState, checkpoint_bytes
@@ -71,6 +72,8 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
             else:
                 publish(evaluation, folder, logger)
         dist.barrier()
+    if not rules.encoder_only(config):
+        print_ending(config, evaluation)
 
 
 def _train_model(
@@ -99,16 +102,17 @@ def _train_model(
     )
     prepare_training(config, job, steps=total_steps)
     if not _is_trained(checkpoints, total_steps):
-        rehearse(
-            job.model,
-            train_set,
-            micro_batch_size=config.trainer.micro_batch_size,
-            decoding=job.decoding,
-            decoder=evaluation.predictor.inference.decoder,
-            scorer=evaluation.scorer,
-            device=job.device,
-            objective=objective,
-        )
+        with working("trying a batch before the first step", shown=dist.is_first()):
+            rehearse(
+                job.model,
+                train_set,
+                micro_batch_size=config.trainer.micro_batch_size,
+                decoding=job.decoding,
+                decoder=evaluation.predictor.inference.decoder,
+                scorer=evaluation.scorer,
+                device=job.device,
+                objective=objective,
+            )
     engine = build_engine(config, job)
     if config.trainer.ema is not None:
         checkpoints.average = WeightAverage(engine, config.trainer.ema)

@@ -143,6 +143,7 @@ def fit(
                     objective=mean_figures(objective, engine.device),
                 )
             )
+        log.done(state.step)
         watch.end_step()
         stopping = agreed_stop(stop, state.step, settings.log_every_steps, engine.device)
         if stopping or (settings.save_every_steps and state.step % settings.save_every_steps == 0):
