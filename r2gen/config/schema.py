@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from r2gen.config import prompt_pieces, task_table
+from r2gen.config.demo import DemoConfig
 from r2gen.config.fields import option
 from r2gen.config.plain import Plain
 from r2gen.config.targets import Target
@@ -291,8 +292,10 @@ class Config:
     images: list[str] = option("for task=generate: the images of one study")
     checkpoint: str | None = option("for task=import: a file that R2GenGPT saved")
     sweep: str | None = option("for task=status and task=dashboard: the folder of a sweep")
-    out: str | None = option("folder that task=export, compare or audit writes")
-    runs: list[str] = option("for task=compare: run folders and files of reports, each PATH or name=PATH")
+    out: str | None = option("folder that task=export, compare or audit writes, or that task=index lists")
+    runs: list[str] = option(
+        "for task=compare: run folders and files of reports, each PATH or name=PATH; for task=demo: run folders"
+    )
     lm: LmConfig = option()
     quant: QuantConfig = option()
     vision: Target = option()
@@ -305,6 +308,7 @@ class Config:
     prepare: PrepareConfig = option()
     compare: CompareConfig = option()
     audit: AuditConfig = option()
+    demo: DemoConfig = option()
     metrics: dict[str, Target] = option()
     logger: Target = option()
     choices: dict[str, str | None] = option(default={})  # the option chosen of each group

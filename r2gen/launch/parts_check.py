@@ -11,6 +11,9 @@ from r2gen.config.task_table import BY_NAME
 from r2gen.data.images import read_image
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
+from r2gen.launch.listening import listen
+from r2gen.runs.files import absolute
+from r2gen.runs.folder import RunFolder
 from r2gen.runs.placeholders import placeholder
 
 
@@ -31,6 +34,8 @@ def check_parts(config: Config) -> None:
             instantiate(metric)  # it refuses what it cannot run with, such as a missing package
     if config.task == "generate":
         _check_study(config)
+    elif config.task == "demo":
+        _check_demo(config)
     elif config.task in ("train", "check", "evaluate"):
         _check_data(config)
 
@@ -106,6 +111,19 @@ def _check_study(config: Config) -> None:
     most = _most_views(config)
     if most is not None and len(config.images) > most:
         raise _too_many("images=", len(config.images), config, most)
+
+
+def _check_demo(config: Config) -> None:
+    """Raise UserError where a package is missing, the port is in use, or a folder in `runs` is not a run."""
+    for package in ("starlette", "uvicorn", "python_multipart"):
+        if find_spec(package) is None:
+            raise UserError(f"task=demo needs the package {package}: {installing(package)}", code=Code.PACKAGE_MISSING)
+    for other in config.runs:
+        folder = RunFolder(Path(absolute(other)))
+        if not folder.exists():
+            raise UserError(f"runs: {other} is not a run folder: there is no run.json in it")
+        folder.refuse_untrained()
+    listen(config.demo.host, config.demo.port).close()
 
 
 def _most_views(config: Config) -> int | None:
