@@ -12,6 +12,7 @@ from r2gen.config.plain import is_under
 # What a stored run allows besides the options of the task itself: where and how it runs, never what was trained.
 ON_STORED_RUN = (
     "run_dir",
+    "verbose",
     "hub",
     "data.root",
     "data.check",
@@ -76,6 +77,16 @@ TASKS = (
         on="stored run",
         own=("images",),
         may_change=(*ON_STORED_RUN, "quant"),
+    ),
+    Task(
+        name="predict",
+        usage="run_dir=DIR studies=FOLDER|TABLE|annotation.json out=reports.csv",
+        help="the reports of many studies, which need no references; again to resume (docs/predict.md)",
+        work="r2gen.tasks.predict:predict",
+        needs="ranks",
+        on="stored run",
+        own=("studies", "out", "prepare.images", "prepare.columns", "prepare.encoding"),
+        may_change=(*ON_STORED_RUN, "quant", "fresh"),  # fresh replaces the file
     ),
     Task(
         name="demo",

@@ -1,20 +1,25 @@
 """The check of what a job reads, before a folder is made or a rank starts: weights, packages, reports and images."""
 
 import re
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from r2gen.config.lm_rules import QUANT_PACKAGES, LmFacts, check
 from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
 from r2gen.config.task_table import BY_NAME
-from r2gen.data.images import read_image
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
+from r2gen.evaluate.report_file import ReportFile
 from r2gen.launch.listening import listen
 from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.placeholders import placeholder
+
+if TYPE_CHECKING:
+    from r2gen.data.listed_studies import StudyImages
 
 
 def check_parts(config: Config) -> None:
@@ -34,6 +39,8 @@ def check_parts(config: Config) -> None:
             instantiate(metric)  # it refuses what it cannot run with, such as a missing package
     if config.task == "generate":
         _check_study(config)
+    elif config.task == "predict":
+        _check_studies(config)
     elif config.task == "demo":
         _check_demo(config)
     elif config.task in ("train", "check", "evaluate"):
@@ -106,6 +113,8 @@ def _check_data(config: Config) -> None:
 
 def _check_study(config: Config) -> None:
     """Raise UserError where the images of task=generate cannot be used."""
+    from r2gen.data.images import read_image  # with numpy, which takes as long to import as all the rest
+
     for image in config.images:
         read_image(Path(image), gray_bits=config.data.get("gray_bits"))
     most = _most_views(config)
@@ -124,6 +133,24 @@ def _check_demo(config: Config) -> None:
             raise UserError(f"runs: {other} is not a run folder: there is no run.json in it")
         folder.refuse_untrained()
     listen(config.demo.host, config.demo.port).close()
+
+
+def _check_studies(config: Config) -> None:
+    """Raise UserError where the studies of task=predict cannot be listed, or its file cannot be written."""
+    assert config.out is not None
+    ReportFile(Path(config.out)).check()
+    studies_to_predict(config)
+
+
+def studies_to_predict(config: Config) -> "list[StudyImages]":
+    """The studies of task=predict."""
+    from r2gen.data.listed_studies import list_studies  # with numpy
+
+    assert config.studies is not None
+    prepare = config.prepare
+    images = None if prepare.images is None else Path(prepare.images)
+    columns = asdict(prepare.columns)
+    return list_studies(Path(config.studies), images=images, columns=columns, encoding=prepare.encoding)
 
 
 def _most_views(config: Config) -> int | None:

@@ -117,6 +117,8 @@ def as_exported(config: Config, *, lm_inside: bool) -> Config:
     if published is not None:
         arguments = timm_arguments(published, path="config.json") | (vision.get("model_args") or {})
         vision = vision.with_arguments(model_args=arguments)
+    if vision.get("batch_norm") is not None:
+        vision = vision.with_arguments(batch_norm="frozen")
     lm = replace(config.lm, dropout=0.0)
     if lm_inside:
         lm = replace(lm, path=EXPORTED_LM, revision=None, architecture=None, vocabulary_size=None, vocabulary="pieces")

@@ -24,6 +24,8 @@ from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
+from r2gen.runs.progress import wrapped
+from r2gen.vision.batch_norm import moving_statistics
 
 ON_CPU = 2  # studies
 TOKENS = 2  # generated for each study
@@ -63,11 +65,9 @@ def rehearse(
         _try_scores(scorer, studies, reports)
         for metric in early:
             metric.refuse_failed(wait_s=max(0.0, began + STARTING_S - time.monotonic()))
-        print(
-            f"tried on {len(studies)} studies before the first step: loss, gradients, {TOKENS} generated tokens, "
-            f"{', '.join(scorer.metrics)} ({time.monotonic() - began:.1f} s)",
-            flush=True,
-        )
+        tried = f"loss, gradients, {TOKENS} generated tokens, {', '.join(scorer.metrics)}"
+        seconds = f"{time.monotonic() - began:.1f} s"
+        print(wrapped(f"tried on {len(studies)} studies before the first step: {tried} ({seconds})"), flush=True)
 
 
 def needing_most(studies: Sequence[Study], count: int) -> list[int]:
@@ -79,12 +79,15 @@ def needing_most(studies: Sequence[Study], count: int) -> list[int]:
 
 @contextmanager
 def _unchanged(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Restore the random state and the modes of the modules, and leave no gradient."""
+    """Restore the random state, the statistics of BatchNorm and the modes of the modules, and leave no gradient."""
+    statistics = [(statistic, statistic.clone()) for statistic in moving_statistics(model).values()]
     modes = [(module, module.training) for module in model.modules()]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
     for module, mode in modes:
         module.training = mode
+    for statistic, before in statistics:
+        statistic.copy_(before)
 
 
 @in_phase(Phase.TRAINING)

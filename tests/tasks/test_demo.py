@@ -164,7 +164,7 @@ def test_the_page_in_a_browser_shows_reports_of_a_png_and_a_dicom_file(tmp_path:
         page.get_by_label("Images of one study").set_input_files([tmp_path / "a.png", tmp_path / "b.dcm"])
         page.get_by_role("button", name="Write the report").click()
         page.wait_for_selector("article")
-        assert page.locator("mark").first.inner_text() == "There is a small left pneumothorax."
+        assert page.locator("[title=Pneumothorax]").first.inner_text() == "There is a small left pneumothorax."
         assert page.locator("article").nth(0).locator(".chip").all_inner_texts() == FINDINGS
         assert "Clear lungs." in page.locator("article").nth(1).inner_text()
         assert "most similar images" in page.locator("article").nth(2).inner_text()
