@@ -77,7 +77,8 @@ with torch.no_grad():
         "eos_token_id": facts["eos_ids"],
         "pad_token_id": facts["pad_id"],
     }
-    settings = GenerationConfig(**{"do_sample": False, **special_tokens, **decoding})
+    never = {"suppress_tokens": facts["never_ids"]} if facts.get("never_ids") else {}
+    settings = GenerationConfig(**{"do_sample": False, **special_tokens, **never, **decoding})
     mask = torch.ones(prompt.shape[:2], dtype=torch.long)
     ids = lm.generate(inputs_embeds=prompt, attention_mask=mask, generation_config=settings)[0].tolist()
 end = next((index for index, token in enumerate(ids) if token in facts["eos_ids"]), len(ids))

@@ -10,10 +10,11 @@ from functools import partial
 
 import torch
 
-from r2gen.config import lm_rules, rules
+from r2gen.config import batch_norm, lm_rules, rules
 from r2gen.config.decoding import Decoding
 from r2gen.config.schema import Config, LoraConfig
 from r2gen.config.targets import instantiate
+from r2gen.data.augment import augmentation
 from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.loader import workers_that_fit
 from r2gen.data.reports import SPLITS, ReportData
@@ -198,7 +199,7 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
     """The report generator around a language model, on the device."""
     # Encoder and projector: each is drawn from a seed of its own, so that its random weights depend on no other part.
     torch.manual_seed(config.seed)
-    vision: TimmEncoder = instantiate(config.vision)
+    vision: TimmEncoder = instantiate(batch_norm.encoder(config))
     torch.manual_seed(config.seed + 1)
     projector = instantiate(config.projector, in_dim=vision.dim, out_dim=lm.dim)
 
@@ -271,11 +272,16 @@ def prepare_training(config: Config, job: Job, *, steps: int) -> None:
     """Make the model ready for a training of so many steps, before its first backward pass."""
     lm = job.model.lm.model
     prepare_backward(lm)
-    if job.device.type == "cuda":
+    if job.device.type == "cuda" and training_set(config, job).augment is None:
         images = sum(len(study.views) for study in job.datasets["train"].studies)
         cache_features(job.model.vision, images=images, most_bytes=config.trainer.feature_cache_mib * 2**20)
     if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
         compile_layers(lm)
+
+
+def training_set(config: Config, job: Job) -> StudyDataset:
+    """The training studies, with images that `augment` changes at random; `job.datasets` has them as they are."""
+    return job.datasets["train"].augmented(augmentation(**asdict(config.augment)))
 
 
 def build_engine(config: Config, job: Job) -> Engine:

@@ -33,6 +33,7 @@ GROUPS = (
     "tune/lm",
     "generation",
     "data",
+    "augment",
     "trainer",
     "metrics",
     "logger",

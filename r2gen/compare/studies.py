@@ -11,7 +11,7 @@ from r2gen.compare.source import Source
 from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
 from r2gen.evaluate.clinical_findings import f1_of_each_finding
-from r2gen.evaluate.labeler import OBSERVATIONS, Status, label_report
+from r2gen.evaluate.labeler import label_report, stated_findings
 from r2gen.evaluate.statistics import bootstrap_each
 from r2gen.evaluate.study_sums import of_studies
 from r2gen.pages.images import IMAGE_SIZES_PX
@@ -112,8 +112,8 @@ def differing_studies(
                 name: {key: of_score[id] for key, of_score in of_system.items() if id in of_score}
                 for name, of_system in values.items()
             },
-            findings={"reference": _stated(references[id])}
-            | {source.name: _stated(source.reports[id]) for source in sources},
+            findings={"reference": stated_findings(references[id])}
+            | {source.name: stated_findings(source.reports[id]) for source in sources},
         )
         for id in ids
     )
@@ -126,10 +126,3 @@ def with_images(studies: Sequence[StudyTexts], data: ReportData, *, split: str) 
         replace(study, images=tuple(data.image(view, at_least_px=largest) for view in views.get(study.id, ())))
         for study in studies
     )
-
-
-def _stated(text: str) -> tuple[str, ...]:
-    """The findings that a text states; uncertain ones end with "(uncertain)"."""
-    status = label_report(text).status
-    endings = {Status.POSITIVE: "", Status.UNCERTAIN: " (uncertain)"}
-    return tuple(f"{finding}{endings[status[finding]]}" for finding in OBSERVATIONS if status.get(finding) in endings)

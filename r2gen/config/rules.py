@@ -35,8 +35,8 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.lm.vocabulary == "words" and c.lm.path is not None,
     ),
     (
-        "lm.dropout is for a language model that trains: use tune/lm=lora or full, random weights, or lm.dropout=0",
-        lambda c: c.lm.dropout > 0 and (c.tune.lm.mode == "frozen" or (c.tune.lm.mode == "auto" and bool(c.lm.path))),
+        "lm.dropout is for a language model that trains: use tune/lm=lora or tune/lm=full, or lm.dropout=0",
+        lambda c: c.lm.dropout > 0 and c.lm.path is not None and c.tune.lm.mode in ("auto", "frozen"),
     ),
     (
         "trainer.ema averages weights in memory: it does not work with trainer.deepspeed's offload_optimizer to nvme",
@@ -79,6 +79,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.tune.vision == "lora" and not c.vision.get("lora_targets"),
     ),
     (
+        "vision.batch_norm=moving is for an encoder that trains in full: use tune=deep, or vision.batch_norm=frozen",
+        lambda c: c.vision.get("batch_norm") == "moving" and c.tune.vision != "full",
+    ),
+    (
         "metrics.phantom_findings reads the phantom's own wording: with another data set use ~metrics.phantom_findings",
         lambda c: "phantom_findings" in c.metrics and not targets.class_constant(c.data.name, "phantom_wording"),
     ),
@@ -96,10 +100,20 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: not c.metrics,
     ),
     (
-        "run_dir, out, checkpoint, images, data.root, lm.path and vision.path name files or folders, or are null: "
-        "they cannot be empty",
+        "run_dir, out, studies, checkpoint, images, data.root, lm.path and vision.path name files or folders, or "
+        "are null: they cannot be empty",
         lambda c: (
-            "" in (c.run_dir, c.out, c.checkpoint, *c.images, c.data.get("root"), c.lm.path, c.vision.get("path"))
+            ""
+            in (
+                c.run_dir,
+                c.out,
+                c.studies,
+                c.checkpoint,
+                *c.images,
+                c.data.get("root"),
+                c.lm.path,
+                c.vision.get("path"),
+            )
         ),
     ),
     (
@@ -124,6 +138,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     (
         "task=generate needs images: images=[frontal.png,lateral.png]",
         lambda c: c.task == "generate" and not c.images,
+    ),
+    (
+        "task=predict needs studies=FOLDER (or a table, or an annotation.json) and out=reports.csv (or .jsonl)",
+        lambda c: c.task == "predict" and (c.studies is None or c.out is None),
     ),
     (
         "evaluate.splits is empty: name val, test or both",
@@ -180,6 +198,7 @@ def _check_task(config: Config) -> None:
         "out": config.out,
         "images": config.images,
         "sweep": config.sweep,
+        "studies": config.studies,
     }
     for option, value in values.items():
         if value and config.task not in task_table.owners(option):

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from r2gen.config import prompt_pieces, task_table
+from r2gen.config.augment import AugmentConfig
 from r2gen.config.fields import option
 from r2gen.config.plain import Plain
+from r2gen.config.prepare_options import PrepareConfig
 from r2gen.config.targets import Target
 
 
@@ -210,47 +212,10 @@ class EvaluateConfig:
     best: str = option(
         "weighted scores on val; the best checkpoint has the largest. Of the default, the scores that metrics give"
     )
-    page_studies: int = option("studies shown in report.html", at_least=0)
+    page_studies: int = option(
+        "studies with images in report.html, which has the texts of all; 0: no study", at_least=0
+    )
     nearest_studies: int = option("training studies searched for the nearest-image baseline; 0 disables it", at_least=0)
-
-
-@dataclass
-class ColumnsConfig:
-    """Columns of a table of studies; null: the first with a usual name (docs/own-data.md)."""
-
-    image: Any = option("path of the images, or a list of columns", default=None)
-    study: str | None = None
-    patient: str | None = None
-    report: str | None = None
-    findings: str | None = None
-    impression: str | None = None
-    context: str | None = None
-    split: str | None = None
-    view: str | None = None
-
-
-@dataclass
-class PrepareConfig:
-    """What becomes an annotation of a raw data set (r2gen/data/mimic.py) or a table (r2gen/data/table.py)."""
-
-    table: str | None = option(
-        "for data=csv: .csv, .tsv, .jsonl, .parquet, or a folder that datasets' save_to_disk wrote", default=None
-    )
-    images: str | None = option("the folder of the table's images; null: next to the table", default=None)
-    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
-    encoding: str = option("of the table", default="utf-8")
-    split: list[float] = option("shares of train, val and test, by patient", default=[80, 10, 10])
-    seed: int = option("of that split", default=0, at_least=0)
-    sections: str | None = option(
-        "null: findings, or the whole reports of a table without such a column",
-        default=None,
-        choices=("findings", "impression", "findings+impression", "findings_else_impression"),
-    )
-    without_headings: str = option("reports without these headings", choices=("drop", "last_paragraph"))
-    views: str = option("images kept, by ViewPosition", choices=("frontal", "lateral", "frontal+lateral", "all"))
-    entries: str = option("one entry per study, or one per image as in R2Gen", choices=("study", "film"))
-    reports: str | None = option("folder with p10/p10000032/s50414267.txt; null: next to the images")
-    partial: bool = option("leave out what is not on disk instead of refusing it")
 
 
 @dataclass
@@ -289,7 +254,8 @@ class Config:
     images: list[str] = option("for task=generate: the images of one study")
     checkpoint: str | None = option("for task=import: a file that R2GenGPT saved")
     sweep: str | None = option("for task=status and task=dashboard: the folder of a sweep")
-    out: str | None = option("folder that task=export, compare or audit writes")
+    studies: str | None = option("for task=predict: a folder of images, a table, or an annotation", default=None)
+    out: str | None = option("folder that task=export, compare or audit writes; file that task=predict writes")
     runs: list[str] = option("for task=compare: run folders and files of reports, each PATH or name=PATH")
     lm: LmConfig = option()
     quant: QuantConfig = option()
@@ -298,6 +264,7 @@ class Config:
     tune: TuneConfig = option()
     generation: Plain = option()
     data: Target = option()
+    augment: AugmentConfig = option()
     trainer: TrainerConfig = option()
     evaluate: EvaluateConfig = option()
     prepare: PrepareConfig = option()

@@ -78,6 +78,16 @@ TASKS = (
         may_change=(*ON_STORED_RUN, "quant"),
     ),
     Task(
+        name="predict",
+        usage="run_dir=DIR studies=FOLDER|TABLE|annotation.json out=reports.csv",
+        help="the reports of many studies, which need no references; again to resume (docs/predict.md)",
+        work="r2gen.tasks.predict:predict",
+        needs="ranks",
+        on="stored run",
+        own=("studies", "out", "prepare.images", "prepare.columns", "prepare.encoding"),
+        may_change=(*ON_STORED_RUN, "quant", "fresh"),  # fresh replaces the file
+    ),
+    Task(
         name="check",
         usage="",
         help="check a language model and its configuration before training; each failure comes with a fix",

@@ -41,7 +41,8 @@ class ImageCache:
 class StudyDataset(Dataset[Example]):
     """The studies of one split, as examples in the data set's own order.
 
-    `image` returns a view at the encoder's size, `encode` the token ids of a report with its EOS token.
+    `image` returns a view at the encoder's size, `encode` the token ids of a report with its EOS token, and `augment`
+    changes an image at random.
     """
 
     def __init__(
@@ -50,22 +51,31 @@ class StudyDataset(Dataset[Example]):
         *,
         image: Callable[[str], torch.Tensor],
         encode: Callable[[str], list[int]],
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.studies = studies
         self.image = image
         self.encode = encode
+        self.augment = augment
 
     def first(self, count: int) -> "StudyDataset":
         """The first `count` studies."""
-        return StudyDataset(self.studies[:count], image=self.image, encode=self.encode)
+        return StudyDataset(self.studies[:count], image=self.image, encode=self.encode, augment=self.augment)
+
+    def augmented(self, augment: Callable[[torch.Tensor], torch.Tensor] | None) -> "StudyDataset":
+        """The same studies, each of whose images is changed at random whenever it is read, and never cached so."""
+        return StudyDataset(self.studies, image=self.image, encode=self.encode, augment=augment)
 
     def __len__(self) -> int:
         return len(self.studies)
 
     def __getitem__(self, index: int) -> Example:
         study = self.studies[index]
+        images = [self.image(view) for view in study.views]
+        if self.augment is not None:
+            images = [self.augment(image_HW) for image_HW in images]
         return Example(
             id=study.id,
-            images_VHW=torch.stack([self.image(view) for view in study.views]),
+            images_VHW=torch.stack(images),
             report_T=torch.tensor(self.encode(study.report)),
         )

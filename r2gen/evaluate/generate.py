@@ -62,12 +62,15 @@ def predict(
         dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers, pin=device.type == "cuda"
     )
     studies = sum(len(numbers) for numbers in loader.batch_sampler or ())
-    if slots is None:
-        slots = batch_size if device.type == "cpu" else max(1, ROWS_ON_GPU // decoding.num_beams // 8 * 8)
-    slots = max(1, min(slots, studies))
-    if compiled is None:
-        compiled = device.type == "cuda" and studies * decoding.max_new_tokens >= COMPILED_FROM_STEPS * slots
-    plan = DecodingPlan(slots=slots, decoder=decoder, compiled=compiled)
+    plan = plan_for(
+        studies,
+        decoding,
+        batch_size=batch_size,
+        device=device,
+        slots=slots,
+        decoder=decoder,
+        compiled=compiled,
+    )
     own: list[Prediction] = []
     began = time.monotonic()
     with (
@@ -84,6 +87,25 @@ def predict(
                 stop.leave_if_requested()
     predictions = [prediction for rank in dist.gather(own) for prediction in rank]
     return merged(predictions, [study.id for study in dataset.studies])
+
+
+def plan_for(
+    studies: int,
+    decoding: Decoding,
+    *,
+    batch_size: int,
+    device: torch.device,
+    slots: int | None = None,
+    decoder: DecoderName = "auto",
+    compiled: bool | None = None,
+) -> DecodingPlan:
+    """How so many studies are decoded: see `predict`."""
+    if slots is None:
+        slots = batch_size if device.type == "cpu" else max(1, ROWS_ON_GPU // decoding.num_beams // 8 * 8)
+    slots = max(1, min(slots, studies))
+    if compiled is None:
+        compiled = device.type == "cuda" and studies * decoding.max_new_tokens >= COMPILED_FROM_STEPS * slots
+    return DecodingPlan(slots=slots, decoder=decoder, compiled=compiled)
 
 
 def _moved(batches: Iterable[Batch], device: torch.device, stop: StopRequest | None) -> Iterator[Batch]:

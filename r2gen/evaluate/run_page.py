@@ -8,6 +8,7 @@ from PIL import Image
 
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
+from r2gen.evaluate.labeler import stated_findings
 from r2gen.pages.images import IMAGE_SIZES_PX
 from r2gen.pages.run import shown_studies, write_page
 
@@ -19,11 +20,11 @@ class RunPage:
     run_dir: Path
     data: ReportData
     datasets: Mapping[str, StudyDataset]
-    studies: int  # how many are shown
+    studies: int  # how many have images; 0: the page shows no study
     is_external: bool = False  # the data set is not the run's: the page keeps its studies
 
     def shown(self) -> tuple[str, dict[str, list[Image.Image]]] | None:
-        """The split and the studies that the page shows, with their images; None before the first prediction."""
+        """The split and the studies of which the page has images, with these; None before the first prediction."""
         if self.is_external:
             return None
         shown = shown_studies(self.run_dir, count=self.studies)
@@ -35,4 +36,5 @@ class RunPage:
 
     def write(self) -> None:
         shown = self.shown()
-        write_page(self.run_dir, images=None if self.is_external else {} if shown is None else shown[1])
+        images = None if self.is_external else {} if shown is None else shown[1]
+        write_page(self.run_dir, images=images, findings_of=stated_findings)

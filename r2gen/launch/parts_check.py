@@ -1,6 +1,7 @@
 """The check of what a job reads, before a folder is made or a rank starts: weights, packages, reports and images."""
 
 import re
+from dataclasses import asdict
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
@@ -11,8 +12,10 @@ from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
 from r2gen.config.task_table import BY_NAME
 from r2gen.data.images import read_image
+from r2gen.data.listed_studies import StudyImages, list_studies
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
+from r2gen.evaluate.report_file import ReportFile
 from r2gen.runs.placeholders import placeholder
 
 VISION_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -36,6 +39,8 @@ def check_parts(config: Config) -> None:
             instantiate(metric)  # it refuses what it cannot run with, such as a missing package
     if config.task == "generate":
         _check_study(config)
+    elif config.task == "predict":
+        _check_studies(config)
     elif config.task in ("train", "check", "evaluate"):
         _check_data(config)
 
@@ -129,6 +134,22 @@ def _check_study(config: Config) -> None:
     most = _most_views(config)
     if most is not None and len(config.images) > most:
         raise _too_many("images=", len(config.images), config, most)
+
+
+def _check_studies(config: Config) -> None:
+    """Raise UserError where the studies of task=predict cannot be listed, or its file cannot be written."""
+    assert config.out is not None
+    ReportFile(Path(config.out)).check()
+    studies_to_predict(config)
+
+
+def studies_to_predict(config: Config) -> list[StudyImages]:
+    """The studies of task=predict."""
+    assert config.studies is not None
+    prepare = config.prepare
+    images = None if prepare.images is None else Path(prepare.images)
+    columns = asdict(prepare.columns)
+    return list_studies(Path(config.studies), images=images, columns=columns, encoding=prepare.encoding)
 
 
 def _most_views(config: Config) -> int | None:

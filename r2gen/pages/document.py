@@ -20,17 +20,20 @@ from r2gen.runs.untrusted import parse_json, read_text
 JsonObject = Plain
 
 FOLDER = Path(__file__).parent
-SHARED = ("numbers", "elements", "scores", "ticks", "charts", "plots", "words", "studies")  # scripts of every page
+SHARED = ("numbers", "elements", "scores", "ticks", "charts", "plots", "words", "findings", "viewer", "studies")
+PATIENT = (
+    "Contains patient text and images.",
+    "Keep this file where it was written and do not share it. The reports are machine output for research, not for "
+    "diagnosis.",
+)
 DATA = '<script type="application/json" id="data">'
 
 
-def write_document(path: Path, *, title: str, scripts: Sequence[str], content: JsonObject) -> Path:
-    """Write the page atomically and return its path.
-
-    `scripts` are files of scripts/, without `.js`; they run in this order after the shared ones and read `content` as
-    `data`.
-    """
-    write_whole(path, _fill(title=title, scripts=scripts, content=content))
+def write_document(
+    path: Path, *, title: str, scripts: Sequence[str], content: JsonObject, notice: Sequence[str] = PATIENT
+) -> Path:
+    """Write the page atomically and return its path. The arguments are those of `document`."""
+    write_whole(path, document(title=title, scripts=scripts, content=content, notice=notice))
     return path
 
 
@@ -43,14 +46,29 @@ def content_of(page: Path) -> JsonObject:
     return content if isinstance(content, dict) else {}
 
 
-def _fill(*, title: str, scripts: Sequence[str], content: JsonObject) -> str:
-    """The text of the page. Its content security policy allows this one script and no request."""
+def document(
+    *,
+    title: str,
+    scripts: Sequence[str],
+    content: JsonObject,
+    notice: Sequence[str] = PATIENT,
+    connects: bool = False,
+) -> str:
+    """The text of the page. Its content security policy allows this one script and no request.
+
+    `scripts` are files of scripts/, without `.js`; they run in this order after the shared ones and read `content` as
+    `data`. `notice` is a bold and a plain text above the page. A page that `connects` may send requests to the server
+    that it came from.
+    """
     files = ["document.html", "style.css", *(f"scripts/{name}.js" for name in (*SHARED, *scripts))]
     document, style, *parts = ((FOLDER / name).read_text(encoding="utf-8") for name in files)
     script = '"use strict";\n' + "".join(parts)
     # The browser hashes the script with the line break that follows the opening tag.
     digest = base64.b64encode(hashlib.sha256(f"\n{script}".encode()).digest()).decode("ascii")
+    strong, rest = notice
     values = {
+        "POLICY": " connect-src 'self';" if connects else "",
+        "NOTICE": f"<strong>{html.escape(strong)}</strong> {html.escape(rest)}",
         "TITLE": html.escape(" ".join(title.split())),
         "SCRIPT_HASH": digest,
         "DATA": _inert_json(content),

@@ -6,18 +6,29 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-IMAGE_SIZES_PX = (320, 224, 160, 96)  # the largest with which all images fit into IMAGE_BYTES is used
-IMAGE_BYTES = 2_000_000
+IMAGE_SIZES_PX = (1024, 768, 512, 320, 224, 160, 96)  # the largest with which all images fit into IMAGE_BYTES is used
+IMAGE_BYTES = 5_000_000
 JPEG_QUALITY = 80
 
 
 def embedded(images: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[str]]:
     """Data URIs of the images by study, in the largest of IMAGE_SIZES_PX that fits IMAGE_BYTES, else the smallest."""
-    uris: dict[str, list[str]] = {}
-    for size_px in IMAGE_SIZES_PX:
-        uris = {study: [_data_uri(view, size_px=size_px) for view in views] for study, views in images.items()}
-        if sum(len(uri) for of_study in uris.values() for uri in of_study) <= IMAGE_BYTES:
-            break
+    for size_px in IMAGE_SIZES_PX[:-1]:
+        if (uris := _fitting(images, size_px=size_px)) is not None:
+            return uris
+    return {study: [_data_uri(view, size_px=IMAGE_SIZES_PX[-1]) for view in views] for study, views in images.items()}
+
+
+def _fitting(images: Mapping[str, Sequence[Image.Image]], *, size_px: int) -> dict[str, list[str]] | None:
+    """The data URIs in this size; None if they do not fit into IMAGE_BYTES."""
+    room, uris = IMAGE_BYTES, dict[str, list[str]]()
+    for study, views in images.items():
+        uris[study] = []
+        for view in views:
+            uris[study].append(_data_uri(view, size_px=size_px))
+            room -= len(uris[study][-1])
+            if room < 0:
+                return None
     return uris
 
 

@@ -3,7 +3,9 @@
 The page contains patient text: it stays in the run folder (mode 0700), loads nothing, and shows reports as plain text.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
@@ -12,6 +14,7 @@ from PIL import Image
 from r2gen.pages.curves import curves_of
 from r2gen.pages.document import JsonObject, content_of, write_document
 from r2gen.pages.images import embedded
+from r2gen.pages.links import links_of
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.metrics_file import external_metrics, metrics_path, read_metrics
 from r2gen.runs.prediction_lines import read_prediction_lines
@@ -21,14 +24,21 @@ from r2gen.runs.verdict import verdict
 
 SCRIPTS = ("run/masthead", "run/scores", "run/curves", "run/studies", "run/details", "run/page")
 STUDIES = 24
+TEXT_BYTES = 8_000_000  # of all texts of studies together; of more studies, an even share is shown
 SHOWN_SPLITS = ("test", "val")
 CURVE_POINTS = 1600
+
+
+FindingsOf = Callable[[str], Sequence[str]]  # the findings that a text states
 
 
 class PageStudy(TypedDict, total=False):
     id: Required[str]
     images: list[str]
     films: list[str]
+    report: str
+    reference: str
+    findings: dict[str, list[str]]
 
 
 class PageStudies(TypedDict):
@@ -38,19 +48,35 @@ class PageStudies(TypedDict):
     rows: list[PageStudy]
 
 
-def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | None = None) -> Path:
+@dataclass(frozen=True)
+class _Before:
+    """What an existing page shows."""
+
+    images: dict[str, list[str]] = field(default_factory=dict)  # by study
+    findings: dict[tuple[str, str], dict[str, list[str]]] = field(default_factory=dict)  # by report and reference
+    shows_none: bool = False  # it was written without studies
+
+
+def write_page(
+    run_dir: Path,
+    *,
+    images: Mapping[str, Sequence[Image.Image]] | None = None,
+    findings_of: FindingsOf | None = None,
+) -> Path:
     """Write run_dir/report.html atomically from the files of the run and return its path.
 
-    `images` maps the ids of `shown_studies` to their images (mode L); the page shows these studies. With None the page
-    shows the studies and images of the existing page, or 24 studies without images if there is no page: this is how
-    the launcher updates the status of a run that ended.
+    The page has the texts of all studies. `images` maps the ids of `shown_studies` to their images (mode L); if it is
+    empty, the page shows no study. With None the images are those of the existing page, and without `findings_of` the
+    findings too: this is how the launcher updates the status of a run that ended.
 
     Only run.json and config.yaml are required. Raises UserError naming a broken file, and the line if there is one.
     """
     page, folder = run_dir / "report.html", RunFolder(run_dir)
     run, metrics = folder.facts(), read_metrics(metrics_path(run_dir))
     choices = folder.config()["choices"]
-    shown = embedded(images) if images is not None else _embedded_before(page)
+    before = _before(page)
+    if images is not None:
+        before = _Before(embedded(images), before.findings, shows_none=not images)
     content = {
         "written": now(),
         "folder": run_dir.name,
@@ -64,7 +90,8 @@ def write_page(run_dir: Path, *, images: Mapping[str, Sequence[Image.Image]] | N
             for name, scores in external_metrics(run_dir).items()
         },
         "score_specs": metrics.get("score_specs", []),
-        "studies": _studies(run_dir / "predictions", metrics=metrics, images=shown),
+        "studies": _studies(run_dir / "predictions", metrics=metrics, before=before, findings_of=findings_of),
+        "links": links_of(run_dir),
     }
     return write_document(page, title=str(run.get("name") or run_dir.name), scripts=SCRIPTS, content=content)
 
@@ -87,7 +114,7 @@ def _with_verdicts(metrics: JsonObject) -> JsonObject:
 
 
 def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str]] | None:
-    """The split and the ids of the studies that the page will show; None before the first prediction."""
+    """The split and the ids of the studies that will have images; None before the first prediction."""
     shown = _predictions(run_dir / "predictions", metrics=read_metrics(metrics_path(run_dir)))
     if shown is None:
         return None
@@ -106,8 +133,10 @@ def chosen_studies(ids: Sequence[str], *, count: int = STUDIES) -> list[str]:
 # ---------------------------------------------------------------------------------------------- studies on the page
 
 
-def _studies(folder: Path, *, metrics: JsonObject, images: Mapping[str, list[str]] | None) -> JsonObject | None:
-    """The studies with their texts, images and scores; None before the first prediction."""
+def _studies(
+    folder: Path, *, metrics: JsonObject, before: _Before, findings_of: FindingsOf | None
+) -> JsonObject | None:
+    """The studies with their texts, findings, images and scores; None before the first prediction."""
     shown = _predictions(folder, metrics=metrics)
     if shown is None:
         return None
@@ -122,15 +151,39 @@ def _studies(folder: Path, *, metrics: JsonObject, images: Mapping[str, list[str
         "total": len(by_id),
         "distinct": len({prediction["report"] for prediction in predictions}),
         "cut": sum(prediction.get("finish") == "length" for prediction in predictions),
-        "rows": [
+        "rows": []
+        if before.shows_none
+        else [
             {
                 **by_id[study],
-                "images": (images or {}).get(study, []),
-                "scores": {score: values[study] for score, values in per_report.items() if study in values},
+                "images": before.images.get(study, []),
+                "scores": {score: short(values[study]) for score, values in per_report.items() if study in values},
+                "findings": _findings(by_id[study], before, findings_of),
             }
-            for study in chosen_studies(list(by_id), count=STUDIES if images is None else len(images))
+            for study in _fitting(by_id, first=before.images)
         ],
     }
+
+
+def _findings(line: JsonObject, before: _Before, findings_of: FindingsOf | None) -> JsonObject:
+    """The findings of a study's report and reference; empty if they are not known."""
+    if findings_of is None:
+        return dict(before.findings.get((line["report"], line["reference"]), {}))
+    return {text: list(findings_of(line[text])) for text in ("reference", "report")}
+
+
+def _fitting(by_id: Mapping[str, JsonObject], *, first: Mapping[str, object]) -> list[str]:
+    """The ids of all studies, or of as many as fit into TEXT_BYTES, those in `first` among them."""
+    size = sum(len(json.dumps(line)) for line in by_id.values())
+    if size <= TEXT_BYTES:
+        return sorted(by_id)
+    count = max(1, len(by_id) * TEXT_BYTES // size)
+    return sorted({*chosen_studies(list(by_id), count=count), *(study for study in first if study in by_id)})
+
+
+def short(value: object) -> object:
+    """A number with the five digits that a page can show at most, since thousands of them are in a page."""
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _predictions(folder: Path, *, metrics: JsonObject) -> tuple[str, JsonObject, list[JsonObject]] | None:
@@ -151,19 +204,27 @@ def _predictions(folder: Path, *, metrics: JsonObject) -> tuple[str, JsonObject,
 
 
 def shown_in(page: Path) -> tuple[str, dict[str, list[str]]] | None:
-    """The split of an existing page, and its embedded images by study; None if there is no page with studies.
+    """The split of an existing page, and its embedded images by study; None if there is no page with studies."""
+    studies = _studies_in(page)
+    return None if studies is None else (studies["split"], _shown(studies).images)
 
-    Pages of earlier versions call the images films.
-    """
+
+def _before(page: Path) -> _Before:
+    studies = _studies_in(page)
+    return _Before() if studies is None else _shown(studies)
+
+
+def _shown(studies: Any) -> _Before:
+    """What the studies of a page show. Pages of earlier versions call the images films."""
+    rows = studies["rows"]
+    images = {row["id"]: row.get("images") or row.get("films") or [] for row in rows}
+    return _Before(
+        images={study: uris for study, uris in images.items() if uris},
+        findings={(row.get("report", ""), row.get("reference", "")): row.get("findings", {}) for row in rows},
+        shows_none=not rows,
+    )
+
+
+def _studies_in(page: Path) -> Any:
     studies: Any = content_of(page).get("studies")
-    if next(misfits(studies, PageStudies), None) is not None:
-        return None
-    images = {
-        study["id"]: study["images"] if "images" in study else study.get("films", []) for study in studies["rows"]
-    }
-    return studies["split"], images
-
-
-def _embedded_before(page: Path) -> dict[str, list[str]] | None:
-    shown = shown_in(page)
-    return None if shown is None else shown[1]
+    return studies if next(misfits(studies, PageStudies), None) is None else None

@@ -183,6 +183,22 @@ def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, value: torch.Tensor) -> torch.Tensor:
+        return sum_over_ranks(value.clone())
+
+    @staticmethod
+    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return sum_over_ranks(gradient.clone())
+
+
+def sum_with_gradient(value: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over all ranks, on every rank, whose gradient is that of the losses of all ranks."""
+    summed: torch.Tensor = _Sum.apply(value)
+    return summed
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether the flag is set on any rank, on every rank."""
     return flag if world() == 1 else bool(sum_over_ranks(torch.tensor(int(flag), device=device)).item())

@@ -2,6 +2,7 @@
 
 import hashlib
 
+from r2gen.config.batch_norm import moves
 from r2gen.config.metrics import weights_of
 from r2gen.config.plain import Plain, canonical, without
 from r2gen.config.task_table import OWNED
@@ -36,8 +37,16 @@ PROCESS_ONLY = (*_PROCESS, *OWNED)
 # What may change while a run stays the same run: how long it trains, and what is evaluated.
 EXTENSIBLE = ("evaluate", "trainer.epochs", "trainer.max_steps")
 COMPILE = "lm.compile"
+BATCH_NORM = "vision.batch_norm"
+# These decide the weights only where the statistics of BatchNorm move, which are over the images of a forward pass.
+_OF_MOVING_STATISTICS = ("trainer.micro_batch_size", "trainer.devices", "trainer.nodes")
 # Options that came after the first runs. They do not count at these values, which change nothing.
 OFF: Plain = {
+    "augment.brightness": 0,
+    "augment.contrast": 0,
+    "augment.degrees": 0,
+    "augment.scale": 0,
+    "augment.shift": 0,
     "lm.architecture.attention_dropout": 0,
     "lm.architecture.tie_word_embeddings": False,
     "lm.dropout": 0,
@@ -67,6 +76,7 @@ def earlier_identity(config: Plain, data_hash: str) -> str:
 
 def differences(stored: Plain, requested: Plain, but: tuple[str, ...]) -> list[str]:
     """`name: stored -> requested` for every leaf that differs, without the names in `but`."""
+    but = _left_out(but, stored, requested)
     old, new = (_deciding(config, (*but, *weight_options(config))) for config in (stored, requested))
     names = sorted({*old, *new})
     absent = object()
@@ -84,12 +94,21 @@ def weight_options(config: Plain) -> tuple[str, ...]:
 
 
 def _hash(config: Plain, data_hash: str, left_out: tuple[str, ...]) -> str:
-    deciding = _deciding(config, (*left_out, *weight_options(config)))
+    deciding = _deciding(config, (*_left_out(left_out, config), *weight_options(config)))
     return hashlib.sha256((canonical(deciding) + data_hash).encode()).hexdigest()[:16]
 
 
+def _left_out(names: tuple[str, ...], *configs: Plain) -> tuple[str, ...]:
+    """The names without those that count because BatchNorm statistics move in all configurations."""
+    return tuple(name for name in names if name not in _OF_MOVING_STATISTICS or not all(map(moves, configs)))
+
+
 def _deciding(config: Plain, left_out: tuple[str, ...]) -> Plain:
-    """The options that count. lm.compile=null counts as false, which was the default of earlier runs."""
+    """The options that count, so that runs from before an option existed keep their identity.
+
+    lm.compile=null counts as false, which was the default of earlier runs, and vision.batch_norm only where the
+    statistics move: they never did.
+    """
     leaves = without(config, left_out)
     for name, (other, value) in ONLY_WITH.items():
         if leaves.get(other) != value:
@@ -97,6 +116,9 @@ def _deciding(config: Plain, left_out: tuple[str, ...]) -> Plain:
     leaves = {name: value for name, value in leaves.items() if name not in OFF or value != OFF[name]}
     if leaves.get(COMPILE, False) is None:
         leaves[COMPILE] = False
+    leaves.pop(BATCH_NORM, None)
+    if moves(config):
+        leaves[BATCH_NORM] = "moving"
     return leaves
 
 

@@ -20,6 +20,7 @@ from r2gen.sweeps.view import labels
 Scores = dict[str, dict[str, Interval]]  # split to score
 Leaves = Mapping[str, Any]  # a configuration, with dotted keys
 SEED = "seed"
+BASELINES = ("constant", "nearest", "random")  # those that do not depend on the model
 NOTHING = "–"  # the choice of a job that does not have this option
 # Tasks whose jobs show the scores of their run folder.
 SCORED = tuple(task.name for task in TASKS if task.scores or task.on == "new run")
@@ -47,6 +48,8 @@ class JobResult:
     run_dir: Path | None
     choices: dict[str, str]  # for every column of the table, which may include `seed`
     scores: Scores = field(default_factory=dict)
+    baselines: dict[str, Scores] = field(default_factory=dict)  # by name
+    margins: dict[str, dict[str, Any]] = field(default_factory=dict)  # split to score, over the constant report
     cost: Cost = field(default_factory=Cost)
     scored_as: str = ""  # recipe and signatures: scores are comparable if these are equal
     data_hash: str | None = None
@@ -142,13 +145,13 @@ def _values(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _columns(jobs: Sequence[JobRecord], configs: Sequence[Leaves]) -> list[str]:
-    """Groups and then options of the command line that differ between jobs; the seed comes last.
+    """Groups and options of the command line that differ between jobs, in the order of the command; the seed is last.
 
     A job that does not compose has only the choices in its overrides: it makes no other group differ.
     """
     groups = {group: None for job in jobs for group in job.choices}
-    passed = {key: None for job in jobs for key in _values(job.overrides) if key not in groups}
-    options = [key for key in passed if not is_under(key, *PROCESS_ONLY)]
+    passed = list(dict.fromkeys(key for job in jobs for key in _values(job.overrides)))
+    options = [key for key in passed if key not in groups and not is_under(key, *PROCESS_ONLY)]
 
     def differs(column: str) -> bool:
         values = {
@@ -158,7 +161,10 @@ def _columns(jobs: Sequence[JobRecord], configs: Sequence[Leaves]) -> list[str]:
         }
         return len(values) > 1
 
-    return sorted(filter(differs, [*groups, *options]), key=lambda column: column == SEED)
+    def place(column: str) -> tuple[bool, int]:
+        return column == SEED, passed.index(column) if column in passed else len(passed)
+
+    return sorted(filter(differs, [*groups, *options]), key=place)
 
 
 def _choice(column: str, job: JobRecord, config: Leaves) -> str:
@@ -180,9 +186,15 @@ def _result(name: str, job: JobRecord, choices: dict[str, str], config: Leaves) 
         return result
     facts, metrics = RunFolder(run_dir).facts(), read_metrics_of(run_dir, job.choices.get("generation"))
     method = {"recipe": metrics.get("recipe"), "signatures": metrics.get("signatures")}
+    if job.state == "done" and job.task in SCORED:
+        result = replace(
+            result,
+            scores=_scores(metrics, "model"),
+            baselines={name: scores for name in BASELINES if (scores := _scores(metrics, name))},
+            margins={split: entry.get("margins", {}) for split, entry in (metrics.get("splits") or {}).items()},
+        )
     return replace(
         result,
-        scores=_scores(metrics) if job.state == "done" and job.task in SCORED else {},
         cost=_cost(facts, config),
         scored_as=canonical(method) if metrics else "",
         data_hash=facts.get("data_hash"),
@@ -197,11 +209,13 @@ def read_metrics_of(run_dir: Path, generation: str | None) -> Metrics:
     return read_metrics(own if own.is_file() else metrics_path(run_dir))
 
 
-def _scores(metrics: Mapping[str, Any]) -> Scores:
-    """The model's scores, without intervals in a split that was not scored in full."""
+def _scores(metrics: Mapping[str, Any], system: str) -> Scores:
+    """The scores of the model or a baseline, without intervals in a split that was not scored in full."""
     scores = {}
     for split, entry in (metrics.get("splits") or {}).items():
-        intervals = entry.get("intervals", {}).get("model", {})
+        if system not in entry["systems"]:
+            continue
+        intervals = entry.get("intervals", {}).get(system, {})
         scores[split] = {
             score: Interval(
                 value,
@@ -209,7 +223,7 @@ def _scores(metrics: Mapping[str, Any]) -> Scores:
                 intervals.get(score, {}).get("high"),
                 intervals.get(score, {}).get("draws", 0),
             )
-            for score, value in entry["systems"]["model"].items()
+            for score, value in entry["systems"][system].items()
         }
     return scores
 

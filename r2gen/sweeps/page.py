@@ -4,20 +4,20 @@ It shows the same studies of every run. Images are copied from the runs' own pag
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from r2gen.config.plain import canonical
+from r2gen.evaluate.labeler import stated_findings
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.pages.curves import curves_of
 from r2gen.pages.document import JsonObject, write_document
-from r2gen.pages.run import chosen_studies, shown_in
+from r2gen.pages.links import href, links_of
+from r2gen.pages.run import chosen_studies, short, shown_in
 from r2gen.runs.prediction_lines import read_prediction_lines
 from r2gen.runs.provenance import now
-from r2gen.sweeps.job_results import JobResult, means_over_seeds, read_metrics_of
+from r2gen.sweeps.job_results import BASELINES, JobResult, means_over_seeds, read_metrics_of
 from r2gen.sweeps.table import COSTS, score_names, specs_of, splits_of
 
 SCRIPTS = ("sweep/state", "sweep/runs", "sweep/parallel", "sweep/cost", "sweep/page")
@@ -60,6 +60,8 @@ def write_sweep_page(
         "score_specs": [asdict(spec) for spec in specs_of(results)],
         "alike": len({result.scored_as for result in results if result.scores}) <= 1,
         "rows": [_job(result, path.parent) for result in results],
+        "baselines": _baselines(results),
+        "links": links_of(path.parent, [result.run_dir for result in results if result.run_dir is not None]),
         "joined": [asdict(means) for means in means_over_seeds(results)],
         "studies": _fitting(_studies(results)),
     }
@@ -69,9 +71,7 @@ def write_sweep_page(
 def _job(result: JobResult, folder: Path) -> JsonObject:
     """A job as the page's script reads it."""
     page = result.run_dir / "report.html" if result.run_dir is not None else None
-    link = None
-    if page is not None and page.is_file():
-        link = "./" + quote(os.path.relpath(page, folder))  # never read as an address with a scheme
+    link = href(page, folder=folder) if page is not None and page.is_file() else None
     log = result.run_dir / "train.jsonl" if result.run_dir is not None else None
     curves = (
         curves_of(log, most=CURVE_POINTS) if log is not None and log.is_file() else {"steps": [], "validations": []}
@@ -84,18 +84,25 @@ def _job(result: JobResult, folder: Path) -> JsonObject:
         "choices": result.choices,
         "folder": str(result.run_dir) if result.run_dir is not None else None,
         "scores": asdict(result)["scores"],
+        "margins": result.margins,
         "cost": asdict(result.cost),
         "scored_as": result.scored_as,
-        "losses": [[step["step"], _short(step.get("loss"))] for step in curves["steps"]],
+        "losses": [[step["step"], short(step.get("loss"))] for step in curves["steps"]],
         "validations": [
-            [validation["step"], {score: _short(value) for score, value in (validation.get("scores") or {}).items()}]
+            [validation["step"], {score: short(value) for score, value in (validation.get("scores") or {}).items()}]
             for validation in curves["validations"]
         ],
     }
 
 
-def _short(value: object) -> object:
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+def _baselines(results: Sequence[JobResult]) -> list[JsonObject]:
+    """The scores of each baseline, with the names of the jobs that have it; jobs on other data have another."""
+    groups: dict[str, JsonObject] = {}
+    for result in results:
+        for name, scores in asdict(result)["baselines"].items():
+            key = canonical([name, result.scored_as, scores])
+            groups.setdefault(key, {"name": name, "scores": scores, "jobs": []})["jobs"].append(result.name)
+    return sorted(groups.values(), key=lambda baseline: BASELINES.index(baseline["name"]))
 
 
 def _studies(results: Sequence[JobResult]) -> list[JsonObject]:
@@ -123,8 +130,12 @@ def _studies_of(group: Sequence[SplitReports], *, count: int) -> list[JsonObject
             "images": images.get(id, []),
             "reference": first.texts[id]["reference"],
             "reports": {reports.result.name: reports.texts[id]["report"] for reports in group},
+            "findings": {
+                "reference": list(stated_findings(first.texts[id]["reference"])),
+                **{reports.result.name: list(stated_findings(reports.texts[id]["report"])) for reports in group},
+            },
             "scores": {
-                name: {score: _short(values[id]) for score, values in per_report.items() if id in values}
+                name: {score: short(values[id]) for score, values in per_report.items() if id in values}
                 for name, per_report in scores.items()
             },
         }

@@ -124,10 +124,11 @@ def as_exported(config: Config, *, lm_inside: bool) -> Config:
     if published is not None:
         arguments = timm_arguments(published, path="config.json") | (vision.get("model_args") or {})
         vision = vision.with_arguments(model_args=arguments)
-    lm = config.lm
+    if vision.get("batch_norm") is not None:
+        vision = vision.with_arguments(batch_norm="frozen")
+    lm = replace(config.lm, dropout=0.0)
     if lm_inside:
         lm = replace(lm, path=EXPORTED_LM, revision=None, architecture=None, vocabulary_size=None, vocabulary="pieces")
-    lm = replace(lm, dropout=0.0)
     return replace(
         config,
         task="train",
@@ -159,6 +160,7 @@ def plain_facts(model: ReportGenerator, exported: Config) -> Plain:
         "bos_id": tokenizer.bos_id,
         "eos_ids": list(tokenizer.eos_ids),
         "pad_id": tokenizer.pad_id,
+        **({"never_ids": list(tokenizer.never_ids)} if tokenizer.never_ids else {}),
         "generation": usable_profile(exported),
         "timm": timm.__version__,
     }

@@ -2,11 +2,21 @@
 
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from r2gen.build import Job, build_engine, build_job, build_logger, data_workers, loop_settings, prepare_training
+from r2gen.build import (
+    Job,
+    build_engine,
+    build_job,
+    build_logger,
+    data_workers,
+    loop_settings,
+    prepare_training,
+    training_set,
+)
 from r2gen.config.schema import Config
 from r2gen.config.selection import selection_of
 from r2gen.data.dataset import StudyDataset
@@ -26,6 +36,7 @@ from r2gen.train.engine import Engine, keep_whole, peak_gib, whole_weights
 from r2gen.train.fit import fit, validation_steps
 from r2gen.train.loggers import Logger, TrainLog, opened
 from r2gen.train.rehearsal import rehearse
+from r2gen.vision.batch_norm import moving_statistics
 
 
 def train(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -37,6 +48,7 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
         evaluation = build_evaluation(config, job, stop=stop)
         if dist.is_first():
             _describe(folder, job, quant=evaluation.predictor.origin.quant, best=selection_of(config))
+            _describe_training(config, job)
             _describe_losses(config)
             evaluation.refresh_page()
         trained_s = _train_model(config, job, evaluation, folder, stop, logger)
@@ -84,7 +96,7 @@ def _train_model(
     try:
         fit(
             engine,
-            train_set,
+            training_set(config, job),
             settings=loop_settings(config, workers=workers),
             total_steps=total_steps,
             validation_steps=validate_after,
@@ -124,6 +136,19 @@ def _describe(folder: RunFolder, job: Job, *, quant: str, best: str) -> None:
     quantised = "" if quant == "none" else f"\nlanguage model: {quant}"
     counts = ", ".join(f"{len(dataset):,} {split}" for split, dataset in job.datasets.items())
     print(f"studies: {counts}{quantised}\n{size_table(parts)}\nbest checkpoint: the largest {best} on val", flush=True)
+
+
+def _describe_training(config: Config, job: Job) -> None:
+    """Print what differs from training on images as they are, and with statistics that are frozen."""
+    changes = [f"{name} {value}" for name, value in asdict(config.augment).items() if value]
+    if changes:
+        print(f"training images are changed at random: {', '.join(changes)}", flush=True)
+    if moving_statistics(job.model):
+        print(
+            f"BatchNorm statistics move, over the images of {config.trainer.micro_batch_size} studies on each of "
+            f"{config.ranks} rank(s): trainer.micro_batch_size, trainer.devices and trainer.nodes decide the weights",
+            flush=True,
+        )
 
 
 def _describe_losses(config: Config) -> None:

@@ -79,8 +79,11 @@ def _run_task(config: Config, stop: StopRequest) -> tuple[int, Failure | None]:
         return DONE, None
     except Stopped:
         if dist.is_first():
-            again = f"the same command resumes from the last checkpoint in {config.run_dir}"
-            print(f"stopped; {again if config.task == 'train' else 'the same command starts again'}", flush=True)
+            again = {
+                "train": f"the same command resumes from the last checkpoint in {config.run_dir}",
+                "predict": f"the same command resumes after the reports in {config.out}",
+            }
+            print(f"stopped; {again.get(config.task, 'the same command starts again')}", flush=True)
         return STOPPED, None
     except Exception as error:
         phase = current_phase()

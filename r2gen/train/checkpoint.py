@@ -1,6 +1,7 @@
 """Checkpoints of a run, written atomically: the trainable weights, and what resuming bit for bit needs.
 
-    checkpoints/step-00000400/trainable.safetensors   fp32 masters of the trainable weights (trainer.ema: averaged)
+    checkpoints/step-00000400/trainable.safetensors   fp32 masters of the trainable weights (trainer.ema: averaged),
+                                                      and the statistics of BatchNorm that move
                               state.json              step, epoch, best score, ranks and ZeRO stage
                               engine/                 DeepSpeed's own files (masters, moments), read only to resume
     checkpoints/last, best                            relative links
@@ -32,6 +33,7 @@ from r2gen.runs.special_files import refuse_special
 from r2gen.runs.untrusted import misfits, read_json, reason
 from r2gen.train.averaging import WeightAverage
 from r2gen.train.engine import Engine, load_engine, set_masters, trainable_tensors, whole_weights
+from r2gen.vision.batch_norm import load_statistics, moving_statistics
 
 FORMAT = 1
 LAST, BEST = "last", "best"
@@ -122,6 +124,7 @@ class Checkpoints:
             partial.mkdir()
         dist.barrier()
         tensors = trainable_tensors(engine) if self.average is None else self.average.tensors()
+        tensors |= {name: statistic.cpu() for name, statistic in moving_statistics(engine.module).items()}
         try:
             engine.save_checkpoint(str(partial), tag="engine", save_latest=False, exclude_frozen_parameters=True)
             if dist.is_first():
@@ -175,7 +178,9 @@ class Checkpoints:
             )
         else:
             _load_engine_strictly(engine, path)
-            tensors = {} if self.average is None else _read(path / WEIGHTS)
+            needed = self.average is not None or moving_statistics(engine.module)
+            tensors = _read(path / WEIGHTS) if needed else {}
+            load_statistics(engine.module, tensors)
         if self.average is not None:
             self.average.load(tensors)
         state.world, state.zero_stage, self.saved_step = dist.world(), zero_stage, state.step
@@ -239,14 +244,15 @@ def load_trainable(model: nn.Module, checkpoint: Path) -> Mapping[str, torch.Ten
     """
     file = checkpoint / WEIGHTS
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    tensors = _read_matching(file, trainable)
+    stored = trainable | moving_statistics(model)
+    tensors = _read_matching(file, stored)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise UserError(
                 f"{file}: {name} holds NaN or infinite values. Point checkpoints/{checkpoint.name} to an earlier "
                 "checkpoint"
             )
-    _copy(tensors, trainable)
+    _copy(tensors, stored)
     return tensors
 
 

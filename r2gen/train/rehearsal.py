@@ -24,6 +24,7 @@ from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
+from r2gen.vision.batch_norm import moving_statistics
 
 ON_CPU = 2  # studies
 TOKENS = 2  # generated for each study
@@ -79,12 +80,15 @@ def needing_most(studies: Sequence[Study], count: int) -> list[int]:
 
 @contextmanager
 def _unchanged(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Restore the random state and the modes of the modules, and leave no gradient."""
+    """Restore the random state, the statistics of BatchNorm and the modes of the modules, and leave no gradient."""
+    statistics = [(statistic, statistic.clone()) for statistic in moving_statistics(model).values()]
     modes = [(module, module.training) for module in model.modules()]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
     for module, mode in modes:
         module.training = mode
+    for statistic, before in statistics:
+        statistic.copy_(before)
 
 
 @in_phase(Phase.TRAINING)

@@ -18,11 +18,12 @@ from r2gen.errors import Code, UserError, shown
 from r2gen.ranks import dist
 from r2gen.runs.placeholders import placeholder
 from r2gen.runs.untrusted import refuse_compressed
+from r2gen.vision.batch_norm import freeze_statistics, let_statistics_move, moving
 from r2gen.vision.feature_cache import FeatureCache
 from r2gen.vision.hub import layout_folder, named_repository, named_weights, note_other_statistics, unfetchable
 from r2gen.vision.layouts import OPEN_CLIP_FILES, WEIGHT_FILES, transformers_config
 from r2gen.vision.open_clip import create_trunk, open_clip_config
-from r2gen.vision.swin_names import check_buildable, create_swin
+from r2gen.vision.swin_names import DROP_PATH, check_buildable, create_swin
 from r2gen.vision.transforms import ImageTransform
 from r2gen.vision.views import ConcatViews, MeanViews
 from r2gen.vision.vit_names import create_vit, set_eps, without_eps
@@ -40,6 +41,9 @@ class TimmEncoder(nn.Module):
     such file, or a hub id; null draws random weights. `file` is the name of the weights in that folder or repository,
     if it differs from timm's. `mean` and `std` (of gray, 0 to 1) replace those of timm. `dim` is the width D,
     `num_tokens` the number P of features of one image, including a class token.
+
+    The statistics of a BatchNorm move in training unless `batch_norm` is frozen (config/batch_norm.py decides auto).
+    `drop_path` is the rate at which training skips the last block of the backbone, and less for earlier ones.
     """
 
     backbone: Any  # a timm model; its methods are not in the type nn.Module
@@ -60,10 +64,15 @@ class TimmEncoder(nn.Module):
         model_args: dict[str, Any] | None = None,
         lora_targets: list[str] | None = None,
         gradient_checkpointing: bool = False,
+        batch_norm: Literal["auto", "frozen", "moving"] = "frozen",
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        _refuse_numbers(image_size_px=image_size_px, max_views=max_views, std=std)
-        self.backbone = create_backbone(name, path, model_args or {}, file=file)
+        _refuse_numbers(image_size_px=image_size_px, max_views=max_views, std=std, drop_path=drop_path)
+        model_args = {**(model_args or {}), **({DROP_PATH: drop_path} if drop_path else {})}
+        self.backbone = create_backbone(name, path, model_args, file=file)
+        if batch_norm != "frozen" and not let_statistics_move(self.backbone) and batch_norm == "moving":
+            raise UserError(f"vision.batch_norm=moving: {name} has no BatchNorm. Use vision.batch_norm=frozen.")
         for head in HEADS & {part for part, _ in self.backbone.named_children()}:
             setattr(self.backbone, head, nn.Identity())  # unused, but it would be stored and counted as trainable
         self.lora_targets = lora_targets or []
@@ -123,17 +132,16 @@ class TimmEncoder(nn.Module):
 
     def encode(self, images_N3HW: torch.Tensor) -> torch.Tensor:
         """[N, P, D] from normalised images; timm backbones return [N, D, h, w], [N, h, w, D] or [N, P, D]."""
-        features: torch.Tensor = self.backbone.forward_features(images_N3HW)
+        with moving(self.backbone):
+            features: torch.Tensor = self.backbone.forward_features(images_N3HW)
         if features.ndim == 4:
             features = features.flatten(2).transpose(1, 2) if features.shape[1] == self.dim else features.flatten(1, 2)
         return features
 
     def train(self, mode: bool = True) -> "TimmEncoder":
-        """Like nn.Module.train, but the statistics of a BatchNorm never change."""
+        """Like nn.Module.train, but the statistics of a BatchNorm change only if they move (`batch_norm`)."""
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        freeze_statistics(self)
         return self
 
 
@@ -145,7 +153,9 @@ def cache_features(encoder: TimmEncoder, *, images: int, most_bytes: int) -> Non
         encoder.cache = FeatureCache(images)
 
 
-def _refuse_numbers(*, image_size_px: int, max_views: int, std: float | None) -> None:
+def _refuse_numbers(*, image_size_px: int, max_views: int, std: float | None, drop_path: float) -> None:
+    if not 0 <= drop_path < 1:
+        raise UserError(f"vision.drop_path={drop_path}: give a rate of at least 0 and less than 1.")
     if not 1 <= image_size_px <= LARGEST_PX:
         raise UserError(f"vision.image_size_px={image_size_px}: give 1 to {LARGEST_PX:,} pixels.")
     if max_views < 1:
@@ -183,6 +193,10 @@ def create_backbone(
         if path is not None and not load_as_it_is(model, source["pretrained_cfg_overlay"]["state_dict"]):
             model = timm.create_model(name, num_classes=0, **model_args, **source)
     except Exception as error:  # timm's constructors and loaders raise many types
+        if DROP_PATH in str(error):
+            raise UserError(
+                f"vision.drop_path={model_args[DROP_PATH]}: timm's {name} has no drop-path. Leave it out."
+            ) from error
         if path is None:
             raise UserError(f"vision.name={name} with vision.model_args={dict(model_args)}: {error}") from error
         raise UserError(

@@ -72,6 +72,7 @@ ARGUMENTS = {
 FIXED = {"hidden_act": "gelu", "use_absolute_embeddings": False, "layer_norm_eps": 1e-5, "num_channels": 3}
 
 
+DROP_PATH = "drop_path_rate"  # timm's name; config.json has it too, but it belongs to the training, not to the weights
 LARGEST_JSON = 2**25  # bytes
 MISSING = 2**26  # weights that config.json may describe beyond those of the files; fewer are named
 
@@ -177,7 +178,7 @@ def create_swin(
     arguments = model_arguments(config, path=path)
     check_buildable(name, arguments, tensors, file=Path(path).expanduser() / "config.json")
     for key, value in model_args.items():
-        if key in arguments and arguments[key] != value:
+        if key in arguments and key != DROP_PATH and arguments[key] != value:
             raise UserError(
                 f"vision.model_args.{key}={value} contradicts {path}/config.json, which has {arguments[key]}."
             )

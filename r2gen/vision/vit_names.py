@@ -18,6 +18,7 @@ from r2gen.errors import UserError
 from r2gen.ranks import dist
 from r2gen.runs.trial import attempt
 from r2gen.vision.swin_names import (
+    DROP_PATH,
     check_buildable,
     check_shapes,
     fused,
@@ -186,7 +187,7 @@ def create_vit(
     size = own.pop("img_size", arguments["img_size"])
     for key, value in own.items():
         stated = eps if key == EPS else arguments.get(key, value)
-        if stated != value:
+        if stated != value and key != DROP_PATH:
             raise UserError(f"vision.model_args.{key}={value} contradicts {path}/config.json, which has {stated}.")
     arguments |= without_eps(own)[0]
     check_buildable(name, arguments, tensors, file=Path(path).expanduser() / "config.json")

@@ -180,5 +180,5 @@ def test_names_of_encoders_are_read_without_importing_timm():
 
 def test_an_encoder_that_does_not_exist_is_refused_before_a_folder_is_made(tmp_path: Path):
     message = "vision.name=resnet51 is not a timm model; similar ones are resnet51q, resnet50"
-    refused(tmp_path, ["vision=resnet50", "vision.name=resnet51", "vision.path=null", "data.root=x"], message)
+    refused(tmp_path, ["vision=resnet50", "vision.name=resnet51", "vision.path=null"], message)
     assert not list(tmp_path.iterdir())

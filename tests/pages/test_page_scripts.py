@@ -31,7 +31,9 @@ def test_the_page_of_a_finished_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["running", "stopped", "failed"])
 def test_the_page_of_a_run_without_scores(tmp_path: Path, status: str) -> None:
     run = started_run(tmp_path / "run", status=status, reason="out of memory")
-    assert "No scores yet" in shown_text(write_page(run, images={}))
+    text = shown_text(write_page(run, images={}))
+    assert ("No scores yet" in text) == (status == "running")  # what has ended shows no part that stays empty
+    assert ("No generated reports yet" in text) == (status == "running")
     assert "Computed during training" in shown_text(write_page(with_training(run)))
 
 

@@ -31,6 +31,7 @@ from fake_run import (
 from PIL import Image
 
 from r2gen.errors import UserError
+from r2gen.evaluate.labeler import stated_findings
 from r2gen.pages.document import FOLDER
 from r2gen.pages.run import chosen_studies, shown_studies, write_page
 
@@ -103,7 +104,7 @@ def test_a_run_has_a_page_at_every_stage(tmp_path: Path, status: str) -> None:
     assert "per_report" not in content["metrics"]
     of_test = content["metrics"]["splits"]["test"]
     assert of_test["intervals"].keys() == of_test["truncated"]["intervals"].keys() == of_test["systems"].keys()
-    assert len(content["studies"]["rows"]) == 24
+    assert len(content["studies"]["rows"]) == 60
     assert all("bleu_4" in row["scores"] for row in content["studies"]["rows"])
 
 
@@ -133,7 +134,8 @@ def test_an_update_of_the_status_keeps_studies_and_images(tmp_path: Path) -> Non
     after = shown(write_page(run))
     assert after["run"]["status"] == "stopped"
     assert after["studies"]["rows"] == before
-    assert [len(row["images"]) for row in before] == [1] * 5
+    assert [row["id"] for row in before if row["images"]] == split_and_ids[1]
+    assert len(before) == 60
     assert shown(write_page(started_run(tmp_path / "new")))["studies"] is None
 
 
@@ -206,20 +208,57 @@ def test_images_are_small_gray_jpegs_of_the_studies_shown(tmp_path: Path) -> Non
     run = with_predictions(started_run(tmp_path / "run"), count=30)
     images = {study: [image(1), image(2, size_px=200)] for study in chosen_studies(study_ids(run))}
     rows = shown(write_page(run, images=images))["studies"]["rows"]
-    assert [row["id"] for row in rows] == chosen_studies(study_ids(run))
-    for row in rows:
+    assert [row["id"] for row in rows] == sorted(study_ids(run))
+    assert [row["id"] for row in rows if row["images"]] == chosen_studies(study_ids(run))
+    for row in (row for row in rows if row["images"]):
         views = [
             Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))))
             for uri in row["images"]
         ]
-        assert [(view.mode, view.size) for view in views] == [("L", (320, 320)), ("L", (200, 200))]
+        assert [(view.mode, view.size) for view in views] == [("L", (480, 480)), ("L", (200, 200))]
 
 
-def test_the_page_stays_under_three_megabytes(tmp_path: Path) -> None:
+def test_the_page_of_any_images_stays_under_six_megabytes(tmp_path: Path) -> None:
     run = with_predictions(started_run(tmp_path / "run"), count=24)
-    grain = Image.effect_noise((400, 400), 120)  # noise compresses worst as JPEG
+    grain = Image.effect_noise((700, 700), 120)  # noise compresses worst as JPEG
     page = write_page(run, images={study: [grain] * 4 for study in study_ids(run)})
-    assert page.stat().st_size < 3_000_000
+    assert page.stat().st_size < 6_000_000
+
+
+def test_of_more_studies_than_fit_an_even_share_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = with_predictions(started_run(tmp_path / "run"), count=60)
+    pictured = study_ids(run)[7]
+    monkeypatch.setattr("r2gen.pages.run.TEXT_BYTES", 5_000)
+    content = shown(write_page(run, images={pictured: [image(1)]}))["studies"]
+    assert content["total"] == 60
+    assert 5 < len(content["rows"]) < 30
+    assert pictured in {row["id"] for row in content["rows"]}
+
+
+def test_findings_are_those_of_both_texts_and_an_update_keeps_them(tmp_path: Path) -> None:
+    run = with_predictions(started_run(tmp_path / "run"), count=3, text="Small left pneumothorax, possible edema.")
+    page = write_page(run, images={study: [] for study in study_ids(run)}, findings_of=stated_findings)
+    stated = ["Edema (uncertain)", "Pneumothorax"]
+    assert shown(page)["studies"]["rows"][0]["findings"] == {"reference": stated, "report": stated}
+    assert shown(write_page(run))["studies"]["rows"][0]["findings"]["report"] == stated
+    with_predictions(run, count=3, text="Clear lungs.")  # they are not those of these texts any more
+    assert shown(write_page(run))["studies"]["rows"][0]["findings"] == {}
+
+
+def test_a_run_links_to_the_sweeps_and_comparisons_next_to_it(tmp_path: Path) -> None:
+    run, other = started_run(tmp_path / "run"), tmp_path / "compare #1"
+    for folder, name, record in (
+        (tmp_path / "sweep-a", "sweep.json", {"jobs": [{"run_dir": "../run"}, {"run_dir": None}]}),
+        (other, "comparison.json", {"systems": [{"kind": "run", "source": str(run)}]}),
+        (tmp_path / "sweep-b", "sweep.json", {"jobs": [{"run_dir": "../another"}]}),
+        (tmp_path / "sweep-c", "sweep.json", ["not a sweep"]),
+    ):
+        folder.mkdir()
+        write_json(folder / name, record)
+    assert shown(write_page(run, images={}))["links"] == [
+        {"label": "sweep-a", "href": "./../sweep-a/sweep.html"},
+        {"label": "compare #1", "href": "./../compare%20%231/compare.html"},
+    ]
 
 
 def test_studies_are_chosen_evenly_and_reproducibly() -> None:
@@ -237,6 +276,8 @@ if __name__ == "__main__":
     made = finished_run(Path(sys.argv[1]))
     print(
         write_page(
-            made, images={study: [image(n), image(n + 3)] for n, study in enumerate(chosen_studies(study_ids(made)))}
+            made,
+            images={study: [image(n), image(n + 3)] for n, study in enumerate(chosen_studies(study_ids(made)))},
+            findings_of=stated_findings,
         )
     )

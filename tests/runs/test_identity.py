@@ -7,7 +7,7 @@ from composed import composed_plain
 
 from r2gen.config.plain import Plain
 from r2gen.config.task_table import OWNED
-from r2gen.runs.identity import differences, identity
+from r2gen.runs.identity import OFF, differences, identity
 
 PLAIN = composed_plain()
 # Groups that do not decide the weights: of logging, of evaluation, and those of single tasks.
@@ -46,6 +46,25 @@ def test_lm_compile_null_counts_as_the_false_of_earlier_runs():
     assert identity(automatic, "data") == identity(off, "data") != identity(on, "data")
     assert differences(off, automatic, ()) == []
     assert differences(off, on, ()) == ["lm.compile: False -> True"]
+
+
+@pytest.mark.parametrize(("name", "value"), OFF.items())
+def test_an_option_that_came_after_the_first_runs_counts_only_where_it_changes_something(name: str, value: object):
+    missing = copy.deepcopy(PLAIN)
+    *groups, key = name.split(".")
+    node = missing
+    for group in groups:
+        node = node[group]
+    assert node.pop(key) == value
+    assert identity(missing, "data") == identity(PLAIN, "data")
+    assert identity(changed(name, 0.5), "data") != identity(PLAIN, "data")
+    assert differences(missing, PLAIN, ()) == []
+
+
+def test_the_least_count_of_words_counts_with_a_vocabulary_of_words_only():
+    words = changed("lm.vocabulary", "words")
+    assert identity(changed("lm.min_count", 9), "data") == identity(PLAIN, "data")
+    assert identity({**words, "lm": {**words["lm"], "min_count": 9}}, "data") != identity(words, "data")
 
 
 def test_the_data_change_the_identity():

@@ -35,6 +35,7 @@ SENTENCES = (
 GRID = tuple(product(("llama2", "chatglm3", "qwen2", "gemma2"), ("none", "int8"), ("1e-4", "5e-5"), (1, 2, 3)))
 NUMBERS = counted()  # of jobs, unique in a sweep
 IDS = [f"CXR{number}" for number in range(40)]
+LEVELS = {"bleu_1": 0.41, "bleu_4": 0.17, "rouge_l": 0.37, "cider": 0.42}
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,18 @@ def run_of(
         },
     )
     quality = 0.8 + 0.1 * len(cell.lm) / 8 + luck.gauss(0, 0.03)
-    scores = {"bleu_1": 0.41 * quality, "bleu_4": 0.17 * quality, "rouge_l": 0.37 * quality, "cider": 0.42 * quality}
-    spread = {
-        name: {"value": value, "low": value * 0.95, "high": value * 1.05, "draws": 10_000}
-        for name, value in scores.items()
+    scores = {name: value * quality for name, value in LEVELS.items()}
+    spread = spread_of(scores)
+    constant = {name: value * 0.85 for name, value in LEVELS.items()}
+    split = {
+        "studies": len(IDS),
+        "systems": {"model": scores, "constant": constant},
+        "intervals": {"model": spread, "constant": spread_of(constant)},
+        "margins": {
+            name: {"value": value - constant[name], "within_noise": value < 1.1 * constant[name]}
+            for name, value in scores.items()
+        },
     }
-    split = {"studies": len(IDS), "systems": {"model": scores}, "intervals": {"model": spread}}
     write(
         folder / "metrics.json",
         {
@@ -136,6 +143,13 @@ def run_of(
         image = Image.effect_noise((400, 400), 60)
         write_page(folder, images={id: [image, image] for id in chosen_studies(IDS)})
     return JobRecord(next(NUMBERS), overrides, choices, "train", str(folder), state="done")
+
+
+def spread_of(scores: dict[str, float]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"value": value, "low": value * 0.95, "high": value * 1.05, "draws": 10_000}
+        for name, value in scores.items()
+    }
 
 
 def unscored(cell: Cell, *, state: str, reason: str) -> JobRecord:

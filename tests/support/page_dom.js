@@ -53,6 +53,16 @@ class Element {
   getBoundingClientRect() {
     return { left: 0, top: 0, width: 800, height: 200 };
   }
+  get isConnected() {
+    return true;
+  }
+  getAttribute(name) {
+    return this.attributes[name];
+  }
+  click() {
+    this.listeners.click?.({ target: this });
+  }
+  scrollIntoView() {}
   focus() {}
   select() {}
   remove() {}
@@ -70,6 +80,7 @@ vm.runInNewContext(script, {
   document: {
     getElementById: (id) => elements[id],
     querySelector: (selector) => elements[selector],
+    querySelectorAll: () => [],
     createElement: (tag) => new Element(tag),
     createElementNS: (_, tag) => new Element(tag),
     body: new Element("body"),
@@ -84,6 +95,8 @@ vm.runInNewContext(script, {
   addEventListener: (name, listener) => (windowListeners[name] = listener),
   navigator: { clipboard: { writeText: async () => {} } },
   setTimeout: () => {},
+  Blob: class {},
+  URL: { createObjectURL: () => "blob:1", revokeObjectURL() {} },
 });
 
 const EVENTS = ["click", "input", "change", "pointermove", "pointerenter", "pointerleave"];

@@ -61,6 +61,7 @@ def report_generator(
     lm_checkpointing: bool = False,
     dropout: float = 0.0,
     lively: bool = False,
+    tied: bool = False,
     lm_targets: tuple[str, ...] = ("q_proj", "v_proj"),
     vision_targets: tuple[str, ...] = ("fc1", "fc2"),
 ) -> ReportGenerator:
@@ -85,6 +86,7 @@ def report_generator(
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=48,
+        tie_word_embeddings=tied,
         gradient_checkpointing=lm_checkpointing,
     )
     projector = LinearProjector(in_dim=encoder.dim, out_dim=llama.dim)

@@ -22,6 +22,7 @@ from r2gen.ranks import dist
 from r2gen.ranks.exchange import FOLDER
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.untrusted import read_jsonl
+from r2gen.train.averaging import WeightAverage
 from r2gen.train.checkpoint import Checkpoints, TrainState, load_trainable
 from r2gen.train.engine import keep_whole, trainable_tensors, whole_weights
 from r2gen.train.fit import fit
@@ -36,6 +37,7 @@ class Case:
     zero: int
     bf16: bool = False
     lora: bool = False  # frozen parts with LoRA and gradient checkpointing; otherwise everything is trained
+    averages: bool = False  # validates and stores a moving average of the weights
     resumes: bool = False  # two ranks also resume from a checkpoint: test_checkpoint.py tests it for one
 
     @property
@@ -43,7 +45,13 @@ class Case:
         return f"zero{self.zero}{'-bf16' if self.bf16 else ''}{'-lora' if self.lora else ''}"
 
 
-CASES = [Case(0), Case(1), Case(2, resumes=True), Case(3), Case(3, bf16=True, lora=True, resumes=True)]
+CASES = [
+    Case(0, averages=True),
+    Case(1, averages=True),
+    Case(2, averages=True, resumes=True),
+    Case(3, averages=True),
+    Case(3, bf16=True, lora=True, resumes=True),
+]
 
 
 class Run:
@@ -59,6 +67,8 @@ class Run:
         self.model.to(torch.bfloat16 if case.bf16 else torch.float32)
         self.engine = start_small_engine(self.model, batch_size=4, micro_batch_size=2, zero=case.zero, bf16=case.bf16)
         self.checkpoints = Checkpoints(folder, keep=2)
+        if case.averages:
+            self.checkpoints.average = WeightAverage(self.engine, 0.5)
 
     def resume(self, *, weights_only: bool = False) -> TrainState:
         return self.checkpoints.resume(self.engine, zero_stage=self.case.zero, weights_only=weights_only)
@@ -80,9 +90,15 @@ class Run:
         )
 
     def validate(self) -> dict[str, float]:
-        with whole_weights(self.engine):
+        average = self.checkpoints.average
+        with whole_weights(self.engine) if average is None else average.in_module():
             self.write()
         return {"quality": 1.0}
+
+    def evaluated(self) -> dict[str, torch.Tensor]:
+        """The weights that are validated and stored."""
+        average = self.checkpoints.average
+        return trainable_tensors(self.engine) if average is None else average.tensors()
 
     def write(self) -> None:
         """Write the reports of five studies, of one and of none. With batches of 2, some ranks then have fewer."""
@@ -102,7 +118,7 @@ class Run:
 def work(case: Case, folder: Path) -> dict[str, Any]:
     uninterrupted = Run(case, folder / "uninterrupted")
     uninterrupted.fit(STEPS, TrainState(world=dist.world(), zero_stage=case.zero))
-    weights = trainable_tensors(uninterrupted.engine)
+    weights, evaluated = trainable_tensors(uninterrupted.engine), uninterrupted.evaluated()
     uninterrupted.engine.destroy()
     keep_whole(uninterrupted.model)
     load_trainable(uninterrupted.model, uninterrupted.checkpoints.best())
@@ -113,6 +129,7 @@ def work(case: Case, folder: Path) -> dict[str, Any]:
         "losses": [line["loss"] for line in steps],
         "norms": [line["grad_norm"] for line in steps],
         "weights": weights,
+        "evaluated": evaluated,
         "texts": uninterrupted.texts,
     }
     return results | (resumed_results(case, folder / "stopped") if case.resumes and dist.world() > 1 else {})
@@ -121,7 +138,7 @@ def work(case: Case, folder: Path) -> dict[str, Any]:
 def resumed_results(case: Case, folder: Path) -> dict[str, Any]:
     stopped = Run(case, folder)
     stopped.fit(2, TrainState(world=dist.world(), zero_stage=case.zero))
-    stored = trainable_tensors(stopped.engine)
+    stored = stopped.evaluated()
     stopped.engine.destroy()
     fresh = Run(case, folder)
     fresh.resume(weights_only=True)
@@ -129,7 +146,7 @@ def resumed_results(case: Case, folder: Path) -> dict[str, Any]:
     fresh.engine.destroy()
     resumed = Run(case, folder)
     resumed.fit(STEPS, resumed.resume())
-    weights = trainable_tensors(resumed.engine)
+    weights, evaluated = trainable_tensors(resumed.engine), resumed.evaluated()
     dist.barrier()
     if dist.is_first():  # as if more ranks had written it
         file = resumed.folder / "checkpoints" / "last" / "state.json"
@@ -141,7 +158,8 @@ def resumed_results(case: Case, folder: Path) -> dict[str, Any]:
     except UserError as error:
         refused = str(error)
     resumed.engine.destroy()
-    return {"stored": stored, "resumed": weights, "weights_alone": weights_alone, "refused": refused}
+    results = {"stored": stored, "resumed": weights, "resumed_evaluated": evaluated}
+    return results | {"weights_alone": weights_alone, "refused": refused}
 
 
 def rank(number: int, world: int, folder: Path) -> None:

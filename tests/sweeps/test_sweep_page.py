@@ -41,6 +41,26 @@ def test_a_page_of_fifty_runs_has_less_than_five_megabytes(tmp_path: Path) -> No
     ]
 
 
+def test_a_baseline_of_several_runs_is_shown_once_with_the_runs_that_have_it(tmp_path: Path) -> None:
+    results = results_of([run_of(tmp_path / f"{seed}", Cell(*SAME, seed)) for seed in (1, 2)])
+    results += results_of([run_of(tmp_path / "other", Cell(*SAME, 3), truncation="60 tokens")])
+    content = content_of(write_sweep_page(tmp_path / "sweep.html", results, title="baselines"))
+    assert [(baseline["name"], len(baseline["jobs"])) for baseline in content["baselines"]] == [
+        ("constant", 2),
+        ("constant", 1),
+    ]
+    assert content["baselines"][0]["scores"]["test"]["cider"]["value"] == pytest.approx(0.85 * 0.42)
+    assert set(content["rows"][0]["margins"]["test"]) == {"bleu_1", "bleu_4", "rouge_l", "cider"}
+
+
+def test_the_first_column_is_what_the_command_varied_first(tmp_path: Path) -> None:
+    jobs = [
+        JobRecord(number, [f"trainer.learning_rate={rate}", "seed=1", f"lm={lm}"], {"lm": lm})
+        for number, (rate, lm) in enumerate([("1e-4", "a"), ("1e-5", "b")])
+    ]
+    assert list(results_of(jobs)[0].choices) == ["trainer.learning_rate", "lm"]
+
+
 def test_costs_are_those_of_the_runs(tmp_path: Path) -> None:
     jobs = [run_of(tmp_path / "a", Cell(*SAME, 1)), run_of(tmp_path / "b", Cell(*SAME, 2))]
     results = results_of(jobs)

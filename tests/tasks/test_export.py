@@ -22,6 +22,7 @@ from r2gen.data.collate import Batch
 from r2gen.data.reports import data_digest
 from r2gen.errors import UserError
 from r2gen.lm.tokenizer import save_tokenizer, train_tokenizer
+from r2gen.lm.words import train_words
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.job_file import write_job
@@ -47,12 +48,13 @@ KINDS = {
     ],
     "lora_lora_lm": ["lm=llama2", f"lm.path={GOLDEN}", "tune/lm=lora", "projector=mlp", "generation=beam3"],
     "random_lm": [],
+    "words": ["lm.vocabulary=words", "lm.architecture.tie_word_embeddings=true", "lm.dropout=0.1"],
 }
 
 
 def a_run(folder: Path, kind: str) -> Path:
     """A run with a best checkpoint whose weights, LoRA included, differ much from the initial ones."""
-    replaced = {"lora_frozen_lm": ("lm.", "vision."), "lora_lora_lm": ("lm.",), "random_lm": ()}[kind]
+    replaced = {"lora_frozen_lm": ("lm.", "vision."), "lora_lora_lm": ("lm.",)}.get(kind, ())
     smallest = [override for override in SMALLEST if not override.startswith(replaced)]
     config = composed(*smallest, *KINDS[kind], "generation.max_new_tokens=12")
     run_dir = folder / "run"
@@ -70,8 +72,10 @@ def a_run(folder: Path, kind: str) -> Path:
         reason=None,
         seconds={},
     )
-    if kind == "random_lm":
-        save_tokenizer(train_tokenizer(["the heart is normal", "no effusion is seen"] * 9, 300), run_dir / "tokenizer")
+    reports = ["the heart is normal", "no effusion is seen", "both lungs are clear without any acute disease"] * 9
+    if kind in ("random_lm", "words"):
+        tokenizer = train_words(reports, 300, 3) if kind == "words" else train_tokenizer(reports, 300)
+        save_tokenizer(tokenizer, run_dir / "tokenizer")
     model = build_model(config, bf16=False, device=CPU)
     torch.manual_seed(3)
     trained = {name: p.detach() + 0.2 * torch.randn_like(p) for name, p in model.named_parameters() if p.requires_grad}

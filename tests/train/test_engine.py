@@ -10,7 +10,7 @@ from small_model import STUDIES, batch, report_generator
 
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.train.engine import Engine, backward, step, trainable_tensors
-from r2gen.train.optim import adamw
+from r2gen.train.optim import adamw, set_rate
 
 pytestmark = pytest.mark.usefixtures("world")
 STEPS = [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12, 13, 14, 15], [3, 18, 5, 20, 7, 22, 1, 16]]
@@ -31,6 +31,7 @@ def start() -> Iterator[Start]:
         clipping: float = 0.0,
         bf16: bool = False,
         sgd: float | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> Engine:
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         engines.append(
@@ -41,7 +42,7 @@ def start() -> Iterator[Start]:
                 zero=zero,
                 bf16=bf16,
                 gradient_clipping=clipping,
-                optimizer=torch.optim.SGD(trainable, lr=sgd) if sgd else None,
+                optimizer=torch.optim.SGD(trainable, lr=sgd) if sgd else optimizer,
             )
         )
         return engines[-1]
@@ -148,6 +149,31 @@ def test_gradient_checkpointing_changes_no_weight(start: Start, vision: str, lm:
     plain = train(start(report_generator(vision=vision, lm=lm)), STEPS[:2])
     engine = start(report_generator(vision=vision, lm=lm, vision_checkpointing=True, lm_checkpointing=True))
     assert largest_difference(plain, train(engine, STEPS[:2])) == 0
+
+
+@pytest.mark.parametrize(("zero", "bf16"), [(0, False), (0, True), (1, False), (2, True), (3, False), (3, True)])
+def test_tied_embeddings_and_a_rate_for_each_part_take_the_steps_of_torch(start: Start, zero: int, bf16: bool):
+    """With a weight decay of .05, in several parameter groups."""
+    rate = {"learning_rate": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.05}
+    scales = {"vision": 0.1, "projector": 2.0, "lm": 0.5}
+    model = report_generator(tied=True)
+    assert "lm.model.lm_head.weight" not in dict(model.named_parameters())
+    optimizer = adamw(model, **rate, scales=scales)
+    for number, studies in enumerate(STEPS):
+        set_rate(optimizer, 1e-3 / (1 + number))
+        optimizer.zero_grad()
+        large = batch(*studies)
+        (model(large) / large.target_tokens).backward()
+        optimizer.step()
+    plain = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    model = report_generator(tied=True).to(torch.bfloat16 if bf16 else torch.float32)
+    engine = start(model, zero=zero, bf16=bf16, optimizer=adamw(model, **rate, scales=scales))
+    for number, studies in enumerate(STEPS):
+        set_rate(engine.optimizer, 1e-3 / (1 + number))
+        weights = train(engine, [studies])
+    assert largest_difference(weights, plain) < (5e-3 if bf16 else 2e-5)
+    assert largest_difference(plain, dict(report_generator(tied=True).named_parameters())) > 1e-4
 
 
 def test_gradient_checkpointing_recomputes_with_the_same_dropout(start: Start):

@@ -77,6 +77,24 @@ def test_a_model_of_vectors_has_one_parameter_group():
     assert len(adamw(model, learning_rate=0.1, betas=(0.9, 0.999), weight_decay=0.1).param_groups) == 1
 
 
+def test_each_part_has_its_own_scale_of_the_learning_rate():
+    model = nn.ModuleDict({"vision": nn.Linear(3, 3), "projector": nn.Linear(3, 3), "lm": nn.Linear(3, 3)})
+    scales = {"vision": 0.1, "projector": 1.0, "lm": 0.0}
+    optimizer = adamw(model, learning_rate=0.5, betas=(0.8, 0.9), weight_decay=0.3, scales=scales)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    set_rate(optimizer, 0.01)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    moved = {name: (parameter - before[name]).abs().mean().item() for name, parameter in model.named_parameters()}
+    assert [moved[f"{part}.bias"] for part in model] == pytest.approx(
+        [0.001, 0.01, 0], rel=1e-4
+    )  # Adam's first step is the rate
+    assert moved["lm.weight"] == 0  # nor is it decayed
+    rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert [rates[model[part].weight] for part in model] == [0.001, 0.01, 0]
+
+
 def test_weight_decay_on_all_is_that_of_torch():
     model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
     optimizer = adamw(model, learning_rate=0.1, betas=(0.9, 0.999), weight_decay=0.3, decay_all=True)

@@ -22,11 +22,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Results]:
 
 @pytest.mark.parametrize("case", ["zero0", "zero1", "zero2", "zero3", "zero3-bf16-lora"])
 def test_two_ranks_have_the_losses_weights_and_reports_of_one_bit_for_bit(results: dict[int, Results], case: str):
-    """Dropout included. Only the norm is summed in another order."""
+    """Dropout and the average of the weights included. Only the norm is summed in another order."""
     single, double = results[1][case], results[2][case]
     assert single["losses"] == double["losses"]
     assert single["norms"] == pytest.approx(double["norms"], rel=1e-6)
     assert largest_difference(single["weights"], double["weights"]) == 0
+    assert largest_difference(single["evaluated"], double["evaluated"]) == 0
     assert single["texts"] == double["texts"]
     assert [len(texts) for texts in single["texts"]] == [5, 1, 0] * 3
     assert len({text for _, text in single["texts"][0]}) > 1, "the reports of the studies differ"
@@ -39,12 +40,14 @@ def test_every_zero_stage_trains_alike(results: dict[int, Results], world: int):
     for case in ("zero1", "zero2", "zero3"):
         assert results[world][case]["losses"] == pytest.approx(plain["losses"], rel=1e-6)
         assert largest_difference(results[world][case]["weights"], plain["weights"]) < 1e-6
+        assert largest_difference(results[world][case]["evaluated"], plain["evaluated"]) < 1e-6
         assert results[world][case]["texts"] == plain["texts"]
 
 
 def test_a_sharded_run_of_two_ranks_resumes_bit_for_bit_or_from_exactly_the_stored_weights(results: dict[int, Results]):
     for run in (results[2][case] for case in ("zero2", "zero3-bf16-lora")):
         assert largest_difference(run["resumed"], run["weights"]) == 0
+        assert largest_difference(run["resumed_evaluated"], run["evaluated"]) == 0
         assert largest_difference(run["weights_alone"], run["stored"]) == 0
         assert largest_difference(run["stored"], run["weights"]) > 0
         assert "64 rank(s) with ZeRO" in run["refused"]

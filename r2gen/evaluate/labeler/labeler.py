@@ -97,6 +97,13 @@ def label_report(report: str) -> ReportLabels:
     )
 
 
+def stated_findings(report: str) -> tuple[str, ...]:
+    """The observations that a text states, for readers; an uncertain one ends with "(uncertain)"."""
+    status = label_report(report).status
+    endings = {Status.POSITIVE: "", Status.UNCERTAIN: " (uncertain)"}
+    return tuple(f"{finding}{endings[status[finding]]}" for finding in OBSERVATIONS if status.get(finding) in endings)
+
+
 @lru_cache(maxsize=1 << 15)
 def _label_sentence(sentence: str) -> tuple[tuple[str, Status], ...]:
     """Observation and status of each mention. Results are cached, since sentences recur in many reports."""

@@ -160,13 +160,8 @@ class Chart {
     const points = this.shownCurves().flatMap((curve) => curve.points);
     const values = points.map((point) => point.y).filter(isNumber);
     if (!values.length) return [0, 1];
-    let low = Math.min(...values);
-    let high = Math.max(...values);
-    if (this.fromZero) low = Math.min(0, low);
-    if (high - low < 1e-12) {
-      high += Math.abs(high) || 1;
-      low -= this.fromZero ? 0 : Math.abs(low) / 2;
-    }
+    let [low, high] = axisEnds(this.fromZero ? [0, ...values] : values);
+    if (this.fromZero) low = Math.min(0, ...values);
     const room = (high - low) * 0.05;
     return [this.fromZero && low === 0 ? 0 : low - room, high + room];
   }

@@ -52,6 +52,19 @@ function navigationBar(parts) {
   return h("nav", { "aria-label": "Parts of the page" }, ...links);
 }
 
+// Links to the pages of the index, and of sweeps and comparisons.
+function pageLinks(links) {
+  if (!links?.length) return "";
+  return h("p.small.links", ...links.map(({ label, href }) => h("a", { href }, label)));
+}
+
+// Remove the links to parts that the page does not have.
+function checkNavigation() {
+  for (const link of [...document.querySelectorAll("nav a")]) {
+    if (!document.querySelector(link.getAttribute("href"))) link.remove();
+  }
+}
+
 function panel(...children) {
   return h("div.panel", ...children);
 }
@@ -72,8 +85,19 @@ function folded(title, ...children) {
   return h("details", h("summary", title), ...children);
 }
 
-function scrolling(name, table) {
-  return h("div.scroll", { tabindex: "0", role: "region", "aria-label": name }, table);
+// A region that scrolls, with a shade at the sides that hide something and a line that says so.
+function scrolling(name, table, kind = "scroll") {
+  const host = h("div", { class: kind, tabindex: "0", role: "region", "aria-label": name }, table);
+  const hint = h("p.hint.small.soft", { hidden: true, "aria-hidden": "true" }, "scroll sideways for more →");
+  const mark = () => {
+    const hidden = host.scrollWidth - host.clientWidth;
+    host.setAttribute("data-left", hidden > 1 && host.scrollLeft > 1);
+    host.setAttribute("data-right", hidden > 1 && host.scrollLeft < hidden - 1);
+    hint.hidden = !(hidden > 1);
+  };
+  host.addEventListener("scroll", mark);
+  onWidth(host, mark);
+  return h("div", host, hint);
 }
 
 // A table of texts in a scrolling region. The first cell of a row is its header.
@@ -102,7 +126,7 @@ function pairs(entries) {
 function showFooter() {
   byId("footer").append(
     `Written by R2Gen on ${moment(data.written)}. ` +
-      "This file is self-contained and loads nothing from the network. It contains patient text.",
+      `This file is self-contained and loads nothing from the network.${data.patient === false ? "" : " It contains patient text."}`,
   );
 }
 

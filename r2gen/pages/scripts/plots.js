@@ -103,8 +103,7 @@ function plotSpan(rows, middle) {
   const values = rows.flatMap((row) => row.values).flatMap((one) => [one.low, one.value, one.high]);
   const numbers = [...values, middle].filter(isNumber);
   if (!numbers.length) return [0, 1];
-  const low = Math.min(...numbers);
-  const high = Math.max(...numbers);
-  const margin = high > low ? (high - low) * 0.04 : 0.5;
+  const [low, high] = axisEnds(numbers);
+  const margin = (high - low) * 0.04;
   return [low - margin, high + margin];
 }

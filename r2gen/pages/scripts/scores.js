@@ -34,9 +34,18 @@ function gain(key, value) {
   return lowerIsBetter(key) ? -value : value;
 }
 
-function bestOf(key, values) {
-  const numbers = values.filter(isNumber);
-  return lowerIsBetter(key) ? Math.min(...numbers) : Math.max(...numbers);
+// Whether two intervals have no value in common. Without intervals, two values count as equal.
+function areApart(one, other) {
+  return isNumber(one?.low) && isNumber(other?.low) && (one.low > other.high || other.low > one.high);
+}
+
+// The system with the best value of a score, if it differs from all others beyond noise; else null.
+// `values` are by system; differ(key, one, other) says whether two systems differ.
+function clearBest(key, values, differ) {
+  const names = Object.keys(values).filter((name) => isNumber(values[name]));
+  names.sort((one, other) => gain(key, values[other] - values[one]));
+  const [first, ...others] = names;
+  return others.length && others.every((other) => differ(key, first, other)) ? first : null;
 }
 
 // The scores of one report.
@@ -48,25 +57,21 @@ function scoresLine(scores, isShown = () => true) {
 
 // ------------------------------------------------------------------------------------------------------- score tables
 // A table of `values` by system and score. `intervals` are { value, low, high } by system and score, `labels` the name
-// and the meaning of each system. `foot` makes rows at the end from the keys of the columns.
-function scoreTable(values, { intervals = {}, labels = {}, foot = () => [] } = {}) {
+// and the meaning of each system. `foot` makes rows at the end from the keys of the columns. A score is bold if it is
+// the best and differ(key, system, other) is true for all others; without `differ`, the intervals decide.
+function scoreTable(values, { intervals = {}, labels = {}, foot = () => [], differ = null } = {}) {
+  const byIntervals = (key, one, other) => areApart(intervals[one]?.[key], intervals[other]?.[key]);
   const names = Object.keys(values);
   const keys = tableScores(names.flatMap((name) => Object.keys(values[name])));
   const columns = keys.map((key) => ({
     key,
-    best:
-      names.length > 1
-        ? bestOf(
-            key,
-            names.map((name) => values[name][key]),
-          )
-        : null,
+    best: clearBest(key, Object.fromEntries(names.map((name) => [name, values[name][key]])), differ || byIntervals),
     span: spanOf(names.map((name) => intervals[name]?.[key])),
   }));
   const rows = names.map((name) => {
     const [label, meaning] = labels[name] || [name, ""];
     const cells = columns.map(({ key, best, span }) =>
-      scoreCell(values[name][key], intervals[name]?.[key], best, span),
+      scoreCell(values[name][key], intervals[name]?.[key], name === best, span),
     );
     const attributes = { class: name === "model" ? "model" : null };
     return h("tr", attributes, h("th", { scope: "row" }, label, h("span.small", meaning)), ...cells);
@@ -77,8 +82,7 @@ function scoreTable(values, { intervals = {}, labels = {}, foot = () => [] } = {
   return scrolling("Score table", table);
 }
 
-function scoreCell(value, interval, best, span) {
-  const isBest = isNumber(value) && best !== null && value.toFixed(3) === best.toFixed(3);
+function scoreCell(value, interval, isBest, span) {
   return h("td", { class: isBest ? "best" : null }, score(value), intervalLine(interval, span));
 }
 
@@ -123,7 +127,8 @@ function intervalNote(intervals, keys) {
   if (Object.keys(drawn).length) {
     const draws = grouped(Math.max(...Object.values(drawn).map((one) => one.draws)));
     parts.push(`Below each score is its 95 % interval, from ${draws} resamples of the studies; `);
-    parts.push("the intervals of a column share one scale.");
+    parts.push("the intervals of a column share one scale. Bold: the best score, if it differs from all others ");
+    parts.push("beyond noise.");
     const fixed = shown.filter((key) => key in drawn && SPECS[key]?.interval_note);
     parts.push(...fixed.map((key) => ` ${SPECS[key].interval_note}.`));
   }

@@ -1,43 +1,18 @@
-// The images of a study, and its reports by several systems side by side.
+// The images of a study, its reports by several systems, and lists of studies in pages.
+const PER_PAGE = 24;
+
 function imageStrip(row) {
-  if (!row.images.length) return h("div.images", h("p.noimage", "This page has no image of this study."));
+  if (!row.images.length) return "";
   const buttons = row.images.map((source, index) => {
     const alt = `Image ${index + 1} of ${row.images.length}, study ${row.id}. Enlarge.`;
-    const attributes = { type: "button", title: "Enlarge", onclick: () => showImage(row, index) };
-    return h("button", attributes, h("img", { src: source, alt }));
+    const attributes = { type: "button", title: "Enlarge: zoom, brightness, contrast" };
+    return h("button", { ...attributes, onclick: () => showImage(row, index) }, h("img", { src: source, alt }));
   });
   return h("div.images", ...buttons);
 }
 
-// Show an image enlarged in the dialog, with buttons and arrow keys for the others of the study.
-function showImage(row, start) {
-  const dialog = byId("viewer");
-  const image = h("img");
-  const label = h("span");
-  let at = start;
-  const show = (index) => {
-    at = (index + row.images.length) % row.images.length;
-    const position = `${at + 1} of ${row.images.length}`;
-    image.src = row.images[at];
-    image.alt = `Image ${position}, study ${row.id}`;
-    label.textContent = `${row.id} · image ${position} · reduced in size, not for diagnosis`;
-  };
-  const previous = () => show(at - 1);
-  const next = () => show(at + 1);
-  const steps = row.images.length > 1 ? [button("Previous", previous), button("Next", next)] : [];
-  dialog.replaceChildren(
-    image,
-    h(
-      "div.strip",
-      label,
-      ...steps,
-      button("Close", () => dialog.close()),
-    ),
-  );
-  dialog.onclick = (event) => event.target === dialog && dialog.close();
-  dialog.onkeydown = (event) => ({ ArrowLeft: previous, ArrowRight: next })[event.key]?.();
-  show(start);
-  dialog.showModal();
+function studyClass(row, ...more) {
+  return ["panel", "study", ...more, row.images.length ? "" : "imageless"].filter(Boolean).join(" ");
 }
 
 // A container for studies, wider if a study has several images.
@@ -45,11 +20,47 @@ function studyList(studies) {
   return h("div", { class: studies.some((row) => row.images.length > 1) ? "pairs-of-images" : null });
 }
 
+// A list of which one page is shown. show(entries) draws its first page; random() one entry of all.
+function pagedList(list, card) {
+  let entries = [];
+  let page = 0;
+  const position = h("span.number");
+  const turn = (by) => () => {
+    draw(page + by);
+    list.scrollIntoView({ block: "start" });
+  };
+  const [previous, next] = [button("← Previous", turn(-1)), button("Next →", turn(1))];
+  const bar = h("div.pages", previous, position, next);
+  const draw = (wanted, only = null) => {
+    const last = Math.max(0, Math.ceil(entries.length / PER_PAGE) - 1);
+    page = Math.min(Math.max(wanted, 0), last);
+    const first = page * PER_PAGE;
+    const shown = only === null ? entries.slice(first, first + PER_PAGE) : [entries[only]];
+    list.replaceChildren(...shown.map(card));
+    const range = only === null ? `${grouped(first + 1)} to ${grouped(first + shown.length)}` : `${grouped(only + 1)}`;
+    position.textContent = `${range} of ${grouped(entries.length)}`;
+    previous.disabled = only === null && page === 0;
+    next.disabled = only === null && page === last;
+    bar.hidden = entries.length <= PER_PAGE && only === null;
+  };
+  const show = (all) => {
+    entries = all;
+    draw(0);
+  };
+  const random = () => {
+    const chosen = Math.floor(Math.random() * entries.length);
+    page = Math.floor(chosen / PER_PAGE);
+    if (entries.length) draw(page, chosen);
+  };
+  return { host: h("div", list, bar), show, random };
+}
+
 // One study with the reports of several systems. `names` are the systems to show, keys of row.reports.
 function manyTexts(row, names, detail) {
   const reference = h("p", { dir: "auto" }, row.reference || "(empty)");
   return h(
-    "article.panel.study.many",
+    "article",
+    { class: studyClass(row, "many") },
     h("header", h("h3", row.id), h("span.number.soft", detail || "")),
     imageStrip(row),
     h(
@@ -69,21 +80,24 @@ function reportOf(row, name) {
   return highlighted(report, words, "ins", "not in the reference");
 }
 
-// The findings of a text; for a report also whether the reference has them, and those that the report omits.
-function findingChips(row, name) {
-  const findings = row.findings?.[name];
-  if (!findings) return "";
-  const chip = (text, kind, title) => h("span", { class: `chip ${kind}`, title }, text);
-  if (name === "reference") return h("div.chips", ...findings.map((text) => chip(text, "", "in the reference")));
-  const ofReference = row.findings.reference || [];
-  const missing = ofReference.filter((text) => !findings.includes(text));
-  return h(
-    "div.chips",
-    ...findings.map((text) =>
-      ofReference.includes(text)
-        ? chip(`✓ ${text}`, "right", "in the reference too")
-        : chip(`+ ${text}`, "extra", "not in the reference"),
-    ),
-    ...missing.map((text) => chip(`− ${text}`, "lost", "in the reference, not in this report")),
-  );
+// ---------------------------------------------------------------------------------------------------------------- CSV
+// A button that saves a table as a CSV file. table() gives its rows, the first with the names of the columns.
+function csvButton(name, table) {
+  const save = () => {
+    const text = table().map((row) => row.map(csvCell).join(",")).join("\r\n");
+    const file = new Blob([`\ufeff${text}\r\n`], { type: "text/csv" });
+    const link = h("a", { href: URL.createObjectURL(file), download: name });
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  };
+  return button("CSV", save);
+}
+
+// A cell that a spreadsheet never evaluates: a text that starts like a formula gets a leading apostrophe.
+function csvCell(value) {
+  if (isNumber(value)) return String(value);
+  const text = String(value ?? "");
+  return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replace(/"/g, '""')}"`;
 }

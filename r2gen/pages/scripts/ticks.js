@@ -1,4 +1,15 @@
-// The ticks of axes.
+// The scales and the ticks of axes.
+const LEAST_SPAN = 0.005; // of an axis, as a share of its largest value: smaller differences are not magnified
+
+// The ends of an axis for some values, never so close that differences no reader could see in a table fill the axis.
+function axisEnds(values) {
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  const least = Math.max(Math.abs(low), Math.abs(high)) * LEAST_SPAN || 1;
+  const missing = Math.max(0, least - (high - low));
+  return [low - missing / 2, high + missing / 2];
+}
+
 // About `wanted` round values from low to high.
 function ticks(low, high, wanted) {
   const raw = (high - low) / wanted;

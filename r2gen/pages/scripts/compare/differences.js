@@ -1,12 +1,8 @@
 // The paired differences of every two systems.
 function showDifferences() {
-  const host = section("differences");
   const scores = tableScores(data.pairs.map((pair) => pair.score));
-  if (!scores.length) {
-    const text = "There is only one system, or no score that two systems share.";
-    host.append(heading("differences", "Paired differences"), empty(text));
-    return;
-  }
+  if (!scores.length) return;
+  const host = section("differences");
   const first = scores.includes(data.differ_by) ? data.differ_by : scores[0];
   const choice = { score: first, with: "", beyondNoise: false, baselines: false };
   const counts = h("p.small", { role: "status" });

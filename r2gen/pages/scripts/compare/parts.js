@@ -1,13 +1,8 @@
 // Scores by finding and by subgroup of studies.
 function showFindings() {
-  const host = section("findings");
   const findings = Object.entries(data.findings);
-  if (!findings.length) {
-    const text =
-      "No findings were scored. Add findings to metrics=[...] to compare the findings of reports and references.";
-    host.append(heading("findings", "Findings"), empty(text));
-    return;
-  }
+  if (!findings.length) return;
+  const host = section("findings");
   const shown = shownAtFirst();
   const plot = dotPlot("F1 of each finding", () => findings.map((one) => findingRow(one, shown)), { axis: "F1" });
   const unseen = findings.filter(([, systems]) => Object.values(systems).every((one) => !one.f1));
@@ -40,14 +35,11 @@ function findingTable(findings) {
 }
 
 function showSubgroups() {
-  const host = section("strata");
   const keys = tableScores(
     data.strata.flatMap(({ scores }) => Object.values(scores).flatMap((one) => Object.keys(one))),
   );
-  if (!keys.length) {
-    host.append(heading("strata", "Subgroups of studies"), empty("There is no score by subgroup."));
-    return;
-  }
+  if (!keys.length) return;
+  const host = section("strata");
   const shown = shownAtFirst();
   const titles = { reference: "By the reference's findings", length: "By the reference's length" };
   let key = keys.includes(data.differ_by) ? data.differ_by : keys[0];

@@ -20,6 +20,7 @@ function showMasthead() {
     h("p.soft.small", `${studies}, references ${data.references}. Page written ${moment(data.written)}.`),
     shared.length ? h("p.soft.small", `Shared by all runs: ${text(runs[0], shared)}.`) : "",
     h("dl.facts.wide", ...compared.map(ownFacts)),
+    pageLinks(data.links),
     navigationBar({
       scores: "Scores",
       differences: "Differences",

@@ -1,6 +1,8 @@
 // The curves of a run's training and validations.
+const MOST_RATIO = 3; // between the scores of one chart
 function showCurves() {
   const { steps, validations, logged } = data.curves;
+  if (!steps.length && !validations.length && isOver()) return;
   const host = section("curves");
   if (!steps.length && !validations.length) {
     host.append(heading("curves", "Curves"), empty("No training step is recorded in this folder yet."));
@@ -25,11 +27,30 @@ function makeCharts(steps, validations, keys) {
   };
   ofSteps("Training loss", "loss per target token", "loss", { smooth: true });
   if (keys.length) {
-    const curves = keys.map((key) => series(metricName(key), validations, (row) => row.scores?.[key]));
-    new Chart("Validation scores", curves, { fromZero: true, best });
+    for (const [title, group] of scoreGroups(validations, keys)) {
+      const curves = group.map((key) => series(metricName(key), validations, (row) => row.scores?.[key]));
+      new Chart(title, curves, { fromZero: true, best });
+    }
   }
   ofSteps("Learning rate", "learning rate", "lr", { fromZero: true });
   ofSteps("Gradient norm", "norm before clipping", "grad_norm", { fromZero: true, smooth: true });
+}
+
+// The scores of each chart: in one chart, the largest values differ by less than a factor of three.
+function scoreGroups(validations, keys) {
+  const highest = (key) => Math.max(0, ...validations.map((row) => row.scores?.[key]).filter(isNumber));
+  const groups = [];
+  for (const key of [...keys].sort((one, other) => highest(other) - highest(one))) {
+    const last = groups.at(-1);
+    if (last && highest(key) * MOST_RATIO > highest(last[0])) last.push(key);
+    else groups.push([key]);
+  }
+  const names = (group) => group.map(metricName).join(", ");
+  const title = (group) => (group.length > 3 ? `${names(group.slice(0, 2))} and ${group.length - 2} more` : names(group));
+  return groups.map((group) => [
+    groups.length === 1 ? "Validation scores" : `Validation: ${title(group)}`,
+    keys.filter((key) => group.includes(key)),
+  ]);
 }
 
 function lastBest() {

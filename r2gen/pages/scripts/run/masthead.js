@@ -7,6 +7,11 @@ const STATUS = {
   failed: ["✕", "failed", "The run ended with an error."],
 };
 
+// Whether the run has ended early, so that what it lacks will not come: its page has no empty parts.
+function isOver() {
+  return run.status === "failed" || run.status === "stopped";
+}
+
 function showMasthead() {
   const [symbol, word, sentence] = STATUS[run.status] || ["?", String(run.status), ""];
   const kind = STATUS[run.status] ? run.status : "stopped";
@@ -24,6 +29,7 @@ function showMasthead() {
     staleness(),
     run.command ? commandLine(run.command) : "",
     h("dl.facts", ...choiceFacts(), ...processFacts()),
+    pageLinks(data.links),
     navigationBar({ scores: "Scores", curves: "Curves", studies: "Studies", details: "Run and config" }),
   );
 }

@@ -5,3 +5,4 @@ showCurves();
 showStudies();
 showDetails();
 showFooter();
+checkNavigation();

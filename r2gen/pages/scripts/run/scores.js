@@ -15,6 +15,7 @@ const AVERAGES = {
 
 function showScores() {
   const metrics = data.metrics;
+  if (!metrics && !data.curves.validations.length && isOver()) return;
   const host = section("scores");
   if (!metrics) {
     host.append(heading("scores", "Scores"), lastValidation());
@@ -75,7 +76,7 @@ function scorePanel(split, about, entry, notes) {
   const foot = (keys) => (values.model && values.constant ? [marginRow(values, margins, keys)] : []);
   return panel(
     h("div.heading", h("h3", splitName(split)), headingNote(about)),
-    scoreTable(values, { intervals: intervals || {}, labels: SYSTEMS, foot }),
+    scoreTable(values, { intervals: intervals || {}, labels: SYSTEMS, foot, differ: differByMargin(intervals, margins) }),
     verdictNote(values, entry),
     intervalNote(intervals, Object.keys(values.model || {})),
     ...notes,
@@ -86,6 +87,14 @@ function scorePanel(split, about, entry, notes) {
 function margin(systems, key) {
   const difference = systems.model[key] - systems.constant[key];
   return isNumber(difference) ? Math.round(difference * 1000) / 1000 : null;
+}
+
+// Whether two systems differ beyond noise: model and constant report by their paired test, others by their intervals.
+function differByMargin(intervals, margins) {
+  return (key, one, other) => {
+    const tested = [one, other].sort().join() === "constant,model" ? margins?.[key] : null;
+    return tested ? !tested.within_noise : areApart(intervals?.[one]?.[key], intervals?.[other]?.[key]);
+  };
 }
 
 function marginRow(systems, margins, keys) {

@@ -1,6 +1,7 @@
 // The studies of a run's page: images, reference and report, which can be filtered and sorted.
 function showStudies() {
   const { studies } = data;
+  if (!studies && isOver()) return;
   const host = section("studies");
   if (!studies) {
     const text = "No generated reports yet: the run has not reached its first validation.";
@@ -21,10 +22,21 @@ function showStudies() {
       "p.key",
       h("span", h("del", "dashed"), " missing from the generated report"),
       h("span", h("ins", "solid"), " not in the reference"),
+      hasFindings(studies.rows) ? findingKey() : "",
       h("span", "overlap: F1 of the longest common subsequence of words, 0 to 1"),
     ),
-    ...browser(studies.rows.map(compared)),
+    ...browser(studies.rows.map(entryOf)),
   );
+}
+
+// A study with what is computed from its texts, once it is needed.
+function entryOf(row) {
+  let words = null;
+  return {
+    row,
+    f1: clinicalF1(row, "report"),
+    words: () => (words ??= compared(row)),
+  };
 }
 
 function splitSummary({ distinct, cut, total }) {
@@ -34,29 +46,33 @@ function splitSummary({ distinct, cut, total }) {
 }
 
 function selection({ rows, total }) {
+  const pictured = rows.filter((row) => row.images.length).length;
   const all = plural(total, "study", "studies");
-  if (total <= rows.length) return `All ${all}. `;
-  const spaced = "spaced evenly over the sorted ids; every update of this page shows the same ones";
-  return `${rows.length} of ${all}, ${spaced}. `;
+  const shown = rows.length < total ? `${grouped(rows.length)} of ${all}, spaced evenly over the sorted ids` : `All ${all}`;
+  if (pictured === rows.length) return `${shown}, with images. `;
+  if (!pictured) return `${shown}, without images. `;
+  return `${shown}; ${grouped(pictured)} of them, spaced evenly, have images in this file (evaluate.page_studies). `;
 }
 
 // Controls, and the list of studies that they filter and sort.
 function browser(entries) {
   const orders = sortings(entries);
-  const cards = new Map(entries.map((entry) => [entry, studyCard(entry)]));
-  const state = { wanted: "", differing: false, cut: false, order: "id", descending: false };
-  const list = studyList(entries.map(({ row }) => row));
+  const state = { wanted: "", finding: "", differing: false, cut: false, order: Object.keys(orders)[0], descending: false };
+  const pages = pagedList(studyList(entries.map(({ row }) => row)), studyCard);
   const count = h("span.count", { role: "status" });
   const direction = h("button", { type: "button", "aria-label": "Sort direction" });
   const nothing = h("div.panel.empty", { hidden: true }, "No study matches. ");
+  let matching = [];
   const apply = () => {
     const value = orders[state.order][1];
-    const matching = entries.filter((entry) => matches(entry, state));
-    const order = (one, other) => (value ? value(one) - value(other) : 0) || compareNaturally(one.row.id, other.row.id);
-    matching.sort((one, other) => (state.descending ? -1 : 1) * order(one, other));
-    list.replaceChildren(...matching.map((entry) => cards.get(entry)));
+    const way = state.descending ? -1 : 1;
+    const order = (one, other) => {
+      return way * ((value ? value(one) - value(other) : 0) || compareNaturally(one.row.id, other.row.id));
+    };
+    matching = entries.filter((entry) => matches(entry, state)).sort(order);
+    pages.show(matching);
     nothing.hidden = matching.length > 0;
-    count.textContent = `${matching.length} of ${entries.length} shown`;
+    count.textContent = `${grouped(matching.length)} of ${grouped(entries.length)} studies`;
     direction.textContent = state.descending ? "↓ descending" : "↑ ascending";
   };
   const change = (key) => (value) => {
@@ -65,11 +81,13 @@ function browser(entries) {
   };
   const label = "Filter studies by id, reference or generated text";
   const search = searchField("Filter by id or words", label, change("wanted"));
+  const rows = entries.map(({ row }) => row);
+  const finding = hasFindings(rows) ? findingPicker(rows, ["report"], change("finding")) : h("select");
   const differing = switchBox("Only differing", false, change("differing"));
   const cut = switchBox("Only cut", false, change("cut"));
   const order = orderPicker(orders, change("order"));
   const showAll = () => {
-    search.value = state.wanted = "";
+    search.value = state.wanted = finding.value = state.finding = "";
     for (const [key, label] of Object.entries({ differing, cut })) label.firstChild.checked = state[key] = false;
     apply();
     search.focus();
@@ -77,8 +95,22 @@ function browser(entries) {
   direction.addEventListener("click", () => change("descending")(!state.descending));
   nothing.append(button("Show all", showAll));
   apply();
-  const sort = h("span.pair", "Sort", order, direction);
-  return [h("div.panel.controls", { role: "search" }, search, differing, cut, sort, count), list, nothing];
+  const controls = h(
+    "div.panel.controls",
+    { role: "search" },
+    search,
+    hasFindings(rows) ? h("span.pair", finding) : "",
+    differing,
+    cut,
+    h("span.pair", "Sort", order, direction),
+    h(
+      "span.pair",
+      button("Random", pages.random),
+      csvButton(`${data.folder}.${data.studies.split}.csv`, () => csvOf(matching)),
+    ),
+    count,
+  );
+  return [controls, pages.host, nothing];
 }
 
 function orderPicker(orders, change) {
@@ -86,39 +118,58 @@ function orderPicker(orders, change) {
   return h("select", { "aria-label": "Sort by", onchange: (event) => change(event.target.value) }, ...options);
 }
 
-function matches({ row, differs }, { wanted, differing, cut }) {
-  if (differing && !differs) return false;
+function matches(entry, { wanted, finding, differing, cut }) {
+  const { row } = entry;
+  if (differing && !entry.words().differs) return false;
   if (cut && row.finish !== "length") return false;
+  if (!matchesFinding(row, ["report"], finding)) return false;
   return `${row.id}\n${row.reference}\n${row.report}`.toLowerCase().includes(wanted);
 }
 
 // The orders of studies: a title, and the value to sort by (null: the id).
 function sortings(entries) {
-  const orders = {
-    id: ["Id", null],
-    overlap: ["Overlap", (entry) => entry.overlap],
-    length: ["Length of the generated report", (entry) => entry.report.length],
-    reference: ["Length of the reference", (entry) => entry.reference.length],
-  };
+  const orders = {};
+  const pictured = entries.filter(({ row }) => row.images.length).length;
+  if (pictured && pictured < entries.length) orders.images = ["Images first", ({ row }) => (row.images.length ? 0 : 1)];
+  orders.id = ["Id", null];
+  if (hasFindings(entries.map(({ row }) => row))) orders.f1 = ["Clinical F1 of findings", ({ f1 }) => f1 ?? 2];
+  orders.overlap = ["Overlap", (entry) => entry.words().overlap];
+  orders.length = ["Length of the generated report", (entry) => entry.words().report.length];
+  orders.reference = ["Length of the reference", (entry) => entry.words().reference.length];
   for (const key of new Set(entries.flatMap(({ row }) => Object.keys(row.scores || {})))) {
     orders[`score ${key}`] = [metricName(key), ({ row }) => row.scores[key] ?? -Infinity];
   }
   return orders;
 }
 
-function studyCard({ row, reference, report, overlap, differs }) {
+// The studies as the rows of a table, the names of its columns first.
+function csvOf(entries) {
+  const keys = [...new Set(entries.flatMap(({ row }) => Object.keys(row.scores || {})))];
+  const head = ["id", "reference", "report", "finish", "missed", "invented", "in_both", "findings_f1", ...keys];
+  const rows = entries.map(({ row, f1 }) => {
+    const { missed = [], invented = [], present = [] } = findingsAgainst(row, "report") || {};
+    const findings = [missed, invented, present].map((all) => all.join("; "));
+    return [row.id, row.reference, row.report, row.finish, ...findings, f1, ...keys.map((key) => row.scores?.[key])];
+  });
+  return [head, ...rows];
+}
+
+function studyCard({ row, f1, words }) {
+  const { reference, report, overlap, differs } = words();
   const bar = h("i");
   bar.style.width = `${Math.round(100 * overlap)}%`;
   const limit = "Generation reached the token limit before the report ended";
   const overlapTitle = "F1 of the longest common subsequence of words, 0 to 1";
   const facts = [
+    isNumber(f1) ? `findings F1 ${f1.toFixed(2)}` : null,
     plural(row.tokens, "token", "tokens"),
     row.finish,
     isNumber(row.seconds) ? duration(row.seconds) : null,
   ];
-  const words = (text) => plural(text.length, "word", "words");
+  const counted = (text) => plural(text.length, "word", "words");
   return h(
-    "article.panel.study",
+    "article",
+    { class: studyClass(row) },
     h(
       "header",
       h("h3", row.id),
@@ -137,10 +188,16 @@ function studyCard({ row, reference, report, overlap, differs }) {
       "div.texts",
       h(
         "div",
-        h("h4", `Reference, ${words(reference)}`),
+        h("h4", `Reference, ${counted(reference)}`),
         highlighted(row.reference, reference, "del", "not in the generated report"),
+        findingChips(row, "reference"),
       ),
-      h("div", h("h4", `Generated, ${words(report)}`), highlighted(row.report, report, "ins", "not in the reference")),
+      h(
+        "div",
+        h("h4", `Generated, ${counted(report)}`),
+        highlighted(row.report, report, "ins", "not in the reference"),
+        findingChips(row, "report"),
+      ),
       scoresLine(row.scores),
     ),
   );

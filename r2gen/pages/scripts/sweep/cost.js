@@ -1,10 +1,7 @@
 // Quality and cost: the chosen score of each run against a cost, with the Pareto front.
 function showCost() {
+  if (!data.costs.length || !splits.length) return;
   const host = section("cost");
-  if (!data.costs.length || !splits.length) {
-    host.append(heading("cost", "Quality and cost"), empty("No run has both a recorded cost and a score."));
-    return;
-  }
   const plot = s("svg.plot", { role: "img", "aria-label": "Score against cost, with the Pareto front" });
   const parts = { plot, frame: h("div", plot), readout: h("p.small.soft.readout", { role: "status" }) };
   parts.list = h("ol.small.front");
@@ -67,9 +64,8 @@ function costScale(shown, width, height) {
 }
 
 function widened(values) {
-  const low = Math.min(...values);
-  const high = Math.max(...values);
-  const margin = (high - low || Math.abs(high) || 1) * 0.06;
+  const [low, high] = axisEnds(values);
+  const margin = (high - low) * 0.06;
   return [low - margin, high + margin];
 }
 

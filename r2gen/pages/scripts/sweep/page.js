@@ -1,11 +1,10 @@
 // The page of a sweep, or of any set of runs (r2gen/sweeps/page.py).
+const FEW_REPORTS = 6; // shown of a study at first
+
 function showCurves() {
-  const host = section("curves");
   const logged = rows.filter((row) => row.losses.length);
-  if (!logged.length) {
-    host.append(heading("curves", "Curves"), empty("No run has recorded a training step."));
-    return;
-  }
+  if (!logged.length) return;
+  const host = section("curves");
   const scoreName = h("span");
   const losses = (row) => row.losses.map(([step, value]) => ({ step, value }));
   const lossCurve = (row) => ({ row, ...series(row.name, losses(row), (one) => one.value) });
@@ -37,14 +36,12 @@ function validationPoints(row) {
 
 function showStudies() {
   const { studies } = data;
+  if (!studies.length) return;
   const host = section("studies");
-  if (!studies.length) {
-    host.append(heading("studies", "Studies"), empty("No run has reports to show."));
-    return;
-  }
   const card = studyList(studies);
   const option = (row, index) => h("option", { value: index }, `${row.id}, ${splitName(row.split).toLowerCase()}`);
   const onchange = (event) => set("study")(Number(event.target.value));
+  const more = button("", () => set("allReports")(!state.allReports));
   const choose = h("select", { "aria-label": "Study", onchange }, ...studies.map(option));
   const step = (by) => () => {
     set("study")((state.study + by + studies.length) % studies.length);
@@ -52,12 +49,13 @@ function showStudies() {
   };
   host.append(
     heading("studies", "One study in every run"),
-    h("p.key", h("span", h("ins", "underlined"), " not in the reference")),
+    h("p.key", h("span", h("ins", "underlined"), " not in the reference"), hasFindings(studies) ? findingKey() : ""),
     h(
       "div.panel.controls",
       button("Previous", step(-1)),
       h("span.pair", choose),
       button("Next", step(1)),
+      more,
       h("span.count", "filtered and sorted like the runs above"),
     ),
     card,
@@ -66,7 +64,11 @@ function showStudies() {
     const study = studies[state.study];
     const names = sorted(shownRows()).map((row) => row.name);
     const reported = names.filter((name) => study.reports[name] !== undefined);
-    card.replaceChildren(manyTexts(study, reported, plural(reported.length, "run", "runs")));
+    const some = state.allReports ? reported : reported.slice(0, FEW_REPORTS);
+    more.hidden = reported.length <= FEW_REPORTS;
+    more.textContent = state.allReports ? `Only the first ${FEW_REPORTS}` : `All ${reported.length} reports`;
+    const detail = `${some.length} of ${plural(reported.length, "run", "runs")}`;
+    card.replaceChildren(manyTexts(study, some, detail));
   });
 }
 
@@ -78,3 +80,4 @@ showCurves();
 showStudies();
 refresh();
 showFooter();
+checkNavigation();

@@ -4,7 +4,8 @@ const MINOR_COSTS = ["total_seconds", "parameters"];
 
 function showParallel() {
   const plot = s("svg.plot.wide", { role: "img", "aria-label": "Parallel coordinates: one line per run" });
-  const host = h("div.scroll", { tabindex: "0" }, plot);
+  if (!splits.length) return;
+  const host = scrolling("Parallel coordinates", plot);
   const readout = h("p.small.soft.readout", { role: "status" }, "Point at a line to see its run and score.");
   section("parallel").append(heading("parallel", "Parallel coordinates"), panel(colourKey(), readout, host));
   const draw = () => drawParallel(plot, host, readout);
@@ -16,7 +17,7 @@ function drawParallel(plot, host, readout) {
   const shown = scoredRows().filter((row) => Object.keys(row.scores).length);
   const axes = parallelAxes(shown);
   const [height, top, bottom] = [300, 36, 286];
-  const width = look.printing ? 660 : Math.max(host.clientWidth - 36, 86 * axes.length + 80);
+  const width = look.printing ? 660 : Math.max(host.clientWidth, 86 * axes.length + 80);
   const x = (index) => 50 + (index * (width - 110)) / Math.max(1, axes.length - 1);
   const y = (share) => bottom - share * (bottom - top);
   const rules = axes.map((_, index) => s("line.axis", { x1: x(index), x2: x(index), y1: top, y2: bottom }));
@@ -71,10 +72,11 @@ function choiceAxis(column) {
 
 function numericAxis(label, shown, valueOf, text) {
   const numbers = shown.map(valueOf).filter(isNumber);
-  const low = Math.min(...numbers);
-  const high = Math.max(...numbers);
-  const share = (value) => (high > low ? (value - low) / (high - low) : 0.5);
+  const [low, high] = axisEnds(numbers);
+  const share = (value) => (value - low) / (high - low);
   const shareOf = (row) => (isNumber(valueOf(row)) ? share(valueOf(row)) : null);
-  const marked = numbers.length ? [...new Set([low, (low + high) / 2, high])] : [];
-  return { label, share: shareOf, ticks: marked.map((value) => [share(value), text(value)]) };
+  const [least, most] = [Math.min(...numbers), Math.max(...numbers)];
+  const values = numbers.length ? [least, (least + most) / 2, most] : [];
+  const byText = new Map(values.map((value) => [text(value), share(value)])); // each text once
+  return { label, share: shareOf, ticks: [...byText].map(([marked, at]) => [at, marked]) };
 }

@@ -8,6 +8,12 @@ const STATES = {
   waiting: "stopped",
 };
 
+const BASELINES = {
+  constant: ["Constant report", "baseline: one training report for all studies"],
+  random: ["Random report", "baseline: a random training report for each study"],
+  nearest: ["Nearest image", "baseline: the training report of the most similar images"],
+};
+
 function stateBadge(word, text = word) {
   return h("span", { class: `badge ${STATES[word] || "stopped"}` }, text);
 }
@@ -23,6 +29,7 @@ function showMasthead() {
     h("p.soft.small", `${plural(rows.length, "job", "jobs")}. Page written ${moment(data.written)}.`),
     data.command ? commandLine(data.command) : "",
     shared.length ? h("dl.facts", ...shared.map(([group, option]) => fact(group, option))) : "",
+    pageLinks(data.links),
     navigationBar({
       runs: "Runs",
       parallel: "Parallel coordinates",
@@ -49,7 +56,10 @@ function showRuns() {
       ? "Below each mean is its 95 % Student interval over seeds; a single seed has none. Costs are means over seeds."
       : "Below each score is its 95 % interval over studies; the intervals of a column share one scale. " +
         "Device seconds: training time multiplied by the number of ranks.";
-    table.replaceChildren(runTable(), note(explanation));
+    const bold =
+      " Bold: the best run of a column, where its interval lies apart from those of all other rows and it is better " +
+      "than its constant report beyond noise.";
+    table.replaceChildren(runTable(), note(explanation, splits.length ? bold : ""));
   });
 }
 
@@ -108,11 +118,8 @@ function runTable() {
   const shown = sorted(scoredRows());
   const scores = scoresOfSplit().map((key) => ({
     key,
-    span: spanOf(shown.map((row) => scoreOf(row, key))),
-    best: bestOf(
-      key,
-      shown.map((row) => scoreOf(row, key)?.value),
-    ),
+    span: spanOf([...shown, ...baselineRows()].map((row) => scoreOf(row, key))),
+    best: bestRow(shown, key),
   }));
   const head = h(
     "tr",
@@ -122,9 +129,12 @@ function runTable() {
     ...data.costs.map((cost) => sortingHead(`cost:${cost}`, COSTS[cost])),
   );
   const body = shown.map((row) => runRow(row, scores));
-  const table = scrolling("Runs", h("table.scores.runs", h("thead", head), h("tbody", ...body)));
-  table.classList.add("tall");
-  return table;
+  const baselines = baselineRows().map((row) => baselineRow(row, scores));
+  return scrolling(
+    "Runs",
+    h("table.scores.runs", h("thead", head), baselines.length ? h("tbody", ...baselines) : "", h("tbody", ...body)),
+    "scroll tall",
+  );
 }
 
 function runRow(row, scores) {
@@ -135,9 +145,18 @@ function runRow(row, scores) {
   const unscored = !Object.keys(row.scores).length && row.reason;
   const cells = unscored
     ? [h("td.why", { colspan: Math.max(1, scores.length) }, row.reason)]
-    : scores.map(({ key, best, span }) => scoreCell(scoreOf(row, key)?.value, scoreOf(row, key), best, span));
+    : scores.map(({ key, best, span }) => scoreCell(scoreOf(row, key)?.value, scoreOf(row, key), row === best, span));
   const costs = data.costs.map((cost) => h("td", costText(cost, row.cost[cost])));
   return h("tr", h("th", { scope: "row" }, runName(row)), ...choices, ...cells, ...costs);
+}
+
+function baselineRow(row, scores) {
+  const [title, meaning] = BASELINES[row.name] || [row.name, "baseline"];
+  const jobs = row.jobs.length < rows.length ? `, ${plural(row.jobs.length, "run", "runs")}` : "";
+  const cells = scores.map(({ key, span }) => scoreCell(scoreOf(row, key)?.value, scoreOf(row, key), false, span));
+  const about = h("td.choice.soft", { colspan: Math.max(1, shownColumns().length) }, `${meaning}${jobs}`);
+  const costs = data.costs.map(() => h("td", "–"));
+  return h("tr.baseline", h("th", { scope: "row" }, title), shownColumns().length ? about : "", ...cells, ...costs);
 }
 
 function runName(row) {

@@ -19,6 +19,7 @@ const state = {
   cost: data.costs[0],
   log: false,
   study: 0,
+  allReports: false,
 };
 state.score = firstScore();
 const views = []; // functions that draw a part of the page from `state`
@@ -73,6 +74,32 @@ function shownRows() {
 function scoredRows() {
   const runs = new Set(shownRows().map((row) => row.name));
   return state.joined ? meanRows.filter((row) => row.jobs.some((name) => runs.has(name))) : shownRows();
+}
+
+// The baselines of the runs shown: rows with `baseline`, and scores like those of runs.
+function baselineRows() {
+  const shown = new Set(scoredRows().flatMap((row) => row.jobs || [row.name]));
+  return data.baselines.filter((one) => one.jobs.some((name) => shown.has(name)));
+}
+
+// Whether a run is better than its constant report beyond noise: by its paired test, or else by the two intervals.
+function beatsConstant(row, key) {
+  const tested = row.margins?.[state.split]?.[key];
+  if (tested) return !tested.within_noise && gain(key, tested.value) > 0;
+  const names = row.jobs || [row.name];
+  const constants = data.baselines.filter((one) => one.name === "constant" && one.jobs.some((job) => names.includes(job)));
+  return constants.every((constant) => {
+    const [own, other] = [scoreOf(row, key), scoreOf(constant, key)];
+    return !other || (areApart(own, other) && gain(key, own.value - other.value) > 0);
+  });
+}
+
+// The run that is best in a score beyond noise, and better than its constant report; null if there is none.
+function bestRow(shown, key) {
+  const scored = Object.fromEntries([...shown, ...baselineRows()].map((row, at) => [at, scoreOf(row, key)]));
+  const values = Object.fromEntries(Object.entries(scored).map(([at, one]) => [at, one?.value]));
+  const best = shown[clearBest(key, values, (_, one, other) => areApart(scored[one], scored[other]))];
+  return best && beatsConstant(best, key) ? best : null;
 }
 
 function shownColumns() {
