@@ -33,6 +33,7 @@ from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
 from r2gen.ranks import dist
 from r2gen.runs.files import PARTIAL
+from r2gen.runs.progress import working
 from r2gen.train.engine import Engine, start_engine
 from r2gen.train.fit import LoopSettings
 from r2gen.train.loggers import Logger
@@ -59,21 +60,26 @@ def build_job(config: Config, device: torch.device) -> Job:
     """The parts of a run, on the device. The model has its initial weights: the caller loads a checkpoint."""
     bf16 = uses_bf16(config, device)
 
+    shown = dist.is_first()
+
     # Data: studies with their images and full reference reports.
     data = build_data(config)
 
     # Language model: one with random weights has a tokenizer that is trained on the training reports.
-    tokenizer = build_tokenizer(config, data)
-    lm = build_lm(config, tokenizer=tokenizer, bf16=bf16, device=device)
+    with working(f"building the language model {config.choices['lm']}", shown=shown):
+        tokenizer = build_tokenizer(config, data)
+        lm = build_lm(config, tokenizer=tokenizer, bf16=bf16, device=device)
 
     # Report generator: encoder and projector in front of the language model, the prompt, and which weights train.
-    model = build_report_generator(config, lm, bf16=bf16, device=device)
+    with working(f"building the image encoder {config.choices['vision']}", shown=shown):
+        model = build_report_generator(config, lm, bf16=bf16, device=device)
 
     # Decoding: how reports are generated.
     decoding = build_decoding(config)
 
     # Datasets: images at the encoder's size, reports as token ids of the language model.
-    datasets = build_datasets(config, data, model)
+    with working("reading the data", shown=shown):
+        datasets = build_datasets(config, data, model)
     return Job(data=data, datasets=datasets, model=model, decoding=decoding, device=device, bf16=bf16)
 
 

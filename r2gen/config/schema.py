@@ -250,6 +250,7 @@ class Config:
     seed: int = option(at_least=0)
     run_dir: str | None = option("null: outputs/train-<experiment or lm-data>-<8 hex digits of the configuration>")
     fresh: bool = option("remove what run_dir holds and start over")
+    verbose: bool = option("print the details too: intervals, signatures, the validation, the command of the ranks")
     hub: str = option("online: missing weights are downloaded", choices=("offline", "online"))
     images: list[str] = option("for task=generate: the images of one study")
     checkpoint: str | None = option("for task=import: a file that R2GenGPT saved")

@@ -12,6 +12,7 @@ from r2gen.config.plain import is_under
 # What a stored run allows besides the options of the task itself: where and how it runs, never what was trained.
 ON_STORED_RUN = (
     "run_dir",
+    "verbose",
     "hub",
     "data.root",
     "data.check",

@@ -7,7 +7,6 @@ from contextlib import closing
 from typing import Protocol
 
 import torch
-from tqdm import tqdm
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch
@@ -17,6 +16,7 @@ from r2gen.evaluate.predictions import Prediction
 from r2gen.lm.protocol import DecoderName, DecodingPlan, Reports
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
+from r2gen.runs.progress import bar
 
 Finished = Callable[[Sequence[Prediction]], None]
 ROWS_ON_GPU = 768  # beams of all slots: from about 300 on, a step's time grows with their number
@@ -75,12 +75,12 @@ def predict(
     began = time.monotonic()
     with (
         closing(model.stream(_moved(loader, device, stop), decoding, plan)) as reports,
-        tqdm(total=studies, desc=title, unit="report", disable=None if dist.is_first() else True, leave=False) as bar,
+        bar(total=studies, title=title, unit="report", shown=dist.is_first()) as shown,
     ):
         for id, report in reports:
             seconds = round((time.monotonic() - began) / (len(own) + 1), 4)
             own.append(Prediction(id, report.text, references[id], len(report.ids), report.finish, seconds))
-            bar.update()
+            shown.update()
             if finished is not None:
                 finished(own[-1:])
             if stop is not None:

@@ -4,17 +4,19 @@ import re
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from r2gen.config.lm_rules import QUANT_PACKAGES, LmFacts, check
 from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
 from r2gen.config.task_table import BY_NAME
-from r2gen.data.images import read_image
-from r2gen.data.listed_studies import StudyImages, list_studies
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
 from r2gen.evaluate.report_file import ReportFile
 from r2gen.runs.placeholders import placeholder
+
+if TYPE_CHECKING:
+    from r2gen.data.listed_studies import StudyImages
 
 
 def check_parts(config: Config) -> None:
@@ -106,6 +108,8 @@ def _check_data(config: Config) -> None:
 
 def _check_study(config: Config) -> None:
     """Raise UserError where the images of task=generate cannot be used."""
+    from r2gen.data.images import read_image  # with numpy, which takes as long to import as all the rest
+
     for image in config.images:
         read_image(Path(image), gray_bits=config.data.get("gray_bits"))
     most = _most_views(config)
@@ -120,8 +124,10 @@ def _check_studies(config: Config) -> None:
     studies_to_predict(config)
 
 
-def studies_to_predict(config: Config) -> list[StudyImages]:
+def studies_to_predict(config: Config) -> "list[StudyImages]":
     """The studies of task=predict."""
+    from r2gen.data.listed_studies import list_studies  # with numpy
+
     assert config.studies is not None
     prepare = config.prepare
     images = None if prepare.images is None else Path(prepare.images)

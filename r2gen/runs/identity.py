@@ -12,6 +12,7 @@ _PROCESS = (
     "choices",
     "run_dir",
     "fresh",
+    "verbose",
     "task",
     "hub",
     "logger",

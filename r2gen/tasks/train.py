@@ -28,7 +28,8 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.disk import file_limit
 from r2gen.runs.folder import RunFolder
-from r2gen.tasks.evaluate import publish, score_best
+from r2gen.runs.progress import working
+from r2gen.tasks.evaluate import print_ending, publish, score_best
 from r2gen.tasks.scoring import build_evaluation
 from r2gen.train.averaging import WeightAverage
 from r2gen.train.checkpoint import Checkpoints, TrainState, checkpoint_bytes
@@ -58,6 +59,7 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
             _record_cost(folder, trained_s=trained_s, total_s=time.monotonic() - began, largest_gib=largest_gib)
             publish(evaluation, folder, logger)
         dist.barrier()
+    print_ending(config, evaluation)
 
 
 def _train_model(
@@ -72,15 +74,16 @@ def _train_model(
 
     prepare_training(config, job, steps=total_steps)
     if not _is_trained(checkpoints, total_steps):
-        rehearse(
-            job.model,
-            train_set,
-            micro_batch_size=config.trainer.micro_batch_size,
-            decoding=job.decoding,
-            decoder=evaluation.predictor.inference.decoder,
-            scorer=evaluation.scorer,
-            device=job.device,
-        )
+        with working("trying a batch before the first step", shown=dist.is_first()):
+            rehearse(
+                job.model,
+                train_set,
+                micro_batch_size=config.trainer.micro_batch_size,
+                decoding=job.decoding,
+                decoder=evaluation.predictor.inference.decoder,
+                scorer=evaluation.scorer,
+                device=job.device,
+            )
     engine = build_engine(config, job)
     if config.trainer.ema is not None:
         checkpoints.average = WeightAverage(engine, config.trainer.ema)

@@ -136,6 +136,7 @@ def fit(
                     peak_gib=round(peak_gib(engine.device), 4),
                 )
             )
+        log.done(state.step)
         watch.end_step()
         stopping = agreed_stop(stop, state.step, settings.log_every_steps, engine.device)
         if stopping or (settings.save_every_steps and state.step % settings.save_every_steps == 0):

@@ -20,11 +20,11 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import Stopped
 from r2gen.runs.files import append, make_folder, write_whole
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.progress import PLAIN_EVERY_S, bar, wrapped
 from r2gen.runs.train_log import read_train_log
 from r2gen.train.checkpoint import TrainState
 from r2gen.train.published import Fact, ShownStudy, shown_config, tags_of
 
-PLAIN_EVERY_S = 5.0  # between the lines of progress where there is no terminal
 # Defaults for W&B, which its user's environment may override: no reports of its own failures, and no waiting for a
 # network. A kill loses the last two seconds.
 WANDB_ENVIRONMENT = {
@@ -275,14 +275,22 @@ class TrainLog:
         if self.active:
             forget_after(self.file, state)
         on_terminal = sys.stderr.isatty() and self.active
-        self.bar = tqdm(total=total_steps, initial=state.step, unit="step", dynamic_ncols=True) if on_terminal else None
+        self.bar = (
+            bar(total=total_steps, title="training", unit="step", initial=state.step, leave=True)
+            if on_terminal
+            else None
+        )
+
+    def done(self, step: int) -> None:
+        """Move the progress bar, which a record does only every trainer.log_every_steps steps."""
+        if self.bar is not None:
+            self.bar.update(step - self.bar.n)
 
     def step(self, record: StepRecord) -> None:
         self._write("step", record)
         progress = f"loss {record.loss:.3f}, {record.samples_per_s:.1f} samples/s"
         if self.bar is not None:
             self.bar.set_postfix_str(progress)
-            self.bar.update(record.step - self.bar.n)
         elif self.active and (time.monotonic() - self.printed > PLAIN_EVERY_S or record.step == self.total):
             self.printed = time.monotonic()
             left_s = (self.printed - self.began) / (record.step - self.first) * (self.total - record.step)
@@ -300,7 +308,7 @@ class TrainLog:
     def print_line(self, text: str) -> None:
         """Print a line, above the progress bar if there is one."""
         if self.bar is not None:
-            self.bar.write(text)
+            self.bar.write(wrapped(text))
         elif self.active:
             print(text, flush=True)
 

@@ -24,6 +24,7 @@ from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
+from r2gen.runs.progress import wrapped
 from r2gen.vision.batch_norm import moving_statistics
 
 ON_CPU = 2  # studies
@@ -64,11 +65,9 @@ def rehearse(
         _try_scores(scorer, studies, reports)
         for metric in early:
             metric.refuse_failed(wait_s=max(0.0, began + STARTING_S - time.monotonic()))
-        print(
-            f"tried on {len(studies)} studies before the first step: loss, gradients, {TOKENS} generated tokens, "
-            f"{', '.join(scorer.metrics)} ({time.monotonic() - began:.1f} s)",
-            flush=True,
-        )
+        tried = f"loss, gradients, {TOKENS} generated tokens, {', '.join(scorer.metrics)}"
+        seconds = f"{time.monotonic() - began:.1f} s"
+        print(wrapped(f"tried on {len(studies)} studies before the first step: {tried} ({seconds})"), flush=True)
 
 
 def needing_most(studies: Sequence[Study], count: int) -> list[int]:
