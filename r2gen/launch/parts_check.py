@@ -2,6 +2,8 @@
 
 import re
 from dataclasses import asdict
+from difflib import get_close_matches
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,9 @@ from r2gen.runs.placeholders import placeholder
 
 if TYPE_CHECKING:
     from r2gen.data.listed_studies import StudyImages
+
+VISION_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 
 
 def check_parts(config: Config) -> None:
@@ -70,12 +75,16 @@ def _check_lm(config: Config) -> None:
 
 def _check_vision(config: Config) -> None:
     """Look for the encoder's weights; the ranks read them. With hub=online, a hub id is left to the ranks too."""
-    path = config.vision.get("path")
+    path, name = config.vision.get("path"), config.vision.get("name")
+    if config.vision.class_name == "TimmEncoder" and ":" not in name:
+        model = name.partition(".")[0]
+        if model not in _timm_models():
+            raise UserError(f"vision.name={name} is not a timm model{_similar(model)}. timm.list_models() lists them.")
     if path is None:
         return
     local = Path(path).expanduser()
     if local.exists():
-        names = [config.vision.get("file")] if config.vision.get("file") else ["model.safetensors", "pytorch_model.bin"]
+        names = [config.vision.get("file")] if config.vision.get("file") else VISION_FILES
         for file in [local] if local.is_file() else [local / name for name in names]:
             if instead := placeholder(file):
                 raise UserError(f"vision.path: {instead}", code=Code.WEIGHTS_MISSING)
@@ -91,6 +100,20 @@ def _check_vision(config: Config) -> None:
             "with hub=online, or set vision.path to a folder",
             code=Code.WEIGHTS_MISSING,
         )
+
+
+@cache
+def _timm_models() -> frozenset[str]:
+    """What timm.list_models() returns, read from timm's files, since importing it takes seconds."""
+    spec = find_spec("timm")
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    files = [file for folder in folders for file in Path(folder, "models").glob("*.py")]
+    return frozenset(name for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8")))
+
+
+def _similar(model: str) -> str:
+    close = get_close_matches(model, _timm_models(), n=3)
+    return f"; similar ones are {', '.join(close)}" if close else ""
 
 
 def _is_cached(hub_id: str) -> bool:
