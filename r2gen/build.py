@@ -57,9 +57,7 @@ class Job:
 
 def build_job(config: Config, device: torch.device) -> Job:
     """The parts of a run, on the device. The model has its initial weights: the caller loads a checkpoint."""
-    bf16 = uses_bf16(config, device)
-
-    shown = dist.is_first()
+    bf16, shown = uses_bf16(config, device), dist.is_first()
 
     # Data: studies with their images and full reference reports.
     data = build_data(config)
