@@ -89,6 +89,16 @@ TASKS = (
         may_change=(*ON_STORED_RUN, "quant", "fresh"),  # fresh replaces the file
     ),
     Task(
+        name="demo",
+        usage="run_dir=DIR ['runs=[DIR]']",
+        help="serve a page on this machine that writes reports for images, and POST /report (docs/demo.md)",
+        work="r2gen.tasks.demo.task:demo",
+        needs="ranks",
+        on="stored run",
+        own=("runs", "demo"),
+        may_change=(*ON_STORED_RUN, "quant"),
+    ),
+    Task(
         name="check",
         usage="",
         help="check a language model and its configuration before training; each failure comes with a fix",
@@ -144,6 +154,16 @@ TASKS = (
         on="nothing",
         reads=("runs", "sweep", "compare", "data", "metrics", "out"),
         own=("runs", "sweep", "compare", "out"),
+    ),
+    Task(
+        name="index",
+        usage="[out=FOLDER]",
+        help="list the runs, sweeps and comparisons in outputs/ on one page, outputs/index.html",
+        work="r2gen.tasks.index:index",
+        needs="nothing",
+        on="nothing",
+        reads=("out",),
+        own=("out",),
     ),
     Task(
         name="compose",
