@@ -25,6 +25,7 @@ from r2gen.data.reports import DataSource, data_digest
 from r2gen.errors import DONE, UserError, printable
 from r2gen.evaluate.recipe import recipe_of
 from r2gen.runs.files import absolute, check_folder, take_folder, write_whole
+from r2gen.runs.progress import working
 from r2gen.sweeps.systems import systems_of
 
 WRITES = ("comparison.json", "table.csv", "pairs.csv", "table.md", "table.tex", "compare.html")
@@ -47,7 +48,8 @@ def compare(config: Config, overrides: list[str]) -> int:
     targets = _metrics(config, sources, passed=passed)
     data, notes = _data(config, sources, passed="data" in passed)
     metrics = {name: instantiate(target) for name, target in targets.items()}
-    comparison = compare_systems(sources, split=split, metrics=metrics, settings=settings, data=data)
+    with working(f"scoring and comparing {len(sources)} systems"):
+        comparison = compare_systems(sources, split=split, metrics=metrics, settings=settings, data=data)
     if data is not None and comparison.differing:
         comparison, notes = _with_images(comparison, data, notes)
     if unfinished:
