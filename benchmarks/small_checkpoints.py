@@ -2,7 +2,7 @@
 
 FOLDER/chatglm3 and FOLDER/llama2 have the files of ChatGLM3-6B and Llama-2-7B as they are published (config.json,
 tensor names, sentencepiece tokenizer), with a few layers of random weights. So `lm=chatglm3 lm.path=FOLDER/chatglm3`
-does what it does with the real weights, in seconds and without a download; its reports mean nothing.
+does what it does with the real weights, in seconds and without a download; only the words of its reports are random.
 """
 
 import io
