@@ -177,6 +177,7 @@ class TrainerConfig:
     resume: str = option(
         "weights: continue from the weights alone, with a new optimiser state", choices=("auto", "weights")
     )
+    start: str | None = option("a run folder whose best weights this training starts from", default=None)
     shuffle: bool = option("false: the data set's order in every epoch")
     train_share: float = option(
         "share of the training studies; a larger share includes a smaller one", more_than=0, at_most=1
@@ -268,6 +269,7 @@ class Config:
     vision: Target = option()
     projector: Target = option()
     tune: TuneConfig = option()
+    objective: Target = option()
     generation: Plain = option()
     data: Target = option()
     augment: AugmentConfig = option()

@@ -39,6 +39,7 @@ def check_parts(config: Config) -> None:
         )
     _check_lm(config)
     _check_vision(config)
+    _check_start(config)
     if BY_NAME[config.task].scores:
         for metric in config.metrics.values():
             instantiate(metric)  # it refuses what it cannot run with, such as a missing package
@@ -100,6 +101,18 @@ def _check_vision(config: Config) -> None:
             "with hub=online, or set vision.path to a folder",
             code=Code.WEIGHTS_MISSING,
         )
+
+
+def _check_start(config: Config) -> None:
+    """Look for the run of trainer.start, which a training needs until it has a checkpoint of its own."""
+    start = config.trainer.start
+    resumes = config.run_dir is not None and not config.fresh and (config.folder / "checkpoints" / "last").exists()
+    if start is None or config.task != "train" or resumes:
+        return
+    if not RunFolder(Path(start)).exists():
+        raise UserError(f"trainer.start={start} is not a run folder: there is no run.json in it")
+    if not (Path(start) / "checkpoints" / "best").exists():
+        raise UserError(f"trainer.start={start} has no best checkpoint: give a run that was trained here")
 
 
 @cache

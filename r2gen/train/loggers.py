@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -60,6 +60,7 @@ class StepRecord:
     samples_per_s: float
     seconds: float  # spent in training steps so far
     peak_gib: float
+    objective: Mapping[str, float] = field(default_factory=dict)  # numbers of the objective about this step
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,7 @@ class WandbLogger:
         if isinstance(record, StepRecord):
             names = ("loss", "lr", "grad_norm", "samples_per_s", "epoch")
             values = {f"train/{name}": getattr(record, name) for name in names}
+            values |= {f"train/{name}": value for name, value in record.objective.items()}
         else:
             values = {f"{record.split}/{name}": value for name, value in record.scores.items()}
             values[f"{record.split}/selection"] = record.selection
@@ -288,7 +290,8 @@ class TrainLog:
 
     def step(self, record: StepRecord) -> None:
         self._write("step", record)
-        progress = f"loss {record.loss:.3f}, {record.samples_per_s:.1f} samples/s"
+        figures = "".join(f", {name} {value:.3f}" for name, value in record.objective.items())
+        progress = f"loss {record.loss:.3f}{figures}, {record.samples_per_s:.1f} samples/s"
         if self.bar is not None:
             self.bar.set_postfix_str(progress)
         elif self.active and (time.monotonic() - self.printed > PLAIN_EVERY_S or record.step == self.total):
@@ -318,7 +321,8 @@ class TrainLog:
 
     def _write(self, event: Literal["step", "validation"], record: StepRecord | ValidationRecord) -> None:
         if self.active:
-            append(self.file, (json.dumps({"event": event, **asdict(record)}) + "\n").encode())
+            values = {name: value for name, value in asdict(record).items() if name != "objective" or value}
+            append(self.file, (json.dumps({"event": event, **values}) + "\n").encode())
             self.logger.log(record)
 
 

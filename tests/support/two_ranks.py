@@ -27,6 +27,9 @@ from r2gen.train.checkpoint import Checkpoints, TrainState, load_trainable
 from r2gen.train.engine import keep_whole, trainable_tensors, whole_weights
 from r2gen.train.fit import fit
 from r2gen.train.loggers import NoLogger, TrainLog
+from r2gen.train.objectives.findings import FindingsLoss
+from r2gen.train.objectives.objective import Objective, ReportLoss, TrainingParts
+from r2gen.train.objectives.scst import SelfCritical
 
 WORLDS = (1, 2)
 STEPS = 4
@@ -37,12 +40,14 @@ class Case:
     zero: int
     bf16: bool = False
     lora: bool = False  # frozen parts with LoRA and gradient checkpointing; otherwise everything is trained
+    objective: str | None = None  # of OBJECTIVES
     averages: bool = False  # validates and stores a moving average of the weights
     resumes: bool = False  # two ranks also resume from a checkpoint: test_checkpoint.py tests it for one
 
     @property
     def name(self) -> str:
-        return f"zero{self.zero}{'-bf16' if self.bf16 else ''}{'-lora' if self.lora else ''}"
+        parts = (f"zero{self.zero}", "bf16" * self.bf16, "lora" * self.lora, self.objective or "")
+        return "-".join(part for part in parts if part)
 
 
 CASES = [
@@ -51,7 +56,14 @@ CASES = [
     Case(2, averages=True, resumes=True),
     Case(3, averages=True),
     Case(3, bf16=True, lora=True, resumes=True),
+    Case(0, objective="findings"),
+    Case(3, lora=True, objective="scst", resumes=True),
 ]
+OBJECTIVES: dict[str | None, type[Objective]] = {
+    None: ReportLoss,
+    "findings": FindingsLoss,
+    "scst": SelfCritical,
+}
 
 
 class Run:
@@ -65,6 +77,10 @@ class Run:
             vision=mode, lm=mode, lively=True, dropout=0.1, vision_checkpointing=case.lora, lm_checkpointing=case.lora
         )
         self.model.to(torch.bfloat16 if case.bf16 else torch.float32)
+        self.objective = OBJECTIVES[case.objective]()
+        self.objective.prepare(
+            TrainingParts(model=self.model, studies=STUDIES, seed=0, max_new_tokens=6, keeps_slots=False)
+        )
         self.engine = start_small_engine(self.model, batch_size=4, micro_batch_size=2, zero=case.zero, bf16=case.bf16)
         self.checkpoints = Checkpoints(folder, keep=2)
         if case.averages:
@@ -87,6 +103,7 @@ class Run:
             log=TrainLog(self.folder, state, total_steps=total, logger=NoLogger()),
             refresh_page=lambda: None,
             stop=StopRequest(),
+            objective=self.objective,
         )
 
     def validate(self) -> dict[str, float]:
