@@ -6,6 +6,7 @@ python run.py --cfg job   the composed configuration
 
 import sys
 
+from r2gen import __version__
 from r2gen.errors import DONE, FIXABLE, missing_package
 
 try:
@@ -43,6 +44,9 @@ def main() -> int:
     leave_on_signals()
     try:
         sys.argv[1:] = other_launchers.alone(sys.argv[1:])
+        if sys.argv[1:] == ["--version"]:
+            print(f"r2gen {__version__}")
+            return DONE
         if {"--help", "-h"} & set(sys.argv[1:]):
             print(help.text())
             return DONE

@@ -21,7 +21,11 @@ from pathlib import Path
 REPEATS = 3
 SMALL = ["data.train_studies=16", "data.val_studies=4", "data.test_studies=4", "evaluate.nearest_studies=0"]
 ONE_STEP = ["trainer.max_steps=1", "trainer.log_every_steps=1", "metrics=[bleu]", "evaluate.best=bleu_4"]
-EVENTS = {"$ ": "rank started", "studies:": "model built", "step 1/": "first step"}  # how a line of its output begins
+EVENTS = {
+    "loading torch": "rank started",
+    "studies:": "model built",
+    "step 1/": "first step",
+}  # how a line of its output begins
 IMPORTS = "import r2gen.tasks.worker, r2gen.tasks.train"
 
 

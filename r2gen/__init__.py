@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+__version__ = "0.1.0"  # pyproject.toml reads it from here
+
 if TYPE_CHECKING:
     from r2gen.trained_run import TrainedRun
 

@@ -2,18 +2,26 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import constants
 from PIL import Image
 
 from r2gen.build import build_decoding, build_model, pick_device, uses_bf16
+from r2gen.config.compose import CONF, compose
+from r2gen.config.decoding import Decoding
+from r2gen.config.names import suggest, unknown_option
+from r2gen.config.plain import Plain
 from r2gen.config.schema import Config
 from r2gen.data.collate import Batch
-from r2gen.data.images import read_image, to_gray, upright
-from r2gen.errors import UserError
+from r2gen.data.image_input import read_gray
+from r2gen.data.studies_in_memory import studies_of
+from r2gen.errors import UserError, shown
+from r2gen.evaluate.frames import history_frame, html_of, predictions_frame, reports_frame, scores_frame
+from r2gen.evaluate.study_reports import write_reports
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.runs import stored
 from r2gen.runs.folder import RunFolder
@@ -34,7 +42,8 @@ class TrainedRun:
     """
 
     def __init__(self, config: Config, *, device: torch.device, warm_up: bool = False) -> None:
-        self.model, _ = trained_model(config, bf16=uses_bf16(config, device), device=device)
+        self.config = config
+        self.model, self.checkpoint = trained_model(config, bf16=uses_bf16(config, device), device=device)
         self.decoding = build_decoding(config)
         self.gray_bits: int | None = config.data.get("gray_bits")  # images are read as in training
         self.device = device
@@ -43,18 +52,20 @@ class TrainedRun:
             size = self.model.vision.transform.size_px
             self.generate([Image.new("L", (size, size))])
 
-    def generate(self, images: Sequence[str | Path | Image.Image]) -> str:
-        """The report of one study from its images: files, or PIL images.
+    def generate(self, images: Sequence[Any]) -> str:
+        """The report of one study from its images: paths, PIL images, numpy arrays or pydicom datasets.
 
         A large JPEG file is decoded at a reduced size (data/images.py), unlike a PIL image: at the encoder's size, the
         two differ by less than half a gray level on average. Raises UserError naming an image that cannot be read.
         """
-        if isinstance(images, str | Path | Image.Image):
+        if not isinstance(images, list | tuple):
             raise UserError("pass a list of images, such as generate([frontal, lateral])")
         if not images:
             raise UserError("a study needs at least one image")
         transform = self.model.vision.transform
-        images_BVHW = torch.stack([transform(self._read(image)) for image in images])[None]
+        size_px = transform.size_px
+        read = [read_gray(image, at_least_px=size_px, gray_bits=self.gray_bits) for image in images]
+        images_BVHW = torch.stack([transform(image) for image in read])[None]
         batch = Batch(
             ids=("study",),
             images_BVHW=images_BVHW,
@@ -63,13 +74,79 @@ class TrainedRun:
         )
         return self.model.generate(batch.to(self.device), self.decoding)[0].text
 
-    def _read(self, image: str | Path | Image.Image) -> Image.Image:
-        if not isinstance(image, Image.Image):
-            return read_image(Path(image), at_least_px=self.model.vision.transform.size_px, gray_bits=self.gray_bits)
-        try:
-            return to_gray(upright(image), gray_bits=self.gray_bits)
-        except (OSError, ValueError) as error:
-            raise UserError(f"a PIL image cannot be used: {error}") from error
+    def predict(
+        self,
+        studies: Any,
+        *,
+        decoding: str | None = None,
+        images: str | Path | None = None,
+        batch_size: int = 32,
+        **options: Any,
+    ) -> Any:
+        """The reports of many studies, in their order: a list of texts, or a data frame for a data frame.
+
+        A study is one image or a list of images: paths, PIL images, numpy arrays (image_input.py has the scaling) or
+        pydicom datasets. A data frame has the columns of a table (docs/own-data.md), whose paths are relative to
+        `images` (by default the current folder); its result has id, report and findings. `decoding` is the name of a
+        profile in conf/generation, by default the run's own, and `options` change its values, such as num_beams=3.
+        Raises UserError naming the study that cannot be read, or the option.
+        """
+        listed, index = studies_of(studies, images=images)
+        profile = self.decoding if decoding is None and not options else self._decoding(decoding, options)
+        reports = write_reports(
+            self.model,
+            listed,
+            profile,
+            batch_size=batch_size,
+            device=self.device,
+            decoder=self.model.lm.decoder_for(profile),
+            gray_bits=self.gray_bits,
+        )
+        texts = dict[str, str]()
+        for written in reports:
+            if written.error:
+                raise UserError(f"study {written.id}: {written.error}")
+            texts[written.id] = written.report
+        ordered = [texts[study.id] for study in listed]
+        return ordered if index is None else reports_frame([study.id for study in listed], ordered, index)
+
+    def _decoding(self, name: str | None, options: Plain) -> Decoding:
+        """A profile by name, with the options changed."""
+        profiles = sorted(file.stem for file in (CONF / "generation").glob("*.yaml"))
+        if name is not None and name not in profiles:
+            raise UserError(
+                f"decoding={shown(name)}: choose one of {', '.join(profiles)}{suggest(str(name), profiles)}"
+            )
+        values = self.config.generation if name is None else compose([f"generation={name}"]).plain["generation"]
+        for option in options:
+            if option not in (names := [spec.name for spec in fields(Decoding)]):
+                raise UserError(unknown_option(option, names))
+        return build_decoding(replace(self.config, generation={**values, **options}))
+
+    @property
+    def scores(self) -> Any:
+        """The scores in metrics.json as a data frame: a row for each split and system, the model and its baselines."""
+        return scores_frame(self.config.folder)
+
+    @property
+    def predictions(self) -> Any:
+        """The reports of val and test next to their references, as a data frame."""
+        return predictions_frame(self.config.folder, str(self.config.choices["generation"]))
+
+    @property
+    def history(self) -> Any:
+        """The steps and validations of the training as a data frame."""
+        return history_frame(self.config.folder)
+
+    def __repr__(self) -> str:
+        return f"TrainedRun({', '.join(f'{name}={value}' for name, value in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        return html_of(self._facts(), self.config.folder)
+
+    def _facts(self) -> dict[str, str]:
+        choices = {name: str(self.config.choices.get(name)) for name in ("lm", "vision", "data")}
+        return {"run": str(self.config.folder), **choices, "device": str(self.device)}
 
 
 def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None = None) -> TrainedRun:

@@ -84,7 +84,11 @@ class Allowed:
 
 ALLOWED = (
     Allowed(r".*", r"film_cache_mib|audit\.films|entries=film|`film`: |study \| film", "options keep their names"),
-    Allowed(r"r2gen/(config/schema|tasks/audit|data/mimic)\.py|tests/.*", r"^films?$", "options keep their names"),
+    Allowed(
+        r"r2gen/(config/(schema|prepare_options)|tasks/audit|data/mimic)\.py|tests/.*",
+        r"^films?$",
+        "options keep their names",
+    ),
     Allowed(r".*", r"films_by_view|data/films", "a key and a folder on disk"),
     Allowed(r"r2gen/pages/run\.py", r"films", "a key in pages of earlier versions"),
     Allowed(r"r2gen/evaluate/labeler/words\.py", r"^mended$", "a key of spelling.yaml"),

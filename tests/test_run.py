@@ -190,6 +190,32 @@ def test_two_epochs_and_two_more_equal_four(tmp_path: Path):
     assert same_result(tmp_path / "once", tmp_path / "twice")
 
 
+@pytest.mark.slow
+def test_a_run_with_every_option_of_regularisation_resumes_to_the_same_result(tmp_path: Path):
+    options = (
+        "lm.vocabulary=words",
+        "lm.architecture.tie_word_embeddings=true",
+        "lm.architecture.attention_dropout=0.1",
+        "lm.dropout=0.1",
+        "trainer.label_smoothing=0.1",
+        "trainer.learning_rate_scale.vision=0.3",
+        "trainer.weight_decay=0.05",
+        "trainer.ema=0.9",
+        "trainer.schedule=constant",
+        "evaluate.every=1",
+    )
+    once = run(*options, "trainer.epochs=4", "run_dir=once", cwd=tmp_path)
+    assert once.returncode == 0, once.stderr
+    assert "trainer.label_smoothing=0.1: the losses below have it" in once.stdout
+    assert "trainer.ema=0.9: " in once.stdout
+    assert run(*options, "trainer.epochs=2", "run_dir=twice", cwd=tmp_path).returncode == 0
+    done = run(*options, "trainer.epochs=4", "run_dir=twice", cwd=tmp_path)
+    assert "resuming from step 12 of 24" in done.stdout
+    assert same_result(tmp_path / "once", tmp_path / "twice")
+    checked = run(*options, "task=check", cwd=tmp_path)
+    assert "13 of 13 pass" in checked.stdout
+
+
 def test_a_finished_run_is_evaluated_again_and_writes_reports(plain: Path, tmp_path: Path):
     own = (plain / "metrics.json").read_text()
     evaluate = ("task=evaluate", "run_dir=run", "evaluate.splits=[val]")

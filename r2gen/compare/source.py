@@ -19,7 +19,7 @@ from r2gen.runs.metrics_file import EXTERNAL, metrics_path, read_metrics
 
 SPLITS = ("test", "val")  # without compare.split, the first that all runs have scores of
 _NAME = re.compile(r"\w[\w .+-]{0,59}")  # these names need no escaping in a table, LaTeX or a page
-_SHOWN_CHOICES = ("experiment", "lm", "quant", "vision", "projector", "tune", "data")
+_SHOWN_CHOICES = ("experiment", "lm", "quant", "vision", "projector", "tune", "objective", "data")
 
 
 @dataclass(frozen=True)

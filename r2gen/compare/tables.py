@@ -1,14 +1,14 @@
 """Formats a comparison as tables: for the terminal, Markdown, LaTeX and CSV."""
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill
 
 from r2gen.compare.comparison import BASELINE, Comparison, JoinedPair
 from r2gen.evaluate.recipe import signature_lines
 from r2gen.evaluate.scores import ScoreSpec
 from r2gen.evaluate.statistics import Interval, Pair
-from r2gen.evaluate.tables import WIDTH, aligned, shown_scores
+from r2gen.evaluate.tables import aligned, shown_scores
 from r2gen.pages.csv_text import csv_text
+from r2gen.runs.progress import terminal_width, wrapped
 
 Cells = list[list[str]]  # the first row and the first column are headers
 BY_FINDING = "F1 by finding (references with the finding)"
@@ -16,19 +16,21 @@ BY_FINDING = "F1 by finding (references with the finding)"
 
 def terminal(comparison: Comparison) -> str:
     """The text that task=compare prints: scores with intervals, differences, means over seeds, F1 by finding, notes."""
+    width = terminal_width()
     studies = f"{comparison.studies:,} {'study' if comparison.studies == 1 else 'studies'}"
     head = f"{comparison.split}: {studies}, references {comparison.references}"
-    parts = [f"{head}\n{aligned(_cells(comparison.scores, comparison.score_specs))}"]
+    parts = [f"{head}\n{aligned(_cells(comparison.scores, comparison.score_specs), width=width)}"]
     parts += _difference_lines(_tested(comparison), comparison.score_specs)
     if comparison.joined:
         seeds = "; ".join(f"{group.name}: {', '.join(map(str, group.seeds))}" for group in comparison.joined)
-        means = aligned(_cells({group.name: group.scores for group in comparison.joined}, comparison.score_specs))
-        parts.append(_wrapped(f"mean over seeds ({seeds}), with Student's interval") + f"\n{means}")
+        cells = _cells({group.name: group.scores for group in comparison.joined}, comparison.score_specs)
+        means = aligned(cells, width=width)
+        parts.append(wrapped(f"mean over seeds ({seeds}), with Student's interval") + f"\n{means}")
         parts += _difference_lines(comparison.joined_pairs, comparison.score_specs)
     if comparison.findings:
-        parts.append(f"{BY_FINDING}\n{aligned(_finding_cells(comparison))}")
-    notes = "\n".join(_wrapped(note) for note in comparison.notes)
-    parts.append(notes + signature_lines(comparison.recipe, comparison.signatures, width=WIDTH))
+        parts.append(f"{BY_FINDING}\n{aligned(_finding_cells(comparison), width=width)}")
+    notes = "\n".join(wrapped(note) for note in comparison.notes)
+    parts.append(notes + signature_lines(comparison.recipe, comparison.signatures, width=width))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -62,7 +64,7 @@ def _difference_lines(pairs: Sequence[Pair] | Sequence[JoinedPair], specs: Seque
     lines = [
         line for title, parts in differences(pairs, specs).items() for line in (title, *(f"  {part}" for part in parts))
     ]
-    return ["\n".join(fill(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False) for line in lines)]
+    return ["\n".join(wrapped(line, indent="    ") for line in lines)]
 
 
 def markdown(comparison: Comparison) -> str:
@@ -243,7 +245,3 @@ def _tex_row(cells: Sequence[str]) -> str:
 
 def _tex_ends(interval: Interval | None) -> str:
     return rf"{{\scriptsize {_ends(interval)}}}" if interval is not None and interval.low is not None else ""
-
-
-def _wrapped(line: str) -> str:
-    return fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)

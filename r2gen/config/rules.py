@@ -35,8 +35,8 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.lm.vocabulary == "words" and c.lm.path is not None,
     ),
     (
-        "lm.dropout is for a language model that trains: use tune/lm=lora or full, random weights, or lm.dropout=0",
-        lambda c: c.lm.dropout > 0 and (c.tune.lm.mode == "frozen" or (c.tune.lm.mode == "auto" and bool(c.lm.path))),
+        "lm.dropout is for a language model that trains: use tune/lm=lora or tune/lm=full, or lm.dropout=0",
+        lambda c: c.lm.dropout > 0 and c.lm.path is not None and c.tune.lm.mode in ("auto", "frozen"),
     ),
     (
         "trainer.ema averages weights in memory: it does not work with trainer.deepspeed's offload_optimizer to nvme",
@@ -92,6 +92,23 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.trainer.batch_size % (c.trainer.micro_batch_size * c.ranks) != 0,
     ),
     (
+        "objective=scst improves the reports of a trained run: add trainer.start=RUN_DIR (and a low "
+        "trainer.learning_rate, such as 2e-5)",
+        lambda c: (
+            c.task == "train"
+            and bool(targets.class_constant(c.objective.name, "generates"))
+            and c.trainer.start is None
+        ),
+    ),
+    (
+        "objective=findings and objective=align train the encoder: use tune=deep or tune=delta",
+        lambda c: (
+            c.task == "train"
+            and c.tune.vision == "frozen"
+            and (c.choices.get("objective") == "findings" or encoder_only(c))
+        ),
+    ),
+    (
         "data=csv is for task=prepare: train on the annotation that it writes with data=own data.root=FOLDER",
         lambda c: c.choices.get("data") == "csv" and c.task != "prepare" and c.data.get("root") is None,
     ),
@@ -100,10 +117,11 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: not c.metrics,
     ),
     (
-        "run_dir, out, checkpoint, images, data.root, lm.path and vision.path name files or folders, or are null: "
-        "they cannot be empty",
+        "run_dir, trainer.start, out, studies, checkpoint, images, data.root, lm.path and vision.path name files or "
+        "folders, or are null: they cannot be empty",
         lambda c: (
-            "" in (c.run_dir, c.out, c.checkpoint, *c.images, c.data.get("root"), c.lm.path, c.vision.get("path"))
+            "" in (c.run_dir, c.trainer.start, c.out, c.studies, c.checkpoint, *c.images)
+            or "" in (c.data.get("root"), c.lm.path, c.vision.get("path"))
         ),
     ),
     (
@@ -128,6 +146,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     (
         "task=generate needs images: images=[frontal.png,lateral.png]",
         lambda c: c.task == "generate" and not c.images,
+    ),
+    (
+        "task=predict needs studies=FOLDER (or a table, or an annotation.json) and out=reports.csv (or .jsonl)",
+        lambda c: c.task == "predict" and (c.studies is None or c.out is None),
     ),
     (
         "evaluate.splits is empty: name val, test or both",
@@ -167,6 +189,11 @@ def check(config: Config) -> None:
         selection.check(config)
 
 
+def encoder_only(config: Config) -> bool:
+    """Whether the objective trains the encoder alone, so that no report is generated and scored."""
+    return bool(targets.class_constant(config.objective.name, "encoder_only"))
+
+
 def dropped_keys(config: Config) -> set[str]:
     """The keys of the decoding profile that this language model cannot use (nulls in lm.generation)."""
     return set(config.generation) & set(config.lm.generation)
@@ -184,6 +211,7 @@ def _check_task(config: Config) -> None:
         "out": config.out,
         "images": config.images,
         "sweep": config.sweep,
+        "studies": config.studies,
     }
     for option, value in values.items():
         if value and config.task not in task_table.owners(option):

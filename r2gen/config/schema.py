@@ -11,8 +11,10 @@ from typing import Any, get_args, get_type_hints
 
 from r2gen.config import prompt_pieces, task_table
 from r2gen.config.augment import AugmentConfig
+from r2gen.config.demo import DemoConfig
 from r2gen.config.fields import option
 from r2gen.config.plain import Plain
+from r2gen.config.prepare_options import PrepareConfig
 from r2gen.config.targets import Target
 
 
@@ -175,6 +177,7 @@ class TrainerConfig:
     resume: str = option(
         "weights: continue from the weights alone, with a new optimiser state", choices=("auto", "weights")
     )
+    start: str | None = option("a run folder whose best weights this training starts from", default=None)
     shuffle: bool = option("false: the data set's order in every epoch")
     train_share: float = option(
         "share of the training studies; a larger share includes a smaller one", more_than=0, at_most=1
@@ -218,45 +221,6 @@ class EvaluateConfig:
 
 
 @dataclass
-class ColumnsConfig:
-    """Columns of a table of studies; null: the first with a usual name (docs/own-data.md)."""
-
-    image: Any = option("path of the images, or a list of columns", default=None)
-    study: str | None = None
-    patient: str | None = None
-    report: str | None = None
-    findings: str | None = None
-    impression: str | None = None
-    context: str | None = None
-    split: str | None = None
-    view: str | None = None
-
-
-@dataclass
-class PrepareConfig:
-    """What becomes an annotation of a raw data set (r2gen/data/mimic.py) or a table (r2gen/data/table.py)."""
-
-    table: str | None = option(
-        "for data=csv: .csv, .tsv, .jsonl, .parquet, or a folder that datasets' save_to_disk wrote", default=None
-    )
-    images: str | None = option("the folder of the table's images; null: next to the table", default=None)
-    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
-    encoding: str = option("of the table", default="utf-8")
-    split: list[float] = option("shares of train, val and test, by patient", default=[80, 10, 10])
-    seed: int = option("of that split", default=0, at_least=0)
-    sections: str | None = option(
-        "null: findings, or the whole reports of a table without such a column",
-        default=None,
-        choices=("findings", "impression", "findings+impression", "findings_else_impression"),
-    )
-    without_headings: str = option("reports without these headings", choices=("drop", "last_paragraph"))
-    views: str = option("images kept, by ViewPosition", choices=("frontal", "lateral", "frontal+lateral", "all"))
-    entries: str = option("one entry per study, or one per image as in R2Gen", choices=("study", "film"))
-    reports: str | None = option("folder with p10/p10000032/s50414267.txt; null: next to the images")
-    partial: bool = option("leave out what is not on disk instead of refusing it")
-
-
-@dataclass
 class CompareConfig:
     """How the systems in `runs` are compared (r2gen/compare/)."""
 
@@ -288,17 +252,24 @@ class Config:
     seed: int = option(at_least=0)
     run_dir: str | None = option("null: outputs/train-<experiment or lm-data>-<8 hex digits of the configuration>")
     fresh: bool = option("remove what run_dir holds and start over")
+    verbose: bool = option("print the details too: intervals, signatures, the validation, the command of the ranks")
     hub: str = option("online: missing weights are downloaded", choices=("offline", "online"))
     images: list[str] = option("for task=generate: the images of one study")
     checkpoint: str | None = option("for task=import: a file that R2GenGPT saved")
     sweep: str | None = option("for task=status and task=dashboard: the folder of a sweep")
-    out: str | None = option("folder that task=export, compare or audit writes")
-    runs: list[str] = option("for task=compare: run folders and files of reports, each PATH or name=PATH")
+    studies: str | None = option("for task=predict: a folder of images, a table, or an annotation", default=None)
+    out: str | None = option(
+        "folder that task=export, compare or audit writes, or that task=index lists; file that task=predict writes"
+    )
+    runs: list[str] = option(
+        "for task=compare: run folders and files of reports, each PATH or name=PATH; for task=demo: run folders"
+    )
     lm: LmConfig = option()
     quant: QuantConfig = option()
     vision: Target = option()
     projector: Target = option()
     tune: TuneConfig = option()
+    objective: Target = option()
     generation: Plain = option()
     data: Target = option()
     augment: AugmentConfig = option()
@@ -307,6 +278,7 @@ class Config:
     prepare: PrepareConfig = option()
     compare: CompareConfig = option()
     audit: AuditConfig = option()
+    demo: DemoConfig = option()
     metrics: dict[str, Target] = option()
     logger: Target = option()
     choices: dict[str, str | None] = option(default={})  # the option chosen of each group

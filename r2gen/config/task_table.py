@@ -12,6 +12,7 @@ from r2gen.config.plain import is_under
 # What a stored run allows besides the options of the task itself: where and how it runs, never what was trained.
 ON_STORED_RUN = (
     "run_dir",
+    "verbose",
     "hub",
     "data.root",
     "data.check",
@@ -78,6 +79,26 @@ TASKS = (
         may_change=(*ON_STORED_RUN, "quant"),
     ),
     Task(
+        name="predict",
+        usage="run_dir=DIR studies=FOLDER|TABLE|annotation.json out=reports.csv",
+        help="the reports of many studies, which need no references; again to resume (docs/predict.md)",
+        work="r2gen.tasks.predict:predict",
+        needs="ranks",
+        on="stored run",
+        own=("studies", "out", "prepare.images", "prepare.columns", "prepare.encoding"),
+        may_change=(*ON_STORED_RUN, "quant", "fresh"),  # fresh replaces the file
+    ),
+    Task(
+        name="demo",
+        usage="run_dir=DIR ['runs=[DIR]']",
+        help="serve a page on this machine that writes reports for images, and POST /report (docs/demo.md)",
+        work="r2gen.tasks.demo.task:demo",
+        needs="ranks",
+        on="stored run",
+        own=("runs", "demo"),
+        may_change=(*ON_STORED_RUN, "quant"),
+    ),
+    Task(
         name="check",
         usage="",
         help="check a language model and its configuration before training; each failure comes with a fix",
@@ -133,6 +154,16 @@ TASKS = (
         on="nothing",
         reads=("runs", "compare", "data", "metrics", "out"),
         own=("runs", "compare", "out"),
+    ),
+    Task(
+        name="index",
+        usage="[out=FOLDER]",
+        help="list the runs, sweeps and comparisons in outputs/ on one page, outputs/index.html",
+        work="r2gen.tasks.index:index",
+        needs="nothing",
+        on="nothing",
+        reads=("out",),
+        own=("out",),
     ),
     Task(
         name="compose",

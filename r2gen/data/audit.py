@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, pstdev, quantiles
 
 from PIL import ImageStat
-from tqdm import tqdm
 
 from r2gen.config.plain import Plain
 from r2gen.data.reports import SPLITS, ReportData, Study
+from r2gen.runs.progress import bar
 
 THREADS = 8  # Pillow decodes without the interpreter's lock
 DARK = 8  # gray level; an image whose brightest pixel is below it shows nothing
@@ -129,12 +129,16 @@ def image_statistics(studies: Sequence[Study], examined: Sequence[Image], train_
 
 
 def examine(data: ReportData, views: Sequence[str], *, title: str) -> list[Image]:
-    """The images of the views, read in threads, with a progress bar on a terminal."""
+    """The images of the views, read in threads, with a progress bar."""
 
     def read(view: str) -> Image:
         image = data.image(view)
         digest = hashlib.blake2b(f"{image.size} ".encode() + image.tobytes(), digest_size=16).hexdigest()
         return Image(digest, image.size, ImageStat.Stat(image).mean[0], int(image.getextrema()[1]))  # type: ignore[arg-type]
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(tqdm(pool.map(read, views), desc=title, total=len(views), unit="image", disable=None, leave=False))
+    images = []
+    with ThreadPoolExecutor(THREADS) as pool, bar(total=len(views), title=title, unit="image") as shown:
+        for image in pool.map(read, views):
+            images.append(image)
+            shown.update()
+    return images

@@ -66,6 +66,17 @@ def read_dicom(path: Path) -> Image.Image:
         ) from error
 
 
+def gray_of(dataset: "Dataset") -> Image.Image:
+    """The image of a dataset in memory, as `read_dicom` returns it. Raises UnusableImage with the reason."""
+    try:
+        return _image(dataset)
+    except UnusableImage:
+        raise
+    except Exception as error:  # pydicom and its decoders raise many types
+        reason = " ".join(str(error).split())[:300]
+        raise UnusableImage(f"it cannot be decoded ({type(error).__name__}: {reason})") from error
+
+
 def require_pydicom(path: Path) -> None:
     """Raise UserError if the extra `dicom` is not installed, with an image that needs it."""
     try:

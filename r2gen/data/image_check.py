@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
 from r2gen.data.annotation_file import refuse
 from r2gen.data.dicom import PREFIX, SUFFIXES, require_pydicom
 from r2gen.data.images import READ_ERRORS, decode_image, open_image, refuse_several_pictures
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import refuse_link, write_whole
+from r2gen.runs.progress import bar
 from r2gen.runs.untrusted import read_json
 
 READER = 1  # raise if images.py or dicom.py refuses more than before: cached images are then decoded again
@@ -81,12 +80,12 @@ def _in_threads(
     try:
         with (
             warnings.catch_warnings(),
-            tqdm(total=len(views), desc=title, unit="image", disable=None, leave=False, delay=1) as bar,
+            bar(total=len(views), title=title, unit="image", delay_s=1) as shown,
         ):
             warnings.simplefilter("ignore")  # as in read_image
             for part in pool.map(lambda some: [check(view) for view in some], parts):
                 yield from part
-                bar.update(len(part))
+                shown.update(len(part))
     finally:
         pool.shutdown(cancel_futures=True)
 

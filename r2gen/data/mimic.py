@@ -32,7 +32,7 @@ OTHER_SECTIONS = ("indication", "history", "comparison", "technique", "examinati
 
 @dataclass(frozen=True)
 class Policy:
-    """Which reports and images become studies: the options of schema.PrepareConfig."""
+    """Which reports and images become studies: the options of PrepareConfig."""
 
     sections: str = "findings"  # findings | impression | findings+impression | findings_else_impression
     without_headings: str = "drop"  # drop | last_paragraph

@@ -38,7 +38,7 @@ _SEEDS_TRIED = 1000
 
 @dataclass(frozen=True)
 class TablePolicy:
-    """Which studies and reports become entries: options of schema.PrepareConfig."""
+    """Which studies and reports become entries: options of PrepareConfig."""
 
     sections: str | None = None  # None: the findings column, or else the reports as they are
     without_headings: str = "drop"

@@ -42,11 +42,23 @@ class TableStudy:
 class TableReader:
     """Reads the rows of a table. `faults` are those that no option accepts, such as a repeated id."""
 
-    def __init__(self, table: Table, columns: Columns, folder: ImageFolder, *, embedded: Path | None = None) -> None:
-        """`embedded` is the folder to which images inside the table are written; None: they are a fault."""
+    def __init__(
+        self,
+        table: Table,
+        columns: Columns,
+        folder: ImageFolder,
+        *,
+        embedded: Path | None = None,
+        texts: bool = True,
+    ) -> None:
+        """`embedded` is the folder to which images inside the table are written; None: they are a fault.
+
+        With texts=False, reports, patients and splits are ignored.
+        """
         self.table, self.columns, self.folder, self.embedded = table, columns, folder, embedded
         self.studies: dict[str, TableStudy] = {}
         self.faults: list[str] = []
+        self.texts = texts
         self.rows = 0
         self._row_of_image: dict[str, int] = {}
         self._written = 0
@@ -75,10 +87,10 @@ class TableReader:
             return
         study = self.studies.setdefault(id, TableStudy(id, number))
         where = f"{self.table.at(number)} (study {shown(id)})"
-        for kind in TEXTS:
+        for kind in TEXTS if self.texts else ():
             self._set(study.texts, kind, self._cell(row, kind), where=where, first=study.row)
         others = {"patient": study.patient, "split": study.split}
-        for kind in others:
+        for kind in others if self.texts else ():
             self._set(others, kind, self._cell(row, kind), where=where, first=study.row)
         study.patient, study.split = others["patient"], others["split"]
         study.missing += [f"{where}: {reason}" for reason in missing]

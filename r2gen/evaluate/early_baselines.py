@@ -10,6 +10,7 @@ from r2gen.evaluate.baselines import BASELINE_SEED, shuffled_reports
 from r2gen.evaluate.predictions import Prediction
 from r2gen.evaluate.split_scores import EarlyScores, Scorer, reports_of
 from r2gen.ranks.forked import Forked
+from r2gen.runs.progress import wait_for
 
 Result = TypeVar("Result")
 
@@ -73,6 +74,7 @@ class EarlyBaselines:
     def _continue(self, *, wait: bool) -> None:
         """Take the steps of which the process before has ended."""
         while self._step is not None and (wait or self._step.ready()):
+            wait_for("preparing the baselines", self._step.wait)
             self._step = next(self._steps, None)
 
     def _prepare(self) -> Generator[Forked[Any], None, None]:
@@ -94,6 +96,7 @@ class EarlyBaselines:
 
     @cached_property
     def _scores(self) -> dict[str, dict[str, EarlyScores]]:
+        wait_for("scoring the baselines", self._scored.wait)
         return self._scored.result()
 
     def _score(self) -> dict[str, dict[str, EarlyScores]]:

@@ -42,7 +42,7 @@ class Evaluation:
         )
         selected = [dict[str, float]()]
         if dist.is_first():
-            scored = self.scorer.score(predictions, {})
+            scored = self.scorer.score(predictions, {}, title="scoring val")
             selected = [scored.selected()]
             self.metrics.write(
                 {"val": self.scorer.entry(scored, statistics=False)},
@@ -78,7 +78,7 @@ class Evaluation:
     def _entry(self, split: str, predictions: Sequence[Prediction], early: EarlyBaselines) -> tuple[Plain, Scores]:
         """The scores of a split for metrics.json, and those of the model."""
         wording = early.fork(partial(self._wording, predictions))
-        scored = self.scorer.score(predictions, *early.of(split, predictions))
+        scored = self.scorer.score(predictions, *early.of(split, predictions), title=f"scoring {split}")
         entry = self.scorer.entry(scored, statistics=True)
         entry["wording"] = wording.result()
         return entry, scored.full.scores["model"]

@@ -7,7 +7,6 @@ from contextlib import closing
 from typing import Protocol
 
 import torch
-from tqdm import tqdm
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch
@@ -17,6 +16,7 @@ from r2gen.evaluate.predictions import Prediction
 from r2gen.lm.protocol import DecoderName, DecodingPlan, Reports
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
+from r2gen.runs.progress import bar
 
 Finished = Callable[[Sequence[Prediction]], None]
 ROWS_ON_GPU = 768  # beams of all slots: from about 300 on, a step's time grows with their number
@@ -62,28 +62,50 @@ def predict(
         dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers, pin=device.type == "cuda"
     )
     studies = sum(len(numbers) for numbers in loader.batch_sampler or ())
-    if slots is None:
-        slots = batch_size if device.type == "cpu" else max(1, ROWS_ON_GPU // decoding.num_beams // 8 * 8)
-    slots = max(1, min(slots, studies))
-    if compiled is None:
-        compiled = device.type == "cuda" and studies * decoding.max_new_tokens >= COMPILED_FROM_STEPS * slots
-    plan = DecodingPlan(slots=slots, decoder=decoder, compiled=compiled)
+    plan = plan_for(
+        studies,
+        decoding,
+        batch_size=batch_size,
+        device=device,
+        slots=slots,
+        decoder=decoder,
+        compiled=compiled,
+    )
     own: list[Prediction] = []
     began = time.monotonic()
     with (
         closing(model.stream(_moved(loader, device, stop), decoding, plan)) as reports,
-        tqdm(total=studies, desc=title, unit="report", disable=None if dist.is_first() else True, leave=False) as bar,
+        bar(total=studies, title=title, unit="report", shown=dist.is_first()) as shown,
     ):
         for id, report in reports:
             seconds = round((time.monotonic() - began) / (len(own) + 1), 4)
             own.append(Prediction(id, report.text, references[id], len(report.ids), report.finish, seconds))
-            bar.update()
+            shown.update()
             if finished is not None:
                 finished(own[-1:])
             if stop is not None:
                 stop.leave_if_requested()
     predictions = [prediction for rank in dist.gather(own) for prediction in rank]
     return merged(predictions, [study.id for study in dataset.studies])
+
+
+def plan_for(
+    studies: int,
+    decoding: Decoding,
+    *,
+    batch_size: int,
+    device: torch.device,
+    slots: int | None = None,
+    decoder: DecoderName = "auto",
+    compiled: bool | None = None,
+) -> DecodingPlan:
+    """How so many studies are decoded: see `predict`."""
+    if slots is None:
+        slots = batch_size if device.type == "cpu" else max(1, ROWS_ON_GPU // decoding.num_beams // 8 * 8)
+    slots = max(1, min(slots, studies))
+    if compiled is None:
+        compiled = device.type == "cuda" and studies * decoding.max_new_tokens >= COMPILED_FROM_STEPS * slots
+    return DecodingPlan(slots=slots, decoder=decoder, compiled=compiled)
 
 
 def _moved(batches: Iterable[Batch], device: torch.device, stop: StopRequest | None) -> Iterator[Batch]:

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import torch
-from tqdm import tqdm
 
 from r2gen.config.plain import Plain
 from r2gen.data.collate import NO_TARGET, Batch
@@ -18,6 +17,7 @@ from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import evaluation_loader
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
+from r2gen.runs.progress import bar
 
 _LARGEST_EXPONENT = 700  # math.exp overflows a little above it
 
@@ -71,13 +71,15 @@ def likelihood(
         dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers, pin=device.type == "cuda"
     )
     own: list[tuple[str, float, int]] = []  # study, nats, tokens
-    for batch in tqdm(loader, desc=title, unit="batch", disable=None if dist.is_first() else True, leave=False):
-        if stop is not None:
-            stop.leave_if_requested()
-        with torch.inference_mode():
-            nats = model.nats(batch.to(device)).tolist()
-        tokens = (batch.report_BT != NO_TARGET).sum(dim=1).tolist()
-        own += zip(batch.ids, nats, tokens, strict=True)
+    with bar(total=len(loader), title=title, unit="batch", shown=dist.is_first()) as shown:
+        for batch in loader:
+            if stop is not None:
+                stop.leave_if_requested()
+            with torch.inference_mode():
+                nats = model.nats(batch.to(device)).tolist()
+            tokens = (batch.report_BT != NO_TARGET).sum(dim=1).tolist()
+            own += zip(batch.ids, nats, tokens, strict=True)
+            shown.update()
     studies = [study for rank in dist.gather(own) for study in rank]
     texts = {study.id: study.report for study in dataset.studies}
     assert Counter(id for id, _, _ in studies) == Counter(list(texts)), "studies scored more or less than once"

@@ -4,10 +4,10 @@ Two scores can be compared if they have the same recipe and the same metric sign
 """
 
 from collections.abc import Mapping
-from textwrap import fill
 
 from r2gen.data.reports import ReportData
 from r2gen.evaluate.scores import Signature
+from r2gen.runs.progress import wrapped
 
 METRICS_FORMAT = 2  # of metrics.json; in format 1 a signature was one text, which cannot be compared part by part
 WHOLE = "none"  # truncation of references
@@ -41,7 +41,7 @@ def unavailable_lines(unavailable: Mapping[str, str], *, width: int) -> str:
 
 def below_table(lines: list[str], *, width: int) -> str:
     """Lines as the text that follows a table, each wrapped to the width."""
-    return "".join("\n" + fill(line, width, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
+    return "".join("\n" + wrapped(line, width=width) for line in lines)
 
 
 def _listed(signature: Signature) -> str:

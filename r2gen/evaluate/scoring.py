@@ -1,6 +1,6 @@
 """Scoring with several metrics, and the checks and signatures that metrics share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from r2gen.errors import UserError
 from r2gen.evaluate.scores import Metric, Scores, Signature, UnavailableError
@@ -15,16 +15,19 @@ def score_reports(
     reports: Mapping[str, str],
     *,
     earlier: Mapping[str, Scores] | None = None,
+    begin: Callable[[str], object] | None = None,
 ) -> Scores:
     """The scores of all metrics together. A metric whose package or weights are missing is listed as unavailable.
 
-    `earlier` has scores that were computed before, by metric. Raises UserError if the ids of the two sides differ, or
-    two metrics give a score of the same name.
+    `earlier` has scores that were computed before, by metric; `begin` is called with the name of each metric before it
+    is computed. Raises UserError if the ids of the two sides differ, or two metrics give a score of the same name.
     """
     check_texts("scores", references, reports)
     scores = Scores(corpus={})
     earlier = earlier or {}
     for key, metric in metrics.items():
+        if begin is not None:
+            begin(key)
         of_metric = earlier[key] if key in earlier else score_with(key, metric, references, reports)
         scores = joined_scores(scores, of_metric, metric=key)
     return scores

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
@@ -10,6 +11,7 @@ from r2gen.evaluate.scores import EarlyMetric, Metric, Scores, ScoreSpec
 from r2gen.evaluate.scoring import score_reports, score_with, sums_of_scores
 from r2gen.evaluate.statistics import Pair, bootstrap_each, compare, holm
 from r2gen.evaluate.study_sums import StudySums
+from r2gen.runs.progress import bar, ticking
 
 Reports = Mapping[str, str]  # by study id
 EarlyScores = tuple[Mapping[str, Scores], ...]  # by metric, against the references and the cut ones
@@ -137,10 +139,12 @@ class Scorer:
         predictions: Sequence[Prediction],
         baselines: Mapping[str, Reports],
         early: Mapping[str, EarlyScores] | None = None,
+        *,
+        title: str = "scoring",
     ) -> ScoredSplit:
         """The scores of the model's predictions, and of each baseline's reports of the same studies.
 
-        `early` has the scores of some baselines in some metrics.
+        `early` has the scores of some baselines in some metrics. A bar with this title shows the metric at work.
         """
         systems = {"model": reports_of(predictions)} | dict(baselines)
         references = self._references({prediction.id: prediction.reference for prediction in predictions})
@@ -149,13 +153,25 @@ class Scorer:
         def of_systems(index: int) -> ScoredSystems:
             scores = {
                 name: score_reports(
-                    self.metrics, references[index], reports, earlier=(early or {}).get(name, nothing)[index]
+                    self.metrics,
+                    references[index],
+                    reports,
+                    earlier=(early or {}).get(name, nothing)[index],
+                    begin=partial(begin, name),
                 )
                 for name, reports in systems.items()
             }
             return ScoredSystems(references[index], systems, scores)
 
-        return ScoredSplit(of_systems(0), of_systems(1) if self.cut is not None else None)
+        def begin(system: str, metric: str) -> None:
+            shown.set_description(f"{title}: {metric} of {system}", refresh=False)
+            shown.update()
+
+        with (
+            bar(total=len(references) * len(systems) * len(self.metrics), title=title, unit="metric") as shown,
+            ticking(shown),
+        ):
+            return ScoredSplit(of_systems(0), of_systems(1) if self.cut is not None else None)
 
     def _references(self, references: Reports) -> list[Reports]:
         """The references, and the cut ones."""

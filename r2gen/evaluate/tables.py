@@ -8,20 +8,22 @@ from r2gen.evaluate.recipe import below_table, signature_lines, unavailable_line
 from r2gen.evaluate.scores import LAST_COLUMN, ScoreSpec, specs_from
 from r2gen.evaluate.wording import wording_line
 from r2gen.runs.metrics_file import Metrics, broken_metrics, read_metrics
+from r2gen.runs.progress import WIDTH
 from r2gen.runs.verdict import verdict
 
-WIDTH = 118  # characters of a line
 NO_SUMS = "such a score is not computed from sums over studies, so studies cannot be resampled"
 
 
-def terminal_table(systems: Mapping[str, Mapping[str, float]], specs: Sequence[ScoreSpec]) -> str:
+def terminal_table(
+    systems: Mapping[str, Mapping[str, float]], specs: Sequence[ScoreSpec], *, width: int = WIDTH
+) -> str:
     """The table of scores to three decimals; "-" if a system lacks a score. Systems keep their order."""
     columns = shown_scores((score for scores in systems.values() for score in scores), specs)
     cells = [
         [system, *(f"{scores[column]:.3f}" if column in scores else "-" for column in columns)]
         for system, scores in systems.items()
     ]
-    return aligned([["", *columns], *cells], pad=str.rjust)
+    return aligned([["", *columns], *cells], pad=str.rjust, width=width)
 
 
 def shown_scores(names: Iterable[str], specs: Sequence[ScoreSpec]) -> list[str]:
@@ -32,26 +34,26 @@ def shown_scores(names: Iterable[str], specs: Sequence[ScoreSpec]) -> list[str]:
     return sorted(shown, key=shown.__getitem__)
 
 
-def aligned(cells: Sequence[Sequence[str]], *, pad: Callable[[str, int], str] = str.ljust) -> str:
+def aligned(cells: Sequence[Sequence[str]], *, pad: Callable[[str, int], str] = str.ljust, width: int = WIDTH) -> str:
     """A table as text. `cells` are its lines, the first line and column are headings; `pad` aligns the other columns.
 
-    Columns that do not fit within WIDTH go into another table below.
+    Columns that do not fit within `width` go into another table below.
     """
     headings, *columns = ([line[column] for line in cells] for column in range(len(cells[0])))
     headings = [cell.ljust(max(map(len, headings))) for cell in headings]
     blocks, room = [[headings]], 0
     for column in columns:
-        width = max(map(len, column))
-        if len(blocks[-1]) > 1 and 2 + width > room:
+        longest = max(map(len, column))
+        if len(blocks[-1]) > 1 and 2 + longest > room:
             blocks.append([headings])
         if len(blocks[-1]) == 1:
-            room = WIDTH - len(headings[0])
-        blocks[-1].append([pad(cell, width) for cell in column])
-        room -= 2 + width
+            room = width - len(headings[0])
+        blocks[-1].append([pad(cell, longest) for cell in column])
+        room -= 2 + longest
     return "\n\n".join("\n".join("  ".join(line).rstrip() for line in zip(*block, strict=True)) for block in blocks)
 
 
-def interval_lines(entry: Mapping[str, Any], specs: Sequence[ScoreSpec]) -> str:
+def interval_lines(entry: Mapping[str, Any], specs: Sequence[ScoreSpec], *, width: int = WIDTH) -> str:
     """Lines below a table: the model's 95 % intervals, how they were computed, and the scores without one.
 
     `entry` is a split in metrics.json. A validation in training has no intervals, and no such lines.
@@ -66,7 +68,7 @@ def interval_lines(entry: Mapping[str, Any], specs: Sequence[ScoreSpec]) -> str:
     ]
     lines = [f"model, 95 %: {', '.join(ends)}", interval_note(intervals, specs)] if ends else []
     lines += no_interval_note((score for score in entry["systems"]["model"] if score not in intervals), specs)
-    return below_table(lines, width=WIDTH)
+    return below_table(lines, width=width)
 
 
 def interval_note(intervals: Mapping[str, Mapping[str, Any]], specs: Sequence[ScoreSpec]) -> str:
@@ -82,18 +84,18 @@ def no_interval_note(scores: Iterable[str], specs: Sequence[ScoreSpec]) -> list[
     return [f"no interval: {', '.join(shown)}; {NO_SUMS}"] if shown else []
 
 
-def table_of(file: Path) -> str:
+def table_of(file: Path, *, width: int = WIDTH) -> str:
     """The scores in a run's metrics file: a table for each split, the model first, then the baselines."""
     metrics = read_metrics(file)
     if not metrics:
         return f"no scores yet: {file} does not exist"
     try:
-        return _table_of(metrics)
+        return _table_of(metrics, width)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise broken_metrics(file, error) from error
 
 
-def _table_of(metrics: Metrics) -> str:
+def _table_of(metrics: Metrics, width: int) -> str:
     specs, parts = specs_from(metrics), []
     recipe, unavailable = metrics.get("recipe", {}), metrics.get("unavailable", {})
     signatures = {  # in format 1 a signature was one text
@@ -102,22 +104,21 @@ def _table_of(metrics: Metrics) -> str:
     for split, entry in metrics["splits"].items():
         title = f"{split}: {entry['studies']} {'study' if entry['studies'] == 1 else 'studies'}"
         parts.append(
-            f"{title}, decoding {metrics.get('generation')}\n{terminal_table(entry['systems'], specs)}"
-            + verdict_lines(entry, metrics["score_specs"])
-            + nearest_line(entry.get("nearest"))
-            + wording_line(entry.get("wording"))
-            + likelihood_line(entry.get("likelihood"))
-            + interval_lines(entry, specs)
-            + unavailable_lines(unavailable, width=WIDTH)
-            + signature_lines(recipe, signatures, width=WIDTH)
+            f"{title}, decoding {metrics.get('generation')}\n{terminal_table(entry['systems'], specs, width=width)}"
+            + below_table(verdict(entry, metrics["score_specs"]), width=width)
+            + below_table(notes_of(entry), width=width)
+            + interval_lines(entry, specs, width=width)
+            + unavailable_lines(unavailable, width=width)
+            + signature_lines(recipe, signatures, width=width)
         )
         if "truncated" in entry:
             cut = entry["truncated"]
             truncation = f"{cut['tokens']} tokens"
             parts.append(
-                f"{title}, against references cut to {truncation}\n{terminal_table(cut['systems'], specs)}"
-                + interval_lines(cut, specs)
-                + signature_lines(recipe | {"truncation": truncation}, signatures, width=WIDTH)
+                f"{title}, against references cut to {truncation}\n"
+                + terminal_table(cut["systems"], specs, width=width)
+                + interval_lines(cut, specs, width=width)
+                + signature_lines(recipe | {"truncation": truncation}, signatures, width=width)
             )
     parts += [f"{split}: skipped, {reason}" for split, reason in metrics.get("skipped", {}).items()]
     if metrics.get("original_choices"):
@@ -126,9 +127,14 @@ def _table_of(metrics: Metrics) -> str:
     return "\n\n".join(parts)
 
 
-def verdict_lines(entry: Mapping[str, Any], specs: Sequence[Mapping[str, Any]]) -> str:
-    """Lines below a table: whether the model uses the images. Empty before the baselines are scored."""
-    return below_table(verdict(entry, specs), width=WIDTH)
+def notes_of(entry: Mapping[str, Any]) -> list[str]:
+    """The notes below the table of a split: its baseline "nearest", the wording of reports, their likelihood."""
+    notes = (
+        nearest_line(entry.get("nearest")),
+        wording_line(entry.get("wording")),
+        likelihood_line(entry.get("likelihood")),
+    )
+    return [line.strip() for line in notes if line]
 
 
 def nearest_line(entry: Mapping[str, int] | None) -> str:

@@ -5,11 +5,12 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from r2gen.config import rules
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.data.reports import data_digest
-from r2gen.errors import DONE, FIXABLE, STOPPED, Code, UserError, printable
-from r2gen.evaluate.tables import table_of
+from r2gen.errors import DONE, FIXABLE, STOPPED, Code, UserError
+from r2gen.evaluate.ending import ending, from_here
 from r2gen.launch.parts_check import check_parts
 from r2gen.launch.processes import run_ranks
 from r2gen.pages.run import write_page
@@ -17,7 +18,7 @@ from r2gen.runs import provenance, stored
 from r2gen.runs.disk import gone
 from r2gen.runs.failure import Failure
 from r2gen.runs.files import absolute
-from r2gen.runs.folder import RunFolder
+from r2gen.runs.folder import ENCODER, RunFolder
 from r2gen.runs.identity import EXTENSIBLE, PROCESS_ONLY, differences, earlier_identity, identity
 from r2gen.runs.job_file import write_job
 from r2gen.runs.metrics_file import metrics_path
@@ -68,6 +69,7 @@ def train(config: Config, overrides: list[str]) -> int:
     folder.refuse_exported(fresh=config.fresh)
     folder.check_usable()
     if config.fresh or not (folder.exists() and _is_finished(folder, config)):
+        print(f"run folder: {from_here(folder.path)}", flush=True)
         check_parts(config)
     folder.create()
     lock = folder.lock()
@@ -77,7 +79,10 @@ def train(config: Config, overrides: list[str]) -> int:
             folder.clear()  # also a start that saved no checkpoint: its configuration may have been wrong
         if folder.exists():
             _refuse_another(folder, config, location.data_hash)
-            if _is_finished(folder, config) and _show(folder):
+            shown = _is_finished(folder, config) and (
+                _show_encoder(folder, config) or _show(folder, verbose=config.verbose)
+            )
+            if shown:
                 return DONE
         earlier = folder.finished()
         _describe(folder, config, location, overrides)
@@ -127,19 +132,29 @@ def _has_identity(location: RunLocation) -> bool:
     return folder.exists() and folder.facts().get("identity") == location.identity
 
 
-def _show(folder: RunFolder) -> bool:
-    """Print the table of a finished run; False where its metrics.json is damaged, which is then removed."""
+def _show_encoder(folder: RunFolder, config: Config) -> bool:
+    """Print where the encoder of a finished objective=align is; False for other runs, or if there is none."""
+    encoder = folder.path / ENCODER
+    if not rules.encoder_only(config) or not encoder.is_dir():
+        return False
+    write_page(folder.path)
+    print(f"{folder.path} is finished (fresh=true starts over)\n\nencoder, for vision.path: {encoder}")
+    return True
+
+
+def _show(folder: RunFolder, *, verbose: bool) -> bool:
+    """Print the scores of a finished run; False where its metrics.json is damaged, which is then removed."""
     scores = metrics_path(folder.path)
     try:
-        table = table_of(scores) if scores.is_file() else None
+        text = ending(folder.path, scores, verbose=verbose) if scores.is_file() else None
     except UserError:
-        table = None
-    if table is None:
+        text = None
+    if text is None:
         print(f"{folder.path} is finished, but its {scores.name} is damaged or missing: it is scored again")
         scores.unlink(missing_ok=True)
         return False
     write_page(folder.path)  # the command may have been killed between its last record and the page
-    print(f"{folder.path} is finished (fresh=true starts over)\n\n{printable(table)}")
+    print(f"{from_here(folder.path)} is finished (fresh=true starts over)\n\n{text}")
     return True
 
 

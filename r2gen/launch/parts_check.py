@@ -1,17 +1,30 @@
 """The check of what a job reads, before a folder is made or a rank starts: weights, packages, reports and images."""
 
 import re
+from dataclasses import asdict
+from difflib import get_close_matches
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from r2gen.config.lm_rules import QUANT_PACKAGES, LmFacts, check
 from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
 from r2gen.config.task_table import BY_NAME
-from r2gen.data.images import read_image
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
+from r2gen.evaluate.report_file import ReportFile
+from r2gen.launch.listening import listen
+from r2gen.runs.files import absolute
+from r2gen.runs.folder import RunFolder
 from r2gen.runs.placeholders import placeholder
+
+if TYPE_CHECKING:
+    from r2gen.data.listed_studies import StudyImages
+
+VISION_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 
 
 def check_parts(config: Config) -> None:
@@ -26,11 +39,16 @@ def check_parts(config: Config) -> None:
         )
     _check_lm(config)
     _check_vision(config)
+    _check_start(config)
     if BY_NAME[config.task].scores:
         for metric in config.metrics.values():
             instantiate(metric)  # it refuses what it cannot run with, such as a missing package
     if config.task == "generate":
         _check_study(config)
+    elif config.task == "predict":
+        _check_studies(config)
+    elif config.task == "demo":
+        _check_demo(config)
     elif config.task in ("train", "check", "evaluate"):
         _check_data(config)
 
@@ -58,12 +76,16 @@ def _check_lm(config: Config) -> None:
 
 def _check_vision(config: Config) -> None:
     """Look for the encoder's weights; the ranks read them. With hub=online, a hub id is left to the ranks too."""
-    path = config.vision.get("path")
+    path, name = config.vision.get("path"), config.vision.get("name")
+    if config.vision.class_name == "TimmEncoder" and ":" not in name:
+        model = name.partition(".")[0]
+        if model not in _timm_models():
+            raise UserError(f"vision.name={name} is not a timm model{_similar(model)}. timm.list_models() lists them.")
     if path is None:
         return
     local = Path(path).expanduser()
     if local.exists():
-        names = [config.vision.get("file")] if config.vision.get("file") else ["model.safetensors", "pytorch_model.bin"]
+        names = [config.vision.get("file")] if config.vision.get("file") else VISION_FILES
         for file in [local] if local.is_file() else [local / name for name in names]:
             if instead := placeholder(file):
                 raise UserError(f"vision.path: {instead}", code=Code.WEIGHTS_MISSING)
@@ -79,6 +101,32 @@ def _check_vision(config: Config) -> None:
             "with hub=online, or set vision.path to a folder",
             code=Code.WEIGHTS_MISSING,
         )
+
+
+def _check_start(config: Config) -> None:
+    """Look for the run of trainer.start, which a training needs until it has a checkpoint of its own."""
+    start = config.trainer.start
+    resumes = config.run_dir is not None and not config.fresh and (config.folder / "checkpoints" / "last").exists()
+    if start is None or config.task != "train" or resumes:
+        return
+    if not RunFolder(Path(start)).exists():
+        raise UserError(f"trainer.start={start} is not a run folder: there is no run.json in it")
+    if not (Path(start) / "checkpoints" / "best").exists():
+        raise UserError(f"trainer.start={start} has no best checkpoint: give a run that was trained here")
+
+
+@cache
+def _timm_models() -> frozenset[str]:
+    """What timm.list_models() returns, read from timm's files, since importing it takes seconds."""
+    spec = find_spec("timm")
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    files = [file for folder in folders for file in Path(folder, "models").glob("*.py")]
+    return frozenset(name for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8")))
+
+
+def _similar(model: str) -> str:
+    close = get_close_matches(model, _timm_models(), n=3)
+    return f"; similar ones are {', '.join(close)}" if close else ""
 
 
 def _is_cached(hub_id: str) -> bool:
@@ -101,11 +149,44 @@ def _check_data(config: Config) -> None:
 
 def _check_study(config: Config) -> None:
     """Raise UserError where the images of task=generate cannot be used."""
+    from r2gen.data.images import read_image  # with numpy, which takes as long to import as all the rest
+
     for image in config.images:
         read_image(Path(image), gray_bits=config.data.get("gray_bits"))
     most = _most_views(config)
     if most is not None and len(config.images) > most:
         raise _too_many("images=", len(config.images), config, most)
+
+
+def _check_demo(config: Config) -> None:
+    """Raise UserError where a package is missing, the port is in use, or a folder in `runs` is not a run."""
+    for package in ("starlette", "uvicorn", "python_multipart"):
+        if find_spec(package) is None:
+            raise UserError(f"task=demo needs the package {package}: {installing(package)}", code=Code.PACKAGE_MISSING)
+    for other in config.runs:
+        folder = RunFolder(Path(absolute(other)))
+        if not folder.exists():
+            raise UserError(f"runs: {other} is not a run folder: there is no run.json in it")
+        folder.refuse_untrained()
+    listen(config.demo.host, config.demo.port).close()
+
+
+def _check_studies(config: Config) -> None:
+    """Raise UserError where the studies of task=predict cannot be listed, or its file cannot be written."""
+    assert config.out is not None
+    ReportFile(Path(config.out)).check()
+    studies_to_predict(config)
+
+
+def studies_to_predict(config: Config) -> "list[StudyImages]":
+    """The studies of task=predict."""
+    from r2gen.data.listed_studies import list_studies  # with numpy
+
+    assert config.studies is not None
+    prepare = config.prepare
+    images = None if prepare.images is None else Path(prepare.images)
+    columns = asdict(prepare.columns)
+    return list_studies(Path(config.studies), images=images, columns=columns, encoding=prepare.encoding)
 
 
 def _most_views(config: Config) -> int | None:

@@ -21,6 +21,8 @@ def with_absolute_paths(config: Config) -> Config:
     for name, path in (
         ("run_dir", config.run_dir),
         ("out", config.out),
+        ("studies", config.studies),
+        ("prepare.images", config.prepare.images),
         ("checkpoint", config.checkpoint),
         ("trainer.hostfile", config.trainer.hostfile),
         ("lm.path", config.lm.path),
@@ -34,6 +36,8 @@ def with_absolute_paths(config: Config) -> Config:
         images=[absolute(image) for image in config.images],
         run_dir=_absolute(config.run_dir),
         out=_absolute(config.out),
+        studies=_absolute(config.studies),
+        prepare=replace(config.prepare, images=_absolute(config.prepare.images)),
         checkpoint=_absolute(config.checkpoint),
         trainer=replace(config.trainer, hostfile=_absolute(config.trainer.hostfile)),
         lm=replace(config.lm, path=_if_here(config.lm.path)),

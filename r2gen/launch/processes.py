@@ -65,10 +65,12 @@ def run_ranks(config: Config, job_file: Path, lock: int) -> tuple[int, Failure |
         if trainer.nodes > 1:
             settings |= {"PYTHONPATH": python_path()}
             command = machines.launcher_command(trainer, worker, settings=settings, port=free_port())
-            print(f"$ {shlex.join(command)}", flush=True)
+            if config.verbose:
+                print(f"$ {shlex.join(command)}", flush=True)
             forward.to(subprocess.Popen(command, pass_fds=(lock,), start_new_session=True))  # its ranks end with it
         else:
-            _print_command(worker, settings, devices=trainer.devices)
+            if config.verbose:
+                _print_command(worker, settings, devices=trainer.devices)
             environment = {**os.environ, **settings, **exchange, "PYTHONPATH": python_path()}
             for rank in range(trainer.devices):
                 placement = _placement(rank, world=trainer.devices)

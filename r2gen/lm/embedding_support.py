@@ -60,20 +60,20 @@ def _check_logits(model: Any) -> None:
     embeds_BTE = model.get_input_embeddings()(ids_BT)
     mask_BT = torch.ones_like(ids_BT)
     decoder = {"decoder_input_ids": ids_BT[:, :2]} if model.config.is_encoder_decoder else {}
-    by_ids = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False, **decoder).logits[:, -TOKENS:].double()
-    by_embeds = model(inputs_embeds=embeds_BTE, attention_mask=mask_BT, use_cache=False, **decoder).logits[:, -TOKENS:]
+    last = slice(-2, None) if decoder else slice(-1, None)
+    by_ids = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False, **decoder).logits[:, last].double()
+    by_embeds = model(inputs_embeds=embeds_BTE, attention_mask=mask_BT, use_cache=False, **decoder).logits[:, last]
     if torch.dist(by_ids, by_embeds.double()) > LARGEST_ERROR * by_ids.norm():
         raise _refusal(model, "it computes other logits from embeddings than from their ids")
     if model.config.is_encoder_decoder:
-        other = model(inputs_embeds=-embeds_BTE, attention_mask=mask_BT, use_cache=False, **decoder).logits[:, -TOKENS:]
+        other = model(inputs_embeds=-embeds_BTE, attention_mask=mask_BT, use_cache=False, **decoder).logits[:, last]
         if torch.equal(other, by_embeds):
             raise _refusal(model, "its decoder does not read what the encoder makes of them")
         return
-    by_ids = by_ids[:, -1]
     padded_BTE, padded_BT = F.pad(embeds_BTE, (0, 0, TOKENS, 0)), F.pad(mask_BT, (TOKENS, 0))
     padded = model(
         inputs_embeds=padded_BTE, attention_mask=padded_BT, position_ids=positions(padded_BT), use_cache=False
-    ).logits[:, -1]
+    ).logits[:, last]
     if torch.dist(by_ids, padded.double()) > LARGEST_PADDED_ERROR * by_ids.norm():
         raise _refusal(model, "padding changes its logits, so that a report would depend on its batch")
 

@@ -38,6 +38,10 @@ class Forked(Generic[Result]):
         """Whether `result` does not wait long."""
         return self._receiver is not None and self._receiver.poll()
 
+    def wait(self, timeout_s: float) -> bool:
+        """Wait at most so long; whether `result` does not wait any more."""
+        return self._receiver is None or self._receiver.poll(timeout_s)
+
     def result(self) -> Result:
         """What the function returned, once. Raises what it raised, and UserError if its process was killed."""
         if self._receiver is None:

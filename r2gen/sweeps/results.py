@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from r2gen.evaluate.tables import terminal_table
+from r2gen.runs.progress import terminal_width
 from r2gen.sweeps.job_results import JobResult, results_of, shared_choices, with_recorded_quant
 from r2gen.sweeps.page import write_sweep_page
 from r2gen.sweeps.record import SweepFolder, SweepRecord
@@ -32,6 +33,7 @@ def _summary(results: Sequence[JobResult]) -> list[str]:
                 if split in result.scores
             },
             specs_of(results),
+            width=terminal_width(),
         )
         for split in splits_of(results)
     ]

@@ -9,6 +9,7 @@ from textwrap import shorten
 
 from tqdm import tqdm
 
+from r2gen.runs.progress import wrapped
 from r2gen.sweeps.progress import progress_of
 from r2gen.sweeps.record import JobRecord, SweepRecord
 
@@ -40,8 +41,8 @@ class View:
     def _redraw(self, record: SweepRecord, *, last: bool) -> None:
         size = shutil.get_terminal_size()
         lines = sweep_lines(record, most=None if last else size.lines - 3)
-        if not last:
-            lines = [line[: size.columns - 1] for line in lines]  # a line that wraps could not be drawn over
+        # A line that wraps could not be drawn over; the last lines are not.
+        lines = [wrapped(line, indent="    ") if last else line[: size.columns - 1] for line in lines]
         back = UP.format(self.drawn) if self.drawn else ""
         print(back + CLEAR + "\n".join(lines), flush=True)
         self.drawn = len(lines)

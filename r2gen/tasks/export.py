@@ -17,11 +17,12 @@ import torch
 from omegaconf import MISSING
 from safetensors.torch import save_file
 
-from r2gen.build import TOKENIZER
 from r2gen.config.plain import Plain
 from r2gen.config.rules import usable_profile
 from r2gen.config.schema import Config, TuneConfig, TuneLmConfig
 from r2gen.launch.export_folder import check_export, export_folder
+from r2gen.lm.checkpoint import find_checkpoint
+from r2gen.lm.run_tokenizer import TOKENIZER
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import merge_lora
 from r2gen.ranks import dist
@@ -32,7 +33,7 @@ from r2gen.runs.job_file import write_job
 from r2gen.tasks.model_card import card
 from r2gen.train.checkpoint import exported_tensors
 from r2gen.trained_run import trained_model
-from r2gen.vision.hub import layout_folder
+from r2gen.vision.hub import layout_folder, named_repository, named_weights
 from r2gen.vision.layouts import timm_arguments, transformers_config
 from r2gen.vision.vit_names import without_eps
 
@@ -46,7 +47,7 @@ TOKENIZER_FILES = (
     "spiece.model",
 )
 EXPORTED_FACTS = ("format", "name", "git", "versions", "data_hash", "identity", "imported")
-PRIVATE = ("data.root", "vision.path", "lm.path", "run_dir")  # paths of this machine
+PRIVATE = ("data.root", "vision.path", "lm.path", "trainer.start", "run_dir")  # paths of this machine
 
 
 def export(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -75,8 +76,9 @@ def write_export(config: Config, out: Path) -> None:
     for part in (model.vision.backbone, model.lm.model):
         merge_lora(part)
     if lm_inside:
-        tokenizer_folder = config.folder / TOKENIZER if config.lm.path is None else Path(config.lm.path)
-        save_language_model(model, tokenizer_folder, out / EXPORTED_LM)
+        path, revision = config.lm.path, config.lm.revision
+        folder = config.folder / TOKENIZER if path is None else find_checkpoint(path, revision).folder
+        save_language_model(model, folder, out / EXPORTED_LM)
     tensors = {name: tensor.contiguous() for name, tensor in exported_tensors(model).items()}
     save_file(tensors, out / EXPORTED, metadata={"format": "pt"})
     exported = as_exported(config, lm_inside=lm_inside)
@@ -111,9 +113,14 @@ def write_json(file: Path, value: Plain) -> None:
 
 def as_exported(config: Config, *, lm_inside: bool) -> Config:
     """The configuration of the exported folder: nothing trains, and of this machine's paths only lm.path is in it."""
-    file = config.vision.get("file")
+    file, name = config.vision.get("file"), config.vision.get("name")
     published = transformers_config(layout_folder(config.vision.get("path"), file), file)
     vision = config.vision.with_arguments(path=None)
+    if name is not None:  # the weights that a name means are in the folder
+        name, _, of_repository = named_repository(name, config.vision.get("path"))
+        arguments = of_repository.get("model_args", {}) | (vision.get("model_args") or {})
+        name = named_weights(name, None)[0].partition(".")[0]
+        vision = vision.with_arguments(name=name, **({"model_args": arguments} if arguments else {}))
     if published is not None:
         arguments = timm_arguments(published, path="config.json") | (vision.get("model_args") or {})
         vision = vision.with_arguments(model_args=arguments)
@@ -130,6 +137,7 @@ def as_exported(config: Config, *, lm_inside: bool) -> Config:
         images=[],
         vision=vision,
         lm=lm,
+        trainer=replace(config.trainer, start=None),
         data=config.data.with_arguments(root=MISSING) if "root" in config.data.arguments else config.data,
         tune=TuneConfig(vision="frozen", lora=None, lm=TuneLmConfig(mode="frozen", lora=None)),
     )
@@ -173,7 +181,7 @@ def weights_hash(path: str) -> str | None:
     if not folder.is_dir():
         return None
     digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]):
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin"), *folder.glob("*.gguf")]):
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:16]

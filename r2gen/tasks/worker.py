@@ -3,6 +3,7 @@
 It reads nothing but that file. The worst exit status of the ranks is the job's.
 """
 
+import atexit
 import contextlib
 import gc
 import hashlib
@@ -23,18 +24,33 @@ from r2gen.runs.failure import Failure, report
 from r2gen.runs.folder import PRINTED, RunFolder
 from r2gen.runs.job_file import read_job
 from r2gen.runs.phase import current_phase
+from r2gen.runs.progress import working
 from r2gen.runs.resources import out_of_resources
 from r2gen.runs.special_files import refuse_special_files
 
+statuses = [DEFECT]  # the last one is that of this process; the first: an exception, which Python has printed
+
+
+def leave_at_once() -> None:
+    """End this process without freeing torch's modules and tensors one by one, which takes a second or more."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(statuses[-1])
+
+
+if __name__ == "__main__":
+    atexit.register(leave_at_once)  # called last, since what the packages below register comes later
 gc.disable()  # a fourth of the time in which the packages below are imported
 try:
-    from r2gen.build import pick_device
-    from r2gen.ranks import dist
-    from r2gen.tasks.dispatch import work_of
+    with working("loading torch", shown=os.environ.get("RANK", "0") == "0", after_s=0):
+        from r2gen.build import pick_device
+        from r2gen.ranks import dist
+        from r2gen.tasks.dispatch import work_of
 except ModuleNotFoundError as error:
     missing = missing_package(error) or UserError(str(error))
     report(Failure.of(missing))
     print(f"error: {missing}", file=sys.stderr, flush=True)
+    statuses.append(FIXABLE)
     sys.exit(FIXABLE)
 gc.enable()
 gc.freeze()  # what was imported stays
@@ -79,8 +95,11 @@ def _run_task(config: Config, stop: StopRequest) -> tuple[int, Failure | None]:
         return DONE, None
     except Stopped:
         if dist.is_first():
-            again = f"the same command resumes from the last checkpoint in {config.run_dir}"
-            print(f"stopped; {again if config.task == 'train' else 'the same command starts again'}", flush=True)
+            again = {
+                "train": f"the same command resumes from the last checkpoint in {config.run_dir}",
+                "predict": f"the same command resumes after the reports in {config.out}",
+            }
+            print(f"stopped; {again.get(config.task, 'the same command starts again')}", flush=True)
         return STOPPED, None
     except Exception as error:
         phase = current_phase()
@@ -127,4 +146,4 @@ if __name__ == "__main__":
     die_with_parent()
     keep_streams()
     refuse_special_files()
-    sys.exit(main(Path(sys.argv[1])))
+    statuses.append(main(Path(sys.argv[1])))

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,11 +20,11 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import Stopped
 from r2gen.runs.files import append, make_folder, write_whole
 from r2gen.runs.folder import RunFolder
+from r2gen.runs.progress import PLAIN_EVERY_S, bar, wrapped
 from r2gen.runs.train_log import read_train_log
 from r2gen.train.checkpoint import TrainState
 from r2gen.train.published import Fact, ShownStudy, shown_config, tags_of
 
-PLAIN_EVERY_S = 5.0  # between the lines of progress where there is no terminal
 # Defaults for W&B, which its user's environment may override: no reports of its own failures, and no waiting for a
 # network. A kill loses the last two seconds.
 WANDB_ENVIRONMENT = {
@@ -60,6 +60,7 @@ class StepRecord:
     samples_per_s: float
     seconds: float  # spent in training steps so far
     peak_gib: float
+    objective: Mapping[str, float] = field(default_factory=dict)  # numbers of the objective about this step
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,7 @@ class WandbLogger:
         if isinstance(record, StepRecord):
             names = ("loss", "lr", "grad_norm", "samples_per_s", "epoch")
             values = {f"train/{name}": getattr(record, name) for name in names}
+            values |= {f"train/{name}": value for name, value in record.objective.items()}
         else:
             values = {f"{record.split}/{name}": value for name, value in record.scores.items()}
             values[f"{record.split}/selection"] = record.selection
@@ -275,14 +277,23 @@ class TrainLog:
         if self.active:
             forget_after(self.file, state)
         on_terminal = sys.stderr.isatty() and self.active
-        self.bar = tqdm(total=total_steps, initial=state.step, unit="step", dynamic_ncols=True) if on_terminal else None
+        self.bar = (
+            bar(total=total_steps, title="training", unit="step", initial=state.step, leave=True)
+            if on_terminal
+            else None
+        )
+
+    def done(self, step: int) -> None:
+        """Move the progress bar, which a record does only every trainer.log_every_steps steps."""
+        if self.bar is not None:
+            self.bar.update(step - self.bar.n)
 
     def step(self, record: StepRecord) -> None:
         self._write("step", record)
-        progress = f"loss {record.loss:.3f}, {record.samples_per_s:.1f} samples/s"
+        figures = "".join(f", {name} {value:.3f}" for name, value in record.objective.items())
+        progress = f"loss {record.loss:.3f}{figures}, {record.samples_per_s:.1f} samples/s"
         if self.bar is not None:
             self.bar.set_postfix_str(progress)
-            self.bar.update(record.step - self.bar.n)
         elif self.active and (time.monotonic() - self.printed > PLAIN_EVERY_S or record.step == self.total):
             self.printed = time.monotonic()
             left_s = (self.printed - self.began) / (record.step - self.first) * (self.total - record.step)
@@ -300,7 +311,7 @@ class TrainLog:
     def print_line(self, text: str) -> None:
         """Print a line, above the progress bar if there is one."""
         if self.bar is not None:
-            self.bar.write(text)
+            self.bar.write(wrapped(text))
         elif self.active:
             print(text, flush=True)
 
@@ -310,7 +321,8 @@ class TrainLog:
 
     def _write(self, event: Literal["step", "validation"], record: StepRecord | ValidationRecord) -> None:
         if self.active:
-            append(self.file, (json.dumps({"event": event, **asdict(record)}) + "\n").encode())
+            values = {name: value for name, value in asdict(record).items() if name != "objective" or value}
+            append(self.file, (json.dumps({"event": event, **values}) + "\n").encode())
             self.logger.log(record)
 
 

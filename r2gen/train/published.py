@@ -21,7 +21,7 @@ from r2gen.runs.prediction_lines import read_prediction_lines
 Fact = str | int | float | bool | None
 TAG_LENGTH = 64  # W&B refuses longer tags
 # Locations and options of a single command, which do not describe the run; `shown_config` has the choices at its top.
-LEFT_OUT = ("choices", "run_dir", "fresh", "task", "hub", "logger", "data.root", *OWNED)
+LEFT_OUT = ("choices", "run_dir", "fresh", "verbose", "task", "hub", "logger", "data.root", *OWNED)
 SHOWN_SYSTEMS = {"model": "best", "constant": "constant"}  # the model and the baseline that ignores the image
 
 

@@ -15,13 +15,15 @@ from torch import nn
 from r2gen.config.plain import Plain
 from r2gen.data.collate import moved
 from r2gen.errors import Code, UserError, shown
+from r2gen.ranks import dist
 from r2gen.runs.placeholders import placeholder
 from r2gen.runs.untrusted import refuse_compressed
 from r2gen.vision.batch_norm import freeze_statistics, let_statistics_move, moving
 from r2gen.vision.feature_cache import FeatureCache
-from r2gen.vision.hub import layout_folder, named_weights, unfetchable
-from r2gen.vision.layouts import WEIGHT_FILES, transformers_config
-from r2gen.vision.swin_names import DROP_PATH, create_swin
+from r2gen.vision.hub import layout_folder, named_repository, named_weights, note_other_statistics, unfetchable
+from r2gen.vision.layouts import OPEN_CLIP_FILES, WEIGHT_FILES, transformers_config
+from r2gen.vision.open_clip import create_trunk, open_clip_config
+from r2gen.vision.swin_names import DROP_PATH, check_buildable, create_swin
 from r2gen.vision.transforms import ImageTransform
 from r2gen.vision.views import ConcatViews, MeanViews
 from r2gen.vision.vit_names import create_vit, set_eps, without_eps
@@ -166,8 +168,15 @@ def create_backbone(
     name: str, path: str | None, model_args: Mapping[str, Any], *, file: str | None = None
 ) -> nn.Module:
     """timm's model without its head, with weights that must fit exactly (timm converts its own older layouts)."""
+    name, path, published = named_repository(name, path)
     name, path = named_weights(name, path)
     path = layout_folder(path, file)
+    if path is not None and (clip := open_clip_config(path, file)) is not None:
+        tensors = tensors_at(path, file)
+        refuse_other_values(tensors, path)
+        model = create_trunk(name, path, clip, tensors=tensors, model_args=model_args)
+        return with_statistics(model, clip)
+    model_args = {**published.get("model_args", {}), **model_args}
     config = transformers_config(path, file)
     if path is not None and config is not None:
         tensors = tensors_at(path, file)
@@ -176,6 +185,9 @@ def create_backbone(
         return create(name, path, config, tensors=tensors, model_args=model_args)
     model_args, eps = without_eps(model_args)
     source: Plain = {} if path is None else {"pretrained": True, "pretrained_cfg_overlay": weights(name, path, file)}
+    if published.get("model_args"):
+        tensors = source["pretrained_cfg_overlay"]["state_dict"]
+        check_buildable(name, model_args, tensors, file=Path(str(path)) / "config.json")
     try:
         model = timm.create_model(name, num_classes=0, **model_args)
         if path is not None and not load_as_it_is(model, source["pretrained_cfg_overlay"]["state_dict"]):
@@ -193,7 +205,16 @@ def create_backbone(
         ) from error
     if eps is not None:
         set_eps(model, eps)
-    return model
+    if path is not None and not published and dist.is_first():
+        note_other_statistics(name, path, model)
+    return with_statistics(model, published)
+
+
+def with_statistics(model: Any, published: Plain) -> nn.Module:
+    """The model with the mean and deviation of its published weights, where they state them."""
+    model.pretrained_cfg |= {key: published[key] for key in ("mean", "std") if key in published}
+    backbone: nn.Module = model
+    return backbone
 
 
 def load_as_it_is(model: nn.Module, tensors: Plain) -> bool:
@@ -245,7 +266,7 @@ def refuse_other_values(tensors: Plain, path: str) -> None:
 
 def tensors_at(path: str, file: str | None = None) -> Plain:
     """The tensors of a file, of a folder or of a hub id; `file` is the name of the weights if it is unusual."""
-    local, names = Path(path).expanduser(), WEIGHT_FILES if file is None else (file,)
+    local, names = Path(path).expanduser(), (*WEIGHT_FILES, *OPEN_CLIP_FILES) if file is None else (file,)
     if local.is_dir():
         files = [local / name for name in names if (local / name).is_file()]
         if not files:

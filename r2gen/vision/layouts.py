@@ -8,7 +8,8 @@ from r2gen.vision.swin_names import model_arguments, read_config
 from r2gen.vision.vit_names import KINDS, vit_arguments
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-OPEN_CLIP = "open_clip_config.json"
+OPEN_CLIP, OPEN_CLIP_FILES = "open_clip_config.json", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+TIMM = "architecture"  # a field of config.json in timm's layout
 SUPPORTED = "timm's layout is read, and transformers' of Swin, DINOv2, ViT and SigLIP"
 
 
@@ -21,12 +22,6 @@ def transformers_config(path: str | None, file: str | None = None) -> Plain | No
     if path is None or not folder.is_dir():
         return None
     usual = file is None or file in WEIGHT_FILES
-    if usual and (folder / OPEN_CLIP).is_file():
-        raise UserError(
-            f"vision.path={path} is in open_clip's layout, and {SUPPORTED}: save its tensors visual.trunk.* without "
-            "that prefix as NEW/model.safetensors, and pass vision.path=NEW with the vision.name that "
-            f"{OPEN_CLIP} has in timm_model_name."
-        )
     if not (folder / "config.json").exists():
         return None
     config = read_config(folder / "config.json")
@@ -39,6 +34,12 @@ def transformers_config(path: str | None, file: str | None = None) -> Plain | No
             "these, or the same encoder in timm's layout (without this config.json)."
         )
     return {str(key): value for key, value in config.items()}
+
+
+def read_facts(file: Path) -> Plain:
+    """The dictionary in a JSON file; empty if there is none. Raises UserError if the file is no JSON."""
+    content = read_config(file) if file.is_file() else {}
+    return content if isinstance(content, dict) else {}
 
 
 def timm_arguments(config: Plain, *, path: str) -> Plain:

@@ -195,7 +195,7 @@ def use_statistics(model: Any, path: str) -> None:
         facts = read_config(preprocessor)
         for key in ("mean", "std"):
             values: Any = facts.get(f"image_{key}", model.pretrained_cfg[key]) if isinstance(facts, dict) else None
-            if not _are_numbers(values) or (key == "std" and min(values) <= 0):
+            if not are_statistics(key, values):
                 raise UserError(f"vision.path: {preprocessor} has no three numbers in image_{key}.")
             model.pretrained_cfg[key] = tuple(values)
 
@@ -221,11 +221,13 @@ def check_buildable(
         )
 
 
-def _are_numbers(values: Any) -> bool:
+def are_statistics(key: str, values: Any) -> bool:
+    """Whether these are the mean or the deviation (`std`) of three channels."""
     return (
         isinstance(values, list | tuple)
         and len(values) == 3
         and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+        and (key != "std" or min(values) > 0)
     )
 
 

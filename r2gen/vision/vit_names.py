@@ -50,8 +50,8 @@ IN_LAYER = (
     (re.compile(r"(?:attention\.output\.dense|attention\.o_proj|self_attn\.out_proj)\b"), "attn.proj"),
     (re.compile(r"(?:layernorm_before|norm1|layer_norm1)\b"), "norm1"),
     (re.compile(r"(?:layernorm_after|norm2|layer_norm2)\b"), "norm2"),
-    (re.compile(r"(?:intermediate\.dense|mlp\.fc1)\b"), "mlp.fc1"),
-    (re.compile(r"(?:output\.dense|mlp\.fc2)\b"), "mlp.fc2"),
+    (re.compile(r"(?:intermediate\.dense|mlp\.fc1|mlp\.weights_in)\b"), "mlp.fc1"),
+    (re.compile(r"(?:output\.dense|mlp\.fc2|mlp\.weights_out)\b"), "mlp.fc2"),
     (re.compile(r"layer_scale(\d)\.lambda1$"), r"ls\1.gamma"),
 )
 OUTSIDE = (
@@ -86,13 +86,11 @@ def vit_arguments(config: Mapping[str, Any], *, path: str) -> Plain:
     """
     kind = str(config["model_type"])
     fields = _with_defaults(config, path=path)
-    fixed = {"num_channels": 3, "use_swiglu_ffn": False}
-    for field, value in fixed.items():
-        if fields.get(field, value) != value:
-            raise UserError(
-                f"vision.path: {path}/config.json has {field}={fields[field]}, and only {value} is read in "
-                "transformers' layout: use the same model in timm's."
-            )
+    if fields.get("num_channels", 3) != 3:
+        raise UserError(
+            f"vision.path: {path}/config.json has num_channels={fields['num_channels']}, and only 3 is read in "
+            "transformers' layout: use the same model in timm's."
+        )
     inner = "mlp_ratio" if kind.startswith("dinov2") else "intermediate_size"
     for field in (*SIZES, inner, *(["num_register_tokens"] if kind == "dinov2_with_registers" else [])):
         if not isinstance(fields.get(field), int | float) or not 0 < fields[field] < MOST:
@@ -105,7 +103,9 @@ def vit_arguments(config: Mapping[str, Any], *, path: str) -> Plain:
     width, dinov2 = fields["hidden_size"], kind.startswith("dinov2")
     # int(width * ratio) is the inner width; half a unit keeps it from being rounded to the one before
     ratio = fields["mlp_ratio"] if dinov2 else (fields["intermediate_size"] + 0.5) / width
-    eps = fields[EPS]
+    eps, swiglu = fields[EPS], fields.get("use_swiglu_ffn") is True
+    if swiglu:  # both halves of the gate are in one layer
+        ratio = (2 * ((int(int(width * ratio) * 2 / 3) + 7) // 8 * 8) + 0.5) / width
     return {
         "img_size": fields["image_size"],
         "patch_size": fields["patch_size"],
@@ -114,7 +114,7 @@ def vit_arguments(config: Mapping[str, Any], *, path: str) -> Plain:
         "num_heads": fields["num_attention_heads"],
         "mlp_ratio": ratio,
         "qkv_bias": fields.get("qkv_bias", True),
-        "act_layer": ACTIVATIONS[activation],
+        **({} if swiglu else {"act_layer": ACTIVATIONS[activation]}),
         "init_values": 1.0 if dinov2 else None,  # makes LayerScale, whose values are read
         "drop_path_rate": fields.get("drop_path_rate", 0.0),
         "proj_drop_rate": fields.get("hidden_dropout_prob", 0.0),
@@ -176,6 +176,12 @@ def create_vit(
             f"vision.path={path} contains a {kind}, but vision.name={name} is not one. Use vision={choice}."
         )
     arguments, eps = without_eps(vit_arguments(config, path=path))
+    if kind == "DINOv2" and ("giant" in name) != ("act_layer" not in arguments):
+        giant = "vit_giant_patch14_dinov2" if "giant" not in name else "vit_base_patch14_dinov2"
+        raise UserError(
+            f"vision.path={path}: config.json says use_swiglu_ffn={'act_layer' not in arguments}, which "
+            f"vision.name={name} is not. Pass vision.name={giant}."
+        )
     eps = eps or TIMMS_EPS
     own = dict(model_args)
     size = own.pop("img_size", arguments["img_size"])

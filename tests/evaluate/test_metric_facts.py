@@ -139,7 +139,7 @@ def test_a_new_metric_costs_one_class_and_one_yaml(tmp_path: Path) -> None:
 
     refused = command("evaluate.best=bleu_4")
     assert "with one of longest_gap, shared_words" in refused.stderr
-    done = command("run_dir=run", "evaluate.best=longest_gap")
+    done = command("run_dir=run", "evaluate.best=longest_gap", "verbose=true")
     assert done.returncode == 0, done.stderr
     table = done.stdout[done.stdout.index("test: 8 studies") :]
     assert table.split("\n")[1].split() == ["shared_words", "longest_gap"]

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 from run_in_process import run_in_process
 from smallest_run import ROOT
+
+from r2gen.launch.parts_check import _timm_models
 
 GOLDEN = next((ROOT / "tests" / "golden" / "run_of_the_version_before").glob("train-*"))
 # Each of these would be refused for what it reads (nowhere, broken) or start a rank, were its folder not checked first.
@@ -169,3 +172,13 @@ def refused(folder: Path, words: list[str], message: str) -> None:
 def times(folder: Path) -> dict[str, int]:
     """The time of the last change of each file. A run's lock is made before it is refused."""
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def test_names_of_encoders_are_read_without_importing_timm():
+    assert _timm_models() == set(timm.list_models())
+
+
+def test_an_encoder_that_does_not_exist_is_refused_before_a_folder_is_made(tmp_path: Path):
+    message = "vision.name=resnet51 is not a timm model; similar ones are resnet51q, resnet50"
+    refused(tmp_path, ["vision=resnet50", "vision.name=resnet51", "vision.path=null"], message)
+    assert not list(tmp_path.iterdir())

@@ -28,6 +28,9 @@ from r2gen.train.checkpoint import Checkpoints, TrainState, load_trainable
 from r2gen.train.engine import keep_whole, trainable_tensors, whole_weights
 from r2gen.train.fit import fit
 from r2gen.train.loggers import NoLogger, TrainLog
+from r2gen.train.objectives.findings import FindingsLoss
+from r2gen.train.objectives.objective import Objective, ReportLoss, TrainingParts
+from r2gen.train.objectives.scst import SelfCritical
 from r2gen.vision.batch_norm import moving_statistics
 
 WORLDS = (1, 2)
@@ -39,6 +42,7 @@ class Case:
     zero: int
     bf16: bool = False
     lora: bool = False  # frozen parts with LoRA and gradient checkpointing; otherwise everything is trained
+    objective: str | None = None  # of OBJECTIVES
     averages: bool = False  # validates and stores a moving average of the weights
     batch_norm: bool = False  # statistics that move: a step is one micro-batch, over all ranks
     resumes: bool = False  # two ranks also resume from a checkpoint: test_checkpoint.py tests it for one
@@ -46,7 +50,8 @@ class Case:
     @property
     def name(self) -> str:
         kinds = {"bf16": self.bf16, "lora": self.lora, "batch-norm": self.batch_norm}
-        return "-".join([f"zero{self.zero}", *(kind for kind, has in kinds.items() if has)])
+        parts = (f"zero{self.zero}", *(kind * has for kind, has in kinds.items()), self.objective or "")
+        return "-".join(part for part in parts if part)
 
 
 CASES = [
@@ -55,6 +60,8 @@ CASES = [
     Case(2, averages=True, resumes=True),
     Case(3, averages=True),
     Case(3, bf16=True, lora=True, resumes=True),
+    Case(0, objective="findings"),
+    Case(3, lora=True, objective="scst", resumes=True),
 ]
 OF_BATCH_NORM = [
     Case(0, batch_norm=True, averages=True, resumes=True),
@@ -62,6 +69,11 @@ OF_BATCH_NORM = [
     Case(3, batch_norm=True, averages=True, resumes=True),
     Case(3, batch_norm=True, bf16=True, resumes=True),
 ]
+OBJECTIVES: dict[str | None, type[Objective]] = {
+    None: ReportLoss,
+    "findings": FindingsLoss,
+    "scst": SelfCritical,
+}
 
 
 class Run:
@@ -82,6 +94,10 @@ class Run:
         )
         self.micro_batch_size = 4 // dist.world() if case.batch_norm else 2
         self.model.to(torch.bfloat16 if case.bf16 else torch.float32)
+        self.objective = OBJECTIVES[case.objective]()
+        self.objective.prepare(
+            TrainingParts(model=self.model, studies=STUDIES, seed=0, max_new_tokens=6, keeps_slots=False)
+        )
         self.engine = start_small_engine(
             self.model, batch_size=4, micro_batch_size=self.micro_batch_size, zero=case.zero, bf16=case.bf16
         )
@@ -106,6 +122,7 @@ class Run:
             log=TrainLog(self.folder, state, total_steps=total, logger=NoLogger()),
             refresh_page=lambda: None,
             stop=StopRequest(),
+            objective=self.objective,
         )
 
     def validate(self) -> dict[str, float]:

@@ -45,7 +45,10 @@ def test_a_baseline_of_several_runs_is_shown_once_with_the_runs_that_have_it(tmp
     results = results_of([run_of(tmp_path / f"{seed}", Cell(*SAME, seed)) for seed in (1, 2)])
     results += results_of([run_of(tmp_path / "other", Cell(*SAME, 3), truncation="60 tokens")])
     content = content_of(write_sweep_page(tmp_path / "sweep.html", results, title="baselines"))
-    assert [(baseline["name"], len(baseline["jobs"])) for baseline in content["baselines"]] == [("constant", 2), ("constant", 1)]
+    assert [(baseline["name"], len(baseline["jobs"])) for baseline in content["baselines"]] == [
+        ("constant", 2),
+        ("constant", 1),
+    ]
     assert content["baselines"][0]["scores"]["test"]["cider"]["value"] == pytest.approx(0.85 * 0.42)
     assert set(content["rows"][0]["margins"]["test"]) == {"bleu_1", "bleu_4", "rouge_l", "cider"}
 

@@ -27,7 +27,7 @@ from r2gen.ranks.stop import StopRequest
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.job_file import write_job
 from r2gen.runs.stored import completed
-from r2gen.tasks.export import export
+from r2gen.tasks.export import as_exported, export
 from r2gen.train.checkpoint import Checkpoints, TrainState
 
 CPU = torch.device("cpu")
@@ -126,6 +126,18 @@ def test_the_report_is_the_same_before_and_after(
     capsys.readouterr()
     runpy.run_path(str(script), run_name="__main__")  # in this process, which has torch already
     assert capsys.readouterr().out.removesuffix("\n") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "exported"), [("resnet50.a1_in1k", "resnet50"), ("local-dir:", "vit_tiny_patch16_224")]
+)
+def test_an_export_names_the_architecture_and_not_its_weights(name: str, exported: str, tmp_path: Path):
+    config = {"architecture": exported, "model_args": {"depth": 2}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    name = f"{name}{tmp_path}" if name.endswith(":") else name
+    vision = as_exported(composed("vision=resnet50", f"vision.name={name}", "vision.path=null"), lm_inside=False).vision
+    assert (vision.get("name"), vision.get("path")) == (exported, None)
+    assert (vision.get("model_args") or {}) == (config["model_args"] if "vit" in exported else {})
 
 
 def test_the_model_card_has_what_a_user_must_know(tmp_path: Path):

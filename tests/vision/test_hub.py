@@ -34,7 +34,6 @@ def test_a_name_with_a_tag_says_which_weights_are_meant() -> None:
         ("resnet50.tv_in1k", "timm/resnet50.a1_in1k", "name different weights: add vision.path=null"),
         ("resnet50.mine", None, r"timm has no weights mine for resnet50. It has resnet50\.a1_in1k"),
         ("resnet51.a1_in1k", None, "is not a timm model"),
-        ("hf-hub:MahmoodLab/UNI", None, "pass vision.path=MahmoodLab/UNI, vision.file="),
     ],
 )
 def test_a_name_that_cannot_be_meant_is_refused(name: str, path: str | None, message: str) -> None:

@@ -97,7 +97,8 @@ def test_weights_that_do_not_fit_are_refused_with_their_names(harm: str, tmp_pat
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"use_swiglu_ffn": True}, "use_swiglu_ffn=True, and only False is read"),
+        ({"use_swiglu_ffn": True}, "use_swiglu_ffn=True, which vision.name=vit_base_patch14_dinov2 is not. Pass"),
+        ({"num_channels": 1}, "num_channels=1, and only 3 is read"),
         ({"hidden_act": "silu"}, "hidden_act=silu, and only gelu"),
         ({"hidden_size": "wide"}, "(cannot read|cannot build)"),
         ({"hidden_size": 0}, "no single positive number in hidden_size"),
@@ -115,10 +116,13 @@ def test_what_is_not_read_is_refused(change: dict[str, Any], words: str, tmp_pat
     assert "\n" not in str(error.value)
 
 
-def test_open_clips_layout_is_refused_with_the_way_to_timms(tmp_path: Path):
-    (tmp_path / "open_clip_config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"open_clip's layout.*visual\.trunk"):
-        encoder("ViT", tmp_path)
+def test_the_gated_layers_of_a_giant_dinov2_are_read(tmp_path: Path):
+    model = saved("Dinov2", tmp_path, use_swiglu_ffn=True)
+    images_N3HW = torch.randn(2, 3, 32, 32)
+    read = TimmEncoder(name="vit_giant_patch14_dinov2", path=str(tmp_path), image_size_px=32).eval()
+    with torch.no_grad():
+        expected = model(images_N3HW).last_hidden_state
+        torch.testing.assert_close(read.encode(images_N3HW), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_pointer_of_git_lfs_is_named(tmp_path: Path):

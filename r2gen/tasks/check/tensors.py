@@ -30,6 +30,7 @@ def frozen_checksums(model: nn.Module) -> dict[str, int]:
 
 
 def _frozen(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    # with the second name of tied embeddings
+    trainable = {name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
     yield from ((name, tensor) for name, tensor in stored_tensors(model) if name not in trainable)
     yield from ((name, buffer) for name, buffer in model.named_buffers() if buffer.numel())

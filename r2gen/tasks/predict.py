@@ -1,0 +1,112 @@
+"""task=predict: the reports of many studies, without references, in a CSV or JSON lines file.
+
+    python run.py task=predict run_dir=RUN studies=FOLDER out=reports.csv
+
+The same command resumes: studies whose report is in the file are skipped.
+"""
+
+import hashlib
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import torch
+from tqdm import tqdm
+
+from r2gen.config.plain import canonical
+from r2gen.config.schema import Config
+from r2gen.data.listed_studies import StudyImages
+from r2gen.errors import UserError
+from r2gen.evaluate.report_file import ReportFile, ReportRow, findings_in
+from r2gen.evaluate.study_reports import write_reports
+from r2gen.launch.parts_check import studies_to_predict
+from r2gen.lm.protocol import DecoderName
+from r2gen.ranks import dist
+from r2gen.ranks.stop import StopRequest
+from r2gen.tasks.scoring import profile_name
+from r2gen.trained_run import TrainedRun
+
+EVERY_S = 15  # between lines of progress where no terminal shows a bar
+
+
+def predict(config: Config, device: torch.device, stop: StopRequest) -> None:
+    """Write a row for each study that the file does not have yet; every rank takes its share."""
+    assert config.out is not None
+    studies = studies_to_predict(config)
+    run = TrainedRun(config, device=device)
+    file, made_by = ReportFile(Path(config.out)), _made_by(config, run)
+    done = dist.first_of([file.start(made_by=made_by, fresh=config.fresh) if dist.is_first() else None]) or set()
+    left = [study for study in studies if study.id not in done]
+    if dist.is_first() and done:
+        print(f"{file.path} has {len(studies) - len(left):,} of {len(studies):,} reports; resuming", flush=True)
+    failed = _write(config, run, left[dist.rank() :: dist.world()], file, made_by, stop)
+    total, errors = len(studies), [error for some in dist.gather(failed) for error in some]
+    if dist.is_first():
+        if errors and len(errors) == total:
+            raise UserError(f"none of the {total:,} studies has a report ({errors[0]}); {file.path} has the reasons")
+        lost = f"; {len(errors):,} studies have no report, but an error" if errors else ""
+        print(f"{total - len(errors):,} reports in {file.path}{lost}", flush=True)
+    dist.barrier()
+
+
+def _made_by(config: Config, run: TrainedRun) -> str:
+    """What decides the reports, in short: the checkpoint, the decoding profile, and a digest of both and of quant."""
+    facts = {"checkpoint": run.checkpoint, "generation": asdict(run.decoding), "quant": asdict(config.quant)}
+    digest = hashlib.sha256(canonical(facts).encode()).hexdigest()[:8]
+    return f"{Path(config.folder).name}/{profile_name(config)}/{digest}"
+
+
+def _write(
+    config: Config, run: TrainedRun, studies: list[StudyImages], file: ReportFile, made_by: str, stop: StopRequest
+) -> list[str]:
+    """Append the rows of some studies; return the errors."""
+    images, errors = {study.id: [str(image) for image in study.images] for study in studies}, list[str]()
+    progress = _Progress(len(studies))
+    reports = write_reports(
+        run.model,
+        studies,
+        run.decoding,
+        batch_size=config.evaluate.batch_size,
+        device=run.device,
+        slots=config.evaluate.slots,
+        decoder=run.model.lm.decoder_for(run.decoding, cast(DecoderName, config.evaluate.decoder)),
+        gray_bits=run.gray_bits,
+    )
+    for written in reports:
+        findings = [] if written.error else findings_in(written.report)
+        file.add(ReportRow(written.id, written.report, findings, images[written.id], written.error, made_by))
+        errors += [written.error] if written.error else []
+        progress.add(failed=len(errors))
+        stop.leave_if_requested()
+    progress.close()
+    return errors
+
+
+class _Progress:
+    """A bar on a terminal, and otherwise a line now and then, of rank 0."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.began = total, 0, time.monotonic()
+        self.last = self.began
+        self.bar = tqdm(
+            total=total, desc="predict", unit="study", disable=None if dist.is_first() else True, leave=False
+        )
+        self.lines = dist.is_first() and not sys.stderr.isatty()
+
+    def add(self, *, failed: int) -> None:
+        self.done += 1
+        self.bar.update()
+        now = time.monotonic()
+        if self.lines and now - self.last > EVERY_S:
+            self.last = now
+            pace = self.done / (now - self.began)
+            left = (self.total - self.done) / pace / 60
+            print(
+                f"predict: {self.done:,} of {self.total:,}, {failed:,} failed, {pace:.1f} per s, {left:.1f} min left",
+                flush=True,
+            )
+
+    def close(self) -> None:
+        self.bar.close()

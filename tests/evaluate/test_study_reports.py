@@ -1,0 +1,66 @@
+"""Reports of studies without references: those of the same images in a batch, and a fault is a result."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_model import SIZE_PX, report_generator
+
+from r2gen.config.decoding import Decoding
+from r2gen.data.collate import Batch
+from r2gen.data.listed_studies import StudyImages
+from r2gen.evaluate.study_reports import Written, write_reports
+
+DECODING = Decoding(max_new_tokens=12)
+CPU = torch.device("cpu")
+
+
+def array(seed: int) -> Any:
+    return np.random.default_rng(seed).integers(256, size=(SIZE_PX, SIZE_PX), dtype=np.uint8)
+
+
+def written(model: Any, studies: list[StudyImages], **options: Any) -> dict[str, Written]:
+    reports = write_reports(model, studies, DECODING, device=CPU, **{"batch_size": 3, **options})
+    return {report.id: report for report in reports}
+
+
+def test_reports_are_those_of_single_studies_and_faults_are_results() -> None:
+    model = report_generator(lively=True).eval()
+    studies = [StudyImages(f"s{seed}", [array(seed)] * (1 + seed % 2)) for seed in range(7)]
+    broken = [
+        StudyImages("gone", ["nowhere.png"]),
+        StudyImages("none", []),
+        StudyImages("known", [], "row 3: no image"),
+    ]
+    reports = written(model, [broken[0], *studies[:4], *broken[1:], *studies[4:]])
+    assert reports.keys() == {study.id for study in (*studies, *broken)}
+    assert reports["gone"].error == "image nowhere.png does not exist"
+    assert reports["none"].error == "a study needs at least one image"
+    assert reports["known"].error == "row 3: no image"
+    for study in studies:
+        images_BVHW = torch.stack([torch.from_numpy(image) for image in study.images])[None]
+        views_BV = torch.ones(1, len(study.images), dtype=torch.bool)
+        batch = Batch((study.id,), images_BVHW, views_BV, torch.zeros(1, 0, dtype=torch.long))
+        assert reports[study.id].report == model.generate(batch, DECODING)[0].text
+
+
+@pytest.mark.parametrize("decoder", ["tree", "transformers"])
+def test_a_command_whose_studies_all_fail_ends(decoder: Any) -> None:
+    reports = written(report_generator().eval(), [StudyImages("x", ["nowhere.png"])], decoder=decoder)
+    assert list(reports) == ["x"]
+
+
+def test_a_study_with_more_images_than_the_encoder_joins_is_a_fault() -> None:
+    model = report_generator(views="concat").eval()
+    reports = written(model, [StudyImages("x", [array(0)] * 5), StudyImages("y", [array(0)])])
+    assert reports["x"].error == "it has 5 images, and this model reads at most 4"
+    assert not reports["y"].error
+
+
+def test_damaged_files_are_faults(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"\x89PNG\r\n\x1a\n")
+    reports = written(report_generator().eval(), [StudyImages("x", [file])])
+    assert "cannot be read" in reports["x"].error
