@@ -256,7 +256,7 @@ class Config:
     hub: str = option("online: missing weights are downloaded", choices=("offline", "online"))
     images: list[str] = option("for task=generate: the images of one study")
     checkpoint: str | None = option("for task=import: a file that R2GenGPT saved")
-    sweep: str | None = option("for task=status and task=dashboard: the folder of a sweep")
+    sweep: str | None = option("for task=status, task=dashboard and task=compare: the folder of a sweep")
     studies: str | None = option("for task=predict: a folder of images, a table, or an annotation", default=None)
     out: str | None = option(
         "folder that task=export, compare or audit writes, or that task=index lists; file that task=predict writes"
