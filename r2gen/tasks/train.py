@@ -86,9 +86,10 @@ def _train_model(
     if dist.is_first():
         folder.record(steps=total_steps)  # a sweep computes the progress from it
     if config.trainer.start is not None and checkpoints.path(LAST) is None:
-        started = load_start(job.model, config.trainer.start)
+        start = load_start(job.model, config.trainer.start)
         if dist.is_first():
-            print(started, flush=True)
+            folder.record(start=start)
+            print(f"starting from {start}", flush=True)
 
     objective = build_objective(config)
     objective.prepare(
