@@ -68,8 +68,8 @@ def train(config: Config, overrides: list[str]) -> int:
     folder.refuse_exported(fresh=config.fresh)
     folder.check_usable()
     if config.fresh or not (folder.exists() and _is_finished(folder, config)):
-        print(f"run folder: {from_here(folder.path)}", flush=True)
         check_parts(config)
+        print(f"run folder: {from_here(folder.path)}", flush=True)
     folder.create()
     lock = folder.lock()
     try:
