@@ -22,26 +22,25 @@ from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
 from r2gen.lm.compile import compile_layers, has_layers
 from r2gen.lm.fp8 import prepare_backward
-from r2gen.lm.load import DTYPES, load_lm, random_lm
+from r2gen.lm.load import DTYPES, load_lm, random_lm, refuse_offloaded_layers
 from r2gen.lm.prompt import Prompt
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import check_quantised, quantisation_of, weight_count
-from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
-from r2gen.lm.words import train_words
+from r2gen.lm.run_tokenizer import TOKENIZER, write_tokenizer
+from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
 from r2gen.model.placement import check_finite, place, to_bf16, trained_to_fp32
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
 from r2gen.ranks import dist
-from r2gen.runs.files import PARTIAL
 from r2gen.runs.progress import working
 from r2gen.train.engine import Engine, start_engine
 from r2gen.train.fit import LoopSettings
 from r2gen.train.loggers import Logger
+from r2gen.train.objectives.objective import Objective
 from r2gen.train.optim import adamw
 from r2gen.vision.encoder import TimmEncoder, cache_features
 
 WORTH_COMPILING = 4e13  # studies x parameters of the language model
-TOKENIZER = "tokenizer"  # in the run folder of a language model with random weights
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,7 @@ class Job:
 
 def build_job(config: Config, device: torch.device) -> Job:
     """The parts of a run, on the device. The model has its initial weights: the caller loads a checkpoint."""
-    bf16 = uses_bf16(config, device)
-
-    shown = dist.is_first()
+    bf16, shown = uses_bf16(config, device), dist.is_first()
 
     # Data: studies with their images and full reference reports.
     data = build_data(config)
@@ -130,17 +127,17 @@ def build_tokenizer(config: Config, data: ReportData) -> ReportTokenizer | None:
     """
     if config.lm.path is not None:
         return None
-    folder = config.folder / TOKENIZER
-    if dist.is_first() and not folder.is_dir():
-        reports = [study.report for study in data.studies("train")]
-        if not reports:
-            raise UserError("lm.path=null trains its tokenizer on the training reports, and there are none")
-        assert config.lm.vocabulary_size is not None
-        partial = config.folder / f"{PARTIAL}{TOKENIZER}"
-        lm, size = config.lm, config.lm.vocabulary_size
-        words = lm.vocabulary == "words"
-        save_tokenizer(train_words(reports, size, lm.min_count) if words else train_tokenizer(reports, size), partial)
-        partial.rename(folder)
+    if dist.is_first() and not (config.folder / TOKENIZER).is_dir():
+        lm = config.lm
+        assert lm.vocabulary_size is not None
+        write_tokenizer(
+            config.folder,
+            [study.report for study in data.studies("train")],
+            start=config.trainer.start,
+            vocabulary=lm.vocabulary,
+            size=lm.vocabulary_size,
+            min_count=lm.min_count,
+        )
     dist.barrier()
     return stored_tokenizer(config)
 
@@ -184,18 +181,8 @@ def build_lm(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool, d
     )
     check_quantised(loaded.model, mode=config.quant.mode)
     if on_device is not None:
-        _refuse_offloaded_layers(loaded)
+        refuse_offloaded_layers(loaded)
     return loaded
-
-
-def _refuse_offloaded_layers(lm: LanguageModel) -> None:
-    """Raise UserError if lm.device_map=auto has put layers on the CPU or the disk, where they have no gradients."""
-    layers: dict[str, object] = getattr(lm.model, "hf_device_map", None) or {}
-    if {str(device) for device in layers.values()} & {"cpu", "disk"}:
-        raise UserError(
-            "lm.device_map=auto: this language model does not fit on the GPUs here, and layers on the CPU or disk have "
-            "no gradients. Use quant=nf4, or more GPUs"
-        )
 
 
 # Report generator
@@ -224,6 +211,7 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
         lm_lora=_lora(config.tune.lm.lora),
         lm_lora_targets=config.lm.lora_targets,
         lm_is_random=config.lm.path is None,
+        encoder_only=rules.encoder_only(config),
     )
 
     # Precision and device.
@@ -283,6 +271,12 @@ def prepare_training(config: Config, job: Job, *, steps: int) -> None:
         cache_features(job.model.vision, images=images, most_bytes=config.trainer.feature_cache_mib * 2**20)
     if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
         compile_layers(lm)
+
+
+def build_objective(config: Config) -> Objective:
+    """What training minimises; the caller prepares it."""
+    objective: Objective = instantiate(config.objective)
+    return objective
 
 
 def training_set(config: Config, job: Job) -> StudyDataset:

@@ -31,6 +31,7 @@ GROUPS = (
     "projector",
     "tune",
     "tune/lm",
+    "objective",
     "generation",
     "data",
     "augment",

@@ -19,7 +19,7 @@ from r2gen.runs.metrics_file import EXTERNAL, metrics_path, read_metrics
 
 SPLITS = ("test", "val")  # without compare.split, the first that all runs have scores of
 _NAME = re.compile(r"\w[\w .+-]{0,59}")  # these names need no escaping in a table, LaTeX or a page
-_SHOWN_CHOICES = ("experiment", "lm", "quant", "vision", "projector", "tune", "data")
+_SHOWN_CHOICES = ("experiment", "lm", "quant", "vision", "projector", "tune", "objective", "data")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ def read_sources(given: Sequence[str], *, split: str | None, rescore: bool) -> t
     Raises UserError where a name or a path cannot be used, or no split has scores in all runs.
     """
     if not given:
-        raise UserError("task=compare: no runs are given. Set runs=[...] to run folders and files, PATH or name=PATH.")
+        raise UserError(
+            "task=compare: no runs are given. Set runs=[...] to run folders and files, PATH or name=PATH, or sweep=DIR."
+        )
     named = [_named(text) for text in given]
     _check_names(named)
     folders = {name: folder for name, path in named if (folder := run_of_results(path)) is not None}

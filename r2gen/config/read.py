@@ -35,6 +35,7 @@ MEMBERS = {
     "data": {"studies", "image", "section", "cleaner", "check", "splits", "digest"},
     "metrics": {"name", "scores", "weights", "__call__", "sums"},
     "logger": {"start", "log", "close"},
+    "objective": {"prepare", "losses", "figures", "generates", "encoder_only"},
 }
 
 

@@ -92,6 +92,23 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.trainer.batch_size % (c.trainer.micro_batch_size * c.ranks) != 0,
     ),
     (
+        "objective=scst improves the reports of a trained run: add trainer.start=RUN_DIR (and a low "
+        "trainer.learning_rate, such as 2e-5)",
+        lambda c: (
+            c.task == "train"
+            and bool(targets.class_constant(c.objective.name, "generates"))
+            and c.trainer.start is None
+        ),
+    ),
+    (
+        "objective=findings and objective=align train the encoder: use tune=deep or tune=delta",
+        lambda c: (
+            c.task == "train"
+            and c.tune.vision == "frozen"
+            and (c.choices.get("objective") == "findings" or encoder_only(c))
+        ),
+    ),
+    (
         "data=csv is for task=prepare: train on the annotation that it writes with data=own data.root=FOLDER",
         lambda c: c.choices.get("data") == "csv" and c.task != "prepare" and c.data.get("root") is None,
     ),
@@ -100,20 +117,11 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: not c.metrics,
     ),
     (
-        "run_dir, out, studies, checkpoint, images, data.root, lm.path and vision.path name files or folders, or "
-        "are null: they cannot be empty",
+        "run_dir, trainer.start, out, studies, checkpoint, images, data.root, lm.path and vision.path name files or "
+        "folders, or are null: they cannot be empty",
         lambda c: (
-            ""
-            in (
-                c.run_dir,
-                c.out,
-                c.studies,
-                c.checkpoint,
-                *c.images,
-                c.data.get("root"),
-                c.lm.path,
-                c.vision.get("path"),
-            )
+            "" in (c.run_dir, c.trainer.start, c.out, c.studies, c.checkpoint, *c.images)
+            or "" in (c.data.get("root"), c.lm.path, c.vision.get("path"))
         ),
     ),
     (
@@ -181,6 +189,11 @@ def check(config: Config) -> None:
         selection.check(config)
 
 
+def encoder_only(config: Config) -> bool:
+    """Whether the objective trains the encoder alone, so that no report is generated and scored."""
+    return bool(targets.class_constant(config.objective.name, "encoder_only"))
+
+
 def dropped_keys(config: Config) -> set[str]:
     """The keys of the decoding profile that this language model cannot use (nulls in lm.generation)."""
     return set(config.generation) & set(config.lm.generation)
@@ -202,8 +215,9 @@ def _check_task(config: Config) -> None:
     }
     for option, value in values.items():
         if value and config.task not in task_table.owners(option):
-            owners = " and ".join(f"task={name}" for name in task_table.owners(option))
-            raise UserError(f"{option} is for {owners}: it changes nothing with task={config.task}")
+            raise UserError(
+                f"{option} is for {task_table.named_owners(option)}: it changes nothing with task={config.task}"
+            )
 
 
 def _check_architecture(shape: ArchitectureConfig) -> None:

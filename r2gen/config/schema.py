@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from r2gen.config import prompt_pieces, task_table
 from r2gen.config.augment import AugmentConfig
+from r2gen.config.demo import DemoConfig
 from r2gen.config.fields import option
 from r2gen.config.plain import Plain
 from r2gen.config.prepare_options import PrepareConfig
@@ -176,6 +177,7 @@ class TrainerConfig:
     resume: str = option(
         "weights: continue from the weights alone, with a new optimiser state", choices=("auto", "weights")
     )
+    start: str | None = option("a run folder whose best weights this training starts from", default=None)
     shuffle: bool = option("false: the data set's order in every epoch")
     train_share: float = option(
         "share of the training studies; a larger share includes a smaller one", more_than=0, at_most=1
@@ -254,15 +256,20 @@ class Config:
     hub: str = option("online: missing weights are downloaded", choices=("offline", "online"))
     images: list[str] = option("for task=generate: the images of one study")
     checkpoint: str | None = option("for task=import: a file that R2GenGPT saved")
-    sweep: str | None = option("for task=status and task=dashboard: the folder of a sweep")
+    sweep: str | None = option("for task=status, task=dashboard and task=compare: the folder of a sweep")
     studies: str | None = option("for task=predict: a folder of images, a table, or an annotation", default=None)
-    out: str | None = option("folder that task=export, compare or audit writes; file that task=predict writes")
-    runs: list[str] = option("for task=compare: run folders and files of reports, each PATH or name=PATH")
+    out: str | None = option(
+        "folder that task=export, compare or audit writes, or that task=index lists; file that task=predict writes"
+    )
+    runs: list[str] = option(
+        "for task=compare: run folders and files of reports, each PATH or name=PATH; for task=demo: run folders"
+    )
     lm: LmConfig = option()
     quant: QuantConfig = option()
     vision: Target = option()
     projector: Target = option()
     tune: TuneConfig = option()
+    objective: Target = option()
     generation: Plain = option()
     data: Target = option()
     augment: AugmentConfig = option()
@@ -271,6 +278,7 @@ class Config:
     prepare: PrepareConfig = option()
     compare: CompareConfig = option()
     audit: AuditConfig = option()
+    demo: DemoConfig = option()
     metrics: dict[str, Target] = option()
     logger: Target = option()
     choices: dict[str, str | None] = option(default={})  # the option chosen of each group

@@ -127,9 +127,14 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _images_below(root: Path) -> Iterator[str]:
-    count = 0
+    count, visited = 0, set[tuple[int, int]]()
     with tqdm(desc=f"files below {root.name}", unit="file", disable=None, leave=False, delay=1) as bar:
-        for folder, folders, files in os.walk(root, followlinks=False):
+        for folder, folders, files in os.walk(root, followlinks=True):
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in visited:  # a link to a folder that contains it
+                folders.clear()
+                continue
+            visited.add((status.st_dev, status.st_ino))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             relative = os.path.relpath(folder, root)
             count += len(files)

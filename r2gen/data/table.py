@@ -86,7 +86,7 @@ def prepare(
     refuse(str(table), reader.faults)
     usable, dropped, faults = _with_reports(source, studies.values(), named, policy)
     if not policy.partial:
-        searched = f"; images are searched in prepare.images={folder.root}" if "images" in faults else ""
+        searched = _searched(folder, named) if "images" in faults else ""
         listed = [fault for some in faults.values() for fault in some]
         refuse(str(table), listed, advice=f"\nprepare.partial=true leaves out what is missing{searched}")
     splits, how = _in_splits(source, usable, named, policy)
@@ -98,7 +98,12 @@ def prepare(
         "patients": len({study.patient for study, _ in usable if study.patient}),
     }
     if not usable:
-        raise UserError(f"{table}: no study is left ({_counted(dropped)})")
+        fix = (
+            "prepare.sections=null takes reports as they are"
+            if policy.sections
+            else "Check the table and prepare.images"
+        )
+        raise UserError(f"{table}: no study is left ({_counted(dropped)}). {fix}.")
     facts = {
         "made_by": "python run.py task=prepare data=csv",
         **made,
@@ -293,6 +298,11 @@ def _entry(study: TableStudy, report: str, columns: Columns) -> Plain:
 def _below(folder: Path, root: Path) -> str:
     """The image folder as data.images names it: relative to the root if it is below it."""
     return str(folder.relative_to(root)) if folder.is_relative_to(root) else str(folder)
+
+
+def _searched(folder: ImageFolder, columns: Columns) -> str:
+    kind, column = ("image", "+".join(columns.images)) if columns.images else ("study", columns.get("study"))
+    return f"; images are searched in prepare.images={folder.root}, by prepare.columns.{kind}={column}"
 
 
 def _counted(numbers: Mapping[str, int]) -> str:

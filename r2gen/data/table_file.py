@@ -39,7 +39,7 @@ class Table:
     unit: str = "row"  # "line" for JSON lines
 
     def at(self, number: int) -> str:
-        return f"{self.unit} {number:,}"
+        return f"{self.unit} {number}"
 
 
 def open_table(path: Path, *, encoding: str = "utf-8") -> Table:
@@ -165,7 +165,7 @@ def _csv(path: Path, *, encoding: str, tab: bool) -> Table:
                 continue
             if len(record) != len(columns):
                 raise UserError(
-                    f"{path}, row {number:,}: {len(record)} fields instead of {len(columns)}. Enclose a report that "
+                    f"{path}, row {number}: {len(record)} fields instead of {len(columns)}. Enclose a report that "
                     f'has "{delimiter}" or a line break in quotes (").'
                 )
             yield number, dict(zip(columns, record, strict=True))
@@ -198,15 +198,15 @@ def _object(path: Path, number: int, line: str) -> Plain:
     try:
         value = parse_json(line, pairs=unique_keys)
     except DuplicateKey as error:
-        raise UserError(f"{path}, line {number:,}: {error}. Remove one.") from error
+        raise UserError(f"{path}, line {number}: {error}. Remove one.") from error
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{path}, line {number:,}, column {error.colno}: not JSON ({error.msg}). Write one whole object per line."
+            f"{path}, line {number}, column {error.colno}: not JSON ({error.msg}). Write one whole object per line."
         ) from error
     except ValueError as error:
-        raise UserError(f"{path}, line {number:,}: {error}. Correct the line.") from error
+        raise UserError(f"{path}, line {number}: {error}. Correct the line.") from error
     if not isinstance(value, dict):
-        raise UserError(f'{path}, line {number:,}: {value!r:.40} is not an object {{"image": ..., "report": ...}}.')
+        raise UserError(f'{path}, line {number}: {value!r:.40} is not an object {{"image": ..., "report": ...}}.')
     return value
 
 

@@ -81,7 +81,7 @@ class ConstantScores:
         self._pairs = np.array([max(len(words) - 1, 0) for words in texts])
         held: dict[_Ngram, list[tuple[int, int]]] = defaultdict(list)
         for study, words in enumerate(texts):
-            for ngram, times in _ngrams(words).items():
+            for ngram, times in ngrams(words).items():
                 held[ngram].append((study, times))
         self._postings = {ngram: self._post(ngram, np.array(counts)) for ngram, counts in held.items()}
         squares = np.zeros(_ORDER * self._studies)
@@ -93,7 +93,7 @@ class ConstantScores:
         words = report.split()
         right, own_squares = [0.0] * _ORDER, [0.0] * _ORDER
         cells, worth = [np.zeros(0, np.int64)], [np.zeros(0)]
-        for ngram, times in _ngrams(words).items():
+        for ngram, times in ngrams(words).items():
             posted = self._postings.get(ngram)
             if posted is None:
                 own_squares[len(ngram) - 1] += (times * math.log(self._studies)) ** 2
@@ -125,7 +125,7 @@ class ConstantScores:
         return float(10 * (cosines.mean(axis=0) * penalty).mean())
 
 
-def _ngrams(words: Sequence[str]) -> Counter[_Ngram]:
+def ngrams(words: Sequence[str]) -> Counter[_Ngram]:
     return Counter(
         tuple(words[start : start + length])
         for length in range(1, _ORDER + 1)

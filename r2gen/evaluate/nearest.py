@@ -94,9 +94,13 @@ def small_image(data: ReportData, view: str) -> NDArray[np.float32]:
 
     Raises UserError if it cannot be read.
     """
-    image = data.image(view, at_least_px=SIDE_PX).convert("L")
+    return small_pixels(data.image(view, at_least_px=SIDE_PX))
+
+
+def small_pixels(image: Image.Image) -> NDArray[np.float32]:
+    """The same of an image."""
     # reducing_gap=2 first shrinks a large image by whole pixels: several times faster, with almost the same result.
-    small = image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    small = image.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
     pixels_P: NDArray[np.float32] = np.asarray(small, dtype=np.float32).ravel()
     pixels_P = pixels_P - pixels_P.mean()
     length = float(np.linalg.norm(pixels_P))

@@ -54,6 +54,8 @@ def _launch(config: Config, overrides: list[str]) -> int:
 
 def _on_stored_run(config: Config) -> int:
     """A task on a run that exists; its configuration is TASK.yaml next to the run's config.yaml."""
+    if config.task == "demo":  # one process answers, however many trained
+        config = replace(config, trainer=replace(config.trainer, devices=1, nodes=1))
     assert config.run_dir is not None
     folder = RunFolder(Path(config.run_dir))
     lock = folder.lock()  # first, since checking images may take minutes

@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from r2gen.config import rules
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.data.reports import data_digest
@@ -17,7 +18,7 @@ from r2gen.runs import provenance, stored
 from r2gen.runs.disk import gone
 from r2gen.runs.failure import Failure
 from r2gen.runs.files import absolute
-from r2gen.runs.folder import RunFolder
+from r2gen.runs.folder import ENCODER, RunFolder
 from r2gen.runs.identity import EXTENSIBLE, PROCESS_ONLY, differences, earlier_identity, identity
 from r2gen.runs.job_file import write_job
 from r2gen.runs.metrics_file import metrics_path
@@ -78,10 +79,14 @@ def train(config: Config, overrides: list[str]) -> int:
             folder.clear()  # also a start that saved no checkpoint: its configuration may have been wrong
         if folder.exists():
             _refuse_another(folder, config, location.data_hash)
-            if _is_finished(folder, config) and _show(folder, verbose=config.verbose):
+            shown = _is_finished(folder, config) and (
+                _show_encoder(folder, config) or _show(folder, verbose=config.verbose)
+            )
+            if shown:
                 return DONE
         earlier = folder.finished()
         _describe(folder, config, location, overrides)
+        print(f"run folder: {from_here(folder.path)}", flush=True)
         status, failure = run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
             folder.restore(earlier)  # the ranks refused before the first step, so the run is still the finished one
@@ -126,6 +131,16 @@ def import_run(config: Config, overrides: list[str]) -> int:
 def _has_identity(location: RunLocation) -> bool:
     folder = RunFolder(location.run_dir)
     return folder.exists() and folder.facts().get("identity") == location.identity
+
+
+def _show_encoder(folder: RunFolder, config: Config) -> bool:
+    """Print where the encoder of a finished objective=align is; False for other runs, or if there is none."""
+    encoder = folder.path / ENCODER
+    if not rules.encoder_only(config) or not encoder.is_dir():
+        return False
+    write_page(folder.path)
+    print(f"{folder.path} is finished (fresh=true starts over)\n\nencoder, for vision.path: {encoder}")
+    return True
 
 
 def _show(folder: RunFolder, *, verbose: bool) -> bool:

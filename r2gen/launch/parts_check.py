@@ -15,6 +15,9 @@ from r2gen.config.task_table import BY_NAME
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
 from r2gen.evaluate.report_file import ReportFile
+from r2gen.launch.listening import listen
+from r2gen.runs.files import absolute
+from r2gen.runs.folder import RunFolder
 from r2gen.runs.placeholders import placeholder
 from r2gen.runs.whole_files import refuse_truncated
 
@@ -37,6 +40,7 @@ def check_parts(config: Config) -> None:
         )
     _check_lm(config)
     _check_vision(config)
+    _check_start(config)
     if BY_NAME[config.task].scores:
         for metric in config.metrics.values():
             instantiate(metric)  # it refuses what it cannot run with, such as a missing package
@@ -44,6 +48,8 @@ def check_parts(config: Config) -> None:
         _check_study(config)
     elif config.task == "predict":
         _check_studies(config)
+    elif config.task == "demo":
+        _check_demo(config)
     elif config.task in ("train", "check", "evaluate"):
         _check_data(config)
 
@@ -112,6 +118,18 @@ def _named_weights(vision: Target) -> str | None:
     return f"timm/{model}.{tag}" if tag else None
 
 
+def _check_start(config: Config) -> None:
+    """Look for the run of trainer.start, which a training needs until it has a checkpoint of its own."""
+    start = config.trainer.start
+    resumes = config.run_dir is not None and not config.fresh and (config.folder / "checkpoints" / "last").exists()
+    if start is None or config.task != "train" or resumes:
+        return
+    if not RunFolder(Path(start)).exists():
+        raise UserError(f"trainer.start={start} is not a run folder: there is no run.json in it")
+    if not (Path(start) / "checkpoints" / "best").exists():
+        raise UserError(f"trainer.start={start} has no best checkpoint: give a run that was trained here")
+
+
 @cache
 def _timm_models() -> frozenset[str]:
     """What timm.list_models() returns, read from timm's files, since importing it takes seconds."""
@@ -153,6 +171,19 @@ def _check_study(config: Config) -> None:
     most = _most_views(config)
     if most is not None and len(config.images) > most:
         raise _too_many("images=", len(config.images), config, most)
+
+
+def _check_demo(config: Config) -> None:
+    """Raise UserError where a package is missing, the port is in use, or a folder in `runs` is not a run."""
+    for package in ("starlette", "uvicorn", "python_multipart"):
+        if find_spec(package) is None:
+            raise UserError(f"task=demo needs the package {package}: {installing(package)}", code=Code.PACKAGE_MISSING)
+    for other in config.runs:
+        folder = RunFolder(Path(absolute(other)))
+        if not folder.exists():
+            raise UserError(f"runs: {other} is not a run folder: there is no run.json in it")
+        folder.refuse_untrained()
+    listen(config.demo.host, config.demo.port).close()
 
 
 def _check_studies(config: Config) -> None:

@@ -27,6 +27,7 @@ from r2gen.lm.tree_attention import supports_tree
 from r2gen.lm.tree_decoding import TreeSearch, agrees_with_model
 
 # B batch, T positions of the prompt, L tokens of the report, R rows of S positions, M targets, E width, N = B x L
+MOST_SEARCHES = 2  # whose slots may be kept: self-critical training samples and decodes greedily in turn
 
 
 class CausalLM(nn.Module):
@@ -48,7 +49,7 @@ class CausalLM(nn.Module):
         self.keeps_slots = False  # and compiled layers, between calls of generate on a GPU
         self.decoded: DecodingPlan | None = None
         self._agrees: bool | None = None  # whether a tree decodes this model rightly; None: not tried yet
-        self._search: TreeSearch | None = None
+        self._searches: list[TreeSearch] = []  # the newest is last
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
 
     @property
@@ -137,9 +138,9 @@ class CausalLM(nn.Module):
 
     def free_slots(self) -> None:
         """Free the memory that decoding uses, if `keeps_slots` has kept it for the next call."""
-        if self._search is not None:
-            self._search.close()
-        self._search = None
+        for search in self._searches:
+            search.close()
+        self._searches = []
 
     def _packs_on(self, device: torch.device) -> bool:
         drops_attention = self.model.training and bool(getattr(self.model.config, "attention_dropout", 0.0))
@@ -155,10 +156,13 @@ class CausalLM(nn.Module):
         return self._agrees
 
     def _search_of(self, decoding: Decoding, plan: DecodingPlan) -> TreeSearch:
-        if self._search is None or (self._search.decoding, self._search.plan) != (decoding, plan):
+        same = [search for search in self._searches if (search.decoding, search.plan) == (decoding, plan)]
+        if same and self.keeps_slots:
+            return same[0]
+        if not self.keeps_slots or len(self._searches) == MOST_SEARCHES:
             self.free_slots()
-            self._search = TreeSearch(self.model, self.tokenizer, decoding, plan)
-        return self._search
+        self._searches.append(TreeSearch(self.model, self.tokenizer, decoding, plan))
+        return self._searches[-1]
 
     def _checked(self, batch: Prompts, decoding: Decoding) -> Prompts:
         """The prompts in the model's precision, if there is room for their reports."""

@@ -166,3 +166,13 @@ def _check_family(checkpoint: Checkpoint, family: str | None) -> None:
             f"language model that transformers {transformers.__version__} or R2Gen has a class for: choose another "
             "checkpoint, or install a later version of transformers"
         )
+
+
+def refuse_offloaded_layers(lm: LanguageModel) -> None:
+    """Raise UserError if lm.device_map=auto has put layers on the CPU or the disk, where they have no gradients."""
+    layers: dict[str, object] = getattr(lm.model, "hf_device_map", None) or {}
+    if {str(device) for device in layers.values()} & {"cpu", "disk"}:
+        raise UserError(
+            "lm.device_map=auto: this language model does not fit on the GPUs here, and layers on the CPU or disk have "
+            "no gradients. Use quant=nf4, or more GPUs"
+        )

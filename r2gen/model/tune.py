@@ -38,17 +38,21 @@ def choose_trainable(
     lm_lora: Lora | None,
     lm_lora_targets: list[str] | None,
     lm_is_random: bool,
+    encoder_only: bool = False,
 ) -> None:
     """Freeze the model, then make trainable what `vision` and `lm` say: frozen, lora or full.
 
     `lm` may be auto too, which is full for random weights and else frozen. The projector and the embeddings of view
-    positions are random and always trained. LoRA layers are added in place: to all linear layers of the language
-    model's blocks if `lm_lora_targets` is None. The weights of a frozen part keep every byte.
+    positions are random and always trained, except that with `encoder_only` nothing but the encoder trains. LoRA layers
+    are added in place: to all linear layers of the language model's blocks if `lm_lora_targets` is None. The weights of
+    a frozen part keep every byte.
     """
     model.requires_grad_(False)
-    model.projector.requires_grad_(True)  # type: ignore[attr-defined]
+    model.projector.requires_grad_(not encoder_only)  # type: ignore[attr-defined]
     _set_mode(model.vision.backbone, vision, vision_lora, model.vision.lora_targets, "vision")
     model.vision.join.requires_grad_(True)
+    if encoder_only:
+        return
     lm_mode = ("full" if lm_is_random else "frozen") if lm == "auto" else lm
     targets = linear_layers(model.lm.model) if lm_lora_targets is None else lm_lora_targets
     _set_mode(model.lm.model, lm_mode, lm_lora, targets, "lm")

@@ -22,6 +22,7 @@ from r2gen.runs.untrusted import misfits, read_json, read_text, read_yaml, reaso
 
 FORMAT = 1
 EXPORTED = "model.safetensors"  # the weights in a folder written by task=export
+ENCODER = "encoder"  # in the run folder of objective=align
 EXPORTED_LM = "./lm"  # the language model in a folder written by task=export
 FILES = ("config.yaml", "run.json", "train.jsonl", "metrics.json", "nearest.json", "report.html")
 OURS = {".lock", "config.yaml", "run.json"}  # files that a killed first start may leave
@@ -65,6 +66,7 @@ class Facts(TypedDict, total=False):
     quant: str  # of the language model, also if its checkpoint was quantised before
     seconds: dict[str, float]
     steps: int
+    start: str  # the checkpoint of another run whose weights it began with
     peak_memory_gib: float
     started: str | None
     finished: str | None

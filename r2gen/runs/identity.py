@@ -52,11 +52,13 @@ OFF: Plain = {
     "lm.architecture.tie_word_embeddings": False,
     "lm.dropout": 0,
     "lm.vocabulary": "pieces",
+    "objective._target_": "r2gen.train.objectives.objective.ReportLoss",
     "trainer.ema": None,
     "trainer.label_smoothing": 0,
     "trainer.learning_rate_scale.lm": 1,
     "trainer.learning_rate_scale.projector": 1,
     "trainer.learning_rate_scale.vision": 1,
+    "trainer.start": None,
 }
 # Options that count only where another one has this value.
 ONLY_WITH = {"lm.min_count": ("lm.vocabulary", "words")}

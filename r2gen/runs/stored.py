@@ -19,7 +19,7 @@ from r2gen.errors import UserError
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.provenance import weights_hashes
 
-TARGETS = ("vision", "projector", "data", "logger")  # groups with one class each
+TARGETS = ("vision", "projector", "objective", "data", "logger")  # groups with one class each
 
 
 def for_task(passed: Plain, overrides: list[str]) -> Config:

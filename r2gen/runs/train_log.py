@@ -23,6 +23,7 @@ class Record(TypedDict, total=False):
     grad_norm: float | None
     samples_per_s: float
     seconds: float
+    objective: dict[str, float]  # numbers of the objective, such as the reward
     split: str
     scores: dict[str, float]
     selection: float

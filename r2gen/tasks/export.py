@@ -17,12 +17,12 @@ import torch
 from omegaconf import MISSING
 from safetensors.torch import save_file
 
-from r2gen.build import TOKENIZER
 from r2gen.config.plain import Plain
 from r2gen.config.rules import usable_profile
 from r2gen.config.schema import Config, TuneConfig, TuneLmConfig
 from r2gen.launch.export_folder import check_export, export_folder
 from r2gen.lm.checkpoint import find_checkpoint
+from r2gen.lm.run_tokenizer import TOKENIZER
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import merge_lora
 from r2gen.ranks import dist
@@ -47,7 +47,7 @@ TOKENIZER_FILES = (
     "spiece.model",
 )
 EXPORTED_FACTS = ("format", "name", "git", "versions", "data_hash", "identity", "imported")
-PRIVATE = ("data.root", "vision.path", "lm.path", "run_dir")  # paths of this machine
+PRIVATE = ("data.root", "vision.path", "lm.path", "trainer.start", "run_dir")  # paths of this machine
 
 
 def export(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -137,6 +137,7 @@ def as_exported(config: Config, *, lm_inside: bool) -> Config:
         images=[],
         vision=vision,
         lm=lm,
+        trainer=replace(config.trainer, start=None),
         data=config.data.with_arguments(root=MISSING) if "root" in config.data.arguments else config.data,
         tune=TuneConfig(vision="frozen", lora=None, lm=TuneLmConfig(mode="frozen", lora=None)),
     )

@@ -44,7 +44,7 @@ language model's own licences.
 {licence_headers}
 ## Training
 
-- {tune}; seed {seed}; at most {epochs} epochs of batch {batch_size}, learning rate
+- {tune}; objective {objective}; seed {seed}; at most {epochs} epochs of batch {batch_size}, learning rate
   {learning_rate}, {schedule}
 - overrides: `{overrides}`
 {original_choices}
@@ -88,6 +88,7 @@ def card(run: Config, exported: Config, record: Plain, model: ReportGenerator) -
         data_header=header("data", choices["data"]),
         licence_headers=header("lm", choices["lm"]) + header("vision", choices["vision"]),
         tune=f"encoder {run.tune.vision}, language model {run.tune.lm.mode}",
+        objective=choices.get("objective", "report"),
         seed=run.seed,
         epochs=trainer.epochs,
         batch_size=trainer.batch_size,

@@ -12,11 +12,13 @@ from r2gen.build import (
     build_engine,
     build_job,
     build_logger,
+    build_objective,
     data_workers,
     loop_settings,
     prepare_training,
     training_set,
 )
+from r2gen.config import rules
 from r2gen.config.schema import Config
 from r2gen.config.selection import selection_of
 from r2gen.data.dataset import StudyDataset
@@ -29,14 +31,18 @@ from r2gen.ranks.stop import StopRequest
 from r2gen.runs.disk import file_limit
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.progress import working
+from r2gen.tasks.encoder import write_encoder
 from r2gen.tasks.evaluate import print_ending, publish, score_best
 from r2gen.tasks.scoring import build_evaluation
 from r2gen.train.averaging import WeightAverage
-from r2gen.train.checkpoint import Checkpoints, TrainState, checkpoint_bytes
+from r2gen.train.checkpoint import LAST, Checkpoints, TrainState, checkpoint_bytes
 from r2gen.train.engine import Engine, keep_whole, peak_gib, whole_weights
 from r2gen.train.fit import fit, validation_steps
 from r2gen.train.loggers import Logger, TrainLog, opened
+from r2gen.train.objectives.align import alignment_scores, alignment_selection
+from r2gen.train.objectives.objective import TrainingParts
 from r2gen.train.rehearsal import rehearse
+from r2gen.train.start import load_start
 from r2gen.vision.batch_norm import moving_statistics
 
 
@@ -48,18 +54,26 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
         job = build_job(config, device)
         evaluation = build_evaluation(config, job, stop=stop)
         if dist.is_first():
-            _describe(folder, job, quant=evaluation.predictor.origin.quant, best=selection_of(config))
+            best = "-align_loss" if rules.encoder_only(config) else selection_of(config)
+            _describe(folder, job, quant=evaluation.predictor.origin.quant, best=best)
             _describe_training(config, job)
             _describe_losses(config)
             evaluation.refresh_page()
         trained_s = _train_model(config, job, evaluation, folder, stop, logger)
-        score_best(config, job, evaluation)
+        if not rules.encoder_only(config):
+            score_best(config, job, evaluation)
         largest_gib = max(dist.gather(peak_gib(device)))
         if dist.is_first():
             _record_cost(folder, trained_s=trained_s, total_s=time.monotonic() - began, largest_gib=largest_gib)
-            publish(evaluation, folder, logger)
+            if rules.encoder_only(config):
+                encoder = write_encoder(config, job)
+                evaluation.refresh_page()
+                print(f"\nencoder: {encoder}\n\npage: {folder.path / 'report.html'}", flush=True)
+            else:
+                publish(evaluation, folder, logger)
         dist.barrier()
-    print_ending(config, evaluation)
+    if not rules.encoder_only(config):
+        print_ending(config, evaluation)
 
 
 def _train_model(
@@ -71,7 +85,22 @@ def _train_model(
     checkpoints = _checkpoints(config, job, total_steps)
     if dist.is_first():
         folder.record(steps=total_steps)  # a sweep computes the progress from it
+    if config.trainer.start is not None and checkpoints.path(LAST) is None:
+        start = load_start(job.model, config.trainer.start)
+        if dist.is_first():
+            folder.record(start=start)
+            print(f"starting from {start}", flush=True)
 
+    objective = build_objective(config)
+    objective.prepare(
+        TrainingParts(
+            model=job.model,
+            studies=train_set.studies,
+            seed=config.seed,
+            max_new_tokens=job.decoding.max_new_tokens,
+            keeps_slots=job.device.type == "cuda" and config.zero_stage < 3,
+        )
+    )
     prepare_training(config, job, steps=total_steps)
     if not _is_trained(checkpoints, total_steps):
         with working("trying a batch before the first step", shown=dist.is_first()):
@@ -83,6 +112,7 @@ def _train_model(
                 decoder=evaluation.predictor.inference.decoder,
                 scorer=evaluation.scorer,
                 device=job.device,
+                objective=objective,
             )
     engine = build_engine(config, job)
     if config.trainer.ema is not None:
@@ -94,6 +124,9 @@ def _train_model(
 
     def validate() -> dict[str, float]:
         with whole_weights(engine) if checkpoints.average is None else checkpoints.average.in_module():
+            if rules.encoder_only(config):
+                batch = config.trainer.micro_batch_size
+                return alignment_scores(job.model, val_set, batch_size=batch, workers=workers, device=job.device)
             return evaluation.validate(job.model, val_set, checkpoint=f"step-{state.step:08d}")
 
     try:
@@ -104,12 +137,13 @@ def _train_model(
             total_steps=total_steps,
             validation_steps=validate_after,
             validate=validate if len(val_set) else None,
-            selection=evaluation.scorer.selection,
+            selection=alignment_selection if rules.encoder_only(config) else evaluation.scorer.selection,
             checkpoints=checkpoints,
             state=state,
             log=log,
             refresh_page=evaluation.refresh_page,
             stop=stop,
+            objective=objective,
         )
         logger.summary({"best/score": state.best_score, "best/step": state.best_step})
     finally:

@@ -38,6 +38,7 @@ from r2gen.vision.batch_norm import load_statistics, moving_statistics
 FORMAT = 1
 LAST, BEST = "last", "best"
 WEIGHTS, STATE = "trainable.safetensors", "state.json"
+HEAD = "head."  # names of the weights that an objective trains besides the generator's
 
 
 @dataclass
@@ -179,7 +180,7 @@ class Checkpoints:
         else:
             _load_engine_strictly(engine, path)
             needed = self.average is not None or moving_statistics(engine.module)
-            tensors = _read(path / WEIGHTS) if needed else {}
+            tensors = read_weights(path / WEIGHTS) if needed else {}
             load_statistics(engine.module, tensors)
         if self.average is not None:
             self.average.load(tensors)
@@ -280,7 +281,9 @@ def exported_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def _read_matching(file: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """The tensors of a file, which must have the expected names and shapes. Raises UserError naming the file."""
-    tensors = _read(file)
+    tensors = read_weights(file)
+    if not any(name.startswith(HEAD) for name in expected):
+        tensors = without_head(tensors)
     missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unexpected:
         raise UserError(f"{file} is of another model: missing {missing[:5]}, unexpected {unexpected[:5]}")
@@ -293,7 +296,12 @@ def _read_matching(file: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[
     return tensors
 
 
-def _read(file: Path) -> Mapping[str, torch.Tensor]:
+def without_head(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of the generator alone, without those of an objective."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(HEAD)}
+
+
+def read_weights(file: Path) -> Mapping[str, torch.Tensor]:
     refuse_special(file)
     try:
         tensors: Mapping[str, torch.Tensor] = load_file(file)

@@ -3,20 +3,24 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import MicroBatches, TrainingExamples, TrainingOrder, batch_loader
 from r2gen.errors import UserError
+from r2gen.model.report_generator import StepLoss
 from r2gen.ranks import dist
 from r2gen.ranks.stop import Stopped, StopRequest
 from r2gen.runs.phase import Phase, in_phase
 from r2gen.train.checkpoint import Checkpoints, TrainState
-from r2gen.train.engine import Engine, backward, peak_gib, step
+from r2gen.train.engine import Engine, backward, peak_gib, step, whole_weights
 from r2gen.train.loggers import StepRecord, TrainLog, ValidationRecord
+from r2gen.train.objectives.objective import Objective, Step
 from r2gen.train.optim import rate_at, set_rate
 
 
@@ -53,6 +57,7 @@ def fit(
     log: TrainLog,
     refresh_page: Callable[[], None],
     stop: StopRequest,
+    objective: Objective | None = None,
 ) -> TrainState:
     """Train from `state` to `total_steps`.
 
@@ -106,10 +111,11 @@ def fit(
         window = [next(micro_batches) for _ in range(accumulation)]
         own_tokens = float(sum(batch.target_tokens for batch in window))
         tokens = dist.sum_over_ranks(torch.full((), own_tokens, device=engine.device))
+        losses = step_losses(engine, objective, window, Step(state.step, tokens, settings.batch_size))
         for index, batch in enumerate(window):
             seed_micro_batch(settings.seed, state.step, index * dist.world() + dist.rank())
             engine.set_gradient_accumulation_boundary(index == accumulation - 1)
-            loss_sum = engine(batch.to(engine.device))
+            loss_sum = engine(batch.to(engine.device), losses[index])
             watch.add(batch.ids, loss_sum)
             backward(engine, loss_sum, tokens)
         if not on_gpu:
@@ -134,6 +140,7 @@ def fit(
                     samples_per_s=(state.step - first_step) * settings.batch_size / (time.monotonic() - began),
                     seconds=round(state.seconds, 2),
                     peak_gib=round(peak_gib(engine.device), 4),
+                    objective=mean_figures(objective, engine.device),
                 )
             )
         log.done(state.step)
@@ -148,6 +155,25 @@ def fit(
             raise Stopped
         if state.step in validation_steps:
             watch.refuse_not_finite()
+
+
+def step_losses(
+    engine: Engine, objective: Objective | None, window: Sequence[Batch], step: Step
+) -> Sequence[StepLoss | None]:
+    """The loss of each micro-batch; without an objective, the cross-entropy of its reports."""
+    if objective is None:
+        return [None] * len(window)
+    with whole_weights(engine) if objective.generates else nullcontext():
+        return objective.losses(engine.module, window, step)
+
+
+def mean_figures(objective: Objective | None, device: torch.device) -> dict[str, float]:
+    """The numbers of the objective about the last step, as a mean over ranks."""
+    own = objective.figures() if objective is not None else {}
+    if not own:
+        return {}
+    means = dist.sum_over_ranks(torch.tensor(list(own.values()), device=device)) / dist.world()
+    return {name: round(value, 5) for name, value in zip(own, means.tolist(), strict=True)}
 
 
 def score_validation(

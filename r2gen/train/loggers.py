@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -60,6 +60,7 @@ class StepRecord:
     samples_per_s: float
     seconds: float  # spent in training steps so far
     peak_gib: float
+    objective: Mapping[str, float] = field(default_factory=dict)  # numbers of the objective about this step
 
 
 @dataclass(frozen=True)
@@ -148,11 +149,14 @@ class WandbLogger:
         project: str,
         entity: str | None = None,
         group: str | None = None,
+        name: str | None = None,
+        varied: Mapping[str, str] | None = None,
         mode: Literal["auto", "offline", "online"] = "auto",
         log_examples: bool = False,
     ) -> None:
         self.project, self.entity, self.mode, self.wants_examples = project, entity, mode, log_examples
         self.group = None if group is None else Path(group).name  # R2GEN_SWEEP is the path of the sweep's folder
+        self.name, self.varied = name, varied or {}
         self.run: Any = None  # None: nothing is logged, or no longer
 
     def start(self, *, run_dir: Path, run: Plain, config: Config, job_id: str, resumes: bool) -> None:
@@ -185,12 +189,12 @@ class WandbLogger:
             entity=self.entity,
             group=self.group,
             dir=run_dir,
-            name=run_dir.name,
+            name=self.name or run_dir.name,
             id=job_id,
             resume=resume,
             job_type=config.task,
             tags=tags_of(config),
-            config=shown_config(config, run),
+            config=shown_config(config, run, varied=self.varied),
             settings=wandb.Settings(**NOT_COLLECTED),
         )
         try:
@@ -228,6 +232,7 @@ class WandbLogger:
         if isinstance(record, StepRecord):
             names = ("loss", "lr", "grad_norm", "samples_per_s", "epoch")
             values = {f"train/{name}": getattr(record, name) for name in names}
+            values |= {f"train/{name}": value for name, value in record.objective.items()}
         else:
             values = {f"{record.split}/{name}": value for name, value in record.scores.items()}
             values[f"{record.split}/selection"] = record.selection
@@ -288,7 +293,8 @@ class TrainLog:
 
     def step(self, record: StepRecord) -> None:
         self._write("step", record)
-        progress = f"loss {record.loss:.3f}, {record.samples_per_s:.1f} samples/s"
+        figures = "".join(f", {name} {value:.3f}" for name, value in record.objective.items())
+        progress = f"loss {record.loss:.3f}{figures}, {record.samples_per_s:.1f} samples/s"
         if self.bar is not None:
             self.bar.set_postfix_str(progress)
         elif self.active and (time.monotonic() - self.printed > PLAIN_EVERY_S or record.step == self.total):
@@ -318,7 +324,8 @@ class TrainLog:
 
     def _write(self, event: Literal["step", "validation"], record: StepRecord | ValidationRecord) -> None:
         if self.active:
-            append(self.file, (json.dumps({"event": event, **asdict(record)}) + "\n").encode())
+            values = {name: value for name, value in asdict(record).items() if name != "objective" or value}
+            append(self.file, (json.dumps({"event": event, **values}) + "\n").encode())
             self.logger.log(record)
 
 

@@ -25,6 +25,7 @@ from r2gen.model.report_generator import ReportGenerator
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
 from r2gen.runs.progress import wrapped
+from r2gen.train.objectives.objective import Objective, ReportLoss, Step
 from r2gen.vision.batch_norm import moving_statistics
 
 ON_CPU = 2  # studies
@@ -41,6 +42,7 @@ def rehearse(
     decoder: DecoderName,
     scorer: Scorer,
     device: torch.device,
+    objective: Objective | None = None,
 ) -> None:
     """Raise UserError, or the error of torch, where a step, a report or a score is not possible.
 
@@ -56,7 +58,7 @@ def rehearse(
         metric.start({study.id: study.report for study in studies}, {study.id: study.report for study in studies})
     batch = collate([dataset[number] for number in numbers]).to(device)
     with _unchanged(model, device):
-        _try_step(model, batch)
+        _try_step(model, batch, objective or ReportLoss())
         reports = _try_generation(model, batch, decoding, decoder)
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -91,7 +93,7 @@ def _unchanged(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 @in_phase(Phase.TRAINING)
-def _try_step(model: ReportGenerator, batch: Batch) -> None:
+def _try_step(model: ReportGenerator, batch: Batch, objective: Objective) -> None:
     """Forward and backward. Each gradient is freed as soon as it exists, since ZeRO would store only a part of it."""
     hooks = [
         parameter.register_post_accumulate_grad_hook(_free)
@@ -101,7 +103,9 @@ def _try_step(model: ReportGenerator, batch: Batch) -> None:
     model.train()
     try:
         with _named("trained"):
-            (model(batch) / batch.target_tokens).backward()
+            tokens = torch.full((), float(batch.target_tokens), device=batch.images_BVHW.device)
+            [loss] = objective.losses(model, [batch], Step(0, tokens, len(batch.ids)))
+            (model(batch, loss) / tokens).backward()
     finally:
         for hook in hooks:
             hook.remove()

@@ -33,7 +33,12 @@ def listed(source: Path, **options: Any) -> dict[str, list[str] | str]:
 
 
 def test_in_a_folder_each_image_is_a_study_and_each_folder_of_images(folder: Path) -> None:
-    assert listed(folder / "images") == {"a.png": ["a.png"], "deep/s2": ["f.jpg"], "s1": ["f.png", "l.png"]}
+    (folder / "images" / "loop").symlink_to(folder / "images")
+    (folder / "images" / "z").symlink_to(folder / "other")
+    (folder / "other").mkdir()
+    Image.new("L", (8, 8), 90).save(folder / "other" / "g.png")
+    expected = {"a.png": ["a.png"], "deep/s2": ["f.jpg"], "s1": ["f.png", "l.png"], "z": ["g.png"]}
+    assert listed(folder / "images") == expected
 
 
 def test_dicom_files_of_a_study_are_one_study_wherever_they_are(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def test_an_option_that_came_after_the_first_runs_counts_only_where_it_changes_s
     for group in groups:
         node = node[group]
     assert node.pop(key) == value
+    if not node:  # a group of this option alone
+        del missing[groups[0]]
     assert identity(missing, "data") == identity(PLAIN, "data")
     assert identity(changed(name, 0.5), "data") != identity(PLAIN, "data")
     assert differences(missing, PLAIN, ()) == []
@@ -69,3 +71,10 @@ def test_the_least_count_of_words_counts_with_a_vocabulary_of_words_only():
 
 def test_the_data_change_the_identity():
     assert identity(PLAIN, "data") != identity(PLAIN, "other data")
+
+
+def test_another_objective_changes_the_identity_and_the_default_does_not():
+    without_the_group = {name: value for name, value in PLAIN.items() if name != "objective"}
+    assert identity(PLAIN, "data") == identity(without_the_group, "data")
+    assert identity(changed("objective.weight", 1.0), "data") != identity(PLAIN, "data")
+    assert identity(changed("trainer.start", "run"), "data") != identity(PLAIN, "data")

@@ -30,6 +30,7 @@ from r2gen.config.overrides import as_passed, for_hydra  # noqa: E402
 from r2gen.config.schema import Config  # noqa: E402
 from r2gen.config.targets import instantiate  # noqa: E402
 from r2gen.errors import UserError  # noqa: E402
+from r2gen.lm.tokenizer import train_tokenizer  # noqa: E402
 from r2gen.runs.refusal import refuse  # noqa: E402
 from r2gen.runs.requested import requested  # noqa: E402
 from r2gen.runs.stored import checked  # noqa: E402
@@ -77,13 +78,14 @@ def build_parts(config: Config) -> None:
     """Build the small parts of an accepted configuration; raises UserError where one cannot be built."""
     scoring.build_metrics(config)
     parts.build_logger(config)
+    parts.build_objective(config)
     parts.loop_settings(config, workers=0)
     lm, data = config.lm, config.data.arguments
     if config.data.class_name == "Phantom" and all(data[f"{split}_studies"] < 100 for split in ("train", "val")):
         phantom = parts.build_data(config)
         phantom.image(phantom.studies("train")[0].views[0])
     if lm.path is None and lm.architecture is not None and max(vars(lm.architecture).values()) < 3000:
-        tokenizer = parts.train_tokenizer(["The lungs are clear."] * 3, lm.vocabulary_size)
+        tokenizer = train_tokenizer(["The lungs are clear."] * 3, lm.vocabulary_size)
         parts.random_lm(tokenizer=tokenizer, seed=config.seed, **vars(lm.architecture), attention=lm.attention)
     if config.vision.get("path") is None and config.vision.arguments["image_size_px"] < 1000:
         instantiate(config.vision)

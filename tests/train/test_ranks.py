@@ -9,6 +9,7 @@ from small_engine import largest_difference
 from smallest_run import ROOT
 
 Results = dict[str, dict[str, Any]]
+CASES = ("zero0", "zero1", "zero2", "zero3", "zero3-bf16-lora", "zero0-findings", "zero3-lora-scst")
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Results]:
     return {world: torch.load(folder / f"{world}.pt", weights_only=True) for world in (1, 2)}
 
 
-@pytest.mark.parametrize("case", ["zero0", "zero1", "zero2", "zero3", "zero3-bf16-lora"])
+@pytest.mark.parametrize("case", CASES)
 def test_two_ranks_have_the_losses_weights_and_reports_of_one_bit_for_bit(results: dict[int, Results], case: str):
     """Dropout and the average of the weights included. Only the norm is summed in another order."""
     single, double = results[1][case], results[2][case]
@@ -45,7 +46,7 @@ def test_every_zero_stage_trains_alike(results: dict[int, Results], world: int):
 
 
 def test_a_sharded_run_of_two_ranks_resumes_bit_for_bit_or_from_exactly_the_stored_weights(results: dict[int, Results]):
-    for run in (results[2][case] for case in ("zero2", "zero3-bf16-lora")):
+    for run in (results[2][case] for case in ("zero2", "zero3-bf16-lora", "zero3-lora-scst")):
         assert largest_difference(run["resumed"], run["weights"]) == 0
         assert largest_difference(run["resumed_evaluated"], run["evaluated"]) == 0
         assert largest_difference(run["weights_alone"], run["stored"]) == 0

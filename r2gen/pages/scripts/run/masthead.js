@@ -56,6 +56,7 @@ function choiceFacts() {
     fact("Language model", choices.lm),
     fact("Image encoder", choices.vision),
     fact("Data", choices.data),
+    fact("Objective", choices.objective),
     fact("Tuning", tuning.filter(Boolean).join(", ")),
     fact("Quantisation", run.quant || choices.quant),
     fact("Generation", choices.generation),
