@@ -155,7 +155,9 @@ def _with_stated_ids(tokenizer: Tokenizer, file: Path) -> Tokenizer:
     numbers them from the size of the vocabulary, unless they are in it."""
     content = json.loads(file.read_text(encoding="utf-8"))
     vocabulary, added = content["model"]["vocab"], content["added_tokens"]
-    if not isinstance(vocabulary, dict) or all(tokenizer.token_to_id(one["content"]) == one["id"] for one in added):
+    if not isinstance(vocabulary, dict) or all(
+        tokenizer.token_to_id(token["content"]) == token["id"] for token in added
+    ):
         return tokenizer
     vocabulary |= {token["content"]: token["id"] for token in added}
     return Tokenizer.from_str(json.dumps(content))
