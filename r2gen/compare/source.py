@@ -56,7 +56,9 @@ def read_sources(given: Sequence[str], *, split: str | None, rescore: bool) -> t
     Raises UserError where a name or a path cannot be used, or no split has scores in all runs.
     """
     if not given:
-        raise UserError("task=compare: no runs are given. Set runs=[...] to run folders and files, PATH or name=PATH.")
+        raise UserError(
+            "task=compare: no runs are given. Set runs=[...] to run folders and files, PATH or name=PATH, or sweep=DIR."
+        )
     named = [_named(text) for text in given]
     _check_names(named)
     folders = {name: folder for name, path in named if (folder := run_of_results(path)) is not None}

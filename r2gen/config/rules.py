@@ -215,8 +215,9 @@ def _check_task(config: Config) -> None:
     }
     for option, value in values.items():
         if value and config.task not in task_table.owners(option):
-            owners = " and ".join(f"task={name}" for name in task_table.owners(option))
-            raise UserError(f"{option} is for {owners}: it changes nothing with task={config.task}")
+            raise UserError(
+                f"{option} is for {task_table.named_owners(option)}: it changes nothing with task={config.task}"
+            )
 
 
 def _check_architecture(shape: ArchitectureConfig) -> None:

@@ -147,13 +147,13 @@ TASKS = (
     ),
     Task(
         name="compare",
-        usage="'runs=[DIR,DIR,name=reports.csv]'",
+        usage="'runs=[DIR,DIR,name=reports.csv]', or sweep=DIR",
         help="compare systems: intervals, paired tests, tables, a page (docs/compare.md)",
         work="r2gen.tasks.compare:compare",
         needs="nothing",
         on="nothing",
-        reads=("runs", "compare", "data", "metrics", "out"),
-        own=("runs", "compare", "out"),
+        reads=("runs", "sweep", "compare", "data", "metrics", "out"),
+        own=("runs", "sweep", "compare", "out"),
     ),
     Task(
         name="index",
@@ -202,3 +202,9 @@ OWNED = tuple(dict.fromkeys(name for task in TASKS for name in task.own))
 def owners(option: str) -> list[str]:
     """The names of the tasks that own an option, or a group that it is in; empty where it describes a run."""
     return [task.name for task in TASKS if is_under(option, *task.own)]
+
+
+def named_owners(option: str) -> str:
+    """The tasks that own an option, as in "task=compare, task=status and task=dashboard"."""
+    *others, last = [f"task={name}" for name in owners(option)]
+    return f"{', '.join(others)} and {last}" if others else last

@@ -66,6 +66,7 @@ class Facts(TypedDict, total=False):
     quant: str  # of the language model, also if its checkpoint was quantised before
     seconds: dict[str, float]
     steps: int
+    start: str  # the checkpoint of another run whose weights it began with
     peak_memory_gib: float
     started: str | None
     finished: str | None

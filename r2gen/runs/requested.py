@@ -29,7 +29,7 @@ def _refuse_unread(task: task_table.Task, overrides: list[str]) -> None:
         owners = task_table.owners(name)
         if owners and task.name not in owners:
             raise UserError(
-                f"{override} is for task={' and task='.join(owners)}: it changes nothing with task={task.name}"
+                f"{override} is for {task_table.named_owners(name)}: it changes nothing with task={task.name}"
             )
         if task.reads and not is_under(name, "task", *task.reads):
             raise UserError(f"{override}: task={task.name} trains nothing; it reads {', '.join(task.reads)} only")

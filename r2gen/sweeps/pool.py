@@ -21,6 +21,7 @@ from r2gen.sweeps import retry
 from r2gen.sweeps.cells import Cell, is_trained
 from r2gen.sweeps.record import JobRecord, State, SweepFolder, SweepRecord
 from r2gen.sweeps.slots import RunningJob, Slots, failure_file
+from r2gen.sweeps.systems import differing, short_names
 
 PAUSE_S = 0.2
 MICRO_BATCH = "trainer.micro_batch_size"
@@ -110,8 +111,17 @@ class Pool:
         if job.micro_batch_size is not None:
             given = [text for text in given if option_name(text) != MICRO_BATCH]
             given.append(f"{MICRO_BATCH}={job.micro_batch_size}")
-        overrides = [*given, *self.shared, "hydra.mode=RUN"]
+        overrides = [*given, *self._shown_name(job), *self.shared, "hydra.mode=RUN"]
         return [sys.executable, str(ROOT / "run.py"), *overrides]
+
+    def _shown_name(self, job: JobRecord) -> list[str]:
+        """The overrides that name the job in W&B by the choices that differ."""
+        config = self.cells[job.number].config
+        if config is None or config.logger.arguments.get("name", "") is not None:  # another logger, or a name is set
+            return []
+        name = short_names(self.record.jobs)[self.record.jobs.index(job)]
+        varied = ",".join(f"{option}:'{value}'" for option, value in differing(job, self.record.jobs).items())
+        return [f"logger.name='{name}'", f"logger.varied={{{varied}}}"]
 
     def _prune_jobs(self) -> None:
         for number, (running, _) in self.running.items():

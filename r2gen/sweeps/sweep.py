@@ -5,10 +5,12 @@ hydra_plugins/r2gen_sweeps.py calls it for Hydra.
 
 import hashlib
 import os
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from r2gen.cli.command_line import command_words
@@ -28,6 +30,7 @@ from r2gen.sweeps.view import View, labels
 
 # Overrides of Hydra that are for the sweep and not for its jobs.
 SWEEP_ONLY = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep", "hydra.mode")
+MOST_NAMES = 4  # of options in the name of a sweep
 
 
 class Sweep:
@@ -159,7 +162,13 @@ def refuse_shared_folders(jobs: Sequence[JobRecord], cells: dict[int, Cell]) -> 
 
 
 def name_of(base: DictConfig) -> str:
-    return str(base.hydra.runtime.choices.get("sweeps") or "jobs").replace("/", "-")
+    """The name of the sweep file, or of the options that vary, as in `lm-quant`; otherwise `jobs`."""
+    file = base.hydra.runtime.choices.get("sweeps")
+    if file:
+        return str(file).replace("/", "-")
+    overrides = OverridesParser.create().parse_overrides(_overrides(base, "task"))
+    varied = [override.key_or_group for override in overrides if override.is_sweep_override()]
+    return "-".join(re.split(r"[./]", option)[-1] for option in varied[:MOST_NAMES]) or "jobs"
 
 
 def _overrides(base: DictConfig, kind: str) -> list[str]:
@@ -174,4 +183,7 @@ def sweep_dir(base: DictConfig) -> Path:
     if base.hydra.sweep.dir:
         return Path(base.hydra.sweep.dir).absolute()
     digest = hashlib.sha256(canonical(sorted(_overrides(base, "task"))).encode()).hexdigest()[:8]
+    earlier = Path(f"outputs/sweep-jobs-{digest}").absolute()  # as version 0.1 named it
+    if SweepFolder(earlier).exists():
+        return earlier
     return Path(f"outputs/sweep-{name_of(base)}-{digest}").absolute()

@@ -132,5 +132,5 @@ def _cost(comparison: Comparison, group_by: panels.Config, finals: Sequence[pane
 
 
 def _config_key(option: str) -> str:
-    """The option's key in a W&B run's configuration: groups and the seed are at the top, the others in `resolved`."""
-    return f"resolved.{option}" if "." in option else option
+    """The option's key in a W&B run's configuration: groups and the seed are at the top, the others in `yaml`."""
+    return f"yaml.{option}" if "." in option else option

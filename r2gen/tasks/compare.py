@@ -1,6 +1,7 @@
 """task=compare: compares several systems over the same studies, and writes tables and a page.
 
 python run.py task=compare 'runs=[outputs/A, outputs/B, mine=predictions.csv]'
+python run.py task=compare sweep=outputs/sweep-lm
 """
 
 import hashlib
@@ -24,6 +25,8 @@ from r2gen.data.reports import DataSource, data_digest
 from r2gen.errors import DONE, UserError, printable
 from r2gen.evaluate.recipe import recipe_of
 from r2gen.runs.files import absolute, check_folder, take_folder, write_whole
+from r2gen.runs.progress import working
+from r2gen.sweeps.systems import systems_of
 
 WRITES = ("comparison.json", "table.csv", "pairs.csv", "table.md", "table.tex", "compare.html")
 FINDINGS = Target("r2gen.evaluate.clinical_findings.Findings")  # added unless metrics are passed
@@ -31,7 +34,7 @@ PHANTOM_FINDINGS = "phantom_findings"  # the metric that data=phantom, the defau
 
 
 def compare(config: Config, overrides: list[str]) -> int:
-    """Compare `runs`, print the table, write the folder, and return the exit status."""
+    """Compare `runs` and those of `sweep`, print the table, write the folder, and return the exit status."""
     passed = {
         group for group in ("data", "metrics") for override in overrides if is_under(option_name(override), group)
     }
@@ -40,13 +43,17 @@ def compare(config: Config, overrides: list[str]) -> int:
     folder = Path(absolute("outputs/compare" if config.out is None else config.out))
     check_folder(folder, option="out", known_by=WRITES[0], writes=WRITES)
     rescore = settings.rescore or settings.cleaner is not None
-    split, sources = read_sources(config.runs, split=settings.split, rescore=rescore)
+    of_sweep, unfinished = systems_of(Path(absolute(config.sweep))) if config.sweep is not None else ([], [])
+    split, sources = read_sources([*of_sweep, *config.runs], split=settings.split, rescore=rescore)
     targets = _metrics(config, sources, passed=passed)
     data, notes = _data(config, sources, passed="data" in passed)
     metrics = {name: instantiate(target) for name, target in targets.items()}
-    comparison = compare_systems(sources, split=split, metrics=metrics, settings=settings, data=data)
+    with working(f"scoring and comparing {len(sources)} systems"):
+        comparison = compare_systems(sources, split=split, metrics=metrics, settings=settings, data=data)
     if data is not None and comparison.differing:
         comparison, notes = _with_images(comparison, data, notes)
+    if unfinished:
+        notes = (*notes, f"jobs of the sweep that are not finished, and left out: {', '.join(unfinished)}")
     comparison = replace(comparison, notes=(*comparison.notes, *notes))
     folder = _folder(config.out, _digest(comparison, sources, targets, settings))
     write_comparison(comparison, folder)

@@ -7,17 +7,8 @@ from pathlib import Path
 
 import torch
 
-from r2gen.build import (
-    Job,
-    build_engine,
-    build_job,
-    build_logger,
-    build_objective,
-    data_workers,
-    loop_settings,
-    prepare_training,
-    training_set,
-)
+from r2gen.build import Job, build_job, build_logger, data_workers
+from r2gen.build_training import build_engine, build_objective, loop_settings, prepare_training, training_set
 from r2gen.config import rules
 from r2gen.config.schema import Config
 from r2gen.config.selection import selection_of
@@ -86,9 +77,10 @@ def _train_model(
     if dist.is_first():
         folder.record(steps=total_steps)  # a sweep computes the progress from it
     if config.trainer.start is not None and checkpoints.path(LAST) is None:
-        started = load_start(job.model, config.trainer.start)
+        start = load_start(job.model, config.trainer.start)
         if dist.is_first():
-            print(started, flush=True)
+            folder.record(start=start)
+            print(f"starting from {start}", flush=True)
 
     objective = build_objective(config)
     objective.prepare(

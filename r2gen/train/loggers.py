@@ -149,11 +149,14 @@ class WandbLogger:
         project: str,
         entity: str | None = None,
         group: str | None = None,
+        name: str | None = None,
+        varied: Mapping[str, str] | None = None,
         mode: Literal["auto", "offline", "online"] = "auto",
         log_examples: bool = False,
     ) -> None:
         self.project, self.entity, self.mode, self.wants_examples = project, entity, mode, log_examples
         self.group = None if group is None else Path(group).name  # R2GEN_SWEEP is the path of the sweep's folder
+        self.name, self.varied = name, varied or {}
         self.run: Any = None  # None: nothing is logged, or no longer
 
     def start(self, *, run_dir: Path, run: Plain, config: Config, job_id: str, resumes: bool) -> None:
@@ -186,12 +189,12 @@ class WandbLogger:
             entity=self.entity,
             group=self.group,
             dir=run_dir,
-            name=run_dir.name,
+            name=self.name or run_dir.name,
             id=job_id,
             resume=resume,
             job_type=config.task,
             tags=tags_of(config),
-            config=shown_config(config, run),
+            config=shown_config(config, run, varied=self.varied),
             settings=wandb.Settings(**NOT_COLLECTED),
         )
         try:

@@ -4,7 +4,7 @@ Paths are left out; reports and images (ShownStudy) are sent only with logger.lo
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,15 +44,17 @@ def tags_of(config: Config) -> list[str]:
     return sorted(f"{group}={choice}"[:TAG_LENGTH] for group, choice in choices_of(config).items())
 
 
-def shown_config(config: Config, run: Plain) -> Plain:
-    """Choices and seed at the top, the whole configuration under `resolved`, and where it comes from under `run`.
+def shown_config(config: Config, run: Plain, *, varied: Mapping[str, str]) -> Plain:
+    """Choices and seed at the top, the whole configuration under `yaml`, and where it comes from under `with`.
 
-    The names at the top are those of the command line, since a W&B agent sets the parameters of its sweep there. Only
+    W&B sorts by name: the names of the choices that differ in a sweep begin with "_", so that they come first. The
+    other names at the top are those of the command line, since a W&B agent sets the parameters of its sweep there. Only
     the last part of a path is included.
     """
     resolved = {name: _without_folders(value) for name, value in without(to_plain(config), LEFT_OUT).items()}
     origin = {name: run[name] for name in ("identity", "data_hash", "git", "versions")}
-    return {**choices_of(config), "seed": config.seed, "resolved": _nested(resolved), "run": origin}
+    first = {f"_{option.rpartition('.')[2]}": value for option, value in varied.items()}
+    return {**first, **choices_of(config), "seed": config.seed, "with": origin, "yaml": _nested(resolved)}
 
 
 def summary_of(metrics: Plain, run: Plain, *, ranks: int) -> dict[str, Fact]:

@@ -10,7 +10,7 @@ from r2gen.train.checkpoint import WEIGHTS, Checkpoints, read_weights, without_h
 
 
 def load_start(model: nn.Module, run_dir: str) -> str:
-    """Copy the best weights of a run into the model; returns a line about them.
+    """Copy the best weights of a run into the model; returns their origin in a few words.
 
     Each of them must be trained here too, since a checkpoint has only what is trained. Weights that the other run did
     not train stay as they are. Raises UserError if a tensor does not match.
@@ -37,4 +37,4 @@ def load_start(model: nn.Module, run_dir: str) -> str:
             own[name].copy_(tensor)
     initial = sum(name not in tensors for name in trained)
     rest = f"; {initial:,} of {len(trained):,} trained tensors keep their initial weights" if initial else ""
-    return f"starting from {run_dir}, {checkpoints.best_digest()}{rest}"
+    return f"{run_dir}, {checkpoints.best_digest()}{rest}"

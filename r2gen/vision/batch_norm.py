@@ -27,24 +27,27 @@ class MovingBatchNorm(nn.SyncBatchNorm):
     running_var: torch.Tensor
     num_batches_tracked: torch.Tensor
     process_group = None
+    moves = False  # set by `moving`
 
     def forward(self, x_NC: torch.Tensor) -> torch.Tensor:
+        if self.moves or not self.training:
+            return self._normalised(x_NC)
+        # Copies move instead. Without any statistics, other tensors would be saved for the backward pass than before.
+        statistics = self._buffers
+        self._buffers = {name: tensor.clone() for name, tensor in self.named_buffers(recurse=False)}
+        try:
+            return self._normalised(x_NC)
+        finally:
+            self._buffers = statistics
+
+    def _normalised(self, x_NC: torch.Tensor) -> torch.Tensor:
         if self.training and dist.world() > 1:
             return super().forward(x_NC) if x_NC.is_cuda else self._over_ranks(x_NC)
-        statistics = (self.running_mean, self.running_var)
-        if self.training and self.track_running_stats:
+        if self.training:
             self.num_batches_tracked.add_(1)
-        elif self.training:  # copies and not None, since activations that are computed again must save the same tensors
-            statistics = (self.running_mean.clone(), self.running_var.clone())
-        return functional.batch_norm(
-            x_NC,
-            *statistics,
-            self.weight.float(),
-            self.bias.float(),
-            self.training,
-            self.momentum or 0.0,
-            self.eps,
-        )
+        weight, bias = self.weight.float(), self.bias.float()
+        means, variances, momentum = self.running_mean, self.running_var, self.momentum or 0.0
+        return functional.batch_norm(x_NC, means, variances, weight, bias, self.training, momentum, self.eps)
 
     def _over_ranks(self, x_NC: torch.Tensor) -> torch.Tensor:
         """As torch's SyncBatchNorm, which has no implementation for CPUs."""
@@ -54,10 +57,9 @@ class MovingBatchNorm(nn.SyncBatchNorm):
         mean_C = dist.sum_with_gradient(exact_NC.sum(axes)) / count
         centred_NC = exact_NC - mean_C.view(shape)
         var_C = dist.sum_with_gradient(centred_NC.square().sum(axes)) / count
-        if self.track_running_stats:
-            self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean_C.detach(), self.momentum or 0.0)
-            self.running_var.lerp_(var_C.detach() * count / (count - 1), self.momentum or 0.0)
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean_C.detach(), self.momentum or 0.0)
+        self.running_var.lerp_(var_C.detach() * count / (count - 1), self.momentum or 0.0)
         scale_C = (var_C + self.eps).rsqrt() * self.weight.float()
         return (centred_NC * scale_C.view(shape) + self.bias.float().view(shape)).to(x_NC.dtype)
 
@@ -92,13 +94,13 @@ def let_statistics_move(backbone: nn.Module) -> int:
     """Make every BatchNorm of a backbone a MovingBatchNorm, with the same names of tensors; returns their number."""
     layers = {name: layer for name, layer in backbone.named_modules() if isinstance(layer, BatchNorm)}
     for name, layer in layers.items():
-        if type(layer) not in REPLACED or not layer.affine or layer.momentum is None:
+        parts = (layer.weight, layer.running_mean, layer.momentum)
+        if type(layer) not in REPLACED or any(part is None for part in parts):
             raise UserError(
                 f"vision.batch_norm: {name} of this encoder is a {type(layer).__name__} whose statistics cannot move "
                 "here. Use vision.batch_norm=frozen."
             )
         layer.__class__ = REPLACED[type(layer)]
-        layer.track_running_stats = False
     return len(layers)
 
 
@@ -107,12 +109,12 @@ def moving(module: nn.Module) -> Iterator[None]:
     """Within this context the statistics move with every forward pass in training."""
     layers = [layer for layer in module.modules() if isinstance(layer, MovingBatchNorm)]
     for layer in layers:
-        layer.track_running_stats = True
+        layer.moves = True
     try:
         yield
     finally:
         for layer in layers:
-            layer.track_running_stats = False
+            layer.moves = False
 
 
 def freeze_statistics(module: nn.Module) -> None:

@@ -207,10 +207,19 @@ def test_a_plan_records_how_studies_were_decoded(llama: LanguageModel) -> None:
 
 
 def test_slots_that_are_kept_serve_the_next_call(llama: LanguageModel) -> None:
-    _, embeds_BTE, mask_BT = prompts_of(llama)
-    plain = [llama.generate(embeds_BTE[[i]], mask_BT[[i]], PROFILES["beam3"])[0] for i in range(STUDIES)]
+    """Also if two profiles take turns."""
+    ids, embeds_BTE, mask_BT = prompts_of(llama)
+
+    def texts() -> list[Generated]:
+        return [
+            llama.generate(embeds_BTE[[i]], mask_BT[[i]], PROFILES[profile], ids=ids[i : i + 1])[0]
+            for i in range(STUDIES)
+            for profile in ("beam3", "nucleus")
+        ]
+
+    plain = texts()
     llama.keeps_slots = True
-    assert [llama.generate(embeds_BTE[[i]], mask_BT[[i]], PROFILES["beam3"])[0] for i in range(STUDIES)] == plain
+    assert texts() == plain
     llama.free_slots()  # type: ignore[attr-defined]
 
 

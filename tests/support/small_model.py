@@ -64,17 +64,22 @@ def report_generator(
     tied: bool = False,
     lm_targets: tuple[str, ...] = ("q_proj", "v_proj"),
     vision_targets: tuple[str, ...] = ("fc1", "fc2"),
+    moving_batch_norm: bool = False,
 ) -> ReportGenerator:
     """A ConvNeXt and a LLaMA of a few thousand weights, always the same ones; without dropout unless it is passed.
+
+    With `moving_batch_norm` the encoder is a ResNet instead, whose statistics move.
 
     `lively` makes the language model's weights large, so that reports differ and end by themselves.
     """
     torch.manual_seed(0)
-    shape: dict[str, Any] = {"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]}
+    convnext: dict[str, Any] = {"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]}
+    resnet: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}
     encoder = TimmEncoder(
-        name="convnext_atto",
+        name="resnet18" if moving_batch_norm else "convnext_atto",
         image_size_px=SIZE_PX,
-        model_args=shape,
+        model_args=resnet if moving_batch_norm else convnext,
+        batch_norm="moving" if moving_batch_norm else "frozen",
         views=views,
         lora_targets=list(vision_targets),
         gradient_checkpointing=vision_checkpointing,

@@ -1,7 +1,8 @@
-"""Train on one rank and on two for test_ranks.py:  python two_ranks.py FOLDER
+"""Train on one rank and on two for test_ranks.py:  python two_ranks.py FOLDER [batch-norm]
 
-Imports once and forks every rank from there, since imports take longer than the training. Writes losses, weights and
-reports of rank 0 to FOLDER, for each case and number of ranks.
+With batch-norm the cases are those whose statistics move, over the four studies of a step. Imports once and forks
+every rank from there, since imports take longer than the training. Writes losses, weights and reports of rank 0 to
+FOLDER, for each case and number of ranks.
 """
 
 import multiprocessing
@@ -30,6 +31,7 @@ from r2gen.train.loggers import NoLogger, TrainLog
 from r2gen.train.objectives.findings import FindingsLoss
 from r2gen.train.objectives.objective import Objective, ReportLoss, TrainingParts
 from r2gen.train.objectives.scst import SelfCritical
+from r2gen.vision.batch_norm import moving_statistics
 
 WORLDS = (1, 2)
 STEPS = 4
@@ -42,11 +44,13 @@ class Case:
     lora: bool = False  # frozen parts with LoRA and gradient checkpointing; otherwise everything is trained
     objective: str | None = None  # of OBJECTIVES
     averages: bool = False  # validates and stores a moving average of the weights
+    batch_norm: bool = False  # statistics that move: a step is one micro-batch, over all ranks
     resumes: bool = False  # two ranks also resume from a checkpoint: test_checkpoint.py tests it for one
 
     @property
     def name(self) -> str:
-        parts = (f"zero{self.zero}", "bf16" * self.bf16, "lora" * self.lora, self.objective or "")
+        kinds = {"bf16": self.bf16, "lora": self.lora, "batch-norm": self.batch_norm}
+        parts = (f"zero{self.zero}", *(kind * has for kind, has in kinds.items()), self.objective or "")
         return "-".join(part for part in parts if part)
 
 
@@ -58,6 +62,12 @@ CASES = [
     Case(3, bf16=True, lora=True, resumes=True),
     Case(0, objective="findings"),
     Case(3, lora=True, objective="scst", resumes=True),
+]
+OF_BATCH_NORM = [
+    Case(0, batch_norm=True, averages=True, resumes=True),
+    Case(2, batch_norm=True, resumes=True),
+    Case(3, batch_norm=True, averages=True, resumes=True),
+    Case(3, batch_norm=True, bf16=True, resumes=True),
 ]
 OBJECTIVES: dict[str | None, type[Objective]] = {
     None: ReportLoss,
@@ -74,14 +84,23 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         mode = "lora" if case.lora else "full"
         self.model = report_generator(
-            vision=mode, lm=mode, lively=True, dropout=0.1, vision_checkpointing=case.lora, lm_checkpointing=case.lora
+            vision=mode,
+            lm=mode,
+            lively=True,
+            dropout=0.1,
+            vision_checkpointing=case.lora or case.batch_norm,
+            lm_checkpointing=case.lora,
+            moving_batch_norm=case.batch_norm,
         )
+        self.micro_batch_size = 4 // dist.world() if case.batch_norm else 2
         self.model.to(torch.bfloat16 if case.bf16 else torch.float32)
         self.objective = OBJECTIVES[case.objective]()
         self.objective.prepare(
             TrainingParts(model=self.model, studies=STUDIES, seed=0, max_new_tokens=6, keeps_slots=False)
         )
-        self.engine = start_small_engine(self.model, batch_size=4, micro_batch_size=2, zero=case.zero, bf16=case.bf16)
+        self.engine = start_small_engine(
+            self.model, batch_size=4, micro_batch_size=self.micro_batch_size, zero=case.zero, bf16=case.bf16
+        )
         self.checkpoints = Checkpoints(folder, keep=2)
         if case.averages:
             self.checkpoints.average = WeightAverage(self.engine, 0.5)
@@ -93,7 +112,7 @@ class Run:
         fit(
             self.engine,
             dataset(),
-            settings=replace(LOOP, batch_size=4, micro_batch_size=2, warmup_steps=1),
+            settings=replace(LOOP, batch_size=4, micro_batch_size=self.micro_batch_size, warmup_steps=1),
             total_steps=total,
             validation_steps={2, STEPS},
             validate=self.validate,
@@ -115,7 +134,12 @@ class Run:
     def evaluated(self) -> dict[str, torch.Tensor]:
         """The weights that are validated and stored."""
         average = self.checkpoints.average
-        return trainable_tensors(self.engine) if average is None else average.tensors()
+        return self.trained() if average is None else average.tensors()
+
+    def trained(self) -> dict[str, torch.Tensor]:
+        """The weights themselves, and the statistics that move."""
+        statistics = {name: tensor.clone() for name, tensor in moving_statistics(self.model).items()}
+        return trainable_tensors(self.engine) | statistics
 
     def write(self) -> None:
         """Write the reports of five studies, of one and of none. With batches of 2, some ranks then have fewer."""
@@ -135,7 +159,7 @@ class Run:
 def work(case: Case, folder: Path) -> dict[str, Any]:
     uninterrupted = Run(case, folder / "uninterrupted")
     uninterrupted.fit(STEPS, TrainState(world=dist.world(), zero_stage=case.zero))
-    weights, evaluated = trainable_tensors(uninterrupted.engine), uninterrupted.evaluated()
+    weights, evaluated = uninterrupted.trained(), uninterrupted.evaluated()
     uninterrupted.engine.destroy()
     keep_whole(uninterrupted.model)
     load_trainable(uninterrupted.model, uninterrupted.checkpoints.best())
@@ -159,11 +183,11 @@ def resumed_results(case: Case, folder: Path) -> dict[str, Any]:
     stopped.engine.destroy()
     fresh = Run(case, folder)
     fresh.resume(weights_only=True)
-    weights_alone = trainable_tensors(fresh.engine)
+    weights_alone = fresh.trained()
     fresh.engine.destroy()
     resumed = Run(case, folder)
     resumed.fit(STEPS, resumed.resume())
-    weights, evaluated = trainable_tensors(resumed.engine), resumed.evaluated()
+    weights, evaluated = resumed.trained(), resumed.evaluated()
     dist.barrier()
     if dist.is_first():  # as if more ranks had written it
         file = resumed.folder / "checkpoints" / "last" / "state.json"
@@ -179,7 +203,7 @@ def resumed_results(case: Case, folder: Path) -> dict[str, Any]:
     return results | {"weights_alone": weights_alone, "refused": refused}
 
 
-def rank(number: int, world: int, folder: Path) -> None:
+def rank(number: int, world: int, folder: Path, cases: list[Case]) -> None:
     variables = {
         "RANK": number,
         "LOCAL_RANK": number,
@@ -188,17 +212,17 @@ def rank(number: int, world: int, folder: Path) -> None:
     }
     os.environ.update({name: str(value) for name, value in variables.items()})
     dist.start(torch.device("cpu"), timeout_s=120)
-    results = {case.name: work(case, folder / str(world) / case.name) for case in CASES}
+    results = {case.name: work(case, folder / str(world) / case.name) for case in cases}
     if dist.is_first():
         torch.save(results, folder / f"{world}.pt")
     dist.stop()
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, cases: list[Case]) -> int:
     fork = multiprocessing.get_context("fork")
     for world in WORLDS:
         (folder / f"exchange-{world}").mkdir()
-        ranks = [fork.Process(target=rank, args=(number, world, folder)) for number in range(world)]
+        ranks = [fork.Process(target=rank, args=(number, world, folder, cases)) for number in range(world)]
         for process in ranks:
             process.start()
         for process in ranks:
@@ -209,4 +233,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), OF_BATCH_NORM if sys.argv[2:] == ["batch-norm"] else CASES))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 from composed import composed
 from forked_run import run, start
+from omegaconf import OmegaConf
 from smallest_run import ROOT
 from tiers import fast_only
 
 from r2gen.sweeps.cells import Cell
 from r2gen.sweeps.record import JobRecord
-from r2gen.sweeps.sweep import refuse_shared_folders
+from r2gen.sweeps.sweep import refuse_shared_folders, sweep_dir
 
 SWEEPS = sorted(file.stem for file in (ROOT / "sweeps").glob("*.yaml") if not file.stem.startswith("optuna_"))
 QUICK = ["trainer.max_steps=1", "metrics=[bleu]", "evaluate.best=bleu_4", "evaluate.splits=[val]", "evaluate.every=9"]
@@ -45,6 +47,24 @@ def test_a_dry_run_prints_a_line_for_each_language_model(tmp_path: Path):
     assert rows["lm=llama2"].endswith("(new)")
     assert rows["lm=tiny"].startswith("skipped: lm.architecture draws random weights, lm.path")
     assert not list(tmp_path.iterdir()), "nothing was started or made"
+
+
+def test_a_sweep_is_named_after_its_file_or_what_it_varies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+    def folder(*overrides: str, file: str | None = None) -> Path:
+        chosen = {"choices": {"sweeps": file}}
+        hydra = {"overrides": {"task": list(overrides)}, "runtime": chosen, "sweep": {"dir": ""}}
+        return sweep_dir(OmegaConf.create({"hydra": hydra}))
+
+    first = folder("quant=none,int8", "data=iu_xray", "trainer.learning_rate=1e-4,1e-5", "tune/lm=glob(*)")
+    assert re.fullmatch(r"sweep-quant-learning_rate-lm-[0-9a-f]{8}", first.name)
+    assert folder("seed=1,2", file="a/b").name.startswith("sweep-a-b-")
+    assert folder("seed=range(1,3)").name.startswith("sweep-seed-")
+    earlier = tmp_path / "outputs" / folder("seed=1,2").name.replace("seed", "jobs")
+    earlier.mkdir(parents=True)
+    (earlier / "sweep.json").touch()
+    assert folder("seed=1,2") == earlier, "version 0.1 named it so"
 
 
 def test_each_job_is_done_or_has_its_reason_and_is_not_trained_twice(tmp_path: Path):

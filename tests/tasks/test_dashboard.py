@@ -59,7 +59,7 @@ def test_the_specification_compares_the_sweeps_runs(tmp_path: Path, capsys: pyte
     (parallel,) = sections["Options and scores"]
     assert [column["accessor"] for column in parallel["config"]["columns"]] == [
         "config:lm.value",
-        "config:resolved.value.trainer.learning_rate",
+        "config:yaml.value.trainer.learning_rate",
         *(f"summary:{final}" for final in finals),
     ]
     assert {"summary:cost/train_seconds", "summary:cost/trainable_parameters"} <= {
@@ -77,7 +77,7 @@ def test_a_missing_option_or_folder_is_named(tmp_path: Path):
             dashboard.dashboard(composed(*overrides), [])
     done = run("sweep=x", "lm=tiny", cwd=tmp_path, smallest=False)
     assert done.returncode == 2
-    assert "sweep=x is for task=status and task=dashboard" in done.stderr
+    assert "sweep=x is for task=compare, task=status and task=dashboard" in done.stderr
 
 
 def test_the_commands_of_a_wandb_agent_compose():

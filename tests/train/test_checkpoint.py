@@ -13,8 +13,9 @@ from small_model import batch, report_generator
 from torch import nn
 
 from r2gen.errors import UserError
-from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState, load_trainable, point
+from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState, load_best, load_trainable, point
 from r2gen.train.engine import Engine, backward, trainable_tensors
+from r2gen.vision.batch_norm import moving_statistics
 
 
 def started(*, zero: int = 0, bf16: bool = False) -> Engine:
@@ -122,6 +123,28 @@ def test_only_trainable_weights_are_written_and_the_digest_changes_with_them(eng
     step(engine, 0, 1)
     save(checkpoints, engine, TrainState(step=2), is_best=True)
     assert checkpoints.best_digest() != first
+
+
+@pytest.mark.usefixtures("world")
+def test_statistics_of_batch_norm_that_move_are_written_and_read(tmp_path: Path):
+    def started() -> Engine:
+        return start_small_engine(report_generator(moving_batch_norm=True), batch_size=2, micro_batch_size=2)
+
+    engine, checkpoints = started(), Checkpoints(tmp_path, keep=2)
+    step(engine, 0, 1)
+    save(checkpoints, engine, TrainState(step=1), is_best=True)
+    stored = {name: value.clone() for name, value in moving_statistics(engine.module).items()}
+    step(engine, 2, 3)
+    save(checkpoints, engine, TrainState(step=2), is_best=False)
+    assert not equal(stored, moving_statistics(engine.module))
+    model = report_generator(moving_batch_norm=True)
+    load_best(model, tmp_path)
+    assert equal(stored, moving_statistics(model)), "the best checkpoint has its own"
+    resumed = started()
+    checkpoints.resume(resumed, zero_stage=0, weights_only=False)
+    assert equal(moving_statistics(resumed.module), moving_statistics(engine.module))
+    engine.destroy()
+    resumed.destroy()
 
 
 def test_another_format_is_refused(engine: Engine, tmp_path: Path):

@@ -67,7 +67,7 @@ def test_a_run_sends_what_a_dashboard_groups_by_and_no_patient_text(tmp_path: Pa
     assert (logged["run"]["run_group"], logged["run"]["job_type"]) == ("night", "train")
     assert {"lm=tiny", "quant=none", "data=phantom"} <= set(logged["tags"])
     assert (logged["config"]["lm"], logged["config"]["tune/lm"], logged["config"]["seed"]) == ("tiny", "auto", 7)
-    assert logged["config"]["resolved"]["trainer"]["learning_rate"] == pytest.approx(1e-3)
+    assert logged["config"]["yaml"]["trainer"]["learning_rate"] == pytest.approx(1e-3)
     assert (logged["state"], logged["exit_code"], logged["summary"]["status"]) == ("finished", 0, "finished")
     test = json.loads((folder / "metrics.json").read_text())["splits"]["test"]
     for score, value in test["systems"]["model"].items():
@@ -191,12 +191,13 @@ def test_no_path_leaves_the_machine():
         lm=replace(CONFIG.lm, path="/home/jane.doe/weights/llama", stop=["/home/jane.doe/x"]),
         data=CONFIG.data.with_arguments(root="/home/jane.doe/images", annotation="a.json"),
     )
-    shown = shown_config(config, RUN)
+    shown = shown_config(config, RUN, varied={"trainer.learning_rate": "1e-3"})
+    assert shown[min(shown)] == shown["_learning_rate"] == "1e-3"  # W&B sorts by name
     assert "jane.doe" not in json.dumps(shown)
-    assert (shown["resolved"]["lm"]["path"], shown["resolved"]["lm"]["stop"]) == ("llama", ["x"])
-    assert shown["resolved"]["data"]["annotation"] == "a.json"
-    assert "root" not in shown["resolved"]["data"]
-    assert (shown["lm"], shown["seed"], shown["run"]["identity"]) == ("tiny", 3, RUN["identity"])
+    assert (shown["yaml"]["lm"]["path"], shown["yaml"]["lm"]["stop"]) == ("llama", ["x"])
+    assert shown["yaml"]["data"]["annotation"] == "a.json"
+    assert "root" not in shown["yaml"]["data"]
+    assert (shown["lm"], shown["seed"], shown["with"]["identity"]) == ("tiny", 3, RUN["identity"])
 
 
 def test_the_summary_has_the_cost():

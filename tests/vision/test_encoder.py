@@ -58,12 +58,38 @@ def test_more_images_than_max_views_are_refused():
         convnext(views="concat", max_views=2)(*images(3))
 
 
-def test_batch_norm_statistics_never_change():
+def test_frozen_batch_norm_statistics_never_change():
     encoder = TimmEncoder(name="resnet18", image_size_px=32, model_args={"channels": [8, 8, 8, 8]}).train()
     before = {name: tensor.clone() for name, tensor in encoder.backbone.named_buffers()}
     assert any("running_mean" in name for name in before)
     encoder(*images(2, 2))
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.backbone.named_buffers())
+
+
+def test_drop_path_skips_blocks_in_training_only():
+    images_BVHW, there_BV = images(2, 1)
+    plain, dropping = convnext().eval(), convnext(drop_path=0.5)
+    assert all(torch.equal(*pair) for pair in zip(plain.parameters(), dropping.parameters(), strict=True))
+    with torch.no_grad():
+        first, second = (dropping(images_BVHW, there_BV)[0] for _ in range(2))
+        assert not torch.equal(first, second)
+        assert torch.equal(dropping.eval()(images_BVHW, there_BV)[0], plain(images_BVHW, there_BV)[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"drop_path": 1.0}, r"vision\.drop_path=1\.0: give a rate of at least 0 and less than 1\."),
+        ({"drop_path": -0.1}, r"vision\.drop_path=-0\.1"),
+        (
+            {"name": "vgg11", "model_args": {}, "drop_path": 0.1},
+            r"vision\.drop_path=0\.1: timm's vgg11 has no",
+        ),
+    ],
+)
+def test_a_drop_path_that_is_not_possible_is_refused(options: dict[str, Any], message: str):
+    with pytest.raises(UserError, match=message):
+        convnext(**options)
 
 
 def test_checkpointed_layers_give_the_same_gradients():

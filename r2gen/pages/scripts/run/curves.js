@@ -45,8 +45,7 @@ function scoreGroups(validations, keys) {
     if (last && highest(key) * MOST_RATIO > highest(last[0])) last.push(key);
     else groups.push([key]);
   }
-  const names = (group) => group.map(metricName).join(", ");
-  const title = (group) => (group.length > 3 ? `${names(group.slice(0, 2))} and ${group.length - 2} more` : names(group));
+  const title = (group) => (group.length > 3 ? "other scores" : group.map(metricName).join(", "));
   return groups.map((group) => [
     groups.length === 1 ? "Validation scores" : `Validation: ${title(group)}`,
     keys.filter((key) => group.includes(key)),

@@ -7,6 +7,7 @@ function showDetails() {
     ["Folder", data.folder],
     ["Code", revision],
     ["Overrides", (run.overrides || []).join(" ") || "none: all defaults"],
+    ...(run.start ? [["Started from", run.start]] : []),
     ["Data hash", run.data_hash],
     ["Identity", run.identity],
     ["Run format", run.format],
