@@ -46,7 +46,8 @@ def predict(config: Config, device: torch.device, stop: StopRequest) -> None:
     if dist.is_first():
         if errors and len(errors) == total:
             raise UserError(f"none of the {total:,} studies has a report ({errors[0]}); {file.path} has the reasons")
-        lost = f"; {len(errors):,} studies have no report, but an error" if errors else ""
+        of_them = f"{len(errors):,} {'study has' if len(errors) == 1 else 'studies have'}"
+        lost = f"; {of_them} no report, but an error" if errors else ""
         print(f"{total - len(errors):,} reports in {file.path}{lost}", flush=True)
     dist.barrier()
 
