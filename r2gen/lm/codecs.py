@@ -1,6 +1,7 @@
 """Text to token ids and back by the published file of a checkpoint: sentencepiece, tokenizer.json or tiktoken."""
 
 import base64
+import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -126,7 +127,9 @@ class TokenizerJson:
     @classmethod
     def read(cls, file: Path) -> "TokenizerJson":
         try:
-            return cls(Tokenizer.from_file(str(file)))
+            tokenizer = Tokenizer.from_file(str(file))
+            ids = tokenizer.get_vocab(with_added_tokens=False).values()
+            return cls(tokenizer if max(ids, default=-1) + 1 == len(ids) else _with_stated_ids(tokenizer, file))
         except Exception as error:  # tokenizers raises nothing more precise
             raise UserError(f"lm.path: {file} is not a tokenizer file: {error}") from error
 
@@ -145,6 +148,19 @@ class TokenizerJson:
 
     def id_of(self, token: str) -> int | None:
         return self.tokenizer.token_to_id(token)
+
+
+def _with_stated_ids(tokenizer: Tokenizer, file: Path) -> Tokenizer:
+    """The tokenizer with the ids of added tokens that the file states. Where the vocabulary has gaps, tokenizers 0.23
+    numbers them from the size of the vocabulary, unless they are in it."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary, added = content["model"]["vocab"], content["added_tokens"]
+    if not isinstance(vocabulary, dict) or all(
+        tokenizer.token_to_id(token["content"]) == token["id"] for token in added
+    ):
+        return tokenizer
+    vocabulary |= {token["content"]: token["id"] for token in added}
+    return Tokenizer.from_str(json.dumps(content))
 
 
 class Tiktoken:
