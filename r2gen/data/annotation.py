@@ -251,6 +251,9 @@ def _given(root: str | None) -> str:
 def _from_table(
     arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool
 ) -> str:
+    for name, default in (("entries", "study"), ("reports", None)):
+        if options[name] != default:
+            raise UserError(f"prepare.{name} is for MIMIC-CXR: leave it out with prepare.table")
     file, images = Path(absolute(options["table"])), options["images"]
     names = ("sections", "without_headings", "views", "split", "seed", "partial")
     return table.prepare(
