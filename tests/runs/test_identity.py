@@ -11,7 +11,7 @@ from r2gen.runs.identity import OFF, differences, identity
 
 PLAIN = composed_plain()
 # Groups that do not decide the weights: of logging, of evaluation, and those of single tasks.
-NOT_COUNTED = ("logger", "evaluate", "prepare", "compare", "audit")
+NOT_COUNTED = ("logger", "evaluate", "prepare", "compare", "audit", "demo")
 
 
 def changed(name: str, value: object) -> Plain:
@@ -45,7 +45,7 @@ def test_lm_compile_null_counts_as_the_false_of_earlier_runs():
     automatic, off, on = (changed("lm.compile", value) for value in (None, False, True))
     assert identity(automatic, "data") == identity(off, "data") != identity(on, "data")
     assert differences(off, automatic, ()) == []
-    assert differences(off, on, ()) == ["lm.compile: False -> True"]
+    assert differences(off, on, ()) == ["lm.compile: false -> true"]
 
 
 @pytest.mark.parametrize(("name", "value"), OFF.items())
