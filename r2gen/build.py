@@ -1,8 +1,9 @@
-"""The composition root: from a configuration to a report generator, its training and its evaluation.
+"""The composition root: from a configuration to a report generator and its data.
 
 Read it from top to bottom: `build_job` names the parts in the order in which they need each other, and the functions
-that build them follow in that order. Objects are made from YAML here, and in the tasks compare and audit, which need no
-torch. Everything below this module takes plain arguments and does not know the configuration.
+that build them follow in that order. build_training.py has what only a training needs. Objects are made from YAML in
+these two modules, and in the tasks compare and audit, which need no torch. Everything below this module takes plain
+arguments and does not know the configuration.
 """
 
 from dataclasses import asdict, dataclass
@@ -14,18 +15,15 @@ from r2gen.config import batch_norm, lm_rules, rules
 from r2gen.config.decoding import Decoding
 from r2gen.config.schema import Config, LoraConfig
 from r2gen.config.targets import instantiate
-from r2gen.data.augment import augmentation
 from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.loader import workers_that_fit
 from r2gen.data.reports import SPLITS, ReportData
 from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
-from r2gen.lm.compile import compile_layers, has_layers
-from r2gen.lm.fp8 import prepare_backward
 from r2gen.lm.load import DTYPES, load_lm, random_lm, refuse_offloaded_layers
 from r2gen.lm.prompt import Prompt
 from r2gen.lm.protocol import LanguageModel
-from r2gen.lm.quantize import check_quantised, quantisation_of, weight_count
+from r2gen.lm.quantize import check_quantised, quantisation_of
 from r2gen.lm.run_tokenizer import TOKENIZER, write_tokenizer
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
 from r2gen.model.placement import check_finite, place, to_bf16, trained_to_fp32
@@ -33,14 +31,8 @@ from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
 from r2gen.ranks import dist
 from r2gen.runs.progress import working
-from r2gen.train.engine import Engine, start_engine
-from r2gen.train.fit import LoopSettings
 from r2gen.train.loggers import Logger
-from r2gen.train.objectives.objective import Objective
-from r2gen.train.optim import adamw
-from r2gen.vision.encoder import TimmEncoder, cache_features
-
-WORTH_COMPILING = 4e13  # studies x parameters of the language model
+from r2gen.vision.encoder import TimmEncoder
 
 
 @dataclass(frozen=True)
@@ -259,65 +251,6 @@ def build_datasets(config: Config, data: ReportData, model: ReportGenerator) -> 
     return {split: StudyDataset(data.studies(split), image=image, encode=ids) for split in SPLITS}
 
 
-# Training
-
-
-def prepare_training(config: Config, job: Job, *, steps: int) -> None:
-    """Make the model ready for a training of so many steps, before its first backward pass."""
-    lm = job.model.lm.model
-    prepare_backward(lm)
-    if job.device.type == "cuda" and training_set(config, job).augment is None:
-        images = sum(len(study.views) for study in job.datasets["train"].studies)
-        cache_features(job.model.vision, images=images, most_bytes=config.trainer.feature_cache_mib * 2**20)
-    if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
-        compile_layers(lm)
-
-
-def build_objective(config: Config) -> Objective:
-    """What training minimises; the caller prepares it."""
-    objective: Objective = instantiate(config.objective)
-    return objective
-
-
-def training_set(config: Config, job: Job) -> StudyDataset:
-    """The training studies, with images that `augment` changes at random; `job.datasets` has them as they are."""
-    return job.datasets["train"].augmented(augmentation(**asdict(config.augment)))
-
-
-def build_engine(config: Config, job: Job) -> Engine:
-    """The DeepSpeed engine around the model, with its optimiser."""
-    trainer = config.trainer
-    optimizer = adamw(
-        job.model,
-        learning_rate=trainer.learning_rate,
-        betas=(trainer.betas[0], trainer.betas[1]),
-        weight_decay=trainer.weight_decay,
-        decay_all=trainer.weight_decay_on == "all",
-        scales=asdict(trainer.learning_rate_scale),
-    )
-    return start_engine(
-        job.model,
-        optimizer,
-        batch_size=trainer.batch_size,
-        micro_batch_size=trainer.micro_batch_size,
-        gradient_clipping=trainer.gradient_clipping,
-        bf16=job.bf16,
-        options=trainer.deepspeed,
-    )
-
-
-def _compiling_pays(config: Config, job: Job, *, steps: int) -> bool:
-    """Whether compiled layers save more time than they take to compile, which is 15 s on a machine with an NVIDIA H200.
-
-    They save 3 ms or more per study and 7 billion parameters (benchmarks/train_parts.py).
-    """
-    lm = job.model.lm.model
-    if job.device.type != "cuda" or config.zero_stage == 3 or config.lm.device_map is not None or not has_layers(lm):
-        return False
-    studies = steps * config.trainer.batch_size / dist.world()
-    return studies * sum(map(weight_count, lm.parameters())) > WORTH_COMPILING
-
-
 def data_workers(config: Config, job: Job, *, batch_size: int) -> int:
     """The processes that read images: trainer.workers, or on a GPU a number that fits, since it would wait for them."""
     if config.trainer.workers is not None or job.device.type == "cpu":
@@ -327,22 +260,7 @@ def data_workers(config: Config, job: Job, *, batch_size: int) -> int:
     return workers_that_fit(batch_bytes=batch_size * study_bytes, ranks=config.trainer.devices)
 
 
-def loop_settings(config: Config, *, workers: int) -> LoopSettings:
-    trainer = config.trainer
-    return LoopSettings(
-        batch_size=trainer.batch_size,
-        micro_batch_size=trainer.micro_batch_size,
-        learning_rate=trainer.learning_rate,
-        min_learning_rate=trainer.min_learning_rate,
-        warmup_steps=trainer.warmup_steps,
-        schedule=trainer.schedule,
-        patience=trainer.patience,
-        workers=workers,
-        save_every_steps=trainer.save_every_steps,
-        log_every_steps=trainer.log_every_steps,
-        shuffle=trainer.shuffle,
-        seed=config.seed,
-    )
+# Logger
 
 
 def build_logger(config: Config) -> Logger:

@@ -12,6 +12,7 @@ SOURCES = {str(file.relative_to(ROOT / "r2gen")): file for file in sorted((ROOT 
 DONE_IN = {
     r"\binstantiate\(": {
         "build.py",
+        "build_training.py",
         "config/targets.py",
         "launch/parts_check.py",
         "tasks/audit.py",

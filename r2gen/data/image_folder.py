@@ -156,6 +156,8 @@ def _may_be_image(path: Path) -> bool:
 
 def _has_prefix(path: Path) -> bool:
     try:
+        if not path.is_file():  # a FIFO would not end
+            return False
         with path.open("rb") as file:
             return file.read(132)[128:] == PREFIX
     except OSError:

@@ -10,7 +10,7 @@ from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.evaluate.labeler import stated_findings
 from r2gen.pages.images import IMAGE_SIZES_PX
-from r2gen.pages.run import shown_studies, write_page
+from r2gen.pages.run import PAGE, shown_in, shown_studies, write_page
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,16 @@ class RunPage:
         return split, {id: [self.data.image(view, at_least_px=IMAGE_SIZES_PX[0]) for view in views[id]] for id in ids}
 
     def write(self) -> None:
-        shown = self.shown()
-        images = None if self.is_external else {} if shown is None else shown[1]
+        images = None
+        if not self.is_external and not self._has_images():
+            shown = self.shown()
+            images = {} if shown is None else shown[1]
         write_page(self.run_dir, images=images, findings_of=stated_findings)
+
+    def _has_images(self) -> bool:
+        """Whether the page of an earlier validation has the images that it would get, since reading takes seconds."""
+        shown = shown_studies(self.run_dir, count=self.studies)
+        before = shown_in(self.run_dir / PAGE, of_today=True)
+        if shown is None or before is None or not shown[1]:
+            return False
+        return (shown[0], set(shown[1])) == (before[0], set(before[1]))

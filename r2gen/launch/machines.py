@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from r2gen.config.schema import TrainerConfig
+from r2gen.config.trainer import TrainerConfig
 from r2gen.errors import Code, UserError
 
 NETWORK = ("NCCL_", "GLOO_", "FI_", "UCX_")  # environment variables that ranks on other machines need too

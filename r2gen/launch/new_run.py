@@ -69,7 +69,6 @@ def train(config: Config, overrides: list[str]) -> int:
     folder.refuse_exported(fresh=config.fresh)
     folder.check_usable()
     if config.fresh or not (folder.exists() and _is_finished(folder, config)):
-        print(f"run folder: {from_here(folder.path)}", flush=True)
         check_parts(config)
     folder.create()
     lock = folder.lock()
@@ -86,6 +85,7 @@ def train(config: Config, overrides: list[str]) -> int:
                 return DONE
         earlier = folder.finished()
         _describe(folder, config, location, overrides)
+        print(f"run folder: {from_here(folder.path)}", flush=True)
         status, failure = run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
             folder.restore(earlier)  # the ranks refused before the first step, so the run is still the finished one

@@ -14,7 +14,8 @@ from types import FrameType
 from typing import Any, Self
 
 from r2gen.config.compose import python_path
-from r2gen.config.schema import Config, TrainerConfig
+from r2gen.config.schema import Config
+from r2gen.config.trainer import TrainerConfig
 from r2gen.errors import STOPPED, UserError
 from r2gen.launch import machines, supervision
 from r2gen.ranks.exchange import FOLDER, loopback

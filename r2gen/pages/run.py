@@ -13,7 +13,7 @@ from PIL import Image
 
 from r2gen.pages.curves import curves_of
 from r2gen.pages.document import JsonObject, content_of, write_document
-from r2gen.pages.images import embedded
+from r2gen.pages.images import IMAGE_SIZES_PX, embedded
 from r2gen.pages.links import links_of
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.metrics_file import external_metrics, metrics_path, read_metrics
@@ -23,6 +23,7 @@ from r2gen.runs.untrusted import misfits, read_text
 from r2gen.runs.verdict import verdict
 
 SCRIPTS = ("run/masthead", "run/scores", "run/curves", "run/studies", "run/details", "run/page")
+PAGE = "report.html"
 STUDIES = 24
 TEXT_BYTES = 8_000_000  # of all texts of studies together; of more studies, an even share is shown
 SHOWN_SPLITS = ("test", "val")
@@ -71,7 +72,7 @@ def write_page(
 
     Only run.json and config.yaml are required. Raises UserError naming a broken file, and the line if there is one.
     """
-    page, folder = run_dir / "report.html", RunFolder(run_dir)
+    page, folder = run_dir / PAGE, RunFolder(run_dir)
     run, metrics = folder.facts(), read_metrics(metrics_path(run_dir))
     choices = folder.config()["choices"]
     before = _before(page)
@@ -92,6 +93,7 @@ def write_page(
         "score_specs": metrics.get("score_specs", []),
         "studies": _studies(run_dir / "predictions", metrics=metrics, before=before, findings_of=findings_of),
         "links": links_of(run_dir),
+        "image_px": IMAGE_SIZES_PX[0],
     }
     return write_document(page, title=str(run.get("name") or run_dir.name), scripts=SCRIPTS, content=content)
 
@@ -203,14 +205,20 @@ def _predictions(folder: Path, *, metrics: JsonObject) -> tuple[str, JsonObject,
     return None
 
 
-def shown_in(page: Path) -> tuple[str, dict[str, list[str]]] | None:
-    """The split of an existing page, and its embedded images by study; None if there is no page with studies."""
-    studies = _studies_in(page)
-    return None if studies is None else (studies["split"], _shown(studies).images)
+def shown_in(page: Path, *, of_today: bool = False) -> tuple[str, dict[str, list[str]]] | None:
+    """The split of an existing page, and its embedded images by study; None if there is no page with studies.
+
+    With `of_today` a page counts only if its images were made as those of a new page would be.
+    """
+    content = content_of(page)
+    studies = _studies_in(content)
+    if studies is None or (of_today and content.get("image_px") != IMAGE_SIZES_PX[0]):
+        return None
+    return studies["split"], _shown(studies).images
 
 
 def _before(page: Path) -> _Before:
-    studies = _studies_in(page)
+    studies = _studies_in(content_of(page))
     return _Before() if studies is None else _shown(studies)
 
 
@@ -225,6 +233,6 @@ def _shown(studies: Any) -> _Before:
     )
 
 
-def _studies_in(page: Path) -> Any:
-    studies: Any = content_of(page).get("studies")
+def _studies_in(content: JsonObject) -> Any:
+    studies: Any = content.get("studies")
     return studies if next(misfits(studies, PageStudies), None) is None else None

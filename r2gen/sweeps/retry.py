@@ -4,7 +4,7 @@ import re
 import signal
 from pathlib import Path
 
-from r2gen.config.schema import TrainerConfig
+from r2gen.config.trainer import TrainerConfig
 from r2gen.errors import Code
 from r2gen.runs import files
 from r2gen.runs.failure import Failure

@@ -7,17 +7,8 @@ from pathlib import Path
 
 import torch
 
-from r2gen.build import (
-    Job,
-    build_engine,
-    build_job,
-    build_logger,
-    build_objective,
-    data_workers,
-    loop_settings,
-    prepare_training,
-    training_set,
-)
+from r2gen.build import Job, build_job, build_logger, data_workers
+from r2gen.build_training import build_engine, build_objective, loop_settings, prepare_training, training_set
 from r2gen.config import rules
 from r2gen.config.schema import Config
 from r2gen.config.selection import selection_of

@@ -147,3 +147,4 @@ if __name__ == "__main__":
     keep_streams()
     refuse_special_files()
     statuses.append(main(Path(sys.argv[1])))
+    sys.exit(statuses[-1])

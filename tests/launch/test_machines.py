@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r2gen.config.schema import TrainerConfig
+from r2gen.config.trainer import TrainerConfig
 from r2gen.errors import UserError
 from r2gen.launch import machines
 

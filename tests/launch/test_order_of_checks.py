@@ -117,6 +117,9 @@ def test_what_a_run_lacks_is_reported_before_a_rank_starts_or_a_folder_is_made(
     [
         (["task=generate", "run_dir=run", "images=[nowhere.png]"], "image .*nowhere.png does not exist"),
         (["task=generate", "run_dir=run", "images=[file]"], "image .*file cannot be read"),
+        (["task=predict", "run_dir=run"], "task=predict needs studies=FOLDER"),
+        (["task=predict", "run_dir=run", "studies=nowhere", "out=r.csv"], "studies=.*nowhere does not exist"),
+        (["task=predict", "run_dir=run", "studies=file", "out=r.txt"], "out=.*r.txt: give a file whose name ends in"),
     ],
 )
 def test_the_images_of_a_study_are_read_before_the_model(words: list[str], message: str, folder: Path):

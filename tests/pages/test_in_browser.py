@@ -22,6 +22,8 @@ def test_the_studies_of_a_run_are_filtered_turned_and_saved(tmp_path: Path) -> N
     with browser_page() as (page, errors):
         page.goto(page_file.as_uri())
         assert page.locator("article").count() == 24
+        assert page.evaluate("axisEnds([1, 1 + 1e-9])") == pytest.approx([0.9975, 1.0025], abs=1e-6)
+        assert page.evaluate("axisEnds([0.2, 0.3])") == [0.2, 0.3]
         assert "1 to 24 of 60" in page.locator(".pages").inner_text()
         page.get_by_role("button", name="Next →").click()
         assert "25 to 48 of 60" in page.locator(".pages").inner_text()

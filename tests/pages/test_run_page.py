@@ -13,6 +13,7 @@ import re
 import stat
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,8 +31,10 @@ from fake_run import (
 )
 from PIL import Image
 
+from r2gen.data.reports import Study
 from r2gen.errors import UserError
 from r2gen.evaluate.labeler import stated_findings
+from r2gen.evaluate.run_page import RunPage
 from r2gen.pages.document import FOLDER
 from r2gen.pages.run import chosen_studies, shown_studies, write_page
 
@@ -243,6 +246,26 @@ def test_findings_are_those_of_both_texts_and_an_update_keeps_them(tmp_path: Pat
     assert shown(write_page(run))["studies"]["rows"][0]["findings"]["report"] == stated
     with_predictions(run, count=3, text="Clear lungs.")  # they are not those of these texts any more
     assert shown(write_page(run))["studies"]["rows"][0]["findings"] == {}
+
+
+def test_the_images_of_a_page_are_read_once_for_all_validations(tmp_path: Path) -> None:
+    run = with_predictions(started_run(tmp_path / "run"), count=9)
+    read = list[str]()
+
+    class Data:
+        def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
+            read.append(view)
+            return image(1, size_px=32)
+
+    studies = [Study(id=id, views=(id,), report="") for id in study_ids(run)]
+    dataset: Any = SimpleNamespace(studies=studies)
+    data: Any = Data()
+    for count, reads in ((4, 4), (4, 4), (5, 9)):
+        RunPage(run, data, {"test": dataset}, count).write()
+        assert len(read) == reads
+        rows = shown(run / "report.html")["studies"]["rows"]
+        assert sum(bool(row["images"]) for row in rows) == count
+        assert rows[0]["findings"]["report"]
 
 
 def test_a_run_links_to_the_sweeps_and_comparisons_next_to_it(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from random_configurations import GROUPS, Command, composed  # noqa: E402
 
 import run  # noqa: E402
 from r2gen import build as parts  # noqa: E402
+from r2gen import build_training  # noqa: E402
 from r2gen.cli import command_line  # noqa: E402
 from r2gen.config.compose import prepare_hydra, without_hydra  # noqa: E402
 from r2gen.config.overrides import as_passed, for_hydra  # noqa: E402
@@ -78,8 +79,8 @@ def build_parts(config: Config) -> None:
     """Build the small parts of an accepted configuration; raises UserError where one cannot be built."""
     scoring.build_metrics(config)
     parts.build_logger(config)
-    parts.build_objective(config)
-    parts.loop_settings(config, workers=0)
+    build_training.build_objective(config)
+    build_training.loop_settings(config, workers=0)
     lm, data = config.lm, config.data.arguments
     if config.data.class_name == "Phantom" and all(data[f"{split}_studies"] < 100 for split in ("train", "val")):
         phantom = parts.build_data(config)

@@ -76,7 +76,7 @@ function scorePanel(split, about, entry, notes) {
   const foot = (keys) => (values.model && values.constant ? [marginRow(values, margins, keys)] : []);
   return panel(
     h("div.heading", h("h3", splitName(split)), headingNote(about)),
-    scoreTable(values, { intervals: intervals || {}, labels: SYSTEMS, foot, differ: differByMargin(intervals, margins) }),
+    scoreTable(values, { intervals: intervals || {}, labels: SYSTEMS, foot, differ: differByMargin(entry) }),
     verdictNote(values, entry),
     intervalNote(intervals, Object.keys(values.model || {})),
     ...notes,
@@ -89,10 +89,11 @@ function margin(systems, key) {
   return isNumber(difference) ? Math.round(difference * 1000) / 1000 : null;
 }
 
-// Whether two systems differ beyond noise: model and constant report by their paired test, others by their intervals.
-function differByMargin(intervals, margins) {
+// Whether two systems differ beyond noise: the model from the constant report and from its reports on other images by
+// their paired tests, others by their intervals.
+function differByMargin({ intervals, margins, shuffled_margins: shuffled }) {
   return (key, one, other) => {
-    const tested = [one, other].sort().join() === "constant,model" ? margins?.[key] : null;
+    const tested = { "constant,model": margins, "model,shuffled": shuffled }[[one, other].sort().join()]?.[key];
     return tested ? !tested.within_noise : areApart(intervals?.[one]?.[key], intervals?.[other]?.[key]);
   };
 }

@@ -1,0 +1,97 @@
+"""The parts of a training that only a training needs: objective, optimiser, DeepSpeed engine, settings of the loop.
+
+It belongs to the composition root: build.py builds the model and the data.
+"""
+
+from dataclasses import asdict
+
+from r2gen.build import Job
+from r2gen.config.schema import Config
+from r2gen.config.targets import instantiate
+from r2gen.data.augment import augmentation
+from r2gen.data.dataset import StudyDataset
+from r2gen.lm.compile import compile_layers, has_layers
+from r2gen.lm.fp8 import prepare_backward
+from r2gen.lm.quantize import weight_count
+from r2gen.ranks import dist
+from r2gen.train.engine import Engine, start_engine
+from r2gen.train.fit import LoopSettings
+from r2gen.train.objectives.objective import Objective
+from r2gen.train.optim import adamw
+from r2gen.vision.encoder import cache_features
+
+WORTH_COMPILING = 4e13  # studies x parameters of the language model
+
+
+def build_objective(config: Config) -> Objective:
+    """What training minimises; the caller prepares it."""
+    objective: Objective = instantiate(config.objective)
+    return objective
+
+
+def training_set(config: Config, job: Job) -> StudyDataset:
+    """The training studies, with images that `augment` changes at random; `job.datasets` has them as they are."""
+    return job.datasets["train"].augmented(augmentation(**asdict(config.augment)))
+
+
+def prepare_training(config: Config, job: Job, *, steps: int) -> None:
+    """Make the model ready for a training of so many steps, before its first backward pass."""
+    lm = job.model.lm.model
+    prepare_backward(lm)
+    if job.device.type == "cuda" and training_set(config, job).augment is None:
+        images = sum(len(study.views) for study in job.datasets["train"].studies)
+        cache_features(job.model.vision, images=images, most_bytes=config.trainer.feature_cache_mib * 2**20)
+    if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
+        compile_layers(lm)
+
+
+def _compiling_pays(config: Config, job: Job, *, steps: int) -> bool:
+    """Whether compiled layers save more time than they take to compile, which is 15 s on a machine with an NVIDIA H200.
+
+    They save 3 ms or more per study and 7 billion parameters (benchmarks/train_parts.py).
+    """
+    lm = job.model.lm.model
+    if job.device.type != "cuda" or config.zero_stage == 3 or config.lm.device_map is not None or not has_layers(lm):
+        return False
+    studies = steps * config.trainer.batch_size / dist.world()
+    return studies * sum(map(weight_count, lm.parameters())) > WORTH_COMPILING
+
+
+def build_engine(config: Config, job: Job) -> Engine:
+    """The DeepSpeed engine around the model, with its optimiser."""
+    trainer = config.trainer
+    optimizer = adamw(
+        job.model,
+        learning_rate=trainer.learning_rate,
+        betas=(trainer.betas[0], trainer.betas[1]),
+        weight_decay=trainer.weight_decay,
+        decay_all=trainer.weight_decay_on == "all",
+        scales=asdict(trainer.learning_rate_scale),
+    )
+    return start_engine(
+        job.model,
+        optimizer,
+        batch_size=trainer.batch_size,
+        micro_batch_size=trainer.micro_batch_size,
+        gradient_clipping=trainer.gradient_clipping,
+        bf16=job.bf16,
+        options=trainer.deepspeed,
+    )
+
+
+def loop_settings(config: Config, *, workers: int) -> LoopSettings:
+    trainer = config.trainer
+    return LoopSettings(
+        batch_size=trainer.batch_size,
+        micro_batch_size=trainer.micro_batch_size,
+        learning_rate=trainer.learning_rate,
+        min_learning_rate=trainer.min_learning_rate,
+        warmup_steps=trainer.warmup_steps,
+        schedule=trainer.schedule,
+        patience=trainer.patience,
+        workers=workers,
+        save_every_steps=trainer.save_every_steps,
+        log_every_steps=trainer.log_every_steps,
+        shuffle=trainer.shuffle,
+        seed=config.seed,
+    )
