@@ -25,6 +25,7 @@ from r2gen.launch.parts_check import studies_to_predict
 from r2gen.lm.protocol import DecoderName
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
+from r2gen.runs.progress import working
 from r2gen.tasks.scoring import profile_name
 from r2gen.trained_run import TrainedRun
 
@@ -35,7 +36,8 @@ def predict(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Write a row for each study that the file does not have yet; every rank takes its share."""
     assert config.out is not None
     studies = studies_to_predict(config)
-    run = TrainedRun(config, device=device)
+    with working("loading the run", shown=dist.is_first()):
+        run = TrainedRun(config, device=device)
     file, made_by = ReportFile(Path(config.out)), _made_by(config, run)
     done = dist.first_of([file.start(made_by=made_by, fresh=config.fresh) if dist.is_first() else None]) or set()
     left = [study for study in studies if study.id not in done]

@@ -185,3 +185,9 @@ def test_an_encoder_that_does_not_exist_is_refused_before_a_folder_is_made(tmp_p
     message = "vision.name=resnet51 is not a timm model; similar ones are resnet51q, resnet50"
     refused(tmp_path, ["vision=resnet50", "vision.name=resnet51", "vision.path=null"], message)
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_a_name_means_are_looked_for_before_a_folder_is_made(tmp_path: Path):
+    message = "vision.path=timm/resnet50.a3_in1k is neither a folder nor in the local hub cache"
+    refused(tmp_path, ["vision=resnet50", "vision.name=resnet50.a3_in1k", "vision.path=null"], message)
+    assert not list(tmp_path.iterdir())
