@@ -3,12 +3,14 @@
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from textwrap import fill
+from typing import TypeVar
 
 from tqdm import tqdm
 
+Item = TypeVar("Item")
 WIDTH = 118  # characters of a line where there is no terminal, and the most on a terminal
 PLAIN_EVERY_S = 10.0  # between two lines where there is no terminal
 _LINE = "{desc}: {n_fmt}/{total_fmt} {unit}, {rate_fmt}, {remaining} left"
@@ -71,6 +73,14 @@ def bar(
         bar_format=_LINE if total is not None else _COUNT,
         file=_Lines(),
     )
+
+
+def over(items: Collection[Item], *, title: str, unit: str, delay_s: float = 1) -> Iterator[Item]:
+    """The items, with a bar if they take longer than `delay_s`."""
+    with bar(total=len(items), title=title, unit=unit, delay_s=delay_s) as shown:
+        for item in items:
+            yield item
+            shown.update()
 
 
 @contextmanager
