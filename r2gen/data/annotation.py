@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
-from tqdm import tqdm
 
 from r2gen.config.plain import Plain
 from r2gen.data import mimic, table
@@ -18,6 +17,7 @@ from r2gen.data.prepared_files import read_provenance
 from r2gen.data.reports import SPLITS, Study, digest_of
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
+from r2gen.runs.progress import over
 from r2gen.runs.special_files import refuse_special
 
 NOT_STATED = "not stated"
@@ -155,8 +155,7 @@ class AnnotatedReports:
 
     def _read_split(self, split: str, entries: list[Any]) -> tuple[Study, ...]:
         studies = []
-        bar = tqdm(entries, desc=self._file.name, unit="entry", disable=None, leave=False, delay=1)
-        for index, entry in enumerate(bar):
+        for index, entry in enumerate(over(entries, title=self._file.name, unit="entry")):
             entries[index] = None  # the study takes its memory
             where = f"{split}[{index}]"
             try:
@@ -251,6 +250,9 @@ def _given(root: str | None) -> str:
 def _from_table(
     arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool
 ) -> str:
+    for name, default in (("entries", "study"), ("reports", None)):
+        if options[name] != default:
+            raise UserError(f"prepare.{name} is for MIMIC-CXR: leave it out with prepare.table")
     file, images = Path(absolute(options["table"])), options["images"]
     names = ("sections", "without_headings", "views", "split", "seed", "partial")
     return table.prepare(

@@ -139,7 +139,7 @@ def _refuse_other_than_one_image(dataset: "Dataset") -> None:
         raise UnusableImage("it contains floating-point pixels, whose white level is unknown: leave it out")
     for name in _REQUIRED:
         if dataset.get(name) in (None, ""):
-            raise UnusableImage(f"it has no {name}, so that its gray levels are unknown: add the tag, or leave it out")
+            raise UnusableImage(f"has no {name}, so that its gray levels are unknown: add the tag, or leave it out")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise UnusableImage(f"it contains {frames} frames instead of one: write each to a file of its own")

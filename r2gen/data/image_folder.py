@@ -10,10 +10,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tqdm import tqdm
-
 from r2gen.data.dicom import PREFIX, SUFFIXES, require_pydicom
 from r2gen.errors import UserError, shown
+from r2gen.runs.progress import bar
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".ppm", ".pgm", *SUFFIXES)
 _DRIVE = re.compile(r"^[A-Za-z]:/*")
@@ -102,8 +101,12 @@ class ImageFolder:
     def _tags(self) -> Mapping[str, Mapping[str, str]]:
         """The ids in each DICOM file."""
         files = [file for file in self.files if _is_dicom(self.root / file)]
-        bar = tqdm(files, desc="DICOM headers", unit="file", disable=None, leave=False, delay=1)
-        return {file: _ids_in(self.root / file) for file in bar}
+        tags = {}
+        with bar(total=len(files), title="DICOM headers", unit="file", delay_s=1) as shown_files:
+            for file in files:
+                tags[file] = _ids_in(self.root / file)
+                shown_files.update()
+        return tags
 
     def studies(self) -> dict[str, list[str]]:
         """Id to images, of a folder without a table.
@@ -128,7 +131,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 def _images_below(root: Path) -> Iterator[str]:
     count, visited = 0, set[tuple[int, int]]()
-    with tqdm(desc=f"files below {root.name}", unit="file", disable=None, leave=False, delay=1) as bar:
+    with bar(total=None, title=f"files below {root.name}", unit="file", delay_s=1) as shown_files:
         for folder, folders, files in os.walk(root, followlinks=True):
             status = Path(folder).stat()
             if (status.st_dev, status.st_ino) in visited:  # a link to a folder that contains it
@@ -138,7 +141,7 @@ def _images_below(root: Path) -> Iterator[str]:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             relative = os.path.relpath(folder, root)
             count += len(files)
-            bar.update(len(files))
+            shown_files.update(len(files))
             if count > MOST_FILES:
                 raise UserError(f"{root} holds more than {MOST_FILES:,} files. Set prepare.images to a smaller folder.")
             for name in files:
@@ -156,6 +159,8 @@ def _may_be_image(path: Path) -> bool:
 
 def _has_prefix(path: Path) -> bool:
     try:
+        if not path.is_file():  # a FIFO would not end
+            return False
         with path.open("rb") as file:
             return file.read(132)[128:] == PREFIX
     except OSError:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import refuse
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
@@ -20,6 +18,7 @@ from r2gen.data.mimic_tables import MimicImage, find_table, images_of
 from r2gen.data.prepared_files import checked_file, write_annotation
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
+from r2gen.runs.progress import over
 
 VIEWS = {
     "frontal": frozenset({"AP", "PA"}),
@@ -103,7 +102,7 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
     splits: dict[str, list[Plain]] = {split: [] for split in SPLITS}
     dropped, kept_views, read, missing = Counter[str](), Counter[str](), Counter[str](), list[str]()
     digest = hashlib.sha256()
-    for study, all_images in tqdm(listed.items(), desc="studies", unit="study", disable=None, leave=False, delay=1):
+    for study, all_images in over(listed.items(), title="studies", unit="study"):
         first = all_images[0]
         read[first.split] += 1
         chosen = [image for image in all_images if policy.views == "all" or image.view in VIEWS[policy.views]]

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import DuplicateKey, unique_keys
 from r2gen.errors import Code, UserError, installing, shown
+from r2gen.runs.special_files import refuse_special
 from r2gen.runs.untrusted import parse_json, read_json
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 SPLIT_OF_FOLDER = "split"  # the column that a saved DatasetDict gets, from the names of its parts
+_LONGEST_LINE = 2**26  # characters of a JSON line
 _SNIFFED_LINES = 100  # of JSON lines, whose keys are the columns
 _AT_ONCE = 32  # rows of an Arrow batch that are Python objects at a time: they may contain images
 
@@ -49,6 +51,7 @@ def open_table(path: Path, *, encoding: str = "utf-8") -> Table:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist. Give the table of studies (CSV, TSV, JSONL or Parquet).")
+    refuse_special(path)
     if path.is_dir():
         return _saved_dataset(path)
     ends = [suffix.lower() for suffix in path.suffixes[-2:]]
@@ -184,7 +187,9 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 def _json_lines(path: Path) -> Table:
     def rows() -> Iterator[tuple[int, Mapping[str, Any]]]:
         with _text(path, "utf-8") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), ""), start=1):
+                if len(line) == _LONGEST_LINE:
+                    raise UserError(f"{path}, line {number} is longer than 64 MiB. Write one object per line.")
                 if line.strip():
                     yield number, _object(path, number, line)
 
@@ -251,6 +256,8 @@ def _saved_dataset(folder: Path) -> Table:
             for split, part in parts.items()
             for item in read_json(part / "state.json")["_data_files"]
         ]
+        for _, file in files:
+            refuse_special(file)
         columns = list(pyarrow.ipc.open_stream(pyarrow.memory_map(str(files[0][1]))).schema.names)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(

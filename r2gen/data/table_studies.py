@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tqdm import tqdm
-
 from r2gen.data.image_folder import ImageFolder
 from r2gen.data.table_columns import TEXTS, Columns
 from r2gen.data.table_file import Table, text_of
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import new_file
+from r2gen.runs.progress import bar
 from r2gen.runs.untrusted import parse_json
 
 _MAGIC = {
@@ -71,10 +70,11 @@ class TableReader:
                 f"{shown(', '.join(self.table.columns))}. Add prepare.columns.image=COLUMN, or .study=COLUMN "
                 "where folders have the ids of studies."
             )
-        bar = tqdm(self.table.rows(), desc=self.table.path.name, unit="row", disable=None, leave=False, delay=1)
-        for number, row in bar:
-            self.rows += 1
-            self._add(number, row)
+        with bar(total=None, title=self.table.path.name, unit="row", delay_s=1) as shown_rows:
+            for number, row in self.table.rows():
+                self.rows += 1
+                self._add(number, row)
+                shown_rows.update()
         return self.studies
 
     def _add(self, number: int, row: Mapping[str, Any]) -> None:

@@ -70,6 +70,7 @@ def train(config: Config, overrides: list[str]) -> int:
     folder.check_usable()
     if config.fresh or not (folder.exists() and _is_finished(folder, config)):
         check_parts(config)
+        print(f"run folder: {from_here(folder.path)}", flush=True)
     folder.create()
     lock = folder.lock()
     try:

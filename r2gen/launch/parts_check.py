@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from r2gen.config.lm_rules import QUANT_PACKAGES, LmFacts, check
 from r2gen.config.schema import Config
-from r2gen.config.targets import instantiate
+from r2gen.config.targets import Target, instantiate
 from r2gen.config.task_table import BY_NAME
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
@@ -19,6 +19,7 @@ from r2gen.launch.listening import listen
 from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.placeholders import placeholder
+from r2gen.runs.whole_files import refuse_truncated
 
 if TYPE_CHECKING:
     from r2gen.data.listed_studies import StudyImages
@@ -67,7 +68,8 @@ def _check_lm(config: Config) -> None:
         return
     checkpoint = find_checkpoint(path, config.lm.revision, cached=True)
     refuse_other_family(checkpoint, config.lm.family)
-    weight_files(checkpoint.folder)
+    for file in weight_files(checkpoint.folder):
+        refuse_truncated(file, option="lm.path")
     content = read_json(checkpoint.folder / "config.json")
     before = bool(content.get("quantization_config") or (content.get("text_config") or {}).get("quantization_config"))
     facts = LmFacts(before or config.quant.mode != "none", content.get("is_encoder_decoder") is True, before)
@@ -76,11 +78,8 @@ def _check_lm(config: Config) -> None:
 
 def _check_vision(config: Config) -> None:
     """Look for the encoder's weights; the ranks read them. With hub=online, a hub id is left to the ranks too."""
-    path, name = config.vision.get("path"), config.vision.get("name")
-    if config.vision.class_name == "TimmEncoder" and ":" not in name:
-        model = name.partition(".")[0]
-        if model not in _timm_models():
-            raise UserError(f"vision.name={name} is not a timm model{_similar(model)}. timm.list_models() lists them.")
+    named = _named_weights(config.vision)
+    path = config.vision.get("path") or named
     if path is None:
         return
     local = Path(path).expanduser()
@@ -89,6 +88,8 @@ def _check_vision(config: Config) -> None:
         for file in [local] if local.is_file() else [local / name for name in names]:
             if instead := placeholder(file):
                 raise UserError(f"vision.path: {instead}", code=Code.WEIGHTS_MISSING)
+            if file.is_file():
+                refuse_truncated(file, option="vision.path")
         return
     if Path(path).is_absolute() or path.startswith(("./", "../", "~")):
         raise UserError(
@@ -101,6 +102,20 @@ def _check_vision(config: Config) -> None:
             "with hub=online, or set vision.path to a folder",
             code=Code.WEIGHTS_MISSING,
         )
+
+
+def _named_weights(vision: Target) -> str | None:
+    """The hub id or folder that vision.name means without a path; None for random weights. Raises UserError for a name
+    that timm does not have."""
+    if vision.class_name != "TimmEncoder":
+        return None
+    source, _, name = str(vision.get("name")).rpartition(":")
+    if source and not name.startswith("timm/"):  # hf-hub:OWNER/NAME, local-dir:FOLDER
+        return name
+    model, _, tag = name.removeprefix("timm/").partition(".")
+    if model not in _timm_models():
+        raise UserError(f"vision.name={name} is not a timm model{_similar(model)}. timm.list_models() lists them.")
+    return f"timm/{model}.{tag}" if tag else None
 
 
 def _check_start(config: Config) -> None:
@@ -175,7 +190,7 @@ def _check_studies(config: Config) -> None:
     """Raise UserError where the studies of task=predict cannot be listed, or its file cannot be written."""
     assert config.out is not None
     ReportFile(Path(config.out)).check()
-    studies_to_predict(config)
+    print(f"{len(studies_to_predict(config)):,} studies in {config.studies}", flush=True)
 
 
 def studies_to_predict(config: Config) -> "list[StudyImages]":

@@ -5,6 +5,7 @@ what to pass.
 """
 
 import re
+import struct
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
 SNAPSHOTS, REFERENCES = "snapshots", "refs"
 GGUF, MAGIC = ".gguf", b"GGUF"
+GGUF_VERSIONS = (1, 2, 3)
 INSTALL = "pip install -c constraints.txt -e '.[gguf]'"
 # A GGUF file of an image encoder, which lies next to that of its language model.
 PROJECTOR = re.compile(r"(^|[.-])mmproj", re.IGNORECASE)
@@ -91,6 +93,13 @@ def check_gguf(file: Path) -> None:
     with file.open("rb") as opened:
         if opened.read(len(MAGIC)) != MAGIC:
             raise UserError(f"lm.path: {file} cannot be read as GGUF: it does not begin with {MAGIC.decode()}")
+        beginning = opened.read(12)
+    version, tensors = struct.unpack("<IQ", beginning) if len(beginning) == 12 else (0, 0)
+    if version not in GGUF_VERSIONS or not tensors:
+        raise UserError(
+            f"lm.path: {file} cannot be read as GGUF: it is truncated or damaged (version {version}, {tensors:,} "
+            "tensors): download it again"
+        )
     if find_spec("gguf") is None:
         raise UserError(
             f"lm.path: {file} is a GGUF file, which needs the package gguf: {INSTALL}", code=Code.PACKAGE_MISSING

@@ -1,6 +1,7 @@
 """Text to token ids and back by the published file of a checkpoint: sentencepiece, tokenizer.json or tiktoken."""
 
 import base64
+import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer, models
 from r2gen.errors import UserError
 from r2gen.lm.family import TokenizerFormat
 from r2gen.lm.special_tokens import SpecialTokens, read_special_tokens, tokenizer_format
+from r2gen.runs.untrusted import parse_json, read_text
 
 # If a checkpoint has two tokenizer files, they must agree on these. None begins with a space, as no cleaned report
 # does: the two published files of Mistral 7B v0.3 differ there.
@@ -48,6 +50,9 @@ class Codec(Protocol):
     def id_of(self, token: str) -> int | None: ...
 
 
+LARGEST_JSON = 2**28  # bytes
+
+
 class SentencePiece:
     """`tokenizer.model` or `spiece.model`, encoded and decoded by sentencepiece itself.
 
@@ -72,15 +77,22 @@ class SentencePiece:
         # With byte pieces the unknown token has no text. Without them it has, and sentencepiece decodes it to " ⁇ ".
         has_bytes = any(piece.type == ModelProto.SentencePiece.BYTE for piece in model.pieces)
         self._dropped = self.special_ids if has_bytes else self.special_ids - {self.unknown_id}
+        self._fast: TokenizerJson | None = None
 
     def encode(self, text: str) -> list[int]:
         return [int(i) for i in self._processor.encode(text)]
 
     def encode_with_special_tokens(self, text: str) -> list[int]:
         """See Codec. The stretches between special tokens are encoded separately, each with the file's dummy prefix, as
-        the slow tokenizers of these formats do."""
+        the slow tokenizers of these formats do; where there is a tokenizer.json, it decides, as in transformers."""
+        if self._fast is not None:
+            return self._fast.encode_with_special_tokens(text)
         parts = self._special.split(text)
         return [i for part in parts for i in ([part] if isinstance(part, int) else self.encode(part))]
+
+    def use_fast(self, fast: "TokenizerJson") -> None:
+        """Encode texts with special tokens by the tokenizer.json next to it, if that has all of them."""
+        self._fast = fast if self.special_ids <= fast.special_ids else None
 
     def decode(self, ids: Sequence[int]) -> str:
         """See Codec. The stretches between special tokens are joined without a space."""
@@ -126,7 +138,9 @@ class TokenizerJson:
     @classmethod
     def read(cls, file: Path) -> "TokenizerJson":
         try:
-            return cls(Tokenizer.from_file(str(file)))
+            tokenizer = Tokenizer.from_file(str(file))
+            ids = tokenizer.get_vocab(with_added_tokens=False).values()
+            return cls(tokenizer if max(ids, default=-1) + 1 == len(ids) else _with_stated_ids(tokenizer, file))
         except Exception as error:  # tokenizers raises nothing more precise
             raise UserError(f"lm.path: {file} is not a tokenizer file: {error}") from error
 
@@ -145,6 +159,18 @@ class TokenizerJson:
 
     def id_of(self, token: str) -> int | None:
         return self.tokenizer.token_to_id(token)
+
+
+def _with_stated_ids(tokenizer: Tokenizer, file: Path) -> Tokenizer:
+    """The tokenizer with the ids of added tokens that the file states. Where the vocabulary has gaps, tokenizers 0.23
+    numbers them from the size of the vocabulary, unless they are in it."""
+    content = parse_json(read_text(file, most=LARGEST_JSON))
+    vocabulary, added = content["model"]["vocab"], content["added_tokens"]
+    right = all(tokenizer.token_to_id(token["content"]) == token["id"] for token in added)
+    if right or not isinstance(vocabulary, dict):
+        return tokenizer
+    vocabulary |= {token["content"]: token["id"] for token in added}
+    return Tokenizer.from_str(json.dumps(content))
 
 
 class Tiktoken:

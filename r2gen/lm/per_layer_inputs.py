@@ -27,9 +27,17 @@ def pass_per_layer_inputs(model: PreTrainedModel) -> None:
         embeds = kwargs.get("inputs_embeds")
         if embeds is None or kwargs.get("per_layer_inputs") is not None:
             return args, kwargs
-        return args, {**kwargs, "per_layer_inputs": text.get_per_layer_inputs(token_ids.of(embeds))}
+        return args, {**kwargs, "per_layer_inputs": _look_up(text, token_ids.of(embeds))}
 
     text.register_forward_pre_hook(add, with_kwargs=True)
+
+
+def _look_up(text: Any, ids: torch.Tensor) -> torch.Tensor:
+    """The inputs of each layer for these ids; get_per_layer_inputs of transformers 5.17 has other parameters."""
+    config = text.config
+    ids = ids.where(ids < config.vocab_size_per_layer_input, 0)
+    inputs: torch.Tensor = text.embed_tokens_per_layer(ids)
+    return inputs.unflatten(-1, (config.num_hidden_layers, config.hidden_size_per_layer_input))
 
 
 class TokenIds:

@@ -62,6 +62,8 @@ def read_codec(folder: Path) -> Codec:
                     f"lm.path: {file.name} and tokenizer.json in {folder} encode {sentence!r} "
                     "differently: keep the one this checkpoint was trained with"
                 )
+        if isinstance(codec, SentencePiece):
+            codec.use_fast(other)
     return codec
 
 

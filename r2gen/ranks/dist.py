@@ -22,6 +22,8 @@ from r2gen.ranks.heartbeat import PERIOD_S, Heartbeat, rank_names
 T = TypeVar("T")
 ALONE = "fake"  # torch's backend for one process: it communicates with nobody
 LATER_S = 60  # torch's own time-outs, which name no rank, come so much later than ours
+# DeepSpeed waits for the ranks at every checkpoint, on the GPU that each has chosen; torch 2.11 warns of that choice.
+warnings.filterwarnings("ignore", message=r"barrier\(\): using the device under current context")
 _heartbeats: list[Heartbeat] = []  # of this process: one, or none if there is a single rank
 
 

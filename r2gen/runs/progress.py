@@ -3,15 +3,18 @@
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from textwrap import fill
+from typing import TypeVar
 
 from tqdm import tqdm
 
+Item = TypeVar("Item")
 WIDTH = 118  # characters of a line where there is no terminal, and the most on a terminal
 PLAIN_EVERY_S = 10.0  # between two lines where there is no terminal
 _LINE = "{desc}: {n_fmt}/{total_fmt} {unit}, {rate_fmt}, {remaining} left"
+_COUNT = "{desc}: {n_fmt} {unit}, {rate_fmt}"
 
 
 def terminal_width() -> int:
@@ -37,9 +40,16 @@ class _Lines:
 
 
 def bar(
-    *, total: int, title: str, unit: str, shown: bool = True, initial: int = 0, leave: bool = False, delay_s: float = 0
+    *,
+    total: int | None,
+    title: str,
+    unit: str,
+    shown: bool = True,
+    initial: int = 0,
+    leave: bool = False,
+    delay_s: float = 0,
 ) -> "tqdm[None]":
-    """A bar of `total` steps; not shown on ranks other than the first, and during the first `delay_s`."""
+    """A bar of `total` steps (None: unknown), not shown during the first `delay_s`; `shown` is false on other ranks."""
     if sys.stderr.isatty():
         return tqdm(
             total=total,
@@ -60,9 +70,17 @@ def bar(
         leave=False,
         delay=PLAIN_EVERY_S,
         mininterval=PLAIN_EVERY_S,
-        bar_format=_LINE,
+        bar_format=_LINE if total is not None else _COUNT,
         file=_Lines(),
     )
+
+
+def over(items: Collection[Item], *, title: str, unit: str, delay_s: float = 1) -> Iterator[Item]:
+    """The items, with a bar if they take longer than `delay_s`."""
+    with bar(total=len(items), title=title, unit=unit, delay_s=delay_s) as shown:
+        for item in items:
+            yield item
+            shown.update()
 
 
 @contextmanager

@@ -19,14 +19,14 @@ from typing import Any
 
 from r2gen.errors import Code, UserError
 
-SECONDS, MIB = 5, 1024  # of processor time, and of memory beyond that of this process
-WAITING = 2  # times as long, for a child that does not get a processor
+SECONDS, MIB = 10, 1024  # of processor time, and of memory beyond that of this process
+PATIENCE_S = 60  # for a child that hardly gets a processor, on a busy machine
 TOO_MUCH = f"it needs more than {MIB} MiB of memory"
 LARGEST_ANSWER = 2**24  # bytes
 
 
 def attempt(work: Callable[[], Any], refusal: Callable[[str], UserError]) -> Any:
-    """The result of `work`, which must be plain data, computed within SECONDS and MIB.
+    """The result of `work`, which must be plain data, computed within SECONDS, PATIENCE_S and MIB.
 
     Raises the UserError that `work` raised, or `refusal` of the reason why there is no result.
     """
@@ -44,7 +44,7 @@ def attempted(work: Callable[[], Any], refusal: Callable[[str], UserError]) -> I
     if child == 0:
         _answer(work, writing)
     os.close(writing)
-    deadline = time.monotonic() + SECONDS * WAITING
+    deadline = time.monotonic() + PATIENCE_S
 
     @cache  # once, since another process may get its number afterwards
     def end() -> int:
@@ -70,8 +70,10 @@ def attempted(work: Callable[[], Any], refusal: Callable[[str], UserError]) -> I
 
 
 def _result(received: bytes, *, in_time: bool, number: int, refusal: Callable[[str], UserError]) -> Any:
-    if not in_time or number in (signal.SIGXCPU, signal.SIGALRM):
-        raise refusal(f"it takes more than {SECONDS} s")
+    if number == signal.SIGXCPU:
+        raise refusal(f"it takes more than {SECONDS} s of processor time")
+    if not in_time or number == signal.SIGALRM:
+        raise refusal(f"it does not end within {PATIENCE_S} s")
     try:
         answer = json.loads(received)
     except ValueError as error:
@@ -104,7 +106,7 @@ def _answer(work: Callable[[], Any], writing: int) -> None:
         gc.disable()  # it would free what belongs to the parent, on a GPU too
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM, signal.SIGXCPU):
             signal.signal(number, signal.SIG_DFL)
-        signal.alarm(SECONDS * WAITING + 5)  # where the parent has ended
+        signal.alarm(PATIENCE_S + 5)  # where the parent has ended
         faulthandler.disable()  # it would print where the child aborts
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):  # libraries that abort print why

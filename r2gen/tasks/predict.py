@@ -6,14 +6,11 @@ The same command resumes: studies whose report is in the file are skipped.
 """
 
 import hashlib
-import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 import torch
-from tqdm import tqdm
 
 from r2gen.config.plain import canonical
 from r2gen.config.schema import Config
@@ -25,17 +22,17 @@ from r2gen.launch.parts_check import studies_to_predict
 from r2gen.lm.protocol import DecoderName
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
+from r2gen.runs.progress import bar, working
 from r2gen.tasks.scoring import profile_name
 from r2gen.trained_run import TrainedRun
-
-EVERY_S = 15  # between lines of progress where no terminal shows a bar
 
 
 def predict(config: Config, device: torch.device, stop: StopRequest) -> None:
     """Write a row for each study that the file does not have yet; every rank takes its share."""
     assert config.out is not None
     studies = studies_to_predict(config)
-    run = TrainedRun(config, device=device)
+    with working("loading the run", shown=dist.is_first()):
+        run = TrainedRun(config, device=device)
     file, made_by = ReportFile(Path(config.out)), _made_by(config, run)
     done = dist.first_of([file.start(made_by=made_by, fresh=config.fresh) if dist.is_first() else None]) or set()
     left = [study for study in studies if study.id not in done]
@@ -46,7 +43,8 @@ def predict(config: Config, device: torch.device, stop: StopRequest) -> None:
     if dist.is_first():
         if errors and len(errors) == total:
             raise UserError(f"none of the {total:,} studies has a report ({errors[0]}); {file.path} has the reasons")
-        lost = f"; {len(errors):,} studies have no report, but an error" if errors else ""
+        of_them = f"{len(errors):,} {'study has' if len(errors) == 1 else 'studies have'}"
+        lost = f"; {of_them} no report, but an error" if errors else ""
         print(f"{total - len(errors):,} reports in {file.path}{lost}", flush=True)
     dist.barrier()
 
@@ -63,7 +61,6 @@ def _write(
 ) -> list[str]:
     """Append the rows of some studies; return the errors."""
     images, errors = {study.id: [str(image) for image in study.images] for study in studies}, list[str]()
-    progress = _Progress(len(studies))
     reports = write_reports(
         run.model,
         studies,
@@ -74,39 +71,13 @@ def _write(
         decoder=run.model.lm.decoder_for(run.decoding, cast(DecoderName, config.evaluate.decoder)),
         gray_bits=run.gray_bits,
     )
-    for written in reports:
-        findings = [] if written.error else findings_in(written.report)
-        file.add(ReportRow(written.id, written.report, findings, images[written.id], written.error, made_by))
-        errors += [written.error] if written.error else []
-        progress.add(failed=len(errors))
-        stop.leave_if_requested()
-    progress.close()
+    with bar(total=len(studies), title="predict", unit="study", shown=dist.is_first()) as shown:
+        for written in reports:
+            findings = [] if written.error else findings_in(written.report)
+            file.add(ReportRow(written.id, written.report, findings, images[written.id], written.error, made_by))
+            if written.error:
+                errors.append(written.error)
+                shown.set_description_str(f"predict, {len(errors):,} failed", refresh=False)
+            shown.update()
+            stop.leave_if_requested()
     return errors
-
-
-class _Progress:
-    """A bar on a terminal, and otherwise a line now and then, of rank 0."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.began = total, 0, time.monotonic()
-        self.last = self.began
-        self.bar = tqdm(
-            total=total, desc="predict", unit="study", disable=None if dist.is_first() else True, leave=False
-        )
-        self.lines = dist.is_first() and not sys.stderr.isatty()
-
-    def add(self, *, failed: int) -> None:
-        self.done += 1
-        self.bar.update()
-        now = time.monotonic()
-        if self.lines and now - self.last > EVERY_S:
-            self.last = now
-            pace = self.done / (now - self.began)
-            left = (self.total - self.done) / pace / 60
-            print(
-                f"predict: {self.done:,} of {self.total:,}, {failed:,} failed, {pace:.1f} per s, {left:.1f} min left",
-                flush=True,
-            )
-
-    def close(self) -> None:
-        self.bar.close()

@@ -244,5 +244,5 @@ def test_a_missing_tag_is_named(tag: str, tmp_path: Path) -> None:
     image = pydicom.dcmread(file)
     delattr(image, tag)
     image.save_as(file)
-    with pytest.raises(UserError, match=f"it has no {tag}, so that its gray levels are unknown"):
+    with pytest.raises(UserError, match=f"has no {tag}, so that its gray levels are unknown"):
         read_image(file)

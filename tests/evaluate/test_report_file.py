@@ -60,6 +60,12 @@ def test_another_file_is_never_replaced(name: str, content: str | None, words: s
         ReportFile(tmp_path / name).check()
 
 
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "out.csv").symlink_to(tmp_path / "other.csv")
+    with pytest.raises(UserError, match="is a symbolic link"):
+        ReportFile(tmp_path / "out.csv").check()
+
+
 def test_findings_are_those_that_a_report_states_or_suspects() -> None:
     report = "The heart is enlarged. Possible pneumonia. No effusion."
     assert findings_in(report) == ["Cardiomegaly", "Pneumonia?"]

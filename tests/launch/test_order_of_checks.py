@@ -117,6 +117,9 @@ def test_what_a_run_lacks_is_reported_before_a_rank_starts_or_a_folder_is_made(
     [
         (["task=generate", "run_dir=run", "images=[nowhere.png]"], "image .*nowhere.png does not exist"),
         (["task=generate", "run_dir=run", "images=[file]"], "image .*file cannot be read"),
+        (["task=predict", "run_dir=run"], "task=predict needs studies=FOLDER"),
+        (["task=predict", "run_dir=run", "studies=nowhere", "out=r.csv"], "studies=.*nowhere does not exist"),
+        (["task=predict", "run_dir=run", "studies=file", "out=r.txt"], "out=.*r.txt: give a file whose name ends in"),
     ],
 )
 def test_the_images_of_a_study_are_read_before_the_model(words: list[str], message: str, folder: Path):
@@ -181,4 +184,10 @@ def test_names_of_encoders_are_read_without_importing_timm():
 def test_an_encoder_that_does_not_exist_is_refused_before_a_folder_is_made(tmp_path: Path):
     message = "vision.name=resnet51 is not a timm model; similar ones are resnet51q, resnet50"
     refused(tmp_path, ["vision=resnet50", "vision.name=resnet51", "vision.path=null"], message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_a_name_means_are_looked_for_before_a_folder_is_made(tmp_path: Path):
+    message = "vision.path=timm/resnet50.a3_in1k is neither a folder nor in the local hub cache"
+    refused(tmp_path, ["vision=resnet50", "vision.name=resnet50.a3_in1k", "vision.path=null"], message)
     assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ from r2gen.lm import ReportTokenizer, load_lm, read_tokenizer, save_tokenizer
 from r2gen.lm.checkpoint import _name_in_cache
 from r2gen.lm.codecs import TokenizerJson
 from r2gen.lm.tokenizer_files import read_codec
+from r2gen.runs.whole_files import refuse_truncated
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
 REPORTS = ("The heart size is normal. No pleural effusion.", "ET tube 4.5 cm above the carina;\nIMPRESSION: 1. stable")
@@ -221,6 +222,36 @@ def test_a_token_beyond_the_rows_is_refused_where_a_text_or_an_option_needs_it(c
         load_lm(checkpoint, stop=["<image_soft_token>"])
     add_token(checkpoint, "effusion", special=False)
     assert f"the tokenizer has ids up to {number + 1}, but the weights have {number} rows" in message(checkpoint)
+
+
+def test_added_tokens_have_the_ids_of_the_file_where_the_vocabulary_has_gaps(checkpoint: Path) -> None:
+    number = add_token(checkpoint, "<image_soft_token>", special=True)
+    content = json.loads((checkpoint / "tokenizer.json").read_text())
+    content["model"]["vocab"]["<image_soft_token>"] = number + 1
+    content["added_tokens"][-1]["id"] = number + 1
+    add = {**content["added_tokens"][-1], "content": "<turn>", "id": number}
+    content["added_tokens"].insert(-1, add)
+    (checkpoint / "tokenizer.json").write_text(json.dumps(content))
+    codec = TokenizerJson.read(checkpoint / "tokenizer.json")
+    assert (codec.id_of("<turn>"), codec.id_of("<image_soft_token>")) == (number, number + 1)
+
+
+CUTS = {"header": 100, "first bytes": 5, "tensors": -10}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_truncated_file_is_found_without_torch(name: str, cut: str, checkpoint: Path) -> None:
+    file = checkpoint / name
+    if name.endswith(".bin"):
+        torch.save({"a": torch.zeros(9)}, file)
+    else:
+        next(checkpoint.glob("model-00001-*")).rename(file)
+    refuse_truncated(file, option="lm.path")
+    content = file.read_bytes()
+    file.write_bytes(content[: CUTS[cut]])
+    with pytest.raises(UserError, match=rf"a file is truncated or damaged \({name}: .*download it again"):
+        refuse_truncated(file, option="lm.path")
 
 
 @pytest.fixture

@@ -140,9 +140,8 @@ def test_layers_get_the_inputs_of_their_tokens_and_at_an_image_those_of_padding(
         embeds_BTE = lm.embed(ids_BT)
         assert torch.equal(lm.model(input_ids=ids_BT).logits, lm.model(inputs_embeds=embeds_BTE).logits)
         embeds_BTE[:, 4:7] = torch.randn(2, 3, 32)
-        expected = lm.model(
-            inputs_embeds=embeds_BTE, per_layer_inputs=lm.model.model.get_per_layer_inputs(ids_BT)
-        ).logits
+        inputs = lm.model.model.embed_tokens_per_layer(ids_BT).view(2, 12, 4, 8)
+        expected = lm.model(inputs_embeds=embeds_BTE, per_layer_inputs=inputs).logits
         assert torch.equal(lm.model(inputs_embeds=embeds_BTE).logits, expected)
         with double_precision(lm.model):
             again = lm.model(inputs_embeds=embeds_BTE.double()).logits

@@ -60,9 +60,13 @@ def test_a_process_of_a_command_opens_no_special_file(fifo: Path, statement: str
         "task=compare runs=[a] out=fifo",
         "trainer.nodes=2 trainer.batch_size=32 trainer.hostfile=fifo",
         "task=generate run_dir=run images=[fifo]",
+        "task=prepare data=csv prepare.table=fifo.csv",
+        "task=prepare data=csv prepare.table=fifo.parquet",
     ],
 )
 def test_an_option_that_names_a_special_file_is_refused(fifo: Path, options: str):
+    for suffix in (".csv", ".parquet"):
+        os.mkfifo(fifo.with_suffix(suffix))
     status, output = run_in_process(*options.split(), cwd=fifo.parent)
     assert status == 2
     assert output.startswith("error: ")

@@ -56,8 +56,8 @@ def much() -> str:
 
 REASONS: list[tuple[Callable[[], Any], str]] = [
     (memory, "it needs more than 1024 MiB of memory"),
-    (endless, "it takes more than 1 s"),
-    (sleeping, "it takes more than 1 s"),
+    (endless, "it takes more than 1 s of processor time"),
+    (sleeping, "it does not end within 2 s"),
     (deep, "it is nested too deep"),
     (crash, "it ends by signal 9"),
     (panic, "index out of range"),
@@ -79,6 +79,8 @@ def test_an_error_of_the_user_is_passed_on() -> None:
 @pytest.mark.parametrize(("work", "reason"), REASONS)
 def test_the_reason_is_named(work: Callable[[], Any], reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "SECONDS", 1)
+    if work is sleeping:
+        monkeypatch.setattr(trial, "PATIENCE_S", 2)
     with pytest.raises(UserError) as error:
         trial.attempt(work, refusal)
     assert str(error.value) == f"no result: {reason}"

@@ -23,7 +23,7 @@ from r2gen.config.plain import flat  # noqa: E402
 from r2gen.config.read import DECODING  # noqa: E402
 
 GROUPS = {group: sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml")) for group in OUR_GROUPS}
-TASKS = ("train", "evaluate", "generate", "check", "import", "export", "prepare")  # the others start no rank
+TASKS = ("train", "evaluate", "generate", "predict", "check", "import", "export", "prepare")  # the others start no rank
 # Values that are invalid for most options; flags and arguments that are not `option=value`.
 WORDS = Path(__file__).with_name("broken_words.txt").read_text(encoding="utf-8")
 STRANGE, FLAGS = (part.split() for part in WORDS.split("========"))

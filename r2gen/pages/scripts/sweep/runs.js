@@ -59,7 +59,7 @@ function showRuns() {
     const bold =
       " Bold: the best run of a column, where its interval lies apart from those of all other rows and it is better " +
       "than its constant report beyond noise.";
-    table.replaceChildren(runTable(), note(explanation, splits.length ? bold : ""));
+    table.replaceChildren(runTable(), splits.length ? note(explanation, bold) : "");
   });
 }
 
@@ -85,8 +85,8 @@ function controls() {
     { role: "search" },
     searchField("Filter by name or reason", "Filter runs", set("wanted")),
     ...columns.map(choiceFilter),
-    picker("Split", splitNames, state.split, changeSplit),
-    h("label.pair", "Score", scores),
+    splits.length ? picker("Split", splitNames, state.split, changeSplit) : "",
+    splits.length ? h("label.pair", "Score", scores) : "",
     picker(
       "Colour by",
       columns.map((column) => [column, column]),
@@ -126,6 +126,7 @@ function runTable() {
     h("th", { scope: "col" }, state.joined ? "Seeds" : "Run"),
     ...shownColumns().map((column) => sortingHead(`choice:${column}`, column)),
     ...scores.map(({ key }) => sortingHead(key, metricName(key))),
+    scores.length ? "" : h("th.choice", { scope: "col" }, "Reason"),
     ...data.costs.map((cost) => sortingHead(`cost:${cost}`, COSTS[cost])),
   );
   const body = shown.map((row) => runRow(row, scores));
