@@ -11,9 +11,11 @@ from r2gen.data.image_folder import ImageFolder
 from r2gen.data.image_input import is_dataset
 from r2gen.data.listed_studies import StudyImages
 from r2gen.data.table_columns import recognise
-from r2gen.data.table_file import text_of
+from r2gen.data.table_file import SUFFIXES, text_of
 from r2gen.data.table_studies import items_of
 from r2gen.errors import UserError, shown
+
+TABLES = (*SUFFIXES, ".json")
 
 
 def studies_of(studies: Any, *, images: str | Path | None = None) -> tuple[list[StudyImages], Any]:
@@ -25,6 +27,11 @@ def studies_of(studies: Any, *, images: str | Path | None = None) -> tuple[list[
         return _of_frame(studies, None if images is None else Path(images))
     if images is not None:
         raise UserError("images= is for the paths in a data frame: pass the path of each image")
+    if isinstance(studies, str | Path) and (Path(studies).is_dir() or Path(studies).suffix.lower() in TABLES):
+        raise UserError(
+            f"{shown(studies)} is not an image. Pass a list of images or a data frame, or use task=predict "
+            f"studies={shown(studies)}."
+        )
     if _is_image(studies):
         studies = [studies]
     if not isinstance(studies, list | tuple):

@@ -190,7 +190,7 @@ def _check_studies(config: Config) -> None:
     """Raise UserError where the studies of task=predict cannot be listed, or its file cannot be written."""
     assert config.out is not None
     ReportFile(Path(config.out)).check()
-    studies_to_predict(config)
+    print(f"{len(studies_to_predict(config)):,} studies in {config.studies}", flush=True)
 
 
 def studies_to_predict(config: Config) -> "list[StudyImages]":

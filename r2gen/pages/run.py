@@ -74,7 +74,7 @@ def write_page(
     """
     page, folder = run_dir / PAGE, RunFolder(run_dir)
     run, metrics = folder.facts(), read_metrics(metrics_path(run_dir))
-    choices = folder.config()["choices"]
+    choices, external = folder.config()["choices"], external_metrics(run_dir)
     before = _before(page)
     if images is not None:
         before = _Before(embedded(images), before.findings, shows_none=not images)
@@ -87,10 +87,10 @@ def write_page(
         "curves": curves_of(run_dir / "train.jsonl", most=CURVE_POINTS),
         "metrics": _shown_metrics(metrics),
         "external": {
-            name: {"recipe": scores.get("recipe"), "splits": _with_verdicts(scores)}
-            for name, scores in external_metrics(run_dir).items()
+            name: {key: scores.get(key) for key in ("recipe", "signatures")} | {"splits": _with_verdicts(scores)}
+            for name, scores in external.items()
         },
-        "score_specs": metrics.get("score_specs", []),
+        "score_specs": _score_specs([*external.values(), metrics]),
         "studies": _studies(run_dir / "predictions", metrics=metrics, before=before, findings_of=findings_of),
         "links": links_of(run_dir),
         "image_px": IMAGE_SIZES_PX[0],
@@ -113,6 +113,11 @@ def _with_verdicts(metrics: JsonObject) -> JsonObject:
         if "truncated" in entry:
             splits[split]["truncated"] = entry["truncated"] | {"verdict": verdict(entry["truncated"], specs)}
     return splits
+
+
+def _score_specs(metrics: Sequence[JsonObject]) -> list[JsonObject]:
+    """What is known of each score; the last of several specifications of a score counts."""
+    return list({spec["name"]: spec for of_data in metrics for spec in of_data.get("score_specs", [])}.values())
 
 
 def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str]] | None:

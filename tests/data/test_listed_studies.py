@@ -89,6 +89,11 @@ def test_a_list_has_a_study_for_each_image_or_list_of_images() -> None:
     assert [len(study.images) for study in studies] == [1, 2, 1]
     assert index is None
     assert len(studies_of(GRAY)[0]) == len(studies_of("a.png")[0]) == 1
+    for source in ("t.csv", Path(__file__).parent):
+        with pytest.raises(
+            UserError, match=r"is not an image\. Pass a list of images or a data frame, or use task=predict"
+        ):
+            studies_of(source)
     with pytest.raises(UserError, match="a int is no list of studies"):
         studies_of(3)
 

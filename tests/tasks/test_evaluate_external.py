@@ -57,7 +57,9 @@ def test_another_data_set_has_results_of_its_own(folder: Path):
     assert set(metrics["splits"]["test"]["systems"]) == {"model", "constant", "random", "nearest", "shuffled"}
     lines = [json.loads(line) for line in (external / "predictions" / "test.greedy.jsonl").read_text().splitlines()[1:]]
     assert lines[0]["reference"].startswith("heart is large . no effusion . test 0")
-    assert external.name in content_of(folder / "run" / "report.html")["external"]
+    shown = content_of(folder / "run" / "report.html")["external"][external.name]
+    assert shown["recipe"]["cleaner"] == metrics["recipe"]["cleaner"]
+    assert shown["signatures"] == metrics["signatures"]
 
     status, output = run_in_process(
         "task=compare", f"runs=[here=run/external/{external.name},same=run/external/{external.name}]", cwd=folder

@@ -36,7 +36,7 @@ def test_a_run_with_findings_is_improved_by_self_critical_training(tmp_path: Pat
     second = run(*scst, cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     assert "starting from first, step-" in second.stdout
-    assert set(steps(tmp_path / "second")[0]["objective"]) == {"reward", "baseline_reward"}
+    assert set(steps(tmp_path / "second")[0]["objective"]) == {"reward", "greedy_reward"}
     again = run("task=evaluate", "run_dir=second", cwd=tmp_path, smallest=False)
     assert again.returncode == 0, again.stderr
 

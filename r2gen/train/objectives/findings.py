@@ -34,7 +34,7 @@ class FindingsLoss:
     generates = False
     encoder_only = False
 
-    def __init__(self, *, weight: float = 1.0, most_weight: float = 10.0) -> None:
+    def __init__(self, *, weight: float = 0.3, most_weight: float = 10.0) -> None:
         check_number("weight", weight)
         check_number("most_weight", most_weight, at_least=1.0)
         self.weight, self.most_weight = weight, most_weight

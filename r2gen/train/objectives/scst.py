@@ -86,7 +86,9 @@ class SelfCritical:
             baseline_KN = torch.tensor([self.reward(ids, [report.text for report in greedy])]).expand_as(rewards_KN)
         else:
             baseline_KN = (rewards_KN.sum(dim=0) - rewards_KN) / (self.samples - 1)
-        self._figures = {"reward": float(rewards_KN.mean()), "baseline_reward": float(baseline_KN.mean())}
+        self._figures = {"reward": float(rewards_KN.mean())}
+        if greedy is not None:
+            self._figures["greedy_reward"] = float(baseline_KN.mean())
         targets = [[torch.tensor(self._target(report)) for report in reports] for reports in sampled]
         own = float(sum(len(target) for reports in targets for target in reports))
         sampled_tokens = dist.sum_over_ranks(torch.full((), own, device=step.tokens.device))

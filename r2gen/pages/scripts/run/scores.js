@@ -15,10 +15,12 @@ const AVERAGES = {
 
 function showScores() {
   const metrics = data.metrics;
-  if (!metrics && !data.curves.validations.length && isOver()) return;
+  const external = Object.keys(data.external || {}).length;
+  if (!metrics && !external && !data.curves.validations.length && isOver()) return;
   const host = section("scores");
   if (!metrics) {
     host.append(heading("scores", "Scores"), lastValidation());
+    showExternal(host);
     return;
   }
   const about = `generation ${metrics.generation || "–"}, checkpoint ${metrics.checkpoint || "–"}`;
@@ -37,9 +39,15 @@ function showScores() {
   const constant = metrics.constant_report;
   const report = constant ? folded("The constant report", h("p.small", constant)) : "";
   host.append(panel(report, signatureList(metrics.signatures, metrics.recipe)));
+  showExternal(host);
+}
+
+// The scores on other data sets, each with its recipe: another cleaner makes other references.
+function showExternal(host) {
   for (const [name, external] of Object.entries(data.external || {})) {
     host.append(h("h3", `On another data set: ${name}`));
     for (const [split, entry] of Object.entries(external.splits)) host.append(...splitPanels(split, entry));
+    host.append(panel(signatureList(external.signatures, external.recipe)));
   }
 }
 

@@ -1,4 +1,6 @@
 // The studies of a run's page: images, reference and report, which can be filtered and sorted.
+const EVERYTHING = { wanted: "", finding: "", differing: false, cut: false };
+
 function showStudies() {
   const { studies } = data;
   if (!studies && isOver()) return;
@@ -57,10 +59,9 @@ function selection({ rows, total }) {
 // Controls, and the list of studies that they filter and sort.
 function browser(entries) {
   const orders = sortings(entries);
-  const state = { wanted: "", finding: "", differing: false, cut: false, order: Object.keys(orders)[0], descending: false };
+  const state = { ...EVERYTHING, order: Object.keys(orders)[0], descending: false };
   const pages = pagedList(studyList(entries.map(({ row }) => row)), studyCard);
   const count = h("span.count", { role: "status" });
-  const direction = h("button", { type: "button", "aria-label": "Sort direction" });
   const nothing = h("div.panel.empty", { hidden: true }, "No study matches. ");
   let matching = [];
   const apply = () => {
@@ -73,44 +74,51 @@ function browser(entries) {
     pages.show(matching);
     nothing.hidden = matching.length > 0;
     count.textContent = `${grouped(matching.length)} of ${grouped(entries.length)} studies`;
-    direction.textContent = state.descending ? "↓ descending" : "↑ ascending";
   };
   const change = (key) => (value) => {
     state[key] = value;
     apply();
   };
+  const filters = studyFilters(entries, change);
+  const showAll = () => {
+    Object.assign(state, EVERYTHING);
+    filters.clear();
+    apply();
+  };
+  nothing.append(button("Show all", showAll));
+  apply();
+  const csv = csvButton(`${data.folder}.${data.studies.split}.csv`, () => csvOf(matching));
+  const actions = h("span.pair", button("Random", pages.random), csv);
+  const sort = sortControls(orders, state, change);
+  return [h("div.panel.controls", { role: "search" }, ...filters.controls, sort, actions, count), pages.host, nothing];
+}
+
+function studyFilters(entries, change) {
   const label = "Filter studies by id, reference or generated text";
   const search = searchField("Filter by id or words", label, change("wanted"));
   const rows = entries.map(({ row }) => row);
-  const finding = hasFindings(rows) ? findingPicker(rows, ["report"], change("finding")) : h("select");
-  const differing = switchBox("Only differing", false, change("differing"));
-  const cut = switchBox("Only cut", false, change("cut"));
-  const order = orderPicker(orders, change("order"));
-  const showAll = () => {
-    search.value = state.wanted = finding.value = state.finding = "";
-    for (const [key, label] of Object.entries({ differing, cut })) label.firstChild.checked = state[key] = false;
-    apply();
+  const finding = hasFindings(rows) ? findingPicker(rows, ["report"], change("finding")) : null;
+  const switches = [
+    switchBox("Only differing", false, change("differing")),
+    switchBox("Only cut", false, change("cut")),
+  ];
+  const clear = () => {
+    search.value = "";
+    if (finding) finding.value = "";
+    for (const label of switches) label.firstChild.checked = false;
     search.focus();
   };
-  direction.addEventListener("click", () => change("descending")(!state.descending));
-  nothing.append(button("Show all", showAll));
-  apply();
-  const controls = h(
-    "div.panel.controls",
-    { role: "search" },
-    search,
-    hasFindings(rows) ? h("span.pair", finding) : "",
-    differing,
-    cut,
-    h("span.pair", "Sort", order, direction),
-    h(
-      "span.pair",
-      button("Random", pages.random),
-      csvButton(`${data.folder}.${data.studies.split}.csv`, () => csvOf(matching)),
-    ),
-    count,
-  );
-  return [controls, pages.host, nothing];
+  return { controls: [search, finding ? h("span.pair", finding) : "", ...switches], clear };
+}
+
+function sortControls(orders, state, change) {
+  const turn = () => {
+    change("descending")(!state.descending);
+    direction.textContent = state.descending ? "↓ descending" : "↑ ascending";
+  };
+  const direction = button("↑ ascending", turn);
+  direction.setAttribute("aria-label", "Sort direction");
+  return h("span.pair", "Sort", orderPicker(orders, change("order")), direction);
 }
 
 function orderPicker(orders, change) {
