@@ -43,9 +43,10 @@ def rehearse(
     device: torch.device,
     objective: Objective | None = None,
 ) -> str:
-    """Raise UserError, or the error of torch, where a step, a report or a score is not possible; returns what was tried.
+    """Try a step, a report and the scores; returns a line that says so.
 
-    Every rank calls it before the engine exists. The batch has the longest report and the study with most images.
+    Raises UserError, or the error of torch, where one of them is not possible. Every rank calls it before the engine
+    exists. The batch has the longest report and the study with most images.
     """
     began = time.monotonic()
     # A whole micro-batch on a GPU, whose memory may not suffice for it. On a CPU it would take as long as a step.
