@@ -7,6 +7,7 @@ tensor names, sentencepiece tokenizer), with two narrow layers of random weights
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from r2gen.data.phantom import VERSION, Phantom
 from r2gen.lm import families
+from r2gen.lm.library_logs import quiet_transformers
 
 PIECES, ROWS, EOS = 300, 320, 2  # of the vocabulary, and of the embedding matrix, which has room for special tokens
 PROMPT = "Human: <Img></Img> Generate a comprehensive and detailed diagnosis report for this chest xray image."
@@ -27,6 +29,7 @@ TOKENIZERS = {"chatglm3": "ChatGLMTokenizer", "llama2": "LlamaTokenizer"}
 def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         raise SystemExit(__doc__)
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # of DeepSpeed, which transformers imports: otherwise it warns
     phantom = Phantom(train_studies=400, val_studies=0, test_studies=0, size_px=32, version=VERSION)
     reports = [study.report for study in phantom.studies("train")]
     tokenizer = train_tokenizer(reports)
@@ -61,7 +64,8 @@ def write(folder: Path, name: str, tokenizer: bytes) -> None:
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
     with torch.no_grad():  # no report ends before its first word
         model.get_output_embeddings().weight[[EOS, *range(PIECES, ROWS)]] = 0
-    model.save_pretrained(folder)
+    with quiet_transformers():
+        model.save_pretrained(folder)
     (folder / "config.json").write_text(text, encoding="utf-8")  # as published, without what transformers adds
     (folder / "generation_config.json").unlink(missing_ok=True)
     (folder / "tokenizer.model").write_bytes(tokenizer)

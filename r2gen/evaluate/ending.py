@@ -92,7 +92,8 @@ def _median(per_report: Mapping[str, Mapping[str, float]], studies: Sequence[str
 def side_by_side(report: str, reference: str, *, width: int) -> str:
     """Two texts in columns, wrapped at words."""
     column = (width - 2) // 2
-    columns = [["generated", *wrap(report, column)], ["reference", *wrap(reference, column)]]
+    texts = {"generated": report, "reference": reference}
+    columns = [[title, *wrap(printable(text), column)] for title, text in texts.items()]
     return "\n".join(f"{left:<{column}}  {right}".rstrip() for left, right in zip_longest(*columns, fillvalue=""))
 
 

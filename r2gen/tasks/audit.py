@@ -17,6 +17,7 @@ from r2gen.data.reports import DataSource, data_digest
 from r2gen.errors import DONE, printable
 from r2gen.evaluate.tables import aligned
 from r2gen.runs.files import absolute, check_folder, take_folder, write_whole
+from r2gen.runs.progress import terminal_width, wrapped
 
 Lines = tuple[
     tuple[str, Callable[[dict[str, Any]], str]], ...
@@ -55,7 +56,8 @@ def table(facts: dict[str, Any]) -> str:
     if all(split["images"] for split in splits.values()):
         lines += _lines([split["images"] for split in splits.values()], _IMAGE_LINES)
     head = f"data={facts['data']}: hash {facts['hash']}, section {facts['section']}, cleaner {facts['cleaner']}"
-    return "\n".join([head, "", aligned(lines, pad=str.rjust), "", *_disjoint(facts["named"]), *_most_common(facts)])
+    below = [wrapped(line) for line in (*_disjoint(facts["named"]), *_most_common(facts))]
+    return "\n".join([wrapped(head), "", aligned(lines, pad=str.rjust, width=terminal_width()), "", *below])
 
 
 def _lines(statistics: list[dict[str, Any]], lines: Lines) -> Iterable[tuple[str, ...]]:
@@ -74,22 +76,22 @@ def _percent(share: float | None, places: int) -> str:
 _REPORT_LINES: Lines = (
     ("studies", lambda split: f"{split['studies']:,}"),
     ("different reports", lambda split: f"{split['distinct']:,}"),
-    ("occurrences of the most frequent report", lambda split: f"{split['most_common']:,}"),
+    ("most frequent report occurs", lambda split: f"{split['most_common']:,}"),
     ("reports that are (also) in training", lambda split: _share(split["in_training"], split["studies"])),
     (
-        "words per report: median (5 to 95 %)",
+        "median words per report (5 to 95 %)",
         lambda split: f"{split['words']['median']:.0f} ({split['words']['5 %']:.0f} to {split['words']['95 %']:.0f})",
     ),
     ("words of the longest report", lambda split: f"{split['words']['longest']:,}"),
     ("words that are not in training", lambda split: _percent(split["unknown_words"], 2)),
-    ("different words that are not in training", lambda split: _percent(split["unknown_different"], 1)),
+    ("different words not in training", lambda split: _percent(split["unknown_different"], 1)),
 )
 _IMAGE_LINES: Lines = (
     ("images", lambda split: f"{split['images']:,}"),
     ("studies by number of images", lambda split: ", ".join(f"{views}: {n:,}" for views, n in split["views"].items())),
     ("images examined", lambda split: f"{split['looked_at']:,}"),
     ("shortest and longest side, pixels", lambda split: f"{split['shortest_px']}, {split['longest_px']}"),
-    ("mean gray (deviation between images)", lambda split: f"{split['gray_mean']:.0f} ({split['gray_deviation']:.0f})"),
+    ("mean gray (deviation of images)", lambda split: f"{split['gray_mean']:.0f} ({split['gray_deviation']:.0f})"),
     ("black images", lambda split: f"{split['blank']:,}"),
     ("images that occur twice", lambda split: f"{split['same']:,}"),
     ("images that are in training", lambda split: f"{split['in_training']:,}"),

@@ -58,9 +58,11 @@ def test_the_command_prints_a_table_and_writes_a_file_without_a_run(tmp_path: Pa
     done = run("task=audit", "data=iu_xray", f"data.root={root}", cwd=tmp_path, smallest=False)
     assert done.returncode == 0, done.stderr
     assert re.search(r"reports that are \(also\) in training +2 \(66\.7%\) +1 \(50\.0%\)", done.stdout), done.stdout
-    assert "splits: unknown whether a patient is in two splits (subject_id in 0 of 5 entries)" in done.stdout
+    words = " ".join(done.stdout.split())
+    assert "splits: unknown whether a patient is in two splits (subject_id in 0 of 5 entries)" in words
     (written,) = tmp_path.glob("outputs/audit-iu_xray-*/audit.json")
     assert written.parent.stat().st_mode & 0o077 == 0
+    assert written.stat().st_mode & 0o777 == 0o600
     assert json.loads(written.read_text())["splits"]["val"]["ids_in_training"] == ["val0"]
     done = run("task=audit", "data=iu_xray", f"data.root={root}", "out=there", cwd=tmp_path, smallest=False)
     assert (tmp_path / "there" / "audit.json").read_text() == written.read_text(), done.stderr

@@ -53,3 +53,4 @@ def test_two_texts_are_wrapped_between_words() -> None:
     assert side_by_side("the heart is enlarged .", "no effusion .", width=30) == (
         "generated       reference\nthe heart is    no effusion .\nenlarged ."
     )
+    assert max(map(len, side_by_side("\x1f" * 40, "no effusion .", width=30).split("\n"))) <= 30

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from r2gen.errors import UserError
 from r2gen.runs.files import write_whole
+from r2gen.runs.progress import terminal_width
 
 PASS, FAIL, NOT_REACHED = "pass", "FAIL", "not reached"
 FORMAT = 1
+_MESSAGE_AT = 34  # column of the messages
 
 
 class CheckFailed(Exception):
@@ -40,10 +42,12 @@ class CheckResult:
     seconds: float = 0.0
 
     def line(self) -> str:
-        """One line of the table; a long message continues in the lines below."""
+        """One line of the table; a message wider than the terminal continues in the lines below."""
+        width = terminal_width() - _MESSAGE_AT
         text = self.message + (f"\nfix: {self.fix}" if self.fix else "")
-        first, *others = [part for line in text.split("\n") for part in textwrap.wrap(line, 84) or [""]]
-        return "\n".join([f"{self.status:<12} {self.name:<20} {first}", *(f"{'':<34}{part}" for part in others)])
+        first, *others = [part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]]
+        below = [" " * _MESSAGE_AT + part for part in others]
+        return "\n".join([f"{self.status:<12} {self.name:<20} {first}", *below])
 
     def as_plain(self) -> dict[str, object]:
         """The entry of check.json."""
