@@ -20,7 +20,7 @@ MESSAGES = [
     (["~trainer.nothing"], "~trainer.nothing: there is no such entry to take out"),
     (["+seed=3"], "+seed=3: this option exists already: write seed=3"),
     (["lmm=3"], "unknown option lmm: did you mean lm?"),
-    (["choices=3"], "unknown option choices: known here are audit, checkpoint, compare"),
+    (["choices=3"], "unknown option choices: known here are audit, augment, checkpoint"),
     (["image=x.png"], "unknown option image: write images=[FILE]"),
     (["deepspeed=zero3"], "unknown option deepspeed: write trainer=zero2 or trainer=zero3"),
     (["metrics=[rougeL]"], "metrics=rougeL does not exist: use metrics=[rouge_l]"),
