@@ -62,7 +62,12 @@ SYSTEMS = {"model", "constant", "random", "nearest", "shuffled"}
 
 def test_a_run_with_compat_is_scored_against_full_and_cut_references(tmp_path: Path):
     done = run(
-        "compat=r2gengpt", "evaluate.max_reference_tokens=40", "trainer.warmup_steps=0", "run_dir=run", cwd=tmp_path
+        "compat=r2gengpt",
+        "evaluate.max_reference_tokens=40",
+        "trainer.warmup_steps=0",
+        "run_dir=run",
+        "verbose=true",
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
