@@ -52,9 +52,9 @@ def training_data(config: Config, job: Job) -> tuple[ReportData, dict[str, Study
 
 def _name_trained(trained: Sequence[Study], splits: Mapping[str, Sequence[Study]]) -> None:
     """Print how many studies of each split were trained on, by id and report: their scores are not of unseen data."""
-    known = {(study.id, study.report) for study in trained}
+    seen = {(study.id, study.report) for study in trained}
     for split, studies in splits.items():
-        count = sum((study.id, study.report) in known for study in studies)
+        count = sum((study.id, study.report) in seen for study in studies)
         if count:
             print(
                 f"{count:,} of {len(studies):,} studies of {split} have the id and the report of a study that this run "

@@ -70,7 +70,7 @@ def test_another_data_set_has_results_of_its_own(folder: Path):
 def test_the_same_option_with_other_files_is_another_data_set_too(folder: Path):
     own = results(folder / "run")
     annotation = json.loads((folder / "own" / "annotation.json").read_text())
-    annotation["test"] = [*annotation["test"][:1], annotation["train"].pop()]  # split anew
+    annotation["test"] = [*annotation["test"][:1], annotation["train"].pop()]  # another split
     (folder / "mixed").mkdir()
     (folder / "mixed" / "annotation.json").write_text(json.dumps(annotation))
     (folder / "mixed" / "images").symlink_to(folder / "own" / "images")
