@@ -7,15 +7,21 @@ from r2gen.config.schema import Config, group_of
 
 # Words that are no option here; those that end an option's name (`epochs`) are found in the schema.
 OPTIONS = {
+    "amp": "trainer.precision",
     "batch": "trainer.batch_size",
     "beam_size": "generation.num_beams",
     "beams": "generation.num_beams",
+    "bf16": "trainer.precision=bf16",
     "data_dir": "data.root",
     "data_path": "data.root",
     "dataset": "data=NAME",
+    "deepspeed": "trainer=zero2 or trainer=zero3",
     "dtype": "trainer.precision",
+    "fp16": "trainer.precision=bf16",
     "gpus": "trainer.devices",
     "gradient_accumulation_steps": "trainer.batch_size and trainer.micro_batch_size, whose ratio it is",
+    "image": "images=[FILE]",
+    "image_path": "images=[FILE]",
     "log_dir": "run_dir",
     "lora_alpha": "tune.lm.lora.alpha, with tune/lm=lora",
     "lora_r": "tune.lm.lora.r, with tune/lm=lora",
@@ -39,6 +45,7 @@ OPTIONS = {
     "output_dir": "run_dir",
     "per_device_train_batch_size": "trainer.micro_batch_size",
     "save_dir": "run_dir",
+    "scheduler": "trainer.schedule",
     "steps": "trainer.max_steps",
     "strategy": "trainer=zero2",
     "temperature": "generation.temperature, with generation=nucleus",
@@ -56,7 +63,10 @@ CHOICES = {
     "metrics": {
         "f1": "metrics=[findings], or chexbert and radgraph, which need weights",
         "chexpert": "metrics=[findings], or chexbert, which needs weights",
-        "rouge": "metrics=[rouge_l]",
+        **dict.fromkeys(("rouge", "rougel", "rouge-l"), "metrics=[rouge_l]"),
+        **dict.fromkeys(
+            ("bertscore", "bert_score"), "metrics=[findings], or chexbert and radgraph, which need weights"
+        ),
         **dict.fromkeys(
             (f"{name}{n}" for name in ("bleu", "bleu_") for n in range(1, 5)), "metrics=[bleu] (BLEU-1 to 4)"
         ),

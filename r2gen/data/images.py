@@ -58,6 +58,8 @@ def decode_image(path: Path, *, at_least_px: int | None, gray_bits: int | None) 
             return to_gray(upright(image), gray_bits=significant_bits(path) or gray_bits)
     except FileNotFoundError as error:
         raise UserError(f"image {path} does not exist") from error
+    except IsADirectoryError as error:
+        raise UserError(f"image {path} is a folder: give a file") from error
     except UnusableImage as error:
         raise UserError(f"image {path} cannot be read: {error}") from error
     except READ_ERRORS as error:

@@ -194,7 +194,7 @@ def read_json(file: Path) -> Plain:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UserError(f"lm.path: {file} is not a JSON dictionary: {reason(error)}") from error
+        raise UserError(f"lm.path: {file} is not a JSON dictionary ({reason(error)}): download it again") from error
     if not isinstance(content, dict):
-        raise UserError(f"lm.path: {file} is not a JSON dictionary")
+        raise UserError(f"lm.path: {file} is not a JSON dictionary: download it again")
     return content

@@ -59,7 +59,11 @@ def snapshot_of(folder: Path, revision: str | None) -> Path | None:
     if revision is None and len(snapshots) == 1:
         return next(iter(snapshots.values()))
     what = "no snapshot" if not snapshots else f"the snapshots {', '.join(sorted(snapshots)[:3])}"
-    fix = "lm.path=.../snapshots/NAME" if snapshots else f"download it again: lm.path={_hub_id(folder)} hub=online"
+    fix = (
+        f"pass lm.path={folder / SNAPSHOTS / max(snapshots)}, or another of them"
+        if snapshots
+        else f"download it again: lm.path={_hub_id(folder)} hub=online"
+    )
     raise UserError(
         f"lm.path: {folder} is a repository in a hub cache, with {what} and none of revision {wanted}: {fix}",
         code=Code.WEIGHTS_MISSING,
@@ -163,9 +167,9 @@ def refuse_placeholders(files: Iterable[Path]) -> None:
 
 
 def _repositories(folder: Path) -> list[str]:
-    """The hub ids of the models in a hub cache, or in its parent."""
+    """The folders of the models in a hub cache, or in its parent. A hub id would be looked for in another cache."""
     inside = [folder, folder / "hub"]
-    return [_hub_id(path) for cache in inside for path in _folders(cache) if path.name.startswith("models--")]
+    return [str(path) for cache in inside for path in _folders(cache) if path.name.startswith("models--")]
 
 
 def _choice(head: str, values: list[str]) -> UserError:

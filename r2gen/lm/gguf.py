@@ -157,4 +157,6 @@ def _refuse_other_split(file: Path, metadata: dict[str, Any]) -> None:
 
 def _damaged(file: Path, error: Exception) -> UserError:
     why = " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"lm.path: {file} cannot be read as GGUF: it is truncated or damaged ({why:.300})")
+    return UserError(
+        f"lm.path: {file} cannot be read as GGUF: it is truncated or damaged ({why:.300}): download it again"
+    )

@@ -160,9 +160,15 @@ def _fit_special_tokens(
 def _check_family(checkpoint: Checkpoint, family: str | None) -> None:
     """Refuse another family than that of the prompt, and a model_type that neither transformers nor R2Gen can read."""
     refuse_other_family(checkpoint, family)
+    file = checkpoint.folder / "config.json"
+    if checkpoint.model_type == "None":
+        raise UserError(
+            f"lm.path: {file} has no model_type: it is not that of a language model, or is incomplete: "
+            "download the checkpoint's own"
+        )
     if checkpoint.model_type not in families.supported():
         raise UserError(
-            f"lm.path: {checkpoint.folder / 'config.json'} says model_type={checkpoint.model_type}, which is no "
+            f"lm.path: {file} says model_type={checkpoint.model_type}, which is no "
             f"language model that transformers {transformers.__version__} or R2Gen has a class for: choose another "
             "checkpoint, or install a later version of transformers"
         )

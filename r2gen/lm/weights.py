@@ -66,7 +66,7 @@ def read_config(checkpoint: Checkpoint) -> PreTrainedConfig:
             return AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
     except UnsupportedFormat as error:
         raise UserError(f"lm.path: {file}: {error}") from error
-    except CONFIG_ERRORS as error:
+    except (OSError, *CONFIG_ERRORS) as error:  # OSError: JSON that is valid here only, after a byte order mark
         raise _unreadable_config(checkpoint.folder, error) from error
 
 

@@ -1,6 +1,6 @@
 """External evaluation: a run scored on another data set than that of its training, in a folder of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from PIL import Image
@@ -43,9 +43,24 @@ def training_data(config: Config, job: Job) -> tuple[ReportData, dict[str, Study
             print(f"without baselines, whose reports come from the data set of the training: {error}", flush=True)
         return job.data, {split: job.datasets[split].first(0) for split in ("train", "val")}
     train = datasets["train"]
+    if dist.is_first():
+        _name_trained(train.studies, {split: job.datasets[split].studies for split in config.evaluate.splits})
     studies = [replace(study, views=tuple(OF_TRAINING + view for view in study.views)) for study in train.studies]
     datasets["train"] = StudyDataset(studies, image=train.image, encode=train.encode)
     return _ImagesOfBoth(training=data, other=job.data), datasets
+
+
+def _name_trained(trained: Sequence[Study], splits: Mapping[str, Sequence[Study]]) -> None:
+    """Print how many studies of each split were trained on, by id and report: their scores are not of unseen data."""
+    seen = {(study.id, study.report) for study in trained}
+    for split, studies in splits.items():
+        count = sum((study.id, study.report) in seen for study in studies)
+        if count:
+            print(
+                f"{count:,} of {len(studies):,} studies of {split} have the id and the report of a study that this run "
+                "was trained on: its scores there are too high; leave those studies out",
+                flush=True,
+            )
 
 
 class _ImagesOfBoth:

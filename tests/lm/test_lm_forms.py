@@ -85,12 +85,14 @@ def test_a_repository_in_a_hub_cache_is_read_at_its_revision(checkpoint: Path, t
     assert "none of revision v2" in message(repository, revision="v2")
     several = in_cache(checkpoint, tmp_path / "three", "abc", "def")
     assert "with the snapshots abc, def and none of revision main" in message(several)
+    assert f"pass lm.path={several / 'snapshots' / 'def'}" in message(several)
 
 
 def test_a_hub_cache_and_a_parent_folder_are_named_with_what_to_pass(checkpoint: Path, tmp_path: Path) -> None:
-    in_cache(checkpoint, tmp_path / "home" / "hub", "abc", main="abc")
+    repository = in_cache(checkpoint, tmp_path / "home" / "hub", "abc", main="abc")
     for folder in (tmp_path / "home", tmp_path / "home" / "hub"):
-        assert message(folder).endswith("it is a hub cache: pass lm.path=owner/a-name")
+        assert message(folder).endswith(f"it is a hub cache: pass lm.path={repository}")
+    assert load_lm(repository).dim == 32
     assert f"folders in it have one: pass lm.path={checkpoint}" in message(tmp_path)
 
 
@@ -303,8 +305,9 @@ def test_a_gguf_file_that_would_be_read_wrongly_is_refused(gguf: Path, checkpoin
         write_gguf(file, model, checkpoint, **{"pre": "gpt-2", **changes})
         assert expected in message(file)
     assert f"has 5 GGUF files: pass one of them, such as lm.path={gguf.parent}" in message(gguf.parent)
-    gguf.write_bytes(gguf.read_bytes()[:3000])
-    assert "cannot be read as GGUF: it is truncated or damaged" in message(gguf)
+    for size in (-100, 3000):  # cut in the weights, and in the header
+        gguf.write_bytes(gguf.read_bytes()[:size])
+        assert "cannot be read as GGUF: it is truncated or damaged" in message(gguf)
     part = gguf.rename(gguf.with_name("a-00001-of-00003.gguf"))
     assert "is one of several parts of a GGUF file: join them" in message(part)
 

@@ -193,6 +193,12 @@ def test_an_unreadable_config_is_refused_before_tokenizer_and_weights(tmp_path: 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mpt"}))
     with pytest.raises(UserError, match=r"lm\.family=chatglm, but .* says model_type=mpt"):
         load_lm(tmp_path, family="chatglm")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"config\.json has no model_type: .* download the checkpoint's own"):
+        load_lm(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}), encoding="utf-8-sig")
+    with pytest.raises(UserError, match=r"transformers cannot build what .* not a valid JSON file"):
+        load_lm(tmp_path)
 
 
 def test_a_native_family_without_an_lm_config_is_read(tokenizer: ReportTokenizer, tmp_path: Path) -> None:

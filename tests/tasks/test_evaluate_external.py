@@ -69,8 +69,14 @@ def test_another_data_set_has_results_of_its_own(folder: Path):
 
 def test_the_same_option_with_other_files_is_another_data_set_too(folder: Path):
     own = results(folder / "run")
-    done = run("task=evaluate", "run_dir=run", "data.root=other", cwd=folder, smallest=False)
+    annotation = json.loads((folder / "own" / "annotation.json").read_text())
+    annotation["test"] = [*annotation["test"][:1], annotation["train"].pop()]  # another split
+    (folder / "mixed").mkdir()
+    (folder / "mixed" / "annotation.json").write_text(json.dumps(annotation))
+    (folder / "mixed" / "images").symlink_to(folder / "own" / "images")
+    done = run("task=evaluate", "run_dir=run", "data.root=mixed", cwd=folder, smallest=False)
     assert done.returncode == 0, done.stderr
+    assert "1 of 2 studies of test have the id and the report of a study that this run was trained on" in done.stdout
     assert results(folder / "run") == own
     assert any(path.name.startswith("iu_xray-") for path in (folder / "run" / "external").iterdir())
 
