@@ -210,6 +210,8 @@ REFUSED = [
     (["lm.path=/nope"], "set one of them to null"),
     (["tune/lm=lora", "lm.lora_targets=[]"], "lm.lora_targets"),
     (["experiment=nothing"], "experiment=nothing"),
+    (["objective.weight=2"], "unknown option objective.weight: nothing can be set there"),
+    (["objective=align", "objective.weight=2"], "unknown option objective.weight: known here are temperature, width"),
     (["trainer.epochs=[1"], "trainer.epochs=[1: "),
     (["-m", "seed=1,2", "--cfg", "job"], "--cfg and -m exclude each other"),
 ]

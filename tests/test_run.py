@@ -300,7 +300,7 @@ def test_a_run_stored_before_a_key_existed_is_evaluated_shown_and_loaded(plain: 
     done = run(*UNBROKEN, cwd=tmp_path)
     assert "is finished" in done.stdout, done.stderr
     done = run(*UNBROKEN, "lm.compile=true", "evaluate.page_studies=3", cwd=tmp_path)
-    assert "lm.compile: False -> True" in done.stderr
+    assert "lm.compile: false -> true" in done.stderr
     assert "page_studies" not in done.stderr
     done = run("task=evaluate", "run_dir=run", "evaluate.splits=[val]", cwd=tmp_path, smallest=False)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,8 @@ from r2gen.errors import FIXABLE, UserError
 COUNTS = (
     ("torchrun, accelerate or deepspeed", "WORLD_SIZE", "RANK"),
     ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
-    ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),  # Open MPI
+    ("mpirun", "PMI_SIZE", "PMI_RANK"),  # MPICH and Intel MPI
 )
 OF_RANKS = frozenset(
     f"{prefix}{name}" for prefix in ("", "LOCAL_", "GROUP_", "ROLE_", "NODE_") for name in ("RANK", "WORLD_SIZE")

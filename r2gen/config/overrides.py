@@ -8,6 +8,7 @@ from collections.abc import Iterable
 OPEN_GROUPS = (
     "vision.",
     "projector.",
+    "objective.",
     "data.",
     "generation.",
     "logger.",

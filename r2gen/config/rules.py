@@ -83,6 +83,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.vision.get("batch_norm") == "moving" and c.tune.vision != "full",
     ),
     (
+        "vision.drop_path is the rate at which blocks are skipped: give a number of at least 0 and below 1",
+        lambda c: not 0 <= (c.vision.get("drop_path") or 0) < 1,
+    ),
+    (
         "metrics.phantom_findings reads the phantom's own wording: with another data set use ~metrics.phantom_findings",
         lambda c: "phantom_findings" in c.metrics and not targets.class_constant(c.data.name, "phantom_wording"),
     ),
@@ -107,6 +111,11 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
             and c.tune.vision == "frozen"
             and (c.choices.get("objective") == "findings" or encoder_only(c))
         ),
+    ),
+    (
+        "objective=align compares the studies of a micro-batch: give trainer.micro_batch_size=2 or more (as many as "
+        "fit into memory)",
+        lambda c: c.task == "train" and encoder_only(c) and c.trainer.micro_batch_size < 2,
     ),
     (
         "data=csv is for task=prepare: train on the annotation that it writes with data=own data.root=FOLDER",

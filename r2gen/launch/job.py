@@ -8,6 +8,7 @@ from r2gen.config.schema import Config
 from r2gen.config.task_table import BY_NAME
 from r2gen.data.reports import data_digest
 from r2gen.errors import UserError
+from r2gen.evaluate.ending import from_here
 from r2gen.launch import machines, new_run
 from r2gen.launch.export_folder import check_export
 from r2gen.launch.parts_check import check_parts
@@ -100,4 +101,5 @@ def _in_own_folder(config: Config) -> int:
 def _run(config: Config, folder: RunFolder, lock: int) -> int:
     job_file = folder.path / f"{config.task}.yaml"
     write_job(job_file, config)
+    print(f"run folder: {from_here(folder.path)}", flush=True)
     return run_ranks(config, job_file, lock)[0]

@@ -68,7 +68,8 @@ def train(config: Config, overrides: list[str]) -> int:
     folder = RunFolder(location.run_dir)
     folder.refuse_exported(fresh=config.fresh)
     folder.check_usable()
-    if config.fresh or not (folder.exists() and _is_finished(folder, config)):
+    trains = config.fresh or not (folder.exists() and _is_finished(folder, config))
+    if trains:
         check_parts(config)
         print(f"run folder: {from_here(folder.path)}", flush=True)
     folder.create()
@@ -86,7 +87,8 @@ def train(config: Config, overrides: list[str]) -> int:
                 return DONE
         earlier = folder.finished()
         _describe(folder, config, location, overrides)
-        print(f"run folder: {from_here(folder.path)}", flush=True)
+        if not trains:  # a finished run whose page or encoder is missing
+            print(f"run folder: {from_here(folder.path)}", flush=True)
         status, failure = run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
             folder.restore(earlier)  # the ranks refused before the first step, so the run is still the finished one

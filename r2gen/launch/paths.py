@@ -14,6 +14,8 @@ from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
 from r2gen.runs.special_files import refuse_special
 
+LOCAL = "local-dir:"
+
 
 def with_absolute_paths(config: Config) -> Config:
     """The configuration with absolute paths. Raises UserError where a path cannot be used."""
@@ -43,7 +45,8 @@ def with_absolute_paths(config: Config) -> Config:
         lm=replace(config.lm, path=_if_here(config.lm.path)),
     )
     if "path" in config.vision.arguments:
-        resolved.vision = config.vision.with_arguments(path=_if_here(config.vision.get("path")))
+        path = config.vision.get("path") or _folder_of(config.vision.get("name"))
+        resolved.vision = config.vision.with_arguments(path=_if_here(path))
     if root is not None and root != MISSING:
         resolved.data = config.data.with_arguments(root=absolute(root))
     if BY_NAME[config.task].scores:
@@ -53,6 +56,11 @@ def with_absolute_paths(config: Config) -> Config:
 
 def _absolute(path: str | None) -> str | None:
     return None if path is None else absolute(path)
+
+
+def _folder_of(name: str | None) -> str | None:
+    """The folder that a name of timm's form local-dir:FOLDER means."""
+    return name.removeprefix(LOCAL) if name is not None and name.startswith(LOCAL) else None
 
 
 def _if_here(path: str | None) -> str | None:

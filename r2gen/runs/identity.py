@@ -6,6 +6,7 @@ from r2gen.config.batch_norm import moves
 from r2gen.config.metrics import weights_of
 from r2gen.config.plain import Plain, canonical, without
 from r2gen.config.task_table import OWNED
+from r2gen.errors import shown
 
 # What changes neither weights nor scores: where a run is, how fast it trains, what is logged.
 _PROCESS = (
@@ -126,4 +127,5 @@ def _deciding(config: Plain, left_out: tuple[str, ...]) -> Plain:
 
 
 def _shown(leaves: Plain, name: str) -> str:
-    return str(leaves[name]) if name in leaves else "(missing)"
+    values = {**OFF, BATCH_NORM: "frozen", **leaves}
+    return shown(values[name]) if name in values else "(missing)"

@@ -10,8 +10,8 @@ from typing import Any
 
 COLLAPSED = 20  # the references have at least so many times as many different reports
 ADVICE = (
-    "Try, in this order: more epochs; for an encoder with random weights, vision.batch_norm=moving, augment=chest and "
-    "a higher trainer.learning_rate; a pretrained encoder (vision.path); objective=findings."
+    "Try, in this order: more epochs; a pretrained encoder (vision.path); for one with random weights, "
+    "vision.batch_norm=moving, augment=chest and a higher trainer.learning_rate."
 )
 
 

@@ -28,7 +28,9 @@ def _described_size(file: Path, size: int, option: str) -> int:
     """The size that the header of a .safetensors file describes."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
-        if size < 8 or length > min(LARGEST_HEADER, size - 8):
+        if size < 8:
+            raise _truncated(option, file, f"it has {size} bytes")
+        if length > min(LARGEST_HEADER, size - 8):
             raise _truncated(option, file, f"it has {size:,} bytes, and its header alone would have {length:,}")
         try:
             header = parse_json(opened.read(length).decode())

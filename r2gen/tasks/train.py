@@ -21,7 +21,7 @@ from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.disk import file_limit
 from r2gen.runs.folder import RunFolder
-from r2gen.runs.progress import working
+from r2gen.runs.progress import working, wrapped
 from r2gen.tasks.encoder import write_encoder
 from r2gen.tasks.evaluate import print_ending, publish, score_best
 from r2gen.tasks.scoring import build_evaluation
@@ -95,7 +95,7 @@ def _train_model(
     prepare_training(config, job, steps=total_steps)
     if not _is_trained(checkpoints, total_steps):
         with working("trying a batch before the first step", shown=dist.is_first()):
-            rehearse(
+            tried = rehearse(
                 job.model,
                 train_set,
                 micro_batch_size=config.trainer.micro_batch_size,
@@ -105,6 +105,8 @@ def _train_model(
                 device=job.device,
                 objective=objective,
             )
+        if dist.is_first():
+            print(wrapped(tried), flush=True)
     engine = build_engine(config, job)
     if config.trainer.ema is not None:
         checkpoints.average = WeightAverage(engine, config.trainer.ema)

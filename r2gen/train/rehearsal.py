@@ -24,7 +24,6 @@ from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
-from r2gen.runs.progress import wrapped
 from r2gen.train.objectives.objective import Objective, ReportLoss, Step
 from r2gen.vision.batch_norm import moving_statistics
 
@@ -43,10 +42,11 @@ def rehearse(
     scorer: Scorer,
     device: torch.device,
     objective: Objective | None = None,
-) -> None:
-    """Raise UserError, or the error of torch, where a step, a report or a score is not possible.
+) -> str:
+    """Try a step, a report and the scores; returns a line that says so.
 
-    Every rank calls it before the engine exists. The batch has the longest report and the study with most images.
+    Raises UserError, or the error of torch, where one of them is not possible. Every rank calls it before the engine
+    exists. The batch has the longest report and the study with most images.
     """
     began = time.monotonic()
     # A whole micro-batch on a GPU, whose memory may not suffice for it. On a CPU it would take as long as a step.
@@ -67,9 +67,8 @@ def rehearse(
         _try_scores(scorer, studies, reports)
         for metric in early:
             metric.refuse_failed(wait_s=max(0.0, began + STARTING_S - time.monotonic()))
-        tried = f"loss, gradients, {TOKENS} generated tokens, {', '.join(scorer.metrics)}"
-        seconds = f"{time.monotonic() - began:.1f} s"
-        print(wrapped(f"tried on {len(studies)} studies before the first step: {tried} ({seconds})"), flush=True)
+    tried = f"loss, gradients, {TOKENS} generated tokens, {', '.join(scorer.metrics)}"
+    return f"tried on {len(studies)} studies before the first step: {tried} ({time.monotonic() - began:.1f} s)"
 
 
 def needing_most(studies: Sequence[Study], count: int) -> list[int]:

@@ -32,6 +32,12 @@ def load_start(model: nn.Module, run_dir: str) -> str:
                 f"trainer.start={run_dir}: {name} has the shape {list(tensor.shape)}, and this model has {what}. Use "
                 "the same lm, vision, projector, tune and tune/lm as that run"
             )
+    heads = [name for name in trained if name not in tensors and name.rpartition(".")[0].endswith("lm_head")]
+    if heads and any(name.endswith("embed_tokens.weight") for name in tensors):
+        raise UserError(
+            f"trainer.start={run_dir}: that run tied the output head to the embeddings. Use "
+            "lm.architecture.tie_word_embeddings=true here too"
+        )
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)

@@ -20,7 +20,7 @@ MESSAGES = [
     (["~trainer.nothing"], "~trainer.nothing: there is no such entry to take out"),
     (["+seed=3"], "+seed=3: this option exists already: write seed=3"),
     (["lmm=3"], "unknown option lmm: did you mean lm?"),
-    (["choices=3"], "unknown option choices: known here are audit, checkpoint, compare"),
+    (["choices=3"], "unknown option choices: known here are audit, augment, checkpoint"),
     (["trainer.epoch.x=3"], "unknown option trainer.epoch: did you mean trainer.epochs?"),
     (["lm.path.x.y=3"], "lm.path is a text or null, there is nothing below it"),
     (["evaluate={epoch: 3}"], "the dictionary has a key that is unknown here; pass each value as evaluate.KEY=VALUE"),

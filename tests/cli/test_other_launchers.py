@@ -28,6 +28,7 @@ def test_one_process_works_and_its_variables_do_not_reach_the_ranks(variables: d
         ({"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "RANK": "0"}, "trainer.devices=8 trainer.nodes=2 ..."),
         ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}, "srun has started this command 4 times"),
         ({"OMPI_COMM_WORLD_SIZE": "4"}, "without mpirun"),
+        ({"PMI_SIZE": "4", "PMI_RANK": "0"}, "without mpirun"),
     ],
 )
 def test_several_processes_are_refused_with_what_to_type(variables: dict[str, str], message: str):

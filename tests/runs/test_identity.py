@@ -45,7 +45,7 @@ def test_lm_compile_null_counts_as_the_false_of_earlier_runs():
     automatic, off, on = (changed("lm.compile", value) for value in (None, False, True))
     assert identity(automatic, "data") == identity(off, "data") != identity(on, "data")
     assert differences(off, automatic, ()) == []
-    assert differences(off, on, ()) == ["lm.compile: False -> True"]
+    assert differences(off, on, ()) == ["lm.compile: false -> true"]
 
 
 @pytest.mark.parametrize(("name", "value"), OFF.items())

@@ -151,8 +151,6 @@ def test_options_that_cannot_be_used_are_refused():
         SelfCritical(cider=0, findings=0)
     with pytest.raises(UserError, match=r"objective\.weight=-1"):
         FindingsLoss(weight=-1)
-    with pytest.raises(UserError, match="micro_batch_size=2"):
-        Alignment().losses(report_generator(), [batch(0)], Step(0, torch.tensor(1.0), 1))
 
 
 def test_alignment_trains_the_encoder_alone_to_find_the_report_of_an_image():
@@ -189,6 +187,15 @@ def test_a_checkpoint_with_a_head_is_read_with_and_without_it(tmp_path: Path):
     assert "keep their initial weights" not in load_start(report_generator(), str(tmp_path))
     with pytest.raises(UserError, match=r"trained vision\.backbone.* which are frozen here"):
         load_start(report_generator(vision="frozen"), str(tmp_path))
+
+
+def test_a_head_of_its_own_does_not_start_from_tied_embeddings(tmp_path: Path):
+    checkpoints, state = Checkpoints(tmp_path, keep=1), TrainState(step=1)
+    checkpoints.save(start_small_engine(report_generator(tied=True), batch_size=4, micro_batch_size=4), state)
+    checkpoints.record(state, is_best=True)
+    load_start(report_generator(tied=True), str(tmp_path))
+    with pytest.raises(UserError, match=r"tied the output head.* lm\.architecture\.tie_word_embeddings=true"):
+        load_start(report_generator(), str(tmp_path))
 
 
 def test_weights_of_another_model_cannot_be_the_start(tmp_path: Path):

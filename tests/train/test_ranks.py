@@ -1,5 +1,6 @@
 """Two ranks have the same losses, weights and reports as one with every ZeRO stage, and resume bit for bit."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,14 +10,23 @@ from small_engine import largest_difference
 from smallest_run import ROOT
 
 Results = dict[str, dict[str, Any]]
-CASES = ("zero0", "zero1", "zero2", "zero3", "zero3-bf16-lora", "zero0-findings", "zero3-lora-scst")
+CASES = ("zero0", "zero1", "zero2", "zero3", "zero3-bf16-lora", "zero0-findings", "zero0-scst")
+SCST = "zero3-lora-scst"
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Results]:
     """The output of two_ranks.py, by number of ranks and case."""
-    folder = tmp_path_factory.mktemp("ranks")
-    done = run_script(ROOT / "tests" / "support" / "two_ranks.py", str(folder))
+    return trained(tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.fixture(scope="module")
+def scst_results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Results]:
+    return trained(tmp_path_factory.mktemp("ranks"), "scst")
+
+
+def trained(folder: Path, *words: str) -> dict[int, Results]:
+    done = run_script(ROOT / "tests" / "support" / "two_ranks.py", str(folder), *words)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     return {world: torch.load(folder / f"{world}.pt", weights_only=True) for world in (1, 2)}
 
@@ -24,7 +34,16 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Results]:
 @pytest.mark.parametrize("case", CASES)
 def test_two_ranks_have_the_losses_weights_and_reports_of_one_bit_for_bit(results: dict[int, Results], case: str):
     """Dropout and the average of the weights included. Only the norm is summed in another order."""
-    single, double = results[1][case], results[2][case]
+    check_alike(results[1][case], results[2][case])
+
+
+@pytest.mark.slow
+def test_two_ranks_train_and_resume_self_critically_as_one(scst_results: dict[int, Results]):
+    check_alike(scst_results[1][SCST], scst_results[2][SCST])
+    check_resumed(scst_results[2][SCST])
+
+
+def check_alike(single: dict[str, Any], double: dict[str, Any]) -> None:
     assert single["losses"] == double["losses"]
     assert single["norms"] == pytest.approx(double["norms"], rel=1e-6)
     assert largest_difference(single["weights"], double["weights"]) == 0
@@ -46,10 +65,14 @@ def test_every_zero_stage_trains_alike(results: dict[int, Results], world: int):
 
 
 def test_a_sharded_run_of_two_ranks_resumes_bit_for_bit_or_from_exactly_the_stored_weights(results: dict[int, Results]):
-    for run in (results[2][case] for case in ("zero2", "zero3-bf16-lora", "zero3-lora-scst")):
-        assert largest_difference(run["resumed"], run["weights"]) == 0
-        assert largest_difference(run["resumed_evaluated"], run["evaluated"]) == 0
-        assert largest_difference(run["weights_alone"], run["stored"]) == 0
-        assert largest_difference(run["stored"], run["weights"]) > 0
-        assert "64 rank(s) with ZeRO" in run["refused"]
-        assert "trainer.resume=weights" in run["refused"]
+    for case in ("zero2", "zero3-bf16-lora"):
+        check_resumed(results[2][case])
+
+
+def check_resumed(run: dict[str, Any]) -> None:
+    assert largest_difference(run["resumed"], run["weights"]) == 0
+    assert largest_difference(run["resumed_evaluated"], run["evaluated"]) == 0
+    assert largest_difference(run["weights_alone"], run["stored"]) == 0
+    assert largest_difference(run["stored"], run["weights"]) > 0
+    assert "64 rank(s) with ZeRO" in run["refused"]
+    assert "trainer.resume=weights" in run["refused"]

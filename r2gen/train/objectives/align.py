@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from r2gen.data.collate import NO_TARGET, Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import evaluation_loader
-from r2gen.errors import UserError
 from r2gen.model.report_generator import ReportGenerator, StepLoss
 from r2gen.ranks import dist
 from r2gen.train.objectives.findings import attach_head
@@ -67,11 +66,6 @@ class Alignment:
             print("objective=align: the encoder alone trains; negatives are the studies of a micro-batch", flush=True)
 
     def losses(self, model: ReportGenerator, window: Sequence[Batch], step: Step) -> Sequence[StepLoss | None]:
-        if len(window[0].ids) < 2:
-            raise UserError(
-                "objective=align compares the studies of a micro-batch: give trainer.micro_batch_size=2 or more "
-                "(as many as fit into memory)"
-            )
         return [partial(self._loss, per_study=step.tokens / step.studies) for _ in window]
 
     def figures(self) -> Mapping[str, float]:
