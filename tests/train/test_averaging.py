@@ -143,9 +143,7 @@ def test_statistics_of_batch_norm_are_averaged_and_the_number_of_batches_is_not(
 
 
 @pytest.mark.parametrize(("zero", "bf16"), [(0, False), (2, False), (3, False), (3, True)])
-def test_moving_statistics_and_their_average_resume_bit_for_bit(
-    start: Start, zero: int, bf16: bool, tmp_path: Path
-):
+def test_moving_statistics_and_their_average_resume_bit_for_bit(start: Start, zero: int, bf16: bool, tmp_path: Path):
     unbroken, average = start(zero, bf16, moving_batch_norm=True)
     checkpoints = Checkpoints(tmp_path, keep=2)
     checkpoints.average = average

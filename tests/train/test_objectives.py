@@ -19,7 +19,7 @@ from r2gen.train.engine import trainable_tensors
 from r2gen.train.objectives.align import Alignment, alignment_scores
 from r2gen.train.objectives.findings import CLASSES, FindingsLoss, labels_of
 from r2gen.train.objectives.objective import Objective, ReportLoss, Step, TrainingParts
-from r2gen.train.objectives.scst import SelfCritical, standardised
+from r2gen.train.objectives.scst import SelfCritical
 from r2gen.train.start import load_start
 
 pytestmark = pytest.mark.usefixtures("world")
@@ -92,7 +92,7 @@ def test_the_loss_on_findings_reaches_the_encoder_and_trains_its_head():
 def test_self_critical_training_has_the_gradient_of_reinforce():
     """Advantage times the gradient of the log-likelihood of each sample, over the number of sampled tokens.
 
-    The advantages of a step have the mean 0 and the deviation 1.
+    The advantages of a step have the mean 0.
     """
     objective = SelfCritical(cross_entropy=0.0)
     model = prepared(objective, lively=True)
@@ -108,9 +108,8 @@ def test_self_critical_training_has_the_gradient_of_reinforce():
             strict=True,
         )
     ]
-    mean, deviation = statistics.fmean(advantages), statistics.pstdev(advantages)
-    assert deviation > 0
-    advantages = [(advantage - mean) / deviation for advantage in advantages]
+    assert len(set(advantages)) > 1
+    advantages = [advantage - statistics.fmean(advantages) for advantage in advantages]
     targets = [objective._target(report) for report in sampled[0]]
     model.zero_grad()
     for index, (target, advantage) in enumerate(zip(targets, advantages, strict=True)):
@@ -119,13 +118,6 @@ def test_self_critical_training_has_the_gradient_of_reinforce():
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
         assert torch.allclose(own[name], parameter.grad, rtol=1e-3, atol=2e-6), name
-
-
-def test_equal_advantages_leave_nothing_to_learn_and_their_scale_is_of_no_effect():
-    cpu = torch.device("cpu")
-    assert standardised(torch.full((2, 3), -0.7), cpu).abs().max() < 1e-6
-    rewards_KN = torch.tensor([[0.1, -0.4, -0.2], [-0.9, -0.3, 0.0]])
-    assert torch.allclose(standardised(10 * rewards_KN - 3, cpu), standardised(rewards_KN, cpu), atol=1e-4)
 
 
 def test_a_sample_depends_on_the_step_and_the_study_and_not_on_the_batch():

@@ -1,9 +1,9 @@
 """objective=scst: self-critical sequence training (Rennie et al., CVPR 2017) on a reward of our own metrics.
 
 For each study reports are sampled from the model. The loss is the nats of a sampled report times its advantage: its
-reward minus that of the greedy report, or minus the mean reward of the study's other samples, then scaled to mean 0 and
-deviation 1 over the step. It starts from a trained run (trainer.start). A sample depends on the weights and on (seed,
-step, study), never on the batch.
+reward minus that of the greedy report, or minus the mean reward of the study's other samples, and minus the mean over
+the step. It starts from a trained run (trainer.start). A sample depends on the weights and on (seed, step, study),
+never on the batch.
 """
 
 from collections import Counter
@@ -26,7 +26,6 @@ from r2gen.train.objectives.objective import Step, TrainingParts, check_number
 
 # B batch, K samples of a study, L tokens of a sample
 MOST_SAMPLES = 64
-LEAST_DEVIATION = 1e-6  # of the advantages of a step, which may all be equal
 
 
 class SelfCritical:
@@ -78,7 +77,7 @@ class SelfCritical:
             reward = " + ".join(f"{weight:g} {name}" for name, weight in self.weights.items() if weight)
             of = "the greedy report" if self.baseline == "greedy" else "the study's other samples"
             print(
-                f"objective=scst: reward {reward}, minus that of {of}; mean 0 and deviation 1 in each step", flush=True
+                f"objective=scst: reward {reward}, minus that of {of}, minus the mean of that over the step", flush=True
             )
 
     def losses(self, model: ReportGenerator, window: Sequence[Batch], step: Step) -> Sequence[StepLoss | None]:
@@ -96,7 +95,7 @@ class SelfCritical:
         targets = [[torch.tensor(self._target(report)) for report in reports] for reports in sampled]
         own = float(sum(len(target) for reports in targets for target in reports))
         sampled_tokens = dist.sum_over_ranks(torch.full((), own, device=step.tokens.device))
-        advantages_KN = standardised(rewards_KN - baseline_KN, step.tokens.device)
+        advantages_KN = centred(rewards_KN - baseline_KN, step.tokens.device)
         scale, losses, start = step.tokens / sampled_tokens, [], 0
         for batch in window:
             end = start + len(batch.ids)
@@ -174,19 +173,16 @@ class SelfCritical:
         return total
 
 
-def standardised(advantages_KN: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The advantages minus their mean, over their standard deviation, both over all samples of a step on all ranks.
+def centred(advantages_KN: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The advantages minus their mean over all samples of a step, on all ranks.
 
     The greedy report is usually better than a sample. If nearly all samples then lower their own probability, Adam's
-    small but steady steps raise that of all other tokens. In float64, so that the ranks' sums do not depend on the
-    order.
+    steady steps raise that of all other tokens, and the reports become worse. In float64, so that the mean does not
+    depend on how the step is divided among ranks.
     """
     own_KN = advantages_KN.to(torch.float64)
-    sums = torch.stack([own_KN.new_full((), own_KN.numel()), own_KN.sum(), own_KN.square().sum()])
-    count, total, squares = dist.sum_over_ranks(sums.to(device)).cpu()
-    mean = total / count
-    deviation = (squares / count - mean * mean).clamp(min=0).sqrt()
-    return ((own_KN - mean) / (deviation + LEAST_DEVIATION)).float()
+    total, count = dist.sum_over_ranks(torch.stack([own_KN.sum(), own_KN.new_tensor(own_KN.numel())]).to(device)).cpu()
+    return (own_KN - total / count).float()
 
 
 def _padded(targets: Sequence[torch.Tensor]) -> torch.Tensor:
