@@ -153,7 +153,8 @@ def _plan(config: Config, *, studies: int) -> tuple[int, set[int]]:
     trainer, size = config.trainer, config.trainer.batch_size
     total = steps_for(studies=studies, batch_size=size, epochs=trainer.epochs, max_steps=trainer.max_steps)
     every = config.evaluate.every
-    return total, validation_steps(studies=studies, batch_size=size, every_epochs=every, total_steps=total)
+    steps = validation_steps(studies=studies, batch_size=size, every_epochs=every, total_steps=total)
+    return total, steps if trainer.start is None else {0, *steps}  # the start competes for the best checkpoint
 
 
 def _describe(folder: RunFolder, job: Job, *, quant: str, best: str) -> None:

@@ -7,33 +7,43 @@ import torch
 
 from r2gen.errors import UserError
 from r2gen.train.engine import Engine, local_masters, set_masters, trainable_tensors, whole_weights
+from r2gen.vision.batch_norm import moving_statistics
 
 
 class WeightAverage:
     """The exponential moving average of the fp32 masters, of which each rank has its own part, on their device.
 
-    Training continues with the weights themselves. Buffers, such as the statistics of BatchNorm, are not averaged.
+    Training continues with the weights themselves. Statistics of BatchNorm that move are averaged as well, as in timm's
+    ModelEmaV3, and have a copy on every rank; num_batches_tracked is not a statistic, and is copied.
     """
 
     def __init__(self, engine: Engine, decay: float) -> None:
         self.engine, self.decay = engine, decay
         self.own = [master.detach().clone() for master in local_masters(engine)]
+        self.statistics = {name: tensor.clone() for name, tensor in moving_statistics(engine.module).items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after optimiser step `step`, counted from 1."""
-        torch._foreach_lerp_(self.own, local_masters(self.engine), 1 - decay_at(step, self.decay))
+        new = 1 - decay_at(step, self.decay)
+        torch._foreach_lerp_(self.own, local_masters(self.engine), new)
+        for name, statistic in moving_statistics(self.engine.module).items():
+            if statistic.is_floating_point():
+                self.statistics[name].lerp_(statistic, new)
+            else:
+                self.statistics[name].copy_(statistic)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The average by name, whole, in fp32 on the CPU. All ranks must call it."""
+        """The average by name, whole, in fp32 on the CPU, with that of the statistics. All ranks must call it."""
+        statistics = {name: statistic.cpu().clone() for name, statistic in self.statistics.items()}
         with self._restored_masters() as masters:
             _copy(self.own, masters)
-            return trainable_tensors(self.engine)
+            return trainable_tensors(self.engine) | statistics
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take an average that `tensors` gave. All ranks must call it."""
         names = [name for name, parameter in self.engine.module.named_parameters() if parameter.requires_grad]
-        if missing := [name for name in names if name not in tensors]:
+        if missing := [name for name in (*names, *self.statistics) if name not in tensors]:
             raise UserError(f"the checkpoint is of another model: missing {missing[:5]}")
         with self._restored_masters() as masters:
             if isinstance(self.engine.optimizer, torch.optim.Optimizer):  # the module's weights are the masters
@@ -41,19 +51,21 @@ class WeightAverage:
                 _copy([tensors[name] for name in names], [parameters[name] for name in names])
             set_masters(self.engine, tensors)
             _copy(masters, self.own)
+        _copy([tensors[name] for name in self.statistics], list(self.statistics.values()))
 
     @contextmanager
     def in_module(self) -> Iterator[None]:
         """Within this context every rank has all weights of the module, with the average. All ranks must enter it."""
         average = self.tensors()
         with whole_weights(self.engine), torch.no_grad():
-            trained = {name: p for name, p in self.engine.module.named_parameters() if p.requires_grad}
-            before = [parameter.detach().clone() for parameter in trained.values()]
+            replaced = moving_statistics(self.engine.module)
+            replaced |= {name: p for name, p in self.engine.module.named_parameters() if p.requires_grad}
+            before = [tensor.detach().clone() for tensor in replaced.values()]
             try:
-                _copy([average[name] for name in trained], list(trained.values()))
+                _copy([average[name] for name in replaced], list(replaced.values()))
                 yield
             finally:
-                _copy(before, list(trained.values()))
+                _copy(before, list(replaced.values()))
 
     @contextmanager
     def _restored_masters(self) -> Iterator[list[torch.Tensor]]:

@@ -1,9 +1,9 @@
 """Checkpoints of a run, written atomically: the trainable weights, and what resuming bit for bit needs.
 
-    checkpoints/step-00000400/trainable.safetensors   fp32 masters of the trainable weights (trainer.ema: averaged),
-                                                      and the statistics of BatchNorm that move
+    checkpoints/step-00000400/trainable.safetensors   fp32 masters of the trainable weights, and the statistics of
+                                                      BatchNorm that move (trainer.ema: averaged)
                               state.json              step, epoch, best score, ranks and ZeRO stage
-                              engine/                 DeepSpeed's own files (masters, moments), read only to resume
+                              engine/                 DeepSpeed's own files (masters, moments, statistics), to resume
     checkpoints/last, best                            relative links
 
 The state of random number generators is not stored: fit.py seeds every micro-batch.
@@ -33,7 +33,7 @@ from r2gen.runs.special_files import refuse_special
 from r2gen.runs.untrusted import misfits, read_json, reason
 from r2gen.train.averaging import WeightAverage
 from r2gen.train.engine import Engine, load_engine, set_masters, trainable_tensors, whole_weights
-from r2gen.vision.batch_norm import load_statistics, moving_statistics
+from r2gen.vision.batch_norm import moving_statistics
 
 FORMAT = 1
 LAST, BEST = "last", "best"
@@ -124,8 +124,7 @@ class Checkpoints:
             make_folder(self.folder)
             partial.mkdir()
         dist.barrier()
-        tensors = trainable_tensors(engine) if self.average is None else self.average.tensors()
-        tensors |= {name: statistic.cpu() for name, statistic in moving_statistics(engine.module).items()}
+        tensors = self._tensors(engine)
         try:
             engine.save_checkpoint(str(partial), tag="engine", save_latest=False, exclude_frozen_parameters=True)
             if dist.is_first():
@@ -179,13 +178,17 @@ class Checkpoints:
             )
         else:
             _load_engine_strictly(engine, path)
-            needed = self.average is not None or moving_statistics(engine.module)
-            tensors = read_weights(path / WEIGHTS) if needed else {}
-            load_statistics(engine.module, tensors)
         if self.average is not None:
-            self.average.load(tensors)
+            self.average.load(read_weights(path / WEIGHTS))
         state.world, state.zero_stage, self.saved_step = dist.world(), zero_stage, state.step
         return state
+
+    def _tensors(self, engine: Engine) -> dict[str, torch.Tensor]:
+        """The weights and statistics that are validated. Those of training are in DeepSpeed's files as well."""
+        if self.average is not None:
+            return self.average.tensors()
+        statistics = {name: statistic.cpu() for name, statistic in moving_statistics(engine.module).items()}
+        return trainable_tensors(engine) | statistics
 
     def _target(self, state: TrainState) -> Path:
         return self.folder / f"step-{state.step:08d}"

@@ -83,7 +83,7 @@ def fit(
 
     while True:
         # At the start of the loop, so that a run which was stopped before its validation resumes with it.
-        if state.step in validation_steps and state.validated_step != state.step:
+        if state.step in validation_steps and (state.validated_step != state.step or unscored_start(state)):
             paused = time.monotonic()
             checkpoints.save(engine, state)  # before scoring, so that an error in scoring loses no training
             checkpoints.record(state, is_best=score_validation(engine, validate, selection, state, log))
@@ -176,6 +176,11 @@ def mean_figures(objective: Objective | None, device: torch.device) -> dict[str,
     return {name: round(value, 5) for name, value in zip(own, means.tolist(), strict=True)}
 
 
+def unscored_start(state: TrainState) -> bool:
+    """Whether nothing has been trained or scored yet: `validated_step` is 0 then."""
+    return state.step == 0 and state.best_score is None
+
+
 def score_validation(
     engine: Engine,
     validate: Callable[[], dict[str, float]] | None,
@@ -200,7 +205,10 @@ def score_validation(
 
 
 def validation_steps(*, studies: int, batch_size: int, every_epochs: float, total_steps: int) -> set[int]:
-    """The steps after which the validation split is scored: every `every_epochs` epochs, and the last."""
+    """The steps after which the validation split is scored: every `every_epochs` epochs, and the last.
+
+    A run with trainer.start adds step 0.
+    """
     if every_epochs * studies <= batch_size:
         return set(range(1, total_steps + 1))  # as often as there are steps
     count = math.floor(total_steps * batch_size / studies / every_epochs)

@@ -1,6 +1,6 @@
 """BatchNorm whose statistics move in training, for encoders that begin with random weights (vision.batch_norm)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -132,11 +132,3 @@ def moving_statistics(model: nn.Module) -> dict[str, torch.Tensor]:
         if isinstance(layer, MovingBatchNorm)
         for key, statistic in layer.named_buffers(recurse=False)
     }
-
-
-def load_statistics(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Copy the statistics that move in training from the tensors of a checkpoint."""
-    for name, statistic in moving_statistics(model).items():
-        if name not in tensors or tensors[name].shape != statistic.shape:
-            raise UserError(f"the checkpoint is of another model: it has no {name} of this shape")
-        statistic.copy_(tensors[name])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from r2gen.errors import UserError
 from r2gen.train.averaging import WeightAverage, decay_at
 from r2gen.train.checkpoint import BEST, Checkpoints, TrainState, load_trainable
 from r2gen.train.engine import Engine, backward, keep_whole, step, trainable_tensors
+from r2gen.vision.batch_norm import moving_statistics
 
 pytestmark = pytest.mark.usefixtures("world")
 DECAY = 0.6
@@ -25,8 +27,9 @@ def start() -> Iterator[Start]:
     """A function that starts engines with an average, which are destroyed after the test."""
     engines: list[Engine] = []
 
-    def started(zero: int = 0, bf16: bool = False) -> Averaged:
-        model = report_generator(vision="lora", dropout=0.1).to(torch.bfloat16 if bf16 else torch.float32)
+    def started(zero: int = 0, bf16: bool = False, moving_batch_norm: bool = False) -> Averaged:
+        vision: Any = {"moving_batch_norm": True} if moving_batch_norm else {"vision": "lora"}
+        model = report_generator(dropout=0.1, **vision).to(torch.bfloat16 if bf16 else torch.float32)
         engine = start_small_engine(
             model, batch_size=2, micro_batch_size=2, zero=zero, bf16=bf16, learning_rate=1e-2, gradient_clipping=1.0
         )
@@ -51,6 +54,10 @@ def train(engine: Engine, average: WeightAverage, *numbers: int) -> None:
 
 def module_weights(engine: Engine) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in engine.module.named_parameters() if p.requires_grad}
+
+
+def statistics(engine: Engine) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in moving_statistics(engine.module).items()}
 
 
 def test_the_decay_grows_to_the_one_that_was_set():
@@ -114,6 +121,47 @@ def test_a_run_resumes_bit_for_bit_and_its_checkpoint_has_the_average(
     path = checkpoints.path(BEST)
     assert path is not None
     assert equal(dict(load_trainable(alone.module, path)), stored)
+
+
+def test_statistics_of_batch_norm_are_averaged_and_the_number_of_batches_is_not(start: Start):
+    engine, average = start(moving_batch_norm=True)
+    expected = statistics(engine)
+    for number, decay in ((1, 2 / 11), (2, 3 / 12), (3, 4 / 13)):
+        train(engine, average, number)
+        own = statistics(engine)
+        expected = {
+            name: decay * value + (1 - decay) * own[name] if value.is_floating_point() else own[name]
+            for name, value in expected.items()
+        }
+    averaged = {name: average.tensors()[name] for name in own}
+    assert largest_difference(averaged, expected) < 1e-6
+    assert largest_difference(averaged, own) > 1e-3
+    assert {int(value) for name, value in averaged.items() if name.endswith("num_batches_tracked")} == {3}
+    with average.in_module():
+        assert equal(statistics(engine), averaged)
+    assert equal(statistics(engine), own)
+
+
+@pytest.mark.parametrize(("zero", "bf16"), [(0, False), (2, False), (3, False), (3, True)])
+def test_moving_statistics_and_their_average_resume_bit_for_bit(start: Start, zero: int, bf16: bool, tmp_path: Path):
+    unbroken, average = start(zero, bf16, moving_batch_norm=True)
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.average = average
+    train(unbroken, average, 1, 2)
+    checkpoints.save(unbroken, TrainState(step=2, world=1, zero_stage=zero))
+    stored = average.tensors()
+    train(unbroken, average, 3)
+
+    resumed, checkpoints.average = start(zero, bf16, moving_batch_norm=True)
+    checkpoints.resume(resumed, zero_stage=zero, weights_only=False)
+    assert equal(checkpoints.average.tensors(), stored)
+    train(resumed, checkpoints.average, 3)
+    assert equal(statistics(resumed), statistics(unbroken))
+    assert equal(checkpoints.average.tensors(), average.tensors())
+
+    alone, checkpoints.average = start(zero, bf16, moving_batch_norm=True)
+    checkpoints.resume(alone, zero_stage=zero, weights_only=True)
+    assert equal(trainable_tensors(alone) | statistics(alone), stored)
 
 
 def test_an_average_of_another_model_is_refused(start: Start):

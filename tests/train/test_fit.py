@@ -109,6 +109,26 @@ def test_validation_is_every_n_epochs_and_at_the_end(
     assert validation_steps(studies=studies, batch_size=batch_size, every_epochs=every, total_steps=total) == steps
 
 
+def test_the_start_can_be_the_best_checkpoint_and_is_scored_once(start: Callable[..., Run]):
+    run = start()
+    state = run.fit(1, at={0, 1}, scores=[0.4, 0.3])
+    assert run.validated == [0, 1]
+    assert (state.best_step, state.best_score, state.stale) == (0, 0.4, 1)
+    best = run.checkpoints.path(BEST)
+    assert best is not None
+    assert best.name == "step-00000000"
+
+
+def test_a_run_stopped_after_scoring_its_start_resumes_bit_for_bit(start: Callable[..., Run]):
+    whole, stopped = start("whole"), start("stopped")
+    whole.fit(2, at={0, 2}, scores=[0.1, 0.2])
+    stopped.fit(0, at={0}, scores=[0.1])
+    resumed = start("stopped", resume=True)
+    resumed.fit(2, at={0, 2}, scores=[0.2])
+    assert resumed.validated == [2]
+    assert equal(resumed.weights(), whole.weights())
+
+
 def test_the_best_checkpoint_has_the_highest_validation_score(start: Callable[..., Run]):
     run = start()
     state = run.fit(4, at={1, 2, 3, 4}, scores=[0.1, 0.4, 0.4, 0.3])

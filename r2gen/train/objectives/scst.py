@@ -1,8 +1,9 @@
 """objective=scst: self-critical sequence training (Rennie et al., CVPR 2017) on a reward of our own metrics.
 
 For each study reports are sampled from the model. The loss is the nats of a sampled report times its advantage: its
-reward minus that of the greedy report, or minus the mean reward of the study's other samples. It starts from a trained
-run (trainer.start). A sample depends on the weights and on (seed, step, study), never on the batch.
+reward minus that of the greedy report, or minus the mean reward of the study's other samples, and minus the mean over
+the step. It starts from a trained run (trainer.start). A sample depends on the weights and on (seed, step, study),
+never on the batch.
 """
 
 from collections import Counter
@@ -75,7 +76,9 @@ class SelfCritical:
         if dist.is_first():
             reward = " + ".join(f"{weight:g} {name}" for name, weight in self.weights.items() if weight)
             of = "the greedy report" if self.baseline == "greedy" else "the study's other samples"
-            print(f"objective=scst: reward {reward}, minus that of {of}", flush=True)
+            print(
+                f"objective=scst: reward {reward}, minus that of {of}, minus the mean of that over the step", flush=True
+            )
 
     def losses(self, model: ReportGenerator, window: Sequence[Batch], step: Step) -> Sequence[StepLoss | None]:
         sampled, greedy = self._write(model, window, step.number)
@@ -92,7 +95,8 @@ class SelfCritical:
         targets = [[torch.tensor(self._target(report)) for report in reports] for reports in sampled]
         own = float(sum(len(target) for reports in targets for target in reports))
         sampled_tokens = dist.sum_over_ranks(torch.full((), own, device=step.tokens.device))
-        scale, advantages_KN, losses, start = step.tokens / sampled_tokens, rewards_KN - baseline_KN, [], 0
+        advantages_KN = centred(rewards_KN - baseline_KN, step.tokens.device)
+        scale, losses, start = step.tokens / sampled_tokens, [], 0
         for batch in window:
             end = start + len(batch.ids)
             losses.append(
@@ -167,6 +171,18 @@ class SelfCritical:
         if self.cross_entropy:
             total = total + self.cross_entropy * model.report_loss(prompt_BTE, mask_BT, batch)
         return total
+
+
+def centred(advantages_KN: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The advantages minus their mean over all samples of a step, on all ranks.
+
+    The greedy report is usually better than a sample. If nearly all samples then lower their own probability, Adam's
+    steady steps raise that of all other tokens, and the reports become worse. In float64, so that the mean does not
+    depend on how the step is divided among ranks.
+    """
+    own_KN = advantages_KN.to(torch.float64)
+    total, count = dist.sum_over_ranks(torch.stack([own_KN.sum(), own_KN.new_tensor(own_KN.numel())]).to(device)).cpu()
+    return (own_KN - total / count).float()
 
 
 def _padded(targets: Sequence[torch.Tensor]) -> torch.Tensor:
