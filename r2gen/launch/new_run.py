@@ -68,10 +68,8 @@ def train(config: Config, overrides: list[str]) -> int:
     folder = RunFolder(location.run_dir)
     folder.refuse_exported(fresh=config.fresh)
     folder.check_usable()
-    trains = config.fresh or not (folder.exists() and _is_finished(folder, config))
-    if trains:
+    if config.fresh or not (folder.exists() and _is_finished(folder, config)):
         check_parts(config)
-        print(f"run folder: {from_here(folder.path)}", flush=True)
     folder.create()
     lock = folder.lock()
     try:
@@ -85,10 +83,9 @@ def train(config: Config, overrides: list[str]) -> int:
             )
             if shown:
                 return DONE
+        print(f"run folder: {from_here(folder.path)}", flush=True)
         earlier = folder.finished()
         _describe(folder, config, location, overrides)
-        if not trains:  # a finished run whose page or encoder is missing
-            print(f"run folder: {from_here(folder.path)}", flush=True)
         status, failure = run_ranks(config, folder.config_file, lock)
         if status == FIXABLE and earlier is not None and earlier.last == folder.last():
             folder.restore(earlier)  # the ranks refused before the first step, so the run is still the finished one

@@ -25,6 +25,8 @@ SMALL_RESNET = {"layers": [1, 1, 1, 1], "channels": [16, 16, 32, 32], "zero_init
 SMALLER: dict[str, dict[str, Any]] = {
     "convnext_tiny": {"image_size_px": 32, "model_args": {"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 16]}},
     "dinov2_base": {"image_size_px": 28, "model_args": {**SMALL_VIT, "img_size": 28}},
+    "dinov2_small": {"image_size_px": 28, "model_args": {**SMALL_VIT, "img_size": 28}},
+    "efficientnet_lite0": {"image_size_px": 64},
     "rad_dino": {"image_size_px": 28, "model_args": {**SMALL_VIT, "img_size": 28}},
     "resnet50": {"image_size_px": 64, "model_args": SMALL_RESNET},
     "resnet101": {"image_size_px": 64, "model_args": SMALL_RESNET},
@@ -40,6 +42,8 @@ def small(name: str, **options: Any) -> TimmEncoder:
     torch.manual_seed(0)
     arguments = {key: value for key, value in CONFIGS[name].items() if key != "_target_"}
     smaller = {**arguments, "path": None, **SMALLER.get(name, {}), **options}
+    if "batch_norm" in smaller:
+        smaller["batch_norm"] = "frozen"  # test_batch_norm.py has statistics that move
     encoder: TimmEncoder = instantiate(Target(CONFIGS[name]["_target_"], smaller))
     return encoder
 
