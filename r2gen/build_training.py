@@ -34,12 +34,12 @@ def training_set(config: Config, job: Job) -> StudyDataset:
     return job.datasets["train"].augmented(augmentation(**asdict(config.augment)))
 
 
-def prepare_training(config: Config, job: Job, *, steps: int) -> None:
-    """Make the model ready for a training of so many steps, before its first backward pass."""
+def prepare_training(config: Config, job: Job, train_set: StudyDataset, *, steps: int) -> None:
+    """Make the model ready for so many steps on the studies of `training_set`, before its first backward pass."""
     lm = job.model.lm.model
     prepare_backward(lm)
-    if job.device.type == "cuda" and training_set(config, job).augment is None:
-        images = sum(len(study.views) for study in job.datasets["train"].studies)
+    if job.device.type == "cuda" and train_set.augment is None:
+        images = sum(len(study.views) for study in train_set.studies)
         cache_features(job.model.vision, images=images, most_bytes=config.trainer.feature_cache_mib * 2**20)
     if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
         compile_layers(lm)

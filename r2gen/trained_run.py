@@ -158,8 +158,7 @@ def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None =
     take two thirds of the time.
     """
     folder = RunFolder(Path(run_dir))
-    if not folder.exists():
-        raise UserError(f"{run_dir} is not a run folder: there is no run.json in it")
+    folder.refuse_missing(str(run_dir))
     config = replace(stored.completed(folder), run_dir=str(folder.path))  # it may have been moved
     if lm_path is not None:
         config = replace(config, lm=replace(config.lm, path=lm_path))

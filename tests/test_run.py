@@ -15,8 +15,8 @@ import timm
 import yaml
 from forked_run import ForkedProcess, run, start
 from PIL import Image
-from safetensors.numpy import load_file
 from safetensors.torch import save_file
+from same_runs import same_result, weights
 from tiers import fast_only
 
 from r2gen import load_run
@@ -25,23 +25,6 @@ from r2gen.runs import provenance
 EPOCHS = 4
 UNBROKEN = ("trainer.epochs=4", "evaluate.every=1", "trainer.save_every_steps=1", "run_dir=run")
 STEPS = 48 * EPOCHS // 8
-
-
-def weights(run_dir: Path, name: str) -> dict[str, bytes]:
-    tensors = load_file(run_dir / "checkpoints" / name / "trainable.safetensors")
-    return {key: tensor.tobytes() for key, tensor in tensors.items()}
-
-
-def same_result(first: Path, second: Path) -> bool:
-    """Whether two runs ended with the same weights, the same reports and the same scores, bit for bit."""
-    scores = [json.loads((run_dir / "metrics.json").read_text())["splits"] for run_dir in (first, second)]
-    files = [run_dir / "predictions" / "test.greedy.jsonl" for run_dir in (first, second)]
-    texts = [[json.loads(line)["report"] for line in file.read_text().splitlines()[1:]] for file in files]
-    return (
-        all(weights(first, name) == weights(second, name) for name in ("last", "best"))
-        and scores[0] == scores[1]
-        and texts[0] == texts[1]
-    )
 
 
 def facts(run_dir: Path) -> dict:
@@ -188,67 +171,6 @@ def test_two_epochs_and_two_more_equal_four(tmp_path: Path):
     done = run(*steady, "trainer.epochs=4", "run_dir=twice", cwd=tmp_path)
     assert "resuming from step 12 of 24" in done.stdout
     assert same_result(tmp_path / "once", tmp_path / "twice")
-
-
-@pytest.mark.slow
-def test_a_run_with_every_option_of_regularisation_resumes_to_the_same_result(tmp_path: Path):
-    options = (
-        "lm.vocabulary=words",
-        "lm.architecture.tie_word_embeddings=true",
-        "lm.architecture.attention_dropout=0.1",
-        "lm.dropout=0.1",
-        "trainer.label_smoothing=0.1",
-        "trainer.learning_rate_scale.vision=0.3",
-        "trainer.weight_decay=0.05",
-        "trainer.ema=0.9",
-        "trainer.schedule=constant",
-        "evaluate.every=1",
-    )
-    once = run(*options, "trainer.epochs=4", "run_dir=once", cwd=tmp_path)
-    assert once.returncode == 0, once.stderr
-    assert "trainer.label_smoothing=0.1: the losses below have it" in once.stdout
-    assert "trainer.ema=0.9: " in once.stdout
-    assert run(*options, "trainer.epochs=2", "run_dir=twice", cwd=tmp_path).returncode == 0
-    done = run(*options, "trainer.epochs=4", "run_dir=twice", cwd=tmp_path)
-    assert "resuming from step 12 of 24" in done.stdout
-    assert same_result(tmp_path / "once", tmp_path / "twice")
-    checked = run(*options, "task=check", cwd=tmp_path)
-    assert "13 of 13 pass" in checked.stdout
-
-
-@pytest.mark.slow
-def test_a_run_with_changed_images_and_moving_statistics_resumes_to_the_same_result_and_is_exported(tmp_path: Path):
-    options = (
-        "vision=resnet50",
-        "vision.name=resnet18",
-        "vision.path=null",
-        "vision.model_args={layers: [1, 1, 1, 1], channels: [8, 8, 16, 16], output_stride: 8}",
-        "vision.drop_path=0.1",
-        "augment=chest",
-        "trainer.schedule=constant",
-        "evaluate.every=1",
-    )
-    once = run(*options, "trainer.epochs=4", "trainer.workers=2", "run_dir=once", cwd=tmp_path)
-    assert once.returncode == 0, once.stderr
-    assert "training images are changed at random: shift 0.1, degrees 5.0" in once.stdout
-    assert "BatchNorm statistics move, over the images of 4 studies on each of 1 rank(s)" in once.stdout
-    assert run(*options, "trainer.epochs=2", "run_dir=twice", cwd=tmp_path).returncode == 0
-    done = run(*options, "trainer.epochs=4", "run_dir=twice", cwd=tmp_path)
-    assert "resuming from step 12 of 24" in done.stdout
-    assert same_result(tmp_path / "once", tmp_path / "twice")
-    other = run(*options, "trainer.epochs=4", "trainer.micro_batch_size=2", "run_dir=once", cwd=tmp_path)
-    assert other.returncode == 2
-    assert "trainer.micro_batch_size: 4 -> 2" in other.stderr
-
-    exported = run("task=export", "run_dir=once", "out=exported", cwd=tmp_path, smallest=False)
-    assert exported.returncode == 0, exported.stderr
-    image = Image.radial_gradient("L")
-    reports = [load_run(tmp_path / name, device="cpu").generate([image]) for name in ("once", "exported")]
-    assert reports[0] == reports[1]
-    models = [load_run(tmp_path / name, device="cpu").model for name in ("once", "exported")]
-    statistics = [model.vision.backbone.bn1.running_mean for model in models]
-    assert statistics[0].equal(statistics[1])
-    assert statistics[0].any()
 
 
 def test_a_finished_run_is_evaluated_again_and_writes_reports(plain: Path, tmp_path: Path):

@@ -19,12 +19,11 @@ from r2gen.launch.listening import listen
 from r2gen.runs.files import absolute
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.placeholders import placeholder
-from r2gen.runs.whole_files import refuse_truncated
+from r2gen.runs.whole_files import ENCODER_FILES, OPEN_CLIP_FILES, refuse_truncated
 
 if TYPE_CHECKING:
     from r2gen.data.listed_studies import StudyImages
 
-VISION_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 
 
@@ -84,7 +83,7 @@ def _check_vision(config: Config) -> None:
         return
     local = Path(path).expanduser()
     if local.exists():
-        names = [config.vision.get("file")] if config.vision.get("file") else VISION_FILES
+        names = [config.vision.get("file")] if config.vision.get("file") else (*ENCODER_FILES, *OPEN_CLIP_FILES)
         for file in [local] if local.is_file() else [local / name for name in names]:
             if instead := placeholder(file):
                 raise UserError(f"vision.path: {instead}", code=Code.WEIGHTS_MISSING)
@@ -124,8 +123,7 @@ def _check_start(config: Config) -> None:
     resumes = config.run_dir is not None and not config.fresh and (config.folder / "checkpoints" / "last").exists()
     if start is None or config.task != "train" or resumes:
         return
-    if not RunFolder(Path(start)).exists():
-        raise UserError(f"trainer.start={start} is not a run folder: there is no run.json in it")
+    RunFolder(Path(start)).refuse_missing(f"trainer.start={start}")
     if not (Path(start) / "checkpoints" / "best").exists():
         raise UserError(f"trainer.start={start} has no best checkpoint: give a run that was trained here")
 
@@ -180,8 +178,7 @@ def _check_demo(config: Config) -> None:
             raise UserError(f"task=demo needs the package {package}: {installing(package)}", code=Code.PACKAGE_MISSING)
     for other in config.runs:
         folder = RunFolder(Path(absolute(other)))
-        if not folder.exists():
-            raise UserError(f"runs: {other} is not a run folder: there is no run.json in it")
+        folder.refuse_missing(f"runs: {other}")
         folder.refuse_untrained()
     listen(config.demo.host, config.demo.port).close()
 

@@ -119,6 +119,11 @@ class RunFolder:
                 f"run_dir={self.path} holds an exported model: give another folder, or fresh=true to remove it"
             )
 
+    def refuse_missing(self, named: str) -> None:
+        """Raise UserError where there is no run; `named` is how the user passed the folder."""
+        if not self.exists():
+            raise UserError(f"{named} is not a run folder: there is no run.json in it")
+
     def refuse_untrained(self) -> None:
         """Raise UserError where there is neither a best checkpoint nor an exported model."""
         best = self.path / "checkpoints" / "best"

@@ -33,8 +33,7 @@ def for_task(passed: Plain, overrides: list[str]) -> Config:
     if run_dir is None:
         raise UserError(f"task={task.name} works on a trained run: give its folder with run_dir=DIR")
     folder = RunFolder(Path(run_dir))
-    if not folder.exists():
-        raise UserError(f"run_dir={run_dir} is not a run folder: there is no run.json in it")
+    folder.refuse_missing(f"run_dir={run_dir}")
     folder.facts()  # refuses a folder of another version, or a damaged one
     allowed = ("task", *task.may_change, *task.own)
     for override in overrides:

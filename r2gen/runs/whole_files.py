@@ -6,6 +6,8 @@ from pathlib import Path
 from r2gen.errors import UserError
 from r2gen.runs.untrusted import parse_json
 
+ENCODER_FILES = ("model.safetensors", "pytorch_model.bin")  # the usual names of an encoder's weights
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 LARGEST_HEADER = 10**8  # bytes, as in safetensors
 ZIP = b"PK\x03\x04"  # torch's files since 1.6; older ones are pickles, which are not checked
 

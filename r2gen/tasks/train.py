@@ -92,7 +92,8 @@ def _train_model(
             keeps_slots=job.device.type == "cuda" and config.zero_stage < 3,
         )
     )
-    prepare_training(config, job, steps=total_steps)
+    examples = training_set(config, job)
+    prepare_training(config, job, examples, steps=total_steps)
     if not _is_trained(checkpoints, total_steps):
         with working("trying a batch before the first step", shown=dist.is_first()):
             tried = rehearse(
@@ -125,7 +126,7 @@ def _train_model(
     try:
         fit(
             engine,
-            training_set(config, job),
+            examples,
             settings=loop_settings(config, workers=workers),
             total_steps=total_steps,
             validation_steps=validate_after,

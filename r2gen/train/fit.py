@@ -20,7 +20,7 @@ from r2gen.runs.phase import Phase, in_phase
 from r2gen.train.checkpoint import Checkpoints, TrainState
 from r2gen.train.engine import Engine, backward, peak_gib, step, whole_weights
 from r2gen.train.loggers import StepRecord, TrainLog, ValidationRecord
-from r2gen.train.objectives.objective import Objective, Step
+from r2gen.train.objectives.objective import PLAIN, Objective, Step
 from r2gen.train.optim import rate_at, set_rate
 
 
@@ -57,7 +57,7 @@ def fit(
     log: TrainLog,
     refresh_page: Callable[[], None],
     stop: StopRequest,
-    objective: Objective | None = None,
+    objective: Objective = PLAIN,
 ) -> TrainState:
     """Train from `state` to `total_steps`.
 
@@ -157,19 +157,15 @@ def fit(
             watch.refuse_not_finite()
 
 
-def step_losses(
-    engine: Engine, objective: Objective | None, window: Sequence[Batch], step: Step
-) -> Sequence[StepLoss | None]:
-    """The loss of each micro-batch; without an objective, the cross-entropy of its reports."""
-    if objective is None:
-        return [None] * len(window)
+def step_losses(engine: Engine, objective: Objective, window: Sequence[Batch], step: Step) -> Sequence[StepLoss | None]:
+    """The loss of each micro-batch."""
     with whole_weights(engine) if objective.generates else nullcontext():
         return objective.losses(engine.module, window, step)
 
 
-def mean_figures(objective: Objective | None, device: torch.device) -> dict[str, float]:
+def mean_figures(objective: Objective, device: torch.device) -> dict[str, float]:
     """The numbers of the objective about the last step, as a mean over ranks."""
-    own = objective.figures() if objective is not None else {}
+    own = objective.figures()
     if not own:
         return {}
     means = dist.sum_over_ranks(torch.tensor(list(own.values()), device=device)) / dist.world()

@@ -24,7 +24,7 @@ from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
-from r2gen.train.objectives.objective import Objective, ReportLoss, Step
+from r2gen.train.objectives.objective import PLAIN, Objective, Step
 from r2gen.vision.batch_norm import moving_statistics
 
 ON_CPU = 2  # studies
@@ -41,7 +41,7 @@ def rehearse(
     decoder: DecoderName,
     scorer: Scorer,
     device: torch.device,
-    objective: Objective | None = None,
+    objective: Objective = PLAIN,
 ) -> str:
     """Try a step, a report and the scores; returns a line that says so.
 
@@ -58,7 +58,7 @@ def rehearse(
         metric.start({study.id: study.report for study in studies}, {study.id: study.report for study in studies})
     batch = collate([dataset[number] for number in numbers]).to(device)
     with _unchanged(model, device):
-        _try_step(model, batch, objective or ReportLoss())
+        _try_step(model, batch, objective)
         reports = _try_generation(model, batch, decoding, decoder)
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -18,10 +18,11 @@ from r2gen.errors import Code, UserError, shown
 from r2gen.ranks import dist
 from r2gen.runs.placeholders import placeholder
 from r2gen.runs.untrusted import refuse_compressed
+from r2gen.runs.whole_files import ENCODER_FILES, OPEN_CLIP_FILES
 from r2gen.vision.batch_norm import freeze_statistics, let_statistics_move, moving
 from r2gen.vision.feature_cache import FeatureCache
 from r2gen.vision.hub import layout_folder, named_repository, named_weights, note_other_statistics, unfetchable
-from r2gen.vision.layouts import OPEN_CLIP_FILES, WEIGHT_FILES, transformers_config
+from r2gen.vision.layouts import transformers_config
 from r2gen.vision.open_clip import create_trunk, open_clip_config
 from r2gen.vision.swin_names import DROP_PATH, check_buildable, create_swin
 from r2gen.vision.transforms import ImageTransform
@@ -266,11 +267,11 @@ def refuse_other_values(tensors: Plain, path: str) -> None:
 
 def tensors_at(path: str, file: str | None = None) -> Plain:
     """The tensors of a file, of a folder or of a hub id; `file` is the name of the weights if it is unusual."""
-    local, names = Path(path).expanduser(), (*WEIGHT_FILES, *OPEN_CLIP_FILES) if file is None else (file,)
+    local, names = Path(path).expanduser(), (*ENCODER_FILES, *OPEN_CLIP_FILES) if file is None else (file,)
     if local.is_dir():
         files = [local / name for name in names if (local / name).is_file()]
         if not files:
-            usual = any((local / name).is_file() for name in WEIGHT_FILES)
+            usual = any((local / name).is_file() for name in ENCODER_FILES)
             fix = ": add vision.file=null for the weights that it has" if usual else ""
             raise UserError(f"vision.path={path} contains none of {', '.join(names)}{fix}.", code=Code.WEIGHTS_MISSING)
         local = files[0]
@@ -282,7 +283,7 @@ def tensors_at(path: str, file: str | None = None) -> Plain:
             code=Code.WEIGHTS_MISSING,
         )
     try:
-        tensors: Plain = load_state_dict_from_hf(path, filename=file or WEIGHT_FILES[1], weights_only=True)
+        tensors: Plain = load_state_dict_from_hf(path, filename=file or ENCODER_FILES[1], weights_only=True)
     except _READ_ERRORS as error:
         raise unfetchable(path, error) from error
     return tensors

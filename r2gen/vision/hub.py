@@ -11,7 +11,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from r2gen.config.plain import Plain
 from r2gen.errors import Code, UserError
-from r2gen.vision.layouts import OPEN_CLIP, OPEN_CLIP_FILES, TIMM, WEIGHT_FILES, read_facts, transformers_config
+from r2gen.runs.whole_files import ENCODER_FILES, OPEN_CLIP_FILES
+from r2gen.vision.layouts import OPEN_CLIP, TIMM, read_facts, transformers_config
 from r2gen.vision.open_clip import open_clip_config
 from r2gen.vision.swin_names import are_statistics
 
@@ -39,7 +40,7 @@ def layout_folder(path: str | None, file: str | None = None) -> str | None:
         clip = open_clip_config(folder_of_config, file)
         if clip is None and transformers_config(folder_of_config, file) is None:
             return path
-        for name in (*WEIGHT_FILES, *OPEN_CLIP_FILES):
+        for name in (*ENCODER_FILES, *OPEN_CLIP_FILES):
             folder = snapshot_download(path, allow_patterns=[*CONFIG_FILES, name])
             if (Path(folder) / name).is_file():
                 return folder

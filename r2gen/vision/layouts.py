@@ -4,11 +4,11 @@ from pathlib import Path
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError, shown
+from r2gen.runs.whole_files import ENCODER_FILES
 from r2gen.vision.swin_names import model_arguments, read_config
 from r2gen.vision.vit_names import KINDS, vit_arguments
 
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-OPEN_CLIP, OPEN_CLIP_FILES = "open_clip_config.json", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+OPEN_CLIP = "open_clip_config.json"
 TIMM = "architecture"  # a field of config.json in timm's layout
 SUPPORTED = "timm's layout is read, and transformers' of Swin, DINOv2, ViT and SigLIP"
 
@@ -21,7 +21,7 @@ def transformers_config(path: str | None, file: str | None = None) -> Plain | No
     folder = Path(path or "").expanduser()
     if path is None or not folder.is_dir():
         return None
-    usual = file is None or file in WEIGHT_FILES
+    usual = file is None or file in ENCODER_FILES
     if not (folder / "config.json").exists():
         return None
     config = read_config(folder / "config.json")

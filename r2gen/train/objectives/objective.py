@@ -72,6 +72,9 @@ class ReportLoss:
         return {}
 
 
+PLAIN = ReportLoss()
+
+
 def check_number(option: str, value: float, *, at_least: float = 0.0, at_most: float = 1e6) -> None:
     """Raise UserError unless the value of an option of the group is within the bounds."""
     if not at_least <= value <= at_most:
