@@ -125,7 +125,7 @@ class AnnotatedReports:
                 f"{self._file}: {self._identified['entries']:,} entries read and checked in {self._seconds:.0f} s",
                 flush=True,
             )
-        contexts = [study.context for studies in self._studies.values() for study in studies]
+        contexts = [study.indication for studies in self._studies.values() for study in studies]
         if used := sum(context is not None for context in contexts):
             print(f"{used:,} of {len(contexts):,} studies have a context (indication): no model uses it", flush=True)
         if self._check == "none":
@@ -190,7 +190,7 @@ class AnnotatedReports:
             raise _Fault(f"context {context!r:.40} is not a string")
         if not isinstance(views, list) or not views:
             raise _Fault(f"image_path {views!r:.40} names no image: it must be a list of at least one image")
-        study = Study(id=id, views=tuple(_view(view) for view in views), report=cleaned, context=context or None)
+        study = Study(id=id, views=tuple(_view(view) for view in views), report=cleaned, indication=context or None)
         if any(_has_surrogate(text) for text in (id, report, context or "")):
             raise _Fault("contains half of a surrogate pair (\\ud800 to \\udfff), which is not a character: correct it")
         return study

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from r2gen.config.plain import canonical
 from r2gen.config.targets import Target, class_of
@@ -12,16 +12,37 @@ if TYPE_CHECKING:
     from PIL import Image  # commands that read no image do not load Pillow
 
 SPLITS = ("train", "val", "test")
+POSITIONS = ("PA", "AP", "FRONTAL", "LATERAL", "OTHER")  # FRONTAL: PA or AP, it is not known which
+
+
+@dataclass(frozen=True)
+class Prior:
+    """An earlier examination of the same patient, as far as it is known."""
+
+    id: str
+    views: tuple[str, ...]  # as in Study; empty if its images are not there
+    report: str | None = None  # cleaned as a reference is
+    days: float | None = None  # from it to the study, more than 0; None if the times are unknown
+    positions: tuple[str, ...] = ()  # as in Study
 
 
 @dataclass(frozen=True)
 class Study:
-    """One examination: the images taken, and the report written about them."""
+    """One examination: the images taken, and the report written about them.
+
+    What a radiologist knows besides the images is optional. Texts keep the marks of de-identification (`___`, XXXX).
+    """
 
     id: str
     views: tuple[str, ...]  # names that ReportData.image accepts, in the data set's own order
     report: str  # the full cleaned reference; nothing in R2Gen ever cuts it
-    context: str | None = None  # indication or prior report, if the data set has one
+    positions: tuple[str, ...] = ()  # one of POSITIONS for each view, or "" if unknown; empty if all are unknown
+    indication: str | None = None  # why the images were taken; or else the history
+    technique: str | None = None
+    comparison: str | None = None  # the section, such as "Chest radiograph of ___."
+    age: float | None = None  # in years
+    sex: Literal["F", "M"] | None = None
+    prior: Prior | None = None
     findings: frozenset[str] | None = None  # the true findings ("effusion:left"); None if they are unknown
 
 

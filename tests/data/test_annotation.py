@@ -117,7 +117,7 @@ def test_invalid_utf_8_is_reported_by_line_and_a_byte_order_mark_is_read(tmp_pat
 
 def test_the_context_of_an_entry_becomes_that_of_the_study(tmp_path: Path) -> None:
     write(tmp_path, {"train": [entry("a", context="Cough.", subject_id=7), entry("b", subject_id=7)]})
-    assert [study.context for study in read(tmp_path).studies("train")] == ["Cough.", None]
+    assert [study.indication for study in read(tmp_path).studies("train")] == ["Cough.", None]
 
 
 STRANGE = [None, True, -1, 1.5, float("nan"), "", "\0", "\ud800", [], [[]], {}, {"id": {}}, [None], "x" * 5000]

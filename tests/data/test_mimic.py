@@ -183,7 +183,7 @@ def test_a_prepared_annotation_has_the_official_splits_views_and_context(tree: P
             order = [("PA", "AP", "LATERAL", "LL", "").index(view) for view in entry["views"]]
             assert order == sorted(order), "frontal images come first"
     study = data.studies("train")[0]
-    assert study.context == "___F with a made up cough // invented question?"
+    assert study.indication == "___F with a made up cough // invented question?"
     assert "invented wet read" not in " ".join(study_of_train.report for study_of_train in data.studies("train"))
     assert data.image(study.views[0]).size == (32, 32)
 
