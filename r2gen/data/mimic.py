@@ -15,9 +15,10 @@ from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import refuse
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
 from r2gen.data.mimic_tables import MimicImage, find_table, images_of
-from r2gen.data.prepared_files import checked_file, write_annotation
+from r2gen.data.prepared_files import Preparation, checked_file, write_annotation
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
+from r2gen.runs.files import absolute
 from r2gen.runs.progress import over
 
 VIEWS = {
@@ -47,6 +48,21 @@ class Prepared:
     splits: dict[str, list[Plain]]
     counts: Plain
     reports_sha256: str
+
+
+def prepare_layout(preparation: Preparation) -> str:
+    """task=prepare data=mimic_cxr, with the options that layouts.py names."""
+    options = preparation.options
+    names = ("without_headings", "views", "entries", "partial")
+    return prepare(
+        root=preparation.root,
+        reports=None if options["reports"] is None else Path(absolute(options["reports"])),
+        images=preparation.images or "files",
+        annotation=preparation.annotation,
+        policy=Policy(sections=options["sections"] or "findings", **{name: options[name] for name in names}),
+        made=preparation.made,
+        fresh=preparation.fresh,
+    )
 
 
 def prepare(
