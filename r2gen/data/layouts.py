@@ -77,7 +77,7 @@ def prepare(arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: M
 def _refuse_unread(options: Mapping[str, Any], reads: tuple[str, ...], what: str) -> None:
     for name, unset in UNSET.items():
         if name not in reads and options[name] != unset:
-            readers = [f"data={layout}" for layout, found in LAYOUTS.items() if name in found.reads]
+            readers = [f"data={layout}" for layout, reader in LAYOUTS.items() if name in reader.reads]
             readers += ["a table"] if name in OF_TABLES else []
             raise UserError(f"prepare.{name} is for {', '.join(readers)}: leave it out with {what}")
 
