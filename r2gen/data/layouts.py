@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2gen.data import mimic, table
+from r2gen.data import mimic, padchest, padchest_gr, rexgradient, table
 from r2gen.data.prepared_files import Preparation, given
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
@@ -24,6 +24,9 @@ LAYOUTS = {
     "mimic_cxr": Layout(
         mimic.prepare_layout, ("sections", "without_headings", "views", "entries", "reports", "partial")
     ),
+    "rexgradient": Layout(rexgradient.prepare, ("sections", "views", "partial")),
+    "padchest": Layout(padchest.prepare, ("split", "seed", "views", "partial")),
+    "padchest_gr": Layout(padchest_gr.prepare, ("language", "views", "partial")),
 }
 OF_TABLES = (
     "table",
@@ -50,6 +53,7 @@ UNSET: Mapping[str, Any] = {
     "entries": "study",
     "reports": None,
     "partial": False,
+    "language": None,
 }
 
 

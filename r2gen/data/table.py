@@ -65,7 +65,7 @@ def prepare(
     images is the folder that the table's paths are below; None: `images` next to the table, or the table's folder.
     Raises UserError with the rows at fault.
     """
-    _check_shares(policy.split)
+    check_shares(policy.split)
     if not root.is_dir():
         raise UserError(f"data.root={root} does not exist. Create the folder for the annotation.")
     source = open_table(table, encoding=encoding)
@@ -126,7 +126,7 @@ def images_of(table: Path, images: Path | None) -> Path:
     return table.parent / IMAGES if (table.parent / IMAGES).is_dir() else table.parent
 
 
-def _check_shares(shares: Sequence[float]) -> None:
+def check_shares(shares: Sequence[float]) -> None:
     if len(shares) != len(SPLITS) or min(shares) < 0 or sum(shares) <= 0:
         raise UserError(
             f"prepare.split={shown(list(shares))}: give the shares of {', '.join(SPLITS)}, such as [80,10,10]."
@@ -219,7 +219,7 @@ def _in_splits(
         homes = _split_column(table, [study for study, _ in usable], columns)
         how = f"by the column {columns.get('split')}"
     else:
-        homes = _hashed({study.id: study.patient or study.id for study, _ in usable}, policy)
+        homes = hashed({study.id: study.patient or study.id for study, _ in usable}, policy.split, policy.seed)
         shares, unnamed = (
             "/".join(f"{share:g}" for share in policy.split),
             sum(not study.patient for study, _ in usable),
@@ -254,18 +254,18 @@ def _split_column(table: Table, studies: Sequence[TableStudy], columns: Columns)
     return homes
 
 
-def _hashed(keys: Mapping[str, str], policy: TablePolicy) -> dict[str, str]:
+def hashed(keys: Mapping[str, str], shares: Sequence[float], seed: int) -> dict[str, str]:
     """Study id to split, by a hash of its patient, so that more rows move no patient to another split."""
-    homes = {id: _home(key, policy.split, policy.seed) for id, key in keys.items()}
+    homes = {id: _home(key, shares, seed) for id, key in keys.items()}
     patients = sorted(set(keys.values()))
-    wanted = {split for split, share in zip(SPLITS, policy.split, strict=True) if share > 0}
+    wanted = {split for split, share in zip(SPLITS, shares, strict=True) if share > 0}
     empty = wanted - set(homes.values())
     if keys and empty:
-        seeds = (seed for seed in range(_SEEDS_TRIED) if wanted <= {_home(key, policy.split, seed) for key in patients})
-        seed = next(seeds, None)
-        fix = "Set prepare.split, such as [100,0,0]" if seed is None else f"Use prepare.seed={seed}"
+        seeds = (seed for seed in range(_SEEDS_TRIED) if wanted <= {_home(key, shares, seed) for key in patients})
+        fitting = next(seeds, None)
+        fix = "Set prepare.split, such as [100,0,0]" if fitting is None else f"Use prepare.seed={fitting}"
         raise UserError(
-            f"prepare.split={shown(list(policy.split))}: with seed {policy.seed}, {' and '.join(sorted(empty))} would "
+            f"prepare.split={shown(list(shares))}: with seed {seed}, {' and '.join(sorted(empty))} would "
             f"be empty ({len(patients)} patients or studies). {fix}, or a column split."
         )
     return homes

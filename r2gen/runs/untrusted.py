@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import IO, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import yaml
 
@@ -24,6 +24,7 @@ from r2gen.errors import UserError
 MAX_BYTES, MAX_YAML_BYTES = 2**30, 2**20
 DEEPEST, MOST_GROUPS = 64, 10_000_000
 MOST_YAML_GROUPS = 100_000  # a YAML file may name a group many times
+LONGEST_ITEM, _BLOCK = 2**24, 2**20  # characters of a value of read_items, and of a block
 MOST_DIGITS = 19  # of a whole number, as in 64 bits
 
 
@@ -55,6 +56,78 @@ def parse_json(
         except UnicodeEncodeError:
             raise ValueError("it holds half of a surrogate pair, which is not a character") from None
     return value
+
+
+def read_items(file: Path, *, most_digits: int = MOST_DIGITS) -> Iterator[tuple[str, Any]]:
+    """The keys and values of the JSON object in a file, one after another: the file may be larger than the memory.
+
+    A value may have at most LONGEST_ITEM characters.
+    """
+    decoder = json.JSONDecoder(parse_int=partial(_whole_number, most=most_digits))
+    with file.open(encoding="utf-8-sig") as text:
+        rest = _Rest(text)
+        if rest.sign() != "{":
+            raise ValueError("it does not begin with {")
+        more = rest.sign(take=False) != "}"
+        while more:
+            key = rest.value(decoder)
+            if not isinstance(key, str) or rest.sign() != ":":
+                raise ValueError(f'character {rest.position:,}: no "KEY": VALUE')
+            value = rest.value(decoder)
+            _refuse_deep(value, most=MOST_GROUPS)
+            yield key, value
+            after = rest.sign(take=False)
+            if after not in (",", "}"):
+                raise ValueError(f"character {rest.position:,}: neither , nor }} after a value")
+            if more := after == ",":
+                rest.sign()
+        if rest.sign() != "}" or rest.sign():
+            raise ValueError(f"character {rest.position:,}: the object does not end the file")
+
+
+class _Rest:
+    """The part of a text that is not parsed yet, read in blocks."""
+
+    def __init__(self, text: IO[str]) -> None:
+        self._text, self._read, self._start = text, "", 0
+        self._dropped = 0  # characters that were parsed and are not in _read any more
+
+    @property
+    def position(self) -> int:
+        return self._dropped + self._start
+
+    def sign(self, *, take: bool = True) -> str:
+        """The next character that is no white space; empty at the end."""
+        while True:
+            while self._start < len(self._read):
+                character = self._read[self._start]
+                if character not in " \t\r\n":
+                    self._start += take
+                    return character
+                self._start += 1
+            if not self._more():
+                return ""
+
+    def value(self, decoder: json.JSONDecoder) -> Any:
+        if not self.sign(take=False):
+            raise ValueError("it ends too early")
+        while True:
+            try:
+                value, end = decoder.raw_decode(self._read, self._start)
+                if end < len(self._read) or not self._more():  # a number may go on in the next block
+                    self._start = end
+                    return value
+            except json.JSONDecodeError as error:
+                if len(self._read) - self._start > LONGEST_ITEM or not self._more():
+                    raise ValueError(f"character {self._dropped + error.pos:,}: {error.msg}") from None
+            except RecursionError:
+                raise ValueError("nested too deeply") from None
+
+    def _more(self) -> bool:
+        block = self._text.read(_BLOCK)
+        self._dropped += self._start
+        self._read, self._start = self._read[self._start :] + block, 0
+        return bool(block)
 
 
 def read_jsonl(path: Path) -> list[Plain]:
