@@ -210,12 +210,10 @@ class Entries:
         if any(position for _, position in images):
             entry["views"] = [position for _, position in images]
         entry |= {kind: text for kind, text in study.context.items() if text}
-        for kind, value in (
-            ("age", self._value("age", study.age, age_of)),
-            ("sex", self._value("sex", study.sex, sex_of)),
-        ):
-            if value is not None:
-                entry[kind] = value
+        if (age := self._value("age", study.age, age_of)) is not None:
+            entry["age"] = round(age, 2)
+        if (sex := self._value("sex", study.sex, sex_of)) is not None:
+            entry["sex"] = sex
         return entry
 
     def _value(self, kind: str, value: Any, read: Callable[[Any], Value]) -> Value | None:
