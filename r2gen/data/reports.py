@@ -30,7 +30,7 @@ class Prior:
 class Study:
     """One examination: the images taken, and the report written about them.
 
-    What a radiologist knows besides the images is optional. Texts keep the marks of de-identification (`___`, XXXX).
+    What a radiologist knows besides the images is optional. What was removed from a text stays `___` or XXXX.
     """
 
     id: str
