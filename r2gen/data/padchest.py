@@ -15,7 +15,7 @@ from r2gen.data import published_studies
 from r2gen.data.image_folder import ImageFolder
 from r2gen.data.prepared_files import Preparation
 from r2gen.data.published_studies import WHOLE, PublishedStudy, one_text
-from r2gen.data.table import check_shares, hashed
+from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.table_file import Table, open_table, sha256_of, text_of
 from r2gen.errors import UserError
 
@@ -53,7 +53,8 @@ def prepare(preparation: Preparation) -> str:
     check_shares(options["split"])
     table = open_table(table_in(preparation.root, required=True))
     studies = read(table)
-    homes = hashed({id: study.patient for id, study in studies.items()}, options["split"], options["seed"])
+    patients = {id: study.patient for id, study in studies.items()}
+    homes = split_by_patient(patients, shares=options["split"], seed=options["seed"])
     image = finder(preparation.root / images)
 
     def published() -> Iterator[PublishedStudy]:
