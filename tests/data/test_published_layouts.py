@@ -43,7 +43,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def own(published: Path, tmp_path: Path) -> Callable[[str], Path]:
     """A function that copies the tree of a data set for one test."""
-    return lambda name: Path(shutil.copytree(published / name, tmp_path / name))
+    ignored = shutil.ignore_patterns("annotation*")
+    return lambda name: Path(shutil.copytree(published / name, tmp_path / name, ignore=ignored))
 
 
 def prepare(name: str, root: Path, *words: str) -> tuple[int, str]:
@@ -190,7 +191,8 @@ def test_a_missing_image_is_refused_or_left_out_and_counted(name: str, own: Call
 
 def change_json(file: Path, change: Callable[[Any], Any]) -> None:
     content = json.loads(file.read_text())
-    file.write_text(json.dumps(change(content) or content))
+    change(content)
+    file.write_text(json.dumps(content))
 
 
 def change_csv(file: Path, change: Callable[[list[list[str]]], Any]) -> None:
@@ -236,7 +238,7 @@ WRONG = [
         text_of_train(lambda text: "version https://git-lfs.github.com/spec/v1\nsize 9\n"),
         "git-LFS pointer",
     ),
-    ("rexgradient", rexgradient(lambda train: dict.fromkeys(train, 3)), "is 3 and not an object of a study"),
+    ("rexgradient", rexgradient(lambda train: train.update(dict.fromkeys(train, 3))), "is 3 and not an object of a study"),
     ("rexgradient", rexgradient(lambda train: first(train).pop("ImagePath")), "ImagePath None is not a list of paths"),
     ("rexgradient", rexgradient(lambda train: first(train)["ImagePath"].append("x.png")), "is not a list of 2 views"),
     (
