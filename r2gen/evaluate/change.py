@@ -100,14 +100,14 @@ class Change:
 @lru_cache(maxsize=2**15)
 def stated_changes(report: str) -> frozenset[str]:
     """The changes since the prior study that a report states, of CHANGES."""
-    found = set[str]()
+    changes = set[str]()
     for clause in _CLAUSE.split(report.lower()):
         text = _NO_CHANGE.sub("", " ".join(clause.split()))
         for change, pattern in _PATTERNS.items():
             for match in pattern.finditer(text):
                 if not _DENIED.search(text[: match.start()].rstrip()):
-                    found.add(change)
-    return frozenset(found)
+                    changes.add(change)
+    return frozenset(changes)
 
 
 def _temporal_f1(reference: str, report: str) -> float:
