@@ -71,15 +71,12 @@ def _refuse_unknown(field: Any, where: str) -> None:
 
 def counted(leaves: Plain) -> Plain:
     """The options of a configuration (by dotted name) without those of the context that change nothing."""
-    fields, embeds = leaves.get("context.fields") or [], leaves.get("context.image_embeddings")
-    unused = {"context.fields", "context.max_tokens"} if not fields else set()
-    unused |= {"context.image_embeddings"} if not embeds else set()
+    fields = leaves.get("context.fields") or []
+    unused = {"context.texts", "context.missing"} | (set() if fields else {"context.max_tokens"})
 
     def counts(name: str) -> bool:
-        kind, field = name.rpartition(".")[::2]
-        of_text = kind in ("context.texts", "context.missing")
-        return (
-            name not in unused and name not in ("context.texts", "context.missing") and (not of_text or field in fields)
-        )
+        group, field = name.rpartition(".")[::2]
+        of_field = group in ("context.texts", "context.missing")
+        return name not in unused and not (of_field and isinstance(fields, list) and field not in fields)
 
     return {name: value for name, value in leaves.items() if counts(name)}
