@@ -138,7 +138,7 @@ def check_columns(table: Table, columns: tuple[str, ...]) -> None:
 
 
 def finder(root: Path) -> Callable[..., str]:
-    """A function of an image's name and folder: its path below the root, whatever folders it was unpacked to."""
+    """A function of an image's name and folder: its path below the root, in any folder that it was unpacked to."""
     folder = ImageFolder(root)
     by_name: Mapping[str, str] = {}
 

@@ -66,22 +66,22 @@ def read_items(file: Path, *, most_digits: int = MOST_DIGITS) -> Iterator[tuple[
     decoder = json.JSONDecoder(parse_int=partial(_whole_number, most=most_digits))
     with file.open(encoding="utf-8-sig") as text:
         rest = _Rest(text)
-        if rest.sign() != "{":
+        if rest.character() != "{":
             raise ValueError("it does not begin with {")
-        more = rest.sign(take=False) != "}"
+        more = rest.character(take=False) != "}"
         while more:
             key = rest.value(decoder)
-            if not isinstance(key, str) or rest.sign() != ":":
+            if not isinstance(key, str) or rest.character() != ":":
                 raise ValueError(f'character {rest.position:,}: no "KEY": VALUE')
             value = rest.value(decoder)
             _refuse_deep(value, most=MOST_GROUPS)
             yield key, value
-            after = rest.sign(take=False)
+            after = rest.character(take=False)
             if after not in (",", "}"):
                 raise ValueError(f"character {rest.position:,}: neither , nor }} after a value")
             if more := after == ",":
-                rest.sign()
-        if rest.sign() != "}" or rest.sign():
+                rest.character()
+        if rest.character() != "}" or rest.character():
             raise ValueError(f"character {rest.position:,}: the object does not end the file")
 
 
@@ -96,25 +96,25 @@ class _Rest:
     def position(self) -> int:
         return self._dropped + self._start
 
-    def sign(self, *, take: bool = True) -> str:
+    def character(self, *, take: bool = True) -> str:
         """The next character that is no white space; empty at the end."""
         while True:
             while self._start < len(self._read):
-                character = self._read[self._start]
-                if character not in " \t\r\n":
+                following = self._read[self._start]
+                if following not in " \t\r\n":
                     self._start += take
-                    return character
+                    return following
                 self._start += 1
             if not self._more():
                 return ""
 
     def value(self, decoder: json.JSONDecoder) -> Any:
-        if not self.sign(take=False):
+        if not self.character(take=False):
             raise ValueError("it ends too early")
         while True:
             try:
                 value, end = decoder.raw_decode(self._read, self._start)
-                if end < len(self._read) or not self._more():  # a number may go on in the next block
+                if end < len(self._read) or not self._more():  # the next block may have more digits
                     self._start = end
                     return value
             except json.JSONDecodeError as error:
