@@ -91,6 +91,11 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: "phantom_findings" in c.metrics and not targets.class_constant(c.data.name, "phantom_wording"),
     ),
     (
+        "metrics.phantom_story reads the wording of data=phantom_story: with another data set use "
+        "~metrics.phantom_story",
+        lambda c: "phantom_story" in c.metrics and not targets.class_constant(c.data.name, "story_wording"),
+    ),
+    (
         "trainer.batch_size must be a multiple of trainer.micro_batch_size times trainer.devices times "
         "trainer.nodes (accumulation is derived and must be whole)",
         lambda c: c.trainer.batch_size % (c.trainer.micro_batch_size * c.ranks) != 0,
