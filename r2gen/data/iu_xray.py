@@ -157,7 +157,7 @@ def _entries(
 ) -> tuple[dict[str, Plain], Plain]:
     """Report number to its entry, and the counts."""
     policy = Policy(sections=options["sections"] or "findings")
-    entries, dropped, kept, missing = dict[str, Plain](), Counter[str](), Counter[str](), list[str]()
+    entries, dropped, images_by_view, missing = dict[str, Plain](), Counter[str](), Counter[str](), list[str]()
     for report in reports:
         views = positions.of(report.number, report.images) if positions is not None else [""] * len(report.images)
         pairs = [
@@ -177,19 +177,19 @@ def _entries(
         if not pairs or text is None:
             dropped[without if text is None else "no image"] += 1
             continue
-        kept.update(view or "(unknown)" for _, view in pairs)
+        images_by_view.update(view or "(unknown)" for _, view in pairs)
         id = f"CXR{report.number}" if listed is None else listed[report.number].id
         entries[report.number] = _entry(id, report, text, pairs)
     if not options["partial"]:
         refuse(
             f"images are missing in {images}", missing, advice="\nprepare.partial=true leaves out what is not on disk"
         )
-    found = {name: sum(name in entry for entry in entries.values()) for name in ("indication", "comparison", "mesh")}
+    texts = {name: sum(name in entry for entry in entries.values()) for name in ("indication", "comparison", "mesh")}
     counts = {
         "reports_read": len(reports),
         "dropped": dict(sorted(dropped.items())),
-        "texts": found,
-        "images_by_projection": dict(sorted(kept.items())),
+        "texts": texts,
+        "images_by_projection": dict(sorted(images_by_view.items())),
         "files_missing": len(missing),
     }
     if listed is not None:

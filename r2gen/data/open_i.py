@@ -52,8 +52,8 @@ def read_report(file: Path) -> OpenIReport:
 
 def series_of(image: str) -> str:
     """What an image has in common in all copies of the collection: `IM-0001-3001`."""
-    found = _SERIES.search(image)
-    return found[0] if found else image
+    series = _SERIES.search(image)
+    return series[0] if series else image
 
 
 class Projections:
@@ -69,7 +69,7 @@ class Projections:
             uid, projection = _UID.fullmatch(text_of(cells["uid"])), text_of(cells["projection"])
             position = position_of(projection)
             if uid is None:
-                faults.append(f"{table.at(row)}: uid {shown(cells['uid'])} is no number")
+                faults.append(f"{table.at(row)}: uid {shown(cells['uid'])} is not a number")
             elif not position:
                 faults.append(f"{table.at(row)}: projection {shown(projection) or 'empty'} is not Frontal or Lateral")
             else:

@@ -97,8 +97,8 @@ def test_the_real_indications_comparisons_mesh_and_projections_come_back(shared:
     with zipfile.ZipFile(shared / "data/iu_xray_trainval.zip") as archive:
         rows = list(csv.DictReader(io.StringIO(archive.read("iu_xray/meta.csv").decode(), newline="")))[::6]
         sample = json.loads(archive.read("iu_xray/annotation.json"))
-        kept = {row["id"] for row in rows}
-        sample = {split: [entry for entry in some if entry["id"] in kept] for split, some in sample.items()}
+        ids = {row["id"] for row in rows}
+        sample = {split: [entry for entry in some if entry["id"] in ids] for split, some in sample.items()}
         (tmp_path / "sample.json").write_text(json.dumps(sample))
     real = by_id(sample)
     reports, images = tmp_path / "iu/ecgen-radiology", tmp_path / "iu/NLMCXR_png"
