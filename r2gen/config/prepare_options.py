@@ -5,6 +5,9 @@ from typing import Any
 
 from r2gen.config.fields import option
 
+# The published layouts that task=prepare reads (r2gen/data/layouts.py), by the name of their data set.
+LAYOUTS = ("mimic_cxr",)
+
 
 @dataclass
 class ColumnsConfig:
@@ -23,8 +26,9 @@ class ColumnsConfig:
 
 @dataclass
 class PrepareConfig:
-    """What becomes an annotation of a raw data set (r2gen/data/mimic.py) or a table (r2gen/data/table.py)."""
+    """What becomes an annotation of a published data set (r2gen/data/layouts.py) or a table (r2gen/data/table.py)."""
 
+    layout: str | None = option("the layout to read; null: the one named as data=", default=None, choices=LAYOUTS)
     table: str | None = option(
         "for data=csv: .csv, .tsv, .jsonl, .parquet, or a folder that datasets' save_to_disk wrote", default=None
     )

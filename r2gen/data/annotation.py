@@ -8,7 +8,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from r2gen.config.plain import Plain
-from r2gen.data import mimic, table
+from r2gen.data import layouts, table
 from r2gen.data.annotation_context import resolve_priors
 from r2gen.data.annotation_entry import NoReport, read_study
 from r2gen.data.annotation_fault import Fault
@@ -16,10 +16,9 @@ from r2gen.data.annotation_file import absent, read_splits, refuse
 from r2gen.data.cleaning import Cleaner
 from r2gen.data.image_check import check_images
 from r2gen.data.images import read_image
-from r2gen.data.prepared_files import read_provenance
+from r2gen.data.prepared_files import given, read_provenance
 from r2gen.data.reports import SPLITS, Study, digest_of
 from r2gen.errors import UserError, shown
-from r2gen.runs.files import absolute
 from r2gen.runs.progress import over
 from r2gen.runs.special_files import refuse_special
 
@@ -50,7 +49,7 @@ class AnnotatedReports:
         gray_bits: int | None = None,
         section: str | None = None,
     ) -> None:
-        folder = Path(_given(root)).expanduser()
+        folder = Path(given(root)).expanduser()
         if not folder.is_dir():
             raise UserError(
                 f"data.root={root} does not exist. Set it to the folder that contains {annotation} and "
@@ -80,7 +79,7 @@ class AnnotatedReports:
     @classmethod
     def digest(cls, arguments: Mapping[str, Any]) -> str:
         """16 hex digits of the annotation's bytes and of the arguments that decide what is read from it."""
-        root, name = _given(arguments["root"]), arguments.get("annotation", "annotation.json")
+        root, name = given(arguments["root"]), arguments.get("annotation", "annotation.json")
         file = Path(root) / name
         refuse_special(file)
         if not file.is_file():
@@ -92,24 +91,12 @@ class AnnotatedReports:
     def prepare(
         arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool
     ) -> str:
-        """Write the annotation from a table, or from MIMIC-CXR's official layout; return the counts to print.
+        """Write the annotation from a table, or from a published layout (layouts.py); return the counts to print.
 
         `arguments` are those of a configuration's data set, `options` its group `prepare`; `made` (date and code
         revision) is recorded.
         """
-        if options["table"] is not None:
-            return _from_table(arguments, options, made=made, fresh=fresh)
-        reports, sections = options["reports"], options["sections"] or "findings"
-        policy = {name: options[name] for name in ("without_headings", "views", "entries", "partial")}
-        return mimic.prepare(
-            root=Path(absolute(_given(arguments["root"]))),
-            reports=None if reports is None else Path(absolute(reports)),
-            images=arguments["images"] or "files",
-            annotation=arguments["annotation"],
-            policy=mimic.Policy(sections=sections, **policy),
-            made=made,
-            fresh=fresh,
-        )
+        return layouts.prepare(arguments, options, made=made, fresh=fresh)
 
     @property
     def section(self) -> str:
@@ -216,31 +203,3 @@ def prepared_images(annotation: Path) -> str:
     # The file may come from elsewhere: it cannot name a folder outside.
     safe = isinstance(images, str) and images and not Path(images).is_absolute() and ".." not in Path(images).parts
     return str(images) if safe else table.IMAGES
-
-
-def _given(root: str | None) -> str:
-    """data.root, which data=csv leaves out. Raises UserError if it is needed."""
-    if root is None:
-        raise UserError("data.root has no value. Prepare a table with task=prepare, then use data=own data.root=DIR.")
-    return root
-
-
-def _from_table(
-    arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool
-) -> str:
-    for name, default in (("entries", "study"), ("reports", None)):
-        if options[name] != default:
-            raise UserError(f"prepare.{name} is for MIMIC-CXR: leave it out with prepare.table")
-    file, images = Path(absolute(options["table"])), options["images"]
-    names = ("sections", "without_headings", "views", "split", "seed", "partial")
-    return table.prepare(
-        table=file,
-        images=None if images is None else Path(absolute(images)),
-        root=file.parent if arguments["root"] is None else Path(absolute(arguments["root"])),
-        annotation=arguments["annotation"],
-        columns=options["columns"],
-        encoding=options["encoding"],
-        policy=table.TablePolicy(**{name: options[name] for name in names}),
-        made=made,
-        fresh=fresh,
-    )

@@ -15,9 +15,11 @@ from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import refuse
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
 from r2gen.data.mimic_tables import MimicImage, find_table, images_of
-from r2gen.data.prepared_files import checked_file, write_annotation
+from r2gen.data.prepared_files import Preparation, checked_file, write_annotation
+from r2gen.data.priors import Examination, add_priors
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
+from r2gen.runs.files import absolute
 from r2gen.runs.progress import over
 
 VIEWS = {
@@ -47,6 +49,21 @@ class Prepared:
     splits: dict[str, list[Plain]]
     counts: Plain
     reports_sha256: str
+
+
+def prepare_layout(preparation: Preparation) -> str:
+    """task=prepare data=mimic_cxr, with the options that layouts.py names."""
+    options = preparation.options
+    names = ("without_headings", "views", "entries", "partial")
+    return prepare(
+        root=preparation.root,
+        reports=None if options["reports"] is None else Path(absolute(options["reports"])),
+        images=preparation.images or "files",
+        annotation=preparation.annotation,
+        policy=Policy(sections=options["sections"] or "findings", **{name: options[name] for name in names}),
+        made=preparation.made,
+        fresh=preparation.fresh,
+    )
 
 
 def prepare(
@@ -101,30 +118,36 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
     """The entries of every study (study id to its images) that the policy keeps, in the order of the split table."""
     splits: dict[str, list[Plain]] = {split: [] for split in SPLITS}
     dropped, kept_views, read, missing = Counter[str](), Counter[str](), Counter[str](), list[str]()
-    digest = hashlib.sha256()
+    examinations, digest = list[Examination](), hashlib.sha256()
     for study, all_images in over(listed.items(), title="studies", unit="study"):
         first = all_images[0]
         read[first.split] += 1
         chosen = [image for image in all_images if policy.views == "all" or image.view in VIEWS[policy.views]]
-        if not chosen:
-            dropped[f"no {policy.views} image"] += 1
-            continue
         paths = {image: path for image in chosen if (path := _image_path(folder, image)) is not None}
         raw = _read_report(reports / first.report)
-        missing += [] if raw is not None else [first.report]
+        if raw is not None:
+            digest.update(f"{first.report}\0{raw}\0".encode())
+        missing += [first.report] if chosen and raw is None else []
         missing += [image.path for image in chosen if image not in paths]
-        if raw is None or not paths:
-            dropped["report or images not on disk"] += 1
-            continue
-        digest.update(f"{first.report}\0{raw}\0".encode())
-        parts = sections(raw)
+        parts = sections(raw or "")
         report, reason = choose(parts, policy)
+        if not chosen:
+            report, reason = None, f"no {policy.views} image"
+        elif raw is None or not paths:
+            report, reason = None, "report or images not on disk"
+        ordered = sorted(paths, key=lambda image: (ORDER_OF_VIEWS.get(image.view, 3), image.dicom_id))
+        images = {"image_path": [paths[image] for image in ordered], "views": [image.view for image in ordered]}
+        entries, left_out = list[Plain](), None
         if report is None:
             dropped[reason] += 1
-            continue
-        ordered = sorted(paths, key=lambda image: (ORDER_OF_VIEWS.get(image.view, 3), image.dicom_id))
-        kept_views.update(image.view or "(none)" for image in ordered)
-        splits[first.split] += _entries(study, ordered, paths=paths, parts=parts, report=report, policy=policy)
+            left_out = _left_out(study, images, parts)
+        else:
+            kept_views.update(image.view or "(none)" for image in ordered)
+            entries += _entries(study, ordered, images=images, parts=parts, report=report, policy=policy)
+            splits[first.split] += entries
+        times = [image.taken for image in all_images if image.taken is not None]
+        at = min(times, default=None)
+        examinations.append(Examination(first.subject_id, first.split, at, entries, left_out))
     if not policy.partial:
         head = f"files named in the tables are missing under {folder} or {reports}"
         refuse(head, missing, advice="\nprepare.partial=true leaves out what is not on disk")
@@ -134,9 +157,17 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
         "studies_kept": read.total() - dropped.total(),
         "entries": {split: len(entries) for split, entries in splits.items()},
         "films_by_view": dict(sorted(kept_views.items())),
+        "priors": vars(add_priors(examinations)),
         "files_missing": len(missing),
     }
     return Prepared(splits=splits, counts=counts, reports_sha256=digest.hexdigest())
+
+
+def _left_out(study: str, images: Plain, parts: Mapping[str, str]) -> Plain | None:
+    """What a study that is no entry contributes as a prior: its images, and its findings or else its impression."""
+    report, _ = choose(parts, Policy(sections="findings_else_impression"))
+    known = (images if images["image_path"] else {}) | ({"report": report} if report else {})
+    return {"id": f"s{study}", **known} if known else None
 
 
 def choose(parts: Mapping[str, str], policy: Policy) -> tuple[str | None, str]:
@@ -164,29 +195,24 @@ def choose(parts: Mapping[str, str], policy: Policy) -> tuple[str | None, str]:
 
 def _entries(
     study: str,
-    images: list[MimicImage],
+    ordered: list[MimicImage],
     *,
-    paths: Mapping[MimicImage, str],
+    images: Plain,
     parts: Mapping[str, str],
     report: str,
     policy: Policy,
 ) -> Iterator[Plain]:
     """One entry per study; or one per image, with its dicom_id as id, as in R2Gen's annotation."""
-    first = images[0]
+    first = ordered[0]
     context = parts.get("indication") or parts.get("history")
     common = {"study_id": int(study), "subject_id": int(first.subject_id), "report": report, "split": first.split}
     common |= {"context": context} if context else {}
     common |= {name: parts[name] for name in OTHER_SECTIONS if name in parts}
     if policy.entries == "film":
-        for image in images:
-            yield {"id": image.dicom_id, **common, "image_path": [paths[image]], "views": [image.view]}
+        for image, path in zip(ordered, images["image_path"], strict=True):
+            yield {"id": image.dicom_id, **common, "image_path": [path], "views": [image.view]}
     else:
-        yield {
-            "id": f"s{study}",
-            **common,
-            "image_path": [paths[image] for image in images],
-            "views": [image.view for image in images],
-        }
+        yield {"id": f"s{study}", **common, **images}
 
 
 def _image_path(folder: Path, image: MimicImage) -> str | None:
@@ -218,5 +244,6 @@ def described(counts: Mapping[str, Any]) -> str:
             line("dropped", counts["dropped"]),
             line("entries", counts["entries"]),
             line("images by view", counts["films_by_view"]),
+            line("priors", {name.replace("_", " "): number for name, number in counts["priors"].items()}),
         )
     )

@@ -1,6 +1,7 @@
-"""MIMIC-CXR's tables: the images of each study, their views, and the official split."""
+"""MIMIC-CXR's tables: the images of each study, their views and times, and the official split."""
 
 import csv
+import datetime
 import gzip
 import hashlib
 import io
@@ -25,6 +26,7 @@ class MimicImage:
     subject_id: str
     split: str  # train, val or test
     view: str  # ViewPosition: AP, PA, LATERAL, LL, ...; empty if the table's is
+    taken: float | None = None  # StudyDate and StudyTime in days since any day; None if one of them is empty
 
     @property
     def path(self) -> str:
@@ -43,8 +45,10 @@ def images_of(split_file: Path, metadata_file: Path) -> tuple[dict[str, list[Mim
     Raises UserError if a table cannot be read, if the tables disagree, or if a study or patient is in two splits.
     """
     lines, split_hash = _read_table(split_file, ("dicom_id", "study_id", "subject_id", "split"))
-    views, metadata_hash = _read_table(metadata_file, ("dicom_id", "ViewPosition"))
-    view_of = {values[0]: values[1].strip().upper() for _, values in views}
+    columns = ("dicom_id", "ViewPosition", "StudyDate", "StudyTime")
+    described, metadata_hash = _read_table(metadata_file, columns)
+    view_of = {values[0]: values[1].strip().upper() for _, values in described}
+    taken = _times(metadata_file, described)
     images: dict[str, list[MimicImage]] = {}
     home: dict[tuple[str, str], str] = {}
     seen, faults = set[str](), list[str]()
@@ -64,10 +68,36 @@ def images_of(split_file: Path, metadata_file: Path) -> tuple[dict[str, list[Mim
             faults.append(f"{where}: patient {subject_id} is in two splits")
         else:
             seen.add(dicom_id)
-            image = MimicImage(dicom_id, study_id, subject_id, _OUR_SPLIT[split], view_of[dicom_id])
+            image = MimicImage(dicom_id, study_id, subject_id, _OUR_SPLIT[split], view_of[dicom_id], taken[dicom_id])
             images.setdefault(study_id, []).append(image)
     refuse(str(split_file), faults)
     return images, {split_file.name: split_hash, metadata_file.name: metadata_hash}
+
+
+def _times(file: Path, lines: list[tuple[int, list[str]]]) -> dict[str, float | None]:
+    """Image to the time of its study, in days. Raises UserError with the lines whose date or time is none."""
+    taken, faults = dict[str, float | None](), list[str]()
+    for number, (dicom_id, _, date, time) in lines:
+        try:
+            taken[dicom_id] = days_of(date.strip(), time.strip())
+        except ValueError:
+            faults.append(
+                f"line {number}: StudyDate {date!r:.20} and StudyTime {time!r:.20} are not like 21800506 and 213014.531"
+            )
+    refuse(str(file), faults)
+    return taken
+
+
+def days_of(date: str, time: str) -> float | None:
+    """A date (yyyymmdd) and a time (hhmmss.f; its first zeros may be missing) in days; None if one is empty."""
+    if not date or not time:
+        return None
+    hours, minutes = divmod(float(time), 10_000)
+    minutes, seconds = divmod(minutes, 100)
+    if not (_is_number(date) and len(date) == 8 and 0 <= hours < 24 and minutes < 60 and seconds < 61):
+        raise ValueError(date, time)
+    day = datetime.date(int(date[:4]), int(date[4:6]), int(date[6:]))
+    return day.toordinal() + (hours * 3600 + minutes * 60 + seconds) / 86_400
 
 
 def _is_number(text: str) -> bool:

@@ -27,24 +27,8 @@ class Phantom:
     def __init__(
         self, *, seed: int = 0, train_studies: int, val_studies: int, test_studies: int, size_px: int, version: int
     ) -> None:
-        if version != VERSION:
-            raise UserError(f"data.version={version}: this code draws version {VERSION}. Set data.version={VERSION}.")
-        if size_px > LARGEST_PX:
-            raise UserError(f"data.size_px={size_px}: a phantom image may have at most {LARGEST_PX:,} pixels.")
-        if size_px < 32:
-            raise UserError(f"data.size_px={size_px}: a phantom image needs at least 32 pixels.")
-        if train_studies == 0:
-            raise UserError("data.train_studies=0: training needs at least 1 study.")
-        for name, number in (
-            ("seed", seed),
-            ("train_studies", train_studies),
-            ("val_studies", val_studies),
-            ("test_studies", test_studies),
-        ):
-            if number < 0:
-                raise UserError(f"data.{name}={number} must not be negative.")
-            if number > MOST_STUDIES and name != "seed":
-                raise UserError(f"data.{name}={number}: the limit is {MOST_STUDIES:,}.")
+        check_drawing(version=version, drawn=VERSION, size_px=size_px)
+        check_counts(seed=seed, train_studies=train_studies, val_studies=val_studies, test_studies=test_studies)
         self.seed = seed
         self.size_px = size_px
         self._counts = dict(zip(SPLITS, (train_studies, val_studies, test_studies), strict=True))
@@ -80,3 +64,29 @@ class Phantom:
             if (len(self._images) + 1) * self.size_px**2 <= STORED_BYTES:
                 self._images[view] = image
         return image.copy()
+
+
+def check_drawing(*, version: int, drawn: int, size_px: int) -> None:
+    """Raise UserError if this code draws another version, or no image of this size."""
+    if version != drawn:
+        raise UserError(f"data.version={version}: this code draws version {drawn}. Set data.version={drawn}.")
+    if size_px > LARGEST_PX:
+        raise UserError(f"data.size_px={size_px}: a phantom image may have at most {LARGEST_PX:,} pixels.")
+    if size_px < 32:
+        raise UserError(f"data.size_px={size_px}: a phantom image needs at least 32 pixels.")
+
+
+def check_counts(*, seed: int, train_studies: int, val_studies: int, test_studies: int) -> None:
+    """Raise UserError if a number of studies, or the seed, cannot be used."""
+    if train_studies == 0:
+        raise UserError("data.train_studies=0: training needs at least 1 study.")
+    for name, number in (
+        ("seed", seed),
+        ("train_studies", train_studies),
+        ("val_studies", val_studies),
+        ("test_studies", test_studies),
+    ):
+        if number < 0:
+            raise UserError(f"data.{name}={number} must not be negative.")
+        if number > MOST_STUDIES and name != "seed":
+            raise UserError(f"data.{name}={number}: the limit is {MOST_STUDIES:,}.")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from r2gen.data.phantom_reports import FINDINGS, SIDES
+from r2gen.data.phantom_story_reports import HAZE
 
 # Coordinates run from -1 to 1 over the image, x to the image's right, y downwards; density 0 is black, 1 white.
 # On the frontal image the patient's left is the image's right, as in clinical viewers.
@@ -51,9 +52,11 @@ def draw_body(rng: np.random.Generator) -> Body:
     )
 
 
-def draw_frontal(findings: frozenset[str], rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
-    """The frontal image, gray of shape (size_px, size_px)."""
-    body = draw_body(rng)
+def draw_frontal(
+    findings: frozenset[str], rng: np.random.Generator, size_px: int, *, body: Body | None = None
+) -> NDArray[np.uint8]:
+    """The frontal image, gray of shape (size_px, size_px). The body is drawn from rng if it is not given."""
+    body = body or draw_body(rng)
     x, y = _plane(body, size_px)
     markings = _lung_markings(rng, size_px)
     image = 0.58 * _inside(np.abs(x) - (0.24 + 0.75 * np.clip((y + 0.98) / 0.34, 0, 1)), 0.05)  # neck, shoulders, trunk
@@ -110,6 +113,8 @@ def _frontal_lung(
         u, v, size = body.spots[f"nodule:{side}"]
         disc = _ellipse(out - 0.32 - 0.18 * u, y + 0.38 - 0.30 * v, 0.13 + 0.02 * size, 0.13 + 0.02 * size)
         image += 0.55 * _inside(disc, 0.03)
+    if findings & {f"{kind}:{side}" for kind in HAZE}:
+        image += 0.24 * lung * _inside(y + 0.40, 0.12)
 
 
 def _frontal_pacemaker(image: Plane, x: Plane, y: Plane, *, towards: float, spot: tuple[float, float, float]) -> None:
@@ -122,9 +127,11 @@ def _frontal_pacemaker(image: Plane, x: Plane, y: Plane, *, towards: float, spot
     image += 0.28 * _inside(lead, 0.03) * _inside(np.abs(y - (at_y + 0.30) / 2) - (0.30 - at_y) / 2, 0.02)
 
 
-def draw_lateral(findings: frozenset[str], rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
+def draw_lateral(
+    findings: frozenset[str], rng: np.random.Generator, size_px: int, *, body: Body | None = None
+) -> NDArray[np.uint8]:
     """The lateral image, the patient facing left; both lungs are superimposed."""
-    body = draw_body(rng)
+    body = body or draw_body(rng)
     x, y = _plane(body, size_px)
     rng.standard_normal()  # so that the noise differs from that of the frontal image
     markings = _lung_markings(rng, size_px)
@@ -141,6 +148,12 @@ def draw_lateral(findings: frozenset[str], rng: np.random.Generator, size_px: in
     heart_x = x + 0.46 - wide
     heart = _inside(_ellipse(heart_x, y - body.base + 1.10 * wide + 0.5 * heart_x, wide, 1.25 * wide), 0.06)
     image += heart * (0.66 - image)
+    if "fracture:spine" in findings:
+        level = -0.15 + 0.30 * body.spots["fracture:spine"][1]
+        image += 0.40 * _inside(np.abs(back) - 0.13, 0.03) * _inside(np.abs(y - level) - 0.07, 0.03)
+    if "hernia:hiatus" in findings:
+        bubble = _inside(_ellipse(x - 0.16, y - 0.26, 0.16, 0.16), 0.03)
+        image += bubble * (0.45 - 0.85 * _inside(y - 0.24, 0.03))  # an air-fluid level
     image += 0.15 * _inside(np.abs(x + 0.58 - 0.12 * y) - 0.03, 0.03) * _inside(np.abs(y + 0.1) - 0.45, 0.05)  # sternum
     image -= 0.12 * _inside(np.abs(x - 0.02 - 0.1 * y) - 0.04, 0.03) * _inside(y + 0.30, 0.06)  # trachea
     if "tube:trachea" in findings:
@@ -179,7 +192,7 @@ def _lateral_findings(
         image += 0.45 * _inside(np.maximum(np.abs(x + 0.55) - 0.05, np.abs(y - at_y) - 0.10), 0.03)
 
 
-DRAW: dict[str, Callable[[frozenset[str], np.random.Generator, int], NDArray[np.uint8]]] = {
+DRAW: dict[str, Callable[..., NDArray[np.uint8]]] = {
     "frontal": draw_frontal,
     "lateral": draw_lateral,
 }

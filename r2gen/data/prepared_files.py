@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,25 @@ from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.runs.files import check_file, check_writable, refuse_link, write_whole
 from r2gen.runs.untrusted import read_json
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What task=prepare passes to a published layout (layouts.py)."""
+
+    root: Path  # data.root
+    images: str | None  # data.images
+    annotation: str  # data.annotation
+    options: Mapping[str, Any]  # the group `prepare`
+    made: Mapping[str, Any]  # date and code revision, for the provenance
+    fresh: bool
+
+
+def given(root: str | None) -> str:
+    """data.root, which data=csv leaves out. Raises UserError if it is needed."""
+    if root is None:
+        raise UserError("data.root has no value. Prepare a table with task=prepare, then use data=own data.root=DIR.")
+    return root
 
 
 def provenance_of(annotation: Path) -> Path:

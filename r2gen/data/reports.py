@@ -72,7 +72,8 @@ class DataSource(ReportData, Protocol):
     """A data set that `conf/data/*.yaml` can name.
 
     The constructor may read the reports, but it reads no image, since every rank calls it. Two members are optional: a
-    class sets `phantom_wording = True` if metrics.phantom_findings can read its reports, and has a static method
+    class sets `phantom_wording = True` if metrics.phantom_findings can read its reports (`story_wording = True`:
+    metrics.phantom_story), and has a static method
     `prepare` (see AnnotatedReports) if task=prepare can write its files from the layout in which the data is published.
     """
 

@@ -5,7 +5,6 @@
 docs/own-data.md describes the tables and the options.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from r2gen.data.image_folder import ImageFolder
 from r2gen.data.mimic import ORDER_OF_VIEWS, VIEWS, Policy, choose
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, one_line, sections
 from r2gen.data.prepared_files import checked_file, write_annotation
+from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
 from r2gen.data.table_columns import Columns, recognise
 from r2gen.data.table_file import Table, open_table, sha256_of
@@ -33,7 +33,6 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
 FRONTAL = "FRONTAL"  # some tables name no more of a view than this, or LATERAL
-_SEEDS_TRIED = 1000
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def prepare(
     images is the folder that the table's paths are below; None: `images` next to the table, or the table's folder.
     Raises UserError with the rows at fault.
     """
-    _check_shares(policy.split)
+    check_shares(policy.split)
     if not root.is_dir():
         raise UserError(f"data.root={root} does not exist. Create the folder for the annotation.")
     source = open_table(table, encoding=encoding)
@@ -124,13 +123,6 @@ def images_of(table: Path, images: Path | None) -> Path:
     if images is not None:
         return images
     return table.parent / IMAGES if (table.parent / IMAGES).is_dir() else table.parent
-
-
-def _check_shares(shares: Sequence[float]) -> None:
-    if len(shares) != len(SPLITS) or min(shares) < 0 or sum(shares) <= 0:
-        raise UserError(
-            f"prepare.split={shown(list(shares))}: give the shares of {', '.join(SPLITS)}, such as [80,10,10]."
-        )
 
 
 def _has_embedded(table: Table, columns: Columns) -> bool:
@@ -219,7 +211,8 @@ def _in_splits(
         homes = _split_column(table, [study for study, _ in usable], columns)
         how = f"by the column {columns.get('split')}"
     else:
-        homes = _hashed({study.id: study.patient or study.id for study, _ in usable}, policy)
+        patients = {study.id: study.patient or study.id for study, _ in usable}
+        homes = split_by_patient(patients, shares=policy.split, seed=policy.seed)
         shares, unnamed = (
             "/".join(f"{share:g}" for share in policy.split),
             sum(not study.patient for study, _ in usable),
@@ -252,33 +245,6 @@ def _split_column(table: Table, studies: Sequence[TableStudy], columns: Columns)
             )
     refuse(str(table.path), faults)
     return homes
-
-
-def _hashed(keys: Mapping[str, str], policy: TablePolicy) -> dict[str, str]:
-    """Study id to split, by a hash of its patient, so that more rows move no patient to another split."""
-    homes = {id: _home(key, policy.split, policy.seed) for id, key in keys.items()}
-    patients = sorted(set(keys.values()))
-    wanted = {split for split, share in zip(SPLITS, policy.split, strict=True) if share > 0}
-    empty = wanted - set(homes.values())
-    if keys and empty:
-        seeds = (seed for seed in range(_SEEDS_TRIED) if wanted <= {_home(key, policy.split, seed) for key in patients})
-        seed = next(seeds, None)
-        fix = "Set prepare.split, such as [100,0,0]" if seed is None else f"Use prepare.seed={seed}"
-        raise UserError(
-            f"prepare.split={shown(list(policy.split))}: with seed {policy.seed}, {' and '.join(sorted(empty))} would "
-            f"be empty ({len(patients)} patients or studies). {fix}, or a column split."
-        )
-    return homes
-
-
-def _home(key: str, shares: Sequence[float], seed: int) -> str:
-    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
-    position = int.from_bytes(digest[:8]) / 2**64 * sum(shares)
-    for split, share in zip(SPLITS, shares, strict=True):
-        position -= share
-        if position < 0:
-            return split
-    return next(split for split, share in reversed(list(zip(SPLITS, shares, strict=True))) if share > 0)
 
 
 def _entry(study: TableStudy, report: str, columns: Columns) -> Plain:

@@ -17,15 +17,12 @@ def prepare(config: Config, overrides: list[str]) -> int:
             f"task=prepare: data={config.choices['data']} needs no preparation. Train on it as it is, or choose "
             "data=csv or data=mimic_cxr."
         )
-    if config.choices["data"] in TABLES and config.prepare.table is None:
+    if config.choices["data"] in TABLES and config.prepare.table is None and config.prepare.layout is None:
         raise UserError(
             f"task=prepare data={config.choices['data']}: give prepare.table=FILE (CSV, TSV, JSONL, Parquet) and "
             "prepare.images=FOLDER"
         )
+    options = asdict(config.prepare) | {"layout": config.prepare.layout or config.choices["data"]}
     made = {"date": provenance.now(), "code": provenance.git_revision()}
-    print(
-        targets.class_of(config.data).prepare(
-            config.data.arguments, asdict(config.prepare), made=made, fresh=config.fresh
-        )
-    )
+    print(targets.class_of(config.data).prepare(config.data.arguments, options, made=made, fresh=config.fresh))
     return DONE

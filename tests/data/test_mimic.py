@@ -17,6 +17,7 @@ from smallest_run import SMALLEST
 from r2gen.data import mimic
 from r2gen.data.annotation import AnnotatedReports
 from r2gen.data.mimic_sections import section_of, sections
+from r2gen.data.mimic_tables import days_of
 from r2gen.errors import UserError
 
 
@@ -186,6 +187,59 @@ def test_a_prepared_annotation_has_the_official_splits_views_and_context(tree: P
     assert study.indication == "___F with a made up cough // invented question?"
     assert "invented wet read" not in " ".join(study_of_train.report for study_of_train in data.studies("train"))
     assert data.image(study.views[0]).size == (32, 32)
+
+
+def test_the_prior_is_the_previous_study_of_the_patient_by_date_and_time(tree: Path) -> None:
+    """Also one that is no entry, whose images and report are then written out (tests/support/mimic_tree.py)."""
+    entries = {entry["id"]: entry for entries in prepare(tree).values() for entry in entries}
+    found = [(entry, entry["prior"]) for entry in entries.values() if "prior" in entry]
+    # From 00:45:30 to 21:30:14.531 of 28 February, and from there to 09:00 of 1 March 2180, a leap year.
+    assert {prior["days"] for _, prior in found} == {0.8644, 1.479}
+    for entry, prior in found:
+        assert prior["id"][:-2] == entry["id"][:-2], "of the same patient"
+        assert prior["id"] != entry["id"]
+        assert prior["id"] not in entries or set(prior) == {"id", "days"}
+    written = {entry["id"]: prior for entry, prior in found if prior["id"] not in entries}
+    counts = facts(tree)["counts"]["priors"]
+    assert counts == {"entries_with_prior": len(found), "written_out": len(written), "time_unknown": 0}
+    prior = written["s50000502"]
+    assert prior["id"] == "s50000501"
+    assert prior["report"] == "No invented acute process."
+    assert all((tree / "files" / path).is_file() for path in prior["image_path"])
+    assert len(prior["views"]) == len(prior["image_path"])
+    images = [entry for entries in prepare(tree, entries="film").values() for entry in entries]
+    ids = {entry["id"] for entry in images}
+    assert sum("prior" in entry and entry["prior"]["id"] in ids for entry in images) > 20
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "days"),
+    [
+        ("21800228", "0.0", 0),
+        ("21800228", "120000", 0.5),
+        ("21800301", "235959.999", 2.99999998843),
+        ("21800228", "", None),
+        ("", "0.0", None),
+    ],
+)
+def test_dates_and_times_are_read_as_dicom_writes_them(date: str, time: str, days: float | None) -> None:
+    day = days_of("21800228", "0")
+    assert day is not None
+    found = days_of(date, time)
+    assert found == days or (found is not None and found - day == pytest.approx(days, abs=1e-6))
+
+
+def test_a_wrong_date_or_missing_column_of_times_is_refused(tmp_path: Path) -> None:
+    write_table(tmp_path / "mimic-cxr-2.0.0-split.csv.gz", SPLIT_COLUMNS, split_table())
+    (tmp_path / "files").mkdir()
+    file = tmp_path / "mimic-cxr-2.0.0-metadata.csv.gz"
+    for date, time in (("2180-01-01", "0"), ("21801301", "0"), ("21800101", "250000"), ("21800101", "nan")):
+        write_table(file, METADATA_COLUMNS, [("a", "", "", "", "PA", "", "", date, time, "")])
+        with pytest.raises(UserError, match=r"line 2: StudyDate .* are not like 21800506 and 213014\.531"):
+            prepare(tmp_path)
+    write_table(file, METADATA_COLUMNS[:7], [("a", "", "", "", "PA", "", "")])
+    with pytest.raises(UserError, match="has no column StudyDate, StudyTime"):
+        prepare(tmp_path)
 
 
 def test_the_annotation_depends_on_data_and_policy_only(tree: Path) -> None:

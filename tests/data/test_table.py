@@ -319,7 +319,10 @@ def test_parquet_and_saved_datasets_are_read_with_the_images_in_them(form: str, 
         (["data=csv", "prepare.table=t.csv", "prepare.images=nowhere"], "Set prepare.images to the folder"),
         (["data=csv", "prepare.table=t.csv", "prepare.split=[1,2]"], "give the shares of train, val, test"),
         (["data=csv", "prepare.table=t.csv", "prepare.encoding=klingon"], "prepare.encoding=klingon is unknown"),
-        (["data=csv", "prepare.table=t.csv", "prepare.entries=film"], "prepare.entries is for MIMIC-CXR: leave it out"),
+        (
+            ["data=csv", "prepare.table=t.csv", "prepare.entries=film"],
+            "prepare.entries is for data=mimic_cxr: leave it out",
+        ),
         (["data=csv", "prepare.table=t.csv", "prepare.columns.imige=x"], "unknown option prepare.columns.imige"),
     ],
 )

@@ -76,6 +76,8 @@ WITHOUT_FINDINGS = """                                 FINAL REPORT
 
  IMPRESSION:  {impression}
 """
+# StudyDate and StudyTime of a patient's studies, by their ids or in the opposite order, since real ids tell nothing.
+TAKEN = (("21800228", "4530.0"), ("21800228", "213014.53100000002"), ("21800301", "90000"))
 WITHOUT_HEADINGS = """                                 FINAL REPORT
  Invented portable image, no headings.
 
@@ -93,13 +95,17 @@ def write_tree(root: Path, *, patients: int = 40, seed: int = 0, size_px: int = 
     for patient in range(patients):
         subject = f"{10 + patient % 10}{patient:06d}"
         split = "validate" if patient % 8 == 6 else "test" if patient % 8 == 7 else "train"
-        for number in range(1 + patient % 3):
+        studies = 1 + patient % 3
+        for number in range(studies):
             study, source = f"5{patient:05d}{number:02d}", drawn[3 * patient + number]
             folder = root / "files" / f"p{subject[:2]}" / f"p{subject}"
             (folder / f"s{study}").mkdir(parents=True)
             findings = source.report.replace(" . ", ".  ").rstrip(" .").capitalize() + "."
             layout = LAYOUTS[(patient + number) % len(LAYOUTS)]
             layout = WITHOUT_FINDINGS if patient % 11 == 9 else WITHOUT_HEADINGS if patient % 11 == 10 else layout
+            date, time = TAKEN[number if patient % 2 else studies - 1 - number]
+            if patient % 12 == 5 and number == 1:  # between two others; it is left out, and a prior all the same
+                layout = WITHOUT_FINDINGS
             text = layout.format(findings=findings.replace(".  ", ".\n "), impression="No invented acute process.")
             (folder / f"s{study}.txt").write_text(text)
             # The tables list images in no order; a frontal image may come after the lateral one, and some have no view.
@@ -108,7 +114,7 @@ def write_tree(root: Path, *, patients: int = 40, seed: int = 0, size_px: int = 
                 dicom_id = "-".join(random.bytes(4).hex() for _ in range(5))
                 phantom.image(f"{source.id}-{kind}").save(folder / f"s{study}" / f"{dicom_id}.jpg", quality=95)
                 split_rows.append((dicom_id, study, subject, split))
-                metadata_rows.append((dicom_id, subject, study, "CHEST", position, size_px, size_px, 21800101, 0.0, ""))
+                metadata_rows.append((dicom_id, subject, study, "CHEST", position, size_px, size_px, date, time, ""))
     write_table(root / "mimic-cxr-2.0.0-split.csv.gz", SPLIT_COLUMNS, split_rows)
     write_table(root / "mimic-cxr-2.0.0-metadata.csv.gz", METADATA_COLUMNS, metadata_rows)
 

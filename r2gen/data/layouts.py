@@ -1,0 +1,100 @@
+"""task=prepare: the published layouts, each read by a module of its own, and tables of studies."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2gen.data import mimic, table
+from r2gen.data.prepared_files import Preparation, given
+from r2gen.errors import UserError, shown
+from r2gen.runs.files import absolute
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a published data set is prepared."""
+
+    prepare: Callable[[Preparation], str]  # writes the annotation; returns what to print
+    reads: tuple[str, ...]  # the options of the group `prepare` that it has a use for
+
+
+# By the name of the data set, as in prepare_options.LAYOUTS.
+LAYOUTS = {
+    "mimic_cxr": Layout(
+        mimic.prepare_layout, ("sections", "without_headings", "views", "entries", "reports", "partial")
+    ),
+}
+OF_TABLES = (
+    "table",
+    "images",
+    "columns",
+    "encoding",
+    "split",
+    "seed",
+    "sections",
+    "without_headings",
+    "views",
+    "partial",
+)
+# Values that say nothing: an option may have another one only where it is read.
+UNSET: Mapping[str, Any] = {
+    "table": None,
+    "images": None,
+    "encoding": "utf-8",
+    "split": [80, 10, 10],
+    "seed": 0,
+    "sections": None,
+    "without_headings": "drop",
+    "views": "all",
+    "entries": "study",
+    "reports": None,
+    "partial": False,
+}
+
+
+def prepare(arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool) -> str:
+    """Write the annotation that AnnotatedReports reads; see its `prepare`. options["layout"] names the layout."""
+    if options["table"] is not None:
+        _refuse_unread(options, OF_TABLES, "prepare.table")
+        return _from_table(arguments, options, made=made, fresh=fresh)
+    name = options["layout"]
+    if name not in LAYOUTS:
+        raise UserError(
+            f"task=prepare: data={shown(name)} has no published layout that is read. Use data=csv with "
+            f"prepare.table=FILE, or prepare.layout, one of {', '.join(LAYOUTS)}."
+        )
+    layout = LAYOUTS[name]
+    _refuse_unread(options, layout.reads, f"data={name}")
+    root = Path(absolute(given(arguments["root"])))
+    if not root.is_dir():
+        raise UserError(f"data.root={root} does not exist. Set it to the folder of the data set.")
+    return layout.prepare(
+        Preparation(root, arguments.get("images"), arguments["annotation"], options=options, made=made, fresh=fresh)
+    )
+
+
+def _refuse_unread(options: Mapping[str, Any], reads: tuple[str, ...], what: str) -> None:
+    for name, unset in UNSET.items():
+        if name not in reads and options[name] != unset:
+            readers = [f"data={layout}" for layout, reader in LAYOUTS.items() if name in reader.reads]
+            readers += ["a table"] if name in OF_TABLES else []
+            raise UserError(f"prepare.{name} is for {', '.join(readers)}: leave it out with {what}")
+
+
+def _from_table(
+    arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool
+) -> str:
+    file, images = Path(absolute(options["table"])), options["images"]
+    names = ("sections", "without_headings", "views", "split", "seed", "partial")
+    return table.prepare(
+        table=file,
+        images=None if images is None else Path(absolute(images)),
+        root=file.parent if arguments["root"] is None else Path(absolute(arguments["root"])),
+        annotation=arguments["annotation"],
+        columns=options["columns"],
+        encoding=options["encoding"],
+        policy=table.TablePolicy(**{name: options[name] for name in names}),
+        made=made,
+        fresh=fresh,
+    )
