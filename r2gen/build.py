@@ -6,6 +6,7 @@ these two modules, and in the tasks compare and audit, which need no torch. Ever
 arguments and does not know the configuration.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -15,13 +16,14 @@ from r2gen.config import batch_norm, lm_rules, rules
 from r2gen.config.decoding import Decoding
 from r2gen.config.schema import Config, LoraConfig
 from r2gen.config.targets import instantiate
+from r2gen.data.context import StudyContext, context_text
 from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.loader import workers_that_fit
-from r2gen.data.reports import SPLITS, ReportData
+from r2gen.data.reports import SPLITS, ReportData, Study
 from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
 from r2gen.lm.load import DTYPES, load_lm, random_lm, refuse_offloaded_layers
-from r2gen.lm.prompt import Prompt
+from r2gen.lm.prompt import Prompt, PromptIds
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import check_quantised, quantisation_of
 from r2gen.lm.run_tokenizer import TOKENIZER, write_tokenizer
@@ -33,6 +35,7 @@ from r2gen.ranks import dist
 from r2gen.runs.progress import working
 from r2gen.train.loggers import Logger
 from r2gen.vision.encoder import TimmEncoder
+from r2gen.vision.image_embedding import ImageEmbedding
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def build_tokenizer(config: Config, data: ReportData) -> ReportTokenizer | None:
         assert lm.vocabulary_size is not None
         write_tokenizer(
             config.folder,
-            [study.report for study in data.studies("train")],
+            _texts(config, data.studies("train")),
             start=config.trainer.start,
             vocabulary=lm.vocabulary,
             size=lm.vocabulary_size,
@@ -132,6 +135,12 @@ def build_tokenizer(config: Config, data: ReportData) -> ReportTokenizer | None:
         )
     dist.barrier()
     return stored_tokenizer(config)
+
+
+def _texts(config: Config, studies: Sequence[Study]) -> list[str]:
+    """The reports of the studies, and what the prompt has of each besides."""
+    contexts = [context_text(study, config.context) for study in studies] if config.context.fields else []
+    return [*(study.report for study in studies), *contexts]
 
 
 def stored_tokenizer(config: Config) -> ReportTokenizer | None:
@@ -185,12 +194,15 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
     # Encoder and projector: each is drawn from a seed of its own, so that its random weights depend on no other part.
     torch.manual_seed(config.seed)
     vision: TimmEncoder = instantiate(batch_norm.encoder(config))
+    vision.embedding = ImageEmbedding(vision.dim) if config.context.image_embeddings else None
     torch.manual_seed(config.seed + 1)
     projector = instantiate(config.projector, in_dim=vision.dim, out_dim=lm.dim)
 
     # Prompt: token ids before and after the image.
-    before, after = build_prompt(config, lm)
-    model = ReportGenerator(vision=vision, projector=projector, lm=lm, before=before, after=after)
+    prompt = build_prompt(config, lm)
+    model = ReportGenerator(
+        vision=vision, projector=projector, lm=lm, before=prompt.before, after=prompt.after, context=prompt.context
+    )
     model.label_smoothing, lm.dropout = config.trainer.label_smoothing, config.lm.dropout
     check_finite(model)
 
@@ -214,10 +226,18 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
     return place(model, device, spread=config.lm.device_map is not None)
 
 
-def build_prompt(config: Config, lm: LanguageModel) -> tuple[list[int], list[int]]:
-    """The token ids before and after the image."""
+def build_prompt(config: Config, lm: LanguageModel) -> PromptIds:
+    """The token ids around the image, and where the context of a study goes."""
     rows = lm.model.get_input_embeddings().get_parameter("weight").shape[0]
-    return Prompt(**asdict(config.lm.prompt)).ids(lm.tokenizer, rows=rows, encoded=lm.model.config.is_encoder_decoder)
+    encoded = lm.model.config.is_encoder_decoder
+    return Prompt(**asdict(config.lm.prompt)).around(
+        lm.tokenizer, context=config.context.is_used, rows=rows, encoded=encoded
+    )
+
+
+def build_context(config: Config, tokenizer: ReportTokenizer) -> StudyContext | None:
+    """What writes the context of a study as token ids; None for context=none."""
+    return StudyContext(config.context, tokenizer.encode) if config.context.is_used else None
 
 
 def _lora(lora: LoraConfig | None) -> Lora | None:
@@ -248,14 +268,15 @@ def build_datasets(config: Config, data: ReportData, model: ReportGenerator) -> 
     def ids(report: str) -> list[int]:
         return [*encode(report), eos_id][:longest]
 
-    return {split: StudyDataset(data.studies(split), image=image, encode=ids) for split in SPLITS}
+    context = build_context(config, model.lm.tokenizer)
+    return {split: StudyDataset(data.studies(split), image=image, encode=ids, context=context) for split in SPLITS}
 
 
 def data_workers(config: Config, job: Job, *, batch_size: int) -> int:
     """The processes that read images: trainer.workers, or on a GPU a number that fits, since it would wait for them."""
     if config.trainer.workers is not None or job.device.type == "cpu":
         return config.trainer.workers or 0
-    views = max((len(study.views) for dataset in job.datasets.values() for study in dataset.studies), default=1)
+    views = max((dataset.images_of(study) for dataset in job.datasets.values() for study in dataset.studies), default=1)
     study_bytes = views * job.model.vision.transform.size_px**2
     return workers_that_fit(batch_bytes=batch_size * study_bytes, ranks=config.trainer.devices)
 

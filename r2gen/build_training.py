@@ -39,7 +39,7 @@ def prepare_training(config: Config, job: Job, train_set: StudyDataset, *, steps
     lm = job.model.lm.model
     prepare_backward(lm)
     if job.device.type == "cuda" and train_set.augment is None:
-        images = sum(len(study.views) for study in train_set.studies)
+        images = sum(map(train_set.images_of, train_set.studies))
         cache_features(job.model.vision, images=images, most_bytes=config.trainer.feature_cache_mib * 2**20)
     if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
         compile_layers(lm)

@@ -1,6 +1,7 @@
 """A trained run as a Python object: `load_run(DIR).generate(["frontal.png", "lateral.png"])`."""
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,13 +11,16 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 
-from r2gen.build import build_decoding, build_model, pick_device, uses_bf16
+from r2gen.build import build_context, build_decoding, build_model, pick_device, uses_bf16
 from r2gen.config.compose import CONF, compose
+from r2gen.config.context import GivenConfig
 from r2gen.config.decoding import Decoding
 from r2gen.config.names import suggest, unknown_option
 from r2gen.config.plain import Plain
 from r2gen.config.schema import Config
-from r2gen.data.collate import Batch
+from r2gen.data.collate import collate
+from r2gen.data.dataset import Example
+from r2gen.data.given import given_study, not_used
 from r2gen.data.image_input import read_gray
 from r2gen.data.studies_in_memory import studies_of
 from r2gen.errors import UserError, shown
@@ -45,6 +49,7 @@ class TrainedRun:
         self.config = config
         self.model, self.checkpoint = trained_model(config, bf16=uses_bf16(config, device), device=device)
         self.decoding = build_decoding(config)
+        self.context = build_context(config, self.model.lm.tokenizer)
         self.gray_bits: int | None = config.data.get("gray_bits")  # images are read as in training
         self.device = device
         if warm_up and device.type == "cuda":
@@ -52,27 +57,59 @@ class TrainedRun:
             size = self.model.vision.transform.size_px
             self.generate([Image.new("L", (size, size))])
 
-    def generate(self, images: Sequence[Any]) -> str:
+    def generate(
+        self,
+        images: Sequence[Any],
+        *,
+        indication: str | None = None,
+        technique: str | None = None,
+        comparison: str | None = None,
+        age: float | None = None,
+        sex: str | None = None,
+        positions: Sequence[str] = (),
+        prior_images: Sequence[Any] = (),
+        prior_positions: Sequence[str] = (),
+        prior_days: float | None = None,
+        prior_report: str | None = None,
+    ) -> str:
         """The report of one study from its images: paths, PIL images, numpy arrays or pydicom datasets.
 
         A large JPEG file is decoded at a reduced size (data/images.py), unlike a PIL image: at the encoder's size, the
-        two differ by less than half a gray level on average. Raises UserError naming an image that cannot be read.
+        two differ by less than half a gray level on average. The rest is what is known besides the images: a run uses
+        what its group `context` names, and what it does not use is printed (docs/context.md). Raises UserError naming
+        an image that cannot be read, or a value that is not valid.
         """
+        given = GivenConfig(
+            indication=indication,
+            technique=technique,
+            comparison=comparison,
+            age=age,
+            sex=sex,
+            positions=list(positions),
+            prior_images=list(prior_images),
+            prior_positions=list(prior_positions),
+            prior_days=prior_days,
+            prior_report=prior_report,
+        )
         if not isinstance(images, list | tuple):
             raise UserError("pass a list of images, such as generate([frontal, lateral])")
         if not images:
             raise UserError("a study needs at least one image")
+        study = given_study(len(images), given)
+        if unused := not_used(study, self.context):
+            print(unused, file=sys.stderr, flush=True)
+        context = None
+        if self.context is not None:
+            has_prior = self.context.has_prior_images(study)
+            context = self.context.example(study, self._read(prior_images) if has_prior else None)
+        example = Example(study.id, self._read(images), torch.zeros(0, dtype=torch.long), context)
+        return self.model.generate(collate([example]).to(self.device), self.decoding)[0].text
+
+    def _read(self, images: Sequence[Any]) -> torch.Tensor:
+        """Images [V, H, W] at the encoder's size."""
         transform = self.model.vision.transform
-        size_px = transform.size_px
-        read = [read_gray(image, at_least_px=size_px, gray_bits=self.gray_bits) for image in images]
-        images_BVHW = torch.stack([transform(image) for image in read])[None]
-        batch = Batch(
-            ids=("study",),
-            images_BVHW=images_BVHW,
-            views_BV=torch.ones(1, len(images), dtype=torch.bool),
-            report_BT=torch.zeros(1, 0, dtype=torch.long),
-        )
-        return self.model.generate(batch.to(self.device), self.decoding)[0].text
+        read = [read_gray(image, at_least_px=transform.size_px, gray_bits=self.gray_bits) for image in images]
+        return torch.stack([transform(image) for image in read])
 
     def predict(
         self,

@@ -34,6 +34,7 @@ GROUPS = (
     "objective",
     "generation",
     "data",
+    "context",
     "augment",
     "trainer",
     "metrics",

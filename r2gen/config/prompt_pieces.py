@@ -4,6 +4,9 @@
 `{marked: TEXT}` in which the names of special tokens mean these tokens, `{token: NAME}` for one special token that must
 exist, `{id: NUMBER}` for an id. `chat_template: true` uses the template that the checkpoint publishes around `message`;
 null does so where there is one, and else writes `before` and `after`.
+
+A text of them may have `{context}` once, where the context of the study goes (config/context.py). By default it goes
+before the image and an `<Img>` that is directly in front of it. A run with context=none leaves the word out.
 """
 
 from typing import Any, Protocol
@@ -12,6 +15,7 @@ from r2gen.errors import UserError
 
 # R2GenGPT, models/R2GenGPT.py prompt_wrap
 MESSAGE = "<Img>{image}</Img> Generate a comprehensive and detailed diagnosis report for this chest xray image."
+IMAGE, CONTEXT = "{image}", "{context}"  # where the image and the context go
 KINDS: dict[str, type] = {"token": str, "marked": str, "id": int}
 ADVICE = "a piece is a text, {token: NAME}, {marked: TEXT with special tokens} or {id: NUMBER}"
 
@@ -28,9 +32,11 @@ class Prompt(Protocol):
 
 def check(prompt: Prompt) -> None:
     """Raise UserError naming the option where a prompt is not valid."""
-    pieces(prompt.before, "lm.prompt.before")
-    pieces(prompt.after, "lm.prompt.after")
-    if prompt.message.count("{image}") != 1:
+    parts = {"before": pieces(prompt.before, "lm.prompt.before"), "after": pieces(prompt.after, "lm.prompt.after")}
+    counts = {name: sum(str(value).count(CONTEXT) for _, value in part) for name, part in parts.items()}
+    if sum(counts.values()) > 1 or prompt.message.count(CONTEXT) > 1:
+        raise UserError(f"lm.prompt: {CONTEXT} is where the context goes: write it once")
+    if prompt.message.count(IMAGE) != 1:
         raise UserError(f"lm.prompt.message={prompt.message!r}: write {{image}} once, where the image goes")
     if not prompt.chat_template:
         return

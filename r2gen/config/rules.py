@@ -6,7 +6,7 @@ go together.
 
 from collections.abc import Callable, Mapping
 
-from r2gen.config import lm_rules, selection, targets, task_table
+from r2gen.config import context, lm_rules, selection, targets, task_table
 from r2gen.config.decoding import Decoding
 from r2gen.config.plain import Plain
 from r2gen.config.schema import ArchitectureConfig, Config
@@ -123,6 +123,10 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: c.task == "train" and encoder_only(c) and c.trainer.micro_batch_size < 2,
     ),
     (
+        "objective=align trains the encoder alone, which reads no context: use context=none",
+        lambda c: c.task == "train" and encoder_only(c) and c.context.is_used,
+    ),
+    (
         "data=csv is for task=prepare: train on the annotation that it writes with data=own data.root=FOLDER",
         lambda c: c.choices.get("data") == "csv" and c.task != "prepare" and c.data.get("root") is None,
     ),
@@ -197,6 +201,7 @@ def check(config: Config) -> None:
     for sentence, broken in RULES:
         if broken(config):
             raise UserError(sentence, code=Code.INCOMPATIBLE)
+    context.check(config.context)
     lm_rules.check_options(config)
     _check_decoding(config)
     if config.task != "compare":  # which chooses no checkpoint
@@ -226,6 +231,7 @@ def _check_task(config: Config) -> None:
         "images": config.images,
         "sweep": config.sweep,
         "studies": config.studies,
+        "given": any(value not in (None, []) for value in vars(config.given).values()),
     }
     for option, value in values.items():
         if value and config.task not in task_table.owners(option):

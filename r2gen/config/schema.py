@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 from r2gen.config import prompt_pieces, task_table
 from r2gen.config.augment import AugmentConfig
+from r2gen.config.context import ContextConfig, GivenConfig
 from r2gen.config.demo import DemoConfig
 from r2gen.config.fields import option
 from r2gen.config.plain import Plain
@@ -188,6 +189,7 @@ class Config:
     images: list[str] = option("for task=generate: the images of one study")
     checkpoint: str | None = option("for task=import: a file that R2GenGPT saved")
     sweep: str | None = option("for task=status, task=dashboard and task=compare: the folder of a sweep")
+    given: GivenConfig = option()
     studies: str | None = option("for task=predict: a folder of images, a table, or an annotation", default=None)
     out: str | None = option(
         "folder that task=export, compare or audit writes, or that task=index lists; file that task=predict writes"
@@ -203,6 +205,7 @@ class Config:
     objective: Target = option()
     generation: Plain = option()
     data: Target = option()
+    context: ContextConfig = option()
     augment: AugmentConfig = option()
     trainer: TrainerConfig = option()
     evaluate: EvaluateConfig = option()

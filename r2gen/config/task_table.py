@@ -70,12 +70,12 @@ TASKS = (
     ),
     Task(
         name="generate",
-        usage="run_dir=DIR images=[a.png,b.png]",
-        help="the report of one study",
+        usage="run_dir=DIR images=[a.png,b.png] [given.indication=TEXT]",
+        help="the report of one study; given.* is what else is known about it (docs/context.md)",
         work="r2gen.tasks.generate:generate",
         needs="ranks",
         on="stored run",
-        own=("images",),
+        own=("images", "given"),
         may_change=(*ON_STORED_RUN, "quant"),
     ),
     Task(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from r2gen.data.context import BatchContext, collate_contexts
 from r2gen.data.dataset import Example
 
 # B batch, V views, H height, W width, T tokens
@@ -20,6 +21,7 @@ class Batch:
     images_BVHW: torch.Tensor  # uint8; missing views are zeros
     views_BV: torch.Tensor  # bool, True for views that exist
     report_BT: torch.Tensor  # int64 ids, right-padded with NO_TARGET
+    context: BatchContext | None = None  # what the prompts have besides the images
 
     @property
     def target_tokens(self) -> int:
@@ -28,12 +30,15 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The images on the device. All lengths stay on the CPU, where they are read without waiting for a GPU."""
-        return replace(self, images_BVHW=self.images_BVHW.to(device, non_blocking=True))
+        context = None if self.context is None else self.context.to(device)
+        return replace(self, images_BVHW=self.images_BVHW.to(device, non_blocking=True), context=context)
 
 
 def collate(examples: Sequence[Example]) -> Batch:
     """The examples as one batch, on the CPU."""
     views = [torch.ones(len(example.images_VHW), dtype=torch.bool) for example in examples]
+    contexts = [example.context for example in examples if example.context is not None]
+    size_px = examples[0].images_VHW.shape[1:]
     return Batch(
         ids=tuple(example.id for example in examples),
         images_BVHW=pad_sequence([example.images_VHW for example in examples], batch_first=True),
@@ -41,6 +46,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         report_BT=pad_sequence(
             [example.report_T for example in examples], batch_first=True, padding_value=float(NO_TARGET)
         ),
+        context=collate_contexts(contexts, size_px=size_px) if contexts else None,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import Dataset
 
+from r2gen.data.context import ExampleContext, StudyContext
 from r2gen.data.reports import Study
 
 # V views, H height, W width, T tokens
@@ -18,6 +19,7 @@ class Example:
     id: str
     images_VHW: torch.Tensor  # uint8 gray, every view at the encoder's size
     report_T: torch.Tensor  # int64 ids of the report and its EOS token
+    context: ExampleContext | None = None
 
 
 class ImageCache:
@@ -41,8 +43,8 @@ class ImageCache:
 class StudyDataset(Dataset[Example]):
     """The studies of one split, as examples in the data set's own order.
 
-    `image` returns a view at the encoder's size, `encode` the token ids of a report with its EOS token, and `augment`
-    changes an image at random.
+    `image` returns a view at the encoder's size, `encode` the token ids of a report with its EOS token, `augment`
+    changes an image at random, and `context` writes what the prompt has besides the images.
     """
 
     def __init__(
@@ -52,30 +54,48 @@ class StudyDataset(Dataset[Example]):
         image: Callable[[str], torch.Tensor],
         encode: Callable[[str], list[int]],
         augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        context: StudyContext | None = None,
     ) -> None:
         self.studies = studies
         self.image = image
         self.encode = encode
         self.augment = augment
+        self.context = context
 
     def first(self, count: int) -> "StudyDataset":
         """The first `count` studies."""
-        return StudyDataset(self.studies[:count], image=self.image, encode=self.encode, augment=self.augment)
+        return self._with(self.studies[:count], self.augment)
 
     def augmented(self, augment: Callable[[torch.Tensor], torch.Tensor] | None) -> "StudyDataset":
         """The same studies, each of whose images is changed at random whenever it is read, and never cached so."""
-        return StudyDataset(self.studies, image=self.image, encode=self.encode, augment=augment)
+        return self._with(self.studies, augment)
+
+    def images_of(self, study: Study) -> int:
+        """The number of images of an example: those of the study, and of its prior study where they are used."""
+        has_prior = self.context is not None and self.context.has_prior_images(study)
+        return len(study.views) + (len(study.prior.views) if has_prior and study.prior is not None else 0)
 
     def __len__(self) -> int:
         return len(self.studies)
 
     def __getitem__(self, index: int) -> Example:
         study = self.studies[index]
-        images = [self.image(view) for view in study.views]
-        if self.augment is not None:
-            images = [self.augment(image_HW) for image_HW in images]
         return Example(
             id=study.id,
-            images_VHW=torch.stack(images),
+            images_VHW=self._images(study.views),
             report_T=torch.tensor(self.encode(study.report)),
+            context=None if self.context is None else self._context(study, self.context),
         )
+
+    def _images(self, views: Sequence[str]) -> torch.Tensor:
+        images = [self.image(view) for view in views]
+        if self.augment is not None:
+            images = [self.augment(image_HW) for image_HW in images]
+        return torch.stack(images)
+
+    def _context(self, study: Study, context: StudyContext) -> ExampleContext:
+        has_prior = study.prior is not None and context.has_prior_images(study)
+        return context.example(study, self._images(study.prior.views) if study.prior and has_prior else None)
+
+    def _with(self, studies: Sequence[Study], augment: Callable[[torch.Tensor], torch.Tensor] | None) -> "StudyDataset":
+        return StudyDataset(studies, image=self.image, encode=self.encode, augment=augment, context=self.context)

@@ -7,12 +7,13 @@ from typing import Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from r2gen.config.prompt_pieces import CONTEXT, IMAGE
 from r2gen.errors import UserError
 from r2gen.lm.checkpoint import read_json
 from r2gen.runs.untrusted import read_text, reason
 
-IMAGE = "{image}"  # where lm.prompt.message has the image
-PLACEHOLDER, ANSWER = "\ue000", "\ue001"  # for image and answer while a template is rendered: private-use characters
+# for image, answer and context while a template is rendered: private-use characters
+PLACEHOLDER, ANSWER, CONTEXT_PLACEHOLDER = "\ue000", "\ue001", "\ue002"
 LARGEST = 2**20  # bytes of a file
 LONGEST = 100_000  # characters of a prompt
 # A template that prints today's date would make a run depend on its day: this is LLaMA-3.1's default date.
@@ -36,7 +37,8 @@ class ChatTemplate:
     def turn(self, message: str) -> "Turn":
         """The text around the image of one user message and around its answer.
 
-        `message` has `{image}` once. Raises UserError if the template fails or does not write the message exactly once.
+        `message` has `{image}` once; a `{context}` in it becomes CONTEXT_PLACEHOLDER. Raises UserError if the template
+        fails or does not write the message exactly once.
         """
         text, errors = "", []
         for as_parts in (False, True):  # templates of models for images want a list of parts
@@ -66,7 +68,12 @@ class ChatTemplate:
         def content(text: str) -> Any:
             return [{"type": "text", "text": text}] if as_parts else text
 
-        turns = [{"role": "user", "content": content(message.replace(IMAGE, PLACEHOLDER))}]
+        turns = [
+            {
+                "role": "user",
+                "content": content(message.replace(IMAGE, PLACEHOLDER).replace(CONTEXT, CONTEXT_PLACEHOLDER)),
+            }
+        ]
         turns += [] if answer is None else [{"role": "assistant", "content": content(answer)}]
         try:
             render: Any = render_jinja_template  # annotated as str, but returns a tuple of lists

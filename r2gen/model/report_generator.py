@@ -1,26 +1,45 @@
 """The method of R2GenGPT: images -> encoder -> projector -> inserted into the prompt -> language model."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from r2gen.config.decoding import Decoding
-from r2gen.data.collate import Batch
+from r2gen.data.collate import Batch, moved
+from r2gen.data.context import PADDING, BatchContext
+from r2gen.lm.prompt import Place
 from r2gen.lm.protocol import DecodingPlan, Generated, LanguageModel, Prompts, Reports
 from r2gen.vision.encoder import TimmEncoder
 
-# B batch, Q image features of a study, D encoder width, E language-model width, T tokens
+# B batch, N priors with images, R = B + N, Q image features of a study, D encoder width, E language-model width,
+# T tokens
 # The loss of a micro-batch, which an objective (train/objectives) computes within the forward pass of the model.
 StepLoss: TypeAlias = Callable[["ReportGenerator", Batch], torch.Tensor]
+Part: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # of a prompt: embeddings [B, T, E] and the mask [B, T], on the CPU
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The features of the studies of a batch, followed by those of their prior studies that have images."""
+
+    features_RQD: torch.Tensor
+    real_RQ: torch.Tensor  # on the CPU, a mask of those that are not padding
+    size: int  # B
+
+    def of_studies(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, Q, D] and the mask [B, Q]."""
+        return self.features_RQD[: self.size], self.real_RQ[: self.size]
 
 
 class ReportGenerator(nn.Module):
     """An encoder, a projector and a language model. `forward` computes the loss, `generate` writes reports.
 
-    `before` and `after` are the token ids of the prompt before and after the image. `head` is what an objective trains
-    besides; reports do not depend on it.
+    `before` and `after` are the token ids of the prompt before and after the image, and `context` is where in them the
+    context of a study goes. `head` is what an objective trains besides; reports do not depend on it.
     """
 
     before_T: torch.Tensor
@@ -34,6 +53,7 @@ class ReportGenerator(nn.Module):
         lm: LanguageModel,
         before: list[int],
         after: list[int],
+        context: Place | None = None,
     ) -> None:
         super().__init__()
         self.vision = vision
@@ -41,6 +61,7 @@ class ReportGenerator(nn.Module):
         self.lm = lm
         self.head: nn.Module | None = None
         self.label_smoothing = 0.0
+        self.context = context
         self.register_buffer("before_T", torch.tensor(before, dtype=torch.long), persistent=False)
         self.register_buffer("after_T", torch.tensor(after, dtype=torch.long), persistent=False)
 
@@ -75,22 +96,55 @@ class ReportGenerator(nn.Module):
 
     def wrap(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The prompt with the image in it as embeddings [B, T, E], and on the CPU a mask [B, T] of real positions."""
-        return self.prompt(*self.encode(batch))
+        return self.prompt(self.encode(batch), batch)
 
-    def encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """The features [B, Q, D] of each study, and on the CPU a mask [B, Q] of those that are not padding."""
-        features: tuple[torch.Tensor, torch.Tensor] = self.vision(batch.images_BVHW, batch.views_BV, batch.ids)
-        return features
+    def encode(self, batch: Batch) -> Encoded:
+        """The features of the images, all in one pass: under ZeRO 3 the ranks must call each module equally often."""
+        images, views, about = batch.images_BVHW, batch.views_BV, None
+        ids: tuple[Hashable, ...] = batch.ids
+        context = batch.context
+        if context is not None:
+            images, views = _stacked(images, context.images_NVHW), _stacked(views, context.views_NV)
+            about = _stacked(context.about_BV2, context.about_NV2)
+            ids = (*ids, *((batch.ids[study], "prior") for study in context.study_N.tolist()))
+        features_RQD, real_RQ = self.vision(images, views, ids, about)
+        return Encoded(features_RQD, real_RQ, len(batch.ids))
 
-    def prompt(self, features_BQD: torch.Tensor, real_BQ: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def prompt(self, encoded: Encoded, batch: Batch) -> Part:
         """As `wrap`, from the features of the images."""
-        image_BQE = self.projector(features_BQD)
-        size = len(features_BQD)
+        image_RQE, size = self.projector(encoded.features_RQD), encoded.size
         before_BTE = self.lm.embed(self.before_T.expand(size, -1))
         after_BTE = self.lm.embed(self.after_T.expand(size, -1))
-        embeds_BTE = torch.cat([before_BTE, image_BQE.to(before_BTE.dtype), after_BTE], dim=1)
-        ones_BT = [real_BQ.new_ones(part.shape[:2]) for part in (before_BTE, after_BTE)]
-        return embeds_BTE, torch.cat([ones_BT[0], real_BQ, ones_BT[1]], dim=1)
+        image_RQE = image_RQE.to(before_BTE.dtype)
+        parts = {
+            "before": [_constant(before_BTE)],
+            "image": [(image_RQE[:size], encoded.real_RQ[:size])],
+            "after": [_constant(after_BTE)],
+        }
+        if batch.context is not None:
+            assert self.context is not None
+            [(text_BTE, mask_BT)], at = parts[self.context.side], self.context.index
+            parts[self.context.side] = [
+                (text_BTE[:, :at], mask_BT[:, :at]),
+                *self._context(batch.context, image_RQE[size:], encoded.real_RQ[size:], size=size),
+                (text_BTE[:, at:], mask_BT[:, at:]),
+            ]
+        embeds, masks = zip(*(part for side in parts.values() for part in side), strict=True)
+        return torch.cat(embeds, dim=1), torch.cat(masks, dim=1)
+
+    def _context(
+        self, context: BatchContext, prior_NQE: torch.Tensor, real_NQ: torch.Tensor, *, size: int
+    ) -> list[Part]:
+        """The parts of the prompts that are the context: text, the images of the prior study, text."""
+        ids_BT = torch.cat([context.before_BT, context.after_BT], dim=1)
+        text_BTE, real_BT = self.lm.embed(moved(ids_BT.clamp(min=0), self.before_T.device)), ids_BT != PADDING
+        at = context.before_BT.shape[1]
+        images = []
+        if len(context.study_N):
+            prior_BQE = prior_NQE.new_zeros(size, *prior_NQE.shape[1:])
+            real_BQ = real_NQ.new_zeros(size, real_NQ.shape[1]).index_copy(0, context.study_N, real_NQ)
+            images = [(prior_BQE.index_copy(0, moved(context.study_N, prior_BQE.device), prior_NQE), real_BQ)]
+        return [(text_BTE[:, :at], real_BT[:, :at]), *images, (text_BTE[:, at:], real_BT[:, at:])]
 
     @torch.inference_mode()
     def generate(self, batch: Batch, decoding: Decoding) -> list[Generated]:
@@ -110,3 +164,14 @@ class ReportGenerator(nn.Module):
         """
         prompts = (Prompts(batch.ids, *self.wrap(batch)) for batch in batches)
         yield from self.lm.stream(prompts, decoding, plan)
+
+
+def _constant(text_BTE: torch.Tensor) -> Part:
+    return text_BTE, torch.ones(text_BTE.shape[:2], dtype=torch.bool)
+
+
+def _stacked(studies: torch.Tensor, priors: torch.Tensor) -> torch.Tensor:
+    """Rows of views [B, V, ...] and [N, V, ...] as one tensor, with zeros for missing views; a mask stays one."""
+    if not len(priors):
+        return studies
+    return pad_sequence([*studies, *priors], batch_first=True)

@@ -42,8 +42,8 @@ def choose_trainable(
 ) -> None:
     """Freeze the model, then make trainable what `vision` and `lm` say: frozen, lora or full.
 
-    `lm` may be auto too, which is full for random weights and else frozen. The projector and the embeddings of view
-    positions are random and always trained, except that with `encoder_only` nothing but the encoder trains. LoRA layers
+    `lm` may be auto too, which is full for random weights and else frozen. The projector and the embeddings of
+    images are random and always trained, except that with `encoder_only` nothing but the encoder trains. LoRA layers
     are added in place: to all linear layers of the language model's blocks if `lm_lora_targets` is None. The weights of
     a frozen part keep every byte.
     """
@@ -51,6 +51,8 @@ def choose_trainable(
     model.projector.requires_grad_(not encoder_only)  # type: ignore[attr-defined]
     _set_mode(model.vision.backbone, vision, vision_lora, model.vision.lora_targets, "vision")
     model.vision.join.requires_grad_(True)
+    if model.vision.embedding is not None:
+        model.vision.embedding.requires_grad_(True)
     if encoder_only:
         return
     lm_mode = ("full" if lm_is_random else "frozen") if lm == "auto" else lm

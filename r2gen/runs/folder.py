@@ -66,6 +66,7 @@ class Facts(TypedDict, total=False):
     quant: str  # of the language model, also if its checkpoint was quantised before
     seconds: dict[str, float]
     steps: int
+    context: dict[str, dict[str, int]]  # by split, the studies with each field of the context, and those cut
     start: str  # the checkpoint of another run whose weights it began with
     peak_memory_gib: float
     started: str | None
@@ -84,6 +85,7 @@ class Stored(TypedDict, total=False):
     vision: Plain
     projector: Plain
     tune: Plain
+    context: Plain
     generation: Plain
     trainer: Plain
     evaluate: Plain

@@ -2,6 +2,7 @@
 
 import hashlib
 
+from r2gen.config import context
 from r2gen.config.batch_norm import moves
 from r2gen.config.metrics import weights_of
 from r2gen.config.plain import Plain, canonical, without
@@ -49,6 +50,8 @@ OFF: Plain = {
     "augment.degrees": 0,
     "augment.scale": 0,
     "augment.shift": 0,
+    "context.fields": [],
+    "context.image_embeddings": False,
     "lm.architecture.attention_dropout": 0,
     "lm.architecture.tie_word_embeddings": False,
     "lm.dropout": 0,
@@ -113,7 +116,7 @@ def _deciding(config: Plain, left_out: tuple[str, ...]) -> Plain:
     lm.compile=null counts as false, which was the default of earlier runs, and vision.batch_norm only where the
     statistics move: they never did.
     """
-    leaves = without(config, left_out)
+    leaves = context.counted(without(config, left_out))
     for name, (other, value) in ONLY_WITH.items():
         if leaves.get(other) != value:
             leaves.pop(name, None)

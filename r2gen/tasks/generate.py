@@ -15,5 +15,5 @@ def generate(config: Config, device: torch.device, stop: StopRequest) -> None:
     if dist.is_first():
         with working("loading the run"):
             run = TrainedRun(config, device=device)
-        print(printable(run.generate(config.images)), flush=True)
+        print(printable(run.generate(config.images, **vars(config.given))), flush=True)
     dist.barrier()

@@ -46,12 +46,12 @@ def rehearse(
     """Try a step, a report and the scores; returns a line that says so.
 
     Raises UserError, or the error of torch, where one of them is not possible. Every rank calls it before the engine
-    exists. The batch has the longest report and the study with most images.
+    exists. The batch has the longest report, the longest context and the study with most images.
     """
     began = time.monotonic()
     # A whole micro-batch on a GPU, whose memory may not suffice for it. On a CPU it would take as long as a step.
     count = micro_batch_size if device.type == "cuda" else min(ON_CPU, micro_batch_size)
-    numbers = needing_most(dataset.studies, count)
+    numbers = needing_most(dataset, count)
     studies = [dataset.studies[number] for number in numbers]
     early = [metric for metric in scorer.metrics.values() if isinstance(metric, EarlyMetric)] if dist.is_first() else []
     for metric in early:
@@ -71,11 +71,17 @@ def rehearse(
     return f"tried on {len(studies)} studies before the first step: {tried} ({time.monotonic() - began:.1f} s)"
 
 
-def needing_most(studies: Sequence[Study], count: int) -> list[int]:
-    """The numbers of `count` studies: the one with most images, the one with the longest report, and the first ones."""
-    most_views = max(range(len(studies)), key=lambda number: len(studies[number].views))
-    longest = max(range(len(studies)), key=lambda number: len(studies[number].report))
-    return list(dict.fromkeys([most_views, longest, *range(min(count, len(studies)))]))[:count]
+def needing_most(dataset: StudyDataset, count: int) -> list[int]:
+    """The numbers of `count` studies: the one with most images, the one with the longest report, and the first ones.
+
+    If prompts have a context, also the one with the longest, which then comes second.
+    """
+    studies, context = dataset.studies, dataset.context
+    most_images = max(range(len(studies)), key=lambda number: dataset.images_of(studies[number]))
+    most = [most_images, max(range(len(studies)), key=lambda number: len(studies[number].report))]
+    if context is not None:
+        most.insert(1, max(range(len(studies)), key=lambda number: len(context.text(studies[number]))))
+    return list(dict.fromkeys([*most, *range(min(count, len(studies)))]))[:count]
 
 
 @contextmanager

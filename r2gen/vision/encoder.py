@@ -22,6 +22,7 @@ from r2gen.runs.whole_files import ENCODER_FILES, OPEN_CLIP_FILES
 from r2gen.vision.batch_norm import freeze_statistics, let_statistics_move, moving
 from r2gen.vision.feature_cache import FeatureCache
 from r2gen.vision.hub import layout_folder, named_repository, named_weights, note_other_statistics, unfetchable
+from r2gen.vision.image_embedding import ImageEmbedding
 from r2gen.vision.layouts import transformers_config
 from r2gen.vision.open_clip import create_trunk, open_clip_config
 from r2gen.vision.swin_names import DROP_PATH, check_buildable, create_swin
@@ -95,14 +96,20 @@ class TimmEncoder(nn.Module):
         self.train()
         self.cache: FeatureCache | None = None  # in training, see cache_features
         self.join = MeanViews() if views == "mean" else ConcatViews(max_views, self.dim)
+        self.embedding: ImageEmbedding | None = None  # of position and age, see context.image_embeddings
 
     def forward(
-        self, images_BVHW: torch.Tensor, views_BV: torch.Tensor, ids: Sequence[str] = ()
+        self,
+        images_BVHW: torch.Tensor,
+        views_BV: torch.Tensor,
+        ids: Sequence[Hashable] = (),
+        about_BV2: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features [B, Q, D] of each study and a mask [B, Q] on the CPU of those that are not padding.
 
         images_BVHW is uint8 gray at image_size_px; views_BV, on the CPU, masks the views that exist. The backbone sees
-        only those. With the ids of the studies, features may be cached in training.
+        only those. With the ids of the studies, features may be cached in training. about_BV2, on the CPU, are the
+        position and the age of each image, for the embedding.
         """
         batch, views = views_BV.shape
         views_BV, device = views_BV.cpu(), images_BVHW.device
@@ -115,7 +122,10 @@ class TimmEncoder(nn.Module):
             existing_NPD = self._features(images_NHW.index_select(0, existing_N), keys)
             features_NPD = existing_NPD.new_zeros(batch * views, *existing_NPD.shape[1:])
             features_NPD = features_NPD.index_copy(0, existing_N, existing_NPD)
-        joined: tuple[torch.Tensor, torch.Tensor] = self.join(features_NPD.unflatten(0, (batch, views)), views_BV)
+        features_BVPD = features_NPD.unflatten(0, (batch, views))
+        if self.embedding is not None and about_BV2 is not None:
+            features_BVPD = features_BVPD + self.embedding(moved(about_BV2, device))[:, :, None]
+        joined: tuple[torch.Tensor, torch.Tensor] = self.join(features_BVPD, views_BV)
         return joined
 
     def _features(self, images_NHW: torch.Tensor, keys: Sequence[Hashable]) -> torch.Tensor:

@@ -11,7 +11,7 @@ from r2gen.runs.identity import OFF, differences, identity
 
 PLAIN = composed_plain()
 # Groups that do not decide the weights: of logging, of evaluation, and those of single tasks.
-NOT_COUNTED = ("logger", "evaluate", "prepare", "compare", "audit", "demo")
+NOT_COUNTED = ("logger", "evaluate", "prepare", "compare", "audit", "demo", "given")
 
 
 def changed(name: str, value: object) -> Plain:

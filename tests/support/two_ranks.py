@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 from small_engine import LOOP, start_small_engine
-from small_model import STUDIES, dataset, report_generator
+from small_model import CONTEXT, STUDIES, dataset, report_generator
 
 from r2gen.config.decoding import Decoding
+from r2gen.data.dataset import StudyDataset
 from r2gen.errors import UserError
 from r2gen.evaluate.generate import predict
 from r2gen.ranks import dist
@@ -46,11 +47,12 @@ class Case:
     objective: str | None = None  # of OBJECTIVES
     averages: bool = False  # validates and stores a moving average of the weights
     batch_norm: bool = False  # statistics that move: a step is one micro-batch, over all ranks
+    context: bool = False  # prompts have one, and some studies a prior with images
     resumes: bool = False  # two ranks also resume from a checkpoint: test_checkpoint.py tests it for one
 
     @property
     def name(self) -> str:
-        kinds = {"bf16": self.bf16, "lora": self.lora, "batch-norm": self.batch_norm}
+        kinds = {"bf16": self.bf16, "lora": self.lora, "batch-norm": self.batch_norm, "context": self.context}
         parts = (f"zero{self.zero}", *(kind * has for kind, has in kinds.items()), self.objective or "")
         return "-".join(part for part in parts if part)
 
@@ -61,6 +63,7 @@ CASES = [
     Case(2, averages=True, resumes=True),
     Case(3, averages=True),
     Case(3, bf16=True, lora=True, resumes=True),
+    Case(3, context=True, resumes=True),
     Case(0, objective="findings"),
     Case(0, objective="scst"),
 ]
@@ -93,6 +96,7 @@ class Run:
             vision_checkpointing=case.lora or case.batch_norm,
             lm_checkpointing=case.lora,
             moving_batch_norm=case.batch_norm,
+            context=case.context,
         )
         self.micro_batch_size = 4 // dist.world() if case.batch_norm else 2
         self.model.to(torch.bfloat16 if case.bf16 else torch.float32)
@@ -107,13 +111,16 @@ class Run:
         if case.averages:
             self.checkpoints.average = WeightAverage(self.engine, 0.5)
 
+    def dataset(self) -> StudyDataset:
+        return dataset(context=CONTEXT if self.case.context else None)
+
     def resume(self, *, weights_only: bool = False) -> TrainState:
         return self.checkpoints.resume(self.engine, zero_stage=self.case.zero, weights_only=weights_only)
 
     def fit(self, total: int, state: TrainState) -> None:
         fit(
             self.engine,
-            dataset(),
+            self.dataset(),
             settings=replace(LOOP, batch_size=4, micro_batch_size=self.micro_batch_size, warmup_steps=1),
             total_steps=total,
             validation_steps={2, STEPS},
@@ -148,7 +155,7 @@ class Run:
         for studies in (5, 1, 0):
             predictions = predict(
                 self.model,
-                dataset().first(studies),
+                self.dataset().first(studies),
                 Decoding(max_new_tokens=6),
                 batch_size=2,
                 workers=0,

@@ -88,11 +88,11 @@ def test_a_metric_without_weights_is_named(capsys: pytest.CaptureFixture[str]):
 
 
 def test_it_tries_the_studies_that_need_most():
-    numbers = needing_most(STUDIES, 3)
+    numbers = needing_most(dataset(), 3)
     assert len(STUDIES[numbers[0]].views) == max(len(study.views) for study in STUDIES)
     assert len(STUDIES[numbers[1]].report) == max(len(study.report) for study in STUDIES)
     assert numbers[2] == 0
-    assert needing_most(STUDIES[:2], 4) == [1, 0]
+    assert needing_most(dataset().first(2), 4) == [1, 0]
 
 
 def state_of(model: ReportGenerator) -> list[object]:

@@ -129,7 +129,8 @@ class Preflight:
 
     def prompt_ids(self) -> str:
         """The prompt can be encoded."""
-        before, after = build.build_prompt(self.config, self.lm)
+        prompt = build.build_prompt(self.config, self.lm)
+        before, after = prompt.before, prompt.after
         decode = self.lm.tokenizer.decode
         return (
             f"{len(before)} before the image {_shown(before)} {decode(before)!r}, {len(after)} after it "

@@ -1,0 +1,203 @@
+"""The context of a study: what its prompt has besides its images, as token ids, and the images of its prior study.
+
+Each field is tokenised apart, as plain text, so that no special token comes from a study. Where the whole is too long,
+the end of the prior report is cut first; CUT has the order.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from r2gen.config.context import PRIOR_IMAGES, TEXT, ContextConfig
+from r2gen.data.reports import POSITIONS, Study
+
+# B batch, V views of a study, N prior studies of a batch, H height, W width, T tokens
+CUT = ("prior_report", "comparison", "technique", "indication", "prior_days", "sex", "age")
+PADDING = -1  # behind the token ids of a context
+UNKNOWN = ""
+PLACES = (UNKNOWN, *POSITIONS)
+DAYS = (1, 7, 30, 365)  # the ages of a prior image are less than one of these, or more, or unknown
+AGES = 1 + len(DAYS) + 2  # 0 is an image of the study itself
+
+
+@dataclass(frozen=True)
+class ExampleContext:
+    """The context of one study. Its tokens are before and after the images of the prior study."""
+
+    before_T: torch.Tensor  # int64
+    after_T: torch.Tensor
+    about_V2: torch.Tensor  # int64 of each image: its position, a number in PLACES, and its age
+    prior_VHW: torch.Tensor | None = None  # uint8, as Example.images_VHW
+    prior_about_V2: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class BatchContext:
+    """The contexts of several studies; PADDING is behind the tokens."""
+
+    before_BT: torch.Tensor
+    after_BT: torch.Tensor
+    about_BV2: torch.Tensor
+    study_N: torch.Tensor  # the number in the batch of each study whose prior has images
+    images_NVHW: torch.Tensor  # of those priors, with masks as in Batch
+    views_NV: torch.Tensor
+    about_NV2: torch.Tensor
+
+    def to(self, device: torch.device) -> "BatchContext":
+        """The images on the device; the rest stays on the CPU."""
+        return replace(self, images_NVHW=self.images_NVHW.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token ids of a context before and after the images of the prior study, and whether it was cut."""
+
+    before: list[int]
+    after: list[int]
+    is_cut: bool
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A text that is tokenised apart; `is_after` says that it is behind the images of the prior study."""
+
+    field: str
+    text: str
+    is_after: bool
+
+
+class StudyContext:
+    """Writes the context of studies as `options` say."""
+
+    def __init__(self, options: ContextConfig, encode: Callable[[str], list[int]]) -> None:
+        self.options, self.encode = options, encode
+
+    def has_prior_images(self, study: Study) -> bool:
+        return PRIOR_IMAGES in self.options.fields and value_of(study, PRIOR_IMAGES) is not None
+
+    def text(self, study: Study) -> str:
+        """The whole context as one text, without the limit of tokens."""
+        return context_text(study, self.options)
+
+    def tokens(self, study: Study) -> Tokens:
+        """The token ids of a study's context, of which there are at most `max_tokens`."""
+        pieces = written(study, self.options)
+        ids, is_cut = self._fitted([(piece.field, self.encode(piece.text)) for piece in pieces])
+        before, after = (
+            [i for piece, some in zip(pieces, ids, strict=True) if piece.is_after == is_after for i in some]
+            for is_after in (False, True)
+        )
+        return Tokens(before, after, is_cut)
+
+    def example(self, study: Study, prior_VHW: torch.Tensor | None) -> ExampleContext:
+        """The context of a study whose prior study has these images, at the encoder's size."""
+        tokens, prior = self.tokens(study), study.prior
+        about_prior = None
+        if prior is not None and prior_VHW is not None:
+            about_prior = about(prior.positions, len(prior.views), age=age_of(prior.days))
+        return ExampleContext(
+            before_T=torch.tensor(tokens.before, dtype=torch.long),
+            after_T=torch.tensor(tokens.after, dtype=torch.long),
+            about_V2=about(study.positions, len(study.views), age=0),
+            prior_VHW=prior_VHW,
+            prior_about_V2=about_prior,
+        )
+
+    def _fitted(self, pieces: list[tuple[str, list[int]]]) -> tuple[list[list[int]], bool]:
+        """The ids of each piece, cut until there are at most `max_tokens`, and whether that was necessary."""
+        fields, ids = [field for field, _ in pieces], [some for _, some in pieces]
+        excess = sum(map(len, ids)) - self.options.max_tokens
+        if excess <= 0:
+            return ids, False
+        for field in CUT:
+            if excess <= 0 or field not in fields:
+                continue
+            number = fields.index(field)
+            label = len(self.encode(self.options.texts[field].partition(TEXT)[0]))
+            left = len(ids[number]) - excess
+            excess -= len(ids[number])
+            ids[number] = ids[number][:left] if left > label else []  # a label by itself says nothing
+            excess += len(ids[number])
+        return ids, True
+
+
+def context_text(study: Study, options: ContextConfig) -> str:
+    """The whole context of a study as one text, for its length, and for a vocabulary."""
+    return " ".join(piece.text for piece in written(study, options))
+
+
+def written(study: Study, options: ContextConfig) -> list[Piece]:
+    """The text of each field, in their order; that of PRIOR_IMAGES in two pieces, around the images."""
+    pieces: list[Piece] = []
+    is_after = False
+    for field in options.fields:
+        value, text = value_of(study, field), options.texts[field]
+        if value is None:
+            pieces += [Piece(field, options.missing[field], is_after)] if field in options.missing else []
+        elif field == PRIOR_IMAGES:
+            first, _, second = text.partition(TEXT)
+            pieces += [Piece(field, first, is_after=False), Piece(field, second, is_after=True)]
+            is_after = True
+        else:
+            pieces.append(Piece(field, text.replace(TEXT, value), is_after))
+    return pieces
+
+
+def value_of(study: Study, field: str) -> str | None:
+    """A field of a study as text; empty for the images of a prior study; None if the study lacks it."""
+    prior = study.prior
+    values: dict[str, str | None] = {
+        "age": None if study.age is None else f"{study.age:g}",
+        "sex": None if study.sex is None else {"F": "female", "M": "male"}[study.sex],
+        "indication": study.indication,
+        "technique": study.technique,
+        "comparison": study.comparison,
+    }
+    if field in values:
+        return (values[field] or "").strip() or None
+    if prior is None:
+        return None
+    if field == PRIOR_IMAGES:
+        return "" if prior.views else None
+    if field == "prior_report":
+        return (prior.report or "").strip() or None
+    return None if prior.days is None else "less than 1" if prior.days < 1 else str(round(prior.days))
+
+
+def about(positions: Sequence[str], views: int, *, age: int) -> torch.Tensor:
+    """The position and the age of each image [V, 2]; no positions means that all are unknown."""
+    return torch.tensor([[PLACES.index(position), age] for position in (positions or [UNKNOWN] * views)])
+
+
+def age_of(days: float | None) -> int:
+    """The number of the age of a prior image, from 1."""
+    if days is None:
+        return AGES - 1
+    return 1 + sum(days >= bound for bound in DAYS)
+
+
+def collate_contexts(contexts: Sequence[ExampleContext], *, size_px: Sequence[int]) -> BatchContext:
+    """The contexts of a batch whose images have this height and width."""
+    priors = [
+        (number, context.prior_VHW, context.prior_about_V2)
+        for number, context in enumerate(contexts)
+        if context.prior_VHW is not None and context.prior_about_V2 is not None
+    ]
+    images, abouts = [images_VHW for _, images_VHW, _ in priors], [about_V2 for _, _, about_V2 in priors]
+    return BatchContext(
+        before_BT=_padded([context.before_T for context in contexts], value=PADDING),
+        after_BT=_padded([context.after_T for context in contexts], value=PADDING),
+        about_BV2=_padded([context.about_V2 for context in contexts]),
+        study_N=torch.tensor([number for number, _, _ in priors], dtype=torch.long),
+        images_NVHW=_padded(images) if priors else torch.zeros(0, 0, *size_px, dtype=torch.uint8),
+        views_NV=_padded([torch.ones(len(image), dtype=torch.bool) for image in images])
+        if priors
+        else torch.zeros(0, 0, dtype=torch.bool),
+        about_NV2=_padded(abouts) if priors else torch.zeros(0, 0, 2, dtype=torch.long),
+    )
+
+
+def _padded(tensors: Sequence[torch.Tensor], *, value: float = 0) -> torch.Tensor:
+    return pad_sequence(list(tensors), batch_first=True, padding_value=value)

@@ -1,0 +1,43 @@
+"""What the contexts of a data set contain: how many studies have each field, and how many contexts are cut."""
+
+from collections.abc import Mapping, Sequence
+
+from r2gen.config.plain import Plain
+from r2gen.data.context import StudyContext, value_of
+from r2gen.data.reports import Study
+from r2gen.errors import UserError
+
+
+def refuse_without_fields(context: StudyContext | None, studies: Sequence[Study]) -> None:
+    """Raise UserError if no training study has any of the fields, so that the context would change nothing."""
+    fields = () if context is None else context.options.fields
+    if fields and not any(value_of(study, field) is not None for field in fields for study in studies):
+        raise UserError(
+            f"context.fields=[{','.join(fields)}]: no training study of this data set has any of them: use "
+            "context=none, or data whose annotation has them (docs/context.md)"
+        )
+
+
+def context_counts(context: StudyContext, splits: Mapping[str, Sequence[Study]]) -> Plain:
+    """By split, the number of studies that have each field, and of those whose context is cut."""
+    return {
+        split: {
+            "studies": len(studies),
+            **{field: sum(value_of(study, field) is not None for study in studies) for field in context.options.fields},
+            "cut": sum(_is_cut(context, study) for study in studies),
+        }
+        for split, studies in splits.items()
+    }
+
+
+def counts_line(counts: Plain, *, max_tokens: int) -> str:
+    """The counts for the terminal: the fields of the training studies, and the cut contexts of all splits."""
+    train = counts["train"]
+    fields = ", ".join(f"{field} {train[field]:,}" for field in train if field not in ("studies", "cut"))
+    cut = ", ".join(f"{of['cut']:,} of {of['studies']:,} {split}" for split, of in counts.items())
+    return f"context: of {train['studies']:,} training studies {fields}; cut to {max_tokens} tokens: {cut}"
+
+
+def _is_cut(context: StudyContext, study: Study) -> bool:
+    # A token has at least one byte, so that most contexts need not be tokenised.
+    return len(context.text(study).encode()) > context.options.max_tokens and context.tokens(study).is_cut

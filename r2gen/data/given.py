@@ -1,0 +1,57 @@
+"""A study of which the images and, as far as the user gives it, the context is known, but no report."""
+
+from r2gen.config.context import GivenConfig
+from r2gen.data.context import StudyContext, value_of
+from r2gen.data.positions import position_of
+from r2gen.data.reports import Prior, Study
+from r2gen.errors import UserError, shown
+
+OF_PRIOR = ("prior_images", "prior_days", "prior_report")
+
+
+def given_study(images: int, given: GivenConfig) -> Study:
+    """A study with so many images, whose views have no name. Raises UserError naming a value that is not valid."""
+    if given.sex not in ("F", "M", None):
+        raise UserError(f"sex={shown(given.sex)}: give F or M")
+    if given.prior_days is not None and given.prior_days <= 0:
+        raise UserError(f"prior_days={shown(given.prior_days)} must be more than 0: the prior study is the earlier one")
+    prior = None
+    if any(getattr(given, name) not in (None, []) for name in OF_PRIOR):
+        prior = Prior(
+            id="prior",
+            views=("",) * len(given.prior_images),
+            report=given.prior_report,
+            days=given.prior_days,
+            positions=_positions("prior_positions", given.prior_positions, len(given.prior_images)),
+        )
+    return Study(
+        id="study",
+        views=("",) * images,
+        report="",
+        positions=_positions("positions", given.positions, images),
+        indication=given.indication,
+        technique=given.technique,
+        comparison=given.comparison,
+        age=given.age,
+        sex=given.sex,  # type: ignore[arg-type]  # checked above
+        prior=prior,
+    )
+
+
+def not_used(study: Study, context: StudyContext | None) -> str:
+    """A line that names what is known of a study and not used by a run with this context; empty if nothing is."""
+    fields = () if context is None else context.options.fields
+    names = ("indication", "technique", "comparison", "age", "sex", *OF_PRIOR)
+    unused = [name for name in names if name not in fields and value_of(study, name) is not None]
+    if study.positions and (context is None or not context.options.image_embeddings):
+        unused.append("positions")
+    if not unused:
+        return ""
+    uses = f"context.fields=[{','.join(fields)}]" if fields else "context=none"
+    return f"not used, since the run was trained with {uses}: {', '.join(unused)}"
+
+
+def _positions(name: str, positions: list[str], images: int) -> tuple[str, ...]:
+    if positions and len(positions) != images:
+        raise UserError(f"{name}: {len(positions)} for {images} images: give one for each, such as PA or LATERAL")
+    return tuple(position_of(position) for position in positions)
