@@ -32,6 +32,11 @@ def given(root: str | None) -> str:
     return root
 
 
+def counted(numbers: Mapping[str, int]) -> str:
+    """Counts to print, as `train 1,200, val 34`."""
+    return ", ".join(f"{name} {number:,}" for name, number in numbers.items()) or "none"
+
+
 def provenance_of(annotation: Path) -> Path:
     return annotation.with_name(f"{annotation.stem}.provenance.json")
 

@@ -16,9 +16,9 @@ from r2gen.data.prepared_files import Preparation
 from r2gen.data.published_studies import PublishedStudy, one_text
 from r2gen.data.table_file import text_of
 from r2gen.errors import UserError, shown
+from r2gen.runs.json_items import read_items
 from r2gen.runs.placeholders import placeholder
 from r2gen.runs.special_files import refuse_special
-from r2gen.runs.untrusted import read_items
 
 METADATA, IMAGES = "metadata", "deid_png"
 SPLITS = {"train": "train", "valid": "val", "test": "test"}

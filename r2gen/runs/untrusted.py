@@ -1,4 +1,4 @@
-"""Reads JSON and YAML files that may come from elsewhere, be edited or torn, within one bound of size and depth.
+"""Reads JSON, YAML and XML files that may come from elsewhere, be edited or torn, within one bound of size and depth.
 
 Raises OSError, or ValueError with a reason on one line; the caller names the file and the fix.
 """
@@ -13,7 +13,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import IO, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
 
 import yaml
 
@@ -21,10 +23,9 @@ from r2gen.config.hints import accepts
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 
-MAX_BYTES, MAX_YAML_BYTES = 2**30, 2**20
+MAX_BYTES, MAX_YAML_BYTES, MAX_XML_BYTES = 2**30, 2**20, 2**20
 DEEPEST, MOST_GROUPS = 64, 10_000_000
 MOST_YAML_GROUPS = 100_000  # a YAML file may name a group many times
-LONGEST_ITEM, _BLOCK = 2**24, 2**20  # characters of a value of read_items, and of a block
 MOST_DIGITS = 19  # of a whole number, as in 64 bits
 
 
@@ -45,89 +46,17 @@ def parse_json(
     be written to a file or a terminal.
     """
     try:
-        decoder = json.JSONDecoder(object_pairs_hook=pairs, parse_int=partial(_whole_number, most=most_digits))
+        decoder = json.JSONDecoder(object_pairs_hook=pairs, parse_int=partial(whole_number, most=most_digits))
         value = decoder.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    _refuse_deep(value, most=MOST_GROUPS)
+    refuse_deep(value, most=MOST_GROUPS)
     if not any_text and "\\ud" in text.lower():
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise ValueError("it holds half of a surrogate pair, which is not a character") from None
     return value
-
-
-def read_items(file: Path, *, most_digits: int = MOST_DIGITS) -> Iterator[tuple[str, Any]]:
-    """The keys and values of the JSON object in a file, one after another: the file may be larger than the memory.
-
-    A value may have at most LONGEST_ITEM characters.
-    """
-    decoder = json.JSONDecoder(parse_int=partial(_whole_number, most=most_digits))
-    with file.open(encoding="utf-8-sig") as text:
-        rest = _Rest(text)
-        if rest.character() != "{":
-            raise ValueError("it does not begin with {")
-        more = rest.character(take=False) != "}"
-        while more:
-            key = rest.value(decoder)
-            if not isinstance(key, str) or rest.character() != ":":
-                raise ValueError(f'character {rest.position:,}: no "KEY": VALUE')
-            value = rest.value(decoder)
-            _refuse_deep(value, most=MOST_GROUPS)
-            yield key, value
-            after = rest.character(take=False)
-            if after not in (",", "}"):
-                raise ValueError(f"character {rest.position:,}: neither , nor }} after a value")
-            if more := after == ",":
-                rest.character()
-        if rest.character() != "}" or rest.character():
-            raise ValueError(f"character {rest.position:,}: the object does not end the file")
-
-
-class _Rest:
-    """The part of a text that is not parsed yet, read in blocks."""
-
-    def __init__(self, text: IO[str]) -> None:
-        self._text, self._read, self._start = text, "", 0
-        self._dropped = 0  # characters that were parsed and are not in _read any more
-
-    @property
-    def position(self) -> int:
-        return self._dropped + self._start
-
-    def character(self, *, take: bool = True) -> str:
-        """The next character that is no white space; empty at the end."""
-        while True:
-            while self._start < len(self._read):
-                following = self._read[self._start]
-                if following not in " \t\r\n":
-                    self._start += take
-                    return following
-                self._start += 1
-            if not self._more():
-                return ""
-
-    def value(self, decoder: json.JSONDecoder) -> Any:
-        if not self.character(take=False):
-            raise ValueError("it ends too early")
-        while True:
-            try:
-                value, end = decoder.raw_decode(self._read, self._start)
-                if end < len(self._read) or not self._more():  # the next block may have more digits
-                    self._start = end
-                    return value
-            except json.JSONDecodeError as error:
-                if len(self._read) - self._start > LONGEST_ITEM or not self._more():
-                    raise ValueError(f"character {self._dropped + error.pos:,}: {error.msg}") from None
-            except RecursionError:
-                raise ValueError("nested too deeply") from None
-
-    def _more(self) -> bool:
-        block = self._text.read(_BLOCK)
-        self._dropped += self._start
-        self._read, self._start = self._read[self._start :] + block, 0
-        return bool(block)
 
 
 def read_jsonl(path: Path) -> list[Plain]:
@@ -167,8 +96,37 @@ def read_yaml(file: Path) -> Any:
         raise ValueError("nested too deeply") from None
     except (ValueError, TypeError, AttributeError, OverflowError, LookupError) as error:
         raise ValueError(f"a value cannot be read ({' '.join(str(error).split())[:80]})") from None
-    _refuse_deep(value, most=MOST_YAML_GROUPS)
+    refuse_deep(value, most=MOST_YAML_GROUPS)
     return value
+
+
+def read_xml(file: Path) -> Element:
+    """The root element of an XML file. A document type, which may define entities, is refused."""
+    text, builder, depth = read_text(file, most=MAX_XML_BYTES), TreeBuilder(), 0
+    parser = expat.ParserCreate()
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError("nested too deeply")
+        builder.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(name)
+
+    def refuse_doctype(*_: object) -> None:
+        raise ValueError("it has a document type (<!DOCTYPE>), which is not read")
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = builder.data, refuse_doctype
+    try:
+        parser.Parse(text, True)
+    except expat.ExpatError as error:
+        raise ValueError(f"not XML: {error}") from None
+    return builder.close()
 
 
 def read_text(file: Path, *, most: int = MAX_BYTES) -> str:
@@ -232,13 +190,13 @@ def _is_infinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _whole_number(digits: str, *, most: int) -> int:
+def whole_number(digits: str, *, most: int) -> int:
     if len(digits) > most:
         raise ValueError(f"a whole number has {len(digits):,} digits, and at most {most} are read")
     return int(digits)
 
 
-def _refuse_deep(value: Any, *, most: int) -> None:
+def refuse_deep(value: Any, *, most: int) -> None:
     groups = [value] if isinstance(value, dict | list) else []
     for _ in range(DEEPEST):
         if not groups:

@@ -238,7 +238,11 @@ WRONG = [
         text_of_train(lambda text: "version https://git-lfs.github.com/spec/v1\nsize 9\n"),
         "git-LFS pointer",
     ),
-    ("rexgradient", rexgradient(lambda train: train.update(dict.fromkeys(train, 3))), "is 3 and not an object of a study"),
+    (
+        "rexgradient",
+        rexgradient(lambda train: train.update(dict.fromkeys(train, 3))),
+        "is 3 and not an object of a study",
+    ),
     ("rexgradient", rexgradient(lambda train: first(train).pop("ImagePath")), "ImagePath None is not a list of paths"),
     ("rexgradient", rexgradient(lambda train: first(train)["ImagePath"].append("x.png")), "is not a list of 2 views"),
     (
