@@ -53,7 +53,7 @@ class TrainingOrder:
 
 
 def epoch_length(studies: int, weights: Sequence[float] | None) -> int:
-    """How many studies an epoch draws: of each weight, the number of its studies times the weight, rounded."""
+    """How many studies are drawn per epoch: of each weight, the number of its studies times the weight, rounded."""
     if weights is None:
         return studies
     return sum(_drawn_of(weight, count) for weight, count in Counter(weights).items())
@@ -66,8 +66,8 @@ def _drawn_of(weight: float, count: int) -> int:
 class _Draws:
     """The studies of each epoch, with weights.
 
-    Of n studies with the same weight an epoch draws m. Ranked at random, the study of rank r is drawn by the end of
-    epoch e as often as m (e + 1) + r contains n: m in every epoch, and each study as often as any other, to one.
+    Of n studies with the same weight, m are drawn per epoch. They are ranked at random, and by the end of epoch e the
+    study of rank r was drawn (m (e + 1) + r) // n times: m studies in every epoch, and each as often as any other, to one.
     """
 
     def __init__(self, weights: Sequence[float], *, seed: int) -> None:

@@ -124,8 +124,8 @@ class Mix:
                         )
 
     def _equal(self, *images: tuple[str, str]) -> bool:
-        one, other = (self._sets[name].image(view) for name, view in images)
-        return one.size == other.size and one.tobytes() == other.tobytes()
+        first, second = (self._sets[name].image(view) for name, view in images)
+        return first.size == second.size and first.tobytes() == second.tobytes()
 
 
 def _by_name(studies: Sequence[Study]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from r2gen.evaluate.predicting import Predictor, ScoredModel
 from r2gen.evaluate.predictions import Header, Prediction
 from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Scores
+from r2gen.evaluate.set_scores import scores_of_sets
 from r2gen.evaluate.split_scores import Scorer, reports_of
 from r2gen.evaluate.wording import wording_entry
 from r2gen.ranks import dist
@@ -78,8 +79,13 @@ class Evaluation:
     def _entry(self, split: str, predictions: Sequence[Prediction], early: EarlyBaselines) -> tuple[Plain, Scores]:
         """The scores of a split for metrics.json, and those of the model."""
         wording = early.fork(partial(self._wording, predictions))
-        scored = self.scorer.score(predictions, *early.of(split, predictions), title=f"scoring {split}")
+        baselines, scored_early = early.of(split, predictions)
+        scored = self.scorer.score(predictions, baselines, scored_early, title=f"scoring {split}")
         entry = self.scorer.entry(scored, statistics=True)
+        if sets := scores_of_sets(
+            self.scorer, self.predictor.datasets[split].studies, predictions, baselines, split=split
+        ):
+            entry["sets"] = sets
         entry["wording"] = wording.result()
         return entry, scored.full.scores["model"]
 

@@ -40,6 +40,16 @@ class Spec(TypedDict, total=False):
     interval_note: str | None
 
 
+class OfSet(TypedDict, total=False):
+    """The scores of a data set of a mix."""
+
+    studies: Required[int]
+    systems: Required[dict[str, dict[str, float]]]
+    intervals: dict[str, dict[str, Interval]]
+    margins: dict[str, Margin]
+    shuffled_margins: dict[str, Margin]
+
+
 class Split(TypedDict, total=False):
     studies: Required[int]
     systems: Required[dict[str, dict[str, float]]]
@@ -47,6 +57,7 @@ class Split(TypedDict, total=False):
     intervals: dict[str, dict[str, Interval]]
     margins: dict[str, Margin]
     shuffled_margins: dict[str, Margin]  # their p is corrected for the number of scores
+    sets: dict[str, OfSet]  # of a mix, by name
     truncated: Plain
     wording: Plain
     likelihood: Plain
