@@ -6,7 +6,7 @@ from typing import Any
 from r2gen.config.fields import option
 
 # The published layouts that task=prepare reads (r2gen/data/layouts.py), by the name of their data set.
-LAYOUTS = ("mimic_cxr", "iu_xray", "chexpert_plus")
+LAYOUTS = ("mimic_cxr", "iu_xray", "chexpert_plus", "rexgradient", "padchest", "padchest_gr")
 
 
 @dataclass
@@ -50,3 +50,4 @@ class PrepareConfig:
     entries: str = option("one entry per study, or one per image as in R2Gen", choices=("study", "film"))
     reports: str | None = option("folder with p10/p10000032/s50414267.txt; null: next to the images")
     partial: bool = option("leave out what is not on disk instead of refusing it")
+    language: str | None = option("of the sentences of PadChest-GR; null: en", default=None, choices=("en", "es"))

@@ -153,8 +153,8 @@ def _prepared(
 def _entry(study: CheXpertStudy, report: str, images: Plain) -> Plain:
     entry: Plain = {"id": study.id, "study_id": study.id, "subject_id": study.patient, "report": report, **images}
     entry |= {name: study.texts[name] for name in ("indication", "comparison", "technique") if name in study.texts}
-    known = {"age": study.age, "sex": study.sex}
-    return entry | {name: value for name, value in known.items() if value is not None}
+    patient = {"age": study.age, "sex": study.sex}
+    return entry | {name: value for name, value in patient.items() if value is not None}
 
 
 def _remove_older(splits: Mapping[str, list[Plain]], studies: Iterable[CheXpertStudy], counts: PriorCounts) -> int:

@@ -75,7 +75,7 @@ def studies_of(table: Table) -> dict[str, CheXpertStudy]:
 
 
 def _read(row: Mapping[str, Any]) -> tuple[str, CheXpertStudy]:
-    """The path of a row's image without suffix, and the study as this row tells it. Raises ValueError."""
+    """The path of a row's image without suffix, and its study as far as the row has it. Raises ValueError."""
     path = _PATH.fullmatch(text_of(row["path_to_image"]))
     if path is None:
         raise ValueError(

@@ -46,11 +46,11 @@ def parse_json(
     be written to a file or a terminal.
     """
     try:
-        decoder = json.JSONDecoder(object_pairs_hook=pairs, parse_int=partial(_whole_number, most=most_digits))
+        decoder = json.JSONDecoder(object_pairs_hook=pairs, parse_int=partial(whole_number, most=most_digits))
         value = decoder.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    _refuse_deep(value, most=MOST_GROUPS)
+    refuse_deep(value, most=MOST_GROUPS)
     if not any_text and "\\ud" in text.lower():
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -96,7 +96,7 @@ def read_yaml(file: Path) -> Any:
         raise ValueError("nested too deeply") from None
     except (ValueError, TypeError, AttributeError, OverflowError, LookupError) as error:
         raise ValueError(f"a value cannot be read ({' '.join(str(error).split())[:80]})") from None
-    _refuse_deep(value, most=MOST_YAML_GROUPS)
+    refuse_deep(value, most=MOST_YAML_GROUPS)
     return value
 
 
@@ -190,13 +190,13 @@ def _is_infinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _whole_number(digits: str, *, most: int) -> int:
+def whole_number(digits: str, *, most: int) -> int:
     if len(digits) > most:
         raise ValueError(f"a whole number has {len(digits):,} digits, and at most {most} are read")
     return int(digits)
 
 
-def _refuse_deep(value: Any, *, most: int) -> None:
+def refuse_deep(value: Any, *, most: int) -> None:
     groups = [value] if isinstance(value, dict | list) else []
     for _ in range(DEEPEST):
         if not groups:
