@@ -53,5 +53,7 @@ def not_used(study: Study, context: StudyContext | None) -> str:
 
 def _positions(name: str, positions: list[str], images: int) -> tuple[str, ...]:
     if positions and len(positions) != images:
-        raise UserError(f"{name}: {len(positions)} for {images} images: give one for each, such as PA or LATERAL")
+        raise UserError(
+            f"{name}: {len(positions)} given, of {images} image(s): give one for each, such as PA or LATERAL"
+        )
     return tuple(position_of(position) for position in positions)
