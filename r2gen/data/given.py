@@ -1,7 +1,8 @@
 """A study of which the images and, as far as the user gives it, the context is known, but no report."""
 
 from r2gen.config.context import GivenConfig
-from r2gen.data.context import StudyContext, value_of
+from r2gen.data.context import StudyContext
+from r2gen.data.context_text import value_of
 from r2gen.data.positions import position_of
 from r2gen.data.reports import Prior, Study
 from r2gen.errors import UserError, shown

@@ -9,8 +9,9 @@ from composed import composed
 from small_model import TOKENIZER
 
 from r2gen.config.context import FIELDS, ContextConfig, GivenConfig
-from r2gen.data.context import AGES, StudyContext, age_of, written
-from r2gen.data.context_counts import context_counts, counts_line, refuse_without_fields
+from r2gen.data.context import AGES, StudyContext, age_of
+from r2gen.data.context_counts import counts_line, fields_and_cuts
+from r2gen.data.context_text import refuse_without_fields, written
 from r2gen.data.given import given_study, not_used
 from r2gen.data.reports import Prior, Study
 from r2gen.errors import UserError
@@ -112,14 +113,14 @@ def test_images_have_a_position_and_an_age():
 
 
 def test_fields_and_cut_contexts_are_counted():
-    counts = context_counts(context("indication", max_tokens=20), {"train": [STUDY, NOTHING], "val": [NOTHING]})
+    counts = fields_and_cuts(context("indication", max_tokens=20), {"train": [STUDY, NOTHING], "val": [NOTHING]})
     assert counts["train"] == {"studies": 2, "indication": 1, "cut": 1}
     line = "context: of 2 training studies indication 1; cut to 20 tokens: 1 of 2 train, 0 of 1 val"
     assert counts_line(counts, max_tokens=20) == line
-    refuse_without_fields(context("all"), [NOTHING, STUDY])
-    refuse_without_fields(None, [NOTHING])
+    refuse_without_fields(options("all"), [NOTHING, STUDY])
+    refuse_without_fields(options("none"), [NOTHING])
     with pytest.raises(UserError, match=r"context\.fields=\[indication\]: no training study"):
-        refuse_without_fields(context("indication"), [NOTHING])
+        refuse_without_fields(options("indication"), [NOTHING])
 
 
 GIVEN = composed("task=generate", "images=[a.png]").given
