@@ -49,17 +49,17 @@ def decoded(some: StudyContext, study: Study) -> tuple[str, str]:
     return bytes(tokens.before).decode(), bytes(tokens.after).decode()
 
 
-def test_each_choice_writes_its_fields_in_order_and_marks_of_de_identification_survive():
+def test_each_choice_writes_its_fields_in_order_and_placeholders_survive():
     indication, prior_images = "Indication: Cough for ___ days.\n", ["Prior images: ", "\n"]
     since = ["Days since the prior study: 12\n", "Prior report: Normal.\n"]
     assert texts(STUDY, "none") == []
     assert texts(STUDY, "indication") == [indication]
     assert texts(STUDY, "indication_prior") == [indication, *prior_images, *since]
-    known = ["Age: 67\n", "Sex: female\n", indication, "Technique: Two views.\n", "Comparison: XXXX.\n"]
-    assert texts(STUDY, "all") == [*known, *prior_images, *since]
+    first = ["Age: 67\n", "Sex: female\n", indication, "Technique: Two views.\n", "Comparison: XXXX.\n"]
+    assert texts(STUDY, "all") == [*first, *prior_images, *since]
     assert set(options("all").fields) == set(FIELDS)
     images = decoded(context("all"), STUDY)
-    assert images == ("".join([*known, prior_images[0]]), "".join(["\n", *since]))
+    assert images == ("".join([*first, prior_images[0]]), "".join(["\n", *since]))
 
 
 def test_what_a_study_lacks_is_left_out_or_written_as_the_options_say():
