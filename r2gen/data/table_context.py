@@ -80,8 +80,8 @@ def day_of(date: str, time: str) -> tuple[int, float | None]:
     if parts is not None:
         hours, minutes, seconds = parts.groups()[:3] if parts[1] else parts.groups()[3:]
         fraction = (int(hours) * 3600 + int(minutes) * 60 + float(seconds or 0)) / 86_400
-    known = fraction is not None and fraction < 1
-    return datetime.date(int(year), int(month), int(day)).toordinal(), fraction if known else None
+    is_time = fraction is not None and fraction < 1
+    return datetime.date(int(year), int(month), int(day)).toordinal(), fraction if is_time else None
 
 
 def add_table_priors(
