@@ -22,6 +22,12 @@ class ColumnsConfig:
     context: str | None = None
     split: str | None = None
     view: str | None = None
+    technique: str | None = None
+    comparison: str | None = None
+    age: str | None = None
+    sex: str | None = None
+    date: str | None = None
+    time: str | None = None
 
 
 @dataclass
