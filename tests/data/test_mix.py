@@ -84,8 +84,8 @@ def test_ids_images_and_priors_name_their_set_and_each_set_has_its_cleaner(own: 
         "val": ["a/v"],
         "test": ["b/t"],
     }
-    kept, lowered, later = data.studies("train")
-    assert (kept.report, lowered.report) == (
+    unchanged, lowered, later = data.studies("train")
+    assert (unchanged.report, lowered.report) == (
         "Opacity x is seen. The heart is normal.",
         "opacity x is seen . the heart is normal .",
     )
