@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from r2gen.config.lm_rules import QUANT_PACKAGES, LmFacts, check
 from r2gen.config.schema import Config
@@ -222,7 +222,10 @@ def studies_to_predict(config: Config) -> "list[StudyImages]":
     prepare = config.prepare
     images = None if prepare.images is None else Path(prepare.images)
     columns = asdict(prepare.columns)
-    return list_studies(Path(config.studies), images=images, columns=columns, encoding=prepare.encoding)
+    cleaner: Any = config.data.get("cleaner") or "none"  # as the reports of prior studies were cleaned in training
+    return list_studies(
+        Path(config.studies), images=images, columns=columns, encoding=prepare.encoding, cleaner=cleaner
+    )
 
 
 def _most_views(config: Config) -> int | None:

@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_model import SIZE_PX, report_generator
+from small_model import CONTEXT, SIZE_PX, TOKENIZER, report_generator
 
 from r2gen.config.decoding import Decoding
-from r2gen.data.collate import Batch
+from r2gen.data.collate import Batch, collate
+from r2gen.data.context import StudyContext
+from r2gen.data.dataset import Example
+from r2gen.data.dicom_tags import with_tags
 from r2gen.data.listed_studies import StudyImages
+from r2gen.data.reports import Prior, Study
 from r2gen.evaluate.study_reports import Written, write_reports
 
 DECODING = Decoding(max_new_tokens=12)
@@ -64,3 +68,29 @@ def test_damaged_files_are_faults(tmp_path: Path) -> None:
     file.write_bytes(b"\x89PNG\r\n\x1a\n")
     reports = written(report_generator().eval(), [StudyImages("x", [file])])
     assert "cannot be read" in reports["x"].error
+
+
+def test_what_is_known_about_a_study_and_its_dicom_header_reaches_the_prompt() -> None:
+    pydicom = pytest.importorskip("pydicom")
+    model, context = report_generator(lively=True, context=True).eval(), StudyContext(CONTEXT, TOKENIZER.encode)
+    header = pydicom.Dataset()
+    header.ViewPosition, header.PatientAge = "LL", "051Y"
+    prior = Prior("p", ("",), "No effusion.", 3.0, positions=("PA",))
+    told = Study("told", ("", ""), "", positions=("PA", ""), indication="Cough.", prior=prior)
+    studies = [
+        StudyImages("told", [array(1), array(2)], context=told, prior_images=[array(3)]),
+        StudyImages("untold", [array(1), array(2)]),
+        StudyImages("gone", [array(1)], context=Study("gone", ("",), "", prior=prior)),
+    ]
+    reports = written(model, studies, context=context)
+    assert reports["gone"].error == "the images of its prior study do not exist"
+    for id, study, prior_VHW in (
+        ("told", told, torch.from_numpy(array(3))[None]),
+        ("untold", Study("untold", ("", ""), ""), None),
+    ):
+        images_VHW = torch.from_numpy(np.stack([array(1), array(2)]))
+        example = Example(id, images_VHW, torch.zeros(0, dtype=torch.long), context.example(study, prior_VHW))
+        assert reports[id].report == model.generate(collate([example]), DECODING)[0].text
+    assert reports["told"].report != reports["untold"].report
+    filled = with_tags(told, [array(1), header])
+    assert (filled.positions, filled.age) == (("PA", "LATERAL"), 51.0)
