@@ -51,7 +51,7 @@ class TablePolicy:
     sections: str | None = None  # None: the findings column, or else the reports as they are
     without_headings: str = "drop"
     views: str = "all"
-    split: Sequence[float] = (80, 10, 10)
+    split: Sequence[float] | None = None  # shares, unless a column has the split
     seed: int = 0
     partial: bool = False
 
@@ -119,7 +119,7 @@ def prepare(
     facts = {
         "made_by": "python run.py task=prepare data=csv",
         **made,
-        "policy": {**vars(policy), "sections": _section(named, policy), "split": list(policy.split)},
+        "policy": {**vars(policy), "sections": _section(named, policy), "split": list(check_shares(policy.split))},
         "columns": {"image": list(named.images), **named.others},
         "table": str(table),
         "root": str(root),
@@ -228,7 +228,7 @@ def _in_splits(
         patients = {study.id: study.patient or study.id for study, _ in usable}
         homes = split_by_patient(patients, shares=policy.split, seed=policy.seed)
         shares, unnamed = (
-            "/".join(f"{share:g}" for share in policy.split),
+            "/".join(f"{share:g}" for share in check_shares(policy.split)),
             sum(not study.patient for study, _ in usable),
         )
         how = f"{shares} by patient, seed {policy.seed}"

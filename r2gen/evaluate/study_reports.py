@@ -50,8 +50,8 @@ def write_reports(
 ) -> Iterator[Written]:
     """The report of each study as soon as it has ended, in any order; a study that cannot be read has an error.
 
-    `batch_size` studies are encoded at a time, and as many decoded as `plan_for` plans. `context` writes what the
-    prompts have besides the images; what a study lacks of it is taken from the headers of its DICOM images.
+    `batch_size` studies are encoded at a time, and as many decoded as `plan_for` plans. `context` is
+    that of the run; what a study lacks of it is taken from the headers of its DICOM images.
     """
     failed: list[Written] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
@@ -87,9 +87,8 @@ class _Reading:
         failed: list[Written],
     ) -> None:
         self.transform, self.pool, self.studies, self.gray_bits = model.vision.transform, pool, studies, gray_bits
-        self.context = context
         self.most_views: int | None = getattr(model.vision.join, "max_views", None)
-        self.failed = failed
+        self.failed, self.context = failed, context
 
     def batches(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Full batches of the studies that can be read, on the device."""
@@ -119,20 +118,19 @@ class _Reading:
             raise UserError(study.error)
         if not study.images:
             raise UserError("a study needs at least one image")
-        if self.most_views is not None and len(study.images) > self.most_views:
-            raise UserError(f"it has {len(study.images)} images, and this model reads at most {self.most_views}")
-        images, context = self._images(study.images), None
+        context = None
         if self.context is not None:
-            known = with_tags(study.context or Study(study.id, ("",) * len(study.images), ""), study.images)
-            prior = None
-            if self.context.has_prior_images(known):
-                if not study.prior_images:
-                    raise UserError("the images of its prior study do not exist")
-                prior = self._images(study.prior_images)
-            context = self.context.example(known, prior)
-        return Example(study.id, images, torch.zeros(0, dtype=torch.long), context)
+            facts = with_tags(study.context or Study(study.id, ("",) * len(study.images), ""), study.images)
+            has_prior = self.context.has_prior_images(facts)
+            if has_prior and not study.prior_images:
+                raise UserError("an image of its prior study does not exist")
+            context = self.context.example(facts, self._images(study.prior_images) if has_prior else None)
+        return Example(study.id, self._images(study.images), torch.zeros(0, dtype=torch.long), context)
 
-    def _images(self, items: Sequence[Any]) -> torch.Tensor:
+    def _images(self, images: Sequence[Any]) -> torch.Tensor:
+        """[V, H, W] at the encoder's size."""
+        if self.most_views is not None and len(images) > self.most_views:
+            raise UserError(f"it has {len(images)} images, and this model reads at most {self.most_views}")
         size_px, gray_bits = self.transform.size_px, self.gray_bits
-        images = [gray_image(item, at_least_px=size_px, gray_bits=gray_bits) for item in items]
-        return torch.stack([self.transform(image) for image in images])
+        gray = [gray_image(item, at_least_px=size_px, gray_bits=gray_bits) for item in images]
+        return torch.stack([self.transform(image) for image in gray])

@@ -1,5 +1,6 @@
 """Reports of studies without references: those of the same images in a batch, and a fault is a result."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,23 @@ def test_reports_are_those_of_single_studies_and_faults_are_results() -> None:
         assert reports[study.id].report == model.generate(batch, DECODING)[0].text
 
 
+def test_a_study_may_have_a_context() -> None:
+    model, context = report_generator(lively=True, context=True).eval(), StudyContext(CONTEXT, TOKENIZER.encode)
+    prior = Prior("p", ("",), report="The heart is large.")
+    facts = Study("x", ("",), "", indication="Cough.", prior=prior)
+    studies = [
+        StudyImages("x", [array(0)], context=facts, prior_images=[array(1)]),
+        StudyImages("other prior", [array(0)], context=replace(facts, id="other prior"), prior_images=[array(2)]),
+        StudyImages("nothing", [array(0)]),
+        StudyImages("lost", [array(0)], context=replace(facts, id="lost"), prior_images=["nowhere.png"]),
+    ]
+    reports = written(model, studies, context=context)
+    assert reports["lost"].error == "image nowhere.png does not exist"
+    assert len({reports[id].report for id in ("x", "other prior", "nothing")}) == 3
+    for study in studies[:3]:
+        assert written(model, [study], context=context)[study.id] == reports[study.id]
+
+
 @pytest.mark.parametrize("decoder", ["tree", "transformers"])
 def test_a_command_whose_studies_all_fail_ends(decoder: Any) -> None:
     reports = written(report_generator().eval(), [StudyImages("x", ["nowhere.png"])], decoder=decoder)
@@ -76,21 +94,21 @@ def test_what_is_known_about_a_study_and_its_dicom_header_reaches_the_prompt() -
     header = pydicom.Dataset()
     header.ViewPosition, header.PatientAge = "LL", "051Y"
     prior = Prior("p", ("",), "No effusion.", 3.0, positions=("PA",))
-    told = Study("told", ("", ""), "", positions=("PA", ""), indication="Cough.", prior=prior)
+    full = Study("full", ("", ""), "", positions=("PA", ""), indication="Cough.", prior=prior)
     studies = [
-        StudyImages("told", [array(1), array(2)], context=told, prior_images=[array(3)]),
-        StudyImages("untold", [array(1), array(2)]),
+        StudyImages("full", [array(1), array(2)], context=full, prior_images=[array(3)]),
+        StudyImages("bare", [array(1), array(2)]),
         StudyImages("gone", [array(1)], context=Study("gone", ("",), "", prior=prior)),
     ]
     reports = written(model, studies, context=context)
-    assert reports["gone"].error == "the images of its prior study do not exist"
+    assert reports["gone"].error == "an image of its prior study does not exist"
     for id, study, prior_VHW in (
-        ("told", told, torch.from_numpy(array(3))[None]),
-        ("untold", Study("untold", ("", ""), ""), None),
+        ("full", full, torch.from_numpy(array(3))[None]),
+        ("bare", Study("bare", ("", ""), ""), None),
     ):
         images_VHW = torch.from_numpy(np.stack([array(1), array(2)]))
         example = Example(id, images_VHW, torch.zeros(0, dtype=torch.long), context.example(study, prior_VHW))
         assert reports[id].report == model.generate(collate([example]), DECODING)[0].text
-    assert reports["told"].report != reports["untold"].report
-    filled = with_tags(told, [array(1), header])
+    assert reports["full"].report != reports["bare"].report
+    filled = with_tags(full, [array(1), header])
     assert (filled.positions, filled.age) == (("PA", "LATERAL"), 51.0)
