@@ -6,7 +6,7 @@ from typing import Any
 from r2gen.config.fields import option
 
 # The published layouts that task=prepare reads (r2gen/data/layouts.py), by the name of their data set.
-LAYOUTS = ("mimic_cxr",)
+LAYOUTS = ("mimic_cxr", "iu_xray", "rexgradient", "padchest", "padchest_gr")
 
 
 @dataclass
@@ -37,6 +37,7 @@ class PrepareConfig:
     encoding: str = option("of the table", default="utf-8")
     split: list[float] = option("shares of train, val and test, by patient", default=[80, 10, 10])
     seed: int = option("of that split", default=0, at_least=0)
+    split_from: str | None = option("an annotation whose split and ids are taken instead", default=None)
     sections: str | None = option(
         "null: findings, or the whole reports of a table without such a column",
         default=None,
@@ -47,3 +48,4 @@ class PrepareConfig:
     entries: str = option("one entry per study, or one per image as in R2Gen", choices=("study", "film"))
     reports: str | None = option("folder with p10/p10000032/s50414267.txt; null: next to the images")
     partial: bool = option("leave out what is not on disk instead of refusing it")
+    language: str | None = option("of the sentences of PadChest-GR; null: en", default=None, choices=("en", "es"))

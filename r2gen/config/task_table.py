@@ -127,8 +127,8 @@ TASKS = (
     ),
     Task(
         name="prepare",
-        usage="data=csv prepare.table=FILE prepare.images=DIR | data=mimic_cxr data.root=DIR",
-        help="write an annotation from a table of studies, or from MIMIC-CXR (docs/own-data.md, docs/data.md)",
+        usage="data=csv prepare.table=FILE prepare.images=DIR | data=NAME data.root=DIR",
+        help="write an annotation from a table of studies (docs/own-data.md) or a published data set (docs/data.md)",
         work="r2gen.tasks.prepare:prepare",
         needs="nothing",
         on="nothing",

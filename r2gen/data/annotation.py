@@ -9,8 +9,11 @@ from PIL import Image
 
 from r2gen.config.plain import Plain
 from r2gen.data import layouts, table
+from r2gen.data.annotation_context import resolve_priors
+from r2gen.data.annotation_entry import NoReport, read_study
+from r2gen.data.annotation_fault import Fault
 from r2gen.data.annotation_file import absent, read_splits, refuse
-from r2gen.data.cleaning import Cleaner, clean_report, is_empty
+from r2gen.data.cleaning import Cleaner
 from r2gen.data.image_check import check_images
 from r2gen.data.images import read_image
 from r2gen.data.prepared_files import given, read_provenance
@@ -28,11 +31,11 @@ class AnnotatedReports:
     """Studies of `{"train": [{"id", "report", "image_path": [image, ...]}], "val": [...], "test": [...]}`.
 
     A study has as many views as image_path names, in that order (a backslash is read as a slash). Optional keys are
-    `context` (a text, such as the indication; no model uses it yet), and `study_id` and `subject_id`, which no two
-    splits may share. The constructor checks every entry, `check()` the images as image_check.py describes (check=fast
-    or full; none checks no image). Both raise UserError with the file and the entries. gray_bits is the number of bits
-    that 16-bit images without an sBIT chunk use (images.py). section names the part of a report that was taken, for
-    signatures only; null: what task=prepare wrote. images=null: the folder that task=prepare wrote, or else `images`.
+    those of annotation_context.py, and `study_id` and `subject_id`, which no two splits may share. The constructor
+    checks every entry, `check()` the images as image_check.py describes (check=fast or full; none checks no image).
+    Both raise UserError with the file and the entries. gray_bits is the number of bits that 16-bit images without an
+    sBIT chunk use (images.py). section names the part of a report that was taken, for signatures only; null: what
+    task=prepare wrote. images=null: the folder that task=prepare wrote, or else `images`.
     """
 
     def __init__(
@@ -64,9 +67,10 @@ class AnnotatedReports:
         self._identified = {"entries": 0, "study_id": 0, "subject_id": 0}
         began = time.monotonic()
         entries = read_splits(self._file)
-        self._studies = {split: self._read_split(split, entries.get(split, [])) for split in SPLITS}
-        self._refuse_split_without_reports()
-        refuse(str(self._file), self._faults)
+        read = {split: self._read_split(split, entries.get(split, [])) for split in SPLITS}
+        self._refuse_split_without_reports(read)
+        refuse(str(self._file), self._faults or resolve_priors(read))
+        self._studies = {split: tuple(studies) for split, studies in read.items()}
         if not any(self._studies.values()):
             raise UserError(f"{self._file} contains no study in any of {', '.join(SPLITS)}.")
         self._first = {}
@@ -112,16 +116,16 @@ class AnnotatedReports:
                 f"{self._file}: {self._identified['entries']:,} entries read and checked in {self._seconds:.0f} s",
                 flush=True,
             )
-        contexts = [study.indication for studies in self._studies.values() for study in studies]
-        if used := sum(context is not None for context in contexts):
-            print(f"{used:,} of {len(contexts):,} studies have a context (indication): no model uses it", flush=True)
         if self._check == "none":
             return
         named: dict[str, str] = {}  # each image once, with the entry that names it first
         for split, studies in self._studies.items():
             for index, study in enumerate(studies):
+                entry = f"{split}[{index}] (id {shown(study.id)})"
                 for view in study.views:
-                    named.setdefault(view, f"{split}[{index}] (id {shown(study.id)})")
+                    named.setdefault(view, entry)
+                for view in study.prior.views if study.prior is not None else ():
+                    named.setdefault(view, f"{entry}, prior")
         check_images(
             named, self._images, annotation=self._file, decode=self._check == "full", gray_bits=self._gray_bits
         )
@@ -140,55 +144,29 @@ class AnnotatedReports:
         """The image named in Study.views, 8-bit gray (mode L), as images.read_image returns it."""
         return read_image(self._images / view, at_least_px=at_least_px, gray_bits=self._gray_bits)
 
-    def _read_split(self, split: str, entries: list[Any]) -> tuple[Study, ...]:
+    def _read_split(self, split: str, entries: list[Any]) -> list[Study]:
         studies = []
         for index, entry in enumerate(over(entries, title=self._file.name, unit="entry")):
             entries[index] = None  # the study takes its memory
             where = f"{split}[{index}]"
             try:
-                study = self._read_study(entry)
+                study = read_study(entry, self.cleaner)
                 self._refuse_repeated(study.id, entry, split=split, where=where)
-            except _Fault as fault:
-                self._without_report[split] += isinstance(fault, _NoReport)
+            except Fault as fault:
+                self._without_report[split] += isinstance(fault, NoReport)
                 id = isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]
                 self._faults.append(f"{where} (id {shown(id)}): {fault}" if id else f"{where} {fault}")
                 continue
             studies.append(study)
-        return tuple(studies)
+        return studies
 
-    def _read_study(self, entry: Any) -> Study:
-        if not isinstance(entry, dict):
-            raise _Fault(f"is not an object but {entry!r:.40}")
-        for key in ("id", "report", "image_path"):
-            if key not in entry:
-                if key == "report":
-                    raise _NoReport('has no "report": every study needs id, report and image_path')
-                raise _Fault(f'has no "{key}": every study needs id, report and image_path')
-        id, report, views, context = entry["id"], entry["report"], entry["image_path"], entry.get("context")
-        if not isinstance(id, str) or not id:
-            raise _Fault(f"has no usable id: {id!r:.40} is not a string: write it in quotes")
-        if not isinstance(report, str):
-            raise (_NoReport if report is None else _Fault)(f"report {report!r:.40} is not a string")
-        cleaned = clean_report(report, self.cleaner)
-        if is_empty(cleaned):
-            when = f" after data.cleaner={self.cleaner}" if not is_empty(report) else ""
-            raise _NoReport(f"the report is empty{when}: remove the study from the annotation")
-        if context is not None and not isinstance(context, str):
-            raise _Fault(f"context {context!r:.40} is not a string")
-        if not isinstance(views, list) or not views:
-            raise _Fault(f"image_path {views!r:.40} names no image: it must be a list of at least one image")
-        study = Study(id=id, views=tuple(_view(view) for view in views), report=cleaned, indication=context or None)
-        if any(_has_surrogate(text) for text in (id, report, context or "")):
-            raise _Fault("contains half of a surrogate pair (\\ud800 to \\udfff), which is not a character: correct it")
-        return study
-
-    def _refuse_split_without_reports(self) -> None:
+    def _refuse_split_without_reports(self, read: Mapping[str, Sequence[Study]]) -> None:
         """Raise UserError for a split to be scored that has no report at all: reports are wanted, not scores."""
         for split, count in self._without_report.items():
             if (
                 split != "train"
                 and count
-                and not self._studies[split]
+                and not read[split]
                 and len(self._faults) == sum(self._without_report.values())
             ):
                 raise UserError(
@@ -202,17 +180,17 @@ class AnnotatedReports:
         self._identified["entries"] += 1
         first = self._first["id"].setdefault(id, where)
         if first != where:
-            raise _Fault(f"id {shown(id)} is that of {first} and of {where}: ids must be unique, also across splits")
+            raise Fault(f"id {shown(id)} is that of {first} and of {where}: ids must be unique, also across splits")
         for key, what in (("study_id", "study"), ("subject_id", "patient")):
             value = entry.get(key)
             if value is None:
                 continue
             self._identified[key] += 1
             if not isinstance(value, str | int):
-                raise _Fault(f"{key} {value!r:.40} is neither a number nor a string")
+                raise Fault(f"{key} {value!r:.40} is neither a number nor a string")
             first = self._first[key].setdefault(str(value), where)
             if not first.startswith(f"{split}["):
-                raise _Fault(
+                raise Fault(
                     f"{what} {shown(str(value))} is that of {first} and of {where}: a {what} belongs to one split "
                     f"(compared by {key})"
                 )
@@ -225,25 +203,3 @@ def prepared_images(annotation: Path) -> str:
     # The file may come from elsewhere: it cannot name a folder outside.
     safe = isinstance(images, str) and images and not Path(images).is_absolute() and ".." not in Path(images).parts
     return str(images) if safe else table.IMAGES
-
-
-class _Fault(ValueError):
-    """A fault of one entry."""
-
-
-class _NoReport(_Fault):
-    """An entry without a report."""
-
-
-def _view(view: Any) -> str:
-    """The view's name, if it is a path below the image folder (image_check.py checks links)."""
-    if not isinstance(view, str) or not view or "\0" in view or _has_surrogate(view):
-        raise _Fault(f"image_path contains {view!r:.40}, which names no image")
-    path: str = view.replace("\\", "/")  # as Windows writes it
-    if path.startswith("/") or path[1:3] == ":/" or (".." in path and ".." in path.split("/")):
-        raise _Fault(f"image_path {view:.200} leaves the image folder: write it relative to data.images")
-    return path
-
-
-def _has_surrogate(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2gen.data import mimic, table
+from r2gen.data import iu_xray, mimic, padchest, padchest_gr, rexgradient, table
 from r2gen.data.prepared_files import Preparation, given
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
@@ -24,6 +24,10 @@ LAYOUTS = {
     "mimic_cxr": Layout(
         mimic.prepare_layout, ("sections", "without_headings", "views", "entries", "reports", "partial")
     ),
+    "iu_xray": Layout(iu_xray.prepare_layout, iu_xray.READS),
+    "rexgradient": Layout(rexgradient.prepare, ("sections", "views", "partial")),
+    "padchest": Layout(padchest.prepare, ("split", "seed", "views", "partial")),
+    "padchest_gr": Layout(padchest_gr.prepare, ("language", "views", "partial")),
 }
 OF_TABLES = (
     "table",
@@ -44,12 +48,14 @@ UNSET: Mapping[str, Any] = {
     "encoding": "utf-8",
     "split": [80, 10, 10],
     "seed": 0,
+    "split_from": None,
     "sections": None,
     "without_headings": "drop",
     "views": "all",
     "entries": "study",
     "reports": None,
     "partial": False,
+    "language": None,
 }
 
 

@@ -166,8 +166,8 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
 def _left_out(study: str, images: Plain, parts: Mapping[str, str]) -> Plain | None:
     """What a study that is no entry contributes as a prior: its images, and its findings or else its impression."""
     report, _ = choose(parts, Policy(sections="findings_else_impression"))
-    known = (images if images["image_path"] else {}) | ({"report": report} if report else {})
-    return {"id": f"s{study}", **known} if known else None
+    parts_of_prior = (images if images["image_path"] else {}) | ({"report": report} if report else {})
+    return {"id": f"s{study}", **parts_of_prior} if parts_of_prior else None
 
 
 def choose(parts: Mapping[str, str], policy: Policy) -> tuple[str | None, str]:

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
-from r2gen.runs.files import check_file, check_writable, refuse_link, write_whole
+from r2gen.runs.files import check_file, check_writable, refuse_link, write_pieces, write_whole
 from r2gen.runs.untrusted import read_json
 
 
@@ -30,6 +30,11 @@ def given(root: str | None) -> str:
     if root is None:
         raise UserError("data.root has no value. Prepare a table with task=prepare, then use data=own data.root=DIR.")
     return root
+
+
+def counted(numbers: Mapping[str, int]) -> str:
+    """Counts to print, as `train 1,200, val 34`."""
+    return ", ".join(f"{name} {number:,}" for name, number in numbers.items()) or "none"
 
 
 def provenance_of(annotation: Path) -> Path:
@@ -56,14 +61,22 @@ def checked_file(root: Path, annotation: str, *, fresh: bool) -> Path:
 
 def write_annotation(file: Path, splits: Mapping[str, list[Plain]], facts: Plain) -> Path:
     """Write both files, and return the second. `facts` say what the annotation was made from."""
-    text = json.dumps(splits, ensure_ascii=False, indent=0) + "\n"
+    digest = hashlib.sha256()
+
+    def pieces() -> Iterator[str]:
+        for piece in json.JSONEncoder(ensure_ascii=False, indent=0).iterencode(splits):
+            digest.update(piece.encode())
+            yield piece
+        digest.update(b"\n")
+        yield "\n"
+
     provenance = provenance_of(file)
-    facts = {**facts, "annotation_sha256": hashlib.sha256(text.encode()).hexdigest()}
-    for path, content in ((file, text), (provenance, json.dumps(facts, indent=1) + "\n")):
-        try:
-            write_whole(path, content)
-        except OSError as error:
-            raise _not_writable(path, error) from error
+    try:
+        write_pieces(file, pieces())
+        facts = {**facts, "annotation_sha256": digest.hexdigest()}
+        write_whole(provenance, json.dumps(facts, indent=1) + "\n")
+    except OSError as error:
+        raise _not_writable(file, error) from error
     return provenance
 
 

@@ -55,10 +55,10 @@ def add_priors(examinations: Iterable[Examination], *, in_days: bool = True) -> 
             between: Plain = (
                 {"days": round(time - times[before], DECIMALS)} if in_days else {"order": int(time - times[before])}
             )
-            known = {"id": earlier.entries[0]["id"]} if earlier.entries else dict(earlier.left_out or {})
+            prior = {"id": earlier.entries[0]["id"]} if earlier.entries else dict(earlier.left_out or {})
             counts.written_out += not earlier.entries
             for entry in examination.entries:
-                entry["prior"] = {**known, **between}
+                entry["prior"] = {**prior, **between}
                 counts.entries_with_prior += 1
     return counts
 

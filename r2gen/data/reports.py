@@ -44,6 +44,7 @@ class Study:
     sex: Literal["F", "M"] | None = None
     prior: Prior | None = None
     findings: frozenset[str] | None = None  # the true findings ("effusion:left"); None if they are unknown
+    patient: str | None = None  # by which a prior of another patient is refused
 
 
 class ReportData(Protocol):

@@ -16,7 +16,7 @@ from r2gen.data.annotation_file import refuse
 from r2gen.data.image_folder import ImageFolder
 from r2gen.data.mimic import ORDER_OF_VIEWS, VIEWS, Policy, choose
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, one_line, sections
-from r2gen.data.prepared_files import checked_file, write_annotation
+from r2gen.data.prepared_files import checked_file, counted, write_annotation
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
 from r2gen.data.table_columns import Columns, recognise
@@ -102,7 +102,7 @@ def prepare(
             if policy.sections
             else "Check the table and prepare.images"
         )
-        raise UserError(f"{table}: no study is left ({_counted(dropped)}). {fix}.")
+        raise UserError(f"{table}: no study is left ({counted(dropped)}). {fix}.")
     facts = {
         "made_by": "python run.py task=prepare data=csv",
         **made,
@@ -271,10 +271,6 @@ def _searched(folder: ImageFolder, columns: Columns) -> str:
     return f"; images are searched in prepare.images={folder.root}, by prepare.columns.{kind}={column}"
 
 
-def _counted(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {number:,}" for name, number in numbers.items()) or "none"
-
-
 def _printed(file: Path, provenance: Path, facts: Plain, *, how: str, headings: int) -> str:
     counts, images = facts["counts"], facts["images"]
     names = [f"image={'+'.join(facts['columns']['image'])}"] if facts["columns"]["image"] else []
@@ -285,8 +281,8 @@ def _printed(file: Path, provenance: Path, facts: Plain, *, how: str, headings: 
     lines = [
         f"columns        {', '.join(names)}",
         f"read           {counts['rows']:,} rows, {counts['studies_read']:,} studies",
-        f"left out       {_counted(counts['dropped'])}",
-        f"entries        {_counted(counts['entries'])}",
+        f"left out       {counted(counts['dropped'])}",
+        f"entries        {counted(counts['entries'])}",
         f"section        {facts['policy']['sections']}",
         f"split          {how}",
     ]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from r2gen.config.names import suggest
@@ -45,6 +46,15 @@ class Columns:
         """As `image=path, study=study_id`."""
         images = [f"image={'+'.join(self.images)}"] if self.images else []
         return ", ".join([*images, *(f"{kind}={name}" for kind, name in self.others.items())])
+
+
+def require(columns: Sequence[str], names: Sequence[str], *, where: Path) -> None:
+    """Raise UserError if a published table lacks a column."""
+    if absent := [name for name in names if name not in columns]:
+        raise UserError(
+            f"{where} has no column {', '.join(absent)}: its columns are {shown(', '.join(columns))}. Use the "
+            "published file, or data=csv for another table."
+        )
 
 
 def recognise(columns: Sequence[str], options: Mapping[str, Any], *, where: str) -> Columns:

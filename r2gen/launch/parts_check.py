@@ -12,6 +12,7 @@ from r2gen.config.lm_rules import QUANT_PACKAGES, LmFacts, check
 from r2gen.config.schema import Config
 from r2gen.config.targets import Target, instantiate
 from r2gen.config.task_table import BY_NAME
+from r2gen.data.leaks import context_counts, refuse_wrong_priors
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
 from r2gen.evaluate.report_file import ReportFile
@@ -24,6 +25,14 @@ from r2gen.runs.whole_files import ENCODER_FILES, OPEN_CLIP_FILES, refuse_trunca
 if TYPE_CHECKING:
     from r2gen.data.listed_studies import StudyImages
 
+_UNUSED = {
+    "indication": "have an indication",
+    "technique": "a technique",
+    "comparison": "a comparison section",
+    "prior": "a prior study",
+    "age": "an age",
+    "sex": "a sex",
+}
 _REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 
 
@@ -152,12 +161,27 @@ def _is_cached(hub_id: str) -> bool:
 def _check_data(config: Config) -> None:
     source: DataSource = instantiate(config.data)
     source.check()
+    _check_context(config, source)
     most = _most_views(config)
     if most is None:
         return
     views, id, split = max((len(study.views), study.id, split) for split in SPLITS for study in source.studies(split))
     if views > most:
         raise _too_many(f"the study {id} of {split}", views, config, most)
+
+
+def _check_context(config: Config, source: DataSource) -> None:
+    """Raise UserError if a prior study is not an earlier one; say which context the studies have that is not used."""
+    if source.splits() is None:
+        return  # the studies are drawn, and so are their priors
+    refuse_wrong_priors(source, head=f"data={config.choices['data']}")
+    if config.choices.get("context", "none") != "none":
+        return
+    studies = [study for split in SPLITS for study in source.studies(split)]
+    counts = context_counts(studies)
+    parts = [f"{counts[key]:,} {what}" for key, what in _UNUSED.items() if counts[key]]
+    if parts:
+        print(f"of {len(studies):,} studies, {', '.join(parts)}: context=none does not use this", flush=True)
 
 
 def _check_study(config: Config) -> None:

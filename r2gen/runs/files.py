@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -123,12 +123,17 @@ def write_whole(path: Path, text: str) -> None:
     Only its owner can read it. Another name of the old file (a hard link) keeps the old content. Raises UserError where
     the path is a link or a folder.
     """
+    write_pieces(path, [text])
+
+
+def write_pieces(path: Path, pieces: Iterable[str]) -> None:
+    """`write_whole` of a text that is passed in pieces, which need not be in memory together."""
     refuse_link(path)
     temporary = path.with_name(f"{PARTIAL}{path.name}.{os.getpid()}")
     try:
         remove(temporary)
         with os.fdopen(_create(temporary), "w", encoding="utf-8") as out:
-            out.write(text)
+            out.writelines(pieces)
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(path)

@@ -1,4 +1,4 @@
-"""Reads JSON and YAML files that may come from elsewhere, be edited or torn, within one bound of size and depth.
+"""Reads JSON, YAML and XML files that may come from elsewhere, be edited or torn, within one bound of size and depth.
 
 Raises OSError, or ValueError with a reason on one line; the caller names the file and the fix.
 """
@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
 
 import yaml
 
@@ -21,7 +23,7 @@ from r2gen.config.hints import accepts
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 
-MAX_BYTES, MAX_YAML_BYTES = 2**30, 2**20
+MAX_BYTES, MAX_YAML_BYTES, MAX_XML_BYTES = 2**30, 2**20, 2**20
 DEEPEST, MOST_GROUPS = 64, 10_000_000
 MOST_YAML_GROUPS = 100_000  # a YAML file may name a group many times
 MOST_DIGITS = 19  # of a whole number, as in 64 bits
@@ -44,11 +46,11 @@ def parse_json(
     be written to a file or a terminal.
     """
     try:
-        decoder = json.JSONDecoder(object_pairs_hook=pairs, parse_int=partial(_whole_number, most=most_digits))
+        decoder = json.JSONDecoder(object_pairs_hook=pairs, parse_int=partial(whole_number, most=most_digits))
         value = decoder.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    _refuse_deep(value, most=MOST_GROUPS)
+    refuse_deep(value, most=MOST_GROUPS)
     if not any_text and "\\ud" in text.lower():
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -94,8 +96,37 @@ def read_yaml(file: Path) -> Any:
         raise ValueError("nested too deeply") from None
     except (ValueError, TypeError, AttributeError, OverflowError, LookupError) as error:
         raise ValueError(f"a value cannot be read ({' '.join(str(error).split())[:80]})") from None
-    _refuse_deep(value, most=MOST_YAML_GROUPS)
+    refuse_deep(value, most=MOST_YAML_GROUPS)
     return value
+
+
+def read_xml(file: Path) -> Element:
+    """The root element of an XML file. A document type, which may define entities, is refused."""
+    text, builder, depth = read_text(file, most=MAX_XML_BYTES), TreeBuilder(), 0
+    parser = expat.ParserCreate()
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError("nested too deeply")
+        builder.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(name)
+
+    def refuse_doctype(*_: object) -> None:
+        raise ValueError("it has a document type (<!DOCTYPE>), which is not read")
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = builder.data, refuse_doctype
+    try:
+        parser.Parse(text, True)
+    except expat.ExpatError as error:
+        raise ValueError(f"not XML: {error}") from None
+    return builder.close()
 
 
 def read_text(file: Path, *, most: int = MAX_BYTES) -> str:
@@ -159,13 +190,13 @@ def _is_infinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _whole_number(digits: str, *, most: int) -> int:
+def whole_number(digits: str, *, most: int) -> int:
     if len(digits) > most:
         raise ValueError(f"a whole number has {len(digits):,} digits, and at most {most} are read")
     return int(digits)
 
 
-def _refuse_deep(value: Any, *, most: int) -> None:
+def refuse_deep(value: Any, *, most: int) -> None:
     groups = [value] if isinstance(value, dict | list) else []
     for _ in range(DEEPEST):
         if not groups:

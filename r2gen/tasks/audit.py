@@ -6,15 +6,18 @@ Prints a table and writes audit.json. The data set itself refuses ids, studies a
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
 from r2gen.data.audit import statistics_of
-from r2gen.data.reports import DataSource, data_digest
+from r2gen.data.leaks import TEXTS, context_statistics
+from r2gen.data.reports import SPLITS, DataSource, Study, data_digest
 from r2gen.errors import DONE, printable
+from r2gen.evaluate.labeler import NO_FINDING, Status, label_report
 from r2gen.evaluate.tables import aligned
 from r2gen.runs.files import absolute, check_folder, take_folder, write_whole
 from r2gen.runs.progress import terminal_width, wrapped
@@ -41,6 +44,7 @@ def audit(config: Config, overrides: list[str]) -> int:
         "cleaner": data.cleaner,
         "named": data.splits(),
         **statistics_of(data, images=config.audit.films),
+        "context": context_statistics(_studies(data), _quotes_findings),
     }
     print(printable(table(facts)))
     take_folder(folder, option="out", known_by="audit.json")
@@ -49,12 +53,24 @@ def audit(config: Config, overrides: list[str]) -> int:
     return DONE
 
 
+def _studies(data: DataSource) -> dict[str, Sequence[Study]]:
+    return {split: data.studies(split) for split in SPLITS if data.studies(split)}
+
+
+@cache
+def _quotes_findings(text: str) -> bool:
+    """Whether a text states that one of the 14 observations is there or not."""
+    stated = label_report(text).status
+    return any(name != NO_FINDING and status != Status.UNCERTAIN for name, status in stated.items())
+
+
 def table(facts: dict[str, Any]) -> str:
     """The contents of audit.json, for a terminal."""
     splits = facts["splits"]
     lines = [("", *splits), *_lines([split["reports"] for split in splits.values()], _REPORT_LINES)]
     if all(split["images"] for split in splits.values()):
         lines += _lines([split["images"] for split in splits.values()], _IMAGE_LINES)
+    lines += _context_lines(list(facts["context"].values()))
     head = f"data={facts['data']}: hash {facts['hash']}, section {facts['section']}, cleaner {facts['cleaner']}"
     below = [wrapped(line) for line in (*_disjoint(facts["named"]), *_most_common(facts))]
     return "\n".join([wrapped(head), "", aligned(lines, pad=str.rjust, width=terminal_width()), "", *below])
@@ -96,6 +112,36 @@ _IMAGE_LINES: Lines = (
     ("images that occur twice", lambda split: f"{split['same']:,}"),
     ("images that are in training", lambda split: f"{split['in_training']:,}"),
 )
+_KNOWN = {
+    "positions": "positions of the images",
+    "indication": "an indication",
+    "technique": "a technique",
+    "comparison": "a comparison section",
+    "age": "an age",
+    "sex": "a sex",
+    "prior": "a prior study",
+}
+_OF_PRIORS = {
+    "itself": "is the study itself",
+    "not_earlier": "is not earlier",
+    "other_patient": "is of another patient",
+    "other_split": "is of another split",
+    "order_unknown": "has no days, so it may be later",
+    "same_report": "has the same report",
+}
+
+
+def _context_lines(contexts: list[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
+    """What the studies tell besides images and report, and of that what gives away the report; nothing else."""
+    keys = [key for key in _KNOWN if any(split["studies"][key] for split in contexts)]
+    for key in keys:
+        yield f"studies with {_KNOWN[key]}", *(f"{split['studies'][key]:,}" for split in contexts)
+    for key in (key for key in TEXTS if key in keys):
+        yield f"{key} repeats the report", *(f"{len(split['repeats_report'][key]):,}" for split in contexts)
+    if "comparison" in keys:
+        yield "comparison states findings", *(f"{len(split['comparison_with_findings']):,}" for split in contexts)
+    for kind, title in _OF_PRIORS.items() if "prior" in keys else ():
+        yield f"prior study {title}", *(f"{len(split['priors'][kind]):,}" for split in contexts)
 
 
 def _disjoint(identified: dict[str, int] | None) -> list[str]:

@@ -11,7 +11,7 @@ def examination(id: str, at: float | None, *, patient: str = "p", split: str = "
 
 def priors(*examinations: Examination, in_days: bool = True) -> dict[str, Any]:
     add_priors(examinations, in_days=in_days)
-    return {entry["id"]: entry.get("prior") for one in examinations for entry in one.entries}
+    return {entry["id"]: entry.get("prior") for examined in examinations for entry in examined.entries}
 
 
 def test_the_previous_examination_of_the_patient_is_the_prior_in_any_order_of_the_file() -> None:

@@ -1,0 +1,270 @@
+"""From the studies of a published data set to an annotation: views, section, priors, counts and provenance.
+
+rexgradient.py, padchest.py and padchest_gr.py read their files into `PublishedStudy`, one after another.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, TypeVar
+
+from r2gen.config.plain import Plain
+from r2gen.data.age_and_sex import age_of, sex_of
+from r2gen.data.annotation_file import refuse
+from r2gen.data.mimic import Policy, choose
+from r2gen.data.mimic_sections import one_line
+from r2gen.data.positions import position_of
+from r2gen.data.prepared_files import Preparation, checked_file, write_annotation
+from r2gen.data.priors import Examination, PriorCounts, add_priors
+from r2gen.data.reports import POSITIONS, SPLITS
+from r2gen.data.table_file import text_of
+from r2gen.errors import UserError, shown
+from r2gen.runs.progress import bar
+
+Value = TypeVar("Value")
+WHOLE = "whole"  # the section of reports that are not divided
+VIEWS = {
+    "all": frozenset({*POSITIONS, ""}),
+    "frontal": frozenset({"PA", "AP", "FRONTAL"}),
+    "lateral": frozenset({"LATERAL"}),
+    "frontal+lateral": frozenset({"PA", "AP", "FRONTAL", "LATERAL"}),
+}
+
+
+@dataclass
+class PublishedStudy:
+    """One examination as its data set has it."""
+
+    id: str
+    where: str  # its position in the file, for messages
+    split: str
+    patient: str
+    images: list[tuple[str, str]]  # path below the image folder, and the data set's name of its projection
+    study_id: str | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)  # findings and impression, or whole
+    context: Mapping[str, str] = field(default_factory=dict)  # indication, technique, comparison
+    age: Any = None
+    sex: Any = None
+    day: str = ""  # of the examination, as in 20140915 or 2014-09-15
+    prior: Plain | None = None  # as the data set names it, empty if there is none; None: the examination before
+
+
+def prepare(
+    preparation: Preparation,
+    studies: Iterable[PublishedStudy],
+    *,
+    name: str,
+    images: str,
+    section: str,
+    policy: Mapping[str, Any],
+    has_image: Callable[[str], bool],
+    sources: Callable[[], Mapping[str, str]],
+) -> str:
+    """Write the annotation and its provenance; return the counts to print.
+
+    `images` is the folder below the root that the paths are below, `section` the one to take, `policy` what decided
+    besides views and section, and `sources` gives the SHA-256 of each file once all studies are read. Raises UserError
+    with the entries at fault.
+    """
+    options = preparation.options
+    file = checked_file(preparation.root, preparation.annotation, fresh=preparation.fresh)
+    entries = Entries(section=section, options=options, has_image=has_image)
+    with bar(total=None, title=name, unit="study", delay_s=1) as shown_studies:
+        for study in studies:
+            entries.add(study)
+            shown_studies.update()
+    refuse(f"data.root={preparation.root}", entries.faults)
+    if not options["partial"]:
+        advice = "\nprepare.partial=true leaves out what is not on disk"
+        refuse(f"images are missing below {preparation.root / images}", entries.missing, advice=advice)
+    priors = entries.find_priors()
+    counts = entries.counts() | {"priors": vars(priors)}
+    summary = described(counts)
+    if not any(entries.splits.values()):
+        raise UserError(f"{preparation.root}: no study is left\n{summary}")
+    facts = {
+        "made_by": f"python run.py task=prepare data={name}",
+        **preparation.made,
+        "policy": {**policy, **{key: options[key] for key in ("views", "partial")}, "sections": section},
+        "root": str(preparation.root),
+        "images": images,
+        "counts": counts,
+        "sources_sha256": dict(sources()),
+    }
+    provenance = write_annotation(file, entries.splits, facts)
+    return f"{summary}\n{file} (policy, sources and counts in {provenance.name})"
+
+
+class Entries:
+    """The entries of an annotation, by split, and what was left out and why."""
+
+    def __init__(self, *, section: str, options: Mapping[str, Any], has_image: Callable[[str], bool]) -> None:
+        self.splits: dict[str, list[Plain]] = {split: [] for split in SPLITS}
+        self.examinations: list[Examination] = []
+        self.faults: list[str] = []
+        self.missing: list[str] = []
+        self._section, self._has_image = section, has_image
+        self._views = VIEWS[options["views"]]
+        self._policy = Policy(sections=section)
+        self._read, self._dropped, self._unreadable = Counter[str](), Counter[str](), Counter[str]()
+        self._by_view = Counter[str]()
+        self._named: dict[str, Plain] = {}  # the prior of each study that names it
+        self._dropped_priors = 0
+        self._first: dict[tuple[str, str], str] = {}  # of each id and patient, where it is first and its split
+
+    def add(self, study: PublishedStudy) -> None:
+        """Make an entry of a study that has a report and an image of the views."""
+        if (fault := self._fault(study)) is not None:
+            self.faults.append(f"{study.where}: {fault}")
+            return
+        self._read[study.split] += 1
+        placed = sorted(((path, position_of(view)) for path, view in study.images), key=lambda image: _order(image[1]))
+        chosen = [(path, position) for path, position in placed if position in self._views]
+        there = [image for image in chosen if self._has_image(image[0])]
+        self.missing += [path for path, _ in chosen if (path, _) not in there]
+        report, reason = self._report(study)
+        if not there:
+            report, reason = None, "images not on disk" if chosen else "no image of these views"
+        entry = self._entry(study, there, report)
+        if report is None:
+            self._dropped[reason] += 1
+        else:
+            self.splits[study.split].append(entry)
+            self._by_view.update(position or "(unknown)" for _, position in there)
+        if study.prior:
+            self._named[study.id] = study.prior
+        elif study.prior is None:
+            self.examinations.append(
+                Examination(
+                    patient=study.patient,
+                    split=study.split,
+                    at=day_number(study.day),
+                    entries=() if report is None else (entry,),
+                    left_out=_written_out(entry) if report is None and there else None,
+                )
+            )
+
+    def find_priors(self) -> PriorCounts:
+        """Give the entries their priors: the examination before, or the one that the data set names.
+
+        A named prior that is no entry is written out with its image; without an image it is left out.
+        """
+        counts = add_priors(self.examinations)
+        for entries in self.splits.values():
+            ids = {entry["id"] for entry in entries}
+            for entry in entries:
+                if (prior := self._named.get(entry["id"])) is None:
+                    continue
+                if prior["id"] in ids:
+                    prior = {key: value for key, value in prior.items() if key in ("id", "days")}
+                elif not all(map(self._has_image, prior["image_path"])):
+                    self._dropped_priors += 1
+                    continue
+                else:
+                    counts.written_out += 1
+                entry["prior"] = prior
+                counts.entries_with_prior += 1
+        return counts
+
+    def counts(self) -> Plain:
+        return {
+            "studies_read": {split: self._read[split] for split in SPLITS},
+            "dropped": dict(sorted(self._dropped.items())),
+            "studies_kept": self._read.total() - self._dropped.total(),
+            "entries": {split: len(entries) for split, entries in self.splits.items()},
+            "images_by_view": dict(sorted(self._by_view.items())),
+            "files_missing": len(self.missing),
+            "priors_without_image": self._dropped_priors,
+            "values_not_read": dict(sorted(self._unreadable.items())),
+        }
+
+    def _fault(self, study: PublishedStudy) -> str | None:
+        """What no option accepts: an id that is there twice, a study or a patient of two splits."""
+        if study.split not in SPLITS:
+            return f"split {shown(study.split) or '(empty)'} is none of train, validation and test"
+        for kind, value in (("id", study.id), ("patient", study.patient)):
+            if not value:
+                return f"the study has no {kind}"
+            before = self._first.setdefault((kind, value), study.split if kind == "patient" else study.where)
+            if kind == "id" and before != study.where:
+                return f"study {shown(value)} is also in {before}"
+            if kind == "patient" and before != study.split:
+                return f"patient {shown(value)} is in {study.split} and in {before}: a patient belongs to one split"
+        return None
+
+    def _report(self, study: PublishedStudy) -> tuple[str | None, str]:
+        texts = {kind: text for kind, text in study.texts.items() if text}
+        if self._section in texts:
+            return texts[self._section], ""
+        if not texts or self._section == WHOLE:
+            return None, "no report"
+        return choose(texts, self._policy)
+
+    def _entry(self, study: PublishedStudy, images: list[tuple[str, str]], report: str | None) -> Plain:
+        entry: Plain = {"id": study.id}
+        if study.study_id:
+            entry["study_id"] = study.study_id
+        entry |= {"subject_id": study.patient, "report": report}
+        entry["image_path"] = [path for path, _ in images]
+        if any(position for _, position in images):
+            entry["views"] = [position for _, position in images]
+        entry |= {kind: text for kind, text in study.context.items() if text}
+        if (age := self._value("age", study.age, age_of)) is not None:
+            entry["age"] = round(age, 2)
+        if (sex := self._value("sex", study.sex, sex_of)) is not None:
+            entry["sex"] = sex
+        return entry
+
+    def _value(self, kind: str, value: Any, read: Callable[[Any], Value]) -> Value | None:
+        """A value of the patient; one that cannot be read is left out and counted."""
+        try:
+            return read(value)
+        except ValueError:
+            self._unreadable[kind] += 1
+            return None
+
+
+def one_text(value: Any) -> str:
+    """A text of the data set on one line; empty if it is missing."""
+    return one_line(text_of(value))
+
+
+def day_number(day: str) -> float | None:
+    """The day of a date such as 20140915 or 2014-09-15, for differences; None if it is none."""
+    digits = day.partition(" ")[0].removesuffix(".0").replace("-", "").replace("/", "")
+    try:
+        return float(date(int(digits[:4]), int(digits[4:6]), int(digits[6:])).toordinal())
+    except ValueError:
+        return None
+
+
+def _order(position: str) -> int:
+    """Frontal images come first, those of an unknown position last."""
+    return POSITIONS.index(position) if position else len(POSITIONS)
+
+
+def _written_out(entry: Plain) -> Plain:
+    """An examination that is no entry, as the prior of another one."""
+    return {key: entry[key] for key in ("id", "image_path", "views") if key in entry}
+
+
+def described(counts: Mapping[str, Any]) -> str:
+    """The counts as lines to print."""
+
+    def line(title: str, numbers: Mapping[str, int]) -> str:
+        return f"{title:<14} " + (", ".join(f"{name} {number:,}" for name, number in numbers.items()) or "none")
+
+    priors = {name.replace("_", " "): number for name, number in counts["priors"].items() if number}
+    lines = [
+        line("studies read", counts["studies_read"]),
+        line("dropped", counts["dropped"]),
+        line("entries", counts["entries"]),
+        line("images by view", counts["images_by_view"]),
+        line("priors", priors),
+    ]
+    if counts["values_not_read"]:
+        lines.append(line("not read", counts["values_not_read"]))
+    if counts["priors_without_image"]:
+        lines.append(f"left out       {counts['priors_without_image']:,} priors whose image is not on disk")
+    return "\n".join(lines)
