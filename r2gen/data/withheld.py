@@ -49,8 +49,10 @@ def _with_other(study: Study, giver: Study, name: str) -> Study:
 
 def _of_views(study: Study, keeps: Callable[[str], bool]) -> Study:
     """The study with some of its images; unchanged if it would have none, or if their positions are unknown."""
-    kept = [(view, position) for view, position in zip(study.views, study.positions, strict=False) if keeps(position)]
-    if not kept or len(study.positions) != len(study.views):
+    remaining = [
+        (view, position) for view, position in zip(study.views, study.positions, strict=False) if keeps(position)
+    ]
+    if not remaining or len(study.positions) != len(study.views):
         return study
-    views, positions = zip(*kept, strict=True)
+    views, positions = zip(*remaining, strict=True)
     return replace(study, views=views, positions=positions)

@@ -94,7 +94,7 @@ class Predictor:
         """
         dataset = self.datasets[split]
         studies = dropped(dataset.studies, drop)
-        changed = sum(one != other for one, other in zip(studies, dataset.studies, strict=True))
+        changed = sum(study != before for study, before in zip(studies, dataset.studies, strict=True))
         if not changed:
             return Dropped(changed=0, predictions=[])
         file = dropped_file(self.file(split), system_of(drop))

@@ -52,11 +52,11 @@ def subgroup_scores(groups: Groups, sums: Sequence[StudySums], shown: set[str]) 
 
 def _attributes(study: Study) -> Iterator[tuple[str, str]]:
     """What is known of a study. A study with several frontal images belongs to each of their views."""
-    known = {position for position in study.positions if position}
-    for position in sorted(known & {"AP", "PA"}):
+    positions = {position for position in study.positions if position}
+    for position in sorted(positions & {"AP", "PA"}):
         yield "view", position
-    if known:
-        yield "lateral image", "with" if "LATERAL" in known else "without"
+    if positions:
+        yield "lateral image", "with" if "LATERAL" in positions else "without"
     if study.sex is not None:
         yield "sex", SEXES[study.sex]
     if study.age is not None:
