@@ -27,6 +27,8 @@ vision = facts["vision"]
 decoding = {key: value for key, value in facts["generation"].items() if value is not None and key != "seed"}
 if decoding.get("do_sample") or "penalty_alpha" in decoding:
     sys.exit("this script decodes greedily or with beams: use r2gen.load_run for sampling and contrastive search")
+if "context" in facts:
+    sys.exit("this model reads more than the images (context.fields): use r2gen.load_run")
 
 
 def under(prefix: str) -> dict[str, torch.Tensor]:

@@ -16,7 +16,8 @@ from r2gen.config import batch_norm, lm_rules, rules
 from r2gen.config.decoding import Decoding
 from r2gen.config.schema import Config, LoraConfig
 from r2gen.config.targets import instantiate
-from r2gen.data.context import StudyContext, context_text
+from r2gen.data.context import StudyContext
+from r2gen.data.context_text import context_text
 from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.loader import workers_that_fit
 from r2gen.data.reports import SPLITS, ReportData, Study

@@ -138,6 +138,7 @@ class TrainedRun:
             device=self.device,
             decoder=self.model.lm.decoder_for(profile),
             gray_bits=self.gray_bits,
+            context=self.context,
         )
         texts = dict[str, str]()
         for written in reports:

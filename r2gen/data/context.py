@@ -11,6 +11,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from r2gen.config.context import PRIOR_IMAGES, TEXT, ContextConfig
+from r2gen.data.context_text import context_text, value_of, written
 from r2gen.data.reports import POSITIONS, Study
 
 # B batch, V views of a study, N prior studies of a batch, H height, W width, T tokens
@@ -57,15 +58,6 @@ class Tokens:
     before: list[int]
     after: list[int]
     is_cut: bool
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A text that is tokenised apart; `is_after` says that it is behind the images of the prior study."""
-
-    field: str
-    text: str
-    is_after: bool
 
 
 class StudyContext:
@@ -121,49 +113,6 @@ class StudyContext:
             ids[number] = ids[number][:left] if left > label else []  # a label by itself says nothing
             excess += len(ids[number])
         return ids, True
-
-
-def context_text(study: Study, options: ContextConfig) -> str:
-    """The whole context of a study as one text, for its length, and for a vocabulary."""
-    return " ".join(piece.text for piece in written(study, options))
-
-
-def written(study: Study, options: ContextConfig) -> list[Piece]:
-    """The text of each field, in their order; that of PRIOR_IMAGES in two pieces, around the images."""
-    pieces: list[Piece] = []
-    is_after = False
-    for field in options.fields:
-        value, text = value_of(study, field), options.texts[field]
-        if value is None:
-            pieces += [Piece(field, options.missing[field], is_after)] if field in options.missing else []
-        elif field == PRIOR_IMAGES:
-            first, _, second = text.partition(TEXT)
-            pieces += [Piece(field, first, is_after=False), Piece(field, second, is_after=True)]
-            is_after = True
-        else:
-            pieces.append(Piece(field, text.replace(TEXT, value), is_after))
-    return pieces
-
-
-def value_of(study: Study, field: str) -> str | None:
-    """A field of a study as text; empty for the images of a prior study; None if the study lacks it."""
-    prior = study.prior
-    values: dict[str, str | None] = {
-        "age": None if study.age is None else f"{study.age:g}",
-        "sex": None if study.sex is None else {"F": "female", "M": "male"}[study.sex],
-        "indication": study.indication,
-        "technique": study.technique,
-        "comparison": study.comparison,
-    }
-    if field in values:
-        return (values[field] or "").strip() or None
-    if prior is None:
-        return None
-    if field == PRIOR_IMAGES:
-        return "" if prior.views else None
-    if field == "prior_report":
-        return (prior.report or "").strip() or None
-    return None if prior.days is None else "less than 1" if prior.days < 1 else str(round(prior.days))
 
 
 def about(positions: Sequence[str], views: int, *, age: int) -> torch.Tensor:

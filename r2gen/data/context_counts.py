@@ -1,24 +1,14 @@
-"""What the contexts of a data set contain: how many studies have each field, and how many contexts are cut."""
+"""How many studies have each field of the context of a run, and how many contexts are cut."""
 
 from collections.abc import Mapping, Sequence
 
 from r2gen.config.plain import Plain
-from r2gen.data.context import StudyContext, value_of
+from r2gen.data.context import StudyContext
+from r2gen.data.context_text import value_of
 from r2gen.data.reports import Study
-from r2gen.errors import UserError
 
 
-def refuse_without_fields(context: StudyContext | None, studies: Sequence[Study]) -> None:
-    """Raise UserError if no training study has any of the fields, so that the context would change nothing."""
-    fields = () if context is None else context.options.fields
-    if fields and not any(value_of(study, field) is not None for field in fields for study in studies):
-        raise UserError(
-            f"context.fields=[{','.join(fields)}]: no training study of this data set has any of them: use "
-            "context=none, or data whose annotation has them (docs/context.md)"
-        )
-
-
-def context_counts(context: StudyContext, splits: Mapping[str, Sequence[Study]]) -> Plain:
+def fields_and_cuts(context: StudyContext, splits: Mapping[str, Sequence[Study]]) -> Plain:
     """By split, the number of studies that have each field, and of those whose context is cut."""
     return {
         split: {

@@ -1,7 +1,8 @@
 """A study of which the images and, as far as the user gives it, the context is known, but no report."""
 
 from r2gen.config.context import GivenConfig
-from r2gen.data.context import StudyContext, value_of
+from r2gen.data.context import StudyContext
+from r2gen.data.context_text import value_of
 from r2gen.data.positions import position_of
 from r2gen.data.reports import Prior, Study
 from r2gen.errors import UserError, shown
@@ -53,5 +54,7 @@ def not_used(study: Study, context: StudyContext | None) -> str:
 
 def _positions(name: str, positions: list[str], images: int) -> tuple[str, ...]:
     if positions and len(positions) != images:
-        raise UserError(f"{name}: {len(positions)} for {images} images: give one for each, such as PA or LATERAL")
+        raise UserError(
+            f"{name}: {len(positions)} given, of {images} image(s): give one for each, such as PA or LATERAL"
+        )
     return tuple(position_of(position) for position in positions)

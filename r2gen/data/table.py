@@ -17,9 +17,11 @@ from r2gen.data.image_folder import ImageFolder
 from r2gen.data.mimic import ORDER_OF_VIEWS, VIEWS, Policy, choose
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, one_line, sections
 from r2gen.data.prepared_files import checked_file, counted, write_annotation
+from r2gen.data.priors import PriorCounts
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
 from r2gen.data.table_columns import Columns, recognise
+from r2gen.data.table_context import TableContext, add_table_priors, context_of, prior_lines, recorded
 from r2gen.data.table_file import Table, open_table, sha256_of
 from r2gen.data.table_studies import TableReader, TableStudy
 from r2gen.errors import UserError, shown
@@ -42,7 +44,7 @@ class TablePolicy:
     sections: str | None = None  # None: the findings column, or else the reports as they are
     without_headings: str = "drop"
     views: str = "all"
-    split: Sequence[float] = (80, 10, 10)
+    split: Sequence[float] | None = None  # shares, unless a column has the split
     seed: int = 0
     partial: bool = False
 
@@ -89,12 +91,15 @@ def prepare(
         listed = [fault for some in faults.values() for fault in some]
         refuse(str(table), listed, advice=f"\nprepare.partial=true leaves out what is missing{searched}")
     splits, how = _in_splits(source, usable, named, policy)
+    context = context_of(studies)
+    priors = _add_context(splits, context, studies, usable, named, policy)
     counts = {
         "rows": reader.rows,
         "studies_read": len(studies),
         "dropped": dict(sorted(dropped.items())),
         "entries": {split: len(entries) for split, entries in splits.items()},
         "patients": len({study.patient for study, _ in usable if study.patient}),
+        **recorded(priors, context),
     }
     if not usable:
         fix = (
@@ -106,7 +111,7 @@ def prepare(
     facts = {
         "made_by": "python run.py task=prepare data=csv",
         **made,
-        "policy": {**vars(policy), "sections": _section(named, policy), "split": list(policy.split)},
+        "policy": {**vars(policy), "sections": _section(named, policy), "split": list(check_shares(policy.split))},
         "columns": {"image": list(named.images), **named.others},
         "table": str(table),
         "root": str(root),
@@ -115,7 +120,8 @@ def prepare(
         "sources_sha256": {table.name: sha256_of(source)},
     }
     provenance = write_annotation(file, splits, facts)
-    return _printed(file, provenance, facts, how=how, headings=_headings(usable, named, policy))
+    more = [*prior_lines(priors), *context.printed()]
+    return _printed(file, provenance, facts, how=how, more=more, headings=_headings(usable, named, policy))
 
 
 def images_of(table: Path, images: Path | None) -> Path:
@@ -214,7 +220,7 @@ def _in_splits(
         patients = {study.id: study.patient or study.id for study, _ in usable}
         homes = split_by_patient(patients, shares=policy.split, seed=policy.seed)
         shares, unnamed = (
-            "/".join(f"{share:g}" for share in policy.split),
+            "/".join(f"{share:g}" for share in check_shares(policy.split)),
             sum(not study.patient for study, _ in usable),
         )
         how = f"{shares} by patient, seed {policy.seed}"
@@ -224,6 +230,23 @@ def _in_splits(
     for study, report in usable:
         splits[homes[study.id]].append(_entry(study, report, columns))
     return splits, how
+
+
+def _add_context(
+    splits: Mapping[str, list[Plain]],
+    context: TableContext,
+    studies: Mapping[str, TableStudy],
+    usable: Sequence[tuple[TableStudy, str]],
+    columns: Columns,
+    policy: TablePolicy,
+) -> PriorCounts | None:
+    """Add the optional keys to the entries, and return how many got a prior; None without patients or dates."""
+    for entries in splits.values():
+        for entry in entries:
+            entry.update(context.keys[entry["id"]])
+    ids = {study.id for study, _ in usable}
+    left_out = [(study, _report(study, columns, policy)[0]) for study in studies.values() if study.id not in ids]
+    return add_table_priors(splits, context, left_out)
 
 
 def _split_column(table: Table, studies: Sequence[TableStudy], columns: Columns) -> dict[str, str]:
@@ -271,7 +294,7 @@ def _searched(folder: ImageFolder, columns: Columns) -> str:
     return f"; images are searched in prepare.images={folder.root}, by prepare.columns.{kind}={column}"
 
 
-def _printed(file: Path, provenance: Path, facts: Plain, *, how: str, headings: int) -> str:
+def _printed(file: Path, provenance: Path, facts: Plain, *, how: str, more: Sequence[str], headings: int) -> str:
     counts, images = facts["counts"], facts["images"]
     names = [f"image={'+'.join(facts['columns']['image'])}"] if facts["columns"]["image"] else []
     names += [f"{kind}={name}" for kind, name in facts["columns"].items() if kind != "image"]
@@ -285,6 +308,7 @@ def _printed(file: Path, provenance: Path, facts: Plain, *, how: str, headings: 
         f"entries        {counted(counts['entries'])}",
         f"section        {facts['policy']['sections']}",
         f"split          {how}",
+        *more,
     ]
     if headings * 2 > sum(counts["entries"].values()):
         lines.append(f"{headings:,} reports have headings: prepare.sections=findings takes the section FINDINGS")

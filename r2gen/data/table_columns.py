@@ -24,10 +24,17 @@ NAMES = {
     "findings": ("findings", "finding", "findingstext"),
     "impression": ("impression", "impressions", "impressiontext", "conclusion"),
     "context": ("context", "indication", "history", "clinicalhistory", "clinicalinformation"),
+    "technique": ("technique", "techniques"),
+    "comparison": ("comparison", "comparisons"),
+    "age": ("age", "patientage", "ageinyears"),
+    "sex": ("sex", "gender", "patientsex", "patientgender"),
+    "date": ("date", "studydate", "examdate", "examinationdate", "studydatetime", "datetime"),
+    "time": ("time", "studytime", "examtime", "examinationtime"),
     "split": ("split", "subset", "set", "partition"),
     "view": ("view", "viewposition", "projection"),
 }
 TEXTS = ("report", "findings", "impression", "context")
+CONTEXT = ("technique", "comparison", "age", "sex", "date", "time")  # what a study may have once, in any of its rows
 _NUMBERED = re.compile(r"(image|img|imagepath|path|file|filename)(\d+)")
 _BY_VIEW = re.compile(r"(frontal|lateral)(image|path|imagepath|file)?")
 

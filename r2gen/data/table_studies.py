@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from r2gen.data.image_folder import ImageFolder
-from r2gen.data.table_columns import TEXTS, Columns
+from r2gen.data.table_columns import CONTEXT, TEXTS, Columns
 from r2gen.data.table_file import Table, text_of
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import new_file
@@ -33,6 +33,7 @@ class TableStudy:
     images: list[str] = field(default_factory=list)  # below the image folder
     views: list[str] = field(default_factory=list)  # of each image; empty if the table has no view
     texts: dict[str, str] = field(default_factory=dict)  # report, findings, impression, context
+    context: dict[str, str] = field(default_factory=dict)  # of table_columns.CONTEXT: the first cell that is not empty
     patient: str = ""
     split: str = ""
     missing: list[str] = field(default_factory=list)  # why images cannot be found
@@ -89,6 +90,9 @@ class TableReader:
         where = f"{self.table.at(number)} (study {shown(id)})"
         for kind in TEXTS if self.texts else ():
             self._set(study.texts, kind, self._cell(row, kind), where=where, first=study.row)
+        for kind in CONTEXT:
+            if value := self._cell(row, kind):
+                study.context.setdefault(kind, value)
         others = {"patient": study.patient, "split": study.split}
         for kind in others if self.texts else ():
             self._set(others, kind, self._cell(row, kind), where=where, first=study.row)

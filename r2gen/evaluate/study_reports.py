@@ -6,14 +6,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch, collate
+from r2gen.data.context import StudyContext
 from r2gen.data.dataset import Example
 from r2gen.data.image_input import gray_image
 from r2gen.data.listed_studies import StudyImages
+from r2gen.data.reports import Study
 from r2gen.errors import UserError
 from r2gen.evaluate.generate import plan_for
 from r2gen.lm.protocol import DecoderName
@@ -42,15 +45,17 @@ def write_reports(
     slots: int | None = None,
     decoder: DecoderName = "auto",
     gray_bits: int | None = None,
+    context: StudyContext | None = None,
 ) -> Iterator[Written]:
     """The report of each study as soon as it has ended, in any order; a study that cannot be read has an error.
 
-    `batch_size` studies are encoded at a time, and as many decoded as `plan_for` plans.
+    `batch_size` studies are encoded at a time, and as many decoded as `plan_for` plans. `context` is
+    that of the run.
     """
     failed: list[Written] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
         warnings.simplefilter("ignore")  # as images.read_image does, which threads cannot call
-        reading = _Reading(model, pool, studies, gray_bits=gray_bits, failed=failed)
+        reading = _Reading(model, pool, studies, gray_bits=gray_bits, context=context, failed=failed)
         plan = plan_for(len(studies), decoding, batch_size=batch_size, device=device, slots=slots, decoder=decoder)
         try:
             with closing(model.stream(reading.batches(batch_size, device), decoding, plan)) as reports:
@@ -77,43 +82,52 @@ class _Reading:
         studies: Sequence[StudyImages],
         *,
         gray_bits: int | None,
+        context: StudyContext | None,
         failed: list[Written],
     ) -> None:
         self.transform, self.pool, self.studies, self.gray_bits = model.vision.transform, pool, studies, gray_bits
         self.most_views: int | None = getattr(model.vision.join, "max_views", None)
-        self.failed = failed
+        self.failed, self.context = failed, context
 
     def batches(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Full batches of the studies that can be read, on the device."""
         examples: list[Example] = []
         for study, future in self._ahead(_READ_AHEAD * size):
             try:
-                images = future.result()
+                examples.append(future.result())
             except UserError as error:
                 self.failed.append(Written(study.id, "", str(error)))
                 continue
-            examples.append(Example(study.id, images, torch.zeros(0, dtype=torch.long)))
             if len(examples) == size:
                 yield collate(examples).to(device)
                 examples = []
         if examples:
             yield collate(examples).to(device)
 
-    def _ahead(self, number: int) -> Iterator[tuple[StudyImages, Future[torch.Tensor]]]:
-        waiting: deque[tuple[StudyImages, Future[torch.Tensor]]] = deque()
+    def _ahead(self, number: int) -> Iterator[tuple[StudyImages, Future[Example]]]:
+        waiting: deque[tuple[StudyImages, Future[Example]]] = deque()
         for study in self.studies:
             waiting.append((study, self.pool.submit(self._read, study)))
             if len(waiting) > number:
                 yield waiting.popleft()
         yield from waiting
 
-    def _read(self, study: StudyImages) -> torch.Tensor:
+    def _read(self, study: StudyImages) -> Example:
         if study.error:
             raise UserError(study.error)
         if not study.images:
             raise UserError("a study needs at least one image")
-        if self.most_views is not None and len(study.images) > self.most_views:
-            raise UserError(f"it has {len(study.images)} images, and this model reads at most {self.most_views}")
+        context = None
+        if self.context is not None:
+            facts = study.context or Study(study.id, ("",) * len(study.images), "")
+            has_prior = self.context.has_prior_images(facts)
+            context = self.context.example(facts, self._images(study.prior_images) if has_prior else None)
+        return Example(study.id, self._images(study.images), torch.zeros(0, dtype=torch.long), context)
+
+    def _images(self, images: Sequence[Any]) -> torch.Tensor:
+        """[V, H, W] at the encoder's size."""
+        if self.most_views is not None and len(images) > self.most_views:
+            raise UserError(f"it has {len(images)} images, and this model reads at most {self.most_views}")
         size_px, gray_bits = self.transform.size_px, self.gray_bits
-        images = [gray_image(item, at_least_px=size_px, gray_bits=gray_bits) for item in study.images]
-        return torch.stack([self.transform(image) for image in images])
+        gray = [gray_image(item, at_least_px=size_px, gray_bits=gray_bits) for item in images]
+        return torch.stack([self.transform(image) for image in gray])

@@ -6,12 +6,14 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from r2gen.config.context import PRIOR_IMAGES
 from r2gen.config.lm_rules import QUANT_PACKAGES, LmFacts, check
 from r2gen.config.schema import Config
 from r2gen.config.targets import Target, instantiate
 from r2gen.config.task_table import BY_NAME
+from r2gen.data.context_text import refuse_without_fields
 from r2gen.data.leaks import context_counts, refuse_wrong_priors
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
@@ -165,13 +167,26 @@ def _check_data(config: Config) -> None:
     most = _most_views(config)
     if most is None:
         return
-    views, id, split = max((len(study.views), study.id, split) for split in SPLITS for study in source.studies(split))
+    studies = [(study, split) for split in SPLITS for study in source.studies(split)]
+    counts = [(len(study.views), f"the study {study.id} of {split}") for study, split in studies]
+    if PRIOR_IMAGES in config.context.fields:
+        counts += [
+            (len(study.prior.views), f"the prior study of {study.id}")
+            for study, _ in studies
+            if study.prior is not None
+        ]
+    views, name = max(counts)
     if views > most:
-        raise _too_many(f"the study {id} of {split}", views, config, most)
+        raise _too_many(name, views, config, most)
 
 
 def _check_context(config: Config, source: DataSource) -> None:
-    """Raise UserError if a prior study is not an earlier one; say which context the studies have that is not used."""
+    """Raise UserError if a prior study is not an earlier one, or if no training study has what the prompt shall have.
+
+    What the studies have and the run does not use is printed.
+    """
+    if config.task == "train":
+        refuse_without_fields(config.context, source.studies("train"))
     if source.splits() is None:
         return  # the studies are drawn, and so are their priors
     refuse_wrong_priors(source, head=f"data={config.choices['data']}")
@@ -222,7 +237,10 @@ def studies_to_predict(config: Config) -> "list[StudyImages]":
     prepare = config.prepare
     images = None if prepare.images is None else Path(prepare.images)
     columns = asdict(prepare.columns)
-    return list_studies(Path(config.studies), images=images, columns=columns, encoding=prepare.encoding)
+    cleaner: Any = config.data.get("cleaner") or "none"
+    return list_studies(
+        Path(config.studies), images=images, columns=columns, encoding=prepare.encoding, cleaner=cleaner
+    )
 
 
 def _most_views(config: Config) -> int | None:

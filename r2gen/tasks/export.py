@@ -158,6 +158,7 @@ def plain_facts(model: ReportGenerator, exported: Config) -> Plain:
         "projector": exported.projector.class_name,
         "language_model": exported.lm.path,
         "prompt_ids": {"before": model.before_T.tolist(), "after": model.after_T.tolist()},
+        **({"context": exported.context.fields} if exported.context.is_used else {}),
         "bos_id": tokenizer.bos_id,
         "eos_ids": list(tokenizer.eos_ids),
         "pad_id": tokenizer.pad_id,

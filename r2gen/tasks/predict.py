@@ -70,6 +70,7 @@ def _write(
         slots=config.evaluate.slots,
         decoder=run.model.lm.decoder_for(run.decoding, cast(DecoderName, config.evaluate.decoder)),
         gray_bits=run.gray_bits,
+        context=run.context,
     )
     with bar(total=len(studies), title="predict", unit="study", shown=dist.is_first()) as shown:
         for written in reports:

@@ -12,7 +12,7 @@ from r2gen.build_training import build_engine, build_objective, loop_settings, p
 from r2gen.config import rules
 from r2gen.config.schema import Config
 from r2gen.config.selection import selection_of
-from r2gen.data.context_counts import context_counts, counts_line, refuse_without_fields
+from r2gen.data.context_counts import counts_line, fields_and_cuts
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import steps_for
 from r2gen.errors import UserError
@@ -44,7 +44,6 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
     resumes, identity = folder.last() is not None, folder.facts()["identity"]
     with opened(build_logger(config), folder=folder, config=config, job_id=identity, resumes=resumes) as logger:
         job = build_job(config, device)
-        refuse_without_fields(job.datasets["train"].context, job.datasets["train"].studies)
         evaluation = build_evaluation(config, job, stop=stop)
         if dist.is_first():
             best = "-align_loss" if rules.encoder_only(config) else selection_of(config)
@@ -179,7 +178,7 @@ def _describe_context(folder: RunFolder, job: Job) -> None:
     if context is None or not context.options.fields:
         return
     with working("counting the contexts"):
-        counts = context_counts(context, {split: dataset.studies for split, dataset in job.datasets.items()})
+        counts = fields_and_cuts(context, {split: dataset.studies for split, dataset in job.datasets.items()})
     folder.record(context=counts)
     print(wrapped(counts_line(counts, max_tokens=context.options.max_tokens)), flush=True)
 

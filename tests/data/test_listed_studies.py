@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from r2gen.data.cleaning import clean_report
 from r2gen.data.listed_studies import list_studies
 from r2gen.data.studies_in_memory import studies_of
 from r2gen.errors import UserError
@@ -75,6 +76,28 @@ def test_an_annotation_needs_no_report(folder: Path) -> None:
     )
     with pytest.raises(UserError, match="id x is used twice"):
         listed(file)
+
+
+def test_an_annotation_may_have_a_context(folder: Path) -> None:
+    file = folder / "annotation.json"
+    first = {"id": "x", "image_path": ["a.png"], "report": "REPORT,  NORMAL"}
+    prior = {"id": "x", "days": 3}
+    second = {"id": "y", "image_path": ["s1/f.png"], "indication": "Cough.", "views": ["pa"], "prior": prior}
+    lost = {"id": "z", "image_path": ["s1/l.png"], "prior": {"id": "w", "image_path": ["b.png"]}}
+    file.write_text(json.dumps({"val": [first], "test": [second, lost]}))
+    x, y, z = list_studies(file, cleaner="mimic_cxr")
+    assert x.context is not None
+    assert x.context.prior is None
+    assert y.context is not None
+    assert (y.context.indication, y.context.positions) == ("Cough.", ("PA",))
+    assert y.context.prior is not None
+    assert (y.context.prior.report, y.context.prior.days) == (clean_report("REPORT,  NORMAL", "mimic_cxr"), 3)
+    assert [image.name for image in y.prior_images] == ["a.png"]
+    assert z.error == "its prior study: image b.png does not exist"
+    second["prior"] = {"id": "nowhere"}
+    file.write_text(json.dumps({"val": [first], "test": [second]}))
+    with pytest.raises(UserError, match="the prior nowhere is no entry"):
+        list_studies(file)
 
 
 def test_what_holds_no_study_is_refused(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 """Reports of studies without references: those of the same images in a batch, and a fault is a result."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_model import SIZE_PX, report_generator
+from small_model import CONTEXT, SIZE_PX, TOKENIZER, report_generator
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch
+from r2gen.data.context import StudyContext
 from r2gen.data.listed_studies import StudyImages
+from r2gen.data.reports import Prior, Study
 from r2gen.evaluate.study_reports import Written, write_reports
 
 DECODING = Decoding(max_new_tokens=12)
@@ -44,6 +47,23 @@ def test_reports_are_those_of_single_studies_and_faults_are_results() -> None:
         views_BV = torch.ones(1, len(study.images), dtype=torch.bool)
         batch = Batch((study.id,), images_BVHW, views_BV, torch.zeros(1, 0, dtype=torch.long))
         assert reports[study.id].report == model.generate(batch, DECODING)[0].text
+
+
+def test_a_study_may_have_a_context() -> None:
+    model, context = report_generator(lively=True, context=True).eval(), StudyContext(CONTEXT, TOKENIZER.encode)
+    prior = Prior("p", ("",), report="The heart is large.")
+    facts = Study("x", ("",), "", indication="Cough.", prior=prior)
+    studies = [
+        StudyImages("x", [array(0)], context=facts, prior_images=[array(1)]),
+        StudyImages("other prior", [array(0)], context=replace(facts, id="other prior"), prior_images=[array(2)]),
+        StudyImages("nothing", [array(0)]),
+        StudyImages("lost", [array(0)], context=replace(facts, id="lost"), prior_images=["nowhere.png"]),
+    ]
+    reports = written(model, studies, context=context)
+    assert reports["lost"].error == "image nowhere.png does not exist"
+    assert len({reports[id].report for id in ("x", "other prior", "nothing")}) == 3
+    for study in studies[:3]:
+        assert written(model, [study], context=context)[study.id] == reports[study.id]
 
 
 @pytest.mark.parametrize("decoder", ["tree", "transformers"])

@@ -5,12 +5,29 @@ from typing import Any
 
 import pytest
 from golden_checkpoints import FAMILIES, PUBLISHED, ROOT, golden, needs_published
-from golden_prompts import FILE, GOLDEN_PROMPTS, LM_CONFIGS, golden_prompt, lm_config, text_of, tokenizer_of, written
+from golden_prompts import (
+    CONTEXTS_FILE,
+    FILE,
+    GOLDEN_CONTEXTS,
+    GOLDEN_PROMPTS,
+    LM_CONFIGS,
+    STUDY,
+    golden_context,
+    golden_prompt,
+    lm_config,
+    options_of,
+    text_of,
+    tokenizer_of,
+    written,
+)
 
 from r2gen.config.prompt_pieces import MESSAGE, check
 from r2gen.config.schema import PromptConfig
+from r2gen.data.context import StudyContext
+from r2gen.data.context_text import written as context_pieces
 from r2gen.errors import UserError
 from r2gen.lm import Prompt, ReportTokenizer, read_tokenizer
+from r2gen.lm.prompt import Place, PromptIds
 
 CHECKPOINT_OF = {name: prompt["checkpoint"] for name, prompt in GOLDEN_PROMPTS.items() if prompt["checkpoint"]}
 INSTRUCTION = MESSAGE.partition("{image}")[2]
@@ -35,6 +52,8 @@ def test_the_golden_prompts_are_those_of_lm_configs_and_golden_checkpoints() -> 
     assert set(GOLDEN_PROMPTS) <= set(LM_CONFIGS)
     assert set(CHECKPOINT_OF.values()) <= set(FAMILIES) or not FAMILIES
     assert written(GOLDEN_PROMPTS) == FILE.read_text(encoding="utf-8")
+    assert set(GOLDEN_CONTEXTS) == set(GOLDEN_PROMPTS)
+    assert written(GOLDEN_CONTEXTS) == CONTEXTS_FILE.read_text(encoding="utf-8")
 
 
 @needs_published
@@ -45,6 +64,56 @@ def test_the_ids_of_a_prompt_are_the_golden_ones(name: str) -> None:
     if not lm_config(name)["prompt"].get("chat_template"):
         assert prompt["before"].endswith("<Img>")
         assert prompt["after"].startswith(INSTRUCTION)
+
+
+@needs_published
+@pytest.mark.parametrize("name", CHECKPOINT_OF)
+def test_the_context_of_a_study_has_the_golden_ids_at_the_golden_place(name: str) -> None:
+    context = GOLDEN_CONTEXTS[name]
+    assert golden_context(name, CHECKPOINT_OF[name]) == context
+    tokenizer, ids_of = tokenizer_of(name, CHECKPOINT_OF[name]), dict(context["texts"])
+    for choice in ("indication", "indication_prior", "all"):
+        study, pieces = StudyContext(options_of(choice), tokenizer.encode), context_pieces(STUDY, options_of(choice))
+        tokens = study.tokens(STUDY)
+        assert tokens.before + tokens.after == [i for piece in pieces for i in ids_of[piece.text]]
+        assert len(tokens.before) == sum(len(ids_of[piece.text]) for piece in pieces if not piece.is_after)
+    # in front of the tag of the image, which is whole
+    around = context.get("before_ids", GOLDEN_PROMPTS[name]["before_ids"])
+    assert context["side"] == "before"
+    assert around[context["index"] :] == tokenizer.encode("<Img>")
+
+
+@needs_published
+def test_a_prompt_may_say_where_the_context_goes() -> None:
+    tokenizer = tokenizer_of("llama3", "llama3")
+    encode, id_of = tokenizer.encode, tokenizer.codec.id_of
+    inside = Prompt("a <Img>", ["</Img> b", {"marked": "{context}<|eot_id|>"}, "c"], True)
+    assert inside.ids(tokenizer)[1] == [*encode("</Img> b"), id_of("<|eot_id|>"), *encode("c")]
+    divided = inside.around(tokenizer, context=True)
+    assert divided.context == Place("after", len(encode("</Img> b")))
+    assert divided.after == inside.ids(tokenizer)[1]
+    first = Prompt("a{context} b", "", True).around(tokenizer, context=True)
+    assert first == PromptIds(
+        [tokenizer.bos_id, *encode("a"), *encode(" b")], [], Place("before", 1 + len(encode("a")))
+    )
+    assert Prompt("a{context} b", "", True).ids(tokenizer)[0] == [tokenizer.bos_id, *encode("a b")]
+    assert Prompt("", "", True).around(tokenizer, context=True) == PromptIds([tokenizer.bos_id], [], Place("before", 1))
+
+
+@needs_published
+def test_the_context_goes_into_a_chat_template(tmp_path: Path) -> None:
+    tokenizer = with_template(tmp_path, GOOD)
+    encode, id_of = tokenizer.encode, tokenizer.codec.id_of
+    head = [tokenizer.bos_id, id_of("<|start_header_id|>"), *encode("26 Jul 2024 ")]
+    divided = TEMPLATED.around(tokenizer, context=True)
+    assert divided == PromptIds(
+        [*head, *encode("<Img>")], [*encode(INSTRUCTION), id_of("<|eot_id|>")], Place("before", len(head))
+    )
+    after = Prompt("", "", False, True, message="{image} Why: {context}.")
+    assert after.around(tokenizer, context=True) == PromptIds(
+        head, [*encode(" Why: "), *encode("."), id_of("<|eot_id|>")], Place("after", len(encode(" Why: ")))
+    )
+    assert after.ids(tokenizer) == (head, [*encode(" Why: ."), id_of("<|eot_id|>")])
 
 
 @needs_published
@@ -155,6 +224,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "truth as id": ({"after": [{"id": True}]}, "is not a piece"),
     "nothing": ({"before": None}, "None is not a piece"),
     "no image": ({"message": "Describe."}, "write {image} once"),
+    "two places": ({"before": "{context}", "after": ["{context}"]}, "write it once"),
     "template and words": ({"chat_template": True, "before": "Human: "}, r"lm\.prompt\.before='' and"),
     "template and bos": ({"chat_template": True, "bos": True}, r"set lm\.prompt\.bos=false"),
 }

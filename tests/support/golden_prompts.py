@@ -4,7 +4,8 @@
     python tests/support/golden_prompts.py --checkpoint qwen2 my_lm               add or rewrite that of my_lm
     python tests/support/golden_prompts.py --check                                exit with 2 if any is missing
 
-It writes tests/golden/prompts.json, which tests/lm/test_lm_prompts.py compares with conf/lm. The ids are those of a
+It writes tests/golden/prompts.json, which tests/lm/test_lm_prompts.py compares with conf/lm, and
+tests/golden/contexts.json, the same prompts with the context of one study. The ids are those of a
 tiny checkpoint under $R2GEN_SHARED/lm/golden: the one of the option, or the one with the name of the config. If there
 is neither, only the text is written. The first 30 entries were made without r2gen, by sentencepiece, tokenizers and
 tiktoken. This command writes what R2Gen gives: read it before you commit it.
@@ -21,12 +22,30 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from composed import composed  # noqa: E402
 from golden_checkpoints import PUBLISHED  # noqa: E402
 
+from r2gen.config.context import ContextConfig  # noqa: E402
 from r2gen.config.prompt_pieces import pieces  # noqa: E402
+from r2gen.data.context_text import written as written_pieces  # noqa: E402
+from r2gen.data.reports import Prior, Study  # noqa: E402
+from r2gen.lm import Prompt, read_tokenizer  # noqa: E402
 
 FILE = ROOT / "tests" / "golden" / "prompts.json"
+CONTEXTS_FILE = ROOT / "tests" / "golden" / "contexts.json"
 GOLDEN_PROMPTS: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+GOLDEN_CONTEXTS: dict[str, dict[str, Any]] = json.loads(CONTEXTS_FILE.read_text(encoding="utf-8"))
+STUDY = Study(
+    id="s",
+    views=("a",),
+    report="",
+    indication="Cough.",
+    technique="PA.",
+    comparison="XXXX.",
+    age=67.0,
+    sex="F",
+    prior=Prior(id="p", views=("b",), report="Clear.", days=12.0),
+)
 
 
 def lm_config(name: str) -> dict[str, Any]:
@@ -36,20 +55,16 @@ def lm_config(name: str) -> dict[str, Any]:
 
 ALL = sorted(file.stem for file in (ROOT / "conf" / "lm").glob("*.yaml"))
 LM_CONFIGS = [name for name in ALL if lm_config(name)["path"]]  # the others train a tokenizer in each run
-MISSING = [name for name in LM_CONFIGS if name not in GOLDEN_PROMPTS]
+MISSING = [name for name in LM_CONFIGS if name not in GOLDEN_PROMPTS or name not in GOLDEN_CONTEXTS]
 
 
 def tokenizer_of(name: str, checkpoint: str) -> Any:
-    from r2gen.lm import read_tokenizer
-
     config = lm_config(name)
     return read_tokenizer(PUBLISHED / checkpoint, stop=config["stop"], special_tokens=config.get("special_tokens"))
 
 
 def golden_prompt(name: str, checkpoint: str | None) -> dict[str, Any]:
     """What R2Gen makes of an LM config today, with the tokenizer of a tiny checkpoint."""
-    from r2gen.lm import Prompt
-
     prompt = {"before": "", "after": "", **lm_config(name)["prompt"]}
     entry: dict[str, Any] = {"checkpoint": checkpoint, **{side: text_of(prompt[side]) for side in ("before", "after")}}
     if checkpoint is None:
@@ -58,6 +73,25 @@ def golden_prompt(name: str, checkpoint: str | None) -> dict[str, Any]:
     before, after = Prompt(**prompt).ids(tokenizer)
     ends = {"eos_ids": list(tokenizer.eos_ids), "stop_texts": list(tokenizer.stop_texts)}
     return entry | {"before_ids": before, "after_ids": after} | ends
+
+
+def golden_context(name: str, checkpoint: str | None) -> dict[str, Any]:
+    """Where the context goes in the prompt of an LM config, and the ids of each text of context=all."""
+    if checkpoint is None:
+        return {}
+    tokenizer = tokenizer_of(name, checkpoint)
+    prompt = Prompt(**{"before": "", "after": "", **lm_config(name)["prompt"]}).around(tokenizer, context=True)
+    assert prompt.context is not None
+    around = getattr(prompt, prompt.context.side)
+    ids = {f"{side}_ids": getattr(prompt, side) for side in ("before", "after")}
+    changed = {key: value for key, value in ids.items() if value != GOLDEN_PROMPTS[name][key]}
+    assert 0 <= prompt.context.index <= len(around)
+    texts = [[piece.text, tokenizer.encode(piece.text)] for piece in written_pieces(STUDY, options_of("all"))]
+    return {"side": prompt.context.side, "index": prompt.context.index, **changed, "texts": texts}
+
+
+def options_of(choice: str) -> ContextConfig:
+    return composed(f"context={choice}").context
 
 
 def text_of(side: Any) -> str:
@@ -88,8 +122,10 @@ def main() -> int:
         same_name = name if (PUBLISHED / name).is_dir() else None
         present = GOLDEN_PROMPTS.get(name, {}).get("checkpoint")
         GOLDEN_PROMPTS[name] = golden_prompt(name, options.checkpoint or present or same_name)
+        GOLDEN_CONTEXTS[name] = golden_context(name, GOLDEN_PROMPTS[name]["checkpoint"])
         print(f"{name}: {json.dumps(GOLDEN_PROMPTS[name], ensure_ascii=False)}")
     FILE.write_text(written(GOLDEN_PROMPTS), encoding="utf-8")
+    CONTEXTS_FILE.write_text(written(GOLDEN_CONTEXTS), encoding="utf-8")
     return 0
 
 

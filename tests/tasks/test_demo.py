@@ -25,6 +25,7 @@ from fake_run import image
 from run_in_process import run_in_process
 from smallest_run import command, run
 
+from r2gen.data.context import StudyContext
 from r2gen.errors import UserError
 from r2gen.launch.listening import listen
 from r2gen.tasks.demo.app import MOST_IMAGES, Demo, Writer
@@ -40,10 +41,12 @@ class FixedRun:
     gray_bits: int | None = None
 
     def __init__(self, report: str) -> None:
-        self.report, self.read = report, list[Path]()
+        self.report, self.read, self.indications = report, list[Path](), list[str | None]()
+        self.context: StudyContext | None = None
 
-    def generate(self, images: Sequence[Path]) -> str:
+    def generate(self, images: Sequence[Path], *, indication: str | None = None) -> str:
         self.read += images
+        self.indications.append(indication)
         assert all(path.is_file() for path in images)
         return self.report
 
@@ -74,10 +77,14 @@ def served(uploads: Path, *reports: str, most_bytes: int = 2**20) -> Iterator[tu
             thread.join(10)
 
 
-def posted(address: str, *files: tuple[str, bytes], field: str = "image", **headers: str) -> tuple[int, dict[str, Any]]:
+def posted(
+    address: str, *files: tuple[str, bytes], field: str = "image", indication: str = "", **headers: str
+) -> tuple[int, dict[str, Any]]:
     """The status and the JSON of the answer to some files, as curl -F sends them."""
+    text = f'--x\r\nContent-Disposition: form-data; name="indication"\r\n\r\n{indication}\r\n' if indication else ""
     part = '--x\r\nContent-Disposition: form-data; name="{}"; filename="{}"\r\n\r\n'
-    body = b"".join(part.format(field, name).encode() + content + b"\r\n" for name, content in files) + b"--x--\r\n"
+    body = b"".join(part.format(field, name).encode() + content + b"\r\n" for name, content in files)
+    body += text.encode() + b"--x--\r\n"
     headers |= {"Content-Type": "multipart/form-data; boundary=x"}
     request = urllib.request.Request(f"{address}/report", body, headers)
     try:
@@ -119,6 +126,16 @@ def test_images_are_answered_with_report_and_findings_and_removed(tmp_path: Path
     assert [path.suffix for path in runs[0].read] == [".png", ".dcm"]
     assert all(path.is_relative_to(tmp_path) and not path.exists() for path in runs[0].read)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_indication_goes_to_the_runs_that_read_one(tmp_path: Path) -> None:
+    with served(tmp_path, REPORT, REPORT) as (address, runs):
+        runs[0].context = StudyContext(composed("context=indication").context, lambda text: [])
+        assert posted(address, ("a.png", png()), indication=" Cough. ")[0] == 200
+        assert posted(address, ("a.png", png()))[0] == 200
+        with urllib.request.urlopen(address, timeout=30) as page:
+            assert '"reads_indication":true' in page.read().decode().replace(" ", "")
+    assert [run.indications for run in runs] == [["Cough.", None], [None, None]]
 
 
 @pytest.mark.parametrize(

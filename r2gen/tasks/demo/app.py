@@ -39,7 +39,7 @@ NOTICE = (
 )
 MOST_IMAGES = 8  # of a study
 MOST_WAITING = 8  # requests; the next one is refused
-FIELD = "image"
+FIELD, INDICATION = "image", "indication"
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _SENTENCE = re.compile(r"(?<=[.;!?])\s+")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
@@ -52,9 +52,13 @@ class Writer:
     name: str
     run: TrainedRun
 
-    def write(self, images: Sequence[Path]) -> dict[str, Any]:
+    @property
+    def reads_indication(self) -> bool:
+        return self.run.context is not None and INDICATION in self.run.context.options.fields
+
+    def write(self, images: Sequence[Path], *, indication: str | None = None) -> dict[str, Any]:
         begun = time.monotonic()
-        report = self.run.generate(images)
+        report = self.run.generate(images, indication=indication if self.reads_indication else None)
         return {"name": self.name, **described(report), "seconds": round(time.monotonic() - begun, 3)}
 
 
@@ -101,13 +105,17 @@ class Demo:
             "runs": [writer.name for writer in self.writers],
             "most_bytes": self.most_bytes,
             "most_images": MOST_IMAGES,
+            "reads_indication": any(writer.reads_indication for writer in self.writers),
             "command": f"curl -F {FIELD}=@frontal.png -F {FIELD}=@lateral.dcm {self.address}/report",
         }
         text = document(title="Demo", scripts=SCRIPTS, content=content, notice=NOTICE, connects=True)
         return HTMLResponse(text, headers=HEADERS)
 
     async def report(self, request: Request) -> Response:
-        """The reports for the images of one study. With the field preview=1 also the images as the page shows them."""
+        """The reports for the images of one study, and its indication, if the field of that name has one.
+
+        With the field preview=1 the answer also has the images as the page shows them.
+        """
         origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
             raise HTTPException(403, "a page of another site sent this request")
@@ -116,18 +124,20 @@ class Demo:
         self._waiting += 1
         try:
             bounded = Request(request.scope, _bounded(request.receive, self.most_bytes))
-            async with bounded.form(max_files=MOST_IMAGES, max_fields=1) as form:
+            async with bounded.form(max_files=MOST_IMAGES, max_fields=2) as form:
                 files = [upload for upload in form.getlist(FIELD) if isinstance(upload, UploadFile)]
                 if not files:
                     raise HTTPException(
                         400, f"send 1 to {MOST_IMAGES} files in the field {FIELD} (multipart/form-data)"
                     )
-                result = await run_in_threadpool(self._answer, files, preview=form.get("preview") == "1")
+                indication, preview = form.get(INDICATION), form.get("preview") == "1"
+                text = indication.strip() or None if isinstance(indication, str) else None
+                result = await run_in_threadpool(self._answer, files, indication=text, preview=preview)
         finally:
             self._waiting -= 1
         return JSONResponse(result, headers=HEADERS)
 
-    def _answer(self, files: Sequence[UploadFile], *, preview: bool) -> dict[str, Any]:
+    def _answer(self, files: Sequence[UploadFile], *, indication: str | None, preview: bool) -> dict[str, Any]:
         # What a killed demo leaves behind, the next command on this run removes (RunFolder.lock).
         with self._lock, tempfile.TemporaryDirectory(prefix=f"{PARTIAL}upload-", dir=self.uploads) as folder:
             paths = {}
@@ -138,17 +148,17 @@ class Demo:
                     shutil.copyfileobj(upload.file, out)
                 paths[path] = upload.filename or f"file {number + 1}"
             try:
-                return self._write(list(paths), preview=preview)
+                return self._write(list(paths), indication=indication, preview=preview)
             except UserError as error:
                 message = str(error)
                 for path, name in paths.items():
                     message = message.replace(str(path), name)
                 raise HTTPException(400, printable(message)) from error
 
-    def _write(self, paths: Sequence[Path], *, preview: bool) -> dict[str, Any]:
+    def _write(self, paths: Sequence[Path], *, indication: str | None, preview: bool) -> dict[str, Any]:
         gray_bits = self.writers[0].run.gray_bits
         images = [read_image(path, at_least_px=IMAGE_SIZES_PX[0], gray_bits=gray_bits) for path in paths]
-        first, *others = [writer.write(paths) for writer in self.writers]
+        first, *others = [writer.write(paths, indication=indication) for writer in self.writers]
         study = self.training.nearest(images)
         result = first | {
             "others": others,

@@ -2,6 +2,7 @@
 const result = h("div", { "aria-live": "polite" });
 const status = h("p.small", { role: "status" }, "Nothing is sent to another machine.");
 let chosen = [];
+let indication = () => "";
 
 function showMasthead() {
   byId("masthead").append(
@@ -41,8 +42,11 @@ function showForm() {
     picked,
     input,
   );
+  const why = h("input", { type: "search", "aria-label": "Indication", placeholder: "Indication (optional)" });
+  indication = () => why.value;
+  const asked = data.reads_indication ? [h("div.controls", why)] : [];
   const command = folded("From a terminal", commandLine(data.command), note("The answer is JSON: report, findings, ..."));
-  section("form").append(panel(drop, h("div.pages", write), status, command), result);
+  section("form").append(panel(drop, ...asked, h("div.pages", write), status, command), result);
 }
 
 function say(text, kind = "soft") {
@@ -54,6 +58,7 @@ async function send(write) {
   const form = new FormData();
   for (const file of chosen) form.append("image", file);
   form.append("preview", "1");
+  if (indication()) form.append("indication", indication());
   write.disabled = true;
   say("The report is being written ...");
   try {
