@@ -67,7 +67,7 @@ class _Draws:
     """The studies of each epoch, with weights.
 
     Of n studies with the same weight, m are drawn per epoch. They are ranked at random, and by the end of epoch e the
-    study of rank r was drawn (m (e + 1) + r) // n times: m studies in every epoch, and each as often as any other, to one.
+    study of rank r was drawn (m (e + 1) + r) // n times: m in every epoch, and each as often as any other, to one.
     """
 
     def __init__(self, weights: Sequence[float], *, seed: int) -> None:

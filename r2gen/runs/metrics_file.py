@@ -50,6 +50,15 @@ class OfSet(TypedDict, total=False):
     shuffled_margins: dict[str, Margin]
 
 
+class Drop(TypedDict):
+    changed: int  # studies that have the input
+
+
+class Subgroup(TypedDict):
+    studies: int
+    scores: dict[str, Interval]
+
+
 class Split(TypedDict, total=False):
     studies: Required[int]
     systems: Required[dict[str, dict[str, float]]]
@@ -58,6 +67,9 @@ class Split(TypedDict, total=False):
     margins: dict[str, Margin]
     shuffled_margins: dict[str, Margin]  # their p is corrected for the number of scores
     sets: dict[str, OfSet]  # of a mix, by name
+    drops: dict[str, Drop]  # by system: the model with an input withheld, or another patient's
+    drop_margins: dict[str, dict[str, Margin]]  # the model minus that system
+    subgroups: dict[str, dict[str, Subgroup]]  # by attribute and value
     truncated: Plain
     wording: Plain
     likelihood: Plain

@@ -166,7 +166,7 @@ WRONG = [
     ("{}", "data=mix: name its data sets, as in"),
     ("{own: 3}", "data.sets.own=3: give the options of a data set, such as {root: DIR}"),
     ("{own: {}}", "data.sets.own.root has no value: give data.sets.own.root=..."),
-    ("{chest: {root: a}}", "data.sets.chest: there is no conf/data/chest.yaml. Add data: NAME, one of csv, "),
+    ("{chest: {root: a}}", "data.sets.chest: there is no conf/data/chest.yaml. Add data: NAME, one of "),
     ("{own: {root: a, colour: 3}}", "unknown option data.sets.own.colour"),
     ("{own: {root: a, cleaner: soap}}", "data.sets.own.cleaner=soap: give one of iu_xray, mimic_cxr, none"),
     ("{own: {root: a, weight: 0}}", "data.sets.own.weight=0: give a number above 0 and up to 1,000"),
