@@ -24,7 +24,7 @@ STORY = (
 def test_an_input_gives_the_difference_to_the_same_weights_without_it() -> None:
     words = [f"word{number}" for number in range(12)]
     own = {f"study {number}": " ".join(words[number % 4 :][:6]) for number in range(40)}
-    without = {id: text.replace("word4", "other") for id, text in own.items()}
+    without = {id: text.replace("word2", "other") for id, text in own.items()}
     predictions = [Prediction(id, text, text, 4, "stop", 0.1) for id, text in own.items()]
     scorer = Scorer(metrics={"rouge_l": RougeL()}, best={})
     scored = scorer.score(predictions, {"no_prior": without, "no_age": own})
