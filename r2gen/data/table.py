@@ -21,7 +21,14 @@ from r2gen.data.priors import PriorCounts
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
 from r2gen.data.table_columns import Columns, recognise
-from r2gen.data.table_context import TableContext, add_table_priors, context_of, prior_lines, recorded
+from r2gen.data.table_context import (
+    TableContext,
+    add_table_priors,
+    context_of,
+    fill_from_headers,
+    prior_lines,
+    recorded,
+)
 from r2gen.data.table_file import Table, open_table, sha256_of
 from r2gen.data.table_studies import TableReader, TableStudy
 from r2gen.errors import UserError, shown
@@ -85,6 +92,7 @@ def prepare(
     reader = TableReader(source, named, folder, embedded=embedded)
     studies = reader.read()
     refuse(str(table), reader.faults)
+    fill_from_headers(studies, folder.root, named)
     usable, dropped, faults = _with_reports(source, studies.values(), named, policy)
     if not policy.partial:
         searched = _searched(folder, named) if "images" in faults else ""
