@@ -7,6 +7,7 @@ No word and no number of it is Stanford's. Images are phantoms, so that their re
 
 import csv
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from r2gen.data.phantom import VERSION, Phantom
@@ -76,7 +77,7 @@ def row(path: str, findings: str, *, patient: int, number: int, kind: str, split
     }
 
 
-def write_table(file: Path, rows: list[dict[str, str]], columns: tuple[str, ...] = COLUMNS) -> None:
+def write_table(file: Path, rows: Iterable[dict[str, str]], columns: tuple[str, ...] = COLUMNS) -> None:
     with file.open("w", newline="") as out:
         writer = csv.DictWriter(out, columns, extrasaction="ignore")
         writer.writeheader()
