@@ -20,6 +20,7 @@ from r2gen.config.plain import Plain
 from r2gen.config.schema import Config
 from r2gen.data.collate import collate
 from r2gen.data.dataset import Example
+from r2gen.data.dicom_tags import with_tags
 from r2gen.data.given import given_study, not_used
 from r2gen.data.image_input import read_gray
 from r2gen.data.studies_in_memory import studies_of
@@ -100,6 +101,7 @@ class TrainedRun:
             print(unused, file=sys.stderr, flush=True)
         context = None
         if self.context is not None:
+            study = with_tags(study, images)
             has_prior = self.context.has_prior_images(study)
             context = self.context.example(study, self._read(prior_images) if has_prior else None)
         example = Example(study.id, self._read(images), torch.zeros(0, dtype=torch.long), context)

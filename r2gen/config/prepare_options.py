@@ -6,7 +6,7 @@ from typing import Any
 from r2gen.config.fields import option
 
 # The published layouts that task=prepare reads (r2gen/data/layouts.py), by the name of their data set.
-LAYOUTS = ("mimic_cxr", "iu_xray", "rexgradient", "padchest", "padchest_gr")
+LAYOUTS = ("mimic_cxr", "iu_xray", "chexpert_plus", "rexgradient", "padchest", "padchest_gr")
 
 
 @dataclass
@@ -41,7 +41,9 @@ class PrepareConfig:
     images: str | None = option("the folder of the table's images; null: next to the table", default=None)
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     encoding: str = option("of the table", default="utf-8")
-    split: list[float] = option("shares of train, val and test, by patient", default=[80, 10, 10])
+    split: list[float] | None = option(
+        "random shares of train, val and test, by patient; null: the split of the data set, or [80,10,10]", default=None
+    )
     seed: int = option("of that split", default=0, at_least=0)
     split_from: str | None = option("an annotation whose split and ids are taken instead", default=None)
     sections: str | None = option(

@@ -6,7 +6,7 @@ go together.
 
 from collections.abc import Callable, Mapping
 
-from r2gen.config import context, lm_rules, selection, targets, task_table
+from r2gen.config import context, drop, lm_rules, selection, targets, task_table
 from r2gen.config.decoding import Decoding
 from r2gen.config.plain import Plain
 from r2gen.config.schema import ArchitectureConfig, Config
@@ -202,6 +202,7 @@ def check(config: Config) -> None:
         if broken(config):
             raise UserError(sentence, code=Code.INCOMPATIBLE)
     context.check(config.context)
+    drop.check(config.evaluate.drop, config.context)
     lm_rules.check_options(config)
     _check_decoding(config)
     if config.task != "compare":  # which chooses no checkpoint

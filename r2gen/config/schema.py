@@ -149,6 +149,11 @@ class EvaluateConfig:
     page_studies: int = option(
         "studies with images in report.html, which has the texts of all; 0: no study", at_least=0
     )
+    drop: list[str] = option(
+        "inputs withheld from the same weights at the end: prior, indication, lateral, ...; other_prior and so on: "
+        "another patient's (docs/metrics.md)",
+        default=[],
+    )
     nearest_studies: int = option("training studies searched for the nearest-image baseline; 0 disables it", at_least=0)
 
 

@@ -58,7 +58,7 @@ def resolve_priors(studies: Mapping[str, list[Study]]) -> list[str]:
                 )
                 continue
             some[index] = replace(
-                study, prior=Prior(other.id, other.views, other.report, prior.days, positions=other.positions)
+                study, prior=Prior(other.id, other.views, other.report or None, prior.days, positions=other.positions)
             )
     return faults
 

@@ -70,6 +70,10 @@ class StudyDataset(Dataset[Example]):
         """The same studies, each of whose images is changed at random whenever it is read, and never cached so."""
         return self._with(self.studies, augment)
 
+    def of(self, studies: Sequence[Study]) -> "StudyDataset":
+        """Other studies, such as the same ones with an input withheld, read in the same way."""
+        return self._with(studies, self.augment)
+
     def images_of(self, study: Study) -> int:
         """The number of images of an example: those of the study, and of its prior study where they are used."""
         has_prior = self.context is not None and self.context.has_prior_images(study)

@@ -16,6 +16,7 @@ from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import read_splits, refuse
 from r2gen.data.mimic import Policy, choose
 from r2gen.data.open_i import OpenIReport, Projections, read_report
+from r2gen.data.positions import is_selected, rank
 from r2gen.data.prepared_files import Preparation, checked_file, counted, write_annotation
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
@@ -27,9 +28,6 @@ from r2gen.runs.untrusted import reason
 READS = ("sections", "views", "split", "seed", "split_from", "reports", "partial")
 REPORTS = ("NLMCXR_reports/ecgen-radiology", "ecgen-radiology", "NLMCXR_reports", "reports")  # where they are searched
 PROJECTIONS = "indiana_projections.csv"
-FRONTAL, LATERAL = frozenset({"PA", "AP", "FRONTAL"}), frozenset({"LATERAL"})
-VIEWS = {"frontal": FRONTAL, "lateral": LATERAL, "frontal+lateral": FRONTAL | LATERAL}
-_ORDER = {**dict.fromkeys(FRONTAL, 0), **dict.fromkeys(LATERAL, 1)}
 _ID = re.compile(r"CXR(\d+)_", re.ASCII)  # of R2Gen's annotation: CXR1_1_IM-0001, CXR2384_IM-0942
 
 
@@ -79,7 +77,8 @@ def prepare_layout(preparation: Preparation) -> str:
     facts = {
         "made_by": "python run.py task=prepare data=iu_xray",
         **preparation.made,
-        "policy": {name: options[name] for name in READS if name != "reports"} | {"sections": section},
+        "policy": {name: options[name] for name in READS if name != "reports"}
+        | {"sections": section, "split": list(check_shares(options["split"]))},
         "root": str(root),
         "reports": str(reports),
         "images": images,
@@ -163,7 +162,7 @@ def _entries(
         pairs = [
             (image, view)
             for image, view in zip(report.images, views, strict=True)
-            if options["views"] == "all" or view in VIEWS[options["views"]]
+            if is_selected(view, options["views"])
         ]
         absent = [f"{image}.png (CXR{report.number})" for image, _ in pairs if not (images / f"{image}.png").is_file()]
         text, without = choose(report.texts, policy)
@@ -172,7 +171,7 @@ def _entries(
             continue
         missing += absent
         pairs = sorted(
-            (pair for pair in pairs if (images / f"{pair[0]}.png").is_file()), key=lambda pair: _ORDER.get(pair[1], 2)
+            (pair for pair in pairs if (images / f"{pair[0]}.png").is_file()), key=lambda pair: rank(pair[1])
         )
         if not pairs or text is None:
             dropped[without if text is None else "no image"] += 1

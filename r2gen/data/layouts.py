@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2gen.data import iu_xray, mimic, padchest, padchest_gr, rexgradient, table
+from r2gen.data import chexpert_plus, iu_xray, mimic, padchest, padchest_gr, rexgradient, table
 from r2gen.data.prepared_files import Preparation, given
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
@@ -25,6 +25,7 @@ LAYOUTS = {
         mimic.prepare_layout, ("sections", "without_headings", "views", "entries", "reports", "partial")
     ),
     "iu_xray": Layout(iu_xray.prepare_layout, iu_xray.READS),
+    "chexpert_plus": Layout(chexpert_plus.prepare_layout, chexpert_plus.READS),
     "rexgradient": Layout(rexgradient.prepare, ("sections", "views", "partial")),
     "padchest": Layout(padchest.prepare, ("split", "seed", "views", "partial")),
     "padchest_gr": Layout(padchest_gr.prepare, ("language", "views", "partial")),
@@ -46,7 +47,7 @@ UNSET: Mapping[str, Any] = {
     "table": None,
     "images": None,
     "encoding": "utf-8",
-    "split": [80, 10, 10],
+    "split": None,
     "seed": 0,
     "split_from": None,
     "sections": None,

@@ -1,6 +1,7 @@
 """The studies of a folder, a table or an annotation that have images and need no report: what task=predict reads."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from r2gen.data.prepared_files import read_provenance
 from r2gen.data.reports import Study
 from r2gen.data.table import images_of
 from r2gen.data.table_columns import recognise
+from r2gen.data.table_context import study_of
 from r2gen.data.table_file import open_table
 from r2gen.data.table_studies import TableReader
 from r2gen.errors import UserError, shown
@@ -27,8 +29,8 @@ class StudyImages:
     id: str
     images: Sequence[Any]
     error: str = ""
-    context: Study | None = None  # what is known besides the images; its views are those in `images`
-    prior_images: Sequence[Any] = ()
+    context: Study | None = None  # what is known besides its images; None: nothing
+    prior_images: Sequence[Any] = ()  # those of context.prior; empty if they do not exist
 
 
 def list_studies(
@@ -42,9 +44,8 @@ def list_studies(
     """The studies in `source`, in its order. No image is read, except the headers of DICOM files in a folder.
 
     In a folder, each image is a study, each folder with images is one, and DICOM files with the same StudyInstanceUID
-    are one. A table is read as by task=prepare. Of an annotation, all splits are read, and its context is, with the
-    reports of prior studies cleaned by `cleaner`. Raises UserError if there is no study, if ids repeat, or if the file
-    cannot be read.
+    are one. A table is read as by task=prepare. Of an annotation, all splits are read, and `cleaner` cleans the reports
+    of prior studies. Raises UserError if there is no study, if ids repeat, or if the file cannot be read.
     """
     if not source.exists():
         raise UserError(f"studies={source} does not exist. Give a folder of images, a table, or an annotation.json.")
@@ -73,7 +74,12 @@ def _of_table(source: Path, images: Path | None, columns: Mapping[str, Any], enc
     studies = reader.read()
     refuse(str(source), reader.faults)
     return [
-        StudyImages(id, tuple(folder.root / image for image in study.images), error="; ".join(study.missing))
+        StudyImages(
+            id,
+            tuple(folder.root / image for image in study.images),
+            error="; ".join(study.missing),
+            context=study_of(study),
+        )
         for id, study in studies.items()
     ]
 
@@ -84,47 +90,43 @@ def _of_annotation(source: Path, images: Path | None, cleaner: Cleaner) -> list[
     named = facts.get("images") if isinstance(facts, dict) else None
     root = images or source.parent / (named if isinstance(named, str) and ".." not in Path(named).parts else "images")
     folder = ImageFolder(root)
-    studies: dict[str, StudyImages] = {}
-    faults: list[str] = []
-    contexts: dict[str, list[Study]] = {}
+    studies: dict[str, list[Study]] = {}
+    ids, faults = set[str](), []
     for split, entries in read_splits(source).items():
+        studies[split] = []
         for index, entry in enumerate(entries):
             where = f"{split}[{index}]"
             id, names = (entry.get("id"), entry.get("image_path")) if isinstance(entry, dict) else (None, None)
             if not isinstance(id, str) or not id or not isinstance(names, list):
                 faults.append(f"{where} needs an id (a string) and image_path (a list)")
-            elif id in studies:
+                continue
+            if id in ids:
                 faults.append(f"{where}: id {shown(id)} is used twice")
-            else:
-                studies[id] = _of_entry(id, names, folder)
-                try:
-                    contexts.setdefault(split, []).append(_context(id, entry, cleaner))
-                except Fault as fault:
-                    faults.append(f"{where} (id {shown(id)}): {fault}")
-    faults += resolve_priors(contexts)
-    refuse(str(source), faults)
-    return [_with_context(studies[context.id], context, folder) for some in contexts.values() for context in some]
+            ids.add(id)
+            try:
+                studies[split].append(_of_entry(entry, cleaner))
+            except Fault as fault:
+                faults.append(f"{where} (id {shown(id)}): {fault}")
+    refuse(str(source), faults or resolve_priors(studies))
+    return [_found(study, folder) for some in studies.values() for study in some]
 
 
-def _context(id: str, entry: Plain, cleaner: Cleaner) -> Study:
-    report = entry.get("report")
-    report = clean_report(report, cleaner) if isinstance(report, str) else ""
-    return with_context(Study(id, tuple(map(str, entry["image_path"])), report), entry, cleaner)
+def _of_entry(entry: Plain, cleaner: Cleaner) -> Study:
+    """A study whose report is empty if its entry has none. Raises Fault."""
+    report, views = entry.get("report"), tuple(map(str, entry["image_path"]))
+    study = Study(entry["id"], views, clean_report(report, cleaner) if isinstance(report, str) else "")
+    return with_context(study, entry, cleaner)
 
 
-def _with_context(study: StudyImages, context: Study, folder: ImageFolder) -> StudyImages:
-    views = context.prior.views if context.prior is not None else ()
+def _found(study: Study, folder: ImageFolder) -> StudyImages:
     try:
-        prior_images = tuple(folder.root / folder.find(str(view)) for view in views)
-    except LookupError as error:
-        return replace(study, error=study.error or f"its prior study: {error}")
-    return replace(study, context=context, prior_images=prior_images)
-
-
-def _of_entry(id: str, names: list[Any], folder: ImageFolder) -> StudyImages:
-    try:
-        if not names:
+        if not study.views:
             raise LookupError("image_path names no image")
-        return StudyImages(id, tuple(folder.root / folder.find(str(name)) for name in names))
+        images = tuple(folder.root / folder.find(name) for name in study.views)
     except LookupError as error:
-        return StudyImages(id, (), error=str(error))
+        return StudyImages(study.id, (), error=str(error))
+    prior_images: tuple[Path, ...] = ()
+    if study.prior is not None:
+        with suppress(LookupError):  # only a run that uses them needs them
+            prior_images = tuple(folder.root / folder.find(name) for name in study.prior.views)
+    return StudyImages(study.id, images, context=replace(study, report=""), prior_images=prior_images)

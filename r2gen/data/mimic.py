@@ -16,7 +16,7 @@ from r2gen.data.annotation_file import refuse
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
 from r2gen.data.mimic_tables import MimicImage, find_table, images_of
 from r2gen.data.prepared_files import Preparation, checked_file, write_annotation
-from r2gen.data.priors import Examination, add_priors
+from r2gen.data.priors import Examination, add_priors, prior_left_out
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
 from r2gen.runs.files import absolute
@@ -140,7 +140,7 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
         entries, left_out = list[Plain](), None
         if report is None:
             dropped[reason] += 1
-            left_out = _left_out(study, images, parts)
+            left_out = prior_left_out(f"s{study}", images, any_section(parts))
         else:
             kept_views.update(image.view or "(none)" for image in ordered)
             entries += _entries(study, ordered, images=images, parts=parts, report=report, policy=policy)
@@ -163,11 +163,9 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
     return Prepared(splits=splits, counts=counts, reports_sha256=digest.hexdigest())
 
 
-def _left_out(study: str, images: Plain, parts: Mapping[str, str]) -> Plain | None:
-    """What a study that is no entry contributes as a prior: its images, and its findings or else its impression."""
-    report, _ = choose(parts, Policy(sections="findings_else_impression"))
-    parts_of_prior = (images if images["image_path"] else {}) | ({"report": report} if report else {})
-    return {"id": f"s{study}", **parts_of_prior} if parts_of_prior else None
+def any_section(parts: Mapping[str, str]) -> str | None:
+    """The report of a prior that is no entry: findings, or else impression."""
+    return choose(parts, Policy(sections="findings_else_impression"))[0]
 
 
 def choose(parts: Mapping[str, str], policy: Policy) -> tuple[str | None, str]:

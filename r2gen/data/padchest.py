@@ -50,11 +50,11 @@ class PadChestStudy:
 def prepare(preparation: Preparation) -> str:
     """Write the annotation; return the counts to print."""
     options, images = preparation.options, preparation.images or "."
-    check_shares(options["split"])
+    shares = check_shares(options["split"])
     table = open_table(table_in(preparation.root, required=True))
     studies = read(table)
     patients = {id: study.patient for id, study in studies.items()}
-    homes = split_by_patient(patients, shares=options["split"], seed=options["seed"])
+    homes = split_by_patient(patients, shares=shares, seed=options["seed"])
     image = finder(preparation.root / images)
 
     def published() -> Iterator[PublishedStudy]:
@@ -82,7 +82,7 @@ def prepare(preparation: Preparation) -> str:
         name="padchest",
         images=images,
         section=WHOLE,
-        policy={"split": list(options["split"]), "seed": options["seed"]},
+        policy={"split": list(shares), "seed": options["seed"]},
         has_image=lambda path: (preparation.root / images / path).is_file(),
         sources=lambda: {table.path.name: sha256_of(table)},
     )

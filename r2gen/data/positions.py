@@ -13,7 +13,19 @@ NAMES = {
     },
 }
 POSITION_OF = {name: position for position, names in NAMES.items() for name in names}
+FRONTAL, LATERAL = frozenset({"PA", "AP", "FRONTAL"}), frozenset({"LATERAL"})
+VIEWS = {"frontal": FRONTAL, "lateral": LATERAL, "frontal+lateral": FRONTAL | LATERAL}  # choices of prepare.views
 HALVES = re.compile(r"\b(postero|posterior|antero|anterior)[^a-z]+(anterior|posterior)\b")
+
+
+def rank(position: str) -> int:
+    """The place of an image among those of its study: frontal images, then lateral ones, then others."""
+    return 0 if position in FRONTAL else 1 if position in LATERAL else 2
+
+
+def is_selected(position: str, views: str) -> bool:
+    """Whether prepare.views keeps an image."""
+    return views == "all" or position in VIEWS[views]
 
 
 def position_of(text: str) -> str:

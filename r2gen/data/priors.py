@@ -63,6 +63,13 @@ def add_priors(examinations: Iterable[Examination], *, in_days: bool = True) -> 
     return counts
 
 
+def prior_left_out(id: str, images: Plain, report: str | None) -> Plain | None:
+    """`left_out` of an examination with its images ("image_path" and "views") and report; None if it has neither."""
+    shown = images if images["image_path"] else {}
+    written = {"report": report} if report is not None and any(map(str.isalpha, report)) else {}
+    return {"id": id, **shown, **written} if shown or written else None
+
+
 def _time(examination: Examination) -> float:
     assert examination.at is not None
     return round(examination.at, DECIMALS)

@@ -21,7 +21,14 @@ from r2gen.data.priors import PriorCounts
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
 from r2gen.data.table_columns import Columns, recognise
-from r2gen.data.table_context import TableContext, add_table_priors, context_of, prior_lines, recorded
+from r2gen.data.table_context import (
+    TableContext,
+    add_table_priors,
+    context_of,
+    fill_from_headers,
+    prior_lines,
+    recorded,
+)
 from r2gen.data.table_file import Table, open_table, sha256_of
 from r2gen.data.table_studies import TableReader, TableStudy
 from r2gen.errors import UserError, shown
@@ -44,7 +51,7 @@ class TablePolicy:
     sections: str | None = None  # None: the findings column, or else the reports as they are
     without_headings: str = "drop"
     views: str = "all"
-    split: Sequence[float] = (80, 10, 10)
+    split: Sequence[float] | None = None  # shares, unless a column has the split
     seed: int = 0
     partial: bool = False
 
@@ -85,6 +92,7 @@ def prepare(
     reader = TableReader(source, named, folder, embedded=embedded)
     studies = reader.read()
     refuse(str(table), reader.faults)
+    fill_from_headers(studies, folder.root, named)
     usable, dropped, faults = _with_reports(source, studies.values(), named, policy)
     if not policy.partial:
         searched = _searched(folder, named) if "images" in faults else ""
@@ -111,7 +119,7 @@ def prepare(
     facts = {
         "made_by": "python run.py task=prepare data=csv",
         **made,
-        "policy": {**vars(policy), "sections": _section(named, policy), "split": list(policy.split)},
+        "policy": {**vars(policy), "sections": _section(named, policy), "split": list(check_shares(policy.split))},
         "columns": {"image": list(named.images), **named.others},
         "table": str(table),
         "root": str(root),
@@ -220,7 +228,7 @@ def _in_splits(
         patients = {study.id: study.patient or study.id for study, _ in usable}
         homes = split_by_patient(patients, shares=policy.split, seed=policy.seed)
         shares, unnamed = (
-            "/".join(f"{share:g}" for share in policy.split),
+            "/".join(f"{share:g}" for share in check_shares(policy.split)),
             sum(not study.patient for study, _ in usable),
         )
         how = f"{shares} by patient, seed {policy.seed}"

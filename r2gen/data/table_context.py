@@ -6,14 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from r2gen.config.plain import Plain
 from r2gen.data.age_and_sex import age_of, sex_of
+from r2gen.data.annotation_context import with_context
+from r2gen.data.dicom_tags import may_be_dicom, tags_of
 from r2gen.data.mimic_sections import one_line
+from r2gen.data.positions import position_of
 from r2gen.data.priors import Examination, PriorCounts, add_priors
+from r2gen.data.reports import Study
+from r2gen.data.table_columns import Columns
 from r2gen.data.table_studies import TableStudy
 from r2gen.errors import shown
+from r2gen.runs.progress import bar
 
 _DAY = re.compile(r"(\d{4})([-/.]?)(\d\d?)\2(\d\d?)(?:[T ](.*))?")
 _DAY_FIRST = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})")  # 01/02/2019 may be of January or February
@@ -51,6 +58,30 @@ def context_of(studies: Mapping[str, TableStudy]) -> TableContext:
             if day is not None:
                 context.days[study.id] = day
     return context
+
+
+def fill_from_headers(studies: Mapping[str, TableStudy], folder: Path, columns: Columns) -> None:
+    """Take view, age and sex from the headers of DICOM images, where the table has no such column."""
+    absent = [kind for kind in ("view", "age", "sex") if columns.get(kind) is None]
+    named = [(study, number, name) for study in studies.values() for number, name in enumerate(study.images)]
+    files = [file for file in named if absent and may_be_dicom(file[2])]
+    with bar(total=len(files), title="DICOM headers", unit="file", delay_s=1) as shown_files:
+        for study, number, name in files:
+            tags = tags_of(folder / name)
+            if "view" in absent:
+                study.views[number] = position_of(tags.get("ViewPosition", ""))
+            for kind, tag in (("age", "PatientAge"), ("sex", "PatientSex")):
+                if kind in absent and tags.get(tag):
+                    study.context.setdefault(kind, tags[tag])
+            shown_files.update()
+
+
+def study_of(study: TableStudy) -> Study:
+    """What the rows say about a study without a report, for a trained run; a cell that cannot be read is left out."""
+    keys = context_of({study.id: study}).keys[study.id]
+    views = study.views if any(study.views) else None
+    entry = {**keys, "views": views, "indication": study.texts.get("context")}
+    return with_context(Study(study.id, ("",) * len(study.images), ""), entry, "none")
 
 
 def _read(context: TableContext, study: TableStudy, kind: str, read: Callable[[str], Any]) -> Any:

@@ -53,7 +53,8 @@ class TableReader:
     ) -> None:
         """`embedded` is the folder to which images inside the table are written; None: they are a fault.
 
-        With texts=False, reports, patients and splits are ignored.
+        With texts=False, reports, patients and splits are ignored, and a study may have several indications, of which
+        the first counts.
         """
         self.table, self.columns, self.folder, self.embedded = table, columns, folder, embedded
         self.studies: dict[str, TableStudy] = {}
@@ -90,6 +91,8 @@ class TableReader:
         where = f"{self.table.at(number)} (study {shown(id)})"
         for kind in TEXTS if self.texts else ():
             self._set(study.texts, kind, self._cell(row, kind), where=where, first=study.row)
+        if not self.texts and (indication := self._cell(row, "context")):
+            study.texts.setdefault("context", indication)
         for kind in CONTEXT:
             if value := self._cell(row, kind):
                 study.context.setdefault(kind, value)

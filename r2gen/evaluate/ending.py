@@ -14,7 +14,7 @@ from r2gen.errors import UserError, printable
 from r2gen.evaluate.predictions import predictions_file
 from r2gen.evaluate.recipe import below_table, unavailable_lines
 from r2gen.evaluate.scores import ScoreSpec, specs_from
-from r2gen.evaluate.tables import aligned, shown_scores, table_of
+from r2gen.evaluate.tables import aligned, drop_lines, shown_scores, table_of
 from r2gen.runs.metrics_file import Metrics, broken_metrics, read_metrics
 from r2gen.runs.prediction_lines import read_prediction_lines
 from r2gen.runs.progress import terminal_width
@@ -43,6 +43,7 @@ def _summary(file: Path, metrics: Metrics, width: int) -> str:
         words = below_table(verdict(entry, metrics["score_specs"]), width=width).strip()
         studies = f"{entry['studies']:,} {'study' if entry['studies'] == 1 else 'studies'}"
         table = f"{split}: {studies}, decoding {metrics.get('generation')}\n{_by_score(entry['systems'], specs, width)}"
+        table += below_table(drop_lines(entry, specs), width=width)
         table += unavailable_lines(metrics.get("unavailable", {}), width=width)
         table += below_table(_skipped(metrics), width=width)
         if "truncated" in entry:

@@ -1,21 +1,23 @@
 """The evaluation of a run: predictions and scores of its splits, metrics.json and report.html."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
+from r2gen.config.drop import system_of
 from r2gen.config.plain import Plain
 from r2gen.data.dataset import StudyDataset
 from r2gen.evaluate.baseline_reports import BaselineReports
 from r2gen.evaluate.early_baselines import EarlyBaselines
 from r2gen.evaluate.generate import Generator
 from r2gen.evaluate.metrics_writer import MetricsWriter
-from r2gen.evaluate.predicting import Predictor, ScoredModel
+from r2gen.evaluate.predicting import Dropped, Predictor, ScoredModel
 from r2gen.evaluate.predictions import Header, Prediction
 from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Scores
 from r2gen.evaluate.split_scores import Scorer, reports_of
+from r2gen.evaluate.subgroups import groups_of
 from r2gen.evaluate.wording import wording_entry
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
@@ -33,6 +35,7 @@ class Evaluation:
     scorer: Scorer
     metrics: MetricsWriter
     page: RunPage
+    drop: Sequence[str] = ()  # evaluate.drop
 
     @in_phase(Phase.GENERATION)
     def validate(self, model: Generator, validation: StudyDataset, *, checkpoint: str) -> dict[str, float]:
@@ -64,23 +67,35 @@ class Evaluation:
                 predictions = self.predictor.predict(model, split, checkpoint=checkpoint, finished=finished)
                 if finished is not None:
                     finished(predictions)  # those of other ranks and from the file
-                generated[split] = predictions, self._likelihood(model, split, made_by=made_by)
+                without = {
+                    system_of(drop): self.predictor.predict_without(model, split, checkpoint=checkpoint, drop=drop)
+                    for drop in self.drop
+                }
+                generated[split] = predictions, without, self._likelihood(model, split, made_by=made_by)
             if early is not None:  # after all splits, so that the model never waits for scores
                 entries, scores = {}, Scores(corpus={})
-                for split, (predictions, likelihood) in generated.items():
-                    entries[split], scores = self._entry(split, predictions, early)
+                for split, (predictions, without, likelihood) in generated.items():
+                    entries[split], scores = self._entry(split, predictions, without, early)
                     entries[split]["likelihood"] = likelihood
                     if early.nearest:
                         entries[split]["nearest"] = self.baselines.searched()
                 early.finish()
                 self.metrics.write(entries, made_by=made_by, scores=scores, constant=early.constant, skipped=skipped)
 
-    def _entry(self, split: str, predictions: Sequence[Prediction], early: EarlyBaselines) -> tuple[Plain, Scores]:
+    def _entry(
+        self, split: str, predictions: Sequence[Prediction], without: Mapping[str, Dropped], early: EarlyBaselines
+    ) -> tuple[Plain, Scores]:
         """The scores of a split for metrics.json, and those of the model."""
         wording = early.fork(partial(self._wording, predictions))
-        scored = self.scorer.score(predictions, *early.of(split, predictions), title=f"scoring {split}")
-        entry = self.scorer.entry(scored, statistics=True)
+        baselines, scores_early = early.of(split, predictions)
+        others = {system: reports_of(drop.predictions) for system, drop in without.items() if drop.changed}
+        scored = self.scorer.score(predictions, baselines | others, scores_early, title=f"scoring {split}")
+        entry = self.scorer.entry(
+            scored, statistics=True, groups=groups_of(self.predictor.datasets[split].studies), drops=list(others)
+        )
         entry["wording"] = wording.result()
+        if without:
+            entry["drops"] = {system: {"changed": drop.changed} for system, drop in without.items()}
         return entry, scored.full.scores["model"]
 
     def _early(self, splits: Sequence[str]) -> AbstractContextManager[EarlyBaselines | None]:

@@ -8,13 +8,16 @@ from typing import Protocol
 import torch
 
 from r2gen.config.decoding import Decoding
+from r2gen.config.drop import system_of
 from r2gen.config.plain import Plain
 from r2gen.data.dataset import StudyDataset
+from r2gen.data.withheld import dropped
 from r2gen.evaluate.generate import Finished, Generator, predict
 from r2gen.evaluate.likelihood import Teacher, likelihood
 from r2gen.evaluate.predictions import (
     Header,
     Prediction,
+    dropped_file,
     predictions_file,
     read_predictions,
     write_predictions,
@@ -51,6 +54,14 @@ class Inference:
     stop: StopRequest
 
 
+@dataclass(frozen=True)
+class Dropped:
+    """The predictions of a split with an input withheld or exchanged, and how many studies that changed."""
+
+    changed: int
+    predictions: list[Prediction]
+
+
 class Predictor:
     """Writes the reports of a run's splits. Every rank calls it and gets all predictions; rank 0 writes the files."""
 
@@ -76,6 +87,22 @@ class Predictor:
     def file(self, split: str) -> Path:
         return predictions_file(self.run_dir, split, self.origin.profile)
 
+    def predict_without(self, model: Generator, split: str, *, checkpoint: str, drop: str) -> "Dropped":
+        """Predictions of a split whose studies have this input withheld, or another patient's (evaluate.drop).
+
+        Without predictions if that changes no study.
+        """
+        dataset = self.datasets[split]
+        studies = dropped(dataset.studies, drop)
+        changed = sum(study != before for study, before in zip(studies, dataset.studies, strict=True))
+        if not changed:
+            return Dropped(changed=0, predictions=[])
+        file = dropped_file(self.file(split), system_of(drop))
+        header = self.header(checkpoint) | {"drop": drop}
+        return Dropped(
+            changed, self._read_or_generate(model, dataset.of(studies), file, header, title=f"{split}, {drop}")
+        )
+
     def predict(
         self, model: Generator, split: str, *, checkpoint: str, finished: Finished | None = None
     ) -> list[Prediction]:
@@ -83,18 +110,16 @@ class Predictor:
 
         `finished` gets those that this rank generates as soon as they exist.
         """
-        dataset, header = self.datasets[split], self.header(checkpoint)
-        stored = None
-        if dist.is_first():
-            stored = read_predictions(self.file(split), header, {study.id: study.report for study in dataset.studies})
-        stored = dist.first_of([stored])
-        return stored if stored is not None else self._generate(model, dataset, split, header, finished)
+        return self._read_or_generate(
+            model, self.datasets[split], self.file(split), self.header(checkpoint), title=split, finished=finished
+        )
 
     def predict_in_training(
         self, model: Generator, validation: StudyDataset, *, checkpoint: str, finished: Finished | None = None
     ) -> list[Prediction]:
         """Predictions of a validation, which no later evaluation reuses."""
-        return self._generate(model, validation, "val", self.header(f"{checkpoint}, in training"), finished)
+        header = self.header(f"{checkpoint}, in training")
+        return self._generate(model, validation, self.file("val"), header, title="val", finished=finished)
 
     def likelihood(self, model: Teacher, split: str) -> Plain:
         """How likely the model finds the references of a split, as metrics.json has it."""
@@ -108,8 +133,33 @@ class Predictor:
             title=f"{split}, references",
         ).entry()
 
+    def _read_or_generate(
+        self,
+        model: Generator,
+        dataset: StudyDataset,
+        file: Path,
+        header: Header,
+        *,
+        title: str,
+        finished: Finished | None = None,
+    ) -> list[Prediction]:
+        stored = None
+        if dist.is_first():
+            stored = read_predictions(file, header, {study.id: study.report for study in dataset.studies})
+        stored = dist.first_of([stored])
+        if stored is not None:
+            return stored
+        return self._generate(model, dataset, file, header, title=title, finished=finished)
+
     def _generate(
-        self, model: Generator, dataset: StudyDataset, split: str, header: Header, finished: Finished | None
+        self,
+        model: Generator,
+        dataset: StudyDataset,
+        file: Path,
+        header: Header,
+        *,
+        title: str,
+        finished: Finished | None,
     ) -> list[Prediction]:
         predictions = predict(
             model,
@@ -121,10 +171,10 @@ class Predictor:
             workers=self.inference.workers,
             device=self.inference.device,
             stop=self.inference.stop,
-            title=split,
+            title=title,
             finished=finished,
         )
         if dist.is_first():
             decoded = None if model.decoded is None else asdict(model.decoded)
-            write_predictions(self.file(split), header, predictions, decoded=decoded)
+            write_predictions(file, header, predictions, decoded=decoded)
         return predictions

@@ -28,6 +28,11 @@ def predictions_file(run_dir: Path, split: str, profile: str) -> Path:
     return run_dir / "predictions" / f"{split}.{profile}.jsonl"
 
 
+def dropped_file(file: Path, system: str) -> Path:
+    """The predictions of the same split with an input withheld: in a folder below, since a page shows those above."""
+    return file.parent / system / file.name
+
+
 def write_predictions(
     file: Path, header: Header, predictions: Iterable[Prediction], *, decoded: Plain | None = None
 ) -> None:

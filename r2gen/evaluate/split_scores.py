@@ -11,6 +11,7 @@ from r2gen.evaluate.scores import EarlyMetric, Metric, Scores, ScoreSpec
 from r2gen.evaluate.scoring import score_reports, score_with, sums_of_scores
 from r2gen.evaluate.statistics import Pair, bootstrap_each, compare, holm
 from r2gen.evaluate.study_sums import StudySums
+from r2gen.evaluate.subgroups import Groups, subgroup_scores
 from r2gen.runs.progress import bar, ticking
 
 Reports = Mapping[str, str]  # by study id
@@ -37,8 +38,13 @@ class ScoredSystems:
         """By system and score."""
         return {system: scores.corpus for system, scores in self.scores.items()}
 
-    def statistics(self, metrics: Mapping[str, Metric]) -> Plain:
+    def statistics(
+        self, metrics: Mapping[str, Metric], *, groups: Groups | None = None, drops: Sequence[str] = ()
+    ) -> Plain:
         """`intervals` by system and score; `margins` of the model over the constant report by score, with their p.
+
+        `drop_margins` are what each input gives: the model's over itself without it. `subgroups` has the scores of
+        groups of studies, by attribute and value.
 
         `shuffled_margins` are the model's over its own reports of other studies, for the scores in tables. Their p is
         corrected for the number of these scores, since together they decide whether the model uses the images.
@@ -54,7 +60,12 @@ class ScoredSystems:
         in_tables = {spec.name for metric in metrics.values() for spec in metric.scores if spec.column is not None}
         over_shuffled = [pair for pair in _over("shuffled", sums) if pair.score in in_tables]
         corrected = holm([pair.p for pair in over_shuffled])
-        return {
+        more: Plain = {"subgroups": subgroup_scores(groups, sums["model"], in_tables)} if groups else {}
+        if drops:
+            more["drop_margins"] = {
+                system: {pair.score: _margin(pair) for pair in _over(system, sums)} for system in drops
+            }
+        return more | {
             "intervals": intervals,
             "margins": {pair.score: _margin(pair) for pair in _over("constant", sums)},
             "shuffled_margins": {
@@ -179,8 +190,18 @@ class Scorer:
             return [references]
         return [references, {id: self.cut.apply(reference) for id, reference in references.items()}]
 
-    def entry(self, scored: ScoredSplit, *, statistics: bool) -> Plain:
-        """The scores of a split for metrics.json; `statistics` adds intervals and margins."""
+    def entry(
+        self,
+        scored: ScoredSplit,
+        *,
+        statistics: bool,
+        groups: Groups | None = None,
+        drops: Sequence[str] = (),
+    ) -> Plain:
+        """The scores of a split for metrics.json; `statistics` adds intervals and margins.
+
+        `groups` are groups of studies by attribute and value, `drops` the systems that are the model without an input.
+        """
         full = scored.full.scores
         entry: Plain = {
             "studies": len(scored.full.references),
@@ -189,11 +210,11 @@ class Scorer:
             "per_report": full["model"].per_report,
         }
         if statistics:
-            entry |= scored.full.statistics(self.metrics)
+            entry |= scored.full.statistics(self.metrics, groups=groups, drops=drops)
         if self.cut is not None and scored.cut is not None:
             entry["truncated"] = {"tokens": self.cut.tokens, "systems": scored.cut.values()}
             if statistics:
-                entry["truncated"] |= scored.cut.statistics(self.metrics)
+                entry["truncated"] |= scored.cut.statistics(self.metrics, drops=drops)
         return entry
 
 

@@ -14,6 +14,7 @@ from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch, collate
 from r2gen.data.context import StudyContext
 from r2gen.data.dataset import Example
+from r2gen.data.dicom_tags import with_tags
 from r2gen.data.image_input import gray_image
 from r2gen.data.listed_studies import StudyImages
 from r2gen.data.reports import Study
@@ -50,7 +51,7 @@ def write_reports(
     """The report of each study as soon as it has ended, in any order; a study that cannot be read has an error.
 
     `batch_size` studies are encoded at a time, and as many decoded as `plan_for` plans. `context` is
-    that of the run.
+    that of the run; what a study lacks of it is taken from the headers of its DICOM images.
     """
     failed: list[Written] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
@@ -119,8 +120,10 @@ class _Reading:
             raise UserError("a study needs at least one image")
         context = None
         if self.context is not None:
-            facts = study.context or Study(study.id, ("",) * len(study.images), "")
+            facts = with_tags(study.context or Study(study.id, ("",) * len(study.images), ""), study.images)
             has_prior = self.context.has_prior_images(facts)
+            if has_prior and not study.prior_images:
+                raise UserError("an image of its prior study does not exist")
             context = self.context.example(facts, self._images(study.prior_images) if has_prior else None)
         return Example(study.id, self._images(study.images), torch.zeros(0, dtype=torch.long), context)
 

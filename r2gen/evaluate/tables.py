@@ -106,6 +106,7 @@ def _table_of(metrics: Metrics, width: int) -> str:
         parts.append(
             f"{title}, decoding {metrics.get('generation')}\n{terminal_table(entry['systems'], specs, width=width)}"
             + below_table(verdict(entry, metrics["score_specs"]), width=width)
+            + below_table(drop_lines(entry, specs), width=width)
             + below_table(notes_of(entry), width=width)
             + interval_lines(entry, specs, width=width)
             + unavailable_lines(unavailable, width=width)
@@ -125,6 +126,28 @@ def _table_of(metrics: Metrics, width: int) -> str:
         choices = "\n".join(f"  {choice}" for choice in metrics["original_choices"])
         parts.append(f"R2GenGPT's choices that were on:\n{choices}")
     return "\n\n".join(parts)
+
+
+def drop_lines(entry: Mapping[str, Any], specs: Sequence[ScoreSpec]) -> list[str]:
+    """Lines below a table: what each input of evaluate.drop gives, in the scores that change beyond noise."""
+    lines = []
+    for system, drop in entry.get("drops", {}).items():
+        if not drop["changed"]:
+            lines.append(f"{system}: not scored, no study has this input")
+            continue
+        margins = entry["drop_margins"][system]
+        gains = [
+            f"{score} {margins[score]['value']:+.3f}{_ends(margins[score])}"
+            for score in shown_scores(margins, specs)
+            if not margins[score]["within_noise"]
+        ]
+        studies = f"{drop['changed']:,} of {entry['studies']:,} studies changed"
+        lines.append(f"model minus {system} ({studies}): {', '.join(gains) or 'no score differs beyond noise'}")
+    return lines
+
+
+def _ends(interval: Mapping[str, Any]) -> str:
+    return "" if interval["low"] is None else f" ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
 def notes_of(entry: Mapping[str, Any]) -> list[str]:

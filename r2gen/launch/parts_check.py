@@ -237,7 +237,7 @@ def studies_to_predict(config: Config) -> "list[StudyImages]":
     prepare = config.prepare
     images = None if prepare.images is None else Path(prepare.images)
     columns = asdict(prepare.columns)
-    cleaner: Any = config.data.get("cleaner") or "none"
+    cleaner: Any = config.data.get("cleaner") or "none"  # as the reports of prior studies were cleaned in training
     return list_studies(
         Path(config.studies), images=images, columns=columns, encoding=prepare.encoding, cleaner=cleaner
     )

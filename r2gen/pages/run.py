@@ -22,7 +22,7 @@ from r2gen.runs.provenance import now
 from r2gen.runs.untrusted import misfits, read_text
 from r2gen.runs.verdict import verdict
 
-SCRIPTS = ("run/masthead", "run/scores", "run/curves", "run/studies", "run/details", "run/page")
+SCRIPTS = ("run/masthead", "run/scores", "run/inputs", "run/curves", "run/studies", "run/details", "run/page")
 PAGE = "report.html"
 STUDIES = 24
 TEXT_BYTES = 8_000_000  # of all texts of studies together; of more studies, an even share is shown

@@ -40,6 +40,15 @@ class Spec(TypedDict, total=False):
     interval_note: str | None
 
 
+class Drop(TypedDict):
+    changed: int  # studies that have the input
+
+
+class Subgroup(TypedDict):
+    studies: int
+    scores: dict[str, Interval]
+
+
 class Split(TypedDict, total=False):
     studies: Required[int]
     systems: Required[dict[str, dict[str, float]]]
@@ -47,6 +56,9 @@ class Split(TypedDict, total=False):
     intervals: dict[str, dict[str, Interval]]
     margins: dict[str, Margin]
     shuffled_margins: dict[str, Margin]  # their p is corrected for the number of scores
+    drops: dict[str, Drop]  # by system: the model with an input withheld, or another patient's
+    drop_margins: dict[str, dict[str, Margin]]  # the model minus that system
+    subgroups: dict[str, dict[str, Subgroup]]  # by attribute and value
     truncated: Plain
     wording: Plain
     likelihood: Plain

@@ -68,6 +68,7 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
             studies=config.evaluate.page_studies,
             is_external=external,
         ),
+        drop=config.evaluate.drop,
     )
 
 

@@ -56,6 +56,9 @@ def test_a_report_becomes_an_entry_with_its_images_projections_indication_compar
     assert sum(counts["entries"].values()) == 32
     data = AnnotatedReports(root=str(tree), cleaner="iu_xray", images="NLMCXR_png")
     data.check()
+    study = data.studies("train")[0]
+    assert (study.indication, study.comparison) == (first["indication"], "None.")
+    assert study.positions == ("FRONTAL", "LATERAL")
 
 
 def test_the_annotation_depends_on_files_and_policy_only(tree: Path) -> None:

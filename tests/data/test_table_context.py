@@ -114,3 +114,25 @@ def test_dates_and_times_are_read_in_usual_spellings() -> None:
     for none in ("01/02/2019", "2019", "yesterday", "20191345"):
         with pytest.raises(ValueError, match=r"date|month|day"):
             day_of(none, "")
+
+
+def test_headers_of_dicom_images_fill_what_the_table_has_no_column_for(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    for name, view in (("a", "POSTEROANTERIOR"), ("b", "LL")):
+        header = pydicom.Dataset()
+        header.file_meta = pydicom.dataset.FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = "1.2"
+        header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = "1.3"
+        header.ViewPosition, header.PatientAge, header.PatientSex = view, "006M", "M"
+        header.save_as(tmp_path / f"{name}.dcm", enforce_file_format=True)
+    (tmp_path / "c.dcm").write_bytes(b"damaged")
+    rows = "b.dcm;a.dcm,s1,Clear.,F\nc.dcm,s2,Clear lungs.,\n"
+    (tmp_path / "images").mkdir()
+    for name in "abc":
+        (tmp_path / f"{name}.dcm").rename(tmp_path / "images" / f"{name}.dcm")
+    annotation, _ = prepared(tmp_path, "image,study,report,sex\n" + rows, split=(100, 0, 0))
+    first, second = annotation["train"]
+    assert first["image_path"] == ["a.dcm", "b.dcm"]  # frontal first
+    assert (first["views"], first["age"], first["sex"]) == (["PA", "LATERAL"], 0.5, "F")  # the column decides
+    assert second.keys().isdisjoint(("views", "age", "sex"))

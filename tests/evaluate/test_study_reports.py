@@ -10,8 +10,10 @@ import torch
 from small_model import CONTEXT, SIZE_PX, TOKENIZER, report_generator
 
 from r2gen.config.decoding import Decoding
-from r2gen.data.collate import Batch
+from r2gen.data.collate import Batch, collate
 from r2gen.data.context import StudyContext
+from r2gen.data.dataset import Example
+from r2gen.data.dicom_tags import with_tags
 from r2gen.data.listed_studies import StudyImages
 from r2gen.data.reports import Prior, Study
 from r2gen.evaluate.study_reports import Written, write_reports
@@ -84,3 +86,29 @@ def test_damaged_files_are_faults(tmp_path: Path) -> None:
     file.write_bytes(b"\x89PNG\r\n\x1a\n")
     reports = written(report_generator().eval(), [StudyImages("x", [file])])
     assert "cannot be read" in reports["x"].error
+
+
+def test_what_is_known_about_a_study_and_its_dicom_header_reaches_the_prompt() -> None:
+    pydicom = pytest.importorskip("pydicom")
+    model, context = report_generator(lively=True, context=True).eval(), StudyContext(CONTEXT, TOKENIZER.encode)
+    header = pydicom.Dataset()
+    header.ViewPosition, header.PatientAge = "LL", "051Y"
+    prior = Prior("p", ("",), "No effusion.", 3.0, positions=("PA",))
+    full = Study("full", ("", ""), "", positions=("PA", ""), indication="Cough.", prior=prior)
+    studies = [
+        StudyImages("full", [array(1), array(2)], context=full, prior_images=[array(3)]),
+        StudyImages("bare", [array(1), array(2)]),
+        StudyImages("gone", [array(1)], context=Study("gone", ("",), "", prior=prior)),
+    ]
+    reports = written(model, studies, context=context)
+    assert reports["gone"].error == "an image of its prior study does not exist"
+    for id, study, prior_VHW in (
+        ("full", full, torch.from_numpy(array(3))[None]),
+        ("bare", Study("bare", ("", ""), ""), None),
+    ):
+        images_VHW = torch.from_numpy(np.stack([array(1), array(2)]))
+        example = Example(id, images_VHW, torch.zeros(0, dtype=torch.long), context.example(study, prior_VHW))
+        assert reports[id].report == model.generate(collate([example]), DECODING)[0].text
+    assert reports["full"].report != reports["bare"].report
+    filled = with_tags(full, [array(1), header])
+    assert (filled.positions, filled.age) == (("PA", "LATERAL"), 51.0)

@@ -28,6 +28,25 @@ def test_the_page_of_a_finished_run(tmp_path: Path) -> None:
     assert "The model uses the images: 3 of 6 scores are better" in text
 
 
+def test_what_inputs_give_and_the_scores_of_groups_are_on_the_page(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    test = metrics["splits"]["test"]
+    test["systems"]["no_prior"] = test["systems"]["constant"]
+    test["drops"] = {"no_prior": {"changed": 400}, "other_lateral": {"changed": 0}}
+    test["drop_margins"] = {"no_prior": test["margins"]}
+    test["subgroups"] = {"sex": {"female": {"studies": 310, "scores": test["intervals"]["model"]}}}
+    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    text = shown_text(write_page(run, images={}))
+    assert "Test: what each input gives" in text
+    assert "Prior study withheld" in text
+    assert "400 of 590 studies changed" in text
+    assert "Lateral image of another patient" in text
+    assert "no study has it" in text
+    assert "sex, 310 studies" in text
+    assert "no_prior" not in text
+
+
 @pytest.mark.parametrize("status", ["running", "stopped", "failed"])
 def test_the_page_of_a_run_without_scores(tmp_path: Path, status: str) -> None:
     run = started_run(tmp_path / "run", status=status, reason="out of memory")

@@ -73,14 +73,16 @@ function splitPanels(split, entry) {
   const panels = [scorePanel(split, counted, entry, notes)];
   if (entry.truncated) {
     const tokens = `${entry.truncated.tokens} tokens of the language model`;
-    panels.push(scorePanel(split, `${counted}, against references truncated to ${tokens}`, entry.truncated, []));
+    const cut = { ...entry.truncated, drops: entry.drops };
+    panels.push(scorePanel(split, `${counted}, against references truncated to ${tokens}`, cut, []));
   }
+  panels.push(...inputPanels(split, entry));
   return panels;
 }
 
 function scorePanel(split, about, entry, notes) {
-  const { systems, intervals, margins } = entry;
-  const values = systems || {};
+  const { intervals, margins } = entry;
+  const values = withoutDrops(entry);
   const foot = (keys) => (values.model && values.constant ? [marginRow(values, margins, keys)] : []);
   return panel(
     h("div.heading", h("h3", splitName(split)), headingNote(about)),

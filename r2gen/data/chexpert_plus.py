@@ -1,0 +1,187 @@
+"""An annotation in R2Gen's format from CheXpert Plus: task=prepare data=chexpert_plus.
+
+ROOT/df_chexpert_plus_240401.csv (one row for each image, with the sections of its report) and the images below
+ROOT/PNG, ROOT/train or ROOT/DICOM. docs/data.md lists what could not be verified.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2gen.config.plain import Plain
+from r2gen.data.annotation_file import refuse
+from r2gen.data.chexpert_plus_table import CheXpertStudy, studies_of
+from r2gen.data.mimic import Policy, any_section, choose
+from r2gen.data.positions import is_selected, rank
+from r2gen.data.prepared_files import Preparation, checked_file, counted, write_annotation
+from r2gen.data.priors import Examination, PriorCounts, add_priors, prior_left_out
+from r2gen.data.random_split import check_shares, split_by_patient
+from r2gen.data.reports import SPLITS
+from r2gen.data.table_file import open_table, sha256_of
+from r2gen.errors import UserError, shown
+
+READS = ("sections", "views", "split", "seed", "partial")
+TABLE = "df_chexpert_plus_*.csv"
+FOLDERS = ("PNG", ".", "DICOM/Uncompressed", "DICOM")  # where train/ and valid/ are searched
+SUFFIXES = (".png", ".jpg", ".dcm")
+
+
+@dataclass
+class ImageTree:
+    """The folder with train/patient1/study1/view1_frontal, with any of SUFFIXES."""
+
+    folder: Path
+    last: str = SUFFIXES[0]  # the suffix of the image before, which is tried first
+
+    def find(self, path: str) -> str | None:
+        """The path with its suffix; None if the image is missing."""
+        for suffix in (self.last, *SUFFIXES):
+            if (self.folder / (path + suffix)).is_file():
+                self.last = suffix
+                return path + suffix
+        return None
+
+
+def prepare_layout(preparation: Preparation) -> str:
+    """Write the annotation and its provenance, and return what to print.
+
+    Raises UserError naming the rows at fault, or the images that are not on disk (unless prepare.partial).
+    """
+    root, options = preparation.root, preparation.options
+    check_shares(options["split"])
+    table = open_table(_table_in(root))
+    images = _image_folder(root, preparation.images)
+    file = checked_file(root, preparation.annotation, fresh=preparation.fresh)
+    studies = studies_of(table)
+    if options["split"] is not None:
+        homes = split_by_patient(
+            {id: study.patient for id, study in studies.items()}, shares=options["split"], seed=options["seed"]
+        )
+        for id, study in studies.items():
+            study.split = homes[id]
+    splits, counts = _prepared(studies.values(), ImageTree(root / images), options)
+    if not any(splits.values()):
+        raise UserError(
+            f"{table.path}: no study is left ({counted(counts['dropped'])}). Check prepare.sections and views."
+        )
+    policy = {name: options[name] for name in READS} | {"sections": options["sections"] or "findings"}
+    facts = {
+        "made_by": "python run.py task=prepare data=chexpert_plus",
+        **preparation.made,
+        "policy": policy,
+        "root": str(root),
+        "images": images,
+        "counts": counts,
+        "sources_sha256": {table.path.name: sha256_of(table)},
+    }
+    provenance = write_annotation(file, splits, facts)
+    return f"{described(counts)}\n{file} (policy, sources and counts in {provenance.name})"
+
+
+def _table_in(root: Path) -> Path:
+    tables = sorted(root.glob(TABLE))
+    if len(tables) != 1:
+        raise UserError(
+            f"data.root={root}: task=prepare needs one {TABLE} there: "
+            f"{', '.join(file.name for file in tables) or 'there is none'}. Set data.root to the folder of the table."
+        )
+    return tables[0]
+
+
+def _image_folder(root: Path, images: str | None) -> str:
+    """The folder with train/ or valid/, as data.images names it."""
+    for name in FOLDERS if images is None else (images,):
+        if (root / name / "train").is_dir() or (root / name / "valid").is_dir():
+            return name
+    fix = "Unpack the images there, or set data.images to the folder that contains train/ and valid/."
+    if images is not None:
+        raise UserError(f"data.images={shown(images)}: there is no train/ or valid/ in it. {fix}")
+    raise UserError(f"data.root={root}: there is no train/ or valid/ in {', '.join(FOLDERS)}. {fix}")
+
+
+def _prepared(
+    studies: Iterable[CheXpertStudy], tree: ImageTree, options: Mapping[str, Any]
+) -> tuple[dict[str, list[Plain]], Plain]:
+    """The entries of each split, and the counts."""
+    policy = Policy(sections=options["sections"] or "findings")
+    splits: dict[str, list[Plain]] = {split: [] for split in SPLITS}
+    dropped, images_by_view, read, missing = Counter[str](), Counter[str](), Counter[str](), list[str]()
+    examinations, differing = list[Examination](), 0
+    for study in studies:
+        read[study.split] += 1
+        differing += study.differs
+        chosen = sorted(
+            (pair for pair in study.images if is_selected(pair[1], options["views"])),
+            key=lambda pair: (rank(pair[1]), pair[0]),
+        )
+        paths = [(path, position) for name, position in chosen if (path := tree.find(name)) is not None]
+        missing += [name for name, _ in chosen if tree.find(name) is None] if len(paths) < len(chosen) else []
+        images = {"image_path": [path for path, _ in paths], "views": [position for _, position in paths]}
+        report, reason = choose(study.texts, policy)
+        if not paths:
+            report, reason = None, "image not on disk" if chosen else f"no {options['views']} image"
+        if report is None:
+            dropped[reason] += 1
+            left_out = prior_left_out(study.id, images, any_section(study.texts))
+            examinations.append(Examination(study.patient, study.split, study.order, left_out=left_out))
+            continue
+        images_by_view.update(images["views"])
+        entry = _entry(study, report, images)
+        splits[study.split].append(entry)
+        examinations.append(Examination(study.patient, study.split, study.order, [entry]))
+    if not options["partial"]:
+        refuse(
+            f"images are missing in {tree.folder} (as {', '.join(SUFFIXES)})",
+            missing,
+            advice="\nprepare.partial=true leaves out what is not on disk",
+        )
+    priors = add_priors(examinations, in_days=False)
+    counts = {
+        "studies_read": {split: read[split] for split in SPLITS},
+        "studies_with_differing_rows": differing,
+        "dropped": dict(sorted(dropped.items())),
+        "entries": {split: len(entries) for split, entries in splits.items()},
+        "images_by_view": dict(sorted(images_by_view.items())),
+        "priors": vars(priors) | {"of_a_greater_age": _remove_older(splits, studies, priors)},
+        "files_missing": len(missing),
+    }
+    return splits, counts
+
+
+def _entry(study: CheXpertStudy, report: str, images: Plain) -> Plain:
+    entry: Plain = {"id": study.id, "study_id": study.id, "subject_id": study.patient, "report": report, **images}
+    entry |= {name: study.texts[name] for name in ("indication", "comparison", "technique") if name in study.texts}
+    patient = {"age": study.age, "sex": study.sex}
+    return entry | {name: value for name, value in patient.items() if value is not None}
+
+
+def _remove_older(splits: Mapping[str, list[Plain]], studies: Iterable[CheXpertStudy], counts: PriorCounts) -> int:
+    """Remove the priors at which the patient was older than at the study: there the order is not that of time."""
+    ages, removed = {study.id: study.age for study in studies}, 0
+    for entries in splits.values():
+        for entry in entries:
+            prior, age = entry.get("prior"), ages[entry["id"]]
+            age_before = None if prior is None else ages[prior["id"]]
+            if prior is not None and age is not None and age_before is not None and age_before > age:
+                del entry["prior"]
+                removed += 1
+                counts.entries_with_prior -= 1
+                counts.written_out -= "image_path" in prior or "report" in prior
+    return removed
+
+
+def described(counts: Plain) -> str:
+    """The counts as lines to print."""
+    priors = {name.replace("_", " "): number for name, number in counts["priors"].items()}
+    lines = [
+        f"studies read   {counted(counts['studies_read'])}",
+        f"dropped        {counted(counts['dropped'])}",
+        f"entries        {counted(counts['entries'])}",
+        f"images by view {counted(counts['images_by_view'])}",
+        f"priors         {counted(priors)}",
+    ]
+    if differing := counts["studies_with_differing_rows"]:
+        lines.append(f"{differing:,} studies have rows with different texts: those of the first row were taken")
+    return "\n".join(lines)
