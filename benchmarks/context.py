@@ -39,16 +39,18 @@ def train(context: str, seed: int, options: argparse.Namespace) -> dict[str, Any
     """The test split of metrics.json of one run."""
     folder = options.out / f"{context}-{seed}"
     drops = [name for drop in DROPS[context] for name in (drop, f"other_{drop}")]
-    command = [
-        sys.executable,
-        str(ROOT / "run.py"),
+    words = [
         "data=phantom_story",
+        "data.train_studies=8000",
+        "data.val_studies=100",
         f"context={context}",
         f"seed={seed}",
         f"run_dir={folder}",
         f"trainer.device={options.device}",
         f"trainer.max_steps={options.steps}",
         "trainer.epochs=1000000",
+        "trainer.batch_size=64",
+        "trainer.micro_batch_size=64",
         "metrics=[bleu,change]",
         "evaluate.every=1000",
         "evaluate.splits=[test]",
@@ -57,6 +59,8 @@ def train(context: str, seed: int, options: argparse.Namespace) -> dict[str, Any
         f"evaluate.drop=[{','.join(drops)}]",
         *options.overrides,
     ]
+    settings = {word.partition("=")[0]: word for word in words}
+    command = [sys.executable, str(ROOT / "run.py"), *settings.values()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")

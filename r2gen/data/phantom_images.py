@@ -114,7 +114,7 @@ def _frontal_lung(
         disc = _ellipse(out - 0.32 - 0.18 * u, y + 0.38 - 0.30 * v, 0.13 + 0.02 * size, 0.13 + 0.02 * size)
         image += 0.55 * _inside(disc, 0.03)
     if findings & {f"{kind}:{side}" for kind in HAZE}:
-        image += 0.24 * lung * _inside(y + 0.40, 0.12)
+        image += 0.42 * lung * _inside(y + 0.30, 0.12)
 
 
 def _frontal_pacemaker(image: Plane, x: Plane, y: Plane, *, towards: float, spot: tuple[float, float, float]) -> None:

@@ -35,10 +35,10 @@ _OF_SIZED = {
 _OF_UNSIZED = {("", "there"): 0.08, ("there", "there"): 0.08, ("there", ""): 0.04}
 _LASTING = {("", "there"): 0.08, ("there", "there"): 0.08}  # a fracture does not heal
 _SIZES = {  # the size in Body.spots of what is drawn
-    "consolidation": {"small": -0.8, "large": 1.5},
-    "effusion": {"small": -0.7, "large": 1.3},
-    "nodule": {"small": -1.0, "large": 3.0},
-    "pneumothorax": {"small": -0.6, "large": 1.5},
+    "consolidation": {"small": -0.6, "large": 2.0},
+    "effusion": {"small": 0.0, "large": 1.7},
+    "nodule": {"small": -0.5, "large": 3.5},
+    "pneumothorax": {"small": 0.0, "large": 2.0},
 }
 _STORY, _REPORT, _PRIOR_REPORT, _PATIENT, _NOW, _BEFORE = range(10, 16)  # independent random streams of one study
 
