@@ -14,6 +14,7 @@ DONE_IN = {
         "build.py",
         "build_training.py",
         "config/targets.py",
+        "data/mix.py",
         "launch/parts_check.py",
         "tasks/audit.py",
         "tasks/compare.py",

@@ -7,11 +7,12 @@ may have been edited by hand, so every name and value is checked here.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import MISSING
 
-from r2gen.config import deepspeed, prompt_pieces, targets
+from r2gen.config import deepspeed, mixed, prompt_pieces, targets
 from r2gen.config.decoding import Decoding
 from r2gen.config.fields import check_bounds
 from r2gen.config.hints import accepts, describe
@@ -75,7 +76,13 @@ def read_target(node: Any, path: str, *, optional: tuple[str, ...] = ()) -> Targ
         raise UserError(f"{path}: _target_={name} cannot be used here: it has no {', '.join(sorted(missing))}")
     arguments = {key: value for key, value in node.items() if key != "_target_"}
     _check_arguments(arguments, name, path, supplied=supplied, optional=optional)
-    return Target(name, arguments)
+    target = Target(name, arguments)
+    return mixed.with_sets(target, partial(_read_set, optional=bool(optional))) if group == "data" else target
+
+
+def _read_set(node: Plain, path: str, *, optional: bool) -> Target:
+    """A data set of a mix."""
+    return read_target(node, path, optional=(f"{path}.root",) if optional else ())
 
 
 def read_metrics(node: Any) -> dict[str, Target]:

@@ -79,6 +79,12 @@ class StudyDataset(Dataset[Example]):
         has_prior = self.context is not None and self.context.has_prior_images(study)
         return len(study.views) + (len(study.prior.views) if has_prior and study.prior is not None else 0)
 
+    @property
+    def weights(self) -> list[float] | None:
+        """How often an epoch draws each study; None if once each."""
+        weights = [study.weight for study in self.studies]
+        return None if all(weight == 1 for weight in weights) else weights
+
     def __len__(self) -> int:
         return len(self.studies)
 

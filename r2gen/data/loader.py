@@ -2,7 +2,8 @@
 
 The sampling order of training is endless: the data set shuffled by (seed, 0), then by (seed, 1), and so on. Step s uses
 positions [s * batch_size, (s + 1) * batch_size). So every step is full, the length of an epoch need not be a multiple
-of the batch size, and the state of a run is one number: resuming, more epochs or other ranks keep the order.
+of the batch size, and the state of a run is one number: resuming, more epochs or other ranks keep the order. Studies of
+a mix may have weights: an epoch then has each so often on average, and always the same number of studies.
 """
 
 import errno
@@ -11,7 +12,8 @@ import multiprocessing.queues
 import os
 import random
 import shutil
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -36,15 +38,52 @@ def steps_for(*, studies: int, batch_size: int, epochs: float, max_steps: int | 
 class TrainingOrder:
     """The endless sampling order: the study number at any position."""
 
-    def __init__(self, studies: int, *, seed: int, shuffle: bool) -> None:
-        self.studies, self.seed, self.shuffle = studies, seed, shuffle
+    def __init__(self, studies: int, *, seed: int, shuffle: bool, weights: Sequence[float] | None = None) -> None:
+        self.studies, self.seed, self.shuffle = epoch_length(studies, weights), seed, shuffle  # studies per epoch
+        self._draws = None if weights is None else _Draws(weights, seed=seed)
         self._epoch, self._numbers = -1, np.arange(studies)
 
     def __call__(self, position: int) -> int:
         epoch, index = divmod(position, self.studies)
-        if self.shuffle and epoch != self._epoch:
-            self._epoch, self._numbers = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.studies)
+        if epoch != self._epoch and (self.shuffle or self._draws is not None):
+            drawn = self.studies if self._draws is None else self._draws(epoch)
+            shuffled = np.random.default_rng([self.seed, epoch]).permutation(drawn) if self.shuffle else drawn
+            self._epoch, self._numbers = epoch, np.asarray(shuffled)
         return int(self._numbers[index])
+
+
+def epoch_length(studies: int, weights: Sequence[float] | None) -> int:
+    """How many studies are drawn per epoch: of each weight, the number of its studies times the weight, rounded."""
+    if weights is None:
+        return studies
+    return sum(_drawn_of(weight, count) for weight, count in Counter(weights).items())
+
+
+def _drawn_of(weight: float, count: int) -> int:
+    return max(1, round(weight * count))
+
+
+class _Draws:
+    """The studies of each epoch, with weights.
+
+    Of n studies with the same weight, m are drawn per epoch. They are ranked at random, and by the end of epoch e the
+    study of rank r was drawn (m (e + 1) + r) // n times: m in every epoch, and each as often as any other, to one.
+    """
+
+    def __init__(self, weights: Sequence[float], *, seed: int) -> None:
+        values = np.asarray(weights)
+        self._groups = []
+        for number, weight in enumerate(sorted(set(weights))):
+            members = np.random.default_rng([seed, 0, number]).permutation(np.flatnonzero(values == weight))
+            self._groups.append((members, _drawn_of(weight, len(members))))
+
+    def __call__(self, epoch: int) -> np.ndarray:
+        drawn = []
+        for members, count in self._groups:
+            ranks, size = np.arange(len(members)), len(members)
+            times = (count * (epoch + 1) + ranks) // size - (count * epoch + ranks) // size
+            drawn.append(np.repeat(members, times))
+        return np.sort(np.concatenate(drawn))
 
 
 class TrainingExamples(Dataset[Example]):

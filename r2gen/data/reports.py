@@ -45,6 +45,8 @@ class Study:
     prior: Prior | None = None
     findings: frozenset[str] | None = None  # the true findings ("effusion:left"); None if they are unknown
     patient: str | None = None  # by which a prior of another patient is refused
+    set: str | None = None  # the data set of a mix that it is from
+    weight: float = 1.0  # how often an epoch draws it
 
 
 class ReportData(Protocol):

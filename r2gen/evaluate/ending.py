@@ -46,6 +46,11 @@ def _summary(file: Path, metrics: Metrics, width: int) -> str:
         table += below_table(drop_lines(entry, specs), width=width)
         table += unavailable_lines(metrics.get("unavailable", {}), width=width)
         table += below_table(_skipped(metrics), width=width)
+        if "sets" in entry:
+            of_model = {
+                f"{name} ({of_set['studies']:,})": of_set["systems"]["model"] for name, of_set in entry["sets"].items()
+            }
+            table += f"\n\nthe model by data set (studies)\n{_by_score(of_model, specs, width)}"
         if "truncated" in entry:
             cut = entry["truncated"]
             table += f"\n\nagainst references cut to {cut['tokens']} tokens\n{_by_score(cut['systems'], specs, width)}"

@@ -16,6 +16,7 @@ from r2gen.evaluate.predicting import Dropped, Predictor, ScoredModel
 from r2gen.evaluate.predictions import Header, Prediction
 from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Scores
+from r2gen.evaluate.set_scores import scores_of_sets
 from r2gen.evaluate.split_scores import Scorer, reports_of
 from r2gen.evaluate.subgroups import groups_of
 from r2gen.evaluate.wording import wording_entry
@@ -89,10 +90,11 @@ class Evaluation:
         wording = early.fork(partial(self._wording, predictions))
         baselines, scores_early = early.of(split, predictions)
         others = {system: reports_of(drop.predictions) for system, drop in without.items() if drop.changed}
+        studies = self.predictor.datasets[split].studies
         scored = self.scorer.score(predictions, baselines | others, scores_early, title=f"scoring {split}")
-        entry = self.scorer.entry(
-            scored, statistics=True, groups=groups_of(self.predictor.datasets[split].studies), drops=list(others)
-        )
+        entry = self.scorer.entry(scored, statistics=True, groups=groups_of(studies), drops=list(others))
+        if sets := scores_of_sets(self.scorer, studies, predictions, baselines | others, split=split):
+            entry["sets"] = sets
         entry["wording"] = wording.result()
         if without:
             entry["drops"] = {system: {"changed": drop.changed} for system, drop in without.items()}

@@ -18,10 +18,16 @@ def recipe_of(data: ReportData, digest: str) -> Signature:
     return {
         "section": data.section,
         "cleaner": data.cleaner,
-        "case": "kept" if data.cleaner == "none" else "lower",
+        "case": _case(data.cleaner.split("+")),  # those of a mix are joined
         "truncation": WHOLE,
         "data": digest,
     }
+
+
+def _case(cleaners: list[str]) -> str:
+    if "none" not in cleaners:
+        return "lower"
+    return "kept" if len(cleaners) == 1 else "mixed"
 
 
 def signature_lines(recipe: Signature, signatures: Mapping[str, Signature], *, width: int) -> str:

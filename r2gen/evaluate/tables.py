@@ -112,6 +112,13 @@ def _table_of(metrics: Metrics, width: int) -> str:
             + unavailable_lines(unavailable, width=width)
             + signature_lines(recipe, signatures, width=width)
         )
+        for name, of_set in entry.get("sets", {}).items():
+            parts.append(
+                f"{split}, {name}: {of_set['studies']} {'study' if of_set['studies'] == 1 else 'studies'}\n"
+                + terminal_table(of_set["systems"], specs, width=width)
+                + below_table(verdict(of_set, metrics["score_specs"]), width=width)
+                + interval_lines(of_set, specs, width=width)
+            )
         if "truncated" in entry:
             cut = entry["truncated"]
             truncation = f"{cut['tokens']} tokens"

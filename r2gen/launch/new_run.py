@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r2gen.config import rules
+from r2gen.config.mixed import MIX
 from r2gen.config.read import to_plain
 from r2gen.config.schema import Config
 from r2gen.data.reports import data_digest
@@ -166,7 +167,8 @@ def _refuse_another(folder: RunFolder, config: Config, data_hash: str | None) ->
     stored_names = folder.config()["data"]
     of_the_run = {key: value for key, value in config.data.arguments.items() if key in stored_names}
     if before is not None and before not in (data_hash, data_digest(replace(config.data, arguments=of_the_run))):
-        changed.append(f"data: the files have changed (hash {before} -> {data_hash})")
+        what = "data.sets: their data, names or weights" if config.data.name == MIX else "data: the files"
+        changed.append(f"{what} have changed (hash {before} -> {data_hash})")
     changed += stored.changed_weights(folder, config)
     if changed:
         listed = "\n  ".join(changed)

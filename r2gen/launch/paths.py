@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from r2gen.config.metrics import with_absolute_weights
+from r2gen.config.mixed import roots, with_roots
 from r2gen.config.schema import Config
 from r2gen.config.task_table import BY_NAME
 from r2gen.errors import UserError, shown
@@ -19,7 +20,6 @@ LOCAL = "local-dir:"
 
 def with_absolute_paths(config: Config) -> Config:
     """The configuration with absolute paths. Raises UserError where a path cannot be used."""
-    root = config.data.get("root")
     for name, path in (
         ("run_dir", config.run_dir),
         ("out", config.out),
@@ -30,7 +30,7 @@ def with_absolute_paths(config: Config) -> Config:
         ("lm.path", config.lm.path),
         ("vision.path", config.vision.get("path")),
         *(("images", image) for image in config.images),
-        ("data.root", root),
+        *roots(config.data).items(),
     ):
         _refuse_impossible(name, path)
     resolved = replace(
@@ -47,8 +47,7 @@ def with_absolute_paths(config: Config) -> Config:
     if "path" in config.vision.arguments:
         path = config.vision.get("path") or _folder_of(config.vision.get("name"))
         resolved.vision = config.vision.with_arguments(path=_if_here(path))
-    if root is not None and root != MISSING:
-        resolved.data = config.data.with_arguments(root=absolute(root))
+    resolved.data = with_roots(config.data, lambda root: root if root == MISSING else absolute(root))
     if BY_NAME[config.task].scores:
         resolved.metrics = with_absolute_weights(config.metrics)
     return resolved

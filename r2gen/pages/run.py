@@ -110,6 +110,9 @@ def _with_verdicts(metrics: JsonObject) -> JsonObject:
     specs, splits = metrics["score_specs"], {}
     for split, entry in metrics["splits"].items():
         splits[split] = entry | {"verdict": verdict(entry, specs)}
+        if "sets" in entry:
+            of_sets = entry["sets"].items()
+            splits[split]["sets"] = {name: of_set | {"verdict": verdict(of_set, specs)} for name, of_set in of_sets}
         if "truncated" in entry:
             splits[split]["truncated"] = entry["truncated"] | {"verdict": verdict(entry["truncated"], specs)}
     return splits

@@ -21,6 +21,7 @@ _PROCESS = (
     "data.root",
     "data.check",
     "data.section",
+    "data.sets",  # their digests, names and weights are in the data hash
     "trainer.devices",
     "trainer.nodes",
     "trainer.hostfile",

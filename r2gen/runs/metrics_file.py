@@ -40,6 +40,16 @@ class Spec(TypedDict, total=False):
     interval_note: str | None
 
 
+class OfSet(TypedDict, total=False):
+    """The scores of a data set of a mix."""
+
+    studies: Required[int]
+    systems: Required[dict[str, dict[str, float]]]
+    intervals: dict[str, dict[str, Interval]]
+    margins: dict[str, Margin]
+    shuffled_margins: dict[str, Margin]
+
+
 class Drop(TypedDict):
     changed: int  # studies that have the input
 
@@ -56,6 +66,7 @@ class Split(TypedDict, total=False):
     intervals: dict[str, dict[str, Interval]]
     margins: dict[str, Margin]
     shuffled_margins: dict[str, Margin]  # their p is corrected for the number of scores
+    sets: dict[str, OfSet]  # of a mix, by name
     drops: dict[str, Drop]  # by system: the model with an input withheld, or another patient's
     drop_margins: dict[str, dict[str, Margin]]  # the model minus that system
     subgroups: dict[str, dict[str, Subgroup]]  # by attribute and value

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.mixed import with_roots
 from r2gen.config.schema import Config
 from r2gen.config.targets import instantiate
 from r2gen.data.audit import statistics_of
@@ -29,9 +30,7 @@ Lines = tuple[
 
 def audit(config: Config, overrides: list[str]) -> int:
     """Print the table, and write outputs/audit-<data>-<digest>/audit.json; return the exit status."""
-    target, choice = config.data, config.choices["data"]
-    if "root" in target.arguments:
-        target = target.with_arguments(root=absolute(target.arguments["root"]))
+    target, choice = with_roots(config.data, absolute), config.choices["data"]
     digest = data_digest(target)
     folder = Path(absolute(f"outputs/audit-{choice}-{digest[:8]}" if config.out is None else config.out))
     check_folder(folder, option="out", known_by="audit.json")

@@ -17,6 +17,7 @@ import torch
 from omegaconf import MISSING
 from safetensors.torch import save_file
 
+from r2gen.config.mixed import with_roots
 from r2gen.config.plain import Plain
 from r2gen.config.rules import usable_profile
 from r2gen.config.schema import Config, TuneConfig, TuneLmConfig
@@ -47,7 +48,7 @@ TOKENIZER_FILES = (
     "spiece.model",
 )
 EXPORTED_FACTS = ("format", "name", "git", "versions", "data_hash", "identity", "imported")
-PRIVATE = ("data.root", "vision.path", "lm.path", "trainer.start", "run_dir")  # paths of this machine
+PRIVATE = ("data.root", "data.sets", "vision.path", "lm.path", "trainer.start", "run_dir")  # paths of this machine
 
 
 def export(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -138,7 +139,7 @@ def as_exported(config: Config, *, lm_inside: bool) -> Config:
         vision=vision,
         lm=lm,
         trainer=replace(config.trainer, start=None),
-        data=config.data.with_arguments(root=MISSING) if "root" in config.data.arguments else config.data,
+        data=with_roots(config.data, lambda _: MISSING),
         tune=TuneConfig(vision="frozen", lora=None, lm=TuneLmConfig(mode="frozen", lora=None)),
     )
 

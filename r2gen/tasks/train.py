@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from r2gen.config.schema import Config
 from r2gen.config.selection import selection_of
 from r2gen.data.context_counts import counts_line, fields_and_cuts
 from r2gen.data.dataset import StudyDataset
-from r2gen.data.loader import steps_for
+from r2gen.data.loader import epoch_length, steps_for
 from r2gen.errors import UserError
 from r2gen.evaluate.evaluation import Evaluation
 from r2gen.model.tune import size_table, sizes
@@ -74,7 +75,7 @@ def _train_model(
 ) -> float:
     """Train from the last checkpoint to the end; returns the seconds that this took."""
     began, train_set = time.monotonic(), job.datasets["train"]
-    total_steps, validate_after = _plan(config, studies=len(train_set))
+    total_steps, validate_after = _plan(config, studies=epoch_length(len(train_set), train_set.weights))
     checkpoints = _checkpoints(config, job, total_steps)
     if dist.is_first():
         folder.record(steps=total_steps)  # a sweep computes the progress from it
@@ -169,6 +170,7 @@ def _describe(folder: RunFolder, job: Job, *, quant: str, best: str) -> None:
     folder.record(parameters=[vars(part) for part in parts[:-1]], quant=quant, hardware=hardware)
     quantised = "" if quant == "none" else f"\nlanguage model: {quant}"
     counts = ", ".join(f"{len(dataset):,} {split}" for split, dataset in job.datasets.items())
+    counts += _described_sets(job.datasets["train"])
     print(f"studies: {counts}{quantised}\n{size_table(parts)}\nbest checkpoint: the largest {best} on val", flush=True)
 
 
@@ -181,6 +183,15 @@ def _describe_context(folder: RunFolder, job: Job) -> None:
         counts = fields_and_cuts(context, {split: dataset.studies for split, dataset in job.datasets.items()})
     folder.record(context=counts)
     print(wrapped(counts_line(counts, max_tokens=context.options.max_tokens)), flush=True)
+
+
+def _described_sets(train: StudyDataset) -> str:
+    """The sets of a mix, with what an epoch draws; empty for one data set."""
+    sets = Counter((study.set, study.weight) for study in train.studies if study.set is not None)
+    if not sets:
+        return ""
+    listed = ", ".join(f"{count:,} of {name} x {weight:g}" for (name, weight), count in sets.items())
+    return f"\nan epoch draws {epoch_length(len(train), train.weights):,} studies: {listed}"
 
 
 def _describe_training(config: Config, job: Job) -> None:

@@ -65,7 +65,7 @@ def fit(
     best. `selection` turns scores into the number that picks the best checkpoint, higher is better. Raises Stopped
     after saving a checkpoint if a signal requests a stop, and UserError if a loss is not finite.
     """
-    order = TrainingOrder(len(dataset), seed=settings.seed, shuffle=settings.shuffle)
+    order = TrainingOrder(len(dataset), seed=settings.seed, shuffle=settings.shuffle, weights=dataset.weights)
     batches = MicroBatches(
         first=state.step,
         last=total_steps,
@@ -103,7 +103,7 @@ def fit(
             floor=settings.min_learning_rate,
             warmup=settings.warmup_steps,
             schedule=settings.schedule,
-            epoch_steps=len(dataset) / settings.batch_size,
+            epoch_steps=order.studies / settings.batch_size,
         )
         set_rate(engine.optimizer, rate)
         # Tokens are counted before the first backward pass, since the loss of a step is the mean over all its target
@@ -125,7 +125,7 @@ def fit(
         state.step += 1
         if checkpoints.average is not None:
             checkpoints.average.update(state.step)
-        state.epoch = state.step * settings.batch_size / len(dataset)
+        state.epoch = state.step * settings.batch_size / order.studies
         state.seconds = seconds_before + time.monotonic() - began
 
         if state.step % settings.log_every_steps == 0 or state.step == total_steps:

@@ -71,6 +71,9 @@ function splitPanels(split, entry) {
     ...findingTables(entry.details, entry.systems?.model || {}),
   ];
   const panels = [scorePanel(split, counted, entry, notes)];
+  for (const [name, ofSet] of Object.entries(entry.sets || {})) {
+    panels.push(scorePanel(split, `data set ${name}, ${plural(ofSet.studies, "study", "studies")}`, ofSet, []));
+  }
   if (entry.truncated) {
     const tokens = `${entry.truncated.tokens} tokens of the language model`;
     const cut = { ...entry.truncated, drops: entry.drops };
