@@ -1,11 +1,12 @@
 """Read and check an annotation as large as R2Gen's own for MIMIC-CXR; prints seconds of CPU and peak memory.
 
-    PYTHONPATH=. python benchmarks/large_annotation.py [FOLDER] [--entries 276778]
+    PYTHONPATH=. python benchmarks/large_annotation.py [FOLDER] [--entries 276778] [--context]
 
 Writes FOLDER/annotation.json (default: a temporary folder) in the layout of R2Gen's mimic_cxr annotation, one entry per
 image, with invented reports: 270,790 entries for training, 2,130 for validation and 3,858 for testing, 173 MiB. A file
-that is there already is read as it is. Then a new process does what a command does before it starts a rank: it computes
-the data hash, and reads and checks the annotation. No image exists, so none is checked.
+that is there already is read as it is. With --context, entries have all optional keys, and most have a prior study.
+Then a new process does what a command does before it starts a rank: it computes the data hash, and reads and checks the
+annotation. No image exists, so none is checked.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gen.config.targets import Target, instantiate
+from r2gen.data.leaks import refuse_wrong_priors
 from r2gen.data.reports import data_digest
 
 ENTRIES = {"train": 270_790, "val": 2_130, "test": 3_858}
@@ -37,10 +39,10 @@ SENTENCES = (
 )
 
 
-def write(file: Path, entries: int) -> None:
+def write(file: Path, entries: int, *, context: bool) -> None:
     """An annotation of about `entries` entries, in one line as R2Gen's."""
     draw, whole = random.Random(0), sum(ENTRIES.values())
-    number = 0
+    number, before = 0, dict[int, str]()
     with file.open("w", encoding="utf-8") as out:
         for split, count in ENTRIES.items():
             number += 100 - number % 100  # a study or patient belongs to one split
@@ -48,7 +50,10 @@ def write(file: Path, entries: int) -> None:
             out.write(f'"{split}": [')
             for index in range(max(1, count * entries // whole)):
                 out.write(", " if index else "")
-                out.write(json.dumps(entry(draw, number, split)))
+                study = entry(draw, number, split)
+                if context:
+                    add_context(study, before)
+                out.write(json.dumps(study))
                 number += 1
             out.write("]")
         out.write("}")
@@ -69,21 +74,38 @@ def entry(draw: random.Random, number: int, split: str) -> dict[str, Any]:
     }
 
 
+def add_context(study: dict[str, Any], before: dict[int, str]) -> None:
+    """All optional keys; the prior is the entry of the same patient in `before`, which gets this one."""
+    study |= {
+        "views": ["PA"],
+        "indication": f"___-year-old with cough and chest pain, case {study['id'][:8]} XXXX.",
+        "technique": "PA and lateral views of the chest",
+        "comparison": f"Chest radiograph of ___, {study['id'][:2]}.",
+        "age": 60,
+        "sex": "F",
+    }
+    if study["subject_id"] in before:
+        study["prior"] = {"id": before[study["subject_id"]], "days": 30}
+    before[study["subject_id"]] = study["id"]
+
+
 def read(folder: Path) -> None:
     """What a command does with the annotation before it starts a rank, and its cost."""
     data = Target(
         "r2gen.data.annotation.AnnotatedReports", {"root": str(folder), "cleaner": "mimic_cxr", "check": "none"}
     )
     data_digest(data)
-    instantiate(data).check()
+    source = instantiate(data)
+    source.check()
+    refuse_wrong_priors(source, head="benchmark")
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(f"{used.ru_utime + used.ru_stime:.1f} s of CPU, {used.ru_maxrss / 2**20:.2f} GiB at most", flush=True)
 
 
-def main(folder: Path, entries: int) -> None:
+def main(folder: Path, entries: int, *, context: bool) -> None:
     file = folder / "annotation.json"
     if not file.is_file():
-        write(file, entries)
+        write(file, entries, context=context)
     print(f"{file.stat().st_size / 2**20:,.0f} MiB", flush=True)
     subprocess.run([sys.executable, __file__, str(folder), "--read"], check=True)  # without the memory of `write`
 
@@ -92,13 +114,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--entries", type=int, default=sum(ENTRIES.values()))
+    parser.add_argument("--context", action="store_true")
     parser.add_argument("--read", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.read:
         read(options.folder)
     elif options.folder:
         options.folder.mkdir(parents=True, exist_ok=True)
-        main(options.folder, options.entries)
+        main(options.folder, options.entries, context=options.context)
     else:
         with tempfile.TemporaryDirectory() as top:
-            main(Path(top), options.entries)
+            main(Path(top), options.entries, context=options.context)

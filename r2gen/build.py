@@ -6,7 +6,6 @@ these two modules, and in the tasks compare and audit, which need no torch. Ever
 arguments and does not know the configuration.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -20,7 +19,7 @@ from r2gen.data.context import StudyContext
 from r2gen.data.context_text import context_text
 from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.loader import workers_that_fit
-from r2gen.data.reports import SPLITS, ReportData, Study
+from r2gen.data.reports import SPLITS, ReportData
 from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
 from r2gen.lm.load import DTYPES, load_lm, random_lm, refuse_offloaded_layers
@@ -117,18 +116,21 @@ def build_data(config: Config) -> ReportData:
 
 
 def build_tokenizer(config: Config, data: ReportData) -> ReportTokenizer | None:
-    """The tokenizer of a language model with random weights, trained once on the training reports, in the run folder.
+    """The tokenizer of a language model with random weights, in the run folder.
+
+    It is trained once, on the training reports and what the prompts have besides the images.
 
     None for a checkpoint, which has its own.
     """
     if config.lm.path is not None:
         return None
     if dist.is_first() and not (config.folder / TOKENIZER).is_dir():
-        lm = config.lm
+        lm, studies = config.lm, data.studies("train")
         assert lm.vocabulary_size is not None
         write_tokenizer(
             config.folder,
-            _texts(config, data.studies("train")),
+            [study.report for study in studies],
+            contexts=[context_text(study, config.context) for study in studies] if config.context.fields else [],
             start=config.trainer.start,
             vocabulary=lm.vocabulary,
             size=lm.vocabulary_size,
@@ -136,12 +138,6 @@ def build_tokenizer(config: Config, data: ReportData) -> ReportTokenizer | None:
         )
     dist.barrier()
     return stored_tokenizer(config)
-
-
-def _texts(config: Config, studies: Sequence[Study]) -> list[str]:
-    """The reports of the studies, and what the prompt has of each besides."""
-    contexts = [context_text(study, config.context) for study in studies] if config.context.fields else []
-    return [*(study.report for study in studies), *contexts]
 
 
 def stored_tokenizer(config: Config) -> ReportTokenizer | None:

@@ -72,3 +72,37 @@ def test_a_run_with_changed_images_and_moving_statistics_resumes_to_the_same_res
     statistics = [model.vision.backbone.bn1.running_mean for model in models]
     assert statistics[0].equal(statistics[1])
     assert statistics[0].any()
+
+
+@pytest.mark.slow
+def test_a_run_with_the_whole_context_resumes_to_the_same_result_and_is_exported(tmp_path: Path):
+    options = (
+        "data=phantom_story",
+        "context=all",
+        "vision.views=concat",
+        "lm.vocabulary_size=400",
+        "trainer.schedule=constant",
+        "evaluate.every=1",
+    )
+    once = run(*options, "trainer.epochs=4", "trainer.workers=2", "run_dir=once", cwd=tmp_path)
+    assert once.returncode == 0, once.stderr
+    assert "context: of 48 training studies 48 have age" in once.stdout
+    assert_resumes(options, tmp_path)
+    checked = run(*options, "task=check", cwd=tmp_path)
+    assert "13 of 13 pass" in checked.stdout
+    other = run(*options, "trainer.epochs=4", "context.max_tokens=20", "run_dir=once", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "context.max_tokens: 300 -> 20" in other.stderr
+
+    exported = run("task=export", "run_dir=once", "out=exported", cwd=tmp_path, smallest=False)
+    assert exported.returncode == 0, exported.stderr
+    image = Image.radial_gradient("L")
+    runs = [load_run(tmp_path / name, device="cpu") for name in ("once", "exported")]
+    prior = {"prior_images": [image], "prior_days": 30, "prior_report": "The heart is large."}
+    reports = [loaded.generate([image], indication="Cough.", positions=["PA"], **prior) for loaded in runs]
+    assert reports[0] == reports[1]
+    embeddings = [loaded.model.vision.embedding for loaded in runs]
+    assert embeddings[0] is not None
+    assert embeddings[1] is not None
+    assert embeddings[0].rows.weight.equal(embeddings[1].rows.weight)
+    assert embeddings[0].rows.weight.any()

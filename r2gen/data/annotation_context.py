@@ -128,7 +128,7 @@ def _prior(prior: Any, cleaner: Cleaner) -> Prior | None:
     if report is not None and not isinstance(report, str):
         raise Fault(f"prior {shown(id)}: report {report!r:.40} is not a string")
     refuse_surrogate(report or "")
-    cleaned = clean_report(report or "", cleaner)
+    cleaned = clean_report(report, cleaner) if report else ""
     try:
         views = tuple(image_name(image) for image in images or [])
         positions = _positions(prior, len(views)) if views else ()

@@ -26,6 +26,7 @@ READS = ("sections", "views", "split", "seed", "partial")
 TABLE = "df_chexpert_plus_*.csv"
 FOLDERS = ("PNG", ".", "DICOM/Uncompressed", "DICOM")  # where train/ and valid/ are searched
 SUFFIXES = (".png", ".jpg", ".dcm")
+MOST_OLDER = 0.1  # of priors at another age than the study's; it is 0.5 if the order has nothing to do with time
 
 
 @dataclass
@@ -137,14 +138,14 @@ def _prepared(
             missing,
             advice="\nprepare.partial=true leaves out what is not on disk",
         )
-    priors = add_priors(examinations, in_days=False)
+    priors = _judged_by_age(splits, studies, add_priors(examinations, in_days=False))
     counts = {
         "studies_read": {split: read[split] for split in SPLITS},
         "studies_with_differing_rows": differing,
         "dropped": dict(sorted(dropped.items())),
         "entries": {split: len(entries) for split, entries in splits.items()},
         "images_by_view": dict(sorted(images_by_view.items())),
-        "priors": vars(priors) | {"of_a_greater_age": _remove_older(splits, studies, priors)},
+        "priors": priors,
         "files_missing": len(missing),
     }
     return splits, counts
@@ -157,24 +158,37 @@ def _entry(study: CheXpertStudy, report: str, images: Plain) -> Plain:
     return entry | {name: value for name, value in patient.items() if value is not None}
 
 
-def _remove_older(splits: Mapping[str, list[Plain]], studies: Iterable[CheXpertStudy], counts: PriorCounts) -> int:
-    """Remove the priors at which the patient was older than at the study: there the order is not that of time."""
-    ages, removed = {study.id: study.age for study in studies}, 0
-    for entries in splits.values():
-        for entry in entries:
-            prior, age = entry.get("prior"), ages[entry["id"]]
-            age_before = None if prior is None else ages[prior["id"]]
-            if prior is not None and age is not None and age_before is not None and age_before > age:
-                del entry["prior"]
-                removed += 1
-                counts.entries_with_prior -= 1
-                counts.written_out -= "image_path" in prior or "report" in prior
-    return removed
+def _judged_by_age(splits: Mapping[str, list[Plain]], studies: Iterable[CheXpertStudy], counts: PriorCounts) -> Plain:
+    """The counts of priors, after removing those at which the patient was older than at the study.
+
+    If they are more than MOST_OLDER of those at another age, the order is not that of time, and all are removed.
+    """
+    ages = {study.id: study.age for study in studies}
+    entries = [entry for some in splits.values() for entry in some if "prior" in entry]
+    older, other = list[Plain](), 0
+    for entry in entries:
+        age, before = ages[entry["id"]], ages[entry["prior"]["id"]]
+        if age is not None and before is not None and age != before:
+            other += 1
+            older += [entry] if before > age else []
+    is_order = len(older) <= MOST_OLDER * other
+    for entry in older if is_order else entries:
+        del entry["prior"]
+    written_out = sum(len(entry["prior"]) > 2 for entry in entries if "prior" in entry)  # more than id and order
+    return {
+        "entries_with_prior": sum("prior" in entry for entry in entries),
+        "written_out": written_out,
+        "time_unknown": counts.time_unknown,
+        "of_another_age": other,
+        "of_a_greater_age": len(older),
+        "order_is_of_time": is_order,
+    }
 
 
 def described(counts: Plain) -> str:
     """The counts as lines to print."""
-    priors = {name.replace("_", " "): number for name, number in counts["priors"].items()}
+    numbers = {name: number for name, number in counts["priors"].items() if name != "order_is_of_time"}
+    priors = {name.replace("_", " "): number for name, number in numbers.items()}
     lines = [
         f"studies read   {counted(counts['studies_read'])}",
         f"dropped        {counted(counts['dropped'])}",
@@ -182,6 +196,11 @@ def described(counts: Plain) -> str:
         f"images by view {counted(counts['images_by_view'])}",
         f"priors         {counted(priors)}",
     ]
+    if not counts["priors"]["order_is_of_time"]:
+        lines.append(
+            f"No priors are written: {numbers['of_a_greater_age']:,} of {numbers['of_another_age']:,} at another age "
+            "are at a greater one, so patient_report_date_order is not the order of time"
+        )
     if differing := counts["studies_with_differing_rows"]:
         lines.append(f"{differing:,} studies have rows with different texts: those of the first row were taken")
     return "\n".join(lines)

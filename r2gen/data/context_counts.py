@@ -23,9 +23,13 @@ def fields_and_cuts(context: StudyContext, splits: Mapping[str, Sequence[Study]]
 def counts_line(counts: Plain, *, max_tokens: int) -> str:
     """The counts for the terminal: the fields of the training studies, and the cut contexts of all splits."""
     train = counts["train"]
-    fields = ", ".join(f"{field} {train[field]:,}" for field in train if field not in ("studies", "cut"))
-    cut = ", ".join(f"{of['cut']:,} of {of['studies']:,} {split}" for split, of in counts.items())
-    return f"context: of {train['studies']:,} training studies {fields}; cut to {max_tokens} tokens: {cut}"
+    numbers = {field: number for field, number in train.items() if field not in ("studies", "cut")}
+    have = ", ".join(f"{number:,} have {field}" for field, number in numbers.items() if number)
+    lacking = ", ".join(field for field, number in numbers.items() if not number)
+    none = f", none has {lacking}" if lacking else ""
+    cut = ", ".join(f"{of['cut']:,} of {of['studies']:,} {split}" for split, of in counts.items() if of["cut"])
+    limit = f"cut to context.max_tokens={max_tokens}: {cut or 'none'}"
+    return f"context: of {train['studies']:,} training studies {have}{none}; {limit}"
 
 
 def _is_cut(context: StudyContext, study: Study) -> bool:

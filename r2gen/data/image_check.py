@@ -71,6 +71,14 @@ def check_images(
     refuse(f"{annotation}: {len(faults):,} of {len(images):,} images cannot be used", faults, advice=advice)
 
 
+def image_fault(path: Path, folder: Path) -> str | None:
+    """Why data.check=fast refuses an image below `folder`; None if it does not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in read_image
+        _, fault = _stamp_or_fault(path, folder)
+        return fault or _header_fault(path, None)
+
+
 def _in_threads(
     check: Callable[[str], tuple[str, Stamp | None, str | None]], views: Sequence[str], title: str
 ) -> Iterator[tuple[str, Stamp | None, str | None]]:

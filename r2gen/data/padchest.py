@@ -83,7 +83,6 @@ def prepare(preparation: Preparation) -> str:
         images=images,
         section=WHOLE,
         policy={"split": list(shares), "seed": options["seed"]},
-        has_image=lambda path: (preparation.root / images / path).is_file(),
         sources=lambda: {table.path.name: sha256_of(table)},
     )
 

@@ -52,7 +52,6 @@ def prepare(preparation: Preparation) -> str:
         images=images,
         section=FINDINGS,
         policy={"language": language},
-        has_image=lambda path: (root / images / path).is_file(),
         sources=lambda: {reports.name: _sha256(reports), master.path.name: sha256_of(master)},
     )
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from r2gen.config.plain import Plain
 from r2gen.data.age_and_sex import age_of, sex_of
 from r2gen.data.annotation_file import refuse
+from r2gen.data.image_check import image_fault
 from r2gen.data.mimic import Policy, choose
 from r2gen.data.mimic_sections import one_line
 from r2gen.data.positions import position_of
@@ -58,7 +59,6 @@ def prepare(
     images: str,
     section: str,
     policy: Mapping[str, Any],
-    has_image: Callable[[str], bool],
     sources: Callable[[], Mapping[str, str]],
 ) -> str:
     """Write the annotation and its provenance; return the counts to print.
@@ -69,14 +69,14 @@ def prepare(
     """
     options = preparation.options
     file = checked_file(preparation.root, preparation.annotation, fresh=preparation.fresh)
-    entries = Entries(section=section, options=options, has_image=has_image)
+    entries = Entries(section=section, options=options, has_image=_usable(preparation, images))
     with bar(total=None, title=name, unit="study", delay_s=1) as shown_studies:
         for study in studies:
             entries.add(study)
             shown_studies.update()
     refuse(f"data.root={preparation.root}", entries.faults)
     if not options["partial"]:
-        advice = "\nprepare.partial=true leaves out what is not on disk"
+        advice = "\nprepare.partial=true leaves out what is not on disk, or damaged"
         refuse(f"images are missing below {preparation.root / images}", entries.missing, advice=advice)
     priors = entries.find_priors()
     counts = entries.counts() | {"priors": vars(priors)}
@@ -94,6 +94,15 @@ def prepare(
     }
     provenance = write_annotation(file, entries.splits, facts)
     return f"{summary}\n{file} (policy, sources and counts in {provenance.name})"
+
+
+def _usable(preparation: Preparation, images: str) -> Callable[[str], bool]:
+    """Whether an image is there; with prepare.partial, whether training can use it, which opens every file."""
+    folder = preparation.root / images
+    if not preparation.options["partial"]:
+        return lambda path: (folder / path).is_file()
+    resolved = folder.resolve()
+    return lambda path: image_fault(folder / path, resolved) is None
 
 
 class Entries:
@@ -125,7 +134,7 @@ class Entries:
         self.missing += [path for path, _ in chosen if (path, _) not in there]
         report, reason = self._report(study)
         if not there:
-            report, reason = None, "images not on disk" if chosen else "no image of these views"
+            report, reason = None, "images not on disk, or damaged" if chosen else "no image of these views"
         entry = self._entry(study, there, report)
         if report is None:
             self._dropped[reason] += 1
@@ -174,7 +183,7 @@ class Entries:
             "studies_kept": self._read.total() - self._dropped.total(),
             "entries": {split: len(entries) for split, entries in self.splits.items()},
             "images_by_view": dict(sorted(self._by_view.items())),
-            "files_missing": len(self.missing),
+            "files_missing_or_damaged": len(self.missing),
             "priors_without_image": self._dropped_priors,
             "values_not_read": dict(sorted(self._unreadable.items())),
         }

@@ -37,7 +37,6 @@ def prepare(preparation: Preparation) -> str:
         images=images,
         section=preparation.options["sections"] or "findings",
         policy={},
-        has_image=lambda path: (preparation.root / images / path).is_file(),
         sources=lambda: {file.name: _sha256(file) for file in files.values()},
     )
 

@@ -190,7 +190,7 @@ def _check_context(config: Config, source: DataSource) -> None:
     if source.splits() is None:
         return  # the studies are drawn, and so are their priors
     refuse_wrong_priors(source, head=f"data={config.choices['data']}")
-    if config.choices.get("context", "none") != "none":
+    if config.context.is_used:
         return
     studies = [study for split in SPLITS for study in source.studies(split)]
     counts = context_counts(studies)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r2gen.errors import UserError
-from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer, save_tokenizer, train_tokenizer
+from r2gen.lm.tokenizer import read_tokenizer, save_tokenizer, train_tokenizer
 from r2gen.lm.words import train_words
 from r2gen.runs.files import PARTIAL
 
@@ -12,9 +12,17 @@ TOKENIZER = "tokenizer"  # in the run folder
 
 
 def write_tokenizer(
-    run_dir: Path, reports: Sequence[str], *, start: str | None, vocabulary: str, size: int, min_count: int
+    run_dir: Path,
+    reports: Sequence[str],
+    *,
+    contexts: Sequence[str],
+    start: str | None,
+    vocabulary: str,
+    size: int,
+    min_count: int,
 ) -> None:
-    """Write the tokenizer of a run, trained on its training reports; or that of the run `start`, whose weights need it.
+    """Write the tokenizer of a run, trained on its training reports and the contexts in their prompts; or that of the
+    run `start`, whose weights need it.
 
     Raises UserError if there are no reports.
     """
@@ -23,11 +31,10 @@ def write_tokenizer(
     if of_start is not None and of_start.is_dir():
         save_tokenizer(read_tokenizer(of_start), partial)
     else:
-        save_tokenizer(_trained(reports, vocabulary=vocabulary, size=size, min_count=min_count), partial)
+        if not reports:
+            raise UserError("lm.path=null trains its tokenizer on the training reports, and there are none")
+        texts, source = [*reports, *contexts], "training reports and contexts" if contexts else "training reports"
+        words = vocabulary == "words"
+        made = train_words(texts, size, min_count, source=source) if words else train_tokenizer(texts, size)
+        save_tokenizer(made, partial)
     partial.rename(run_dir / TOKENIZER)
-
-
-def _trained(reports: Sequence[str], *, vocabulary: str, size: int, min_count: int) -> ReportTokenizer:
-    if not reports:
-        raise UserError("lm.path=null trains its tokenizer on the training reports, and there are none")
-    return train_words(reports, size, min_count) if vocabulary == "words" else train_tokenizer(reports, size)

@@ -13,11 +13,14 @@ SPECIAL = [PAD, BOS, EOS, UNKNOWN]
 AS_WORDS = Regex(rf"(?<!\S)({'|'.join(SPECIAL)})(?!\S)")  # in a text, where they are unknown words
 
 
-def train_words(reports: Sequence[str], vocabulary_size: int, min_count: int) -> ReportTokenizer:
+def train_words(
+    reports: Sequence[str], vocabulary_size: int, min_count: int, *, source: str = "training reports"
+) -> ReportTokenizer:
     """A tokenizer with a token for each word that occurs at least `min_count` times, and at most `vocabulary_size` ids.
 
     Words are separated by white space, and decoding joins them by one space. Any other word is read as <unk>, which is
-    never generated; their number is printed. Raises UserError if no word occurs so often.
+    never generated; their number is printed, with the `source` of the texts. Raises UserError if no word occurs so
+    often.
     """
     counts = Counter(word for report in reports for word in report.split())
     frequent = [word for word, count in counts.items() if count >= min_count and word not in SPECIAL]
@@ -34,7 +37,7 @@ def train_words(reports: Sequence[str], vocabulary_size: int, min_count: int) ->
     total = counts.total()
     unknown = total - sum(counts[word] for word in words)
     print(
-        f"vocabulary: {len(words):,} words; {unknown:,} of {total:,} in the training reports ({unknown / total:.2%}) "
+        f"vocabulary: {len(words):,} words; {unknown:,} of {total:,} in the {source} ({unknown / total:.2%}) "
         f"have no token and are read as {UNKNOWN}",
         flush=True,
     )

@@ -70,14 +70,27 @@ def test_priors_have_an_order_but_no_days_and_never_a_greater_age(tree: Path) ->
     assert left_out["report"] == "1. No invented disease."
     assert left_out["image_path"][0].startswith("train/patient00038/study2/")
     assert not any("prior" in entry for entry in entries.values() if entry["subject_id"] == "patient00005")
-    counts = facts(tree)["counts"]["priors"]
-    assert counts["entries_with_prior"] == sum("prior" in entry for entry in entries.values())
-    assert counts["written_out"] == sum("report" in entry.get("prior", {}) for entry in entries.values())
-    assert counts["of_a_greater_age"] == 11, "of six patients; one study of them is no entry"
+    assert facts(tree)["counts"]["priors"] == {
+        "entries_with_prior": sum("prior" in entry for entry in entries.values()),
+        "written_out": sum("report" in entry.get("prior", {}) for entry in entries.values()),
+        "time_unknown": 0,
+        "of_another_age": 34,
+        "of_a_greater_age": 2,
+        "order_is_of_time": True,
+    }
     data = AnnotatedReports(root=str(tree), cleaner="mimic_cxr", images=None)
     third = next(study for study in data.studies("train") if study.id == "patient00002_study3")
     assert third.prior is not None
     assert (third.prior.id, third.prior.days) == ("patient00002_study2", None)
+
+
+def test_no_prior_is_written_if_the_order_of_the_reports_is_not_that_of_time(own_tree: Path) -> None:
+    """A later study as the prior would give away what happened since."""
+    edited(own_tree, lambda rows: [row.update(age=f"{40 + int(row['patient_report_date_order']) % 2}") for row in rows])
+    assert not any("prior" in entry for entry in by_id(prepare(own_tree)).values())
+    counts = facts(own_tree)["counts"]["priors"]
+    assert (counts["entries_with_prior"], counts["order_is_of_time"]) == (0, False)
+    assert 0.1 < counts["of_a_greater_age"] / counts["of_another_age"] < 0.9
 
 
 def test_sections_views_and_a_random_split_are_chosen(tree: Path) -> None:
@@ -101,6 +114,16 @@ def test_images_are_found_in_the_published_folders_and_formats(suffix: str, fold
     assert all(image.endswith(suffix) for entry in entries.values() for image in entry["image_path"])
     assert facts(tmp_path)["images"] == folder
     AnnotatedReports(root=str(tmp_path), cleaner="none", images=None).check()
+
+
+def test_dicom_files_are_found_where_they_are_published(tmp_path: Path) -> None:
+    write_tree(tmp_path, patients=5, tree="DICOM/Uncompressed")
+    for image in (tmp_path / "DICOM").rglob("*.png"):
+        image.rename(image.with_suffix(".dcm"))
+    images = [image for entry in by_id(prepare(tmp_path)).values() for image in entry["image_path"]]
+    assert images
+    assert all(image.startswith(("train/", "valid/")) and image.endswith(".dcm") for image in images)
+    assert facts(tmp_path)["images"] == "DICOM/Uncompressed"
 
 
 def edited(root: Path, change: Callable[[list[dict[str, str]]], Any]) -> None:

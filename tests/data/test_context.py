@@ -115,8 +115,11 @@ def test_images_have_a_position_and_an_age():
 def test_fields_and_cut_contexts_are_counted():
     counts = fields_and_cuts(context("indication", max_tokens=20), {"train": [STUDY, NOTHING], "val": [NOTHING]})
     assert counts["train"] == {"studies": 2, "indication": 1, "cut": 1}
-    line = "context: of 2 training studies indication 1; cut to 20 tokens: 1 of 2 train, 0 of 1 val"
+    line = "context: of 2 training studies 1 have indication; cut to context.max_tokens=20: 1 of 2 train"
     assert counts_line(counts, max_tokens=20) == line
+    prior = fields_and_cuts(context("indication_prior"), {"train": [replace(STUDY, prior=None)]})
+    line = "1 have indication, none has prior_images, prior_days, prior_report; cut to context.max_tokens=300: none"
+    assert counts_line(prior, max_tokens=300).endswith(line)
     refuse_without_fields(options("all"), [NOTHING, STUDY])
     refuse_without_fields(options("none"), [NOTHING])
     with pytest.raises(UserError, match=r"context\.fields=\[indication\]: no training study"):

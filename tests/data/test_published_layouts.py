@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked_run import run
 from padchest_tree import REPORTS, TABLE, write_padchest, write_padchest_gr
 from rexgradient_tree import write_tree
+from round_trip import round_trip
 from run_in_process import run_in_process
-from smallest_run import SMALLEST
 
 from r2gen.config.prepare_options import LAYOUTS, PrepareConfig
 from r2gen.data import layouts
@@ -174,7 +173,7 @@ def test_padchests_table_adds_projections_and_dates_to_padchest_gr(own: Callable
 
 
 @pytest.mark.parametrize("name", WRITE)
-def test_a_missing_image_is_refused_or_left_out_and_counted(name: str, own: Callable[[str], Path]) -> None:
+def test_a_missing_or_damaged_image_is_refused_or_left_out_and_counted(name: str, own: Callable[[str], Path]) -> None:
     root = own(name)
     entry = next(entry for entry in prepared(name, root)["train"] if "prior" not in entry)
     for path in entry["image_path"]:
@@ -183,9 +182,12 @@ def test_a_missing_image_is_refused_or_left_out_and_counted(name: str, own: Call
     assert status == 2
     assert "images are missing below" in output
     assert "prepare.partial=true leaves out" in output
+    other = next(other for other in in_annotation(prepared(name, root, "prepare.partial=true")).values())
+    for path in other["image_path"]:  # an interrupted download
+        (root / IMAGES[name] / path).write_bytes((root / IMAGES[name] / path).read_bytes()[:99])
     splits = prepared(name, root, "prepare.partial=true")
-    assert entry["id"] not in in_annotation(splits)
-    assert facts(root)["counts"]["dropped"]["images not on disk"] == 1
+    assert not {entry["id"], other["id"]} & in_annotation(splits).keys()
+    assert facts(root)["counts"]["dropped"]["images not on disk, or damaged"] == 2
     AnnotatedReports(root=str(root), cleaner="none", images=IMAGES[name]).check()
 
 
@@ -324,15 +326,8 @@ def test_an_option_that_a_layout_does_not_read_is_refused(words: list[str], mess
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WRITE)
 def test_the_commands_prepare_train_and_evaluate(name: str, published: Path, tmp_path: Path) -> None:
-    data = (f"data={name}", f"data.root={published / name}", f"data.annotation={tmp_path / 'a.json'}")
-    done = run("task=prepare", *data, cwd=tmp_path, smallest=False)
-    assert done.returncode == 0, done.stderr
-    small = [override for override in SMALLEST if not override.startswith(("data.", "trainer.epochs"))]
-    done = run(*data, *small, "trainer.max_steps=20", "trainer.epochs=9", "run_dir=run", cwd=tmp_path, smallest=False)
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    annotation = tmp_path / "a.json"
+    metrics = round_trip(f"data={name}", f"data.root={published / name}", f"data.annotation={annotation}", cwd=tmp_path)
     studies = json.loads((tmp_path / "a.provenance.json").read_text())["counts"]["entries"]["test"]
     assert metrics["splits"]["test"]["studies"] == studies
     assert metrics["recipe"]["section"] == ("whole" if name == "padchest" else "findings")
-    done = run("task=evaluate", "run_dir=run", "evaluate.splits=[val]", cwd=tmp_path, smallest=False)
-    assert done.returncode == 0, done.stderr

@@ -47,6 +47,18 @@ def test_what_inputs_give_and_the_scores_of_groups_are_on_the_page(tmp_path: Pat
     assert "no_prior" not in text
 
 
+def test_the_scores_of_each_data_set_of_a_mix_are_on_the_page(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    test = metrics["splits"]["test"]
+    of_set = {name: test[name] for name in ("systems", "intervals", "margins", "shuffled_margins")}
+    test["sets"] = {"padchest": {"studies": 77, **of_set}}
+    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    text = shown_text(write_page(run, images={}))
+    assert "data set padchest, 77 studies" in text
+    assert text.count("The model uses the images") > 1, "a verdict for each set"
+
+
 @pytest.mark.parametrize("status", ["running", "stopped", "failed"])
 def test_the_page_of_a_run_without_scores(tmp_path: Path, status: str) -> None:
     run = started_run(tmp_path / "run", status=status, reason="out of memory")

@@ -68,8 +68,8 @@ def row(path: str, findings: str, *, patient: int, number: int, kind: str, split
         "section_findings": "" if without else findings,
         "section_impression": "\n \n1.  No invented disease.",
         "section_accession_number": f"{patient}{number}",
-        # A patient whose order is not that of time.
-        "age": f"{60 + (-number if patient % 6 == 5 else number)}.0" if patient != 1 else "",
+        # The order of one patient is not that of time.
+        "age": f"{60 + (-number if patient == 5 else number)}.0" if patient != 1 else "",
         "sex": ("Female", "Male", "Unknown")[patient % 3],
         "recent_bmi": "25.5",
         "deceased": "No",
