@@ -70,5 +70,5 @@ def refuse_without_fields(options: ContextConfig, studies: Sequence[Study]) -> N
     if fields and not any(value_of(study, field) is not None for field in fields for study in studies):
         raise UserError(
             f"context.fields=[{','.join(fields)}]: no training study of this data set has any of them: use "
-            "context=none, or data whose annotation has them (docs/context.md)"
+            "context=none, or data that have them, such as data=phantom_story (docs/context.md)"
         )
