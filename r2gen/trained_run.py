@@ -18,6 +18,7 @@ from r2gen.config.decoding import Decoding
 from r2gen.config.names import suggest, unknown_option
 from r2gen.config.plain import Plain
 from r2gen.config.schema import Config
+from r2gen.data.cleaning import Cleaner, clean_report
 from r2gen.data.collate import collate
 from r2gen.data.dataset import Example
 from r2gen.data.dicom_tags import with_tags
@@ -51,6 +52,7 @@ class TrainedRun:
         self.model, self.checkpoint = trained_model(config, bf16=uses_bf16(config, device), device=device)
         self.decoding = build_decoding(config)
         self.context = build_context(config, self.model.lm.tokenizer)
+        self.cleaner: Cleaner = config.data.get("cleaner") or "none"  # of the reports of prior studies
         self.gray_bits: int | None = config.data.get("gray_bits")  # images are read as in training
         self.device = device
         if warm_up and device.type == "cuda":
@@ -90,7 +92,7 @@ class TrainedRun:
             prior_images=list(prior_images),
             prior_positions=list(prior_positions),
             prior_days=prior_days,
-            prior_report=prior_report,
+            prior_report=None if prior_report is None else clean_report(prior_report, self.cleaner),
         )
         if not isinstance(images, list | tuple):
             raise UserError("pass a list of images, such as generate([frontal, lateral])")
