@@ -16,7 +16,8 @@ from r2gen.errors import UserError, shown
 
 MIX = "r2gen.data.mix.Mix"
 CONF_DATA = Path(__file__).resolve().parent.parent.parent / "conf" / "data"
-WEIGHT, MOST = "weight", 1000
+CHOICE, WEIGHT = "data", "weight"  # of a set, besides the arguments of its class
+MOST = 1000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 Read = Callable[[Plain, str], Target]  # read.read_target for one set
 
@@ -41,14 +42,16 @@ def _written_out(name: str, node: Any, read: Read) -> Plain:
     weight = node.pop(WEIGHT, 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= MOST:
         raise UserError(f"{option}.{WEIGHT}={shown(weight)}: give a number above 0 and up to {MOST:,}")
+    choice = node.pop(CHOICE, None if "_target_" in node else name)
     if "_target_" not in node:
-        node = {**_yaml(str(node.pop("data", name)), option), **node}
+        node = {**_yaml(str(choice), option), **node}
     target = read(node, option)
     if target.name == MIX:
         raise UserError(f"{option}: a mix cannot contain another one: list its sets here")
     if target.get("root") == "":
         raise UserError(f"{option}.root is empty: give the folder")
-    return {"_target_": target.name, **target.arguments, WEIGHT: float(weight)}
+    of_yaml = {} if choice is None else {CHOICE: str(choice)}
+    return {"_target_": target.name, **of_yaml, **target.arguments, WEIGHT: float(weight)}
 
 
 def _yaml(choice: str, option: str) -> Plain:
@@ -65,10 +68,18 @@ def _yaml(choice: str, option: str) -> Plain:
 
 def set_targets(sets: Mapping[str, Plain]) -> dict[str, Target]:
     """The data set of each name, without its weight."""
+    others = ("_target_", CHOICE, WEIGHT)
     return {
-        name: Target(node["_target_"], {key: node[key] for key in node if key not in ("_target_", WEIGHT)})
+        name: Target(node["_target_"], {key: node[key] for key in node if key not in others})
         for name, node in sets.items()
     }
+
+
+def choices_of(data: Target, choice: str | None) -> dict[str, str | None]:
+    """Set to the option of the group `data` that it is, for a mix; otherwise `choice` under its own name."""
+    if data.name == MIX:
+        return {name: node.get(CHOICE) for name, node in data.arguments["sets"].items()}
+    return {str(choice): choice}
 
 
 def roots(data: Target) -> dict[str, Any]:

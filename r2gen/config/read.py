@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from omegaconf import MISSING
 
@@ -125,7 +126,7 @@ def _read(kind: type[T], node: Any, path: str, *, optional: tuple[str, ...] = ()
             values[spec.name] = read_target(value, name, optional=optional)
         elif hint == dict[str, Target]:
             values[spec.name] = read_metrics(value)
-        elif nested is not None and not (value is None and accepts(None, hint)):
+        elif nested is not None and not (value is None and NoneType in get_args(hint)):
             values[spec.name] = _read(nested, value, name + ".")
         else:
             _check_value(name, value, hint, spec)

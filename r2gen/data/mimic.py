@@ -21,6 +21,7 @@ from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
 from r2gen.runs.files import absolute
 from r2gen.runs.progress import over
+from r2gen.runs.untrusted import read_text, reason
 
 VIEWS = {
     "frontal": frozenset({"AP", "PA"}),
@@ -221,13 +222,11 @@ def _image_path(folder: Path, image: MimicImage) -> str | None:
 def _read_report(file: Path) -> str | None:
     """The raw report; None if it is missing."""
     try:
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}, byte {error.start + 1} is not UTF-8. Download the file again.") from error
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {reason(error)}. Download the file again.") from error
 
 
 def described(counts: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from r2gen.config.compose import ROOT
+from r2gen.config.mixed import choices_of
 from r2gen.config.original_choices import original_choices
 from r2gen.config.plain import Plain
 from r2gen.config.schema import Config
@@ -73,6 +74,7 @@ for patients: it has not been tested for that, and it cannot tell when it is wro
 def card(run: Config, exported: Config, record: Plain, model: ReportGenerator) -> str:
     """The text of the card. `run` is the configuration of the run; `exported` and `record` describe the new folder."""
     choices, origin, trainer = exported.choices, record["exported"], run.trainer
+    sets = choices_of(exported.data, choices["data"])
     titles = {"vision": "encoder", "projector": "projector", "lm": "language model"}
     return TEMPLATE.format(
         name=record.get("name"),
@@ -85,7 +87,7 @@ def card(run: Config, exported: Config, record: Plain, model: ReportGenerator) -
         lm_location=lm_location(exported, record),
         data=choices["data"],
         data_hash=record.get("data_hash") or "unknown",
-        data_header=header("data", choices["data"]),
+        data_header="".join(header("data", choice) for choice in dict.fromkeys(sets.values())),
         licence_headers=header("lm", choices["lm"]) + header("vision", choices["vision"]),
         tune=f"encoder {run.tune.vision}, language model {run.tune.lm.mode}",
         objective=choices.get("objective", "report"),

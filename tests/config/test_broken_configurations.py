@@ -9,6 +9,10 @@ import pytest
 import random_configurations as drawn
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from scored_run import composed
+
+from r2gen.config.read import read_config
+from r2gen.errors import UserError
 
 MANY = int(os.environ.get("R2GEN_EXAMPLES", "500"))
 
@@ -66,3 +70,10 @@ def test_many_commands_are_accepted_or_refused_with_a_message(command: drawn.Com
 @edited
 def test_many_configuration_files_are_accepted_or_refused_with_a_message(plain: dict[str, Any], build: int) -> None:
     check_edited(plain, build)
+
+
+@pytest.mark.parametrize("group", ["context", "trainer", "prepare", "lm"])
+def test_a_group_of_options_cannot_be_null(group: str) -> None:
+    plain = {name: value for name, value in composed("linear").items() if name != "choices"}
+    with pytest.raises(UserError, match=f"{group}=null: this is a group of options"):
+        read_config({**plain, group: None}, {})

@@ -116,6 +116,16 @@ def test_images_are_found_in_the_published_folders_and_formats(suffix: str, fold
     AnnotatedReports(root=str(tmp_path), cleaner="none", images=None).check()
 
 
+def test_dicom_files_are_found_where_they_are_published(tmp_path: Path) -> None:
+    write_tree(tmp_path, patients=5, tree="DICOM/Uncompressed")
+    for image in (tmp_path / "DICOM").rglob("*.png"):
+        image.rename(image.with_suffix(".dcm"))
+    images = [image for entry in by_id(prepare(tmp_path)).values() for image in entry["image_path"]]
+    assert images
+    assert all(image.startswith(("train/", "valid/")) and image.endswith(".dcm") for image in images)
+    assert facts(tmp_path)["images"] == "DICOM/Uncompressed"
+
+
 def edited(root: Path, change: Callable[[list[dict[str, str]]], Any]) -> None:
     with (root / TABLE).open(newline="") as file:
         rows = list(csv.DictReader(file))

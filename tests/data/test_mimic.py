@@ -5,6 +5,7 @@ All texts are invented (tests/support/mimic_tree.py), since MIMIC-CXR is not ava
 
 import gzip
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,17 @@ def test_missing_files_are_refused_or_left_out_and_counted(own_tree: Path) -> No
     assert sum(len(entries) for entries in prepare(own_tree, partial=True).values()) == whole - 1
     assert facts(own_tree)["counts"]["dropped"]["report or images not on disk"] == 1
     AnnotatedReports(root=str(own_tree), cleaner="mimic_cxr", images="files").check()
+
+
+def test_a_report_that_is_no_text_is_refused(own_tree: Path) -> None:
+    report = next(own_tree.glob("files/p13/p*/*.txt"))
+    report.write_bytes(b"FINDINGS: \xff")
+    with pytest.raises(UserError, match=r"\.txt cannot be read: byte 11, 0xff, is not UTF-8"):
+        prepare(own_tree)
+    report.unlink()
+    os.mkfifo(report)
+    with pytest.raises(UserError, match=r"\.txt cannot be read: it is not a file"):
+        prepare(own_tree)
 
 
 def split_table(*changes: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -13,7 +13,7 @@ from PIL import Image
 from run_in_process import run_in_process
 from smallest_run import SMALLEST
 
-from r2gen.config.mixed import roots, with_roots
+from r2gen.config.mixed import choices_of, roots, with_roots
 from r2gen.config.read import read_target
 from r2gen.config.targets import Target, instantiate
 from r2gen.data.loader import TrainingOrder, epoch_length
@@ -66,6 +66,7 @@ def test_a_set_is_the_yaml_that_it_names_with_the_options_that_are_passed(own: C
         "none",
         1,
     )
+    assert choices_of(node, "mix") == {"own": "own", "second": "own"}
     assert (second["cleaner"], second["weight"], second["root"]) == ("iu_xray", 2.0, root)
     assert read_target({"_target_": node.name, **node.arguments}, "data") == node, "as config.yaml has it"
     assert roots(node) == {"data.sets.own.root": root, "data.sets.second.root": root}
@@ -219,4 +220,7 @@ def test_a_mix_is_trained_scored_by_set_and_evaluated_again(tmp_path: Path) -> N
     assert "val, own: 8 studies" in done.stdout
     exported = run("task=export", "run_dir=run", "out=exported", cwd=tmp_path, smallest=False)
     assert exported.returncode == 0, exported.stderr
+    card = (tmp_path / "exported/README.md").read_text()
+    assert "`data=phantom`: Chest phantoms" in card
+    assert "`data=own`: Your own studies" in card
     assert not any(str(tmp_path) in file.read_text(errors="replace") for file in (tmp_path / "exported").glob("*.yaml"))
