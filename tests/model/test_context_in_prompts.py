@@ -14,6 +14,7 @@ from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated
 from r2gen.lm.seq2seq import Seq2SeqLM
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import sizes
+from r2gen.vision.feature_cache import FeatureCache
 
 EIGHT = list(range(1, 9))  # with and without indication, prior study and images of it
 BEAMS = Decoding(max_new_tokens=12, num_beams=3, repetition_penalty=2.0)
@@ -171,3 +172,13 @@ def test_the_embedding_trains_with_a_frozen_encoder_and_is_stored():
     assert model.vision.embedding.rows.weight.grad is not None
     used = model.vision.embedding.rows.weight.grad.any(dim=1)
     assert used.sum() == 6  # no position, PA, LATERAL; the study itself, 7 to 30 days, unknown days
+
+
+def test_features_of_a_study_and_of_its_prior_are_cached_apart():
+    model = report_generator(vision="frozen", lively=True, context=True)
+    expected = model(several(*EIGHT))
+    model.vision.cache = FeatureCache(64)
+    for _ in range(2):
+        torch.testing.assert_close(model(several(*EIGHT)), expected, rtol=1e-6, atol=0)
+    reordered = model(several(*reversed(EIGHT)))
+    torch.testing.assert_close(reordered, expected, rtol=1e-5, atol=0)
