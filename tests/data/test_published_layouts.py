@@ -230,6 +230,11 @@ def patient_of_two_splits(root: Path) -> None:
     )
 
 
+def with_the_first_study_twice(text: str) -> str:
+    key, entry = next(iter(json.loads(text).items()))
+    return f"{text.rstrip()[:-1]}, {json.dumps(key)}: {json.dumps(entry)}}}"
+
+
 WRONG = [
     ("rexgradient", lambda root: shutil.rmtree(root / "metadata"), "there is no metadata/train_metadata_view_position"),
     ("rexgradient", text_of_train(lambda text: text[:-200]), "json cannot be read (character"),
@@ -253,6 +258,7 @@ WRONG = [
         "ImagePath ../../x.png leaves deid_png/",
     ),
     ("rexgradient", rexgradient(lambda train: first(train).pop("PatientID")), "the study has no patient"),
+    ("rexgradient", text_of_train(with_the_first_study_twice), "is also in train_metadata_view_position.json, study 1"),
     ("rexgradient", patient_of_two_splits, "a patient belongs to one split"),
     ("padchest", lambda root: (root / TABLE).unlink(), "there is none. Set data.root to the folder of PadChest"),
     ("padchest", lambda root: shutil.copy(root / TABLE, root / TABLE[:-3]), "needs one PADCHEST_chest_x_ray_images"),
