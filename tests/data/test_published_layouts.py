@@ -104,6 +104,10 @@ def test_rexgradient_keeps_its_sections_views_and_patients(published: Path) -> N
     assert entry["prior"] == {"id": "pGRD00000001_aGRA00000010_s1.2.826.0.1.1.0", "days": 31}
     assert (entry["age"], entry["sex"], entry["subject_id"]) == (0.58, "M", "GRD00000001")
     assert facts(published / "rexgradient")["counts"]["values_not_read"] == {"age": 19}
+    after_left_out = in_annotation(splits)["pGRD00000020_aGRA00000201_s1.2.826.0.1.20.1"]["prior"]
+    assert after_left_out["id"].endswith(".20.0"), "a study without findings is still a prior"
+    assert after_left_out["report"] == "No invented acute process."
+    assert after_left_out["image_path"][0].startswith("GRD00000020/")
     by_number = {views: entry["views"] for entry in splits["train"] if (views := len(entry["image_path"]))}
     assert by_number[2][0] in ("PA", "AP")
     frontal = prepared("rexgradient", published / "rexgradient", "prepare.views=frontal", "prepare.sections=impression")
