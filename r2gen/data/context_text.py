@@ -7,6 +7,8 @@ from r2gen.config.context import PRIOR_IMAGES, TEXT, ContextConfig
 from r2gen.data.reports import Study
 from r2gen.errors import UserError
 
+SEXES = {"F": "female", "M": "male"}
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -42,22 +44,24 @@ def written(study: Study, options: ContextConfig) -> list[Piece]:
 def value_of(study: Study, field: str) -> str | None:
     """A field of a study as text; empty for the images of a prior study; None if the study lacks it."""
     prior = study.prior
-    values: dict[str, str | None] = {
-        "age": None if study.age is None else f"{round(study.age, 1):g}",
-        "sex": None if study.sex is None else {"F": "female", "M": "male"}[study.sex],
-        "indication": study.indication,
-        "technique": study.technique,
-        "comparison": study.comparison,
-    }
-    if field in values:
-        return (values[field] or "").strip() or None
-    if prior is None:
-        return None
-    if field == PRIOR_IMAGES:
-        return "" if prior.views else None
-    if field == "prior_report":
-        return (prior.report or "").strip() or None
-    return None if prior.days is None else "less than 1" if prior.days < 1 else str(round(prior.days))
+    match field:
+        case "age":
+            return None if study.age is None else f"{round(study.age, 1):g}"
+        case "sex":
+            return None if study.sex is None else SEXES[study.sex]
+        case "prior_images":
+            return "" if prior is not None and prior.views else None
+        case "prior_days":
+            return None if prior is None or prior.days is None else _days(prior.days)
+        case "prior_report":
+            text = None if prior is None else prior.report
+        case _:
+            text = getattr(study, field)
+    return (text or "").strip() or None
+
+
+def _days(days: float) -> str:
+    return "less than 1" if days < 1 else str(round(days))
 
 
 def refuse_without_fields(options: ContextConfig, studies: Sequence[Study]) -> None:
@@ -66,5 +70,5 @@ def refuse_without_fields(options: ContextConfig, studies: Sequence[Study]) -> N
     if fields and not any(value_of(study, field) is not None for field in fields for study in studies):
         raise UserError(
             f"context.fields=[{','.join(fields)}]: no training study of this data set has any of them: use "
-            "context=none, or data whose annotation has them (docs/context.md)"
+            "context=none, or data that have them, such as data=phantom_story (docs/context.md)"
         )

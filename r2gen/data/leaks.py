@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from r2gen.config.context import ContextConfig
 from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import refuse
 from r2gen.data.reports import SPLITS, Prior, ReportData, Study
@@ -78,6 +79,17 @@ def context_counts(studies: Sequence[Study]) -> dict[str, int]:
         "positions": sum(bool(study.positions) for study in studies),
         **{key: sum(getattr(study, key) is not None for study in studies) for key in (*TEXTS, "age", "sex", "prior")},
     }
+
+
+def unused_context(data: ReportData, context: ContextConfig) -> str:
+    """What the studies have and prompts with this context lack, with counts; empty if they lack nothing."""
+    studies = [study for split in SPLITS for study in data.studies(split)]
+    used = {field.partition("_")[0] for field in context.fields} | (
+        {"positions"} if context.image_embeddings else set()
+    )
+    counts = {key: number for key, number in context_counts(studies).items() if number and key not in used}
+    listed = ", ".join(f"{key} {number:,}" for key, number in counts.items())
+    return f"{listed} (of {len(studies):,} studies)" if counts else ""
 
 
 def context_statistics(

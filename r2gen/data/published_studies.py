@@ -150,7 +150,7 @@ class Entries:
                     split=study.split,
                     at=day_number(study.day),
                     entries=() if report is None else (entry,),
-                    left_out=_written_out(entry) if report is None and there else None,
+                    left_out=_written_out(entry, study.texts) if report is None and there else None,
                 )
             )
 
@@ -253,9 +253,11 @@ def _order(position: str) -> int:
     return POSITIONS.index(position) if position else len(POSITIONS)
 
 
-def _written_out(entry: Plain) -> Plain:
-    """An examination that is no entry, as the prior of another one."""
-    return {key: entry[key] for key in ("id", "image_path", "views") if key in entry}
+def _written_out(entry: Plain, texts: Mapping[str, str]) -> Plain:
+    """An examination that is no entry, as the prior of another one: with its images, and the report that it has."""
+    report = next(filter(None, texts.values()), None)
+    of_entry = {key: entry[key] for key in ("id", "image_path", "views") if key in entry}
+    return of_entry | ({} if report is None else {"report": report})
 
 
 def described(counts: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ docs/own-data.md describes the tables and the options.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from r2gen.data.table_context import (
     fill_from_headers,
     prior_lines,
     recorded,
+    sections_of_context,
 )
 from r2gen.data.table_file import Table, open_table, sha256_of
 from r2gen.data.table_studies import TableReader, TableStudy
@@ -251,9 +252,14 @@ def _add_context(
     """Add the optional keys to the entries, and return how many got a prior; None without patients or dates."""
     for entries in splits.values():
         for entry in entries:
-            entry.update(context.keys[entry["id"]])
-    ids = {study.id for study, _ in usable}
-    left_out = [(study, _report(study, columns, policy)[0]) for study in studies.values() if study.id not in ids]
+            whole = studies[entry["id"]].texts.get("report", "") if policy.sections is not None else ""
+            entry.update({**sections_of_context(whole, entry), **context.keys[entry["id"]]})
+    ids, either = {study.id for study, _ in usable}, replace(policy, sections="findings_else_impression")
+    left_out = [
+        (study, _report(study, columns, policy)[0] or _report(study, columns, either)[0])
+        for study in studies.values()
+        if study.id not in ids
+    ]
     return add_table_priors(splits, context, left_out)
 
 

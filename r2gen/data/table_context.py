@@ -13,7 +13,7 @@ from r2gen.config.plain import Plain
 from r2gen.data.age_and_sex import age_of, sex_of
 from r2gen.data.annotation_context import with_context
 from r2gen.data.dicom_tags import may_be_dicom, tags_of
-from r2gen.data.mimic_sections import one_line
+from r2gen.data.mimic_sections import one_line, sections
 from r2gen.data.positions import position_of
 from r2gen.data.priors import Examination, PriorCounts, add_priors
 from r2gen.data.reports import Study
@@ -58,6 +58,14 @@ def context_of(studies: Mapping[str, TableStudy]) -> TableContext:
             if day is not None:
                 context.days[study.id] = day
     return context
+
+
+def sections_of_context(report: str, entry: Plain) -> Plain:
+    """Indication (or else history), technique and comparison of a whole report, found by their headings."""
+    parts = sections(report) if ":" in report else {}
+    texts = {key: parts.get(key) for key in ("technique", "comparison")}
+    texts["indication"] = None if "context" in entry else parts.get("indication") or parts.get("history")
+    return {key: text for key, text in texts.items() if text}
 
 
 def fill_from_headers(studies: Mapping[str, TableStudy], folder: Path, columns: Columns) -> None:

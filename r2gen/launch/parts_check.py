@@ -14,7 +14,8 @@ from r2gen.config.schema import Config
 from r2gen.config.targets import Target, instantiate
 from r2gen.config.task_table import BY_NAME
 from r2gen.data.context_text import refuse_without_fields
-from r2gen.data.leaks import context_counts, refuse_wrong_priors
+from r2gen.data.given import given_study
+from r2gen.data.leaks import refuse_wrong_priors, unused_context
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
 from r2gen.evaluate.report_file import ReportFile
@@ -27,14 +28,6 @@ from r2gen.runs.whole_files import ENCODER_FILES, OPEN_CLIP_FILES, refuse_trunca
 if TYPE_CHECKING:
     from r2gen.data.listed_studies import StudyImages
 
-_UNUSED = {
-    "indication": "have an indication",
-    "technique": "a technique",
-    "comparison": "a comparison section",
-    "prior": "a prior study",
-    "age": "an age",
-    "sex": "a sex",
-}
 _REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 
 
@@ -190,24 +183,21 @@ def _check_context(config: Config, source: DataSource) -> None:
     if source.splits() is None:
         return  # the studies are drawn, and so are their priors
     refuse_wrong_priors(source, head=f"data={config.choices['data']}")
-    if config.context.is_used:
-        return
-    studies = [study for split in SPLITS for study in source.studies(split)]
-    counts = context_counts(studies)
-    parts = [f"{counts[key]:,} {what}" for key, what in _UNUSED.items() if counts[key]]
-    if parts:
-        print(f"of {len(studies):,} studies, {', '.join(parts)}: context=none does not use this", flush=True)
+    if unused := unused_context(source, config.context):
+        print(f"not used with context={config.choices.get('context', 'none')}: {unused}", flush=True)
 
 
 def _check_study(config: Config) -> None:
-    """Raise UserError where the images of task=generate cannot be used."""
+    """Raise UserError where the images of task=generate, or what else is given, cannot be used."""
     from r2gen.data.images import read_image  # with numpy, which takes as long to import as all the rest
 
-    for image in config.images:
+    given_study(len(config.images), config.given)
+    for image in (*config.images, *config.given.prior_images):
         read_image(Path(image), gray_bits=config.data.get("gray_bits"))
     most = _most_views(config)
-    if most is not None and len(config.images) > most:
-        raise _too_many("images=", len(config.images), config, most)
+    for option, images in (("images=", config.images), ("given.prior_images=", config.given.prior_images)):
+        if most is not None and len(images) > most:
+            raise _too_many(option, len(images), config, most)
 
 
 def _check_demo(config: Config) -> None:

@@ -62,12 +62,13 @@ class _Rest:
                 return ""
 
     def value(self, decoder: json.JSONDecoder) -> Any:
+        """The value that begins at the next character."""
         if not self.character(take=False):
             raise ValueError("it ends too early")
         while True:
             try:
                 value, end = decoder.raw_decode(self._read, self._start)
-                if end < len(self._read) or not self._more():  # the next block may have more digits
+                if end + len("e-") < len(self._read) or not self._more():  # a number may end in the next block
                     self._start = end
                     return value
             except json.JSONDecodeError as error:
@@ -77,7 +78,9 @@ class _Rest:
                 raise ValueError("nested too deeply") from None
 
     def _more(self) -> bool:
+        """Read another block; False at the end of the text."""
         block = self._text.read(_BLOCK)
-        self._dropped += self._start
-        self._read, self._start = self._read[self._start :] + block, 0
+        if block:
+            self._dropped += self._start
+            self._read, self._start = self._read[self._start :] + block, 0
         return bool(block)

@@ -30,7 +30,7 @@ def load_start(model: nn.Module, run_dir: str) -> str:
             what = f"the shape {list(own[name].shape)}" if name in own else "no tensor of this name"
             raise UserError(
                 f"trainer.start={run_dir}: {name} has the shape {list(tensor.shape)}, and this model has {what}. Use "
-                "the same lm, vision, projector, tune and tune/lm as that run"
+                "the same lm, vision, projector, context, tune and tune/lm as that run"
             )
     heads = [name for name in trained if name not in tensors and name.rpartition(".")[0].endswith("lm_head")]
     if heads and any(name.endswith("embed_tokens.weight") for name in tensors):

@@ -104,6 +104,10 @@ def test_rexgradient_keeps_its_sections_views_and_patients(published: Path) -> N
     assert entry["prior"] == {"id": "pGRD00000001_aGRA00000010_s1.2.826.0.1.1.0", "days": 31}
     assert (entry["age"], entry["sex"], entry["subject_id"]) == (0.58, "M", "GRD00000001")
     assert facts(published / "rexgradient")["counts"]["values_not_read"] == {"age": 19}
+    after_left_out = in_annotation(splits)["pGRD00000020_aGRA00000201_s1.2.826.0.1.20.1"]["prior"]
+    assert after_left_out["id"].endswith(".20.0"), "a study without findings is still a prior"
+    assert after_left_out["report"] == "No invented acute process."
+    assert after_left_out["image_path"][0].startswith("GRD00000020/")
     by_number = {views: entry["views"] for entry in splits["train"] if (views := len(entry["image_path"]))}
     assert by_number[2][0] in ("PA", "AP")
     frontal = prepared("rexgradient", published / "rexgradient", "prepare.views=frontal", "prepare.sections=impression")
@@ -230,6 +234,11 @@ def patient_of_two_splits(root: Path) -> None:
     )
 
 
+def with_the_first_study_twice(text: str) -> str:
+    key, entry = next(iter(json.loads(text).items()))
+    return f"{text.rstrip()[:-1]}, {json.dumps(key)}: {json.dumps(entry)}}}"
+
+
 WRONG = [
     ("rexgradient", lambda root: shutil.rmtree(root / "metadata"), "there is no metadata/train_metadata_view_position"),
     ("rexgradient", text_of_train(lambda text: text[:-200]), "json cannot be read (character"),
@@ -253,6 +262,7 @@ WRONG = [
         "ImagePath ../../x.png leaves deid_png/",
     ),
     ("rexgradient", rexgradient(lambda train: first(train).pop("PatientID")), "the study has no patient"),
+    ("rexgradient", text_of_train(with_the_first_study_twice), "is also in train_metadata_view_position.json, study 1"),
     ("rexgradient", patient_of_two_splits, "a patient belongs to one split"),
     ("padchest", lambda root: (root / TABLE).unlink(), "there is none. Set data.root to the folder of PadChest"),
     ("padchest", lambda root: shutil.copy(root / TABLE, root / TABLE[:-3]), "needs one PADCHEST_chest_x_ray_images"),

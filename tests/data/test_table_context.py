@@ -89,8 +89,18 @@ def test_a_study_that_is_left_out_is_a_prior_that_is_written_out(tmp_path: Path)
     table = "image,study,patient,findings,impression,date\n" + rows
     annotation, printed = prepared(tmp_path, table, split=(100, 0, 0), sections="findings")
     (entry,) = annotation["train"]
-    assert entry["prior"] == {"id": "s0", "image_path": ["0.png"], "days": 2.0}
+    assert entry["prior"] == {"id": "s0", "image_path": ["0.png"], "report": "Normal.", "days": 2.0}
     assert "(1 priors are no entries)" in printed
+
+
+def test_sections_of_whole_reports_are_the_context_where_the_table_has_no_column_of_it(tmp_path: Path) -> None:
+    whole = "INDICATION: Cough ___.\nTECHNIQUE: PA.\nCOMPARISON: None.\nFINDINGS: Clear.\nIMPRESSION: Normal."
+    table = f'image,study,technique,report\n0.png,s0,AP,"{whole}"\n1.png,s1,,"HISTORY: Fever.\nFINDINGS: Effusion."\n'
+    annotation, _ = prepared(tmp_path, table, split=(100, 0, 0), sections="findings")
+    first, second = annotation["train"]
+    keys = ("report", "indication", "technique", "comparison")
+    assert [first.get(key) for key in keys] == ["Clear.", "Cough ___.", "AP", "None."]
+    assert [second.get(key) for key in keys] == ["Effusion.", "Fever.", None, None]
 
 
 def test_without_patients_or_dates_there_are_no_priors(tmp_path: Path) -> None:

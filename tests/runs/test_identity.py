@@ -69,6 +69,27 @@ def test_the_least_count_of_words_counts_with_a_vocabulary_of_words_only():
     assert identity({**words, "lm": {**words["lm"], "min_count": 9}}, "data") != identity(words, "data")
 
 
+def test_a_run_without_context_has_the_identity_of_one_from_before_the_group_existed():
+    without_the_group = {name: value for name, value in PLAIN.items() if name not in ("context", "given")}
+    assert identity(PLAIN, "data") == identity(without_the_group, "data")
+    assert differences(without_the_group, PLAIN, ("given",)) == []
+    for option, value in (("max_tokens", 9), ("texts.age", "{text}"), ("missing", {"age": ""})):
+        assert identity(changed(f"context.{option}", value), "data") == identity(PLAIN, "data")
+
+
+def test_the_texts_of_the_fields_in_a_prompt_count():
+    context = composed_plain("context=indication")
+    texts = context["context"]["texts"]
+    other_age, other_indication = (
+        {**context, "context": {**context["context"], "texts": texts | {field: "{text}"}}}
+        for field in ("age", "indication")
+    )
+    assert identity(context, "data") == identity(other_age, "data") != identity(PLAIN, "data")
+    assert identity(other_indication, "data") != identity(context, "data")
+    shown = ["context.fields: [] -> ['indication']", "context.max_tokens: (missing) -> 300"]
+    assert differences(PLAIN, context, ())[:2] == shown
+
+
 def test_the_data_change_the_identity():
     assert identity(PLAIN, "data") != identity(PLAIN, "other data")
 

@@ -51,7 +51,7 @@ def study(patient: int, number: int, *, findings: str) -> tuple[str, dict[str, A
         "StudyDescription": "XR CHEST INVENTED",
         "Indication": "Invented cough,\n question of nothing." if patient % 3 else "None",
         "Comparison": "None." if number == 0 else "Invented radiograph of ___.",
-        "Findings": "" if patient % 11 == 9 else findings,
+        "Findings": "" if patient % 11 == 9 and number != 1 else findings,
         "Impression": "No invented acute process.",
         "ImagePath": [f"{folder}/{uid}.1.{index}.png" for index in range(len(kinds))],
         "ImageViewPosition": [VIEWS[kind][patient % len(VIEWS[kind])] for kind in kinds],

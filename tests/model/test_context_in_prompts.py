@@ -10,10 +10,12 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch, collate
+from r2gen.data.reports import Prior, Study
 from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated
 from r2gen.lm.seq2seq import Seq2SeqLM
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import sizes
+from r2gen.vision.feature_cache import FeatureCache
 
 EIGHT = list(range(1, 9))  # with and without indication, prior study and images of it
 BEAMS = Decoding(max_new_tokens=12, num_beams=3, repetition_penalty=2.0)
@@ -171,3 +173,37 @@ def test_the_embedding_trains_with_a_frozen_encoder_and_is_stored():
     assert model.vision.embedding.rows.weight.grad is not None
     used = model.vision.embedding.rows.weight.grad.any(dim=1)
     assert used.sum() == 6  # no position, PA, LATERAL; the study itself, 7 to 30 days, unknown days
+
+
+def test_features_of_a_study_and_of_its_prior_are_cached_apart():
+    model = report_generator(vision="frozen", lively=True, context=True)
+    expected = model(several(*EIGHT))
+    model.vision.cache = FeatureCache(64)
+    for _ in range(2):
+        torch.testing.assert_close(model(several(*EIGHT)), expected, rtol=1e-6, atol=0)
+    reordered = model(several(*reversed(EIGHT)))
+    torch.testing.assert_close(reordered, expected, rtol=1e-5, atol=0)
+
+
+def test_a_tiny_model_can_memorise_what_only_the_context_tells():
+    """The same image throughout: the reports differ by the indication, the image of the prior, and its age."""
+    prior = Prior(id="p", views=("old",), days=3.0)
+    image = Study(id="plain", views=("same",), report="The lungs are clear.")
+    studies = dataset(context=CONTEXT)
+    studies.studies = [
+        image,
+        replace(image, id="why", indication="Cough.", report="No pneumothorax is seen."),
+        replace(image, id="prior", prior=prior, report="The heart is large."),
+        replace(image, id="other", prior=replace(prior, views=("other",)), report="The heart is normal in size."),
+        replace(image, id="old", prior=replace(prior, days=400.0), report="There is a small left effusion."),
+    ]
+    model = report_generator(context=True)
+    every = collate([studies[number] for number in range(5)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(120):
+        optimizer.zero_grad()
+        loss = model(every) / every.target_tokens
+        loss.backward()
+        optimizer.step()
+    written = model.eval().generate(every, Decoding(max_new_tokens=60))
+    assert [report.text for report in written] == [study.report for study in studies.studies]
