@@ -1,4 +1,4 @@
-"""What indication and prior study give on phantoms with a story:  python benchmarks/context.py --device cuda --jobs 6
+"""What each input gives on phantoms with a story:  python benchmarks/context.py --device cuda --jobs 6 --workers 2
 
 For each context and seed, a tiny model is trained with the same number of steps. Prints, for the test split, findings
 F1, change F1, the F1 of what only the indication and only the lateral image tell, and the share of misleading
@@ -51,6 +51,8 @@ def train(context: str, seed: int, options: argparse.Namespace) -> dict[str, Any
         "trainer.epochs=1000000",
         "trainer.batch_size=64",
         "trainer.micro_batch_size=64",
+        "trainer.learning_rate=2e-3",
+        f"trainer.workers={options.workers}",
         "metrics=[bleu,change]",
         "evaluate.every=1000",
         "evaluate.splits=[test]",
@@ -119,10 +121,11 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "benchmark-context")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1500, help="optimiser steps of each run")
+    parser.add_argument("--steps", type=int, default=2000, help="optimiser steps of each run")
     parser.add_argument("--contexts", nargs="+", default=list(CONTEXTS), choices=CONTEXTS)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--workers", type=int, default=0, help="processes of each run that draw images; 2 for a GPU")
     parser.add_argument("overrides", nargs="*", help="passed to every run, after --")
     options = parser.parse_args(arguments)
     options.out = options.out.resolve()

@@ -99,7 +99,7 @@ class TrainedRun:
         if not images:
             raise UserError("a study needs at least one image")
         study = given_study(len(images), given)
-        if unused := not_used(study, self.context):
+        if unused := not_used(study, self.config.context):
             print(unused, file=sys.stderr, flush=True)
         context = None
         if self.context is not None:

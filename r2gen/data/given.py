@@ -1,7 +1,6 @@
 """A study of which the images and, as far as the user gives it, the context is known, but no report."""
 
-from r2gen.config.context import GivenConfig
-from r2gen.data.context import StudyContext
+from r2gen.config.context import ContextConfig, GivenConfig
 from r2gen.data.context_text import value_of
 from r2gen.data.positions import position_of
 from r2gen.data.reports import Prior, Study
@@ -39,12 +38,12 @@ def given_study(images: int, given: GivenConfig) -> Study:
     )
 
 
-def not_used(study: Study, context: StudyContext | None) -> str:
+def not_used(study: Study, context: ContextConfig) -> str:
     """A line that names what is known of a study and not used by a run with this context; empty if nothing is."""
-    fields = () if context is None else context.options.fields
+    fields = context.fields
     names = ("indication", "technique", "comparison", "age", "sex", *OF_PRIOR)
     unused = [name for name in names if name not in fields and value_of(study, name) is not None]
-    if study.positions and (context is None or not context.options.image_embeddings):
+    if study.positions and not context.image_embeddings:
         unused.append("positions")
     if not unused:
         return ""

@@ -14,6 +14,7 @@ from r2gen.config.schema import Config
 from r2gen.config.targets import Target, instantiate
 from r2gen.config.task_table import BY_NAME
 from r2gen.data.context_text import refuse_without_fields
+from r2gen.data.given import given_study
 from r2gen.data.leaks import refuse_wrong_priors, unused_context
 from r2gen.data.reports import SPLITS, DataSource
 from r2gen.errors import Code, UserError, installing
@@ -187,14 +188,16 @@ def _check_context(config: Config, source: DataSource) -> None:
 
 
 def _check_study(config: Config) -> None:
-    """Raise UserError where the images of task=generate cannot be used."""
+    """Raise UserError where the images of task=generate, or what else is given, cannot be used."""
     from r2gen.data.images import read_image  # with numpy, which takes as long to import as all the rest
 
-    for image in config.images:
+    given_study(len(config.images), config.given)
+    for image in (*config.images, *config.given.prior_images):
         read_image(Path(image), gray_bits=config.data.get("gray_bits"))
     most = _most_views(config)
-    if most is not None and len(config.images) > most:
-        raise _too_many("images=", len(config.images), config, most)
+    for option, images in (("images=", config.images), ("given.prior_images=", config.given.prior_images)):
+        if most is not None and len(images) > most:
+            raise _too_many(option, len(images), config, most)
 
 
 def _check_demo(config: Config) -> None:

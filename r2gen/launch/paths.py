@@ -30,12 +30,14 @@ def with_absolute_paths(config: Config) -> Config:
         ("lm.path", config.lm.path),
         ("vision.path", config.vision.get("path")),
         *(("images", image) for image in config.images),
+        *(("given.prior_images", image) for image in config.given.prior_images),
         *roots(config.data).items(),
     ):
         _refuse_impossible(name, path)
     resolved = replace(
         config,
         images=[absolute(image) for image in config.images],
+        given=replace(config.given, prior_images=[absolute(image) for image in config.given.prior_images]),
         run_dir=_absolute(config.run_dir),
         out=_absolute(config.out),
         studies=_absolute(config.studies),

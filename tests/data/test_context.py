@@ -133,12 +133,12 @@ def test_what_a_run_does_not_use_is_named():
     given = replace(GIVEN, indication="Cough.", sex="F", positions=["posteroanterior"], prior_report="Normal.")
     study = given_study(1, given)
     assert (study.positions, study.sex, study.prior and study.prior.report) == (("PA",), "F", "Normal.")
-    assert not_used(study, None) == (
+    assert not_used(study, options("none")) == (
         "not used, since the run was trained with context=none: indication, sex, prior_report, positions"
     )
-    assert not_used(study, context("indication")).endswith("context.fields=[indication]: sex, prior_report, positions")
-    assert not_used(study, context("all")) == ""
-    assert not_used(given_study(1, GIVEN), None) == ""
+    assert not_used(study, options("indication")).endswith("context.fields=[indication]: sex, prior_report, positions")
+    assert not_used(study, options("all")) == ""
+    assert not_used(given_study(1, GIVEN), options("none")) == ""
 
 
 @pytest.mark.parametrize(

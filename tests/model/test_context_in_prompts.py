@@ -10,6 +10,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch, collate
+from r2gen.data.reports import Prior, Study
 from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated
 from r2gen.lm.seq2seq import Seq2SeqLM
 from r2gen.model.report_generator import ReportGenerator
@@ -182,3 +183,27 @@ def test_features_of_a_study_and_of_its_prior_are_cached_apart():
         torch.testing.assert_close(model(several(*EIGHT)), expected, rtol=1e-6, atol=0)
     reordered = model(several(*reversed(EIGHT)))
     torch.testing.assert_close(reordered, expected, rtol=1e-5, atol=0)
+
+
+def test_a_tiny_model_can_memorise_what_only_the_context_tells():
+    """The same image throughout: the reports differ by the indication, the image of the prior, and its age."""
+    prior = Prior(id="p", views=("old",), days=3.0)
+    image = Study(id="plain", views=("same",), report="The lungs are clear.")
+    studies = dataset(context=CONTEXT)
+    studies.studies = [
+        image,
+        replace(image, id="why", indication="Cough.", report="No pneumothorax is seen."),
+        replace(image, id="prior", prior=prior, report="The heart is large."),
+        replace(image, id="other", prior=replace(prior, views=("other",)), report="The heart is normal in size."),
+        replace(image, id="old", prior=replace(prior, days=400.0), report="There is a small left effusion."),
+    ]
+    model = report_generator(context=True)
+    every = collate([studies[number] for number in range(5)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(120):
+        optimizer.zero_grad()
+        loss = model(every) / every.target_tokens
+        loss.backward()
+        optimizer.step()
+    written = model.eval().generate(every, Decoding(max_new_tokens=60))
+    assert [report.text for report in written] == [study.report for study in studies.studies]
