@@ -60,6 +60,20 @@ def value_of(study: Study, field: str) -> str | None:
     return (text or "").strip() or None
 
 
+def context_counts(studies: Sequence[Study], fields: Sequence[str]) -> dict[str, int]:
+    """How many of the studies have each of the fields; `positions` and `prior` count as fields."""
+    return {field: sum(_has(study, field) for study in studies) for field in fields}
+
+
+def _has(study: Study, field: str) -> bool:
+    match field:
+        case "positions":
+            return bool(study.positions)
+        case "prior":
+            return study.prior is not None
+    return value_of(study, field) is not None
+
+
 def _days(days: float) -> str:
     return "less than 1" if days < 1 else str(round(days))
 
@@ -67,7 +81,7 @@ def _days(days: float) -> str:
 def refuse_without_fields(options: ContextConfig, studies: Sequence[Study]) -> None:
     """Raise UserError if no training study has any of the fields, so that the context would change nothing."""
     fields = options.fields
-    if fields and not any(value_of(study, field) is not None for field in fields for study in studies):
+    if fields and not any(_has(study, field) for field in fields for study in studies):
         raise UserError(
             f"context.fields=[{','.join(fields)}]: no training study of this data set has any of them: use "
             "context=none, or data that have them, such as data=phantom_story (docs/context.md)"
