@@ -1,12 +1,14 @@
 """What the prompt of a study has besides its images, as text."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from r2gen.config.context import PRIOR_IMAGES, TEXT, ContextConfig
 from r2gen.data.reports import Study
 from r2gen.errors import UserError
 
+WORD_OR_SIGN = re.compile(r"\w+(?:[-']\w+|\.\d+)*|[^\w\s]")  # 55-year-old and 1.5 are words
 SEXES = {"F": "female", "M": "male"}
 
 
@@ -72,6 +74,23 @@ def _has(study: Study, field: str) -> bool:
         case "prior":
             return study.prior is not None
     return value_of(study, field) is not None
+
+
+def in_words(study: Study) -> Study:
+    """The study with its texts in lower case and punctuation apart, for a vocabulary of words.
+
+    The report of its prior study stays, since it is cleaned as those of the data set are.
+    """
+
+    def apart(text: str | None) -> str | None:
+        return None if text is None else " ".join(WORD_OR_SIGN.findall(text.lower()))
+
+    return replace(
+        study,
+        indication=apart(study.indication),
+        technique=apart(study.technique),
+        comparison=apart(study.comparison),
+    )
 
 
 def _days(days: float) -> str:
