@@ -8,7 +8,7 @@ from r2gen.config.context import PRIOR_IMAGES, TEXT, ContextConfig
 from r2gen.data.reports import Study
 from r2gen.errors import UserError
 
-WORD_OR_SIGN = re.compile(r"\w+(?:[-']\w+|\.\d+)*|[^\w\s]")  # 55-year-old and 1.5 are words
+WORD_OR_PUNCTUATION = re.compile(r"\w+(?:[-']\w+|\.\d+)*|[^\w\s]")  # 55-year-old and 1.5 are words
 SEXES = {"F": "female", "M": "male"}
 
 
@@ -83,7 +83,7 @@ def in_words(study: Study) -> Study:
     """
 
     def apart(text: str | None) -> str | None:
-        return None if text is None else " ".join(WORD_OR_SIGN.findall(text.lower()))
+        return None if text is None else " ".join(WORD_OR_PUNCTUATION.findall(text.lower()))
 
     return replace(
         study,

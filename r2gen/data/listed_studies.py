@@ -130,5 +130,5 @@ def _found(study: Study, folder: ImageFolder) -> StudyImages:
     if study.prior is not None:
         with suppress(LookupError):  # only a run that uses them needs them
             prior_images = tuple(folder.root / folder.find(name) for name in study.prior.views)
-    # A training reads no headers beside an annotation.
+    # Training reads no headers with an annotation.
     return StudyImages(study.id, images, context=replace(study, report=""), prior_images=prior_images, fills=False)
