@@ -86,10 +86,14 @@ def prepare_layout(preparation: Preparation) -> str:
         "sources_sha256": sources,
     }
     provenance = write_annotation(file, splits, facts)
-    command = f"python run.py data=iu_xray data.root={root} data.images={images}"
-    command += f" data.annotation={preparation.annotation}" if preparation.annotation != "annotation.json" else ""
-    command += " data.section=null" if section != "findings" else ""
+    command = _next_command(preparation, images, section)
     return f"{summary}\n{file} (policy, sources and counts in {provenance.name})\n\nnext: {command}"
+
+
+def _next_command(preparation: Preparation, images: str, section: str) -> str:
+    command = f"python run.py data=iu_xray data.root={preparation.root} data.images={images}"
+    command += f" data.annotation={preparation.annotation}" if preparation.annotation != "annotation.json" else ""
+    return command + (" data.section=null" if section != "findings" else "")
 
 
 def _reports_folder(root: Path, option: str | None) -> Path:
@@ -159,20 +163,15 @@ def _entries(
     entries, dropped, images_by_view, missing = dict[str, Plain](), Counter[str](), Counter[str](), list[str]()
     for report in reports:
         views = positions.of(report.number, report.images) if positions is not None else [""] * len(report.images)
-        pairs = [
-            (image, view)
-            for image, view in zip(report.images, views, strict=True)
-            if is_selected(view, options["views"])
-        ]
-        absent = [f"{image}.png (CXR{report.number})" for image, _ in pairs if not (images / f"{image}.png").is_file()]
-        text, without = choose(report.texts, policy)
         if listed is not None and report.number not in listed:
             dropped["not in prepare.split_from"] += 1
             continue
-        missing += absent
+        chosen = [pair for pair in zip(report.images, views, strict=True) if is_selected(pair[1], options["views"])]
         pairs = sorted(
-            (pair for pair in pairs if (images / f"{pair[0]}.png").is_file()), key=lambda pair: rank(pair[1])
+            (pair for pair in chosen if (images / f"{pair[0]}.png").is_file()), key=lambda pair: rank(pair[1])
         )
+        missing += [f"{image}.png (CXR{report.number})" for image, view in chosen if (image, view) not in pairs]
+        text, without = choose(report.texts, policy)
         if not pairs or text is None:
             dropped[without if text is None else "no image"] += 1
             continue

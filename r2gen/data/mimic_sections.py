@@ -51,6 +51,7 @@ HEADINGS = {
     "RECOMMENDATION(S)": "recommendation",
 }
 LAST_PARAGRAPH = "last_paragraph"
+WHOLE = "whole"  # the section of reports that are not divided
 UNDER_VIEWS = "views"  # prose under a heading such as PORTABLE AP CHEST: findings, as in MIMIC-CXR's own reader
 _VIEW = re.compile(r"\b(CHEST|PORTABLE|FRONTAL|LATERAL|LAT|RIBS|(PA|AP|ONE|TWO|SINGLE) (VIEWS?|FILMS?|RADIOGRAPHS?))\b")
 _NO_VIEW = re.compile(r"\b(CT|MRI?|HISTORY|COMPARISONS?|INDICATIONS?|REASON|TECHNIQUE|EXAM(INATION)?|DATE)\b")

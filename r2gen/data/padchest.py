@@ -13,8 +13,9 @@ from typing import Any
 
 from r2gen.data import published_studies
 from r2gen.data.image_folder import ImageFolder
+from r2gen.data.mimic_sections import WHOLE
 from r2gen.data.prepared_files import Preparation
-from r2gen.data.published_studies import WHOLE, PublishedStudy, one_text
+from r2gen.data.published_studies import PublishedStudy, one_text
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.table_file import Table, open_table, sha256_of, text_of
 from r2gen.errors import UserError

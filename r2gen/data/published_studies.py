@@ -14,17 +14,16 @@ from r2gen.data.age_and_sex import age_of, sex_of
 from r2gen.data.annotation_file import refuse
 from r2gen.data.image_check import image_fault
 from r2gen.data.mimic import Policy, choose
-from r2gen.data.mimic_sections import one_line
+from r2gen.data.mimic_sections import WHOLE, one_line
 from r2gen.data.positions import is_selected, position_of, rank
 from r2gen.data.prepared_files import Preparation, checked_file, counts_table, spaced, write_annotation
-from r2gen.data.priors import Examination, PriorCounts, add_priors
+from r2gen.data.priors import Examination, PriorCounts, add_priors, prior_left_out
 from r2gen.data.reports import SPLITS
 from r2gen.data.table_file import text_of
 from r2gen.errors import UserError, shown
 from r2gen.runs.progress import bar
 
 Value = TypeVar("Value")
-WHOLE = "whole"  # the section of reports that are not divided
 
 
 @dataclass
@@ -242,11 +241,10 @@ def day_number(day: str) -> float | None:
         return None
 
 
-def _written_out(entry: Plain, texts: Mapping[str, str]) -> Plain:
+def _written_out(entry: Plain, texts: Mapping[str, str]) -> Plain | None:
     """An examination that is no entry, as the prior of another one: with its images, and the report that it has."""
-    report = next(filter(None, texts.values()), None)
-    of_entry = {key: entry[key] for key in ("id", "image_path", "views") if key in entry}
-    return of_entry | ({} if report is None else {"report": report})
+    images: Plain = {key: entry[key] for key in ("image_path", "views") if key in entry}
+    return prior_left_out(entry["id"], images, next(filter(None, texts.values()), None))
 
 
 def described(counts: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import refuse
 from r2gen.data.image_folder import ImageFolder
 from r2gen.data.mimic import Policy, choose
-from r2gen.data.mimic_sections import LAST_PARAGRAPH, one_line, sections
+from r2gen.data.mimic_sections import LAST_PARAGRAPH, WHOLE, one_line, sections
 from r2gen.data.positions import is_selected, rank
 from r2gen.data.prepared_files import checked_file, counted, write_annotation
 from r2gen.data.priors import PriorCounts
@@ -36,7 +36,6 @@ from r2gen.data.table_studies import TableReader, TableStudy
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import make_folder
 
-WHOLE = "whole"  # the section of reports that are taken as they are
 IMAGES = "images"  # the folder next to a table that is searched first, and that gets the images inside a table
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "tr"), "train"),

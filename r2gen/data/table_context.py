@@ -15,7 +15,7 @@ from r2gen.data.annotation_context import with_context
 from r2gen.data.dicom_tags import may_be_dicom, tags_of
 from r2gen.data.mimic_sections import one_line, sections
 from r2gen.data.positions import position_of
-from r2gen.data.priors import Examination, PriorCounts, add_priors
+from r2gen.data.priors import Examination, PriorCounts, add_priors, prior_left_out
 from r2gen.data.reports import Study
 from r2gen.data.table_columns import Columns
 from r2gen.data.table_studies import TableStudy
@@ -159,11 +159,9 @@ def _timed(days: Sequence[tuple[str, tuple[int, float | None] | None]]) -> list[
     ]
 
 
-def _written(study: TableStudy, report: str) -> Plain:
-    views = {"views": study.views} if study.images and any(study.views) else {}
-    return {"id": study.id, **({"image_path": study.images} if study.images else {}), **views} | (
-        {"report": report} if report else {}
-    )
+def _written(study: TableStudy, report: str) -> Plain | None:
+    views = {"views": study.views} if any(study.views) else {}
+    return prior_left_out(study.id, {"image_path": study.images, **views}, report)
 
 
 def prior_lines(counts: PriorCounts | None) -> list[str]:

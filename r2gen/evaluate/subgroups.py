@@ -5,6 +5,7 @@ from dataclasses import asdict
 from itertools import pairwise
 
 from r2gen.config.plain import Plain
+from r2gen.data.context_text import SEXES
 from r2gen.data.reports import Study
 from r2gen.evaluate.labeler import label_report
 from r2gen.evaluate.statistics import bootstrap
@@ -14,7 +15,6 @@ Groups = Mapping[str, Mapping[str, Sequence[str]]]  # by attribute and value: th
 FEWEST = 20  # studies of a group that is shown
 RESAMPLES = 2_000  # of each group; their ends are shown to three decimals
 AGES = (18, 40, 60, 80)  # the first ages of bands
-SEXES = {"F": "female", "M": "male"}
 
 
 def groups_of(studies: Sequence[Study]) -> Groups:
