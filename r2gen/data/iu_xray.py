@@ -17,7 +17,7 @@ from r2gen.data.annotation_file import read_splits, refuse
 from r2gen.data.mimic import Policy, choose
 from r2gen.data.open_i import OpenIReport, Projections, read_report
 from r2gen.data.positions import is_selected, rank
-from r2gen.data.prepared_files import Preparation, checked_file, counted, counts_table, write_annotation
+from r2gen.data.prepared_files import Preparation, checked_file, counted, counts_table, sha256_of_file, write_annotation
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError, shown
@@ -72,7 +72,7 @@ def prepare_layout(preparation: Preparation) -> str:
         )
     sources = {"reports": sha256}
     if positions is not None:
-        sources[PROJECTIONS] = hashlib.sha256(projections.read_bytes()).hexdigest()
+        sources[PROJECTIONS] = sha256_of_file(projections)
     section = options["sections"] or "findings"
     facts = {
         "made_by": "python run.py task=prepare data=iu_xray",

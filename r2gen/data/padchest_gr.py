@@ -5,7 +5,6 @@ ROOT/grounded_reports_20240819.json (sentences in English and Spanish, and the s
 the studies before their dates. docs/data.md lists what could not be verified.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from r2gen.config.plain import Plain
 from r2gen.data import padchest, published_studies
-from r2gen.data.prepared_files import Preparation
+from r2gen.data.prepared_files import Preparation, sha256_of_file
 from r2gen.data.published_studies import PublishedStudy, day_number, one_text
 from r2gen.data.table import SPLIT_NAMES
 from r2gen.data.table_file import Table, open_table, sha256_of, text_of
@@ -52,7 +51,7 @@ def prepare(preparation: Preparation) -> str:
         images=images,
         section=FINDINGS,
         policy={"language": language},
-        sources=lambda: {reports.name: _sha256(reports), master.path.name: sha256_of(master)},
+        sources=lambda: {reports.name: sha256_of_file(reports), master.path.name: sha256_of(master)},
     )
 
 
@@ -163,8 +162,3 @@ class _Studies:
                 return {}
             prior["days"] = own - before
         return prior | {"image_path": [self._image(name)], "views": [self._padchest.projection.get(name, "")]}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -49,6 +49,11 @@ def spaced(numbers: Mapping[str, int]) -> dict[str, int]:
     return {name.replace("_", " "): number for name, number in numbers.items()}
 
 
+def sha256_of_file(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def provenance_of(annotation: Path) -> Path:
     return annotation.with_name(f"{annotation.stem}.provenance.json")
 

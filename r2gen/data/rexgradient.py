@@ -5,14 +5,13 @@ in ROOT/deid_png/<PatientID>/<AccessionNumber>/studies/.../instances/<uid>.png. 
 verified.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from r2gen.config.plain import Plain
 from r2gen.data import published_studies
-from r2gen.data.prepared_files import Preparation
+from r2gen.data.prepared_files import Preparation, sha256_of_file
 from r2gen.data.published_studies import PublishedStudy, one_text
 from r2gen.data.table_file import text_of
 from r2gen.errors import UserError, shown
@@ -37,7 +36,7 @@ def prepare(preparation: Preparation) -> str:
         images=images,
         section=preparation.options["sections"] or "findings",
         policy={},
-        sources=lambda: {file.name: _sha256(file) for file in files.values()},
+        sources=lambda: {file.name: sha256_of_file(file) for file in files.values()},
     )
 
 
@@ -97,8 +96,3 @@ def _below_images(path: str, where: str) -> str:
     if not below or below.startswith("/") or ".." in below.split("/") or "\0" in below:
         raise UserError(f"{where}: ImagePath {shown(path)} leaves {IMAGES}/.")
     return below
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import DuplicateKey, unique_keys
+from r2gen.data.prepared_files import sha256_of_file
 from r2gen.errors import Code, UserError, installing, shown
 from r2gen.runs.special_files import refuse_special
 from r2gen.runs.untrusted import parse_json, read_json
@@ -66,12 +67,11 @@ def open_table(path: Path, *, encoding: str = "utf-8") -> Table:
 
 
 def sha256_of(table: Table) -> str:
-    """The SHA-256 of a table's file, or of the files of its folder in the order of their names."""
-    digest = hashlib.sha256()
-    for file in [table.path] if table.path.is_file() else sorted(table.path.rglob("*.arrow")):
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()
+    """The SHA-256 of a table's file; for a folder, that of the SHA-256 of its files in the order of their names."""
+    if table.path.is_file():
+        return sha256_of_file(table.path)
+    files = sorted(table.path.rglob("*.arrow"))
+    return hashlib.sha256(b"".join(bytes.fromhex(sha256_of_file(file)) for file in files)).hexdigest()
 
 
 def text_of(value: Any) -> str:
