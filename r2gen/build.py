@@ -16,7 +16,7 @@ from r2gen.config.decoding import Decoding
 from r2gen.config.schema import Config, LoraConfig
 from r2gen.config.targets import instantiate
 from r2gen.data.context import StudyContext
-from r2gen.data.context_text import context_text
+from r2gen.data.context_text import context_text, in_words
 from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.loader import workers_that_fit
 from r2gen.data.reports import SPLITS, ReportData
@@ -127,10 +127,11 @@ def build_tokenizer(config: Config, data: ReportData) -> ReportTokenizer | None:
     if dist.is_first() and not (config.folder / TOKENIZER).is_dir():
         lm, studies = config.lm, data.studies("train")
         assert lm.vocabulary_size is not None
+        described = map(in_words, studies) if lm.vocabulary == "words" else studies
         write_tokenizer(
             config.folder,
             [study.report for study in studies],
-            contexts=[context_text(study, config.context) for study in studies] if config.context.fields else [],
+            contexts=[context_text(study, config.context) for study in described] if config.context.fields else [],
             start=config.trainer.start,
             vocabulary=lm.vocabulary,
             size=lm.vocabulary_size,
@@ -234,7 +235,8 @@ def build_prompt(config: Config, lm: LanguageModel) -> PromptIds:
 
 def build_context(config: Config, tokenizer: ReportTokenizer) -> StudyContext | None:
     """What writes the context of a study as token ids; None for context=none."""
-    return StudyContext(config.context, tokenizer.encode) if config.context.is_used else None
+    words = config.lm.vocabulary == "words"
+    return StudyContext(config.context, tokenizer.encode, words=words) if config.context.is_used else None
 
 
 def _lora(lora: LoraConfig | None) -> Lora | None:

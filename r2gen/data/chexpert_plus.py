@@ -15,7 +15,7 @@ from r2gen.data.annotation_file import refuse
 from r2gen.data.chexpert_plus_table import CheXpertStudy, studies_of
 from r2gen.data.mimic import Policy, any_section, choose
 from r2gen.data.positions import is_selected, rank
-from r2gen.data.prepared_files import Preparation, checked_file, counted, write_annotation
+from r2gen.data.prepared_files import Preparation, checked_file, counted, counts_table, spaced, write_annotation
 from r2gen.data.priors import Examination, PriorCounts, add_priors, prior_left_out
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
@@ -188,14 +188,8 @@ def _judged_by_age(splits: Mapping[str, list[Plain]], studies: Iterable[CheXpert
 def described(counts: Plain) -> str:
     """The counts as lines to print."""
     numbers = {name: number for name, number in counts["priors"].items() if name != "order_is_of_time"}
-    priors = {name.replace("_", " "): number for name, number in numbers.items()}
-    lines = [
-        f"studies read   {counted(counts['studies_read'])}",
-        f"dropped        {counted(counts['dropped'])}",
-        f"entries        {counted(counts['entries'])}",
-        f"images by view {counted(counts['images_by_view'])}",
-        f"priors         {counted(priors)}",
-    ]
+    rows = {name: counts[name.replace(" ", "_")] for name in ("studies read", "dropped", "entries", "images by view")}
+    lines = [counts_table({**rows, "priors": spaced(numbers)})]
     if not counts["priors"]["order_is_of_time"]:
         lines.append(
             f"No priors are written: {numbers['of_a_greater_age']:,} of {numbers['of_another_age']:,} at another age "

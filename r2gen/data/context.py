@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from r2gen.config.context import PRIOR_IMAGES, TEXT, ContextConfig
-from r2gen.data.context_text import context_text, value_of, written
+from r2gen.data.context_text import context_text, in_words, value_of, written
 from r2gen.data.reports import POSITIONS, Study
 
 # B batch, V views of a study, N prior studies of a batch, H height, W width, T tokens
@@ -61,21 +61,21 @@ class Tokens:
 
 
 class StudyContext:
-    """Writes the context of studies as `options` say."""
+    """Writes the context of studies as `options` say; `words`: for a vocabulary of words."""
 
-    def __init__(self, options: ContextConfig, encode: Callable[[str], list[int]]) -> None:
-        self.options, self.encode = options, encode
+    def __init__(self, options: ContextConfig, encode: Callable[[str], list[int]], *, words: bool = False) -> None:
+        self.options, self.encode, self.words = options, encode, words
 
     def has_prior_images(self, study: Study) -> bool:
         return PRIOR_IMAGES in self.options.fields and value_of(study, PRIOR_IMAGES) is not None
 
     def text(self, study: Study) -> str:
         """The whole context as one text, without the limit of tokens."""
-        return context_text(study, self.options)
+        return context_text(in_words(study) if self.words else study, self.options)
 
     def tokens(self, study: Study) -> Tokens:
         """The token ids of a study's context, of which there are at most `max_tokens`."""
-        pieces = written(study, self.options)
+        pieces = written(in_words(study) if self.words else study, self.options)
         ids, is_cut = self._fitted([(piece.field, self.encode(piece.text)) for piece in pieces])
         before, after = (
             [i for piece, some in zip(pieces, ids, strict=True) if piece.is_after == is_after for i in some]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from r2gen.config.plain import Plain
 from r2gen.data.context import StudyContext
-from r2gen.data.context_text import value_of
+from r2gen.data.context_text import context_counts
 from r2gen.data.reports import Study
 
 
@@ -13,7 +13,7 @@ def fields_and_cuts(context: StudyContext, splits: Mapping[str, Sequence[Study]]
     return {
         split: {
             "studies": len(studies),
-            **{field: sum(value_of(study, field) is not None for study in studies) for field in context.options.fields},
+            **context_counts(studies, context.options.fields),
             "cut": sum(_is_cut(context, study) for study in studies),
         }
         for split, studies in splits.items()

@@ -1,12 +1,14 @@
 """What the prompt of a study has besides its images, as text."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from r2gen.config.context import PRIOR_IMAGES, TEXT, ContextConfig
 from r2gen.data.reports import Study
 from r2gen.errors import UserError
 
+WORD_OR_PUNCTUATION = re.compile(r"\w+(?:[-']\w+|\.\d+)*|[^\w\s]")  # 55-year-old and 1.5 are words
 SEXES = {"F": "female", "M": "male"}
 
 
@@ -60,6 +62,37 @@ def value_of(study: Study, field: str) -> str | None:
     return (text or "").strip() or None
 
 
+def context_counts(studies: Sequence[Study], fields: Sequence[str]) -> dict[str, int]:
+    """How many of the studies have each of the fields; `positions` and `prior` count as fields."""
+    return {field: sum(_has(study, field) for study in studies) for field in fields}
+
+
+def _has(study: Study, field: str) -> bool:
+    match field:
+        case "positions":
+            return bool(study.positions)
+        case "prior":
+            return study.prior is not None
+    return value_of(study, field) is not None
+
+
+def in_words(study: Study) -> Study:
+    """The study with its texts in lower case and punctuation apart, for a vocabulary of words.
+
+    The report of its prior study stays, since it is cleaned as those of the data set are.
+    """
+
+    def apart(text: str | None) -> str | None:
+        return None if text is None else " ".join(WORD_OR_PUNCTUATION.findall(text.lower()))
+
+    return replace(
+        study,
+        indication=apart(study.indication),
+        technique=apart(study.technique),
+        comparison=apart(study.comparison),
+    )
+
+
 def _days(days: float) -> str:
     return "less than 1" if days < 1 else str(round(days))
 
@@ -67,7 +100,7 @@ def _days(days: float) -> str:
 def refuse_without_fields(options: ContextConfig, studies: Sequence[Study]) -> None:
     """Raise UserError if no training study has any of the fields, so that the context would change nothing."""
     fields = options.fields
-    if fields and not any(value_of(study, field) is not None for field in fields for study in studies):
+    if fields and not any(_has(study, field) for field in fields for study in studies):
         raise UserError(
             f"context.fields=[{','.join(fields)}]: no training study of this data set has any of them: use "
             "context=none, or data that have them, such as data=phantom_story (docs/context.md)"

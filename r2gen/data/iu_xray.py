@@ -17,7 +17,7 @@ from r2gen.data.annotation_file import read_splits, refuse
 from r2gen.data.mimic import Policy, choose
 from r2gen.data.open_i import OpenIReport, Projections, read_report
 from r2gen.data.positions import is_selected, rank
-from r2gen.data.prepared_files import Preparation, checked_file, counted, write_annotation
+from r2gen.data.prepared_files import Preparation, checked_file, counted, counts_table, write_annotation
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError, shown
@@ -214,13 +214,8 @@ def _homes(
 
 def described(counts: Plain) -> str:
     """The counts as lines to print."""
-    lines = [
-        f"{'reports read':<20} {counts['reports_read']:,}",
-        f"{'dropped':<20} {counted(counts['dropped'])}",
-        f"{'entries':<20} {counted(counts['entries'])}",
-        f"{'with':<20} {counted(counts['texts'])}",
-        f"{'images by projection':<20} {counted(counts['images_by_projection'])}",
-    ]
+    rows = {name: counts[name.replace(" ", "_")] for name in ("reports read", "dropped", "entries")}
+    lines = [counts_table({**rows, "with": counts["texts"], "images by view": counts["images_by_projection"]})]
     if counts.get("only_in_split_from"):
         lines.append(f"{counts['only_in_split_from']:,} studies of prepare.split_from have no XML report")
     return "\n".join(lines)

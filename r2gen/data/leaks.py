@@ -11,11 +11,13 @@ from posixpath import normpath
 from r2gen.config.context import ContextConfig
 from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import refuse
+from r2gen.data.context_text import context_counts
 from r2gen.data.reports import SPLITS, Prior, ReportData, Study
 from r2gen.errors import shown
 
 SHORTEST_SENTENCE = 4  # words of a sentence of the report that is looked for in the other texts
 TEXTS = ("indication", "technique", "comparison")
+KNOWN = ("positions", *TEXTS, "age", "sex", "prior")  # what a study may have besides images and report
 # What is wrong with a prior, and the fix.
 REFUSED = {
     "itself": "is the study itself, or shows one of its images: name an earlier study",
@@ -101,21 +103,13 @@ def _circles(studies: Sequence[Study]) -> set[str]:
     return circles
 
 
-def context_counts(studies: Sequence[Study]) -> dict[str, int]:
-    """How many of the studies have each of what may be known besides images and report."""
-    return {
-        "positions": sum(bool(study.positions) for study in studies),
-        **{key: sum(getattr(study, key) is not None for study in studies) for key in (*TEXTS, "age", "sex", "prior")},
-    }
-
-
 def unused_context(data: ReportData, context: ContextConfig) -> str:
     """What the studies have and prompts with this context lack, with counts; empty if they lack nothing."""
     studies = [study for split in SPLITS for study in data.studies(split)]
     used = {field.partition("_")[0] for field in context.fields} | (
         {"positions"} if context.image_embeddings else set()
     )
-    counts = {key: number for key, number in context_counts(studies).items() if number and key not in used}
+    counts = {key: number for key, number in context_counts(studies, KNOWN).items() if number and key not in used}
     listed = ", ".join(f"{key} {number:,}" for key, number in counts.items())
     return f"{listed} (of {len(studies):,} studies)" if counts else ""
 
@@ -123,7 +117,7 @@ def unused_context(data: ReportData, context: ContextConfig) -> str:
 def context_statistics(
     splits: Mapping[str, Sequence[Study]], quotes_findings: Callable[[str], bool]
 ) -> dict[str, Plain]:
-    """Of each split: context_counts, and the ids of the studies whose context may give away the report.
+    """Of each split: the counts of KNOWN, and the ids of the studies whose context may give away the report.
 
     `repeats_report` holds, for each text, the studies in which it contains a sentence of the report of at least
     SHORTEST_SENTENCE words; `comparison_with_findings` those whose comparison section `quotes_findings`.
@@ -134,7 +128,7 @@ def context_statistics(
             priors[fault.split].setdefault(kind, []).append(fault.study.id)
     return {
         split: {
-            "studies": context_counts(studies),
+            "studies": context_counts(studies, KNOWN),
             "repeats_report": {
                 key: [study.id for study in studies if repeats_report(study, getattr(study, key))] for key in TEXTS
             },

@@ -31,6 +31,7 @@ class StudyImages:
     error: str = ""
     context: Study | None = None  # what is known besides its images; None: nothing
     prior_images: Sequence[Any] = ()  # those of context.prior; empty if they do not exist
+    fills: bool = True  # position, age and sex that are missing come from the headers of DICOM images
 
 
 def list_studies(
@@ -129,4 +130,5 @@ def _found(study: Study, folder: ImageFolder) -> StudyImages:
     if study.prior is not None:
         with suppress(LookupError):  # only a run that uses them needs them
             prior_images = tuple(folder.root / folder.find(name) for name in study.prior.views)
-    return StudyImages(study.id, images, context=replace(study, report=""), prior_images=prior_images)
+    # Training reads no headers with an annotation.
+    return StudyImages(study.id, images, context=replace(study, report=""), prior_images=prior_images, fills=False)

@@ -15,7 +15,8 @@ from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import refuse
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
 from r2gen.data.mimic_tables import MimicImage, find_table, images_of
-from r2gen.data.prepared_files import Preparation, checked_file, write_annotation
+from r2gen.data.positions import is_selected, rank
+from r2gen.data.prepared_files import Preparation, checked_file, counts_table, spaced, write_annotation
 from r2gen.data.priors import Examination, add_priors, prior_left_out
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
@@ -23,12 +24,6 @@ from r2gen.runs.files import absolute
 from r2gen.runs.progress import over
 from r2gen.runs.untrusted import read_text, reason
 
-VIEWS = {
-    "frontal": frozenset({"AP", "PA"}),
-    "lateral": frozenset({"LATERAL", "LL"}),
-    "frontal+lateral": frozenset({"AP", "PA", "LATERAL", "LL"}),
-}
-ORDER_OF_VIEWS = {"PA": 0, "AP": 1, "LATERAL": 2, "LL": 2}  # order of a study's images; other views follow
 OTHER_SECTIONS = ("indication", "history", "comparison", "technique", "examination")
 
 
@@ -123,7 +118,7 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
     for study, all_images in over(listed.items(), title="studies", unit="study"):
         first = all_images[0]
         read[first.split] += 1
-        chosen = [image for image in all_images if policy.views == "all" or image.view in VIEWS[policy.views]]
+        chosen = [image for image in all_images if is_selected(image.view, policy.views)]
         paths = {image: path for image in chosen if (path := _image_path(folder, image)) is not None}
         raw = _read_report(reports / first.report)
         if raw is not None:
@@ -136,7 +131,7 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
             report, reason = None, f"no {policy.views} image"
         elif raw is None or not paths:
             report, reason = None, "report or images not on disk"
-        ordered = sorted(paths, key=lambda image: (ORDER_OF_VIEWS.get(image.view, 3), image.dicom_id))
+        ordered = sorted(paths, key=lambda image: (rank(image.view), image.dicom_id))
         images = {"image_path": [paths[image] for image in ordered], "views": [image.view for image in ordered]}
         entries, left_out = list[Plain](), None
         if report is None:
@@ -231,16 +226,12 @@ def _read_report(file: Path) -> str | None:
 
 def described(counts: Mapping[str, Any]) -> str:
     """The counts as lines to print."""
-
-    def line(title: str, numbers: Mapping[str, int]) -> str:
-        return f"{title:<14} " + (", ".join(f"{name} {number:,}" for name, number in numbers.items()) or "none")
-
-    return "\n".join(
-        (
-            line("studies read", counts["studies_read"]),
-            line("dropped", counts["dropped"]),
-            line("entries", counts["entries"]),
-            line("images by view", counts["films_by_view"]),
-            line("priors", {name.replace("_", " "): number for name, number in counts["priors"].items()}),
-        )
+    return counts_table(
+        {
+            "studies read": counts["studies_read"],
+            "dropped": counts["dropped"],
+            "entries": counts["entries"],
+            "images by view": counts["films_by_view"],
+            "priors": spaced(counts["priors"]),
+        }
     )

@@ -13,14 +13,15 @@ NAMES = {
     },
 }
 POSITION_OF = {name: position for position, names in NAMES.items() for name in names}
-FRONTAL, LATERAL = frozenset({"PA", "AP", "FRONTAL"}), frozenset({"LATERAL"})
+FRONTAL, LATERAL = frozenset({"PA", "AP", "FRONTAL"}), frozenset({"LATERAL", "LL"})  # LL: left lateral, in MIMIC-CXR
+RANKS = {"PA": 0, "AP": 1, "FRONTAL": 2, "LATERAL": 3, "LL": 3, "OTHER": 4}
 VIEWS = {"frontal": FRONTAL, "lateral": LATERAL, "frontal+lateral": FRONTAL | LATERAL}  # choices of prepare.views
 HALVES = re.compile(r"\b(postero|posterior|antero|anterior)[^a-z]+(anterior|posterior)\b")
 
 
 def rank(position: str) -> int:
-    """The place of an image among those of its study: frontal images, then lateral ones, then others."""
-    return 0 if position in FRONTAL else 1 if position in LATERAL else 2
+    """The place of an image among those of its study: frontal images, then lateral ones, others, unknown ones."""
+    return RANKS.get(position, len(RANKS))
 
 
 def is_selected(position: str, views: str) -> bool:

@@ -37,6 +37,18 @@ def counted(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in numbers.items()) or "none"
 
 
+def counts_table(rows: Mapping[str, Mapping[str, int] | int]) -> str:
+    """A line for each title, as `dropped         no findings 3`."""
+    width = max(map(len, rows))
+    numbers = {title: f"{row:,}" if isinstance(row, int) else counted(row) for title, row in rows.items()}
+    return "\n".join(f"{title:<{width}} {text}" for title, text in numbers.items())
+
+
+def spaced(numbers: Mapping[str, int]) -> dict[str, int]:
+    """The counts by names as they are printed."""
+    return {name.replace("_", " "): number for name, number in numbers.items()}
+
+
 def provenance_of(annotation: Path) -> Path:
     return annotation.with_name(f"{annotation.stem}.provenance.json")
 

@@ -15,22 +15,16 @@ from r2gen.data.annotation_file import refuse
 from r2gen.data.image_check import image_fault
 from r2gen.data.mimic import Policy, choose
 from r2gen.data.mimic_sections import one_line
-from r2gen.data.positions import position_of
-from r2gen.data.prepared_files import Preparation, checked_file, write_annotation
+from r2gen.data.positions import is_selected, position_of, rank
+from r2gen.data.prepared_files import Preparation, checked_file, counts_table, spaced, write_annotation
 from r2gen.data.priors import Examination, PriorCounts, add_priors
-from r2gen.data.reports import POSITIONS, SPLITS
+from r2gen.data.reports import SPLITS
 from r2gen.data.table_file import text_of
 from r2gen.errors import UserError, shown
 from r2gen.runs.progress import bar
 
 Value = TypeVar("Value")
 WHOLE = "whole"  # the section of reports that are not divided
-VIEWS = {
-    "all": frozenset({*POSITIONS, ""}),
-    "frontal": frozenset({"PA", "AP", "FRONTAL"}),
-    "lateral": frozenset({"LATERAL"}),
-    "frontal+lateral": frozenset({"PA", "AP", "FRONTAL", "LATERAL"}),
-}
 
 
 @dataclass
@@ -114,7 +108,7 @@ class Entries:
         self.faults: list[str] = []
         self.missing: list[str] = []
         self._section, self._has_image = section, has_image
-        self._views = VIEWS[options["views"]]
+        self._views: str = options["views"]
         self._policy = Policy(sections=section)
         self._read, self._dropped, self._unreadable = Counter[str](), Counter[str](), Counter[str]()
         self._by_view = Counter[str]()
@@ -128,8 +122,8 @@ class Entries:
             self.faults.append(f"{study.where}: {fault}")
             return
         self._read[study.split] += 1
-        placed = sorted(((path, position_of(view)) for path, view in study.images), key=lambda image: _order(image[1]))
-        chosen = [(path, position) for path, position in placed if position in self._views]
+        placed = sorted(((path, position_of(view)) for path, view in study.images), key=lambda image: rank(image[1]))
+        chosen = [(path, position) for path, position in placed if is_selected(position, self._views)]
         there = [image for image in chosen if self._has_image(image[0])]
         self.missing += [path for path, _ in chosen if (path, _) not in there]
         report, reason = self._report(study)
@@ -248,11 +242,6 @@ def day_number(day: str) -> float | None:
         return None
 
 
-def _order(position: str) -> int:
-    """Frontal images come first, those of an unknown position last."""
-    return POSITIONS.index(position) if position else len(POSITIONS)
-
-
 def _written_out(entry: Plain, texts: Mapping[str, str]) -> Plain:
     """An examination that is no entry, as the prior of another one: with its images, and the report that it has."""
     report = next(filter(None, texts.values()), None)
@@ -262,20 +251,10 @@ def _written_out(entry: Plain, texts: Mapping[str, str]) -> Plain:
 
 def described(counts: Mapping[str, Any]) -> str:
     """The counts as lines to print."""
-
-    def line(title: str, numbers: Mapping[str, int]) -> str:
-        return f"{title:<14} " + (", ".join(f"{name} {number:,}" for name, number in numbers.items()) or "none")
-
-    priors = {name.replace("_", " "): number for name, number in counts["priors"].items() if number}
-    lines = [
-        line("studies read", counts["studies_read"]),
-        line("dropped", counts["dropped"]),
-        line("entries", counts["entries"]),
-        line("images by view", counts["images_by_view"]),
-        line("priors", priors),
-    ]
+    rows = {name: counts[name.replace(" ", "_")] for name in ("studies read", "dropped", "entries", "images by view")}
+    rows["priors"] = spaced({name: number for name, number in counts["priors"].items() if number})
     if counts["values_not_read"]:
-        lines.append(line("not read", counts["values_not_read"]))
+        rows["not read"] = counts["values_not_read"]
     if counts["priors_without_image"]:
-        lines.append(f"left out       {counts['priors_without_image']:,} priors whose image is not on disk")
-    return "\n".join(lines)
+        rows["left out"] = {"priors whose image is not on disk": counts["priors_without_image"]}
+    return counts_table(rows)

@@ -14,8 +14,9 @@ from typing import Any
 from r2gen.config.plain import Plain
 from r2gen.data.annotation_file import refuse
 from r2gen.data.image_folder import ImageFolder
-from r2gen.data.mimic import ORDER_OF_VIEWS, VIEWS, Policy, choose
+from r2gen.data.mimic import Policy, choose
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, one_line, sections
+from r2gen.data.positions import is_selected, rank
 from r2gen.data.prepared_files import checked_file, counted, write_annotation
 from r2gen.data.priors import PriorCounts
 from r2gen.data.random_split import check_shares, split_by_patient
@@ -42,7 +43,6 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
-FRONTAL = "FRONTAL"  # some tables name no more of a view than this, or LATERAL
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,8 @@ def _select_views(study: TableStudy, views: str) -> None:
     """Keep the images of the chosen views, frontal ones first; without a column of views, all in their order."""
     if not any(study.views):
         return
-    chosen = VIEWS.get(views, frozenset()) | (frozenset({FRONTAL}) if "frontal" in views else frozenset())
-    pairs = [pair for pair in zip(study.images, study.views, strict=True) if views == "all" or pair[1] in chosen]
-    pairs.sort(key=lambda pair: {FRONTAL: 0, **ORDER_OF_VIEWS}.get(pair[1], 3))
+    pairs = [pair for pair in zip(study.images, study.views, strict=True) if is_selected(pair[1], views)]
+    pairs.sort(key=lambda pair: rank(pair[1]))
     study.images, study.views = [image for image, _ in pairs], [view for _, view in pairs]
 
 

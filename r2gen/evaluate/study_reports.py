@@ -15,10 +15,12 @@ from r2gen.data.collate import Batch, collate
 from r2gen.data.context import StudyContext
 from r2gen.data.dataset import Example
 from r2gen.data.dicom_tags import with_tags
+from r2gen.data.given import OF_PRIOR
 from r2gen.data.image_input import gray_image
+from r2gen.data.leaks import REFUSED
 from r2gen.data.listed_studies import StudyImages
-from r2gen.data.reports import Study
-from r2gen.errors import UserError
+from r2gen.data.reports import Prior, Study
+from r2gen.errors import UserError, shown
 from r2gen.evaluate.generate import plan_for
 from r2gen.lm.protocol import DecoderName
 from r2gen.model.report_generator import ReportGenerator
@@ -51,7 +53,7 @@ def write_reports(
     """The report of each study as soon as it has ended, in any order; a study that cannot be read has an error.
 
     `batch_size` studies are encoded at a time, and as many decoded as `plan_for` plans. `context` is
-    that of the run; what a study lacks of it is taken from the headers of its DICOM images.
+    that of the run; what a study that `fills` lacks of it is taken from the headers of its DICOM images.
     """
     failed: list[Written] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
@@ -120,12 +122,23 @@ class _Reading:
             raise UserError("a study needs at least one image")
         context = None
         if self.context is not None:
-            facts = with_tags(study.context or Study(study.id, ("",) * len(study.images), ""), study.images)
+            facts = study.context or Study(study.id, ("",) * len(study.images), "")
+            if study.fills:
+                facts = with_tags(facts, study.images)
+            self._refuse_later(facts.prior)
             has_prior = self.context.has_prior_images(facts)
             if has_prior and not study.prior_images:
                 raise UserError("an image of its prior study does not exist")
             context = self.context.example(facts, self._images(study.prior_images) if has_prior else None)
         return Example(study.id, self._images(study.images), torch.zeros(0, dtype=torch.long), context)
+
+    def _refuse_later(self, prior: Prior | None) -> None:
+        """Raise UserError if the prompt has a prior study that is not earlier, which training refuses too."""
+        assert self.context is not None
+        reads = not set(OF_PRIOR).isdisjoint(self.context.options.fields)
+        if reads and prior is not None and prior.days is not None and prior.days <= 0:
+            why = REFUSED["not_earlier"].format(days=prior.days)
+            raise UserError(f"the prior {shown(prior.id)} {why}, or remove the prior")
 
     def _images(self, images: Sequence[Any]) -> torch.Tensor:
         """[V, H, W] at the encoder's size."""

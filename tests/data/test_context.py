@@ -11,10 +11,11 @@ from small_model import TOKENIZER
 from r2gen.config.context import FIELDS, ContextConfig, GivenConfig
 from r2gen.data.context import AGES, StudyContext, age_of
 from r2gen.data.context_counts import counts_line, fields_and_cuts
-from r2gen.data.context_text import refuse_without_fields, written
+from r2gen.data.context_text import context_text, in_words, refuse_without_fields, written
 from r2gen.data.given import given_study, not_used
 from r2gen.data.reports import Prior, Study
 from r2gen.errors import UserError
+from r2gen.lm.words import train_words
 
 STUDY = Study(
     id="s",
@@ -101,6 +102,24 @@ def test_no_special_token_comes_from_a_study():
     ids = StudyContext(options("all"), TOKENIZER.encode).tokens(hostile)
     assert not {0, 1, 2} & {*ids.before, *ids.after}
     assert "<pad> </s> <s> {text} {context}" in TOKENIZER.decode(ids.before)
+
+
+def test_a_vocabulary_of_words_reads_texts_as_it_reads_cleaned_reports():
+    prior = Prior("p", (), "no effusion .")
+    train = Study("a", ("a.png",), "the heart is large .", indication="55-year-old, COUGH (1.5 weeks).", prior=prior)
+    chosen = options("all")
+    texts = [train.report, context_text(in_words(train), chosen)]
+    tokenizer = train_words(texts, vocabulary_size=100, min_count=1)
+    assert "55-year-old , cough ( 1.5 weeks ) ." in texts[1]
+    assert texts[1].endswith("Prior report: no effusion .\n")
+    new = replace(train, indication="Cough.\n(1.5 Weeks)", technique=None)
+    of_words = StudyContext(chosen, tokenizer.encode, words=True)
+    ids = of_words.tokens(new)
+    assert "cough . ( 1.5 weeks )" in tokenizer.decode([*ids.before, *ids.after])
+    assert "cough . ( 1.5 weeks )" in of_words.text(new)
+    assert not set(tokenizer.never_ids) & {*ids.before, *ids.after}
+    as_it_is = StudyContext(chosen, tokenizer.encode).tokens(new)
+    assert set(tokenizer.never_ids) & {*as_it_is.before, *as_it_is.after}
 
 
 def test_images_have_a_position_and_an_age():

@@ -87,6 +87,7 @@ def test_an_annotation_may_have_a_context(folder: Path) -> None:
     lost = {"id": "z", "image_path": ["s1/l.png"], "prior": {"id": "w", "image_path": ["b.png"]}}
     file.write_text(json.dumps({"val": [first], "test": [second, lost]}))
     x, y, z = list_studies(file, cleaner="mimic_cxr")
+    assert not x.fills, "training reads no DICOM headers with an annotation"
     assert x.context is not None
     assert x.context.prior is None
     assert y.context is not None

@@ -1,6 +1,7 @@
 """evaluate.drop: the same weights without an input, next to the model's own reports."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,12 @@ def test_an_input_gives_the_difference_to_the_same_weights_without_it() -> None:
     assert drop_lines({"studies": 40}, scorer.specs()) == []
 
 
+def texts_in(file: Path) -> list[tuple[str, str]]:
+    return [(line["id"], line["report"]) for line in map(json.loads, file.read_text().splitlines()[1:])]
+
+
 @pytest.mark.slow
-def test_reports_without_an_input_are_scored_next_to_the_model(tmp_path: Path) -> None:
+def test_reports_without_an_input_are_scored_next_to_the_model_on_one_rank_or_two(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     trained = run(*STORY, "context=indication_prior", f"run_dir={folder}", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
@@ -71,6 +76,17 @@ def test_reports_without_an_input_are_scored_next_to_the_model(tmp_path: Path) -
     written = file.stat().st_mtime_ns
     assert run(*words, cwd=tmp_path, smallest=False).returncode == 0
     assert file.stat().st_mtime_ns == written
+
+    texts = {file: texts_in(file) for file in (folder / "predictions").rglob("test.greedy.jsonl")}
+    assert len(texts) == 4  # the model's own reports too
+    shutil.rmtree(folder / "predictions")
+    ranks = run(*words, "trainer.devices=2", "trainer.device=cpu", cwd=tmp_path, smallest=False)
+    assert ranks.returncode == 0, ranks.stderr
+    assert {file: texts_in(file) for file in (folder / "predictions").rglob("test.greedy.jsonl")} == texts
+    on_two = json.loads((folder / "metrics.json").read_text())["splits"]["test"]
+    assert {key: on_two[key] for key in ("systems", "drops", "drop_margins")} == {
+        key: test[key] for key in ("systems", "drops", "drop_margins")
+    }
 
     refused = run(f"run_dir={folder}", "task=evaluate", "evaluate.drop=[technique]", cwd=tmp_path, smallest=False)
     assert refused.returncode == 2

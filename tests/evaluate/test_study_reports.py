@@ -99,9 +99,11 @@ def test_what_is_known_about_a_study_and_its_dicom_header_reaches_the_prompt() -
         StudyImages("full", [array(1), array(2)], context=full, prior_images=[array(3)]),
         StudyImages("bare", [array(1), array(2)]),
         StudyImages("gone", [array(1)], context=Study("gone", ("",), "", prior=prior)),
+        StudyImages("later", [array(1)], context=Study("later", ("",), "", prior=replace(prior, days=-2))),
     ]
     reports = written(model, studies, context=context)
     assert reports["gone"].error == "an image of its prior study does not exist"
+    assert reports["later"].error.startswith("the prior p is -2 days before it, which is not earlier")
     for id, study, prior_VHW in (
         ("full", full, torch.from_numpy(array(3))[None]),
         ("bare", Study("bare", ("", ""), ""), None),
@@ -112,3 +114,22 @@ def test_what_is_known_about_a_study_and_its_dicom_header_reaches_the_prompt() -
     assert reports["full"].report != reports["bare"].report
     filled = with_tags(full, [array(1), header])
     assert (filled.positions, filled.age) == (("PA", "LATERAL"), 51.0)
+
+
+def test_headers_are_read_only_where_the_study_says_so() -> None:
+    pydicom = pytest.importorskip("pydicom")
+    image = pydicom.Dataset()
+    image.PhotometricInterpretation, image.SamplesPerPixel, image.PixelRepresentation = "MONOCHROME2", 1, 0
+    image.Rows, image.Columns, image.BitsAllocated, image.BitsStored, image.HighBit = SIZE_PX, SIZE_PX, 8, 8, 7
+    image.PatientAge, image.PixelData = "051Y", array(1).tobytes()
+    image.file_meta = pydicom.dataset.FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    model, context = report_generator(lively=True, context=True).eval(), StudyContext(CONTEXT, TOKENIZER.encode)
+    bare = Study("x", ("",), "")
+    studies = [
+        StudyImages("filled", [image], context=bare),
+        StudyImages("age 51", [image], context=replace(bare, age=51.0), fills=False),
+        StudyImages("as it is", [image], context=bare, fills=False),
+    ]
+    reports = {id: report.report for id, report in written(model, studies, context=context).items()}
+    assert reports["filled"] == reports["age 51"] != reports["as it is"]

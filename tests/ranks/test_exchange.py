@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,10 @@ def listening_addresses(pids: set[int]) -> set[str]:
     """The local addresses on which the processes listen."""
     sockets = set()
     for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                sockets.add(str(link.readlink()))
-            except OSError:
-                continue
+        with suppress(OSError):  # the process has ended
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):  # the file is closed
+                    sockets.add(str(link.readlink()))
     addresses = set()
     for family, file in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
         for line in Path("/proc/net", file).read_text().splitlines()[1:]:
