@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import constants
 from PIL import Image
@@ -82,20 +83,22 @@ class TrainedRun:
         what its group `context` names, and what it does not use is printed (docs/context.md). Raises UserError naming
         an image that cannot be read, or a value that is not valid.
         """
+        lists = {"images": images, "positions": positions, "prior_images": prior_images}
+        for name, value in (lists | {"prior_positions": prior_positions}).items():
+            if not isinstance(value, list | tuple):
+                raise UserError(f"{name}: pass a list of {'images' if 'images' in name else 'texts such as PA'}")
         given = GivenConfig(
             indication=indication,
             technique=technique,
             comparison=comparison,
-            age=age,
+            age=_number(age),
             sex=sex,
             positions=list(positions),
             prior_images=list(prior_images),
             prior_positions=list(prior_positions),
-            prior_days=prior_days,
-            prior_report=None if prior_report is None else clean_report(prior_report, self.cleaner),
+            prior_days=_number(prior_days),
+            prior_report=clean_report(prior_report, self.cleaner) if isinstance(prior_report, str) else prior_report,
         )
-        if not isinstance(images, list | tuple):
-            raise UserError("pass a list of images, such as generate([frontal, lateral])")
         if not images:
             raise UserError("a study needs at least one image")
         study = given_study(len(images), given)
@@ -189,6 +192,11 @@ class TrainedRun:
     def _facts(self) -> dict[str, str]:
         choices = {name: str(self.config.choices.get(name)) for name in ("lm", "vision", "data")}
         return {"run": str(self.config.folder), **choices, "device": str(self.device)}
+
+
+def _number(value: Any) -> Any:
+    """A number of numpy, as the cells of a data frame are, as one of Python; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def load_run(run_dir: str | Path, *, device: str = "auto", lm_path: str | None = None) -> TrainedRun:

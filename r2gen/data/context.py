@@ -112,6 +112,10 @@ class StudyContext:
             excess -= len(ids[number])
             ids[number] = ids[number][:left] if left > label else []  # a label by itself says nothing
             excess += len(ids[number])
+        for number, field in enumerate(fields):
+            if excess > 0 and field == PRIOR_IMAGES:  # the texts around the images, which stay
+                excess -= len(ids[number])
+                ids[number] = []
         return ids, True
 
 

@@ -6,6 +6,7 @@ A prior study that is not earlier is refused by `refuse_wrong_priors`; `context_
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from posixpath import normpath
 
 from r2gen.config.context import ContextConfig
 from r2gen.config.plain import Plain
@@ -21,6 +22,7 @@ KNOWN = ("positions", *TEXTS, "age", "sex", "prior")  # what a study may have be
 REFUSED = {
     "itself": "is the study itself, or shows one of its images: name an earlier study",
     "not_earlier": "is {days:g} days before it, which is not earlier: days must be more than 0, from it to the study",
+    "circle": "has this study among its own priors, so that neither is earlier: correct one of them",
     "other_patient": "is a study of another patient: name one of the same patient",
     "other_split": "is a study of another split: put all studies of a patient into one split",
 }
@@ -55,17 +57,22 @@ def judged_priors(splits: Mapping[str, Sequence[Study]]) -> Iterator[PriorFault]
     if all(study.prior is None for studies in splits.values() for study in studies):
         return
     split_of = {study.id: split for split, studies in splits.items() for study in studies}
-    split_of_view = {view: split for split, studies in splits.items() for study in studies for view in study.views}
+    split_of_view = {
+        _file(view): split for split, studies in splits.items() for study in studies for view in study.views
+    }
+    circles = _circles([study for studies in splits.values() for study in studies])
     patients = {study.id: study.patient for studies in splits.values() for study in studies}
     for split, studies in splits.items():
         for index, study in enumerate(studies):
             if (prior := study.prior) is None:
                 continue
-            homes = {split_of.get(prior.id, split), *(split_of_view.get(view, split) for view in prior.views)}
+            views = {_file(view) for view in prior.views}
+            homes = {split_of.get(prior.id, split), *(split_of_view.get(view, split) for view in views)}
             patient = patients.get(prior.id)
             kinds = {
-                "itself": prior.id == study.id or not set(prior.views).isdisjoint(study.views),
+                "itself": prior.id == study.id or not views.isdisjoint(map(_file, study.views)),
                 "not_earlier": prior.days is not None and prior.days <= 0,
+                "circle": study.id in circles,
                 "other_patient": None not in (patient, study.patient) and patient != study.patient,
                 "other_split": homes != {split},
                 "order_unknown": prior.days is None,
@@ -73,6 +80,27 @@ def judged_priors(splits: Mapping[str, Sequence[Study]]) -> Iterator[PriorFault]
             }
             if any(kinds.values()):
                 yield PriorFault(split, index, study, prior, tuple(kind for kind, applies in kinds.items() if applies))
+
+
+def _file(view: str) -> str:
+    """The path of an image, which `./a.png` and `b//a.png` spell in another way."""
+    return normpath(view) if "./" in view or "//" in view else view
+
+
+def _circles(studies: Sequence[Study]) -> set[str]:
+    """The ids of the studies that are the prior of the prior (and so on) of themselves."""
+    prior_of = {study.id: study.prior.id for study in studies if study.prior is not None}
+    circles: set[str] = set()
+    seen: set[str] = set()
+    for id in prior_of:
+        path: list[str] = []
+        while id in prior_of and id not in seen:
+            seen.add(id)
+            path.append(id)
+            id = prior_of[id]
+        if id in path:
+            circles.update(path[path.index(id) :] if prior_of[id] != id else ())
+    return circles
 
 
 def unused_context(data: ReportData, context: ContextConfig) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r2gen.config.drop import OTHER
 from r2gen.evaluate.recipe import below_table, signature_lines, unavailable_lines
 from r2gen.evaluate.scores import LAST_COLUMN, ScoreSpec, specs_from
 from r2gen.evaluate.wording import wording_line
@@ -140,7 +141,8 @@ def drop_lines(entry: Mapping[str, Any], specs: Sequence[ScoreSpec]) -> list[str
     lines = []
     for system, drop in entry.get("drops", {}).items():
         if not drop["changed"]:
-            lines.append(f"{system}: not scored, no study has this input")
+            why = "no two studies differ in this input" if system.startswith(OTHER) else "no study has this input"
+            lines.append(f"{system}: not scored, {why}")
             continue
         margins = entry["drop_margins"][system]
         gains = [

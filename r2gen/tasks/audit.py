@@ -123,6 +123,7 @@ _KNOWN = {
 _OF_PRIORS = {
     "itself": "is the study itself",
     "not_earlier": "is not earlier",
+    "circle": "has the study among its own priors",
     "other_patient": "is of another patient",
     "other_split": "is of another split",
     "order_unknown": "has no days, so it may be later",

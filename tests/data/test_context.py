@@ -94,6 +94,7 @@ def test_a_long_context_is_cut_from_the_oldest():
     assert "Comparison" not in shorter
     assert "Indication: Cough" in shorter
     assert cut(17) == "Prior images: \n"  # around the images that stay
+    assert cut(1) == "\n"
 
 
 def test_no_special_token_comes_from_a_study():
@@ -149,8 +150,9 @@ GIVEN = composed("task=generate", "images=[a.png]").given
 
 
 def test_what_a_run_does_not_use_is_named():
-    given = replace(GIVEN, indication="Cough.", sex="F", positions=["posteroanterior"], prior_report="Normal.")
+    given = replace(GIVEN, indication=" A\n cough.", sex="F", positions=["posteroanterior"], prior_report="Normal.")
     study = given_study(1, given)
+    assert study.indication == "A cough."  # on one line, as that of an annotation
     assert (study.positions, study.sex, study.prior and study.prior.report) == (("PA",), "F", "Normal.")
     assert not_used(study, options("none")) == (
         "not used, since the run was trained with context=none: indication, sex, prior_report, positions"
@@ -165,7 +167,12 @@ def test_what_a_run_does_not_use_is_named():
     [
         ({"sex": "x"}, "sex=x: give F or M"),
         ({"prior_days": -1.0}, "must be more than 0"),
+        ({"prior_days": float("nan")}, "prior_days=nan: give a number"),
+        ({"age": "045Y"}, "age=045Y: give a number"),
+        ({"indication": 5}, "indication=5: give a text"),
+        ({"prior_report": "a\ud800"}, "prior_report='a.ud800': half of a surrogate pair is no character"),
         ({"positions": ["PA"]}, "1 given, of 2 image"),
+        ({"prior_positions": ["PA"]}, "prior_positions: 1 given, of 0 image"),
     ],
 )
 def test_what_cannot_be_is_refused(values: dict[str, Any], message: str):

@@ -35,6 +35,10 @@ SPLITS = {
         study("unknown", prior=prior("first", days=None)),
         study("other patient", patient="p2", prior=prior("first")),
         study("same report", prior=prior("first", report="the  lungs are clear .")),
+        study("first of two", prior=prior("second of two")),
+        study("second of two", prior=prior("first of two", days=None)),
+        study("leads to two", prior=prior("first of two")),
+        study("own image, spelt otherwise", prior=prior("elsewhere", views=("./own image, spelt otherwise.png",))),
         study("leak", prior=prior("tested")),
         study("leaked image", prior=prior("elsewhere", views=("tested.png",))),
     ],
@@ -51,6 +55,9 @@ def test_each_wrong_prior_is_found_and_no_other() -> None:
         "unknown": ("order_unknown",),
         "other patient": ("other_patient",),
         "same report": ("same_report",),
+        "first of two": ("circle",),
+        "second of two": ("circle", "order_unknown"),
+        "own image, spelt otherwise": ("itself",),
         "leak": ("other_split",),
         "leaked image": ("other_split",),
     }
@@ -95,6 +102,10 @@ def annotation(folder: Path, priors: dict[str, Any], **more: Any) -> Path:
             r"the prior a is 0 days before it, which is not earlier: .* or remove the prior",
         ),
         ({"a": {"id": "b", "days": -2.5}}, r"train\[0\] \(id a\): the prior b is -2.5 days before it"),
+        (
+            {"a": {"id": "b"}, "b": {"id": "a"}},
+            r"the prior b has this study among its own priors",
+        ),
         ({"b": {"id": "c", "days": 3}}, r"the prior c is a study of another patient: name one of the same"),
     ],
 )
@@ -107,7 +118,7 @@ def test_a_wrong_prior_is_refused_with_its_entry_and_the_fix(
 
 
 def test_training_refuses_what_the_audit_counts(tmp_path: Path) -> None:
-    priors = {"b": {"id": "a", "days": 0}, "a": {"id": "b"}}
+    priors = {"b": {"id": "a", "days": 0}, "a": {"id": "old", "report": "clear"}}
     root = annotation(tmp_path / "data", priors, comparison="No pleural effusion.", views=["PA"])
     status, output = run_in_process("data=own", f"data.root={root}", "run_dir=made", cwd=tmp_path)
     assert (status, "error: data=own: train[1] (id b): the prior a is 0 days before it" in output) == (2, True), output

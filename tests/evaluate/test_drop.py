@@ -30,14 +30,20 @@ def test_an_input_gives_the_difference_to_the_same_weights_without_it() -> None:
     scorer = Scorer(metrics={"rouge_l": RougeL()}, best={})
     scored = scorer.score(predictions, {"no_prior": without, "no_age": own})
     entry = scorer.entry(scored, statistics=True, drops=["no_prior", "no_age"])
-    entry["drops"] = {"no_prior": {"changed": 30}, "no_age": {"changed": 40}, "no_sex": {"changed": 0}}
+    entry["drops"] = {
+        "no_prior": {"changed": 30},
+        "no_age": {"changed": 40},
+        "no_sex": {"changed": 0},
+        "other_age": {"changed": 0},
+    }
     margin = entry["drop_margins"]["no_prior"]["rouge_l"]
     assert margin["value"] == pytest.approx(1 - entry["systems"]["no_prior"]["rouge_l"])
     assert 0 < margin["low"] < margin["value"] < margin["high"]
-    prior, age, sex = drop_lines(entry, scorer.specs())
+    prior, age, sex, other = drop_lines(entry, scorer.specs())
     assert prior.startswith("model minus no_prior (30 of 40 studies changed): rouge_l +0.")
     assert age == "model minus no_age (40 of 40 studies changed): no score differs beyond noise"
     assert sex == "no_sex: not scored, no study has this input"
+    assert other == "other_age: not scored, no two studies differ in this input"
     assert drop_lines({"studies": 40}, scorer.specs()) == []
 
 

@@ -94,6 +94,11 @@ def test_a_loaded_run_predicts_what_python_holds_and_shows_its_results(trained: 
     assert loaded.predict(arrays) == loaded.predict([Image.open(file) for file in files]) == reports
     assert reports[0] == loaded.generate([files[0]]) == loaded.generate([arrays[0]])
     assert loaded.predict([[files[0], files[1]]]) == [loaded.generate(files[:2])]
+    assert reports[0] == loaded.generate([files[0]], age=np.int64(40), prior_days=np.float32(3))  # cells of a frame
+    with pytest.raises(UserError, match="prior_images: pass a list of images"):
+        loaded.generate([files[0]], prior_images=files[1])
+    with pytest.raises(UserError, match="positions: pass a list of texts"):
+        loaded.generate([files[0]], positions="PA")
     assert len(loaded.predict(files, decoding="beam3", max_new_tokens=3)) == 4
     for wrong, words in (
         ({"decoding": "beam"}, "did you mean beam3"),
