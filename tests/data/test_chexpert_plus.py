@@ -4,6 +4,7 @@ All texts are invented (tests/support/chexpert_plus_tree.py), since CheXpert Plu
 """
 
 import csv
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,8 @@ def test_rows_become_studies_with_views_indication_age_sex_and_the_official_spli
     assert "sex" not in entries["patient00002_study1"], "Unknown"
     assert study["comparison"] == "None."
     counts = facts(tree)["counts"]
+    table = (tree / TABLE).read_bytes()
+    assert facts(tree)["sources_sha256"] == {TABLE: hashlib.sha256(table).hexdigest()}
     assert counts["dropped"] == {"no findings": 4}
     assert counts["entries"] == {split: len(some) for split, some in annotation.items()}
     assert all(entry["image_path"][0].startswith("valid/") for entry in annotation["val"])
