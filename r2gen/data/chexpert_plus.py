@@ -21,6 +21,7 @@ from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
 from r2gen.data.table_file import open_table, sha256_of
 from r2gen.errors import UserError, shown
+from r2gen.runs.files import is_file
 
 READS = ("sections", "views", "split", "seed", "partial")
 TABLE = "df_chexpert_plus_*.csv"
@@ -39,7 +40,7 @@ class ImageTree:
     def find(self, path: str) -> str | None:
         """The path with its suffix; None if the image is missing."""
         for suffix in (self.last, *SUFFIXES):
-            if (self.folder / (path + suffix)).is_file():
+            if is_file(self.folder / (path + suffix)):
                 self.last = suffix
                 return path + suffix
         return None

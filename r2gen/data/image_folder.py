@@ -12,6 +12,7 @@ from typing import Any
 
 from r2gen.data.dicom import PREFIX, SUFFIXES, require_pydicom
 from r2gen.errors import UserError, shown
+from r2gen.runs.files import is_file
 from r2gen.runs.progress import bar
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".ppm", ".pgm", *SUFFIXES)
@@ -44,7 +45,7 @@ class ImageFolder:
             if start and not path.startswith("/") and parts[:start] != list(self.root.parts[-start:]):
                 continue
             relative = "/".join(parts[start:])
-            if (self.root / relative).is_file():
+            if is_file(self.root / relative):
                 return relative
         for groups in (self._by_name, self._by_stem):
             candidates = groups.get(parts[-1].lower(), [])

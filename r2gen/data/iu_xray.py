@@ -21,7 +21,7 @@ from r2gen.data.prepared_files import Preparation, checked_file, counted, counts
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError, shown
-from r2gen.runs.files import absolute
+from r2gen.runs.files import absolute, is_file
 from r2gen.runs.progress import over
 from r2gen.runs.untrusted import reason
 
@@ -167,9 +167,7 @@ def _entries(
             dropped["not in prepare.split_from"] += 1
             continue
         chosen = [pair for pair in zip(report.images, views, strict=True) if is_selected(pair[1], options["views"])]
-        pairs = sorted(
-            (pair for pair in chosen if (images / f"{pair[0]}.png").is_file()), key=lambda pair: rank(pair[1])
-        )
+        pairs = sorted((pair for pair in chosen if is_file(images / f"{pair[0]}.png")), key=lambda pair: rank(pair[1]))
         missing += [f"{image}.png (CXR{report.number})" for image, view in chosen if (image, view) not in pairs]
         text, without = choose(report.texts, policy)
         if not pairs or text is None:

@@ -20,7 +20,7 @@ from r2gen.data.prepared_files import Preparation, checked_file, counts_table, s
 from r2gen.data.priors import Examination, add_priors, prior_left_out
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
-from r2gen.runs.files import absolute
+from r2gen.runs.files import absolute, is_file
 from r2gen.runs.progress import over
 from r2gen.runs.untrusted import read_text, reason
 
@@ -211,7 +211,7 @@ def _entries(
 
 def _image_path(folder: Path, image: MimicImage) -> str | None:
     """The path of the image below the image folder, as .jpg (MIMIC-CXR-JPG) or .dcm (MIMIC-CXR); None if missing."""
-    return next((image.path + end for end in (".jpg", ".dcm") if (folder / (image.path + end)).is_file()), None)
+    return next((image.path + end for end in (".jpg", ".dcm") if is_file(folder / (image.path + end))), None)
 
 
 def _read_report(file: Path) -> str | None:

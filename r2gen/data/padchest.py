@@ -19,6 +19,7 @@ from r2gen.data.published_studies import PublishedStudy, one_text
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.table_file import Table, open_table, sha256_of, text_of
 from r2gen.errors import UserError
+from r2gen.runs.files import is_file
 
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K*.csv", "PADCHEST_chest_x_ray_images_labels_160K*.csv.gz")
 COLUMNS = (
@@ -144,7 +145,7 @@ def finder(root: Path) -> Callable[..., str]:
 
     def find(name: str, parent: str = "") -> str:
         for path in (f"{parent}/{name}" if parent else name, name):
-            if (root / path).is_file():
+            if is_file(root / path):
                 return path
         nonlocal by_name
         by_name = by_name or {Path(file).name: file for file in reversed(folder.files)}

@@ -21,6 +21,7 @@ from r2gen.data.priors import Examination, PriorCounts, add_priors, prior_left_o
 from r2gen.data.reports import SPLITS
 from r2gen.data.table_file import text_of
 from r2gen.errors import UserError, shown
+from r2gen.runs.files import is_file
 from r2gen.runs.progress import bar
 
 Value = TypeVar("Value")
@@ -93,7 +94,7 @@ def _usable(preparation: Preparation, images: str) -> Callable[[str], bool]:
     """Whether an image is there; with prepare.partial, whether training can use it, which opens every file."""
     folder = preparation.root / images
     if not preparation.options["partial"]:
-        return lambda path: (folder / path).is_file()
+        return lambda path: is_file(folder / path)
     resolved = folder.resolve()
     return lambda path: image_fault(folder / path, resolved) is None
 

@@ -19,6 +19,16 @@ PARTIAL = ".partial-"  # begins the name of a file that is being written; a kill
 OCCUPIED = (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST, errno.ELOOP)
 
 
+def is_file(path: Path) -> bool:
+    """Whether it is a file; not where the name is longer than a file's can be, for which Path.is_file may raise."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
 def absolute(path: str) -> str:
     """The absolute path, without `..` and `~`. Symbolic links stay, which Path.resolve would replace."""
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111

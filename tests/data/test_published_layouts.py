@@ -317,6 +317,17 @@ def test_a_wrong_variant_is_refused_in_one_line(
     assert not (root / "annotation.json").exists()
 
 
+def test_an_image_whose_name_no_file_can_have_is_missing(own: Callable[[str], Path]) -> None:
+    root = own("rexgradient")
+    rexgradient(lambda train: first(train).update(ImagePath=["x" * 300], ImageViewPosition=["PA"]))(root)
+    status, output = prepare("rexgradient", root)
+    assert status == 2
+    assert output.startswith("error: images are missing below")
+    (root / "table.csv").write_text(f"id,image,report\n1,{'x' * 300}.png,clear lungs\n")
+    status, output = run_in_process("task=prepare", "data=csv", "prepare.table=table.csv", cwd=root)
+    assert (status, f"{'x' * 99}" in output) == (2, True), output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
