@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from r2gen.config.plain import Plain
-from r2gen.errors import UserError
+from r2gen.data.annotation_fault import has_surrogate
+from r2gen.errors import UserError, shown
 from r2gen.runs.files import check_file, check_writable, refuse_link, write_pieces, write_whole
 from r2gen.runs.untrusted import read_json
 
@@ -94,6 +95,13 @@ def write_annotation(file: Path, splits: Mapping[str, list[Plain]], facts: Plain
         write_whole(provenance, json.dumps(facts, indent=1) + "\n")
     except OSError as error:
         raise _not_writable(file, error) from error
+    except UnicodeEncodeError as error:
+        entries = (entry for some in splits.values() for entry in some)
+        wrong = next(entry for entry in entries if has_surrogate(json.dumps(entry, ensure_ascii=False)))
+        raise UserError(
+            f"study {shown(wrong['id'])}: a text contains half of a surrogate pair (\\ud800 to \\udfff), which is not "
+            "a character: correct it in the file that task=prepare reads"
+        ) from error
     return provenance
 
 

@@ -240,6 +240,11 @@ def with_the_first_study_twice(text: str) -> str:
 
 
 WRONG = [
+    (
+        "rexgradient",
+        rexgradient(lambda train: first(train).update(Comparison="a\ud800")),
+        "a text contains half of a surrogate pair",
+    ),
     ("rexgradient", lambda root: shutil.rmtree(root / "metadata"), "there is no metadata/train_metadata_view_position"),
     ("rexgradient", text_of_train(lambda text: text[:-200]), "json cannot be read (character"),
     ("rexgradient", text_of_train(lambda text: f"[{text}]"), "it does not begin with {"),
