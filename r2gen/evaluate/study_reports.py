@@ -19,7 +19,7 @@ from r2gen.data.given import OF_PRIOR
 from r2gen.data.image_input import gray_image
 from r2gen.data.leaks import REFUSED
 from r2gen.data.listed_studies import StudyImages
-from r2gen.data.reports import Prior, Study
+from r2gen.data.reports import Study
 from r2gen.errors import UserError, shown
 from r2gen.evaluate.generate import plan_for
 from r2gen.lm.protocol import DecoderName
@@ -125,19 +125,23 @@ class _Reading:
             facts = study.context or Study(study.id, ("",) * len(study.images), "")
             if study.fills:
                 facts = with_tags(facts, study.images)
-            self._refuse_later(facts.prior)
+            self._refuse_later(facts)
             has_prior = self.context.has_prior_images(facts)
             if has_prior and not study.prior_images:
                 raise UserError("an image of its prior study does not exist")
             context = self.context.example(facts, self._images(study.prior_images) if has_prior else None)
         return Example(study.id, self._images(study.images), torch.zeros(0, dtype=torch.long), context)
 
-    def _refuse_later(self, prior: Prior | None) -> None:
-        """Raise UserError if the prompt has a prior study that is not earlier, which training refuses too."""
+    def _refuse_later(self, study: Study) -> None:
+        """Raise UserError if the prompt has a prior that is the study itself or not earlier, as training does."""
         assert self.context is not None
+        prior = study.prior
         reads = not set(OF_PRIOR).isdisjoint(self.context.options.fields)
-        if reads and prior is not None and prior.days is not None and prior.days <= 0:
-            why = REFUSED["not_earlier"].format(days=prior.days)
+        if not reads or prior is None:
+            return
+        is_itself = prior.id == study.id
+        if is_itself or (prior.days is not None and prior.days <= 0):
+            why = REFUSED["itself" if is_itself else "not_earlier"].format(days=prior.days)
             raise UserError(f"the prior {shown(prior.id)} {why}, or remove the prior")
 
     def _images(self, images: Sequence[Any]) -> torch.Tensor:

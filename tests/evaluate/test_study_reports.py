@@ -100,9 +100,11 @@ def test_what_is_known_about_a_study_and_its_dicom_header_reaches_the_prompt() -
         StudyImages("bare", [array(1), array(2)]),
         StudyImages("gone", [array(1)], context=Study("gone", ("",), "", prior=prior)),
         StudyImages("later", [array(1)], context=Study("later", ("",), "", prior=replace(prior, days=-2))),
+        StudyImages("p", [array(1)], context=Study("p", ("",), "", prior=replace(prior, days=None))),
     ]
     reports = written(model, studies, context=context)
     assert reports["gone"].error == "an image of its prior study does not exist"
+    assert reports["p"].error.startswith("the prior p is the study itself")
     assert reports["later"].error.startswith("the prior p is -2 days before it, which is not earlier")
     for id, study, prior_VHW in (
         ("full", full, torch.from_numpy(array(3))[None]),
