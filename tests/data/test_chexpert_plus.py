@@ -29,11 +29,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def own_tree(tree: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tree, tmp_path / "tree", ignore=shutil.ignore_patterns("annotation*")))
-
-
 def prepare(root: Path, **options: Any) -> Annotation:
     return prepare_layout("chexpert_plus", root, **options)
 

@@ -33,11 +33,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def own_tree(tree: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tree, tmp_path / "iu", ignore=shutil.ignore_patterns("annotation*")))
-
-
 def prepare(root: Path, **options: Any) -> Annotation:
     return prepare_layout("iu_xray", root, images="NLMCXR_png", **options)
 
