@@ -5,8 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from r2gen.config.prepare_options import PrepareConfig
 from r2gen.data import layouts
+from r2gen.errors import UserError
 
 Annotation = dict[str, list[dict[str, Any]]]
 
@@ -27,6 +30,14 @@ def prepare(
     layouts.prepare(arguments, chosen, made={"date": date}, fresh=fresh)
     annotation: Annotation = json.loads((root / "annotation.json").read_text())
     return annotation
+
+
+def refused(layout: str, root: Path, **options: Any) -> str:
+    """The message that refuses a layout, of which nothing is written."""
+    with pytest.raises(UserError) as error:
+        prepare(layout, root, **options)
+    assert not (root / "annotation.json").exists()
+    return str(error.value)
 
 
 def by_id(annotation: Annotation) -> dict[str, dict[str, Any]]:
