@@ -141,10 +141,10 @@ def _prepared(
 def _images_of(study: CheXpertStudy, tree: ImageTree, views: str) -> tuple[Plain, list[str]]:
     """The images of these views on disk, frontal ones first, and the names of those that are missing."""
     chosen = sorted((rank(view), name, view) for name, view in study.images if is_selected(view, views))
-    found = [(tree.find(name), name, view) for _, name, view in chosen]
-    there = [(path, view) for path, _, view in found if path is not None]
-    images = {"image_path": [path for path, _ in there], "views": [view for _, view in there]}
-    return images, [name for path, name, _ in found if path is None]
+    paths = [(tree.find(name), name, view) for _, name, view in chosen]
+    on_disk = [(path, view) for path, _, view in paths if path is not None]
+    images = {"image_path": [path for path, _ in on_disk], "views": [view for _, view in on_disk]}
+    return images, [name for path, name, _ in paths if path is None]
 
 
 def _entry(study: CheXpertStudy, report: str, images: Plain) -> Plain:
