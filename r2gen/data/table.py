@@ -7,7 +7,7 @@ docs/own-data.md describes the tables and the options.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from r2gen.data.image_folder import ImageFolder
 from r2gen.data.mimic import Policy, choose
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, WHOLE, one_line, sections
 from r2gen.data.positions import is_selected, rank
-from r2gen.data.prepared_files import checked_file, counted, write_annotation
+from r2gen.data.prepared_files import Preparation, checked_file, counted, write_annotation
 from r2gen.data.priors import PriorCounts
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
@@ -34,7 +34,7 @@ from r2gen.data.table_context import (
 from r2gen.data.table_file import Table, open_table, sha256_of
 from r2gen.data.table_studies import TableReader, TableStudy
 from r2gen.errors import UserError, shown
-from r2gen.runs.files import make_folder
+from r2gen.runs.files import absolute, make_folder
 
 IMAGES = "images"  # the folder next to a table that is searched first, and that gets the images inside a table
 SPLIT_NAMES = {
@@ -48,38 +48,29 @@ SPLIT_NAMES = {
 class TablePolicy:
     """Which studies and reports become entries: options of PrepareConfig."""
 
-    sections: str | None = None  # None: the findings column, or else the reports as they are
-    without_headings: str = "drop"
-    views: str = "all"
-    split: Sequence[float] | None = None  # shares, unless a column has the split
-    seed: int = 0
-    partial: bool = False
+    sections: str | None  # None: the findings column, or else the reports as they are
+    without_headings: str
+    views: str
+    split: Sequence[float] | None  # shares, unless a column has the split
+    seed: int
+    partial: bool
 
 
-def prepare(
-    *,
-    table: Path,
-    images: Path | None,
-    root: Path,
-    annotation: str,
-    columns: Mapping[str, Any],
-    encoding: str,
-    policy: TablePolicy,
-    made: Mapping[str, Any],
-    fresh: bool,
-) -> str:
-    """Write the annotation to `root` and return what to print. The annotation depends on table, images and policy only.
+def prepare(preparation: Preparation) -> str:
+    """Write the annotation and return what to print. The annotation depends on table, images and policy only.
 
-    images is the folder that the table's paths are below; None: `images` next to the table, or the table's folder.
     Raises UserError with the rows at fault.
     """
-    check_shares(policy.split)
+    root, options = preparation.root, preparation.options
+    policy = TablePolicy(**{option.name: options[option.name] for option in fields(TablePolicy)})
+    shares = check_shares(policy.split)
     if not root.is_dir():
         raise UserError(f"data.root={root} does not exist. Create the folder for the annotation.")
-    source = open_table(table, encoding=encoding)
-    file = checked_file(root, annotation, fresh=fresh)
-    named = _columns(source, columns)
-    folder = _image_folder(source, named, images, embedded=root / IMAGES)
+    table = Path(absolute(options["table"]))
+    source = open_table(table, encoding=options["encoding"])
+    file = checked_file(root, preparation.annotation, fresh=preparation.fresh)
+    named = _columns(source, options["columns"])
+    folder = _image_folder(source, named, options["images"], embedded=root / IMAGES)
     reader = TableReader(source, named, folder, embedded=root / IMAGES)
     studies = reader.read()
     refuse(str(table), reader.faults)
@@ -98,8 +89,8 @@ def prepare(
     }
     facts = {
         "made_by": "python run.py task=prepare data=csv",
-        **made,
-        "policy": {**vars(policy), "sections": _section(named, policy), "split": list(check_shares(policy.split))},
+        **preparation.made,
+        "policy": {**vars(policy), "sections": _section(named, policy), "split": list(shares)},
         "columns": {"image": list(named.images), **named.others},
         "table": str(table),
         "root": str(root),
@@ -122,8 +113,8 @@ def _columns(table: Table, options: Mapping[str, Any]) -> Columns:
     return named
 
 
-def _image_folder(table: Table, columns: Columns, images: Path | None, *, embedded: Path) -> ImageFolder:
-    folder = ImageFolder(images_of(table.path, images))
+def _image_folder(table: Table, columns: Columns, images: str | None, *, embedded: Path) -> ImageFolder:
+    folder = ImageFolder(images_of(table.path, None if images is None else Path(absolute(images))))
     if not _has_embedded(table, columns):
         return folder
     make_folder(embedded)

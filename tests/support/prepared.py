@@ -11,6 +11,7 @@ from r2gen.config.prepare_options import PrepareConfig
 from r2gen.data import layouts
 from r2gen.errors import UserError
 
+USUAL = asdict(PrepareConfig(without_headings="drop", views="all", entries="study", reports=None, partial=False))
 Annotation = dict[str, list[dict[str, Any]]]
 
 
@@ -24,11 +25,24 @@ def prepare(
     **options: Any,
 ) -> Annotation:
     """The annotation that is written to root/annotation.json; `options` are those of the group `prepare`."""
-    usual = PrepareConfig(without_headings="drop", views="all", entries="study", reports=None, partial=False)
     arguments = {"root": str(root), "annotation": "annotation.json", "images": images}
-    chosen = {**asdict(usual), "layout": layout, **options}
-    layouts.prepare(arguments, chosen, made={"date": date}, fresh=fresh)
-    annotation: Annotation = json.loads((root / "annotation.json").read_text())
+    layouts.prepare(arguments, USUAL | {"layout": layout} | options, made={"date": date}, fresh=fresh)
+    return read(root / "annotation.json")
+
+
+def prepare_table(
+    table: Path, content: str | bytes | None = None, *, annotation: str = "annotation.json", **options: Any
+) -> tuple[Annotation, str]:
+    """The annotation that is written next to a table, and what is printed; `content` is what the table gets before."""
+    if content is not None:
+        table.write_bytes(content.encode() if isinstance(content, str) else content)
+    arguments = {"root": str(table.parent), "annotation": annotation}
+    printed = layouts.prepare(arguments, USUAL | {"table": str(table)} | options, made={}, fresh=True)
+    return read(table.parent / annotation), printed
+
+
+def read(file: Path) -> Annotation:
+    annotation: Annotation = json.loads(file.read_text())
     return annotation
 
 
