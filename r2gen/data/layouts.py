@@ -21,11 +21,9 @@ class Layout:
 
 # By the name of the data set, as in prepare_options.LAYOUTS.
 LAYOUTS = {
-    "mimic_cxr": Layout(
-        mimic.prepare_layout, ("sections", "without_headings", "views", "entries", "reports", "partial")
-    ),
-    "iu_xray": Layout(iu_xray.prepare_layout, iu_xray.READS),
-    "chexpert_plus": Layout(chexpert_plus.prepare_layout, chexpert_plus.READS),
+    "mimic_cxr": Layout(mimic.prepare, ("sections", "without_headings", "views", "entries", "reports", "partial")),
+    "iu_xray": Layout(iu_xray.prepare, iu_xray.READS),
+    "chexpert_plus": Layout(chexpert_plus.prepare, chexpert_plus.READS),
     "rexgradient": Layout(rexgradient.prepare, ("sections", "views", "partial")),
     "padchest": Layout(padchest.prepare, ("split", "seed", "views", "partial")),
     "padchest_gr": Layout(padchest_gr.prepare, ("language", "views", "partial")),

@@ -78,26 +78,13 @@ def prepare(
         raise UserError(f"data.root={root} does not exist. Create the folder for the annotation.")
     source = open_table(table, encoding=encoding)
     file = checked_file(root, annotation, fresh=fresh)
-    named = recognise(source.columns, columns, where=table.name)
-    if not any(map(named.get, ("report", "findings", "impression"))):
-        raise UserError(
-            f"{table}: no column holds reports; the columns are {shown(', '.join(source.columns))}. Add "
-            "prepare.columns.report=COLUMN. For reports of images by a trained run use task=predict."
-        )
-    folder = ImageFolder(images_of(table, images))
-    embedded = root / IMAGES
-    if _has_embedded(source, named):
-        make_folder(embedded)
-        folder = ImageFolder(embedded)
-    reader = TableReader(source, named, folder, embedded=embedded)
+    named = _columns(source, columns)
+    folder = _image_folder(source, named, images, embedded=root / IMAGES)
+    reader = TableReader(source, named, folder, embedded=root / IMAGES)
     studies = reader.read()
     refuse(str(table), reader.faults)
     fill_from_headers(studies, folder.root, named)
-    usable, dropped, faults = _with_reports(source, studies.values(), named, policy)
-    if not policy.partial:
-        searched = _searched(folder, named) if "images" in faults else ""
-        listed = [fault for some in faults.values() for fault in some]
-        refuse(str(table), listed, advice=f"\nprepare.partial=true leaves out what is missing{searched}")
+    usable, dropped = _usable(source, studies.values(), named, folder, policy)
     splits, how = _in_splits(source, usable, named, policy)
     context = context_of(studies)
     priors = _add_context(splits, context, studies, usable, named, policy)
@@ -109,13 +96,6 @@ def prepare(
         "patients": len({study.patient for study, _ in usable if study.patient}),
         **recorded(priors, context),
     }
-    if not usable:
-        fix = (
-            "prepare.sections=null takes reports as they are"
-            if policy.sections
-            else "Check the table and prepare.images"
-        )
-        raise UserError(f"{table}: no study is left ({counted(dropped)}). {fix}.")
     facts = {
         "made_by": "python run.py task=prepare data=csv",
         **made,
@@ -130,6 +110,24 @@ def prepare(
     provenance = write_annotation(file, splits, facts)
     more = [*prior_lines(priors), *context.printed()]
     return _printed(file, provenance, facts, how=how, more=more, headings=_headings(usable, named, policy))
+
+
+def _columns(table: Table, options: Mapping[str, Any]) -> Columns:
+    named = recognise(table.columns, options, where=table.path.name)
+    if not any(map(named.get, ("report", "findings", "impression"))):
+        raise UserError(
+            f"{table.path}: no column holds reports; the columns are {shown(', '.join(table.columns))}. Add "
+            "prepare.columns.report=COLUMN. For reports of images by a trained run use task=predict."
+        )
+    return named
+
+
+def _image_folder(table: Table, columns: Columns, images: Path | None, *, embedded: Path) -> ImageFolder:
+    folder = ImageFolder(images_of(table.path, images))
+    if not _has_embedded(table, columns):
+        return folder
+    make_folder(embedded)
+    return ImageFolder(embedded)
 
 
 def images_of(table: Path, images: Path | None) -> Path:
@@ -147,6 +145,22 @@ def _has_embedded(table: Table, columns: Columns) -> bool:
 
 
 # Reports
+
+
+def _usable(
+    table: Table, studies: Iterable[TableStudy], columns: Columns, folder: ImageFolder, policy: TablePolicy
+) -> tuple[list[tuple[TableStudy, str]], Counter[str]]:
+    """The studies that have images and a report, and the number of others by reason. Raises UserError for none."""
+    usable, dropped, faults = _with_reports(table, studies, columns, policy)
+    if not policy.partial:
+        searched = _searched(folder, columns) if "images" in faults else ""
+        listed = [fault for some in faults.values() for fault in some]
+        refuse(str(table.path), listed, advice=f"\nprepare.partial=true leaves out what is missing{searched}")
+    if not usable:
+        as_they_are = "prepare.sections=null takes reports as they are"
+        fix = as_they_are if policy.sections else "Check the table and prepare.images"
+        raise UserError(f"{table.path}: no study is left ({counted(dropped)}). {fix}.")
+    return usable, dropped
 
 
 def _with_reports(
