@@ -8,17 +8,15 @@ that exist in --out are not trained again. Words after -- are passed to every ru
 """
 
 import argparse
-import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from r2gen.evaluate.statistics import Interval, join_seeds
+from trainings import ROOT, each_seed, shown, train
 
-ROOT = Path(__file__).resolve().parent.parent
+from r2gen.evaluate.statistics import join_seeds
+
 CONTEXTS = ("none", "indication", "indication_prior", "all")
 SCORES = {
     "story_findings_f1": "findings F1",
@@ -35,9 +33,8 @@ DROPS = {  # by context: the inputs that its model reads
 }
 
 
-def train(context: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def run(context: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """The test split of metrics.json of one run."""
-    folder = options.out / f"{context}-{seed}"
     drops = [name for drop in DROPS[context] for name in (drop, f"other_{drop}")]
     words = [
         "data=phantom_story",
@@ -45,7 +42,6 @@ def train(context: str, seed: int, options: argparse.Namespace) -> dict[str, Any
         "data.val_studies=100",
         f"context={context}",
         f"seed={seed}",
-        f"run_dir={folder}",
         f"trainer.device={options.device}",
         f"trainer.max_steps={options.steps}",
         "trainer.epochs=1000000",
@@ -61,23 +57,7 @@ def train(context: str, seed: int, options: argparse.Namespace) -> dict[str, Any
         f"evaluate.drop=[{','.join(drops)}]",
         *options.overrides,
     ]
-    settings = {word.partition("=")[0]: word for word in words}
-    command = [sys.executable, str(ROOT / "run.py"), *settings.values()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    split: dict[str, Any] = metrics["splits"]["test"]
-    scores = split["systems"]["model"]
-    print(
-        f"{folder.name}: {', '.join(f'{score} {scores[score]:.3f}' for score in SCORES if score in scores)}", flush=True
-    )
-    return split
-
-
-def shown(interval: Interval, *, signed: bool = False) -> str:
-    ends = "" if interval.low is None else f" [{interval.low:+.3f}, {interval.high:+.3f}]"
-    return f"{interval.value:{'+' if signed else ''}.3f}{ends}"
+    return train(options.out / f"{context}-{seed}", *words, scores=SCORES)
 
 
 def joined(values: Sequence[float | None], *, signed: bool = False) -> str:
@@ -129,10 +109,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("overrides", nargs="*", help="passed to every run, after --")
     options = parser.parse_args(arguments)
     options.out = options.out.resolve()
-    tasks = [(context, seed) for seed in range(options.seeds) for context in reversed(options.contexts)]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        results = dict(zip(tasks, pool.map(lambda task: train(*task, options), tasks), strict=True))
-    runs = {context: [results[context, seed] for seed in range(options.seeds)] for context in options.contexts}
+    slowest_first = options.contexts[::-1]
+    runs = each_seed(slowest_first, options.seeds, lambda *task: run(*task, options), jobs=options.jobs)
     studies = runs[options.contexts[0]][0]["studies"]
     print(f"\n{options.seeds} seeds, {options.steps} steps, test split of {studies} studies")
     report(runs, options.contexts)

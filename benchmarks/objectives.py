@@ -7,29 +7,27 @@ not trained again. Words after -- are passed to every run.
 """
 
 import argparse
-import json
-import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from r2gen.evaluate.statistics import Interval, join_seeds
+from trainings import ROOT, each_seed, shown, train
 
-ROOT = Path(__file__).resolve().parent.parent
+from r2gen.evaluate.statistics import join_seeds
+
 SCORES = ("findings_f1", "cider", "bleu_4")
 ARMS = ("report", "findings", "scst")
 # CIDEr of phantoms is about 3, since their reports are alike, so that findings would hardly count.
 REWARD = ["objective.cider=0.1", "objective.findings=2", "objective.baseline=samples", "objective.samples=4"]
 
 
-def train(arm: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
+def run(arm: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
     """The test scores of one run; the one from which self-critical training starts is trained first."""
     common = [f"seed={seed}", f"trainer.device={options.device}", "trainer.epochs=1000000", *options.overrides]
     folder = options.out / f"{arm}-{seed}"
     if arm == "scst":
         start = options.out / f"start-{seed}"
-        run(start, *common, f"trainer.max_steps={options.steps - options.scst_steps}")
+        scores_of(start, *common, f"trainer.max_steps={options.steps - options.scst_steps}")
         own = (
             "objective=scst",
             f"trainer.start={start}",
@@ -38,26 +36,15 @@ def train(arm: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
             "trainer.warmup_steps=10",
             f"evaluate.every={options.scst_steps}",
         )
-        return run(folder, *common, *own, *options.scst)
+        return scores_of(folder, *common, *own, *options.scst)
     own = options.findings if arm == "findings" else []
-    return run(folder, *common, f"objective={arm}", f"trainer.max_steps={options.steps}", *own)
+    return scores_of(folder, *common, f"objective={arm}", f"trainer.max_steps={options.steps}", *own)
 
 
-def run(folder: Path, *overrides: str) -> dict[str, float]:
-    settings = {word.partition("=")[0]: word for word in ("metrics=[bleu,cider]", "evaluate.every=1000", *overrides)}
-    command = [sys.executable, str(ROOT / "run.py"), f"run_dir={folder}", *settings.values()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    scores: dict[str, float] = metrics["splits"]["test"]["systems"]["model"]
-    print(f"{folder.name}: {', '.join(f'{name} {scores[name]:.3f}' for name in SCORES)}", flush=True)
+def scores_of(folder: Path, *overrides: str) -> dict[str, float]:
+    split = train(folder, "metrics=[bleu,cider]", "evaluate.every=1000", *overrides, scores=SCORES)
+    scores: dict[str, float] = split["systems"]["model"]
     return scores
-
-
-def shown(interval: Interval) -> str:
-    ends = "" if interval.low is None else f" [{interval.low:+.3f}, {interval.high:+.3f}]"
-    return f"{interval.value:.3f}{ends}"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -76,14 +63,12 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     options.out = options.out.resolve()
     arms = ["report", *(arm for arm in options.arms if arm != "report")]
-    tasks = [(arm, seed) for seed in range(options.seeds) for arm in arms]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        results = dict(zip(tasks, pool.map(lambda task: train(*task, options), tasks), strict=True))
+    results = each_seed(arms, options.seeds, lambda *task: run(*task, options), jobs=options.jobs)
     print(f"\n{options.seeds} seeds, {options.steps} steps in all, test split")
     for score in SCORES:
         for arm in arms:
-            values = [results[arm, seed][score] for seed in range(options.seeds)]
-            gains = [value - results["report", seed][score] for seed, value in enumerate(values)]
+            values, base = ([scores[score] for scores in results[name]] for name in (arm, "report"))
+            gains = [value - of_base for value, of_base in zip(values, base, strict=True)]
             gain = "" if arm == "report" else f"   over report {shown(join_seeds(gains))}"
             print(f"{score:<12} {arm:<9} {shown(join_seeds(values))}{gain}")
 

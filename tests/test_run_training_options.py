@@ -8,7 +8,7 @@ from forked_run import run
 from PIL import Image
 from same_runs import same_result
 
-from r2gen import load_run
+from r2gen.trained_run import TrainedRun, load_run
 
 
 def assert_resumes(options: Sequence[str], folder: Path) -> None:
@@ -17,6 +17,13 @@ def assert_resumes(options: Sequence[str], folder: Path) -> None:
     done = run(*options, "trainer.epochs=4", "run_dir=twice", cwd=folder)
     assert "resuming from step 12 of 24" in done.stdout
     assert same_result(folder / "once", folder / "twice")
+
+
+def exported(folder: Path) -> list[TrainedRun]:
+    """The run `once`, and its export."""
+    done = run("task=export", "run_dir=once", "out=exported", cwd=folder, smallest=False)
+    assert done.returncode == 0, done.stderr
+    return [load_run(folder / name, device="cpu") for name in ("once", "exported")]
 
 
 @pytest.mark.slow
@@ -63,13 +70,10 @@ def test_a_run_with_changed_images_and_moving_statistics_resumes_to_the_same_res
     assert other.returncode == 2
     assert "trainer.micro_batch_size: 4 -> 2" in other.stderr
 
-    exported = run("task=export", "run_dir=once", "out=exported", cwd=tmp_path, smallest=False)
-    assert exported.returncode == 0, exported.stderr
-    image = Image.radial_gradient("L")
-    reports = [load_run(tmp_path / name, device="cpu").generate([image]) for name in ("once", "exported")]
+    runs = exported(tmp_path)
+    reports = [loaded.generate([Image.radial_gradient("L")]) for loaded in runs]
     assert reports[0] == reports[1]
-    models = [load_run(tmp_path / name, device="cpu").model for name in ("once", "exported")]
-    statistics = [model.vision.backbone.bn1.running_mean for model in models]
+    statistics = [loaded.model.vision.backbone.bn1.running_mean for loaded in runs]
     assert statistics[0].equal(statistics[1])
     assert statistics[0].any()
 
@@ -94,10 +98,8 @@ def test_a_run_with_the_whole_context_resumes_to_the_same_result_and_is_exported
     assert other.returncode == 2
     assert "context.max_tokens: 300 -> 20" in other.stderr
 
-    exported = run("task=export", "run_dir=once", "out=exported", cwd=tmp_path, smallest=False)
-    assert exported.returncode == 0, exported.stderr
+    runs = exported(tmp_path)
     image = Image.radial_gradient("L")
-    runs = [load_run(tmp_path / name, device="cpu") for name in ("once", "exported")]
     prior = {"prior_images": [image], "prior_days": 30, "prior_report": "The heart is large."}
     reports = [loaded.generate([image], indication="Cough.", positions=["PA"], **prior) for loaded in runs]
     assert reports[0] == reports[1]

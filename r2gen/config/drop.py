@@ -17,14 +17,12 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "sex": ("sex",),
 }
 OTHER = "other_"  # begins the name of an input that comes from another patient
-WITHOUT = "no_"  # begins the name of a system of metrics.json whose input is withheld
 DROPS = (*INPUTS, *(OTHER + name for name in INPUTS))
-SYSTEMS = (*(WITHOUT + name for name in INPUTS), *(OTHER + name for name in INPUTS))
 
 
 def system_of(drop: str) -> str:
     """The name of the reports in metrics.json: no_prior, or other_prior."""
-    return drop if drop.startswith(OTHER) else WITHOUT + drop
+    return drop if drop.startswith(OTHER) else f"no_{drop}"
 
 
 def check(drops: Sequence[str], context: ContextConfig) -> None:

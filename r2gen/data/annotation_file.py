@@ -9,7 +9,7 @@ from r2gen.config.plain import Plain
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError, shown
 from r2gen.runs.placeholders import placeholder
-from r2gen.runs.untrusted import parse_json
+from r2gen.runs.untrusted import parse_json, reason
 
 OTHER_FORMATS = (".csv", ".tsv", ".xlsx", ".parquet", ".jsonl")
 MAX_BYTES = 4 * 2**30  # fifteen times the annotation of all of MIMIC-CXR
@@ -73,8 +73,9 @@ def _parsed(file: Path) -> Any:
             )
         raw = file.read_bytes()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{file} cannot be read ({reason}). Set data.annotation to the name of the file.") from error
+        raise UserError(
+            f"{file} cannot be read ({reason(error)}). Set data.annotation to the name of the file."
+        ) from error
     try:
         text = raw.decode("utf-8-sig")
         del raw  # as large as the text

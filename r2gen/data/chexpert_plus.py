@@ -15,7 +15,7 @@ from r2gen.data.annotation_file import refuse
 from r2gen.data.chexpert_plus_table import CheXpertStudy, studies_of
 from r2gen.data.mimic import Policy, any_section, choose
 from r2gen.data.positions import is_selected, rank
-from r2gen.data.prepared_files import Preparation, checked_file, counted, counts_table, spaced, write_annotation
+from r2gen.data.prepared_files import Preparation, checked_file, counted, counts_table, one_file, spaced, write_prepared
 from r2gen.data.priors import Examination, PriorCounts, add_priors, prior_left_out
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
@@ -46,14 +46,14 @@ class ImageTree:
         return None
 
 
-def prepare_layout(preparation: Preparation) -> str:
+def prepare(preparation: Preparation) -> str:
     """Write the annotation and its provenance, and return what to print.
 
     Raises UserError naming the rows at fault, or the images that are not on disk (unless prepare.partial).
     """
     root, options = preparation.root, preparation.options
     check_shares(options["split"])
-    table = open_table(_table_in(root))
+    table = open_table(one_file(root, TABLE, named=TABLE, folder="the table"))
     images = _image_folder(root, preparation.images)
     file = checked_file(root, preparation.annotation, fresh=preparation.fresh)
     studies = studies_of(table)
@@ -69,27 +69,17 @@ def prepare_layout(preparation: Preparation) -> str:
             f"{table.path}: no study is left ({counted(counts['dropped'])}). Check prepare.sections and views."
         )
     policy = {name: options[name] for name in READS} | {"sections": options["sections"] or "findings"}
-    facts = {
-        "made_by": "python run.py task=prepare data=chexpert_plus",
-        **preparation.made,
-        "policy": policy,
-        "root": str(root),
-        "images": images,
-        "counts": counts,
-        "sources_sha256": {table.path.name: sha256_of(table)},
-    }
-    provenance = write_annotation(file, splits, facts)
-    return f"{described(counts)}\n{file} (policy, sources and counts in {provenance.name})"
-
-
-def _table_in(root: Path) -> Path:
-    tables = sorted(root.glob(TABLE))
-    if len(tables) != 1:
-        raise UserError(
-            f"data.root={root}: task=prepare needs one {TABLE} there: "
-            f"{', '.join(file.name for file in tables) or 'there is none'}. Set data.root to the folder of the table."
-        )
-    return tables[0]
+    return write_prepared(
+        preparation,
+        file,
+        splits,
+        layout="chexpert_plus",
+        policy=policy,
+        summary=described(counts),
+        images=images,
+        counts=counts,
+        sources_sha256={table.path.name: sha256_of(table)},
+    )
 
 
 def _image_folder(root: Path, images: str | None) -> str:
@@ -114,25 +104,21 @@ def _prepared(
     for study in studies:
         read[study.split] += 1
         differing += study.differs
-        chosen = sorted(
-            (pair for pair in study.images if is_selected(pair[1], options["views"])),
-            key=lambda pair: (rank(pair[1]), pair[0]),
-        )
-        paths = [(path, position) for name, position in chosen if (path := tree.find(name)) is not None]
-        missing += [name for name, _ in chosen if tree.find(name) is None] if len(paths) < len(chosen) else []
-        images = {"image_path": [path for path, _ in paths], "views": [position for _, position in paths]}
-        report, reason = choose(study.texts, policy)
-        if not paths:
-            report, reason = None, "image not on disk" if chosen else f"no {options['views']} image"
+        images, absent = _images_of(study, tree, options["views"])
+        missing += absent
+        if images["image_path"]:
+            report, reason = choose(study.texts, policy)
+        else:
+            report, reason = None, "image not on disk" if absent else f"no {options['views']} image"
+        entries, left_out = list[Plain](), None
         if report is None:
             dropped[reason] += 1
             left_out = prior_left_out(study.id, images, any_section(study.texts))
-            examinations.append(Examination(study.patient, study.split, study.order, left_out=left_out))
-            continue
-        images_by_view.update(images["views"])
-        entry = _entry(study, report, images)
-        splits[study.split].append(entry)
-        examinations.append(Examination(study.patient, study.split, study.order, [entry]))
+        else:
+            images_by_view.update(images["views"])
+            entries = [_entry(study, report, images)]
+            splits[study.split] += entries
+        examinations.append(Examination(study.patient, study.split, study.order, entries, left_out))
     if not options["partial"]:
         refuse(
             f"images are missing in {tree.folder} (as {', '.join(SUFFIXES)})",
@@ -150,6 +136,15 @@ def _prepared(
         "files_missing": len(missing),
     }
     return splits, counts
+
+
+def _images_of(study: CheXpertStudy, tree: ImageTree, views: str) -> tuple[Plain, list[str]]:
+    """The images of these views on disk, frontal ones first, and the names of those that are missing."""
+    chosen = sorted((rank(view), name, view) for name, view in study.images if is_selected(view, views))
+    paths = [(tree.find(name), name, view) for _, name, view in chosen]
+    on_disk = [(path, view) for path, _, view in paths if path is not None]
+    images = {"image_path": [path for path, _ in on_disk], "views": [view for _, view in on_disk]}
+    return images, [name for path, name, _ in paths if path is None]
 
 
 def _entry(study: CheXpertStudy, report: str, images: Plain) -> Plain:

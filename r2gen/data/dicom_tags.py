@@ -1,6 +1,7 @@
 """What the header of a DICOM file says about its image and patient: position, age and sex."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,20 +48,15 @@ def with_tags(study: Study, images: Sequence[Any]) -> Study:
     positions = tuple(
         position or position_of(some.get("ViewPosition", "")) for position, some in zip(positions, tags, strict=True)
     )
-    age = study.age if study.age is not None else next(filter(None, (_age(some) for some in tags)), None)
-    sex = study.sex or next(filter(None, (_sex(some) for some in tags)), None)
+    age = study.age if study.age is not None else _first(tags, "PatientAge", age_of)
+    sex = study.sex or _first(tags, "PatientSex", sex_of)
     return replace(study, positions=positions if any(positions) else (), age=age, sex=sex)
 
 
-def _age(tags: Mapping[str, str]) -> float | None:
-    try:
-        return age_of(tags.get("PatientAge"))
-    except ValueError:
-        return None
-
-
-def _sex(tags: Mapping[str, str]) -> Any:
-    try:
-        return sex_of(tags.get("PatientSex"))
-    except ValueError:
-        return None
+def _first(tags: Sequence[Mapping[str, str]], name: str, read: Callable[[Any], Any]) -> Any:
+    """The first value that can be read; None if there is none."""
+    for some in tags:
+        with suppress(ValueError):
+            if value := read(some.get(name)):
+                return value
+    return None

@@ -17,7 +17,7 @@ from r2gen.data.annotation_file import read_splits, refuse
 from r2gen.data.mimic import Policy, choose
 from r2gen.data.open_i import OpenIReport, Projections, read_report
 from r2gen.data.positions import is_selected, rank
-from r2gen.data.prepared_files import Preparation, checked_file, counted, counts_table, sha256_of_file, write_annotation
+from r2gen.data.prepared_files import Preparation, checked_file, counted, counts_table, sha256_of_file, write_prepared
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError, shown
@@ -39,7 +39,7 @@ class Listed:
     split: str
 
 
-def prepare_layout(preparation: Preparation) -> str:
+def prepare(preparation: Preparation) -> str:
     """Write the annotation and its provenance, and return what to print.
 
     Raises UserError naming the files at fault: a report that is no XML of Open-i, an image that is not on disk (unless
@@ -50,13 +50,7 @@ def prepare_layout(preparation: Preparation) -> str:
     reports = _reports_folder(root, options["reports"])
     images = _image_folder(root, preparation.images)
     file = checked_file(root, preparation.annotation, fresh=preparation.fresh)
-    projections = root / PROJECTIONS
-    positions = Projections(projections) if projections.is_file() else None
-    if positions is None and options["views"] != "all":
-        raise UserError(
-            f"prepare.views={options['views']}: the XML names no projections. Put {PROJECTIONS} (columns uid, "
-            f"filename, projection) into {root}, or leave prepare.views out."
-        )
+    positions = _projections(root, options["views"])
     listed = None if options["split_from"] is None else listed_in(Path(absolute(options["split_from"])))
     read, sha256 = read_all(reports)
     entries, counts = _entries(read, root / images, positions=positions, listed=listed, options=options)
@@ -65,29 +59,28 @@ def prepare_layout(preparation: Preparation) -> str:
     for number, entry in entries.items():
         splits[homes[number]].append(entry)
     counts["entries"] = {split: len(some) for split, some in splits.items()}
-    summary = described(counts)
     if not entries:
         raise UserError(
             f"{reports}: no study is left ({counted(counts['dropped'])}). Check prepare.sections and views."
         )
     sources = {"reports": sha256}
     if positions is not None:
-        sources[PROJECTIONS] = sha256_of_file(projections)
+        sources[PROJECTIONS] = sha256_of_file(root / PROJECTIONS)
     section = options["sections"] or "findings"
-    facts = {
-        "made_by": "python run.py task=prepare data=iu_xray",
-        **preparation.made,
-        "policy": {name: options[name] for name in READS if name != "reports"}
+    written = write_prepared(
+        preparation,
+        file,
+        splits,
+        layout="iu_xray",
+        policy={name: options[name] for name in READS if name != "reports"}
         | {"sections": section, "split": list(check_shares(options["split"]))},
-        "root": str(root),
-        "reports": str(reports),
-        "images": images,
-        "counts": counts,
-        "sources_sha256": sources,
-    }
-    provenance = write_annotation(file, splits, facts)
-    command = _next_command(preparation, images, section)
-    return f"{summary}\n{file} (policy, sources and counts in {provenance.name})\n\nnext: {command}"
+        summary=described(counts),
+        reports=str(reports),
+        images=images,
+        counts=counts,
+        sources_sha256=sources,
+    )
+    return f"{written}\n\nnext: {_next_command(preparation, images, section)}"
 
 
 def _next_command(preparation: Preparation, images: str, section: str) -> str:
@@ -116,6 +109,18 @@ def _image_folder(root: Path, images: str | None) -> str:
         return name
     fix = "data.images=NLMCXR_png" if (root / "NLMCXR_png").is_dir() else "data.images to the folder of the PNG files"
     raise UserError(f"{root / name} does not exist. Set {fix}, here and for the training.")
+
+
+def _projections(root: Path, views: str) -> Projections | None:
+    """The positions of the images, which prepare.views needs; None without their table."""
+    if (root / PROJECTIONS).is_file():
+        return Projections(root / PROJECTIONS)
+    if views == "all":
+        return None
+    raise UserError(
+        f"prepare.views={views}: the XML names no projections. Put {PROJECTIONS} (columns uid, filename, projection) "
+        f"into {root}, or leave prepare.views out."
+    )
 
 
 def read_all(folder: Path) -> tuple[list[OpenIReport], str]:

@@ -21,11 +21,9 @@ class Layout:
 
 # By the name of the data set, as in prepare_options.LAYOUTS.
 LAYOUTS = {
-    "mimic_cxr": Layout(
-        mimic.prepare_layout, ("sections", "without_headings", "views", "entries", "reports", "partial")
-    ),
-    "iu_xray": Layout(iu_xray.prepare_layout, iu_xray.READS),
-    "chexpert_plus": Layout(chexpert_plus.prepare_layout, chexpert_plus.READS),
+    "mimic_cxr": Layout(mimic.prepare, ("sections", "without_headings", "views", "entries", "reports", "partial")),
+    "iu_xray": Layout(iu_xray.prepare, iu_xray.READS),
+    "chexpert_plus": Layout(chexpert_plus.prepare, chexpert_plus.READS),
     "rexgradient": Layout(rexgradient.prepare, ("sections", "views", "partial")),
     "padchest": Layout(padchest.prepare, ("split", "seed", "views", "partial")),
     "padchest_gr": Layout(padchest_gr.prepare, ("language", "views", "partial")),
@@ -62,9 +60,11 @@ UNSET: Mapping[str, Any] = {
 
 def prepare(arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool) -> str:
     """Write the annotation that AnnotatedReports reads; see its `prepare`. options["layout"] names the layout."""
+    root, images, annotation = arguments["root"], arguments.get("images"), arguments["annotation"]
     if options["table"] is not None:
         _refuse_unread(options, OF_TABLES, "prepare.table")
-        return _from_table(arguments, options, made=made, fresh=fresh)
+        folder = Path(absolute(options["table"])).parent if root is None else Path(absolute(root))
+        return table.prepare(Preparation(folder, images, annotation, options=options, made=made, fresh=fresh))
     name = options["layout"]
     if name not in LAYOUTS:
         raise UserError(
@@ -73,12 +73,10 @@ def prepare(arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: M
         )
     layout = LAYOUTS[name]
     _refuse_unread(options, layout.reads, f"data={name}")
-    root = Path(absolute(given(arguments["root"])))
-    if not root.is_dir():
-        raise UserError(f"data.root={root} does not exist. Set it to the folder of the data set.")
-    return layout.prepare(
-        Preparation(root, arguments.get("images"), arguments["annotation"], options=options, made=made, fresh=fresh)
-    )
+    folder = Path(absolute(given(root)))
+    if not folder.is_dir():
+        raise UserError(f"data.root={folder} does not exist. Set it to the folder of the data set.")
+    return layout.prepare(Preparation(folder, images, annotation, options=options, made=made, fresh=fresh))
 
 
 def _refuse_unread(options: Mapping[str, Any], reads: tuple[str, ...], what: str) -> None:
@@ -87,21 +85,3 @@ def _refuse_unread(options: Mapping[str, Any], reads: tuple[str, ...], what: str
             readers = [f"data={layout}" for layout, reader in LAYOUTS.items() if name in reader.reads]
             readers += ["a table"] if name in OF_TABLES else []
             raise UserError(f"prepare.{name} is for {', '.join(readers)}: leave it out with {what}")
-
-
-def _from_table(
-    arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool
-) -> str:
-    file, images = Path(absolute(options["table"])), options["images"]
-    names = ("sections", "without_headings", "views", "split", "seed", "partial")
-    return table.prepare(
-        table=file,
-        images=None if images is None else Path(absolute(images)),
-        root=file.parent if arguments["root"] is None else Path(absolute(arguments["root"])),
-        annotation=arguments["annotation"],
-        columns=options["columns"],
-        encoding=options["encoding"],
-        policy=table.TablePolicy(**{name: options[name] for name in names}),
-        made=made,
-        fresh=fresh,
-    )

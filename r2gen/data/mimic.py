@@ -16,7 +16,7 @@ from r2gen.data.annotation_file import refuse
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, UNDER_VIEWS, sections
 from r2gen.data.mimic_tables import MimicImage, find_table, images_of
 from r2gen.data.positions import is_selected, rank
-from r2gen.data.prepared_files import Preparation, checked_file, counts_table, spaced, write_annotation
+from r2gen.data.prepared_files import Preparation, checked_file, counts_table, spaced, write_prepared
 from r2gen.data.priors import Examination, add_priors, prior_left_out
 from r2gen.data.reports import SPLITS
 from r2gen.errors import UserError
@@ -47,59 +47,35 @@ class Prepared:
     reports_sha256: str
 
 
-def prepare_layout(preparation: Preparation) -> str:
-    """task=prepare data=mimic_cxr, with the options that layouts.py names."""
-    options = preparation.options
-    names = ("without_headings", "views", "entries", "partial")
-    return prepare(
-        root=preparation.root,
-        reports=None if options["reports"] is None else Path(absolute(options["reports"])),
-        images=preparation.images or "files",
-        annotation=preparation.annotation,
-        policy=Policy(sections=options["sections"] or "findings", **{name: options[name] for name in names}),
-        made=preparation.made,
-        fresh=preparation.fresh,
-    )
-
-
-def prepare(
-    *,
-    root: Path,
-    reports: Path | None,
-    images: str,
-    annotation: str,
-    policy: Policy,
-    made: Mapping[str, Any],
-    fresh: bool,
-) -> str:
+def prepare(preparation: Preparation) -> str:
     """Write the annotation and, next to it, <name>.provenance.json; return the table of counts to print.
 
-    reports is the folder with p10/ or files/p10/ (None: that of the images). The annotation depends on data and policy
-    only; `made` (date, code revision) goes into the provenance file. Raises UserError if tables cannot be read, reports
-    or images are missing (unless policy.partial), or the annotation exists (unless fresh).
+    Raises UserError if tables cannot be read, reports or images are missing (unless prepare.partial), or the annotation
+    exists (unless fresh).
     """
-    if not root.is_dir():
-        raise UserError(f"data.root={root} does not exist. Set it to the folder of MIMIC-CXR-JPG.")
+    root, options, images = preparation.root, preparation.options, preparation.images or "files"
+    names = ("without_headings", "views", "entries", "partial")
+    policy = Policy(sections=options["sections"] or "findings", **{name: options[name] for name in names})
     split_table, metadata = find_table(root, "split"), find_table(root, "metadata")
-    reports = _reports_folder(reports if reports is not None else root / images)
-    file = checked_file(root, annotation, fresh=fresh)
+    reports = _reports_folder(root / images if options["reports"] is None else Path(absolute(options["reports"])))
+    file = checked_file(root, preparation.annotation, fresh=preparation.fresh)
     listed, tables_sha256 = images_of(split_table, metadata)
     prepared = studies_of(listed, folder=root / images, reports=reports, policy=policy)
     summary = described(prepared.counts)
     if not any(prepared.splits.values()):
         raise UserError(f"{root}: no study is left\n{summary}")
-    facts = {
-        "made_by": "python run.py task=prepare data=mimic_cxr",
-        **made,
-        "policy": vars(policy),
-        "root": str(root),
-        "reports": str(reports),
-        "images": images,
-        "counts": prepared.counts,
-        "sources_sha256": {**tables_sha256, "reports": prepared.reports_sha256},
-    }
-    provenance = write_annotation(file, prepared.splits, facts)
-    return f"{summary}\n{file} (policy, sources and counts in {provenance.name})"
+    return write_prepared(
+        preparation,
+        file,
+        prepared.splits,
+        layout="mimic_cxr",
+        policy=vars(policy),
+        summary=summary,
+        reports=str(reports),
+        images=images,
+        counts=prepared.counts,
+        sources_sha256={**tables_sha256, "reports": prepared.reports_sha256},
+    )
 
 
 def _reports_folder(folder: Path) -> Path:
@@ -126,11 +102,12 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
         missing += [first.report] if chosen and raw is None else []
         missing += [image.path for image in chosen if image not in paths]
         parts = sections(raw or "")
-        report, reason = choose(parts, policy)
         if not chosen:
             report, reason = None, f"no {policy.views} image"
         elif raw is None or not paths:
             report, reason = None, "report or images not on disk"
+        else:
+            report, reason = choose(parts, policy)
         ordered = sorted(paths, key=lambda image: (rank(image.view), image.dicom_id))
         images = {"image_path": [paths[image] for image in ordered], "views": [image.view for image in ordered]}
         entries, left_out = list[Plain](), None
@@ -141,8 +118,7 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
             kept_views.update(image.view or "(none)" for image in ordered)
             entries += _entries(study, ordered, images=images, parts=parts, report=report, policy=policy)
             splits[first.split] += entries
-        times = [image.taken for image in all_images if image.taken is not None]
-        at = min(times, default=None)
+        at = min((image.taken for image in all_images if image.taken is not None), default=None)
         examinations.append(Examination(first.subject_id, first.split, at, entries, left_out))
     if not policy.partial:
         head = f"files named in the tables are missing under {folder} or {reports}"

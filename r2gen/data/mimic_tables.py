@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2gen.data.annotation_file import refuse
+from r2gen.data.prepared_files import one_file
 from r2gen.errors import UserError
 
 _OUR_SPLIT = {"train": "train", "validate": "val", "test": "test"}
@@ -106,14 +107,9 @@ def _is_number(text: str) -> bool:
 
 def find_table(root: Path, kind: str) -> Path:
     """The file mimic-cxr-*-<kind>.csv or .csv.gz in `root`. Raises UserError unless there is exactly one."""
-    tables = sorted(file for end in (".csv.gz", ".csv") for file in root.glob(f"mimic-cxr-*-{kind}{end}"))
-    if len(tables) != 1:
-        named = ", ".join(file.name for file in tables) or "there is none"
-        raise UserError(
-            f"data.root={root}: task=prepare needs one mimic-cxr-2.0.0-{kind}.csv.gz there: {named}. Set data.root to "
-            "the folder of MIMIC-CXR-JPG; any other annotation is trained on as it is."
-        )
-    return tables[0]
+    patterns = (f"mimic-cxr-*-{kind}.csv.gz", f"mimic-cxr-*-{kind}.csv")
+    folder = "MIMIC-CXR-JPG; any other annotation is trained on as it is"
+    return one_file(root, *patterns, named=f"mimic-cxr-2.0.0-{kind}.csv.gz", folder=folder)
 
 
 def _read_table(file: Path, columns: tuple[str, ...]) -> tuple[list[tuple[int, list[str]]], str]:

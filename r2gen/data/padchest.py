@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from r2gen.data import published_studies
 from r2gen.data.image_folder import ImageFolder
 from r2gen.data.mimic_sections import WHOLE
-from r2gen.data.prepared_files import Preparation
+from r2gen.data.prepared_files import Preparation, one_file
 from r2gen.data.published_studies import PublishedStudy, one_text
 from r2gen.data.random_split import check_shares, split_by_patient
+from r2gen.data.table_columns import require
 from r2gen.data.table_file import Table, open_table, sha256_of, text_of
 from r2gen.errors import UserError
 from r2gen.runs.files import is_file
@@ -53,7 +53,7 @@ def prepare(preparation: Preparation) -> str:
     """Write the annotation; return the counts to print."""
     options, images = preparation.options, preparation.images or "."
     shares = check_shares(options["split"])
-    table = open_table(table_in(preparation.root, required=True))
+    table = table_in(preparation.root)
     studies = read(table)
     patients = {id: study.patient for id, study in studies.items()}
     homes = split_by_patient(patients, shares=shares, seed=options["seed"])
@@ -89,23 +89,14 @@ def prepare(preparation: Preparation) -> str:
     )
 
 
-def table_in(root: Path, *, required: bool) -> Any:
-    """PadChest's table in a folder; None if there is none and it is not required."""
-    files = sorted(file for pattern in TABLES for file in root.glob(pattern))
-    if len(files) == 1:
-        return files[0]
-    if required or files:
-        named = ", ".join(file.name for file in files) or "there is none"
-        raise UserError(
-            f"data.root={root}: task=prepare needs one PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv there: "
-            f"{named}. Set data.root to the folder of PadChest."
-        )
-    return None
+def table_in(root: Path) -> Table:
+    name = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
+    return open_table(one_file(root, *TABLES, named=name, folder="PadChest"))
 
 
 def read(table: Table) -> dict[str, PadChestStudy]:
     """The studies by StudyID, in the order of their first rows."""
-    check_columns(table, COLUMNS)
+    require(table.columns, COLUMNS, where=table.path)
     studies: dict[str, PadChestStudy] = {}
     first: dict[str, int] = {}
     for number, row in table.rows():
@@ -128,14 +119,6 @@ def read(table: Table) -> dict[str, PadChestStudy]:
         if report and report not in study.reports:
             study.reports.append(report)
     return studies
-
-
-def check_columns(table: Table, columns: tuple[str, ...]) -> None:
-    """Raise UserError if a table lacks columns."""
-    if absent := [name for name in columns if name not in table.columns]:
-        raise UserError(
-            f"{table.path} has no column {', '.join(absent)}: its columns are {', '.join(table.columns)[:200]}."
-        )
 
 
 def finder(root: Path) -> Callable[..., str]:

@@ -12,12 +12,12 @@ from typing import Any
 
 from r2gen.config.plain import Plain
 from r2gen.data import padchest, published_studies
-from r2gen.data.prepared_files import Preparation, sha256_of_file
+from r2gen.data.prepared_files import Preparation, one_file, sha256_of_file, unreadable
 from r2gen.data.published_studies import PublishedStudy, day_number, one_text
 from r2gen.data.table import SPLIT_NAMES
+from r2gen.data.table_columns import require
 from r2gen.data.table_file import Table, open_table, sha256_of, text_of
 from r2gen.errors import UserError, shown
-from r2gen.runs.placeholders import placeholder
 from r2gen.runs.untrusted import parse_json, read_text
 
 REPORTS, MASTER = "grounded_reports_*.json", "master_table.csv"
@@ -37,13 +37,13 @@ class PadChest:
 def prepare(preparation: Preparation) -> str:
     """Write the annotation; return the counts to print."""
     root, images = preparation.root, preparation.images or "."
-    reports, master = _file(root, REPORTS), open_table(_file(root, MASTER))
+    reports, master_file = (one_file(root, name, named=name, folder="PadChest-GR") for name in (REPORTS, MASTER))
+    master = open_table(master_file)
     rows = _by_study(master)
     entries = _read(reports)
-    table = padchest.table_in(root, required=False)
-    original = PadChest({}, {}) if table is None else _padchest(open_table(table))
     language = preparation.options["language"] or "en"
-    studies = _Studies(reports, rows, original, sentence=f"sentence_{language}", image=padchest.finder(root / images))
+    image = padchest.finder(root / images)
+    studies = _Studies(reports, rows, _padchest(root), sentence=f"sentence_{language}", image=image)
     return published_studies.prepare(
         preparation,
         studies.published(entries),
@@ -55,20 +55,9 @@ def prepare(preparation: Preparation) -> str:
     )
 
 
-def _file(root: Path, pattern: str) -> Path:
-    files = sorted(root.glob(pattern))
-    if len(files) != 1:
-        named = ", ".join(file.name for file in files) or "there is none"
-        raise UserError(
-            f"data.root={root}: task=prepare needs one {pattern} there: {named}. Set data.root to the folder of "
-            "PadChest-GR."
-        )
-    return files[0]
-
-
 def _by_study(master: Table) -> dict[str, Mapping[str, Any]]:
     """StudyID to the first of its rows, one for each finding. Raises UserError if they differ in split or patient."""
-    padchest.check_columns(master, COLUMNS)
+    require(master.columns, COLUMNS, where=master.path)
     rows: dict[str, Mapping[str, Any]] = {}
     for number, row in master.rows():
         before = rows.setdefault(text_of(row["StudyID"]), row)
@@ -84,15 +73,16 @@ def _read(file: Path) -> list[Any]:
     try:
         entries = parse_json(read_text(file), most_digits=LONGEST_ID)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(placeholder(file) or f"{file} cannot be read ({reason}). Download it again.") from error
+        raise unreadable(file, error) from error
     if not isinstance(entries, list):
         raise UserError(f"{file} contains a {type(entries).__name__}, not a list of studies.")
     return entries
 
 
-def _padchest(table: Table) -> PadChest:
-    studies = padchest.read(table)
+def _padchest(root: Path) -> PadChest:
+    if not any(next(root.glob(pattern), None) for pattern in padchest.TABLES):
+        return PadChest({}, {})
+    studies = padchest.read(padchest.table_in(root))
     projection = {name: view for study in studies.values() for _, name, view in study.images}
     return PadChest(projection, {id: study.day for id, study in studies.items()})
 

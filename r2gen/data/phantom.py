@@ -1,6 +1,6 @@
 """Chest phantoms: studies of a frontal and a lateral image drawn at run time, with exactly known findings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from r2gen.data.reports import SPLITS, Study, digest_of
@@ -28,10 +28,9 @@ class Phantom:
         self, *, seed: int = 0, train_studies: int, val_studies: int, test_studies: int, size_px: int, version: int
     ) -> None:
         check_drawing(version=version, drawn=VERSION, size_px=size_px)
-        check_counts(seed=seed, train_studies=train_studies, val_studies=val_studies, test_studies=test_studies)
+        self._counts = checked_counts(seed, train_studies, val_studies, test_studies)
         self.seed = seed
         self.size_px = size_px
-        self._counts = dict(zip(SPLITS, (train_studies, val_studies, test_studies), strict=True))
         self._studies: dict[str, Sequence[Study]] = {}  # those that were drawn, by split
         self._images: dict[str, Image.Image] = {}  # by view
 
@@ -58,12 +57,7 @@ class Phantom:
         """The image of a view name like "train-00017-frontal", always size_px pixels square."""
         from r2gen.data.phantom_studies import draw_image
 
-        image = self._images.get(view)
-        if image is None:
-            image = draw_image(self.seed, view, self.size_px)
-            if (len(self._images) + 1) * self.size_px**2 <= STORED_BYTES:
-                self._images[view] = image
-        return image.copy()
+        return stored_image(self._images, view, lambda: draw_image(self.seed, view, self.size_px))
 
 
 def check_drawing(*, version: int, drawn: int, size_px: int) -> None:
@@ -76,8 +70,8 @@ def check_drawing(*, version: int, drawn: int, size_px: int) -> None:
         raise UserError(f"data.size_px={size_px}: a phantom image needs at least 32 pixels.")
 
 
-def check_counts(*, seed: int, train_studies: int, val_studies: int, test_studies: int) -> None:
-    """Raise UserError if a number of studies, or the seed, cannot be used."""
+def checked_counts(seed: int, train_studies: int, val_studies: int, test_studies: int) -> dict[str, int]:
+    """The number of studies of each split. Raises UserError if one, or the seed, cannot be used."""
     if train_studies == 0:
         raise UserError("data.train_studies=0: training needs at least 1 study.")
     for name, number in (
@@ -90,3 +84,14 @@ def check_counts(*, seed: int, train_studies: int, val_studies: int, test_studie
             raise UserError(f"data.{name}={number} must not be negative.")
         if number > MOST_STUDIES and name != "seed":
             raise UserError(f"data.{name}={number}: the limit is {MOST_STUDIES:,}.")
+    return dict(zip(SPLITS, (train_studies, val_studies, test_studies), strict=True))
+
+
+def stored_image(images: "dict[str, Image.Image]", view: str, draw: "Callable[[], Image.Image]") -> "Image.Image":
+    """A copy of the image of a view. One that is not in `images` is drawn, and put there while there is room."""
+    image = images.get(view)
+    if image is None:
+        image = draw()
+        if (len(images) + 1) * image.width * image.height <= STORED_BYTES:
+            images[view] = image
+    return image.copy()

@@ -7,8 +7,8 @@ the lateral image two findings. docs/data.md has the shares.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from r2gen.data.phantom import STORED_BYTES, check_counts, check_drawing
-from r2gen.data.reports import SPLITS, Study, digest_of
+from r2gen.data.phantom import check_drawing, checked_counts, stored_image
+from r2gen.data.reports import Study, digest_of
 from r2gen.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,11 +42,10 @@ class PhantomStory:
         version: int,
     ) -> None:
         check_drawing(version=version, drawn=STORY_VERSION, size_px=size_px)
-        check_counts(seed=seed, train_studies=train_studies, val_studies=val_studies, test_studies=test_studies)
+        self._counts = checked_counts(seed, train_studies, val_studies, test_studies)
         if not 0 <= misleading <= 1:
             raise UserError(f"data.misleading={misleading}: the share of indications that mislead is between 0 and 1.")
         self.seed, self.size_px, self.misleading = seed, size_px, misleading
-        self._counts = dict(zip(SPLITS, (train_studies, val_studies, test_studies), strict=True))
         self._studies: dict[str, Sequence[Study]] = {}  # those that were drawn, by split
         self._images: dict[str, Image.Image] = {}  # by view
 
@@ -83,9 +82,8 @@ class PhantomStory:
         """The image of a view like "train-00017-frontal" or "train-00017-prior-frontal", size_px pixels square."""
         from r2gen.data.phantom_story_studies import draw_story_image
 
-        image = self._images.get(view)
-        if image is None:
-            image = draw_story_image(self.seed, view, self.size_px, misleading=self.misleading)
-            if (len(self._images) + 1) * self.size_px**2 <= STORED_BYTES:
-                self._images[view] = image
-        return image.copy()
+        return stored_image(
+            self._images,
+            view,
+            lambda: draw_story_image(self.seed, view, self.size_px, misleading=self.misleading),
+        )

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -59,22 +58,6 @@ QUESTIONS = ("evaluate for {name}", "question of {name}", "rule out {name}")
 ROUTINE = ("preoperative examination", "routine follow up")
 
 
-class Truth(Protocol):
-    """What a report has to state."""
-
-    @property
-    def sizes(self) -> Mapping[str, str]:
-        """The findings with their size: small, large, or "" for kinds without one."""
-
-    @property
-    def changes(self) -> Mapping[str, str]:
-        """Findings, also those that are gone, to their change; empty without a prior study."""
-
-    @property
-    def doubted(self) -> str | None:
-        """The kind that the indication names although it is absent."""
-
-
 @dataclass(frozen=True)
 class Stated:
     """What a report states."""
@@ -84,27 +67,28 @@ class Stated:
     doubted: str | None  # the kind that is denied as the explanation of the symptoms
 
 
-def write_story(truth: Truth, rng: np.random.Generator) -> str:
+def write_story(
+    sizes: Mapping[str, str], changes: Mapping[str, str], doubted: str | None, rng: np.random.Generator
+) -> str:
     """A lower-case report in R2Gen's cleaned form; the wording is drawn from rng.
 
-    Every finding has a statement, with its size and, if there is a prior study, its change.
+    Every finding has a statement, with its size and, if it is in `changes` (as those that are gone are), its change.
+    `doubted` is the kind that the indication names although it is absent.
     """
     statements = []
     for kind, name in NAMES.items():
         findings = [MIDLINE[kind]] if kind in MIDLINE else [f"{kind}:{side}" for side in SIDES]
-        about = [finding for finding in findings if finding in truth.sizes or finding in truth.changes]
-        statements += [_statement(finding, truth, rng) for finding in about]
-        if not about and kind == truth.doubted:
+        about = [finding for finding in findings if finding in sizes or finding in changes]
+        statements += [_statement(finding, sizes.get(finding, ""), changes.get(finding), rng) for finding in about]
+        if not about and kind == doubted:
             statements.append(f"no {name} {UNEXPLAINED}")
         elif not about and kind in _DENIED:
             statements.append(f"no {name}")
     return " . ".join(statements) + " ."
 
 
-def _statement(finding: str, truth: Truth, rng: np.random.Generator) -> str:
+def _statement(finding: str, size: str, change: str | None, rng: np.random.Generator) -> str:
     kind, _, side = finding.partition(":")
-    change = truth.changes.get(finding)
-    size = truth.sizes.get(finding, "")
     name = NAMES[kind]
     if kind not in MIDLINE:
         name = _pick(ONE_SIDE, rng).format(size=f"{size} " if size else "", side=side, name=name)

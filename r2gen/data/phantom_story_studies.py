@@ -16,7 +16,8 @@ from r2gen.data.phantom_story_reports import (
     write_indication,
     write_story,
 )
-from r2gen.data.reports import SPLITS, Prior, Study
+from r2gen.data.phantom_studies import stream_of
+from r2gen.data.reports import Prior, Study
 
 HAS_PRIOR, HAS_LATERAL, HAS_INDICATION = 0.7, 0.7, 0.9  # shares of the studies
 HAZY = 0.15  # of each side, where the indication tells the truth: only it says of what the haze is
@@ -81,18 +82,9 @@ class Story:
         }
 
 
-@dataclass(frozen=True)
-class _Earlier:
-    """What the report of the prior study has to state; it does not speak of change."""
-
-    sizes: Mapping[str, str]
-    changes: Mapping[str, str]
-    doubted: str | None = None
-
-
 def draw_story(seed: int, split: str, number: int, *, misleading: float) -> Story:
     """The truth about a study. `misleading` is the share of indications that name an absent kind."""
-    rng = _random(seed, split, number, _STORY)
+    rng = stream_of(seed, split, number, _STORY)
     prior, lateral, indicated = (rng.random(3) < (HAS_PRIOR, HAS_LATERAL, HAS_INDICATION)).tolist()
     misleads = bool(rng.random() < misleading) and indicated
     before, sizes = dict[str, str](), dict[str, str]()
@@ -132,15 +124,15 @@ def draw_story_study(seed: int, split: str, number: int, *, misleading: float) -
         prior = Prior(
             id=f"{name}-prior",
             views=tuple(f"{name}-prior-{kind}" for kind in kinds),
-            report=write_story(_Earlier(story.before, {}), _random(seed, split, number, _PRIOR_REPORT)),
+            report=write_story(story.before, {}, None, stream_of(seed, split, number, _PRIOR_REPORT)),
             days=story.days,
             positions=positions,
         )
-    report = _random(seed, split, number, _REPORT)
+    report = stream_of(seed, split, number, _REPORT)
     return Study(
         id=name,
         views=tuple(f"{name}-{kind}" for kind in kinds),
-        report=write_story(story, report),
+        report=write_story(story.sizes, story.changes, story.doubted, report),
         positions=positions,
         indication=write_indication(story.named, report) if story.indicated else None,
         technique="pa and lateral views of the chest ." if story.lateral else "portable ap view of the chest .",
@@ -157,8 +149,8 @@ def draw_story_image(seed: int, view: str, size_px: int, *, misleading: float) -
     split, number, *earlier, kind = view.split("-")
     story = draw_story(seed, split, int(number), misleading=misleading)
     sizes = story.before or {} if earlier else story.sizes
-    patient = _random(seed, split, int(number), _PATIENT)
-    visit = _random(seed, split, int(number), _BEFORE if earlier else _NOW)
+    patient = stream_of(seed, split, int(number), _PATIENT)
+    visit = stream_of(seed, split, int(number), _BEFORE if earlier else _NOW)
     body = _at_visit(draw_body(patient), draw_body(visit), sizes, patient)
     return Image.fromarray(DRAW[kind](frozenset(sizes), visit, size_px, body=body))
 
@@ -216,7 +208,3 @@ def _change(then: str | None, now: str | None) -> str:
 
 def _is_haze(finding: str) -> bool:
     return finding.partition(":")[0] in HAZE
-
-
-def _random(seed: int, split: str, number: int, stream: int) -> np.random.Generator:
-    return np.random.default_rng([seed, SPLITS.index(split), number, stream])

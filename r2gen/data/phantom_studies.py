@@ -18,7 +18,7 @@ def draw_study(seed: int, split: str, number: int) -> Study:
     return Study(
         id=name,
         views=tuple(f"{name}-{kind}" for kind in DRAW),
-        report=write_report(findings, _random(seed, split, number, _REPORT)),
+        report=write_report(findings, stream_of(seed, split, number, _REPORT)),
         findings=findings,
     )
 
@@ -27,13 +27,14 @@ def draw_image(seed: int, view: str, size_px: int) -> Image.Image:
     """The image of a view name like "train-00017-frontal", size_px pixels square."""
     split, number, kind = view.split("-")
     findings = _draw_findings(seed, split, int(number))
-    return Image.fromarray(DRAW[kind](findings, _random(seed, split, int(number), _IMAGES), size_px))
+    return Image.fromarray(DRAW[kind](findings, stream_of(seed, split, int(number), _IMAGES), size_px))
 
 
 def _draw_findings(seed: int, split: str, number: int) -> frozenset[str]:
-    present = _random(seed, split, number, _FINDINGS).random(len(FINDINGS)) < PREVALENCE
+    present = stream_of(seed, split, number, _FINDINGS).random(len(FINDINGS)) < PREVALENCE
     return frozenset(finding for finding, there in zip(FINDINGS, present, strict=True) if there)
 
 
-def _random(seed: int, split: str, number: int, stream: int) -> np.random.Generator:
+def stream_of(seed: int, split: str, number: int, stream: int) -> np.random.Generator:
+    """The random numbers of one stream of a study, which no other stream or study has."""
     return np.random.default_rng([seed, SPLITS.index(split), number, stream])

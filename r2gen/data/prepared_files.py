@@ -11,7 +11,8 @@ from r2gen.config.plain import Plain
 from r2gen.data.annotation_fault import has_surrogate
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import check_file, check_writable, refuse_link, write_pieces, write_whole
-from r2gen.runs.untrusted import read_json
+from r2gen.runs.placeholders import placeholder
+from r2gen.runs.untrusted import read_json, reason
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,25 @@ def given(root: str | None) -> str:
     if root is None:
         raise UserError("data.root has no value. Prepare a table with task=prepare, then use data=own data.root=DIR.")
     return root
+
+
+def one_file(root: Path, *patterns: str, named: str, folder: str) -> Path:
+    """The file below data.root that has one of the patterns; `named` and `folder` are what messages call file and root.
+
+    Raises UserError unless there is exactly one.
+    """
+    files = sorted(file for pattern in patterns for file in root.glob(pattern))
+    if len(files) != 1:
+        there = ", ".join(file.name for file in files) or "there is none"
+        raise UserError(
+            f"data.root={root}: task=prepare needs one {named} there: {there}. Set data.root to the folder of {folder}."
+        )
+    return files[0]
+
+
+def unreadable(file: Path, error: Exception) -> UserError:
+    """The error for a published file that is cut, or none of its kind."""
+    return UserError(placeholder(file) or f"{file} cannot be read ({reason(error)}). Download it again.")
 
 
 def counted(numbers: Mapping[str, int]) -> str:
@@ -105,11 +125,28 @@ def write_annotation(file: Path, splits: Mapping[str, list[Plain]], facts: Plain
     return provenance
 
 
+def write_prepared(
+    preparation: Preparation,
+    file: Path,
+    splits: Mapping[str, list[Plain]],
+    *,
+    layout: str,
+    policy: Mapping[str, Any],
+    summary: str,
+    **facts: Any,
+) -> str:
+    """Write the annotation of a published layout and its provenance with `facts`; return what to print."""
+    made_by = {"made_by": f"python run.py task=prepare data={layout}", **preparation.made}
+    every = {**made_by, "policy": dict(policy), "root": str(preparation.root), **facts}
+    provenance = write_annotation(file, splits, every)
+    return f"{summary}\n{file} (policy, sources and counts in {provenance.name})"
+
+
 def read_provenance(annotation: Path) -> Any:
     """The facts of an annotation; None if there are none, or they are those of another file."""
     try:
         facts = read_json(provenance_of(annotation))
-        same = facts["annotation_sha256"] == hashlib.sha256(annotation.read_bytes()).hexdigest()
+        same = facts["annotation_sha256"] == sha256_of_file(annotation)
         return facts if same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -6,7 +6,6 @@ rexgradient.py, padchest.py and padchest_gr.py read their files into `PublishedS
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any, TypeVar
 
 from r2gen.config.plain import Plain
@@ -16,9 +15,10 @@ from r2gen.data.image_check import image_fault
 from r2gen.data.mimic import Policy, choose
 from r2gen.data.mimic_sections import WHOLE, one_line
 from r2gen.data.positions import is_selected, position_of, rank
-from r2gen.data.prepared_files import Preparation, checked_file, counts_table, spaced, write_annotation
+from r2gen.data.prepared_files import Preparation, checked_file, counts_table, spaced, write_prepared
 from r2gen.data.priors import Examination, PriorCounts, add_priors, prior_left_out
 from r2gen.data.reports import SPLITS
+from r2gen.data.table_context import day_of
 from r2gen.data.table_file import text_of
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import is_file
@@ -77,17 +77,17 @@ def prepare(
     summary = described(counts)
     if not any(entries.splits.values()):
         raise UserError(f"{preparation.root}: no study is left\n{summary}")
-    facts = {
-        "made_by": f"python run.py task=prepare data={name}",
-        **preparation.made,
-        "policy": {**policy, **{key: options[key] for key in ("views", "partial")}, "sections": section},
-        "root": str(preparation.root),
-        "images": images,
-        "counts": counts,
-        "sources_sha256": dict(sources()),
-    }
-    provenance = write_annotation(file, entries.splits, facts)
-    return f"{summary}\n{file} (policy, sources and counts in {provenance.name})"
+    return write_prepared(
+        preparation,
+        file,
+        entries.splits,
+        layout=name,
+        policy={**policy, "views": options["views"], "partial": options["partial"], "sections": section},
+        summary=summary,
+        images=images,
+        counts=counts,
+        sources_sha256=dict(sources()),
+    )
 
 
 def _usable(preparation: Preparation, images: str) -> Callable[[str], bool]:
@@ -235,9 +235,8 @@ def one_text(value: Any) -> str:
 
 def day_number(day: str) -> float | None:
     """The day of a date such as 20140915 or 2014-09-15, for differences; None if it is none."""
-    digits = day.partition(" ")[0].removesuffix(".0").replace("-", "").replace("/", "")
     try:
-        return float(date(int(digits[:4]), int(digits[4:6]), int(digits[6:])).toordinal())
+        return float(day_of(day.removesuffix(".0"), "")[0])
     except ValueError:
         return None
 

@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from r2gen.config.plain import Plain
 from r2gen.data import published_studies
-from r2gen.data.prepared_files import Preparation, sha256_of_file
+from r2gen.data.prepared_files import Preparation, sha256_of_file, unreadable
 from r2gen.data.published_studies import PublishedStudy, one_text
 from r2gen.data.table_file import text_of
 from r2gen.errors import UserError, shown
 from r2gen.runs.json_items import read_items
-from r2gen.runs.placeholders import placeholder
 from r2gen.runs.special_files import refuse_special
 
 METADATA, IMAGES = "metadata", "deid_png"
@@ -57,8 +55,7 @@ def _studies(file: Path, split: str) -> Iterator[PublishedStudy]:
         for number, (key, entry) in enumerate(read_items(file), start=1):
             yield _study(entry, key, split, where=f"{file.name}, study {number} ({shown(key)})")
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(placeholder(file) or f"{file} cannot be read ({reason}). Download it again.") from error
+        raise unreadable(file, error) from error
 
 
 def _study(entry: Any, key: str, split: str, *, where: str) -> PublishedStudy:
@@ -79,15 +76,11 @@ def _study(entry: Any, key: str, split: str, *, where: str) -> PublishedStudy:
         study_id=text_of(entry.get("StudyInstanceUid")) or text_of(entry.get("AccessionNumber")),
         images=[(_below_images(path, where), text_of(view)) for path, view in zip(paths, views, strict=True)],
         texts={kind.lower(): one_text(entry.get(kind)) for kind in ("Findings", "Impression")},
-        context=_context(entry),
+        context={kind: one_text(entry.get(name)) for kind, name in CONTEXT.items()},
         age=text_of(entry.get("PatientAge")),
         sex=text_of(entry.get("PatientSex")),
         day=text_of(entry.get("StudyDate")),
     )
-
-
-def _context(entry: Plain) -> dict[str, str]:
-    return {kind: one_text(entry.get(name)) for kind, name in CONTEXT.items()}
 
 
 def _below_images(path: str, where: str) -> str:

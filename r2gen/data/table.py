@@ -7,7 +7,7 @@ docs/own-data.md describes the tables and the options.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from r2gen.data.image_folder import ImageFolder
 from r2gen.data.mimic import Policy, choose
 from r2gen.data.mimic_sections import LAST_PARAGRAPH, WHOLE, one_line, sections
 from r2gen.data.positions import is_selected, rank
-from r2gen.data.prepared_files import checked_file, counted, write_annotation
+from r2gen.data.prepared_files import Preparation, checked_file, counted, write_annotation
 from r2gen.data.priors import PriorCounts
 from r2gen.data.random_split import check_shares, split_by_patient
 from r2gen.data.reports import SPLITS
@@ -34,7 +34,7 @@ from r2gen.data.table_context import (
 from r2gen.data.table_file import Table, open_table, sha256_of
 from r2gen.data.table_studies import TableReader, TableStudy
 from r2gen.errors import UserError, shown
-from r2gen.runs.files import make_folder
+from r2gen.runs.files import absolute, make_folder
 
 IMAGES = "images"  # the folder next to a table that is searched first, and that gets the images inside a table
 SPLIT_NAMES = {
@@ -48,56 +48,34 @@ SPLIT_NAMES = {
 class TablePolicy:
     """Which studies and reports become entries: options of PrepareConfig."""
 
-    sections: str | None = None  # None: the findings column, or else the reports as they are
-    without_headings: str = "drop"
-    views: str = "all"
-    split: Sequence[float] | None = None  # shares, unless a column has the split
-    seed: int = 0
-    partial: bool = False
+    sections: str | None  # None: the findings column, or else the reports as they are
+    without_headings: str
+    views: str
+    split: Sequence[float] | None  # shares, unless a column has the split
+    seed: int
+    partial: bool
 
 
-def prepare(
-    *,
-    table: Path,
-    images: Path | None,
-    root: Path,
-    annotation: str,
-    columns: Mapping[str, Any],
-    encoding: str,
-    policy: TablePolicy,
-    made: Mapping[str, Any],
-    fresh: bool,
-) -> str:
-    """Write the annotation to `root` and return what to print. The annotation depends on table, images and policy only.
+def prepare(preparation: Preparation) -> str:
+    """Write the annotation and return what to print. The annotation depends on table, images and policy only.
 
-    images is the folder that the table's paths are below; None: `images` next to the table, or the table's folder.
     Raises UserError with the rows at fault.
     """
-    check_shares(policy.split)
+    root, options = preparation.root, preparation.options
+    policy = TablePolicy(**{option.name: options[option.name] for option in fields(TablePolicy)})
+    shares = check_shares(policy.split)
     if not root.is_dir():
         raise UserError(f"data.root={root} does not exist. Create the folder for the annotation.")
-    source = open_table(table, encoding=encoding)
-    file = checked_file(root, annotation, fresh=fresh)
-    named = recognise(source.columns, columns, where=table.name)
-    if not any(map(named.get, ("report", "findings", "impression"))):
-        raise UserError(
-            f"{table}: no column holds reports; the columns are {shown(', '.join(source.columns))}. Add "
-            "prepare.columns.report=COLUMN. For reports of images by a trained run use task=predict."
-        )
-    folder = ImageFolder(images_of(table, images))
-    embedded = root / IMAGES
-    if _has_embedded(source, named):
-        make_folder(embedded)
-        folder = ImageFolder(embedded)
-    reader = TableReader(source, named, folder, embedded=embedded)
+    table = Path(absolute(options["table"]))
+    source = open_table(table, encoding=options["encoding"])
+    file = checked_file(root, preparation.annotation, fresh=preparation.fresh)
+    named = _columns(source, options["columns"])
+    folder = _image_folder(source, named, options["images"], embedded=root / IMAGES)
+    reader = TableReader(source, named, folder, embedded=root / IMAGES)
     studies = reader.read()
     refuse(str(table), reader.faults)
     fill_from_headers(studies, folder.root, named)
-    usable, dropped, faults = _with_reports(source, studies.values(), named, policy)
-    if not policy.partial:
-        searched = _searched(folder, named) if "images" in faults else ""
-        listed = [fault for some in faults.values() for fault in some]
-        refuse(str(table), listed, advice=f"\nprepare.partial=true leaves out what is missing{searched}")
+    usable, dropped = _usable(source, studies.values(), named, folder, policy)
     splits, how = _in_splits(source, usable, named, policy)
     context = context_of(studies)
     priors = _add_context(splits, context, studies, usable, named, policy)
@@ -109,17 +87,10 @@ def prepare(
         "patients": len({study.patient for study, _ in usable if study.patient}),
         **recorded(priors, context),
     }
-    if not usable:
-        fix = (
-            "prepare.sections=null takes reports as they are"
-            if policy.sections
-            else "Check the table and prepare.images"
-        )
-        raise UserError(f"{table}: no study is left ({counted(dropped)}). {fix}.")
     facts = {
         "made_by": "python run.py task=prepare data=csv",
-        **made,
-        "policy": {**vars(policy), "sections": _section(named, policy), "split": list(check_shares(policy.split))},
+        **preparation.made,
+        "policy": {**vars(policy), "sections": _section(named, policy), "split": list(shares)},
         "columns": {"image": list(named.images), **named.others},
         "table": str(table),
         "root": str(root),
@@ -130,6 +101,24 @@ def prepare(
     provenance = write_annotation(file, splits, facts)
     more = [*prior_lines(priors), *context.printed()]
     return _printed(file, provenance, facts, how=how, more=more, headings=_headings(usable, named, policy))
+
+
+def _columns(table: Table, options: Mapping[str, Any]) -> Columns:
+    named = recognise(table.columns, options, where=table.path.name)
+    if not any(map(named.get, ("report", "findings", "impression"))):
+        raise UserError(
+            f"{table.path}: no column holds reports; the columns are {shown(', '.join(table.columns))}. Add "
+            "prepare.columns.report=COLUMN. For reports of images by a trained run use task=predict."
+        )
+    return named
+
+
+def _image_folder(table: Table, columns: Columns, images: str | None, *, embedded: Path) -> ImageFolder:
+    folder = ImageFolder(images_of(table.path, None if images is None else Path(absolute(images))))
+    if not _has_embedded(table, columns):
+        return folder
+    make_folder(embedded)
+    return ImageFolder(embedded)
 
 
 def images_of(table: Path, images: Path | None) -> Path:
@@ -147,6 +136,22 @@ def _has_embedded(table: Table, columns: Columns) -> bool:
 
 
 # Reports
+
+
+def _usable(
+    table: Table, studies: Iterable[TableStudy], columns: Columns, folder: ImageFolder, policy: TablePolicy
+) -> tuple[list[tuple[TableStudy, str]], Counter[str]]:
+    """The studies that have images and a report, and the number of others by reason. Raises UserError for none."""
+    usable, dropped, faults = _with_reports(table, studies, columns, policy)
+    if not policy.partial:
+        searched = _searched(folder, columns) if "images" in faults else ""
+        listed = [fault for some in faults.values() for fault in some]
+        refuse(str(table.path), listed, advice=f"\nprepare.partial=true leaves out what is missing{searched}")
+    if not usable:
+        as_they_are = "prepare.sections=null takes reports as they are"
+        fix = as_they_are if policy.sections else "Check the table and prepare.images"
+        raise UserError(f"{table.path}: no study is left ({counted(dropped)}). {fix}.")
+    return usable, dropped
 
 
 def _with_reports(

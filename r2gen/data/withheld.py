@@ -1,7 +1,7 @@
 """Studies with an input withheld, or with that of another patient: what evaluate.drop gives a model at test time."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle
 
@@ -28,7 +28,7 @@ def dropped(studies: Sequence[Study], drop: str) -> list[Study]:
 
 def _without(study: Study, name: str) -> Study:
     if name == "lateral":
-        return _of_views(study, lambda position: position != LATERAL)
+        return _without_lateral(study)
     if name == "prior":
         return study if study.prior is None else replace(study, prior=None, comparison=None)
     return replace(study, **{name: None})  # type: ignore[arg-type]
@@ -47,11 +47,9 @@ def _with_other(study: Study, giver: Study, name: str) -> Study:
     return replace(study, **{name: getattr(giver, name)})
 
 
-def _of_views(study: Study, keeps: Callable[[str], bool]) -> Study:
-    """The study with some of its images; unchanged if it would have none, or if their positions are unknown."""
-    remaining = [
-        (view, position) for view, position in zip(study.views, study.positions, strict=False) if keeps(position)
-    ]
+def _without_lateral(study: Study) -> Study:
+    """Unchanged if no image would remain, or if their positions are unknown."""
+    remaining = [pair for pair in zip(study.views, study.positions, strict=False) if pair[1] != LATERAL]
     if not remaining or len(study.positions) != len(study.views):
         return study
     views, positions = zip(*remaining, strict=True)

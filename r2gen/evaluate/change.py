@@ -6,11 +6,12 @@ published (Bannur et al., CVPR 2023, for the words; Zhang et al., Libra, 2024, f
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 import numpy as np
 
+from r2gen.evaluate.clinical_findings import Counts, figures
 from r2gen.evaluate.scores import Scores, ScoreSpec
 from r2gen.evaluate.scoring import check_texts, signature
 from r2gen.evaluate.study_sums import Floats, StudySums, divide, study_sums
@@ -69,11 +70,9 @@ class Change:
 
     def __call__(self, references: Mapping[str, str], reports: Mapping[str, str]) -> Scores:
         check_texts(self.name, references, reports)
-        sums = self.sums(references, reports, Scores(corpus={}))
-        corpus = {name: float(value) for name, value in zip(sums.names, sums.of_all(), strict=True) if value == value}
         pairs = {id: (stated_changes(references[id]), stated_changes(reports[id])) for id in references}
         return Scores(
-            corpus=corpus,
+            corpus=self.sums(references, reports, Scores(corpus={})).corpus(),
             per_report={
                 "change_f1": {
                     id: 2 * len(true & stated) / (len(true) + len(stated))
@@ -82,7 +81,7 @@ class Change:
                 },
                 "temporal_f1": {id: _temporal_f1(references[id], reports[id]) for id in references},
             },
-            details={self.name: {change: _figures(change, list(pairs.values())) for change in CHANGES}},
+            details={self.name: {change: figures(_counts(change, pairs.values())) for change in CHANGES}},
             signatures={
                 self.name: signature(implementation="r2gen-change", version="1", tokenizer="words", case="lower")
             },
@@ -115,17 +114,9 @@ def _temporal_f1(reference: str, report: str) -> float:
     return 2 * len(true & stated) / (len(true) + len(stated)) if true or stated else 1.0
 
 
-def _figures(change: str, pairs: list[tuple[frozenset[str], frozenset[str]]]) -> dict[str, float | None]:
-    """Support and rates of one change; None if a rate has no value."""
-    right = sum(change in true and change in stated for true, stated in pairs)
-    made, support = (sum(change in pair[side] for pair in pairs) for side in (1, 0))
-    return {
-        "support": support,
-        "stated": made,
-        "precision": right / made if made else None,
-        "recall": right / support if support else None,
-        "f1": 2 * right / (made + support) if support else None,
-    }
+def _counts(change: str, pairs: Iterable[tuple[frozenset[str], frozenset[str]]]) -> Counts:
+    """Of the changes of reference and report in each study."""
+    return sum((Counts(change in true & stated, change in stated, change in true) for true, stated in pairs), Counts())
 
 
 def _values(sums_RK: Floats) -> Floats:

@@ -21,7 +21,7 @@ NORMAL = "normal"
 RATES = ("f1", "precision", "recall")
 MEANS = ("micro", "macro")
 SETS = {"14": OBSERVATIONS, "5": FIVE}
-_labelled = lru_cache(maxsize=2**15)(label_report)  # every system is scored against the same references
+labelled = lru_cache(maxsize=2**15)(label_report)  # every system is scored against the same references
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Findings:
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
         """By study id and finding ("normal" is last): its counts, each 0 or 1."""
-        pairs = {id: (_labelled(references[id]), _labelled(reports[id])) for id in references}
+        pairs = {id: (labelled(references[id]), labelled(reports[id])) for id in references}
         return {id: {finding: self._count(*pair, finding) for finding in self.findings} for id, pair in pairs.items()}
 
     def _count(self, reference: ReportLabels, report: ReportLabels, finding: str) -> Counts:
@@ -140,7 +140,7 @@ def finding_scores(
             for rate in RATES
         },
         signatures={metric.name: signature | {"macro": "positive-in-references"}},
-        details={metric.name: {finding: _figures(counts) for finding, counts in of_finding.items()}},
+        details={metric.name: {finding: figures(counts) for finding, counts in of_finding.items()}},
         sums={_sums_name(metric): _numbers(metric, cells)},
     )
 
@@ -186,7 +186,7 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _figures(counts: Counts) -> dict[str, float | None]:
+def figures(counts: Counts) -> dict[str, float | None]:
     """Support and rates of one finding; None if a rate has no value."""
     rates: dict[str, float | None] = {"precision": 0.0 if counts.stated else None, "recall": None, "f1": None}
     if counts.true:

@@ -87,7 +87,7 @@ class Predictor:
     def file(self, split: str) -> Path:
         return predictions_file(self.run_dir, split, self.origin.profile)
 
-    def predict_without(self, model: Generator, split: str, *, checkpoint: str, drop: str) -> "Dropped":
+    def predict_without(self, model: Generator, split: str, *, checkpoint: str, drop: str) -> Dropped:
         """Predictions of a split whose studies have this input withheld, or another patient's (evaluate.drop).
 
         Without predictions if that changes no study.
@@ -99,9 +99,7 @@ class Predictor:
             return Dropped(changed=0, predictions=[])
         file = dropped_file(self.file(split), system_of(drop))
         header = self.header(checkpoint) | {"drop": drop}
-        return Dropped(
-            changed, self._read_or_generate(model, dataset.of(studies), file, header, title=f"{split}, {drop}")
-        )
+        return Dropped(changed, self._predict(model, dataset.of(studies), file, header, title=f"{split}, {drop}"))
 
     def predict(
         self, model: Generator, split: str, *, checkpoint: str, finished: Finished | None = None
@@ -110,7 +108,7 @@ class Predictor:
 
         `finished` gets those that this rank generates as soon as they exist.
         """
-        return self._read_or_generate(
+        return self._predict(
             model, self.datasets[split], self.file(split), self.header(checkpoint), title=split, finished=finished
         )
 
@@ -119,7 +117,9 @@ class Predictor:
     ) -> list[Prediction]:
         """Predictions of a validation, which no later evaluation reuses."""
         header = self.header(f"{checkpoint}, in training")
-        return self._generate(model, validation, self.file("val"), header, title="val", finished=finished)
+        return self._predict(
+            model, validation, self.file("val"), header, title="val", finished=finished, reads_file=False
+        )
 
     def likelihood(self, model: Teacher, split: str) -> Plain:
         """How likely the model finds the references of a split, as metrics.json has it."""
@@ -133,7 +133,7 @@ class Predictor:
             title=f"{split}, references",
         ).entry()
 
-    def _read_or_generate(
+    def _predict(
         self,
         model: Generator,
         dataset: StudyDataset,
@@ -142,25 +142,15 @@ class Predictor:
         *,
         title: str,
         finished: Finished | None = None,
+        reads_file: bool = True,
     ) -> list[Prediction]:
-        stored = None
-        if dist.is_first():
-            stored = read_predictions(file, header, {study.id: study.report for study in dataset.studies})
-        stored = dist.first_of([stored])
-        if stored is not None:
-            return stored
-        return self._generate(model, dataset, file, header, title=title, finished=finished)
-
-    def _generate(
-        self,
-        model: Generator,
-        dataset: StudyDataset,
-        file: Path,
-        header: Header,
-        *,
-        title: str,
-        finished: Finished | None,
-    ) -> list[Prediction]:
+        if reads_file:
+            stored = None
+            if dist.is_first():
+                stored = read_predictions(file, header, {study.id: study.report for study in dataset.studies})
+            stored = dist.first_of([stored])
+            if stored is not None:
+                return stored
         predictions = predict(
             model,
             dataset,

@@ -1,6 +1,6 @@
 """The scores of a split: of the model and the baselines, with intervals and margins over the constant report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -62,15 +62,13 @@ class ScoredSystems:
         corrected = holm([pair.p for pair in over_shuffled])
         more: Plain = {"subgroups": subgroup_scores(groups, sums["model"], in_tables)} if groups else {}
         if drops:
-            more["drop_margins"] = {
-                system: {pair.score: _margin(pair) for pair in _over(system, sums)} for system in drops
-            }
+            more["drop_margins"] = {system: _margins(_over(system, sums)) for system in drops}
         return more | {
             "intervals": intervals,
-            "margins": {pair.score: _margin(pair) for pair in _over("constant", sums)},
-            "shuffled_margins": {
-                pair.score: _margin(replace(pair, p_holm=p)) for pair, p in zip(over_shuffled, corrected, strict=True)
-            },
+            "margins": _margins(_over("constant", sums)),
+            "shuffled_margins": _margins(
+                replace(pair, p_holm=p) for pair, p in zip(over_shuffled, corrected, strict=True)
+            ),
         }
 
 
@@ -223,8 +221,8 @@ def _over(baseline: str, sums: Mapping[str, Sequence[StudySums]]) -> list[Pair]:
     return compare({system: sums[system] for system in (baseline, "model") if system in sums})
 
 
-def _margin(pair: Pair) -> Plain:
-    return asdict(pair.difference) | {"p": pair.p, "within_noise": pair.within_noise}
+def _margins(pairs: Iterable[Pair]) -> Plain:
+    return {pair.score: asdict(pair.difference) | {"p": pair.p, "within_noise": pair.within_noise} for pair in pairs}
 
 
 def _is_plain(metric: Metric) -> bool:

@@ -36,7 +36,7 @@ class StoryScores:
         """Raises UserError if no reference states a finding."""
         check_texts(self.name, references, reports)
         sums = self.sums(references, reports, Scores(corpus={}))
-        corpus = {name: float(value) for name, value in zip(sums.names, sums.of_all(), strict=True) if value == value}
+        corpus = sums.corpus()
         if _F1[0] not in corpus:
             raise UserError(
                 "metrics=phantom_story: no reference states a finding of the phantom. Leave phantom_story out of "

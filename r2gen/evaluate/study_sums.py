@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,10 @@ class StudySums:
         """The scores over all studies, [N]."""
         scores: Floats = self.values(self.sums.sum(axis=0, keepdims=True))[0]
         return scores
+
+    def corpus(self) -> dict[str, float]:
+        """The scores over all studies that have a value."""
+        return {name: value for name, value in zip(self.names, self.of_all().tolist(), strict=True) if not isnan(value)}
 
     def without_each(self) -> Floats:
         """The scores over all studies but one, [S, N]."""

@@ -11,12 +11,12 @@ from r2gen.runs.untrusted import MOST_DIGITS, MOST_GROUPS, refuse_deep, whole_nu
 LONGEST_ITEM, _BLOCK = 2**24, 2**20  # characters of a value, and of a block
 
 
-def read_items(file: Path, *, most_digits: int = MOST_DIGITS) -> Iterator[tuple[str, Any]]:
+def read_items(file: Path) -> Iterator[tuple[str, Any]]:
     """The keys and values of the JSON object in a file, one after another: the file may be larger than the memory.
 
     A value may have at most LONGEST_ITEM characters.
     """
-    decoder = json.JSONDecoder(parse_int=partial(whole_number, most=most_digits))
+    decoder = json.JSONDecoder(parse_int=partial(whole_number, most=MOST_DIGITS))
     with file.open(encoding="utf-8-sig") as text:
         rest = _Rest(text)
         if rest.character() != "{":

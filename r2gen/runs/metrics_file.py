@@ -47,7 +47,7 @@ class OfSet(TypedDict, total=False):
     systems: Required[dict[str, dict[str, float]]]
     intervals: dict[str, dict[str, Interval]]
     margins: dict[str, Margin]
-    shuffled_margins: dict[str, Margin]
+    shuffled_margins: dict[str, Margin]  # their p is corrected for the number of scores
 
 
 class Drop(TypedDict):
@@ -59,13 +59,8 @@ class Subgroup(TypedDict):
     scores: dict[str, Interval]
 
 
-class Split(TypedDict, total=False):
-    studies: Required[int]
-    systems: Required[dict[str, dict[str, float]]]
+class Split(OfSet, total=False):
     details: dict[str, dict[str, dict[str, dict[str, float | None]]]]
-    intervals: dict[str, dict[str, Interval]]
-    margins: dict[str, Margin]
-    shuffled_margins: dict[str, Margin]  # their p is corrected for the number of scores
     sets: dict[str, OfSet]  # of a mix, by name
     drops: dict[str, Drop]  # by system: the model with an input withheld, or another patient's
     drop_margins: dict[str, dict[str, Margin]]  # the model minus that system

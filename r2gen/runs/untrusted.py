@@ -52,7 +52,7 @@ def parse_json(
     except RecursionError:
         raise ValueError("nested too deeply") from None
     refuse_deep(value, most=MOST_GROUPS)
-    if not any_text and "\\ud" in text.lower():
+    if not any_text and ("\\ud" in text or "\\uD" in text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:

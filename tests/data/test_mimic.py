@@ -6,13 +6,14 @@ All texts are invented (tests/support/mimic_tree.py), since MIMIC-CXR is not ava
 import gzip
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forked_run import run
 from mimic_tree import METADATA_COLUMNS, SPLIT_COLUMNS, write_table, write_tree
+from prepared import Annotation, by_id, facts
+from prepared import prepare as prepare_layout
 from smallest_run import SMALLEST
 
 from r2gen.data import mimic
@@ -29,36 +30,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def own_tree(tree: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tree, tmp_path / "mimic"))
-
-
-def prepare(
-    root: Path,
-    name: str = "annotation.json",
-    *,
-    reports: Path | None = None,
-    fresh: bool = True,
-    date: str = "2001-02-03",
-    **policy: Any,
-) -> dict[str, list[dict[str, Any]]]:
-    mimic.prepare(
-        root=root,
-        reports=reports,
-        images="files",
-        annotation=name,
-        fresh=fresh,
-        policy=mimic.Policy(**policy),
-        made={"date": date, "code": {"revision": "abc"}},
-    )
-    annotation: dict[str, list[dict[str, Any]]] = json.loads((root / name).read_text())
-    return annotation
-
-
-def facts(root: Path) -> dict[str, Any]:
-    provenance: dict[str, Any] = json.loads((root / "annotation.provenance.json").read_text())
-    return provenance
+def prepare(root: Path, **options: Any) -> Annotation:
+    return prepare_layout("mimic_cxr", root, **options)
 
 
 def test_sections_are_found_in_any_layout() -> None:
@@ -192,7 +165,7 @@ def test_a_prepared_annotation_has_the_official_splits_views_and_context(tree: P
 
 def test_the_prior_is_the_previous_study_of_the_patient_by_date_and_time(tree: Path) -> None:
     """Also one that is no entry, whose images and report are then written out (tests/support/mimic_tree.py)."""
-    entries = {entry["id"]: entry for entries in prepare(tree).values() for entry in entries}
+    entries = by_id(prepare(tree))
     found = [(entry, entry["prior"]) for entry in entries.values() if "prior" in entry]
     # From 00:45:30 to 21:30:14.531 of 28 February, and from there to 09:00 of 1 March 2180, a leap year.
     assert {prior["days"] for _, prior in found} == {0.8644, 1.479}

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from prepared import Annotation, prepare_table
 from run_in_process import run_in_process
 
 from r2gen.data.annotation import AnnotatedReports, prepared_images
 from r2gen.data.image_folder import ImageFolder
-from r2gen.data.table import TablePolicy, prepare
 from r2gen.data.table_file import open_table
 from r2gen.errors import UserError
 
@@ -34,21 +34,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def prepared(folder: Path, content: str | bytes, *, name: str = "t.csv", **options: Any) -> dict[str, Any]:
-    """The annotation of a table with this content."""
-    raw = content.encode() if isinstance(content, str) else content
-    (folder / name).write_bytes(raw)
-    policy = {key: options.pop(key) for key in ("sections", "views", "split", "seed", "partial") if key in options}
-    arguments: dict[str, Any] = {"images": None, "columns": {}, "encoding": "utf-8", "fresh": True, **options}
-    prepare(
-        table=folder / name,
-        root=folder,
-        annotation="annotation.json",
-        policy=TablePolicy(**policy),
-        made={},
-        **arguments,
-    )
-    return json.loads((folder / "annotation.json").read_text())
+def prepared(folder: Path, content: str | bytes, *, name: str = "t.csv", **options: Any) -> Annotation:
+    return prepare_table(folder / name, content, **options)[0]
 
 
 def reports_of(annotation: dict[str, Any]) -> dict[str, str]:
@@ -302,10 +289,8 @@ def test_parquet_and_saved_datasets_are_read_with_the_images_in_them(form: str, 
             (part / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
         if "splits" in form:
             (path / "dataset_dict.json").write_text(json.dumps({"splits": list(names)}))
-    arguments: dict[str, Any] = {"images": None, "columns": {}, "encoding": "utf-8", "fresh": True, "made": {}}
     shares = (80, 10, 10) if "splits" in form else (100, 0, 0)
-    prepare(table=path, root=folder, annotation="a.json", policy=TablePolicy(split=shares), **arguments)
-    annotation = json.loads((folder / "a.json").read_text())
+    annotation, _ = prepare_table(path, annotation="a.json", split=shares)
     assert reports_of(annotation) == {"s0": "r0", "s1": "r1", "s2": "r2"}
     assert len(annotation["train"]) == (1 if "splits" in form else 3)
     AnnotatedReports(root=str(folder), cleaner="none", images=None, annotation="a.json").check()

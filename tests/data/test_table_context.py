@@ -1,16 +1,15 @@
 """task=prepare data=csv: texts, age, sex, positions and priors from the columns of a table."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from prepared import Annotation, prepare_table
 
 from r2gen.data.annotation import AnnotatedReports
 from r2gen.data.leaks import judged_priors
 from r2gen.data.reports import Prior, Study
-from r2gen.data.table import TablePolicy, prepare
 from r2gen.data.table_context import day_of
 
 HEAD = (
@@ -27,24 +26,12 @@ ROWS = (
 )
 
 
-def prepared(folder: Path, content: str, **options: Any) -> tuple[dict[str, Any], str]:
+def prepared(folder: Path, content: str, **options: Any) -> tuple[Annotation, str]:
     """The annotation of a table, and what was printed."""
     (folder / "images").mkdir(exist_ok=True)
     for number in range(6):
         Image.new("L", (8, 8), 90 + number).save(folder / "images" / f"{number}.png")
-    (folder / "t.csv").write_text(content)
-    printed = prepare(
-        table=folder / "t.csv",
-        images=None,
-        root=folder,
-        annotation="annotation.json",
-        columns={},
-        encoding="utf-8",
-        policy=TablePolicy(**options),
-        made={},
-        fresh=True,
-    )
-    return json.loads((folder / "annotation.json").read_text()), printed
+    return prepare_table(folder / "t.csv", content, **options)
 
 
 def test_a_table_with_every_column_becomes_studies_with_priors(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def test_what_inputs_give_and_the_scores_of_groups_are_on_the_page(tmp_path: Pat
     test = metrics["splits"]["test"]
     test["systems"]["no_prior"] = test["systems"]["constant"]
     test["drops"] = {"no_prior": {"changed": 400}, "other_lateral": {"changed": 0}}
-    test["drop_margins"] = {"no_prior": test["margins"]}
+    tiny = {"value": -0.0002, "low": -0.0004, "high": 0.0001, "p": 0.01, "within_noise": False}
+    test["drop_margins"] = {"no_prior": test["margins"] | {"rouge_l": tiny}}
     test["subgroups"] = {"sex": {"female": {"studies": 310, "scores": test["intervals"]["model"]}}}
     (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     text = shown_text(write_page(run, images={}))
@@ -45,18 +46,24 @@ def test_what_inputs_give_and_the_scores_of_groups_are_on_the_page(tmp_path: Pat
     assert "no study has it" in text
     assert "sex, 310 studies" in text
     assert "no_prior" not in text
+    assert "± 0.000" in text
+    assert ".000 to .000" in text
+    assert "−.000" not in text
+    assert "−0.000" not in text
 
 
 def test_the_scores_of_each_data_set_of_a_mix_are_on_the_page(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     test = metrics["splits"]["test"]
+    test["systems"]["no_prior"], test["drops"] = test["systems"]["constant"], {"no_prior": {"changed": 400}}
     of_set = {name: test[name] for name in ("systems", "intervals", "margins", "shuffled_margins")}
     test["sets"] = {"padchest": {"studies": 77, **of_set}}
     (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     text = shown_text(write_page(run, images={}))
     assert "data set padchest, 77 studies" in text
     assert text.count("The model uses the images") > 1, "a verdict for each set"
+    assert "no_prior" not in text, "withheld inputs have a table of their own"
 
 
 @pytest.mark.parametrize("status", ["running", "stopped", "failed"])

@@ -66,8 +66,13 @@ function probability(p) {
   return p < 0.001 ? "< .001" : p.toFixed(3).replace(/^0/, "");
 }
 
+// To three decimals, as scores are shown, so that zero has no minus.
+function rounded(value) {
+  return Math.round(value * 1000) / 1000;
+}
+
 function signed(value) {
-  return (value < 0 ? "−" : "") + Math.abs(value).toFixed(3).replace(/^0/, "");
+  return (rounded(value) < 0 ? "−" : "") + Math.abs(value).toFixed(3).replace(/^0/, "");
 }
 
 function range({ low, high }) {

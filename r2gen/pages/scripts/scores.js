@@ -87,7 +87,8 @@ function scoreCell(value, interval, isBest, span) {
 }
 
 // A difference in a score, with its paired interval and test if there are any.
-function difference(key, value, tested) {
+function difference(key, exact, tested) {
+  const value = rounded(exact);
   const noise = tested?.within_noise;
   const prefix = value > 0 ? "▲ +" : value < 0 ? "▼ −" : "± ";
   const kind = noise || value === 0 ? "soft" : gain(key, value) > 0 ? "ahead" : "behind";

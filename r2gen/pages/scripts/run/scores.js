@@ -72,7 +72,8 @@ function splitPanels(split, entry) {
   ];
   const panels = [scorePanel(split, counted, entry, notes)];
   for (const [name, ofSet] of Object.entries(entry.sets || {})) {
-    panels.push(scorePanel(split, `data set ${name}, ${plural(ofSet.studies, "study", "studies")}`, ofSet, []));
+    const about = `data set ${name}, ${plural(ofSet.studies, "study", "studies")}`;
+    panels.push(scorePanel(split, about, { ...ofSet, drops: entry.drops }, []));
   }
   if (entry.truncated) {
     const tokens = `${entry.truncated.tokens} tokens of the language model`;
@@ -97,11 +98,6 @@ function scorePanel(split, about, entry, notes) {
 }
 
 // ------------------------------------------------------------------------------------------- margin over the constant
-function margin(systems, key) {
-  const difference = systems.model[key] - systems.constant[key];
-  return isNumber(difference) ? Math.round(difference * 1000) / 1000 : null;
-}
-
 // Whether two systems differ beyond noise: the model from the constant report and from its reports on other images by
 // their paired tests, others by their intervals.
 function differByMargin({ intervals, margins, shuffled_margins: shuffled }) {
@@ -113,8 +109,8 @@ function differByMargin({ intervals, margins, shuffled_margins: shuffled }) {
 
 function marginRow(systems, margins, keys) {
   const cells = keys.map((key) => {
-    const value = margin(systems, key);
-    return h("td", value === null ? "–" : difference(key, value, margins?.[key]));
+    const value = systems.model[key] - systems.constant[key];
+    return h("td", isNumber(value) ? difference(key, value, margins?.[key]) : "–");
   });
   return h("tr", h("th", { scope: "row" }, "Margin", h("span.small", "model minus constant report")), ...cells);
 }
