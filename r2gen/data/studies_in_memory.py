@@ -10,10 +10,10 @@ from PIL import Image
 from r2gen.data.image_folder import ImageFolder
 from r2gen.data.image_input import is_dataset
 from r2gen.data.listed_studies import StudyImages
-from r2gen.data.table_columns import CONTEXT, Columns, recognise
+from r2gen.data.table_columns import recognise
 from r2gen.data.table_context import study_of
 from r2gen.data.table_file import SUFFIXES, text_of
-from r2gen.data.table_studies import TableStudy, items_of
+from r2gen.data.table_studies import TableStudy, cell_of, items_of
 from r2gen.errors import UserError, shown
 
 TABLES = (*SUFFIXES, ".json")
@@ -70,17 +70,11 @@ def _of_frame(frame: Any, images: Path | None) -> tuple[list[StudyImages], Any]:
         group = groups.setdefault(id, TableStudy(id, number))
         items = list(_items(row, named.images, folder, where=f"row {number} of the data frame"))
         group.images += items
-        group.views += [_cell(row, named, "view")] * len(items)
-        for kind in CONTEXT:
-            group.context[kind] = group.context.get(kind) or _cell(row, named, kind)
-        group.texts["context"] = group.texts.get("context") or _cell(row, named, "context")
+        group.views += [cell_of(row, named, "view")] * len(items)
+        group.add_context(row, named)
+        group.texts["context"] = group.texts.get("context") or cell_of(row, named, "context")
     listed = [StudyImages(id, group.images, context=study_of(group)) for id, group in groups.items()]
     return listed, frame.index if study is None else range(len(listed))
-
-
-def _cell(row: Any, columns: Columns, kind: str) -> str:
-    column = columns.get(kind)
-    return "" if column is None else text_of(row[column])
 
 
 def _items(row: Any, columns: Sequence[str], folder: ImageFolder | None, *, where: str) -> Iterator[Any]:

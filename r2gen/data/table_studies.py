@@ -38,6 +38,18 @@ class TableStudy:
     split: str = ""
     missing: list[str] = field(default_factory=list)  # why images cannot be found
 
+    def add_context(self, row: Mapping[str, Any], columns: Columns) -> None:
+        """Take what a row says of CONTEXT, where no earlier row of the study says it."""
+        for kind in CONTEXT:
+            if value := cell_of(row, columns, kind):
+                self.context.setdefault(kind, value)
+
+
+def cell_of(row: Mapping[str, Any], columns: Columns, kind: str) -> str:
+    """The text of a cell; empty if no column is of this kind."""
+    column = columns.get(kind)
+    return "" if column is None else text_of(row.get(column))
+
 
 class TableReader:
     """Reads the rows of a table. `faults` are those that no option accepts, such as a repeated id."""
@@ -93,9 +105,7 @@ class TableReader:
             self._set(study.texts, kind, self._cell(row, kind), where=where, first=study.row)
         if not self.texts and (indication := self._cell(row, "context")):
             study.texts.setdefault("context", indication)
-        for kind in CONTEXT:
-            if value := self._cell(row, kind):
-                study.context.setdefault(kind, value)
+        study.add_context(row, self.columns)
         others = {"patient": study.patient, "split": study.split}
         for kind in others if self.texts else ():
             self._set(others, kind, self._cell(row, kind), where=where, first=study.row)
@@ -119,8 +129,7 @@ class TableReader:
             values[kind] = value
 
     def _cell(self, row: Mapping[str, Any], kind: str) -> str:
-        column = self.columns.get(kind)
-        return "" if column is None else text_of(row.get(column))
+        return cell_of(row, self.columns, kind)
 
     def _images(self, number: int, row: Mapping[str, Any], id: str) -> tuple[list[str], list[str]]:
         """The images of a row, and why others cannot be found."""

@@ -68,12 +68,8 @@ class ChatTemplate:
         def content(text: str) -> Any:
             return [{"type": "text", "text": text}] if as_parts else text
 
-        turns = [
-            {
-                "role": "user",
-                "content": content(message.replace(IMAGE, PLACEHOLDER).replace(CONTEXT, CONTEXT_PLACEHOLDER)),
-            }
-        ]
+        marked = message.replace(IMAGE, PLACEHOLDER).replace(CONTEXT, CONTEXT_PLACEHOLDER)
+        turns = [{"role": "user", "content": content(marked)}]
         turns += [] if answer is None else [{"role": "assistant", "content": content(answer)}]
         try:
             render: Any = render_jinja_template  # annotated as str, but returns a tuple of lists
