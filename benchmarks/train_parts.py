@@ -119,7 +119,7 @@ def run(model: ReportGenerator, batch: int, *, size: object, steps: int, device:
     @torch.no_grad()
     def encode(number: int) -> None:
         chosen = batches[number % BATCHES]
-        model.vision(chosen.images_BVHW, chosen.views_BV)
+        model.vision(chosen.images_RVHW, chosen.views_RV)
 
     return timed(step, steps, device), timed(encode, steps, device)
 
@@ -142,8 +142,8 @@ def random_batch(batch: int, *, size: object, seed: int) -> Batch:
     reports = [torch.randint(3, size.vocabulary, (length,), generator=source) for length in lengths]  # type: ignore[attr-defined]
     return Batch(
         ids=tuple(f"{seed}-{number}" for number in range(batch)),
-        images_BVHW=torch.randint(0, 256, (batch, 1, side, side), generator=source, dtype=torch.uint8),
-        views_BV=torch.ones(batch, 1, dtype=torch.bool),
+        images_RVHW=torch.randint(0, 256, (batch, 1, side, side), generator=source, dtype=torch.uint8),
+        views_RV=torch.ones(batch, 1, dtype=torch.bool),
         report_BT=pad_sequence(reports, batch_first=True, padding_value=float(NO_TARGET)),
     )
 

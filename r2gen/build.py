@@ -16,7 +16,7 @@ from r2gen.config.decoding import Decoding
 from r2gen.config.schema import Config, LoraConfig
 from r2gen.config.targets import instantiate
 from r2gen.data.context import StudyContext
-from r2gen.data.context_text import context_text, in_words
+from r2gen.data.context_text import context_text
 from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.loader import workers_that_fit
 from r2gen.data.reports import SPLITS, ReportData
@@ -127,11 +127,11 @@ def build_tokenizer(config: Config, data: ReportData) -> ReportTokenizer | None:
     if dist.is_first() and not (config.folder / TOKENIZER).is_dir():
         lm, studies = config.lm, data.studies("train")
         assert lm.vocabulary_size is not None
-        described = map(in_words, studies) if lm.vocabulary == "words" else studies
+        options, words = config.context, lm.vocabulary == "words"
         write_tokenizer(
             config.folder,
             [study.report for study in studies],
-            contexts=[context_text(study, config.context) for study in described] if config.context.fields else [],
+            contexts=[context_text(study, options, words=words) for study in studies] if options.fields else [],
             start=config.trainer.start,
             vocabulary=lm.vocabulary,
             size=lm.vocabulary_size,

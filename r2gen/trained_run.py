@@ -107,8 +107,7 @@ class TrainedRun:
         context = None
         if self.context is not None:
             study = with_tags(study, images)
-            has_prior = self.context.has_prior_images(study)
-            context = self.context.example(study, self._read(prior_images) if has_prior else None)
+            context = self.context.example(study, self._read(prior_images) if self.context.prior_views(study) else None)
         example = Example(study.id, self._read(images), torch.zeros(0, dtype=torch.long), context)
         return self.model.generate(collate([example]).to(self.device), self.decoding)[0].text
 

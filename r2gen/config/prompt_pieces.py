@@ -32,9 +32,8 @@ class Prompt(Protocol):
 
 def check(prompt: Prompt) -> None:
     """Raise UserError naming the option where a prompt is not valid."""
-    parts = {"before": pieces(prompt.before, "lm.prompt.before"), "after": pieces(prompt.after, "lm.prompt.after")}
-    counts = {name: sum(str(value).count(CONTEXT) for _, value in part) for name, part in parts.items()}
-    if sum(counts.values()) > 1 or prompt.message.count(CONTEXT) > 1:
+    written = pieces(prompt.before, "lm.prompt.before") + pieces(prompt.after, "lm.prompt.after")
+    if sum(str(value).count(CONTEXT) for _, value in written) > 1 or prompt.message.count(CONTEXT) > 1:
         raise UserError(f"lm.prompt: {CONTEXT} is where the context goes: write it once")
     if prompt.message.count(IMAGE) != 1:
         raise UserError(f"lm.prompt.message={prompt.message!r}: write {{image}} once, where the image goes")

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from r2gen.data.context import BatchContext, collate_contexts
 from r2gen.data.dataset import Example
 
-# B batch, V views, H height, W width, T tokens
+# B batch, N prior studies with images, R = B + N, V views, H height, W width, T tokens
 NO_TARGET = -100
 
 
@@ -18,8 +18,8 @@ class Batch:
     """Several studies as tensors."""
 
     ids: tuple[str, ...]
-    images_BVHW: torch.Tensor  # uint8; missing views are zeros
-    views_BV: torch.Tensor  # bool, True for views that exist
+    images_RVHW: torch.Tensor  # uint8, of the studies and behind them of prior studies; missing views are zeros
+    views_RV: torch.Tensor  # bool, True for views that exist
     report_BT: torch.Tensor  # int64 ids, right-padded with NO_TARGET
     context: BatchContext | None = None  # what the prompts have besides the images
 
@@ -30,23 +30,22 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The images on the device. All lengths stay on the CPU, where they are read without waiting for a GPU."""
-        context = None if self.context is None else self.context.to(device)
-        return replace(self, images_BVHW=self.images_BVHW.to(device, non_blocking=True), context=context)
+        return replace(self, images_RVHW=self.images_RVHW.to(device, non_blocking=True))
 
 
 def collate(examples: Sequence[Example]) -> Batch:
     """The examples as one batch, on the CPU."""
-    views = [torch.ones(len(example.images_VHW), dtype=torch.bool) for example in examples]
     contexts = [example.context for example in examples if example.context is not None]
-    size_px = examples[0].images_VHW.shape[1:]
+    images = [example.images_VHW for example in examples]
+    images += [context.prior_VHW for context in contexts if context.prior_VHW is not None]
     return Batch(
         ids=tuple(example.id for example in examples),
-        images_BVHW=pad_sequence([example.images_VHW for example in examples], batch_first=True),
-        views_BV=pad_sequence(views, batch_first=True),
+        images_RVHW=pad_sequence(images, batch_first=True),
+        views_RV=pad_sequence([torch.ones(len(views), dtype=torch.bool) for views in images], batch_first=True),
         report_BT=pad_sequence(
             [example.report_T for example in examples], batch_first=True, padding_value=float(NO_TARGET)
         ),
-        context=collate_contexts(contexts, size_px=size_px) if contexts else None,
+        context=collate_contexts(contexts) if contexts else None,
     )
 
 

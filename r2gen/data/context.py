@@ -5,16 +5,16 @@ the end of the prior report is cut first; CUT has the order.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from r2gen.config.context import PRIOR_IMAGES, TEXT, ContextConfig
-from r2gen.data.context_text import context_text, in_words, value_of, written
+from r2gen.data.context_text import context_text, written
 from r2gen.data.reports import POSITIONS, Study
 
-# B batch, V views of a study, N prior studies of a batch, H height, W width, T tokens
+# B batch, N prior studies of a batch with images, R = B + N, V views of a study, H height, W width, T tokens
 CUT = ("prior_report", "comparison", "technique", "indication", "prior_days", "sex", "age")
 PADDING = -1  # behind the token ids of a context
 UNKNOWN = ""
@@ -40,15 +40,8 @@ class BatchContext:
 
     before_BT: torch.Tensor
     after_BT: torch.Tensor
-    about_BV2: torch.Tensor
+    about_RV2: torch.Tensor  # of the images of Batch
     study_N: torch.Tensor  # the number in the batch of each study whose prior has images
-    images_NVHW: torch.Tensor  # of those priors, with masks as in Batch
-    views_NV: torch.Tensor
-    about_NV2: torch.Tensor
-
-    def to(self, device: torch.device) -> "BatchContext":
-        """The images on the device; the rest stays on the CPU."""
-        return replace(self, images_NVHW=self.images_NVHW.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -66,16 +59,17 @@ class StudyContext:
     def __init__(self, options: ContextConfig, encode: Callable[[str], list[int]], *, words: bool = False) -> None:
         self.options, self.encode, self.words = options, encode, words
 
-    def has_prior_images(self, study: Study) -> bool:
-        return PRIOR_IMAGES in self.options.fields and value_of(study, PRIOR_IMAGES) is not None
+    def prior_views(self, study: Study) -> tuple[str, ...]:
+        """The images of the prior study that the prompt has."""
+        return study.prior.views if study.prior is not None and PRIOR_IMAGES in self.options.fields else ()
 
     def text(self, study: Study) -> str:
         """The whole context as one text, without the limit of tokens."""
-        return context_text(in_words(study) if self.words else study, self.options)
+        return context_text(study, self.options, words=self.words)
 
     def tokens(self, study: Study) -> Tokens:
         """The token ids of a study's context, of which there are at most `max_tokens`."""
-        pieces = written(in_words(study) if self.words else study, self.options)
+        pieces = written(study, self.options, words=self.words)
         ids, is_cut = self._fitted([(piece.field, self.encode(piece.text)) for piece in pieces])
         before, after = (
             [i for piece, some in zip(pieces, ids, strict=True) if piece.is_after == is_after for i in some]
@@ -131,26 +125,17 @@ def age_of(days: float | None) -> int:
     return 1 + sum(days >= bound for bound in DAYS)
 
 
-def collate_contexts(contexts: Sequence[ExampleContext], *, size_px: Sequence[int]) -> BatchContext:
-    """The contexts of a batch whose images have this height and width."""
+def collate_contexts(contexts: Sequence[ExampleContext]) -> BatchContext:
+    """The contexts of a batch, except the images."""
     priors = [
-        (number, context.prior_VHW, context.prior_about_V2)
+        (number, context.prior_about_V2)
         for number, context in enumerate(contexts)
-        if context.prior_VHW is not None and context.prior_about_V2 is not None
+        if context.prior_about_V2 is not None
     ]
-    images, abouts = [images_VHW for _, images_VHW, _ in priors], [about_V2 for _, _, about_V2 in priors]
+    abouts = [*(context.about_V2 for context in contexts), *(about_V2 for _, about_V2 in priors)]
     return BatchContext(
-        before_BT=_padded([context.before_T for context in contexts], value=PADDING),
-        after_BT=_padded([context.after_T for context in contexts], value=PADDING),
-        about_BV2=_padded([context.about_V2 for context in contexts]),
-        study_N=torch.tensor([number for number, _, _ in priors], dtype=torch.long),
-        images_NVHW=_padded(images) if priors else torch.zeros(0, 0, *size_px, dtype=torch.uint8),
-        views_NV=_padded([torch.ones(len(image), dtype=torch.bool) for image in images])
-        if priors
-        else torch.zeros(0, 0, dtype=torch.bool),
-        about_NV2=_padded(abouts) if priors else torch.zeros(0, 0, 2, dtype=torch.long),
+        before_BT=pad_sequence([context.before_T for context in contexts], batch_first=True, padding_value=PADDING),
+        after_BT=pad_sequence([context.after_T for context in contexts], batch_first=True, padding_value=PADDING),
+        about_RV2=pad_sequence(abouts, batch_first=True),
+        study_N=torch.tensor([number for number, _ in priors], dtype=torch.long),
     )
-
-
-def _padded(tensors: Sequence[torch.Tensor], *, value: float = 0) -> torch.Tensor:
-    return pad_sequence(list(tensors), batch_first=True, padding_value=value)

@@ -21,13 +21,17 @@ class Piece:
     is_after: bool
 
 
-def context_text(study: Study, options: ContextConfig) -> str:
+def context_text(study: Study, options: ContextConfig, *, words: bool = False) -> str:
     """The whole context of a study as one text, for its length, and for a vocabulary."""
-    return " ".join(piece.text for piece in written(study, options))
+    return " ".join(piece.text for piece in written(study, options, words=words))
 
 
-def written(study: Study, options: ContextConfig) -> list[Piece]:
-    """The text of each field, in their order; that of PRIOR_IMAGES in two pieces, around the images."""
+def written(study: Study, options: ContextConfig, *, words: bool = False) -> list[Piece]:
+    """The text of each field, in their order; that of PRIOR_IMAGES in two pieces, around the images.
+
+    With `words`, for a vocabulary of words.
+    """
+    study = in_words(study) if words else study
     pieces: list[Piece] = []
     is_after = False
     for field in options.fields:

@@ -76,8 +76,7 @@ class StudyDataset(Dataset[Example]):
 
     def images_of(self, study: Study) -> int:
         """The number of images of an example: those of the study, and of its prior study where they are used."""
-        has_prior = self.context is not None and self.context.has_prior_images(study)
-        return len(study.views) + (len(study.prior.views) if has_prior and study.prior is not None else 0)
+        return len(study.views) + (0 if self.context is None else len(self.context.prior_views(study)))
 
     @property
     def weights(self) -> list[float] | None:
@@ -104,8 +103,8 @@ class StudyDataset(Dataset[Example]):
         return torch.stack(images)
 
     def _context(self, study: Study, context: StudyContext) -> ExampleContext:
-        has_prior = study.prior is not None and context.has_prior_images(study)
-        return context.example(study, self._images(study.prior.views) if study.prior and has_prior else None)
+        views = context.prior_views(study)
+        return context.example(study, self._images(views) if views else None)
 
     def _with(self, studies: Sequence[Study], augment: Callable[[torch.Tensor], torch.Tensor] | None) -> "StudyDataset":
         return StudyDataset(studies, image=self.image, encode=self.encode, augment=augment, context=self.context)

@@ -126,7 +126,7 @@ class _Reading:
             if study.fills:
                 facts = with_tags(facts, study.images)
             self._refuse_later(facts)
-            has_prior = self.context.has_prior_images(facts)
+            has_prior = bool(self.context.prior_views(facts))
             if has_prior and not study.prior_images:
                 raise UserError("an image of its prior study does not exist")
             context = self.context.example(facts, self._images(study.prior_images) if has_prior else None)

@@ -178,7 +178,7 @@ def _check_context(config: Config, source: DataSource) -> None:
 
     What the studies have and the run does not use is printed.
     """
-    if config.task == "train":
+    if config.task == "train" and config.context.fields:  # otherwise phantoms need not be drawn here
         refuse_without_fields(config.context, source.studies("train"))
     if source.splits() is None:
         return  # the studies are drawn, and so are their priors

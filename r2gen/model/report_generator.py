@@ -1,12 +1,10 @@
 """The method of R2GenGPT: images -> encoder -> projector -> inserted into the prompt -> language model."""
 
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch, moved
@@ -20,19 +18,6 @@ from r2gen.vision.encoder import TimmEncoder
 # The loss of a micro-batch, which an objective (train/objectives) computes within the forward pass of the model.
 StepLoss: TypeAlias = Callable[["ReportGenerator", Batch], torch.Tensor]
 Part: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # of a prompt: embeddings [B, T, E] and the mask [B, T], on the CPU
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The features of the studies of a batch, followed by those of their prior studies that have images."""
-
-    features_RQD: torch.Tensor
-    real_RQ: torch.Tensor  # on the CPU, a mask of those that are not padding
-    size: int  # B
-
-    def of_studies(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """[B, Q, D] and the mask [B, Q]."""
-        return self.features_RQD[: self.size], self.real_RQ[: self.size]
 
 
 class ReportGenerator(nn.Module):
@@ -96,37 +81,36 @@ class ReportGenerator(nn.Module):
 
     def wrap(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The prompt with the image in it as embeddings [B, T, E], and on the CPU a mask [B, T] of real positions."""
-        return self.prompt(self.encode(batch), batch)
+        return self.prompt(*self.encode(batch), batch.context)
 
-    def encode(self, batch: Batch) -> Encoded:
-        """The features of the images, all in one pass: under ZeRO 3 the ranks must call each module equally often."""
-        images, views, about = batch.images_BVHW, batch.views_BV, None
+    def encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The features [R, Q, D] of each study, then of each prior study, and on the CPU a mask of those that are real.
+
+        All in one pass: under ZeRO 3 the ranks must call each module equally often.
+        """
         ids: tuple[Hashable, ...] = batch.ids
-        context = batch.context
-        if context is not None:
-            images, views = _stacked(images, context.images_NVHW), _stacked(views, context.views_NV)
-            about = _stacked(context.about_BV2, context.about_NV2)
-            ids = (*ids, *((batch.ids[study], "prior") for study in context.study_N.tolist()))
-        features_RQD, real_RQ = self.vision(images, views, ids, about)
-        return Encoded(features_RQD, real_RQ, len(batch.ids))
+        about = None
+        if batch.context is not None:
+            about = batch.context.about_RV2
+            ids += tuple((batch.ids[study], "prior") for study in batch.context.study_N.tolist())
+        features: tuple[torch.Tensor, torch.Tensor] = self.vision(batch.images_RVHW, batch.views_RV, ids, about)
+        return features
 
-    def prompt(self, encoded: Encoded, batch: Batch) -> Part:
+    def prompt(self, features_RQD: torch.Tensor, real_RQ: torch.Tensor, context: BatchContext | None) -> Part:
         """As `wrap`, from the features of the images."""
-        image_RQE, size = self.projector(encoded.features_RQD), encoded.size
+        image_RQE = self.projector(features_RQD)
+        size = len(features_RQD) if context is None else len(context.before_BT)
         before_BTE = self.lm.embed(self.before_T.expand(size, -1))
         after_BTE = self.lm.embed(self.after_T.expand(size, -1))
         image_RQE = image_RQE.to(before_BTE.dtype)
-        parts = {
-            "before": [_constant(before_BTE)],
-            "image": [(image_RQE[:size], encoded.real_RQ[:size])],
-            "after": [_constant(after_BTE)],
-        }
-        if batch.context is not None:
+        parts = {"before": [_constant(before_BTE)], "image": [(image_RQE, real_RQ)], "after": [_constant(after_BTE)]}
+        if context is not None:
             assert self.context is not None
+            parts["image"] = [(image_RQE[:size], real_RQ[:size])]
             [(text_BTE, mask_BT)], at = parts[self.context.side], self.context.index
             parts[self.context.side] = [
                 (text_BTE[:, :at], mask_BT[:, :at]),
-                *self._context(batch.context, image_RQE[size:], encoded.real_RQ[size:], size=size),
+                *self._context(context, image_RQE[size:], real_RQ[size:], size=size),
                 (text_BTE[:, at:], mask_BT[:, at:]),
             ]
         embeds, masks = zip(*(part for side in parts.values() for part in side), strict=True)
@@ -168,10 +152,3 @@ class ReportGenerator(nn.Module):
 
 def _constant(text_BTE: torch.Tensor) -> Part:
     return text_BTE, torch.ones(text_BTE.shape[:2], dtype=torch.bool)
-
-
-def _stacked(studies: torch.Tensor, priors: torch.Tensor) -> torch.Tensor:
-    """Rows of views [B, V, ...] and [N, V, ...] as one tensor, with zeros for missing views; a mask stays one."""
-    if not len(priors):
-        return studies
-    return pad_sequence([*studies, *priors], batch_first=True)

@@ -13,15 +13,16 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import yaml
 
 from r2gen.config.hints import accepts
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 MAX_BYTES, MAX_YAML_BYTES, MAX_XML_BYTES = 2**30, 2**20, 2**20
 DEEPEST, MOST_GROUPS = 64, 10_000_000
@@ -100,8 +101,11 @@ def read_yaml(file: Path) -> Any:
     return value
 
 
-def read_xml(file: Path) -> Element:
+def read_xml(file: Path) -> "Element":
     """The root element of an XML file. A document type, which may define entities, is refused."""
+    from xml.etree.ElementTree import TreeBuilder  # of all commands, task=prepare alone reads XML
+    from xml.parsers import expat
+
     text, builder, depth = read_text(file, most=MAX_XML_BYTES), TreeBuilder(), 0
     parser = expat.ParserCreate()
 

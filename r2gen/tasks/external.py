@@ -46,7 +46,7 @@ def training_data(config: Config, job: Job) -> tuple[ReportData, dict[str, Study
     if dist.is_first():
         _name_trained(train.studies, {split: job.datasets[split].studies for split in config.evaluate.splits})
     studies = [replace(study, views=tuple(OF_TRAINING + view for view in study.views)) for study in train.studies]
-    datasets["train"] = StudyDataset(studies, image=train.image, encode=train.encode, context=train.context)
+    datasets["train"] = train.of(studies)
     return _ImagesOfBoth(training=data, other=job.data), datasets
 
 

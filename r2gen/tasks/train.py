@@ -179,9 +179,11 @@ def _describe_context(folder: RunFolder, job: Job) -> None:
     context = job.datasets["train"].context
     if context is None or not context.options.fields:
         return
-    with working("counting the contexts"):
-        counts = fields_and_cuts(context, {split: dataset.studies for split, dataset in job.datasets.items()})
-    folder.record(context=counts)
+    counts = folder.facts().get("context")  # of a run that resumes
+    if counts is None:
+        with working("counting the contexts"):
+            counts = fields_and_cuts(context, {split: dataset.studies for split, dataset in job.datasets.items()})
+        folder.record(context=counts)
     print(wrapped(counts_line(counts, max_tokens=context.options.max_tokens)), flush=True)
 
 

@@ -27,11 +27,13 @@ class WeightAverage:
         """Take in the weights after optimiser step `step`, counted from 1."""
         new = 1 - decay_at(step, self.decay)
         torch._foreach_lerp_(self.own, local_masters(self.engine), new)
-        for name, statistic in moving_statistics(self.engine.module).items():
-            if statistic.is_floating_point():
-                self.statistics[name].lerp_(statistic, new)
-            else:
-                self.statistics[name].copy_(statistic)
+        if not self.statistics:
+            return
+        moved = moving_statistics(self.engine.module)
+        averaged = [name for name, statistic in moved.items() if statistic.is_floating_point()]
+        copied = [name for name in moved if name not in averaged]
+        torch._foreach_lerp_([self.statistics[name] for name in averaged], [moved[name] for name in averaged], new)
+        torch._foreach_copy_([self.statistics[name] for name in copied], [moved[name] for name in copied])
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The average by name, whole, in fp32 on the CPU, with that of the statistics. All ranks must call it."""

@@ -108,7 +108,7 @@ def _try_step(model: ReportGenerator, batch: Batch, objective: Objective) -> Non
     model.train()
     try:
         with _named("trained"):
-            tokens = torch.full((), float(batch.target_tokens), device=batch.images_BVHW.device)
+            tokens = torch.full((), float(batch.target_tokens), device=batch.images_RVHW.device)
             [loss] = objective.losses(model, [batch], Step(0, tokens, len(batch.ids)))
             (model(batch, loss) / tokens).backward()
     finally:

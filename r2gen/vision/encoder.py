@@ -124,7 +124,7 @@ class TimmEncoder(nn.Module):
             features_NPD = features_NPD.index_copy(0, existing_N, existing_NPD)
         features_BVPD = features_NPD.unflatten(0, (batch, views))
         if self.embedding is not None and about_BV2 is not None:
-            features_BVPD = features_BVPD + self.embedding(moved(about_BV2, device))[:, :, None]
+            features_BVPD = features_BVPD + self.embedding(about_BV2)[:, :, None]
         joined: tuple[torch.Tensor, torch.Tensor] = self.join(features_BVPD, views_BV)
         return joined
 

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from r2gen.data.collate import moved
 from r2gen.data.context import AGES, PLACES
 
 # B batch, V views, D encoder width
@@ -17,6 +18,7 @@ class ImageEmbedding(nn.Module):
         nn.init.zeros_(self.rows.weight)
 
     def forward(self, about_BV2: torch.Tensor) -> torch.Tensor:
-        """[B, V, D] from the numbers of position and age (data/context.py)."""
-        embedded_BVD: torch.Tensor = self.rows(about_BV2 + about_BV2.new_tensor([0, len(PLACES)])).sum(dim=2)
+        """[B, V, D] from the numbers of position and age (data/context.py), on the CPU."""
+        rows_BV2 = moved(about_BV2 + torch.tensor([0, len(PLACES)]), self.rows.weight.device)
+        embedded_BVD: torch.Tensor = self.rows(rows_BV2).sum(dim=2)
         return embedded_BVD

@@ -89,7 +89,7 @@ def test_images_depend_on_seed_and_position_and_not_on_workers_or_where_a_run_re
         order = TrainingOrder(len(STUDIES), seed=seed, shuffle=True)
         batches = MicroBatches(first=first, last=4, batch_size=4, micro_batch_size=2, rank=0, world=1)
         examples = TrainingExamples(dataset().augmented(of("chest")), order)
-        return [batch.images_BVHW for batch in batch_loader(examples, batches, workers=workers, pin=False)]
+        return [batch.images_RVHW for batch in batch_loader(examples, batches, workers=workers, pin=False)]
 
     alone = images(workers=0)
     assert all(torch.equal(*pair) for pair in zip(alone, images(workers=2), strict=True))

@@ -67,7 +67,7 @@ def test_what_a_study_lacks_is_left_out_or_written_as_the_options_say():
     assert texts(NOTHING, "all") == []
     unknown = options("all", missing={"indication": "Indication: not given\n", "prior_images": "No prior study\n"})
     assert [piece.text for piece in written(NOTHING, unknown)] == ["Indication: not given\n", "No prior study\n"]
-    assert not context("all").has_prior_images(NOTHING)
+    assert not context("all").prior_views(NOTHING)
     without_images = replace(STUDY, prior=replace(STUDY.prior, views=()))  # type: ignore[type-var]
     assert decoded(context("all"), without_images)[1] == ""
     assert "Prior report: Normal." in decoded(context("all"), without_images)[0]

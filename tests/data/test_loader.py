@@ -132,7 +132,7 @@ def test_random_numbers_of_an_augmentation_never_repeat_but_are_reproducible():
             sampler = MicroBatches(first=first, last=6, batch_size=8, micro_batch_size=2, rank=rank, world=world)
             for turn, part in enumerate(batch_loader(examples, sampler, workers=workers, pin=False)):
                 step, number = divmod(turn * world + rank, 4)
-                for study, images_VHW, real_V in zip(part.ids, part.images_BVHW, part.views_BV, strict=True):
+                for study, images_VHW, real_V in zip(part.ids, part.images_RVHW, part.views_RV, strict=True):
                     images[first + step, number, study] = images_VHW[real_V].numpy().tobytes()
         return images
 
@@ -158,25 +158,25 @@ def test_collate_pads_views_and_reports_and_masks_the_padding():
     examples = [dataset()[i] for i in (1, 0, 5, 7)]  # 2, 1, 3 and 2 views
     batch = collate(examples)
     assert batch.ids == ("study-1", "study-0", "study-5", "study-7")
-    assert batch.images_BVHW.dtype == torch.uint8
+    assert batch.images_RVHW.dtype == torch.uint8
     assert batch.report_BT.dtype == torch.int64
-    assert batch.views_BV.tolist() == [[True, True, False], [True, False, False], [True] * 3, [True, True, False]]
+    assert batch.views_RV.tolist() == [[True, True, False], [True, False, False], [True] * 3, [True, True, False]]
     for index, example in enumerate(examples):
         views, tokens = len(example.images_VHW), len(example.report_T)
-        assert torch.equal(batch.images_BVHW[index, :views], example.images_VHW)
-        assert not batch.images_BVHW[index, views:].any()
+        assert torch.equal(batch.images_RVHW[index, :views], example.images_VHW)
+        assert not batch.images_RVHW[index, views:].any()
         assert torch.equal(batch.report_BT[index, :tokens], example.report_T)
         assert (batch.report_BT[index, tokens:] == NO_TARGET).all()
     assert batch.target_tokens == sum(len(example.report_T) for example in examples)
     moved = batch.to(torch.device("meta"))
-    assert moved.images_BVHW.device.type == "meta"
-    assert {moved.views_BV.device.type, moved.report_BT.device.type} == {"cpu"}  # lengths are read from them
+    assert moved.images_RVHW.device.type == "meta"
+    assert {moved.views_RV.device.type, moved.report_BT.device.type} == {"cpu"}  # lengths are read from them
 
 
 def test_a_batch_is_as_wide_as_its_longest_report():
     short = Example(id="a", images_VHW=torch.zeros(1, 4, 4, dtype=torch.uint8), report_T=torch.tensor([5, 2]))
     assert collate([short, short]).report_BT.shape == (2, 2)
-    assert collate([short]).images_BVHW.shape == (1, 1, 4, 4)
+    assert collate([short]).images_RVHW.shape == (1, 1, 4, 4)
 
 
 @pytest.mark.parametrize(("budget_mib", "cached"), [(0, 0), (1, 16), (2, 24)])

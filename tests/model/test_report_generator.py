@@ -29,7 +29,7 @@ def test_the_loss_of_a_batch_is_the_sum_over_its_studies(model: ReportGenerator)
 def test_the_loss_does_not_depend_on_padding(model: ReportGenerator):
     whole = batch(*EIGHT)
     expected = model(whole).clone()
-    whole.images_BVHW[~whole.views_BV] = 255
+    whole.images_RVHW[~whole.views_RV] = 255
     torch.testing.assert_close(model(whole), expected, rtol=1e-6, atol=0)
 
 
@@ -62,7 +62,7 @@ def test_the_loss_depends_on_the_image():
     model = report_generator(lively=True).eval()
     changed = batch(0)
     before = model(changed)
-    changed.images_BVHW.fill_(0)
+    changed.images_RVHW.fill_(0)
     assert not torch.isclose(model(changed), before)
 
 

@@ -33,8 +33,8 @@ def batch(model: ReportGenerator, facts: dict[str, Any], tensors: dict[str, torc
     report_BT = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=NO_TARGET)
     return Batch(
         ids=tuple(facts["texts"]),
-        images_BVHW=images_BV3HW,
-        views_BV=torch.ones(images_BV3HW.shape[:2], dtype=torch.bool),
+        images_RVHW=images_BV3HW,
+        views_RV=torch.ones(images_BV3HW.shape[:2], dtype=torch.bool),
         report_BT=report_BT,
     )
 

@@ -107,8 +107,8 @@ def test_the_report_is_the_same_before_and_after(
     images_VHW = torch.stack([run.model.vision.transform(Image.open(image)) for image in images])
     studies = Batch(
         ids=("a",),
-        images_BVHW=images_VHW[None],
-        views_BV=torch.ones(1, 2, dtype=torch.bool),
+        images_RVHW=images_VHW[None],
+        views_RV=torch.ones(1, 2, dtype=torch.bool),
         report_BT=torch.tensor([[5, 6, 7]]),
     )
     with torch.no_grad():

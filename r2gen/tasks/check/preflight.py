@@ -143,12 +143,13 @@ class Preflight:
         self.studies = build.build_datasets(self.config, self.data, self.model)["train"].first(STUDIES)
         batch = self.batch(0)
         with torch.no_grad():
-            features, real = self.model.vision(batch.images_BVHW, batch.views_BV)
+            features, real = self.model.encode(batch)
             image, prompt = self.model.projector(features), self.model.wrap(batch)[0]
         if not bool(features.isfinite().all()):
             raise CheckFailed("the encoder's features are not finite", fix="fetch the weights at vision.path again")
+        count = int(real[: len(batch.ids)].sum())  # without those of prior studies
         widths = (
-            f"{int(real.sum())} features of width {features.shape[-1]} from the encoder, {image.shape[-1]} from the "
+            f"{count} features of width {features.shape[-1]} from the encoder, {image.shape[-1]} from the "
             f"projector, {self.lm.dim} in the language model; prompts of {prompt.shape[1]} positions"
         )
         if not image.shape[-1] == prompt.shape[-1] == self.lm.dim:

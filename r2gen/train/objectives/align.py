@@ -80,7 +80,7 @@ class Alignment:
 def compare(model: ReportGenerator, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss [B] of each study, and whether [B] the most similar report of the batch is its own."""
     assert model.head is not None
-    image_BD = pooled(*model.encode(batch).of_studies())
+    image_BD = pooled(*model.encode(batch))
     with torch.no_grad():
         text_BE = mean_embedding(model, batch.report_BT)
     weight = next(model.head.parameters())

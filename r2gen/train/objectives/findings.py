@@ -75,11 +75,11 @@ class FindingsLoss:
         return {} if self.last is None else {"findings_loss": float(self.last)}
 
     def _loss(self, model: ReportGenerator, batch: Batch, *, per_study: torch.Tensor) -> torch.Tensor:
-        encoded = model.encode(batch)
-        nats = model.report_loss(*model.prompt(encoded, batch), batch)
+        features_RQD, real_RQ = model.encode(batch)
+        nats = model.report_loss(*model.prompt(features_RQD, real_RQ, batch.context), batch)
         assert model.head is not None
         weight = next(model.head.parameters())
-        logits_BC = model.head(pooled(*encoded.of_studies()).to(weight.dtype)).float()
+        logits_BC = model.head(pooled(features_RQD, real_RQ)[: len(batch.ids)].to(weight.dtype)).float()
         labels_BC = torch.stack([self.labels[id] for id in batch.ids]).to(logits_BC.device)
         losses_BC = F.binary_cross_entropy_with_logits(
             logits_BC, labels_BC, pos_weight=self.positive_C.to(logits_BC.device), reduction="none"
