@@ -63,15 +63,18 @@ def entry(draw: random.Random, number: int, split: str) -> dict[str, Any]:
     """One image as R2Gen describes it; two or three images in a row belong to one study."""
     subject, study = 10_000_032 + number // 10, 50_000_014 + number * 2 // 5
     name = "-".join(f"{draw.getrandbits(32):08x}" for _ in range(5))
-    report = " ".join(draw.choices(SENTENCES, k=draw.randint(4, 11)))
     return {
         "id": name,
         "study_id": study,
         "subject_id": subject,
-        "report": " " + textwrap.fill(report, 78).replace("\n", "\n "),  # with line breaks, as MIMIC's
+        "report": " " + textwrap.fill(report(draw), 78).replace("\n", "\n "),  # with line breaks, as MIMIC's
         "image_path": [f"p{subject // 1_000_000}/p{subject}/s{study}/{name}.jpg"],
         "split": split,
     }
+
+
+def report(draw: random.Random) -> str:
+    return " ".join(draw.choices(SENTENCES, k=draw.randint(4, 11)))
 
 
 def add_context(study: dict[str, Any], before: dict[int, str]) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from large_annotation import SENTENCES
+from large_annotation import report
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/support"))
@@ -42,10 +42,6 @@ class Links:
             Image.new("L", (8, 8)).save(self.image)
         os.link(self.image, file)
         self.count += 1
-
-
-def report(draw: random.Random) -> str:
-    return " ".join(draw.choices(SENTENCES, k=draw.randint(4, 11)))
 
 
 def write_rexgradient(root: Path, studies: int) -> None:

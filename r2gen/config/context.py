@@ -13,7 +13,8 @@ from r2gen.config.plain import Plain
 from r2gen.errors import UserError, shown
 
 PRIOR_IMAGES = "prior_images"
-FIELDS = ("age", "sex", "indication", "technique", "comparison", PRIOR_IMAGES, "prior_days", "prior_report")
+OF_PRIOR = (PRIOR_IMAGES, "prior_days", "prior_report")
+FIELDS = ("age", "sex", "indication", "technique", "comparison", *OF_PRIOR)
 TEXT = "{text}"  # in context.texts: the value of the field
 
 

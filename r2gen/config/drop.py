@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from r2gen.config.context import ContextConfig
+from r2gen.config.context import OF_PRIOR, ContextConfig
 from r2gen.config.names import suggest
 from r2gen.errors import UserError, shown
 
 # By input: the fields of the context through which a model reads it; the lateral image is read by every model.
 INPUTS: dict[str, tuple[str, ...]] = {
-    "prior": ("prior_images", "prior_days", "prior_report"),
+    "prior": OF_PRIOR,
     "indication": ("indication",),
     "lateral": (),
     "technique": ("technique",),

@@ -4,7 +4,7 @@ import math
 from dataclasses import fields
 from typing import get_type_hints
 
-from r2gen.config.context import ContextConfig, GivenConfig
+from r2gen.config.context import OF_PRIOR, ContextConfig, GivenConfig
 from r2gen.config.fields import check_bounds
 from r2gen.config.hints import accepts, describe
 from r2gen.data.annotation_fault import has_surrogate
@@ -12,8 +12,6 @@ from r2gen.data.context_text import value_of
 from r2gen.data.positions import position_of
 from r2gen.data.reports import Prior, Study
 from r2gen.errors import UserError, shown
-
-OF_PRIOR = ("prior_images", "prior_days", "prior_report")
 
 
 def given_study(images: int, given: GivenConfig) -> Study:

@@ -95,7 +95,8 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
         first = all_images[0]
         read[first.split] += 1
         chosen = [image for image in all_images if is_selected(image.view, policy.views)]
-        paths = {image: path for image in chosen if (path := _image_path(folder, image)) is not None}
+        ordered = sorted(chosen, key=lambda image: (rank(image.view), image.dicom_id))
+        paths = {image: path for image in ordered if (path := _image_path(folder, image)) is not None}
         raw = _read_report(reports / first.report)
         if raw is not None:
             digest.update(f"{first.report}\0{raw}\0".encode())
@@ -108,15 +109,14 @@ def studies_of(listed: Mapping[str, list[MimicImage]], *, folder: Path, reports:
             report, reason = None, "report or images not on disk"
         else:
             report, reason = choose(parts, policy)
-        ordered = sorted(paths, key=lambda image: (rank(image.view), image.dicom_id))
-        images = {"image_path": [paths[image] for image in ordered], "views": [image.view for image in ordered]}
+        images = {"image_path": list(paths.values()), "views": [image.view for image in paths]}
         entries, left_out = list[Plain](), None
         if report is None:
             dropped[reason] += 1
             left_out = prior_left_out(f"s{study}", images, any_section(parts))
         else:
-            kept_views.update(image.view or "(none)" for image in ordered)
-            entries += _entries(study, ordered, images=images, parts=parts, report=report, policy=policy)
+            kept_views.update(image.view or "(none)" for image in paths)
+            entries += _entries(study, list(paths), images=images, parts=parts, report=report, policy=policy)
             splits[first.split] += entries
         at = min((image.taken for image in all_images if image.taken is not None), default=None)
         examinations.append(Examination(first.subject_id, first.split, at, entries, left_out))

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from r2gen.config.context import OF_PRIOR
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import Batch, collate
 from r2gen.data.context import StudyContext
 from r2gen.data.dataset import Example
 from r2gen.data.dicom_tags import with_tags
-from r2gen.data.given import OF_PRIOR
 from r2gen.data.image_input import gray_image
 from r2gen.data.leaks import REFUSED
 from r2gen.data.listed_studies import StudyImages
