@@ -89,6 +89,8 @@ class _Watch:
                 "others had finished. Check its process; the same command then completes the run.",
                 Code.RANK_LOST,
             )
+        if self._has_failed():
+            return None  # that rank has said why
         suspended = [rank for rank in running if _is_suspended(self.ranks[rank].pid)]
         if not suspended or len(suspended) == count:  # a job that is suspended as a whole may continue later
             self.suspended_at = None

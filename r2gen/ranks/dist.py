@@ -113,7 +113,8 @@ def _tcp_store(timeout_s: int, *, holds: bool) -> torch_dist.TCPStore:
 
 
 def _wait_for_all(store: FolderStore | torch_dist.TCPStore, count: int, timeout_s: int) -> None:
-    own, deadline = os.environ["RANK"], time.monotonic() + timeout_s
+    # As in Heartbeat, the launcher has time to name a suspended rank first, so that there is one message.
+    own, deadline = os.environ["RANK"], time.monotonic() + timeout_s + 2 * PERIOD_S
     try:
         store.set(f"started-{own}", "")
         while missing := [rank for rank in range(count) if not store.check([f"started-{rank}"])]:
