@@ -68,6 +68,8 @@ class Evaluation:
                 predictions = self.predictor.predict(model, split, checkpoint=checkpoint, finished=finished)
                 if finished is not None:
                     finished(predictions)  # those of other ranks and from the file
+                if early is not None:
+                    early.written(split, predictions)
                 without = {
                     system_of(drop): self.predictor.predict_without(model, split, checkpoint=checkpoint, drop=drop)
                     for drop in self.drop
@@ -88,7 +90,7 @@ class Evaluation:
     ) -> tuple[Plain, Scores]:
         """The scores of a split for metrics.json, and those of the model."""
         wording = early.fork(partial(self._wording, predictions))
-        baselines, scores_early = early.of(split, predictions)
+        baselines, scores_early = early.of(split)
         others = {system: reports_of(drop.predictions) for system, drop in without.items() if drop.changed}
         studies = self.predictor.datasets[split].studies
         scored = self.scorer.score(predictions, baselines | others, scores_early, title=f"scoring {split}")
