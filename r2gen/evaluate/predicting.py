@@ -116,7 +116,11 @@ class Predictor:
     def predict_in_training(
         self, model: Generator, validation: StudyDataset, *, checkpoint: str, finished: Finished | None = None
     ) -> list[Prediction]:
-        """Predictions of a validation, which no later evaluation reuses."""
+        """Predictions of a validation.
+
+        No later evaluation reuses them: training leaves less memory, so that fewer studies may have been decoded at a
+        time, which can change reports in bf16, and task=evaluate would then give other scores for the same checkpoint.
+        """
         header = self.header(f"{checkpoint}, in training")
         return self._predict(
             model, validation, self.file("val"), header, title="val", finished=finished, reads_file=False

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from r2gen.config.context import PRIOR_IMAGES
 from r2gen.config.lm_rules import QUANT_PACKAGES, LmFacts, check
+from r2gen.config.rules import encoder_only
 from r2gen.config.schema import Config
+from r2gen.config.selection import selection_of, weighted_scores
 from r2gen.config.targets import Target, instantiate
 from r2gen.config.task_table import BY_NAME
 from r2gen.data.context_text import refuse_without_fields
@@ -167,6 +169,7 @@ def _check_data(config: Config) -> None:
     source: DataSource = instantiate(config.data)
     source.check()
     _check_context(config, source)
+    _check_selection(config, source)
     most = _most_views(config)
     if most is None:
         return
@@ -195,6 +198,19 @@ def _check_context(config: Config, source: DataSource) -> None:
     refuse_wrong_priors(source, head=f"data={config.choices['data']}")
     if unused := unused_context(source, config.context):
         print(f"not used with context={config.choices.get('context', 'none')}: {unused}", flush=True)
+
+
+def _check_selection(config: Config, source: DataSource) -> None:
+    """Raise UserError if no validation can choose the best checkpoint, for any reports."""
+    if config.task != "train" or encoder_only(config):
+        return
+    from r2gen.evaluate.split_scores import refuse_without_value  # with numpy
+
+    studies = source.studies("val")[: config.evaluate.max_studies]
+    if studies:
+        metrics = {name: instantiate(metric) for name, metric in config.metrics.items()}
+        best = weighted_scores(selection_of(config))
+        refuse_without_value(metrics, best, {study.id: study.report for study in studies})
 
 
 def _check_study(config: Config) -> None:
