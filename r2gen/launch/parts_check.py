@@ -18,7 +18,7 @@ from r2gen.config.task_table import BY_NAME
 from r2gen.data.context_text import refuse_without_fields
 from r2gen.data.given import given_study
 from r2gen.data.leaks import refuse_wrong_priors, unused_context
-from r2gen.data.reports import SPLITS, DataSource
+from r2gen.data.reports import SPLITS, DataSource, data_digest
 from r2gen.errors import Code, UserError, installing
 from r2gen.evaluate.report_file import ReportFile
 from r2gen.launch.listening import listen
@@ -55,7 +55,7 @@ def check_parts(config: Config) -> None:
         _check_studies(config)
     elif config.task == "demo":
         _check_demo(config)
-    elif config.task in ("train", "check", "evaluate"):
+    elif config.task in ("train", "check") or (config.task == "evaluate" and not _checked_before(config)):
         _check_data(config)
 
 
@@ -153,6 +153,16 @@ def _is_cached(hub_id: str) -> bool:
     from huggingface_hub.file_download import repo_folder_name
 
     return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=hub_id, repo_type="model")).is_dir()
+
+
+def _checked_before(config: Config) -> bool:
+    """Whether the training of a run has checked this data set, from the same folder.
+
+    Checking MIMIC-CXR takes a minute or two. An image that was removed since is reported when it is read.
+    """
+    folder = RunFolder(config.folder)
+    same_options = config.data.arguments == {k: v for k, v in folder.config()["data"].items() if k != "_target_"}
+    return same_options and folder.facts().get("data_hash") == data_digest(config.data)
 
 
 def _check_data(config: Config) -> None:
