@@ -3,6 +3,7 @@
     python benchmarks/decode.py                                    LLaMA-2 7B and Swin-B with random weights, on a GPU
     python benchmarks/decode.py --size tiny --device cpu           every part in seconds, on the CPU
     python benchmarks/decode.py ours/beam3/192 ours/beam3/192/3858 --quant fp8
+    python benchmarks/decode.py --command /dev/shm/e ours/beam3/0/3858    and where the time of task=evaluate goes
 
 A case is STACK/PROFILE/BATCH, or STACK/PROFILE/BATCH/STUDIES. The stacks are `reference` (the test step of R2GenGPT),
 `transformers` (its generate() behind our encoder, without autocast) and `ours` (an evaluation by
@@ -41,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from decode_command import time_commands
 from decode_models import (
     SIZES,
     Ours,
@@ -136,6 +138,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=1, help="measure every case so often")
     parser.add_argument("--workers", type=int, default=0, help="of the loader, in predict")
     parser.add_argument("--compiled", choices=tuple(COMPILED), default="auto", help="in predict; auto: its own choice")
+    parser.add_argument("--command", type=Path, help="a folder: time task=evaluate of each ours/PROFILE/0 there")
     parser.add_argument("--trace", action="store_true", help="print the kernels of each case")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="append a line of JSON for each measurement")
@@ -163,6 +166,8 @@ def main() -> int:
                     break
             if options.trace:
                 bench.trace(case)
+        if options.command is not None:
+            failed += time_commands(bench, cases, scratch=options.command.absolute(), workers=options.workers)
     return 1 if failed else 0
 
 
@@ -186,13 +191,12 @@ class Bench:
         print(
             ", ".join(f"{key} {f'{value:.0f}' if isinstance(value, float) else value}" for key, value in facts.items())
         )
-        self._write(facts)
+        self.write(facts)
 
     def load(self, quant: str) -> None:
         """Draw the weights, and quantise them."""
-        self.model = self.reference = None
+        self.unload()
         self.ends: float | None = None
-        self._free()
         began = time.monotonic()
         dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
         llama: Any = random_llama(self.size, device=self.device, dtype=dtype)
@@ -214,6 +218,11 @@ class Bench:
             f"{self.prompt + self.profile('beam3').max_new_tokens} positions per study"
         )
         say(COLUMNS)
+
+    def unload(self) -> None:
+        self._free()
+        self.model = self.reference = None
+        self._free()
 
     def profile(self, name: str) -> Decoding:
         decoding = PROFILES[name]
@@ -278,7 +287,7 @@ class Bench:
             share=max(memory_s, compute_s) / step_s,
             peak_gib=torch.cuda.max_memory_allocated() / GIB if self.device.type == "cuda" else 0.0,
         )
-        self._write({key: round(v, 4) if isinstance(v, float) else v for key, v in asdict(result).items()})
+        self.write({key: round(v, 4) if isinstance(v, float) else v for key, v in asdict(result).items()})
         say(
             [
                 result.case,
@@ -307,12 +316,12 @@ class Bench:
         """Print why there is no figure; 0 if memory ran out, which is a result, and 1 otherwise."""
         reason = next(iter(str(error).splitlines()), "")[:160]
         print(f"{what}: no figure: {type(error).__name__}: {reason}", flush=True)
-        self._write({"failed": what, "error": type(error).__name__, "reason": reason})
+        self.write({"failed": what, "error": type(error).__name__, "reason": reason})
         error.__traceback__ = None  # its frames hold tensors
         self._free()
         return 0 if isinstance(error, torch.OutOfMemoryError) else 1
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def write(self, record: dict[str, Any]) -> None:
         if self.out is not None:
             with self.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")

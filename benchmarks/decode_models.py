@@ -130,11 +130,10 @@ def report_generator(model: PreTrainedModel, tokenizer: ReportTokenizer, size: S
     encoder = TimmEncoder(
         name="swin_base_patch4_window7_224", image_size_px=size.swin["image_size"], model_args=size.encoder
     )
-    prompt = Prompt(before=BEFORE, after=AFTER, bos=True)
-    before, after = prompt.ids(tokenizer)
+    prompt = Prompt(before=BEFORE, after=AFTER, bos=True).around(tokenizer, context=False)
     lm = CausalLM(model, tokenizer)
     projector = LinearProjector(in_dim=encoder.dim, out_dim=lm.dim)
-    made = ReportGenerator(vision=encoder, projector=projector, lm=lm, before=before, after=after)
+    made = ReportGenerator(vision=encoder, projector=projector, lm=lm, before=prompt.before, after=prompt.after)
     for part in (made.vision, made.projector):
         part.to(dtype=model.dtype)  # type: ignore[attr-defined]
     return made.to(model.device).eval().requires_grad_(False)

@@ -76,7 +76,8 @@ def prompt_of_row(row: str, folder: Path) -> tuple[list[int], list[int]]:
     written: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{row}.yaml"))
     tokenizer = read_tokenizer(folder, stop=written["stop"], special_tokens=written.get("special_tokens"))
     prompt = {"before": "", "after": "", **written["prompt"]}
-    return Prompt(**prompt).ids(tokenizer)
+    around = Prompt(**prompt).around(tokenizer, context=False)
+    return around.before, around.after
 
 
 def prompt_of_template(folder: Path) -> tuple[list[int], list[int]]:

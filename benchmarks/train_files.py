@@ -72,8 +72,8 @@ def write_files(scratch: Path, size: Size, *, device: str, studies: int = STUDIE
     }
     write_lm(files.lm, published, tokenizer, device=device)
     write_encoder(files.encoder, size)
-    before, after = Prompt(before=BEFORE, after=AFTER, bos=True).ids(tokenizer)
-    facts |= {"prompt": len(before) + len(after), "image": (size.swin["image_size"] // 32) ** 2}
+    prompt = Prompt(before=BEFORE, after=AFTER, bos=True).around(tokenizer, context=False)
+    facts |= {"prompt": len(prompt.before) + len(prompt.after), "image": (size.swin["image_size"] // 32) ** 2}
     for name in DATA:
         facts[name] = write_data(files.data(name), name, tokenizer, studies=studies, shorter=size.shorter)
     marker.write_text(json.dumps(facts), encoding="utf-8")

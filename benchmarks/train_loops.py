@@ -58,10 +58,10 @@ class Loop(nn.Module):
         width = llama.config.hidden_size
         self.linear = nn.Linear(self.swin.num_features, width, device=device, dtype=own)
         self.norm = nn.LayerNorm(width, device=device, dtype=own)
-        before, after = Prompt(before=BEFORE, after=AFTER, bos=True).ids(
-            tokenizer_of_reports(min(size.vocabulary, 2_000))
+        prompt = Prompt(before=BEFORE, after=AFTER, bos=True).around(
+            tokenizer_of_reports(min(size.vocabulary, 2_000)), context=False
         )
-        self.prompt = [torch.tensor([ids], device=device) for ids in (before, after)]
+        self.prompt = [torch.tensor([ids], device=device) for ids in (prompt.before, prompt.after)]
         self.dtype, self.device = half, device
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from forked_run import run_script
 from smallest_run import ROOT
 
@@ -21,3 +22,16 @@ def test_every_stack_is_measured_and_a_case_that_fails_stops_no_other(tmp_path: 
     assert list(results) == [case for case in CASES if not case.endswith("-1")], done.stdout + done.stderr
     assert results["ours/beam3/2/3"]["tokens_mean"] == 12
     assert all(result["reports_per_s"] > 0 and 0 < result["share"] < 1 for result in results.values())
+
+
+def test_the_seconds_of_a_whole_evaluation_are_shown_by_part(tmp_path: Path):
+    out = tmp_path / "figures.jsonl"
+    script, words = ROOT / "benchmarks" / "decode.py", ("--size", "tiny", "--device", "cpu", "--out", str(out))
+    done = run_script(script, *words, "--command", str(tmp_path / "files"), "ours/beam3/0/6")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "as a command" in done.stdout
+    result = json.loads(out.read_text().splitlines()[-1])
+    parts = {name: value for name, value in result.items() if name not in ("command", "quant", "encoder_s", "all")}
+    assert {"configuration and checks", "imports", "reports", "likelihood", "table and exit"} <= parts.keys()
+    assert sum(parts.values()) == pytest.approx(result["all"])
+    assert (result["command"], result["encoder_s"] > 0) == ("ours/beam3/0/6", True)

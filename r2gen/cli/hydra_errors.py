@@ -26,6 +26,7 @@ from r2gen.config.yaml_files import read_files
 from r2gen.errors import UserError, shown
 
 # Groups that are null unless this option is chosen.
+SUCH_AS = {"data.sets": "{root: DIR}"}  # the value of a name
 SET_BY = {"tune.lora": "tune=delta", "tune.lm.lora": "tune/lm=lora", "lm.architecture": "lm=tiny"}
 
 
@@ -114,7 +115,10 @@ def _wrong_value(override: str, error: Exception) -> str:
         above = above.rpartition(".")[0]
     if above and not above.startswith(OPEN):
         return f"{shown(passed)}: {above} is {_type_of(above)}, there is nothing below it"
-    return f"{shown(passed)}: {' '.join(str(cause).partition(chr(10))[0].split())}"
+    text = " ".join(str(cause).partition("\n")[0].split())
+    if text == "Cannot merge DictConfig with ListConfig":
+        text = f"give names with values instead of a list, as in '{key}={{NAME: {SUCH_AS.get(key, 'VALUE')}}}'"
+    return f"{shown(passed)}: {text}"
 
 
 def _nothing_to_delete(override: str, error: Exception) -> str:

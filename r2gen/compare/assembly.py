@@ -66,6 +66,7 @@ def compare_systems(
     # Baselines are first in their pairs, so that a difference is system - baseline.
     pairs = compare({source.name: scored[source.name].sums for source in (*texts.baselines, *texts.given)})
     differ_by, differing = _differing(sources, texts.references, scored, settings)
+    sets = next((source.sets for source in texts.given if source.sets), ())
     unavailable = {metric: why for system in scored.values() for metric, why in system.scores.unavailable.items()}
     unavailable_notes = [f"{metric}: unavailable: {why}" for metric, why in unavailable.items()]
     return Comparison(
@@ -83,7 +84,10 @@ def compare_systems(
         joined=joined,
         joined_pairs=joined_pairs(joined, corpus),
         findings=studies.finding_scores(scored),
-        strata=studies.strata(texts.references, scored),
+        strata=(
+            *studies.strata(texts.references, scored),
+            *studies.strata_of_sets(sets, metrics, texts.references, sources, scored),
+        ),
         differ_by=differ_by,
         differing=differing,
         recipe=texts.recipe,

@@ -34,10 +34,10 @@ class FindingScore:
 
 @dataclass(frozen=True)
 class Stratum:
-    """Scores of a subgroup of the studies. CIDEr's document frequencies are those of all references."""
+    """Scores of a subgroup of the studies. CIDEr's document frequencies are those of all references, but of "set"."""
 
-    kind: str  # "reference" (normal or abnormal) or "length" (thirds by number of words)
-    name: str  # "normal", "abnormal", "up to 21 words", ...
+    kind: str  # "reference" (normal or abnormal), "length" (thirds by number of words), or "set" (of a mix)
+    name: str  # "normal", "abnormal", "up to 21 words", ..., or the name of a set
     studies: int
     scores: dict[str, dict[str, Interval]]  # by system and score
 

@@ -44,6 +44,7 @@ class Source:
     about: dict[str, str] = field(default_factory=dict)
     data_hash: str = ""  # of a run's predictions
     recorded: Recorded | None = None  # None: the reports are scored here
+    sets: tuple[str, ...] = ()  # of a run on a mix: its data sets, with which the ids of their studies begin
     recipe: Signature = field(default_factory=dict)  # of a run's texts, from its metrics.json
     stored: StoredConfiguration | None = None  # None: not a run
     constant: str | None = None  # the report of a run's constant baseline
@@ -162,6 +163,7 @@ def _run_source(name: str, folder: RunFolder, metrics: Plain, *, results: Path, 
         data_hash=str(content.header.get("data_hash")),
         stored=stored,
         constant=metrics.get("constant_report"),
+        sets=tuple(metrics["splits"][split].get("sets", ())),
         recipe=recipe if isinstance(recipe, dict) else {},
         recorded=None if rescore else _recorded(folder, metrics, split),
         notes=() if status == "finished" else (f"{name} is {status}; its scores are those of {checkpoint}",),

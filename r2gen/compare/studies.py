@@ -1,6 +1,6 @@
 """Scores by subgroup of studies and by finding, and the studies on which the systems differ most."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +12,10 @@ from r2gen.data.reports import ReportData
 from r2gen.errors import UserError
 from r2gen.evaluate.clinical_findings import f1_of_each_finding
 from r2gen.evaluate.labeler import label_report, stated_findings
+from r2gen.evaluate.scores import Metric
+from r2gen.evaluate.scoring import score_reports, sums_of_scores
 from r2gen.evaluate.statistics import bootstrap_each
-from r2gen.evaluate.study_sums import of_studies
+from r2gen.evaluate.study_sums import StudySums, of_studies
 from r2gen.pages.images import IMAGE_SIZES_PX
 
 
@@ -30,20 +32,38 @@ def strata(references: Mapping[str, str], scored: Mapping[str, Scored]) -> tuple
         ("length", f"over {second} words", {id for id in words if words[id] > second}),
     ]
     return tuple(
-        Stratum(
-            kind=kind,
-            name=name,
-            studies=len(ids),
-            scores=bootstrap_each(
-                {
-                    system: [of_studies(of_metric, ids) for of_metric in of_system.sums]
-                    for system, of_system in scored.items()
-                }
-            ),
-        )
+        Stratum(kind, name, len(ids), bootstrap_each({system: _sums(of, ids) for system, of in scored.items()}))
         for kind, name, ids in subgroups
         if ids
     )
+
+
+def strata_of_sets(
+    sets: Sequence[str],
+    metrics: Mapping[str, Metric],
+    references: Mapping[str, str],
+    sources: Sequence[Source],
+    scored: Mapping[str, Scored],
+) -> tuple[Stratum, ...]:
+    """Scores of each data set of a mix as if it had been scored alone, as metrics.json has them."""
+    # What stays fixed in the sums of all studies, such as CIDEr's document frequencies, is computed again.
+    again = {key: metric for key, metric in metrics.items() if any(spec.interval_note for spec in metric.scores)}
+    names = {spec.name for metric in again.values() for spec in metric.scores}
+    strata = []
+    for name in sets:
+        own = {id: text for id, text in references.items() if id.startswith(f"{name}/")}
+        sums = {source.name: _sums(scored[source.name], own.keys(), without=names) for source in sources if own}
+        for source in sources if own and again else ():
+            reports = {id: source.reports[id] for id in own}
+            sums[source.name] += sums_of_scores(again, own, reports, score_reports(again, own, reports))
+        if own:
+            strata.append(Stratum("set", name, len(own), bootstrap_each(sums)))
+    return tuple(strata)
+
+
+def _sums(of_system: Scored, ids: Set[str], *, without: Set[str] = frozenset()) -> list[StudySums]:
+    """The sums of some studies, except those of the metrics with the scores in `without`."""
+    return [of_studies(sums, ids) for sums in of_system.sums if without.isdisjoint(sums.names)]
 
 
 def finding_scores(scored: Mapping[str, Scored]) -> dict[str, dict[str, FindingScore]]:

@@ -15,6 +15,8 @@ from r2gen.errors import UserError, shown
 PRIOR_IMAGES = "prior_images"
 OF_PRIOR = (PRIOR_IMAGES, "prior_days", "prior_report")
 FIELDS = ("age", "sex", "indication", "technique", "comparison", *OF_PRIOR)
+OLDEST_YEARS = 130  # an age, and the time since a prior study
+OLDEST_DAYS = OLDEST_YEARS * 366
 TEXT = "{text}"  # in context.texts: the value of the field
 
 
@@ -40,12 +42,14 @@ class GivenConfig:
     indication: str | None = option("why the images were taken, or the history")
     technique: str | None = option()
     comparison: str | None = option("the section, such as 'Chest radiograph of last year.'")
-    age: float | None = option("in years", at_least=0, at_most=150)
+    age: float | None = option("in years", at_least=0, at_most=OLDEST_YEARS)
     sex: str | None = option(choices=("F", "M"))
     positions: list[str] = option("of each image: PA, AP, FRONTAL, LATERAL or OTHER")
     prior_images: list[str] = option("the images of the prior study")
     prior_positions: list[str] = option("of each of those")
-    prior_days: float | None = option("from the prior study to this one", more_than=0)
+    prior_days: float | None = option(
+        f"from the prior study to this one; at most {OLDEST_YEARS} years", more_than=0, at_most=OLDEST_DAYS
+    )
     prior_report: str | None = option("the report on the prior study")
 
 

@@ -154,6 +154,11 @@ class EvaluateConfig:
         "another patient's (docs/metrics.md)",
         default=[],
     )
+    likelihood_studies: int | None = option(
+        "studies of a split, chosen by their ids, whose references' likelihood is computed; null: all",
+        default=1000,
+        more_than=0,
+    )
     nearest_studies: int = option("training studies searched for the nearest-image baseline; 0 disables it", at_least=0)
 
 

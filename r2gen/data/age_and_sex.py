@@ -4,7 +4,8 @@ import math
 import re
 from typing import Any, Literal
 
-OLDEST = 130  # years
+from r2gen.config.context import OLDEST_YEARS
+
 _YEARS = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}
 _AGE = re.compile(r"(\d{1,4}(?:\.\d+)?)\s*(?:\+|(y|m|w|d)|(years?|months?|weeks?|days?)( old)?)?")  # "045Y" is DICOM's
 _SEXES: dict[str, Literal["F", "M"]] = {"f": "F", "female": "F", "m": "M", "male": "M"}
@@ -24,8 +25,8 @@ def age_of(value: Any) -> float | None:
             return None
         match = _AGE.fullmatch(text)
         value = float(match[1]) * _YEARS[(match[2] or match[3] or "y")[0]] if match else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= OLDEST:
-        raise ValueError(f"is no age of 0 to {OLDEST} years")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= OLDEST_YEARS:
+        raise ValueError(f"is no age of 0 to {OLDEST_YEARS} years")
     return float(value)
 
 

@@ -3,13 +3,13 @@
 docs/data.md describes the keys. All are optional.
 """
 
-import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from r2gen.config.context import OLDEST_DAYS, OLDEST_YEARS
 from r2gen.data.age_and_sex import age_of, is_missing, sex_of
 from r2gen.data.annotation_fault import Fault, image_name, refuse_surrogate
 from r2gen.data.cleaning import Cleaner, clean_report, is_empty
@@ -121,8 +121,10 @@ def _prior(prior: Any, cleaner: Cleaner) -> Prior | None:
     refuse_surrogate(id)
     if is_missing(days):
         days = None
-    elif isinstance(days, bool) or not isinstance(days, int | float) or not math.isfinite(days):
+    elif isinstance(days, bool) or not isinstance(days, int | float):
         raise Fault(f"prior {shown(id)}: days {days!r:.40} is not a number")
+    elif not abs(days) <= OLDEST_DAYS:
+        raise Fault(f"prior {shown(id)}: days {days!r:.40} is more than {OLDEST_YEARS} years: correct it")
     if images is not None and not isinstance(images, list):
         raise Fault(f"prior {shown(id)}: image_path {images!r:.40} must be a list of images")
     if report is not None and not isinstance(report, str):

@@ -66,6 +66,16 @@ def value_of(study: Study, field: str) -> str | None:
     return (text or "").strip() or None
 
 
+def shown_context(study: Study, options: ContextConfig) -> dict[str, str]:
+    """What a prompt with these options has of a study besides its images, by title, for a page."""
+    values = {field: value_of(study, field) for field in options.fields}
+    if study.prior is not None and values.get(PRIOR_IMAGES) is not None:
+        values[PRIOR_IMAGES] = str(len(study.prior.views))
+    if options.image_embeddings and study.positions:
+        values["positions"] = ", ".join(position or "unknown" for position in study.positions)
+    return {field.replace("_", " ").capitalize(): value for field, value in values.items() if value is not None}
+
+
 def context_counts(studies: Sequence[Study], fields: Sequence[str]) -> dict[str, int]:
     """How many of the studies have each of the fields; `positions` and `prior` count as fields."""
     return {field: sum(_has(study, field) for study in studies) for field in fields}

@@ -9,7 +9,7 @@ from r2gen.config.fields import check_bounds
 from r2gen.config.hints import accepts, describe
 from r2gen.data.annotation_fault import has_surrogate
 from r2gen.data.context_text import value_of
-from r2gen.data.positions import position_of
+from r2gen.data.positions import position_of, spellings
 from r2gen.data.reports import Prior, Study
 from r2gen.errors import UserError, shown
 
@@ -79,4 +79,10 @@ def _positions(name: str, positions: list[str], images: int) -> tuple[str, ...]:
         raise UserError(
             f"{name}: {len(positions)} given, of {images} image(s): give one for each, such as PA or LATERAL"
         )
-    return tuple(position_of(position) for position in positions)
+    for position in positions:
+        if position.strip() and not position_of(position):
+            raise UserError(
+                f"{name}: {shown(position)} is not known as the position of an image. Write one of {spellings()}, or "
+                "'' where it is unknown"
+            )
+    return tuple(map(position_of, positions))

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from r2gen.config.plain import Plain
+from r2gen.data.annotation import prepared_images
 from r2gen.data.annotation_context import resolve_priors, with_context
 from r2gen.data.annotation_fault import Fault
 from r2gen.data.annotation_file import read_splits, refuse
 from r2gen.data.cleaning import Cleaner, clean_report
 from r2gen.data.image_folder import ImageFolder
-from r2gen.data.prepared_files import read_provenance
 from r2gen.data.reports import Study
 from r2gen.data.table import images_of
 from r2gen.data.table_columns import recognise
@@ -87,10 +87,7 @@ def _of_table(source: Path, images: Path | None, columns: Mapping[str, Any], enc
 
 def _of_annotation(source: Path, images: Path | None, cleaner: Cleaner) -> list[StudyImages]:
     """Studies of R2Gen's format, which may have no report."""
-    facts = read_provenance(source)
-    named = facts.get("images") if isinstance(facts, dict) else None
-    root = images or source.parent / (named if isinstance(named, str) and ".." not in Path(named).parts else "images")
-    folder = ImageFolder(root)
+    folder = ImageFolder(images or source.parent / prepared_images(source))
     studies: dict[str, list[Study]] = {}
     ids, faults = set[str](), []
     for split, entries in read_splits(source).items():

@@ -19,6 +19,13 @@ VIEWS = {"frontal": FRONTAL, "lateral": LATERAL, "frontal+lateral": FRONTAL | LA
 HALVES = re.compile(r"\b(postero|posterior|antero|anterior)[^a-z]+(anterior|posterior)\b")
 
 
+def spellings() -> str:
+    """The positions, with other spellings of each in brackets."""
+    return ", ".join(
+        f"{position} ({', '.join(sorted(names - {position.lower()}))})" for position, names in NAMES.items()
+    )
+
+
 def rank(position: str) -> int:
     """The place of an image among those of its study: frontal images, then lateral ones, others, unknown ones."""
     return RANKS.get(position, len(RANKS))

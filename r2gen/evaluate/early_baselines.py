@@ -30,6 +30,7 @@ class EarlyBaselines:
         }
         self._receivers = {split: _receivers(references) for split, references in self._references.items()}
         self._reports: dict[str, dict[str, dict[str, str]]] = {}  # by split and baseline
+        self._written: dict[str, dict[str, tuple[dict[str, str], Forked[EarlyScores]]]] = {}  # by split and system
         self._forked = ExitStack()
         self._steps = self._prepare()
         self._step: Forked[Any] | None = next(self._steps, None)
@@ -48,18 +49,27 @@ class EarlyBaselines:
         self.scorer.start(references, {receivers[id]: text for id, text in reports.items() if id in receivers})
         self._continue(wait=False)
 
-    def of(
-        self, split: str, predictions: Sequence[Prediction]
-    ) -> tuple[dict[str, dict[str, str]], dict[str, EarlyScores]]:
-        """The reports of each baseline; and the scores of baselines and of the model that exist by now."""
+    def written(self, split: str, predictions: Sequence[Prediction]) -> None:
+        """Score all reports of the model, and the same reports of other studies, in other processes."""
+        references, model = self._references[split], reports_of(predictions)
+        reports = {"model": model}
+        if len(model) > 1:
+            reports["shuffled"] = shuffled_reports(model, seed=BASELINE_SEED)
+        self._written[split] = {
+            system: (texts, self.fork(partial(self.scorer.score_early, references, texts)))
+            for system, texts in reports.items()
+        }
+
+    def of(self, split: str) -> tuple[dict[str, dict[str, str]], dict[str, EarlyScores]]:
+        """The reports of each baseline; and the scores of baselines and of the model that exist by now.
+
+        `written` must have been called before.
+        """
         self.finish()
-        references, reports, model = self._references[split], dict(self._reports[split]), reports_of(predictions)
-        if len(model) == 1:
-            return reports, self._scores[split]
-        reports["shuffled"] = shuffled_reports(model, seed=BASELINE_SEED)
-        shuffled = self.fork(partial(self.scorer.score_early, references, reports["shuffled"]))
-        early = {"model": self.scorer.score_early(references, model)}
-        return reports, self._scores[split] | early | {"shuffled": shuffled.result()}
+        written = self._written[split]
+        shuffled = {system: texts for system, (texts, _) in written.items() if system != "model"}
+        scores = {system: scored.result() for system, (_, scored) in written.items()}
+        return self._reports[split] | shuffled, self._scores[split] | scores
 
     def fork(self, work: Callable[[], Result]) -> Forked[Result]:
         """Start a function in a process that ends with the `with` block."""
@@ -84,15 +94,20 @@ class EarlyBaselines:
             constant = self.fork(partial(self.baselines.constant, self.scorer.selection_of))
         else:
             self.constant = self.baselines.constant(self.scorer.selection_of)
+        self._start_scoring()  # of random reports: they wait for nothing
         self.nearest = yield from self.baselines.nearest(list(self._references), fork=self.fork)
         if constant is not None:
             yield constant
             self.constant = constant.result()
+        self._start_scoring()
+        self._scored = self.fork(self._score)
+
+    def _start_scoring(self) -> None:
+        """Let metrics score, in the background, the baselines that can be made by now."""
         for split, references in self._references.items():
             self._reports[split] = self.baselines.reports(references, constant=self.constant, nearest=self.nearest)
             for reports in self._reports[split].values():
                 self.scorer.start(references, reports)
-        self._scored = self.fork(self._score)
 
     @cached_property
     def _scores(self) -> dict[str, dict[str, EarlyScores]]:

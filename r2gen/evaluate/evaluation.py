@@ -11,6 +11,7 @@ from r2gen.data.dataset import StudyDataset
 from r2gen.evaluate.baseline_reports import BaselineReports
 from r2gen.evaluate.early_baselines import EarlyBaselines
 from r2gen.evaluate.generate import Generator
+from r2gen.evaluate.likelihood import sample
 from r2gen.evaluate.metrics_writer import MetricsWriter
 from r2gen.evaluate.predicting import Dropped, Predictor, ScoredModel
 from r2gen.evaluate.predictions import Header, Prediction
@@ -37,6 +38,7 @@ class Evaluation:
     metrics: MetricsWriter
     page: RunPage
     drop: Sequence[str] = ()  # evaluate.drop
+    likelihood_studies: int | None = None  # evaluate.likelihood_studies
 
     @in_phase(Phase.GENERATION)
     def validate(self, model: Generator, validation: StudyDataset, *, checkpoint: str) -> dict[str, float]:
@@ -68,6 +70,8 @@ class Evaluation:
                 predictions = self.predictor.predict(model, split, checkpoint=checkpoint, finished=finished)
                 if finished is not None:
                     finished(predictions)  # those of other ranks and from the file
+                if early is not None:
+                    early.written(split, predictions)
                 without = {
                     system_of(drop): self.predictor.predict_without(model, split, checkpoint=checkpoint, drop=drop)
                     for drop in self.drop
@@ -88,7 +92,7 @@ class Evaluation:
     ) -> tuple[Plain, Scores]:
         """The scores of a split for metrics.json, and those of the model."""
         wording = early.fork(partial(self._wording, predictions))
-        baselines, scores_early = early.of(split, predictions)
+        baselines, scores_early = early.of(split)
         others = {system: reports_of(drop.predictions) for system, drop in without.items() if drop.changed}
         studies = self.predictor.datasets[split].studies
         scored = self.scorer.score(predictions, baselines | others, scores_early, title=f"scoring {split}")
@@ -117,5 +121,9 @@ class Evaluation:
             self.page.write()
 
     def _likelihood(self, model: ScoredModel, split: str, *, made_by: Header) -> Plain:
-        stored = dist.first_of([self.metrics.stored_likelihood(split, made_by=made_by) if dist.is_first() else None])
-        return stored if stored is not None else self.predictor.likelihood(model, split)
+        studies = sample(self.predictor.datasets[split].studies, self.likelihood_studies)
+        stored = None
+        if dist.is_first():
+            stored = self.metrics.stored_likelihood(split, made_by=made_by, studies=len(studies))
+        stored = dist.first_of([stored])
+        return stored if stored is not None else self.predictor.likelihood(model, split, studies)

@@ -14,10 +14,13 @@ from r2gen.runs.train_log import read_train_log
 
 
 def scores_frame(run_dir: Path) -> Any:
-    """A row for each split and system; the columns are the scores."""
+    """A row for each split and system; the columns are the scores.
+
+    With a mix, each data set has rows too, and the index is split, set and system; the set of the union is "".
+    """
     rows = _scores(run_dir)
-    frame = _pandas().DataFrame(rows, columns=None if rows else ["split", "system"])
-    return frame.set_index(["split", "system"])
+    index = [name for name in ("split", "set", "system") if name != "set" or any(name in row for row in rows)]
+    return _pandas().DataFrame(rows, columns=None if rows else index).set_index(index)
 
 
 def predictions_frame(run_dir: Path, profile: str) -> Any:
@@ -60,10 +63,12 @@ def html_of(facts: Mapping[str, str], run_dir: Path) -> str:
 
 def _scores(run_dir: Path) -> list[Plain]:
     splits = read_metrics(metrics_path(run_dir)).get("splits", {})
+    is_mix = any("sets" in entry for entry in splits.values())
     return [
-        {"split": split, "system": system, **scores}
+        {"split": split, **({"set": name} if is_mix else {}), "system": system, **scores}
         for split, entry in splits.items()
-        for system, scores in entry["systems"].items()
+        for name, part in ({"": entry} | entry.get("sets", {})).items()
+        for system, scores in part["systems"].items()
     ]
 
 

@@ -1,11 +1,13 @@
 """Likelihood of the references under a model: perplexity per token, character and word.
 
-One forward pass over a split, with each reference in full and its EOS token. Perplexities per character and per word
-compare models with different tokenizers; perplexity per token does not.
+One forward pass over a split, or over a fixed part of a large one, with each reference in full and its EOS token.
+Perplexities per character and per word compare models with different tokenizers; perplexity per token does not.
 """
 
+import hashlib
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -15,6 +17,7 @@ from r2gen.config.plain import Plain
 from r2gen.data.collate import NO_TARGET, Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import evaluation_loader
+from r2gen.data.reports import Study
 from r2gen.ranks import dist
 from r2gen.ranks.stop import StopRequest
 from r2gen.runs.progress import bar
@@ -34,8 +37,9 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Sums over the studies of a split. EOS tokens count in nats and tokens, not in characters and words."""
+    """Sums over some studies of a split. EOS tokens count in nats and tokens, not in characters and words."""
 
+    studies: int
     nats: float
     tokens: int
     characters: int
@@ -55,6 +59,18 @@ class Likelihood:
         )
 
 
+def sample(studies: Sequence[Study], most: int | None) -> list[Study]:
+    """At most so many studies (None: all), in their order: those whose ids have the lowest SHA-256.
+
+    They do not depend on the order of the split or on the run, so that runs on the same data compare.
+    """
+    if most is None or len(studies) <= most:
+        return list(studies)
+    lowest = sorted(studies, key=lambda study: hashlib.sha256(study.id.encode()).digest())[:most]
+    chosen = {study.id for study in lowest}
+    return [study for study in studies if study.id in chosen]
+
+
 def likelihood(
     model: Teacher,
     dataset: StudyDataset,
@@ -65,7 +81,10 @@ def likelihood(
     stop: StopRequest | None = None,
     title: str = "likelihood",
 ) -> Likelihood:
-    """The sums over every study of a split, each counted once, over all ranks. Every rank gets them. Raises Stopped."""
+    """The sums over every study of a data set, each counted once, over all ranks. Every rank gets them.
+
+    Raises Stopped after a signal.
+    """
     model.eval()
     loader = evaluation_loader(
         dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers, pin=device.type == "cuda"
@@ -84,6 +103,7 @@ def likelihood(
     texts = {study.id: study.report for study in dataset.studies}
     assert Counter(id for id, _, _ in studies) == Counter(list(texts)), "studies scored more or less than once"
     return Likelihood(
+        studies=len(texts),
         nats=math.fsum(nats for _, nats, _ in studies),
         tokens=sum(tokens for _, _, tokens in studies),
         characters=sum(map(len, texts.values())),

@@ -24,13 +24,13 @@ class MetricsWriter:
     specs: Sequence[ScoreSpec]
     original_choices: Sequence[str]  # R2GenGPT's choices that were on
 
-    def stored_likelihood(self, split: str, *, made_by: Header) -> Plain | None:
-        """The likelihood of a split's references in the file, if the same model computed it."""
+    def stored_likelihood(self, split: str, *, made_by: Header, studies: int) -> Plain | None:
+        """The likelihood of a split's references in the file, if the same model computed it for so many studies."""
         before = self._before()
         if before.get("made_by") != made_by:
             return None
         stored: Plain | None = before["splits"].get(split, {}).get("likelihood")
-        return stored
+        return stored if stored is not None and stored.get("studies") == studies else None
 
     def write(
         self,

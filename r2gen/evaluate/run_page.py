@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from r2gen.data.context_text import shown_context
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.evaluate.labeler import stated_findings
@@ -39,7 +40,15 @@ class RunPage:
         if not self.is_external and not self._has_images():
             shown = self.shown()
             images = {} if shown is None else shown[1]
-        write_page(self.run_dir, images=images, findings_of=stated_findings)
+        contexts_of = None if self.is_external else self._contexts
+        write_page(self.run_dir, images=images, findings_of=stated_findings, contexts_of=contexts_of)
+
+    def _contexts(self, split: str) -> dict[str, dict[str, str]]:
+        """What the prompts of the studies have besides images, by study and title."""
+        dataset = self.datasets[split]
+        if dataset.context is None:
+            return {}
+        return {study.id: shown_context(study, dataset.context.options) for study in dataset.studies}
 
     def _has_images(self) -> bool:
         """Whether the page of an earlier validation has the images that it would get, since reading takes seconds."""

@@ -1,8 +1,10 @@
 """The scores of a split: of the model and the baselines, with intervals and margins over the constant report."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
@@ -15,6 +17,7 @@ from r2gen.evaluate.subgroups import Groups, subgroup_scores
 from r2gen.runs.progress import bar, ticking
 
 Reports = Mapping[str, str]  # by study id
+TRIED_FIRST = 32  # references
 EarlyScores = tuple[Mapping[str, Scores], ...]  # by metric, against the references and the cut ones
 
 
@@ -214,6 +217,29 @@ class Scorer:
             if statistics:
                 entry["truncated"] |= scored.cut.statistics(self.metrics, drops=drops)
         return entry
+
+
+def refuse_without_value(metrics: Mapping[str, Metric], best: Iterable[str], references: Reports) -> None:
+    """Raise UserError if a score of `best` has no value on the references, even for reports that equal them.
+
+    Metrics with weights or a process of their own are not tried.
+    """
+    few = dict(islice(references.items(), TRIED_FIRST))  # enough for nearly every score
+    for key, metric in metrics.items():
+        names = {spec.name for spec in metric.scores}.intersection(best)
+        if not names or not _is_plain(metric):
+            continue
+        with suppress(UserError):  # of a metric that needs one reference with a finding
+            if names <= score_with(key, metric, few, few).corpus.keys():
+                continue
+        scores = score_with(key, metric, references, references)
+        missing = sorted(names - scores.corpus.keys())
+        if missing and key not in scores.unavailable:
+            raise UserError(
+                f"evaluate.best: {missing[0]} has no value, since no reference of the {len(references):,} validation "
+                f"studies states what metrics=[{key}] counts. Add bleu to metrics, set evaluate.best to another score, "
+                "or raise evaluate.max_studies"
+            )
 
 
 def _over(baseline: str, sums: Mapping[str, Sequence[StudySums]]) -> list[Pair]:

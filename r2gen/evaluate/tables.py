@@ -164,7 +164,7 @@ def notes_of(entry: Mapping[str, Any]) -> list[str]:
     notes = (
         nearest_line(entry.get("nearest")),
         wording_line(entry.get("wording")),
-        likelihood_line(entry.get("likelihood")),
+        likelihood_line(entry.get("likelihood"), of=entry["studies"]),
     )
     return [line.strip() for line in notes if line]
 
@@ -179,8 +179,11 @@ def nearest_line(entry: Mapping[str, int] | None) -> str:
     return f"\nnearest: among {entry['compared']:,} of {entry['train']:,} training studies (evaluate.nearest_studies)"
 
 
-def likelihood_line(entry: Mapping[str, Any] | None) -> str:
-    """A line below a table: how likely the model finds the references. Empty without an entry."""
+def likelihood_line(entry: Mapping[str, Any] | None, *, of: int) -> str:
+    """A line below a table: how likely the model finds the references of a split of `of` studies.
+
+    Empty without an entry.
+    """
     if entry is None:
         return ""
     values = {unit: entry[f"perplexity_per_{unit}"] for unit in ("token", "character", "word")}
@@ -188,4 +191,8 @@ def likelihood_line(entry: Mapping[str, Any] | None) -> str:
         f"{value:.4g} per {unit}" if value is not None else f"above 1e304 per {unit}" for unit, value in values.items()
     )
     altered = f"; the tokenizer alters {entry['altered']} of them" if entry["altered"] else ""
-    return f"\nreferences: perplexity {perplexities}; {entry['bits_per_character']:.3f} bits per character{altered}"
+    studies = entry.get("studies", of)  # earlier files lack it, and have all
+    part = f" of {studies:,} of {of:,} studies (evaluate.likelihood_studies)" if studies < of else ""
+    return (
+        f"\nreferences{part}: perplexity {perplexities}; {entry['bits_per_character']:.3f} bits per character{altered}"
+    )

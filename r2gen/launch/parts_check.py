@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from r2gen.config.context import PRIOR_IMAGES
 from r2gen.config.lm_rules import QUANT_PACKAGES, LmFacts, check
+from r2gen.config.rules import encoder_only
 from r2gen.config.schema import Config
+from r2gen.config.selection import selection_of, weighted_scores
 from r2gen.config.targets import Target, instantiate
 from r2gen.config.task_table import BY_NAME
 from r2gen.data.context_text import refuse_without_fields
 from r2gen.data.given import given_study
 from r2gen.data.leaks import refuse_wrong_priors, unused_context
-from r2gen.data.reports import SPLITS, DataSource
+from r2gen.data.reports import SPLITS, DataSource, data_digest
 from r2gen.errors import Code, UserError, installing
 from r2gen.evaluate.report_file import ReportFile
 from r2gen.launch.listening import listen
@@ -53,7 +55,7 @@ def check_parts(config: Config) -> None:
         _check_studies(config)
     elif config.task == "demo":
         _check_demo(config)
-    elif config.task in ("train", "check", "evaluate"):
+    elif config.task in ("train", "check") or (config.task == "evaluate" and not _checked_before(config)):
         _check_data(config)
 
 
@@ -153,10 +155,21 @@ def _is_cached(hub_id: str) -> bool:
     return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=hub_id, repo_type="model")).is_dir()
 
 
+def _checked_before(config: Config) -> bool:
+    """Whether the training of a run has checked this data set, from the same folder.
+
+    Checking MIMIC-CXR takes a minute or two. An image that was removed since is reported when it is read.
+    """
+    folder = RunFolder(config.folder)
+    same_options = config.data.arguments == {k: v for k, v in folder.config()["data"].items() if k != "_target_"}
+    return same_options and folder.facts().get("data_hash") == data_digest(config.data)
+
+
 def _check_data(config: Config) -> None:
     source: DataSource = instantiate(config.data)
     source.check()
     _check_context(config, source)
+    _check_selection(config, source)
     most = _most_views(config)
     if most is None:
         return
@@ -185,6 +198,19 @@ def _check_context(config: Config, source: DataSource) -> None:
     refuse_wrong_priors(source, head=f"data={config.choices['data']}")
     if unused := unused_context(source, config.context):
         print(f"not used with context={config.choices.get('context', 'none')}: {unused}", flush=True)
+
+
+def _check_selection(config: Config, source: DataSource) -> None:
+    """Raise UserError if no validation can choose the best checkpoint, for any reports."""
+    if config.task != "train" or encoder_only(config):
+        return
+    from r2gen.evaluate.split_scores import refuse_without_value  # with numpy
+
+    studies = source.studies("val")[: config.evaluate.max_studies]
+    if studies:
+        metrics = {name: instantiate(metric) for name, metric in config.metrics.items()}
+        best = weighted_scores(selection_of(config))
+        refuse_without_value(metrics, best, {study.id: study.report for study in studies})
 
 
 def _check_study(config: Config) -> None:

@@ -49,13 +49,6 @@ class Prompt:
     chat_template: bool | None = False
     message: str = MESSAGE
 
-    def ids(
-        self, tokenizer: ReportTokenizer, *, rows: int | None = None, encoded: bool = False
-    ) -> tuple[list[int], list[int]]:
-        """Token ids before the image, with the BOS token, and after it, of a prompt without context: see `around`."""
-        around = self.around(tokenizer, context=False, rows=rows, encoded=encoded)
-        return around.before, around.after
-
     def around(
         self, tokenizer: ReportTokenizer, *, context: bool, rows: int | None = None, encoded: bool = False
     ) -> PromptIds:

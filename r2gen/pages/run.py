@@ -5,7 +5,7 @@ The page contains patient text: it stays in the run folder (mode 0700), loads no
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
@@ -31,6 +31,7 @@ CURVE_POINTS = 1600
 
 
 FindingsOf = Callable[[str], Sequence[str]]  # the findings that a text states
+ContextsOf = Callable[[str], Mapping[str, Mapping[str, str]]]  # of a split, by study and title
 
 
 class PageStudy(TypedDict, total=False):
@@ -40,6 +41,7 @@ class PageStudy(TypedDict, total=False):
     report: str
     reference: str
     findings: dict[str, list[str]]
+    context: dict[str, str]
 
 
 class PageStudies(TypedDict):
@@ -55,6 +57,7 @@ class _Before:
 
     images: dict[str, list[str]] = field(default_factory=dict)  # by study
     findings: dict[tuple[str, str], dict[str, list[str]]] = field(default_factory=dict)  # by report and reference
+    contexts: dict[str, dict[str, str]] = field(default_factory=dict)  # by study
     shows_none: bool = False  # it was written without studies
 
 
@@ -63,12 +66,13 @@ def write_page(
     *,
     images: Mapping[str, Sequence[Image.Image]] | None = None,
     findings_of: FindingsOf | None = None,
+    contexts_of: ContextsOf | None = None,
 ) -> Path:
     """Write run_dir/report.html atomically from the files of the run and return its path.
 
     The page has the texts of all studies. `images` maps the ids of `shown_studies` to their images (mode L); if it is
-    empty, the page shows no study. With None the images are those of the existing page, and without `findings_of` the
-    findings too: this is how the launcher updates the status of a run that ended.
+    empty, the page shows no study. With None the images are those of the existing page, and without `findings_of` and
+    `contexts_of` the findings and contexts too: this is how the launcher updates the status of a run that ended.
 
     Only run.json and config.yaml are required. Raises UserError naming a broken file, and the line if there is one.
     """
@@ -77,7 +81,7 @@ def write_page(
     choices, external = folder.config()["choices"], external_metrics(run_dir)
     before = _before(page)
     if images is not None:
-        before = _Before(embedded(images), before.findings, shows_none=not images)
+        before = replace(before, images=embedded(images), shows_none=not images)
     content = {
         "written": now(),
         "folder": run_dir.name,
@@ -91,7 +95,13 @@ def write_page(
             for name, scores in external.items()
         },
         "score_specs": _score_specs([*external.values(), metrics]),
-        "studies": _studies(run_dir / "predictions", metrics=metrics, before=before, findings_of=findings_of),
+        "studies": _studies(
+            run_dir / "predictions",
+            metrics=metrics,
+            before=before,
+            findings_of=findings_of,
+            contexts_of=contexts_of or (lambda _: before.contexts),
+        ),
         "links": links_of(run_dir),
         "image_px": IMAGE_SIZES_PX[0],
     }
@@ -144,15 +154,16 @@ def chosen_studies(ids: Sequence[str], *, count: int = STUDIES) -> list[str]:
 
 
 def _studies(
-    folder: Path, *, metrics: JsonObject, before: _Before, findings_of: FindingsOf | None
+    folder: Path, *, metrics: JsonObject, before: _Before, findings_of: FindingsOf | None, contexts_of: ContextsOf
 ) -> JsonObject | None:
-    """The studies with their texts, findings, images and scores; None before the first prediction."""
+    """The studies with their texts, findings, contexts, images and scores; None before the first prediction."""
     shown = _predictions(folder, metrics=metrics)
     if shown is None:
         return None
     name, header, predictions = shown
     split, generation = name.split(".", 1)
-    by_id = {str(prediction["id"]): prediction for prediction in predictions}
+    contexts = contexts_of(split)
+    by_id = {id: line | {"context": contexts.get(id) or {}} for line in predictions for id in [str(line["id"])]}
     per_report: dict[str, dict[str, float]] = (metrics.get("per_report") or {}).get(split) or {}
     return {
         "split": split,
@@ -237,6 +248,7 @@ def _shown(studies: Any) -> _Before:
     return _Before(
         images={study: uris for study, uris in images.items() if uris},
         findings={(row.get("report", ""), row.get("reference", "")): row.get("findings", {}) for row in rows},
+        contexts={row["id"]: row.get("context", {}) for row in rows},
         shows_none=not rows,
     )
 

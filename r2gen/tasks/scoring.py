@@ -69,6 +69,7 @@ def build_evaluation(config: Config, job: Job, *, stop: StopRequest) -> Evaluati
             is_external=external,
         ),
         drop=config.evaluate.drop,
+        likelihood_studies=config.evaluate.likelihood_studies,
     )
 
 

@@ -75,12 +75,14 @@ def shown_examples(evaluation: Evaluation) -> list[ShownStudy]:
 
 def _scores(metrics: Plain) -> Iterator[tuple[str, Fact]]:
     for split, entry in metrics["splits"].items():
-        for system, shown in SHOWN_SYSTEMS.items():
-            for score, value in entry["systems"].get(system, {}).items():
-                yield f"{shown}/{split}/{score}", value
-        for score, interval in entry["intervals"]["model"].items():
-            yield f"best/{split}/{score}_low", interval["low"]
-            yield f"best/{split}/{score}_high", interval["high"]
+        of_sets = {f"{split}/{name}": of_set for name, of_set in entry.get("sets", {}).items()}
+        for part, scores in ({split: entry} | of_sets).items():
+            for system, shown in SHOWN_SYSTEMS.items():
+                for score, value in scores["systems"].get(system, {}).items():
+                    yield f"{shown}/{part}/{score}", value
+            for score, interval in scores["intervals"]["model"].items():
+                yield f"best/{part}/{score}_low", interval["low"]
+                yield f"best/{part}/{score}_high", interval["high"]
 
 
 def _cost(run: Plain, *, ranks: int) -> Iterator[tuple[str, Fact]]:

@@ -37,6 +37,10 @@ MESSAGES = [
     (["seed=${nothing}"], "${NAME} is the value of another option"),
     (["data.seed=${oc.env:NO_SUCH_NAME}"], "Environment variable 'NO_SUCH_NAME' not found"),
     (["data.seed=${a:b}"], "Unsupported interpolation type a"),
+    (
+        ["data=mix", "data.sets=[own]"],
+        "data.sets=[own]: give names with values instead of a list, as in 'data.sets={NAME: {root: DIR}}'",
+    ),
     (["--config-dir", "/no/such/folder"], "/no/such/folder"),
 ]
 

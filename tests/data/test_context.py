@@ -160,6 +160,7 @@ def test_what_a_run_does_not_use_is_named():
     assert not_used(study, options("indication")).endswith("context.fields=[indication]: sex, prior_report, positions")
     assert not_used(study, options("all")) == ""
     assert not_used(given_study(1, GIVEN), options("none")) == ""
+    assert given_study(2, replace(GIVEN, positions=["", "LL"])).positions == ("", "LATERAL")
 
 
 @pytest.mark.parametrize(
@@ -168,10 +169,16 @@ def test_what_a_run_does_not_use_is_named():
         ({"sex": "x"}, "sex=x: give F or M"),
         ({"prior_days": -1.0}, "must be more than 0"),
         ({"prior_days": float("nan")}, "prior_days=nan: give a number"),
+        ({"prior_days": 1e12}, "prior_days=1000000000000.0: give at most 47,580"),
         ({"age": "045Y"}, "age=045Y: give a number"),
+        ({"age": 131.0}, "age=131.0: give at most 130"),
         ({"indication": 5}, "indication=5: give a text"),
         ({"prior_report": "a\ud800"}, "prior_report='a.ud800': half of a surrogate pair is no character"),
         ({"positions": ["PA"]}, "1 given, of 2 image"),
+        (
+            {"positions": ["PA", "banana"]},
+            r"positions: banana is not known .* PA \(posterioranterior, posteroanterior\)",
+        ),
         ({"prior_positions": ["PA"]}, "prior_positions: 1 given, of 0 image"),
     ],
 )

@@ -10,6 +10,7 @@ from PIL import Image
 
 from r2gen.data.cleaning import clean_report
 from r2gen.data.listed_studies import list_studies
+from r2gen.data.prepared_files import sha256_of_file
 from r2gen.data.reports import Prior, Study
 from r2gen.data.studies_in_memory import studies_of
 from r2gen.errors import UserError
@@ -77,6 +78,16 @@ def test_an_annotation_needs_no_report(folder: Path) -> None:
     )
     with pytest.raises(UserError, match="id x is used twice"):
         listed(file)
+
+
+@pytest.mark.parametrize("named", ["/tmp", "../elsewhere", ""])
+def test_the_provenance_of_an_annotation_names_no_folder_outside(folder: Path, named: str) -> None:
+    file = folder / "annotation.json"
+    file.write_text(json.dumps({"test": [{"id": "x", "image_path": ["a.png"]}]}))
+    folder.joinpath("annotation.provenance.json").write_text(
+        json.dumps({"images": named, "annotation_sha256": sha256_of_file(file)})
+    )
+    assert listed(file) == {"x": ["a.png"]}, "as data.images does in training"
 
 
 def test_an_annotation_may_have_a_context(folder: Path) -> None:

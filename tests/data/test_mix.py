@@ -21,6 +21,8 @@ from r2gen.data.mix import Mix
 from r2gen.data.reports import SPLITS, data_digest
 from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
+from r2gen.evaluate.frames import scores_frame
+from r2gen.train.published import summary_of
 
 SMALL = {"data": "phantom", "train_studies": 12, "val_studies": 6, "test_studies": 4, "size_px": 32}
 
@@ -206,6 +208,20 @@ def test_a_mix_is_trained_scored_by_set_and_evaluated_again(tmp_path: Path) -> N
     assert split["studies"] == 14
     assert {"model", "constant", "nearest", "random", "shuffled"} == set(split["sets"]["own"]["systems"])
     assert '"sets"' in (tmp_path / "run/report.html").read_text()
+    compared = run("task=compare", "runs=[run]", "out=compared", cwd=tmp_path, smallest=False)
+    assert compared.returncode == 0, compared.stderr
+    strata = json.loads((tmp_path / "compared/comparison.json").read_text())["strata"]
+    model = {name: of_set["systems"]["model"] for name, of_set in split["sets"].items()}
+    assert {"bleu_4", "cider"} < model["own"].keys()
+    of_compare = {part["name"]: part["scores"]["run"] for part in strata if part["kind"] == "set"}
+    for name, scores in model.items():
+        own_values = {score: of_compare[name][score]["value"] for score in scores}
+        assert own_values == pytest.approx(scores), "as if the set had been scored alone"
+    frame = scores_frame(tmp_path / "run")
+    summary = summary_of(json.loads((tmp_path / "run/metrics.json").read_text()), {}, ranks=1)
+    for name, scores in model.items():
+        assert frame.loc[("test", name, "model"), "cider"] == summary[f"best/test/{name}/cider"] == scores["cider"]
+    assert frame.loc[("test", "", "model"), "cider"] == split["systems"]["model"]["cider"]
     assert "is finished" in run(*words, cwd=tmp_path, smallest=False).stdout
     moved = own.rename(tmp_path / "moved")
     elsewhere = [words[0], sets.replace("root: own", f"root: {moved}"), *words[2:]]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,10 @@ from small_model import SENTENCES, STUDIES, TOKENIZER, batch, dataset, image, re
 
 from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
-from r2gen.evaluate.likelihood import Likelihood, likelihood
+from r2gen.evaluate.likelihood import Likelihood, likelihood, sample
+from r2gen.evaluate.metrics_writer import MetricsWriter
+from r2gen.evaluate.predictions import Header
+from r2gen.evaluate.scores import Scores
 from r2gen.evaluate.tables import likelihood_line
 from r2gen.lm import random_lm, train_tokenizer
 from r2gen.model.projector import LinearProjector
@@ -102,13 +106,41 @@ def test_altered_texts_and_overflowing_perplexities_are_shown() -> None:
     assert sums.altered == sum("lungs" in report for report in REPORTS)
     entry = sums.entry()
     assert entry["perplexity_per_token"] is None
-    assert "above 1e304 per token" in likelihood_line(entry)
-    assert f"the tokenizer alters {sums.altered} of them" in likelihood_line(entry)
-    assert likelihood_line(None) == ""
+    assert "above 1e304 per token" in likelihood_line(entry, of=entry["studies"])
+    assert f"the tokenizer alters {sums.altered} of them" in likelihood_line(entry, of=entry["studies"])
+    assert likelihood_line(None, of=3) == ""
 
 
 def test_the_line_below_a_table_has_perplexities_and_bits() -> None:
-    entry = Likelihood(nats=100.0, tokens=50, characters=200, words=40, altered=0).entry()
-    assert likelihood_line(entry) == (
+    entry = Likelihood(studies=24, nats=100.0, tokens=50, characters=200, words=40, altered=0).entry()
+    assert likelihood_line(entry, of=entry["studies"]) == (
         "\nreferences: perplexity 7.389 per token, 1.649 per character, 12.18 per word; 0.721 bits per character"
     )
+    assert likelihood_line(entry, of=3858).startswith(
+        "\nreferences of 24 of 3,858 studies (evaluate.likelihood_studies): perplexity 7.389 per token"
+    )
+    before = {name: value for name, value in entry.items() if name != "studies"}  # an entry of an earlier version
+    assert likelihood_line(before, of=3858) == likelihood_line(entry, of=24)
+
+
+def test_a_large_split_is_sampled_by_the_ids_of_its_studies() -> None:
+    chosen = sample(STUDIES, 7)
+    assert len(chosen) == 7
+    assert chosen == [study for study in STUDIES if study in chosen]  # in the order of the split
+    assert {study.id for study in sample(STUDIES[::-1], 7)} == {study.id for study in chosen}
+    assert {study.id for study in sample(STUDIES, 5)} < {study.id for study in chosen}
+    assert sample(STUDIES, len(STUDIES)) == sample(STUDIES, None) == list(STUDIES)
+    sums = likelihood(report_generator(lively=True), dataset().of(chosen), batch_size=4, workers=0, device=CPU)
+    assert (sums.studies, sums.words) == (7, sum(len(study.report.split()) for study in chosen))
+
+
+def test_a_stored_likelihood_of_other_studies_is_computed_again(tmp_path: Path) -> None:
+    made_by: Header = {"checkpoint": "1"}
+    writer = MetricsWriter(tmp_path / "metrics.json", "greedy", {}, [], [])
+    entry = Likelihood(studies=24, nats=100.0, tokens=50, characters=200, words=40, altered=0).entry()
+    written = {"studies": 24, "systems": {"model": {}}, "likelihood": entry, "per_report": {}}
+    writer.write({"val": written}, made_by=made_by, scores=Scores(corpus={}))
+    assert writer.stored_likelihood("val", made_by=made_by, studies=24) == entry
+    assert writer.stored_likelihood("val", made_by=made_by, studies=7) is None
+    assert writer.stored_likelihood("test", made_by=made_by, studies=24) is None
+    assert writer.stored_likelihood("val", made_by={"checkpoint": "2"}, studies=24) is None

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 import pytest
 
 from r2gen.errors import UserError
+from r2gen.evaluate.change import Change
 from r2gen.evaluate.nlg import Bleu, RougeL
 from r2gen.evaluate.predictions import Prediction
 from r2gen.evaluate.scores import Metric, Scores, ScoreSpec
 from r2gen.evaluate.scoring import signature
-from r2gen.evaluate.split_scores import ReferenceCut, Scorer, reports_of
+from r2gen.evaluate.split_scores import ReferenceCut, Scorer, refuse_without_value, reports_of
+from r2gen.evaluate.story import StoryScores
 from r2gen.evaluate.study_sums import StudySums
 
 
@@ -47,6 +49,16 @@ def test_a_score_of_which_lower_values_are_better_is_subtracted() -> None:
 def test_a_score_without_a_value_cannot_pick_the_best_checkpoint() -> None:
     with pytest.raises(UserError, match=r"evaluate\.best names bleu_4, which has no value"):
         Scorer(metrics=METRICS, best={"bleu_4": 1.0}).selection({"bleu_1": 0.5})
+
+
+def test_a_score_that_no_report_can_give_a_value_is_refused() -> None:
+    metrics: dict[str, Metric] = {"bleu": Bleu(), "change": Change(), "phantom_story": StoryScores()}
+    references = {str(number): "no effusion ." for number in range(40)}
+    refuse_without_value(metrics, ["bleu_4", "temporal_f1"], references)
+    for best in ("change_f1", "story_findings_f1"):
+        with pytest.raises(UserError, match=r"no reference (of the 40 validation studies )?states"):
+            refuse_without_value(metrics, ["bleu_4", best], references)
+        refuse_without_value(metrics, [best], references | {"last": "large right consolidation is new ."})
 
 
 def test_a_metric_without_sums_has_values_and_neither_interval_nor_margin() -> None:

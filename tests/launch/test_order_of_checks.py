@@ -91,6 +91,10 @@ def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(
             "metrics=sacrebleu: the package sacrebleu is not installed",
         ),
         (
+            ["metrics=[change]", "data.val_studies=8"],
+            r"evaluate\.best: change_f1 has no value, since no reference of the 8 validation studies states",
+        ),
+        (
             ["data=iu_xray", "data.root=five_views", "data.check=none"],
             "the study e of test has 5 images, and vision.max_views=4. Pass vision.max_views=5",
         ),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from prompt_ids import prompt_ids
 from run_in_process import run_in_process
 from tokenizers import Tokenizer, processors
 
@@ -40,18 +41,19 @@ def add_around(folder: Path, single: str) -> None:
 def test_without_a_template_the_prompt_is_plain_words_as_the_tokenizer_begins_them(folder: Path) -> None:
     tokenizer = read_tokenizer(folder, stop=None)
     before, after = tokenizer.encode("Human: "), tokenizer.encode("Assistant:")
-    assert AUTO.ids(tokenizer) == (before, after)
+    assert prompt_ids(AUTO, tokenizer) == (before, after)
     add_around(folder, "<s> $A </s>")
     tokenizer = read_tokenizer(folder, stop=None)
-    assert AUTO.ids(tokenizer) == ([1, *before], after)
-    assert AUTO.ids(tokenizer, encoded=True) == ([1, *before], [*after, 2])  # as T5 and BART end what they encode
+    assert prompt_ids(AUTO, tokenizer) == ([1, *before], after)
+    encoded = prompt_ids(AUTO, tokenizer, encoded=True)
+    assert encoded == ([1, *before], [*after, 2])  # as T5 and BART end what they encode
     assert tokenizer.eos_ids == (2,)
 
 
 def test_with_a_template_it_decides_the_prompt_and_what_ends_an_answer(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(TURNS.replace("</s>", "<pad>"))
     tokenizer = read_tokenizer(folder, stop=None)
-    before, after = AUTO.ids(tokenizer)
+    before, after = prompt_ids(AUTO, tokenizer)
     assert before[0] == 1
     assert tokenizer.decode(before + after) == f"user:{MESSAGE.replace('{image}', '')}\nassistant:"
     assert tokenizer.eos_ids == (0, 2)  # <pad> ends a turn here

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from golden_checkpoints import ROOT
+from prompt_ids import prompt_ids
 
 from r2gen.config.compose import compose
 from r2gen.config.decoding import Decoding
@@ -63,20 +64,20 @@ def test_the_yaml_file_composes_and_its_layers_exist(lm: LanguageModel) -> None:
     assert not (ROOT / "conf/lm/arcee.yaml").exists()  # the guide adds a family that is not there yet
 
 
-def prompt_ids(lm: LanguageModel) -> list[int]:
+def ids_of_prompt(lm: LanguageModel) -> list[int]:
     prompt = Prompt(before="", after="", **LM_CONFIG["prompt"])
-    before, after = prompt.ids(lm.tokenizer, rows=lm.tokenizer.vocabulary_size)
+    before, after = prompt_ids(prompt, lm.tokenizer, rows=lm.tokenizer.vocabulary_size)
     return before + after
 
 
 def test_the_prompt_is_the_published_turn_around_the_image(lm: LanguageModel) -> None:
-    ids = prompt_ids(lm)
+    ids = ids_of_prompt(lm)
     assert ids[0] == lm.tokenizer.bos_id
     assert lm.tokenizer.decode(ids) == f"<|user|>\n{MESSAGE.replace('{image}', '')}\n<|assistant|>\n"
 
 
 def test_a_report_does_not_depend_on_its_batch(lm: LanguageModel) -> None:
-    prompt_BT = torch.tensor([prompt_ids(lm)] * 3)
+    prompt_BT = torch.tensor([ids_of_prompt(lm)] * 3)
     prompt_BT[1:, 3] = torch.tensor([7, 9])
     mask_BT = torch.ones_like(prompt_BT)
     mask_BT[2, -5:] = 0
@@ -91,7 +92,7 @@ def test_a_report_does_not_depend_on_its_batch(lm: LanguageModel) -> None:
 
 
 def test_gradients_reach_the_prompt(lm: LanguageModel) -> None:
-    prompt_BT = torch.tensor([[*prompt_ids(lm), 300, 301]])
+    prompt_BT = torch.tensor([[*ids_of_prompt(lm), 300, 301]])
     embeds_BTE = lm.embed(prompt_BT).detach().requires_grad_()
     loss = lm.loss(embeds_BTE, torch.ones_like(prompt_BT), prompt_BT[:, -2:])
     loss.backward()
@@ -103,7 +104,7 @@ def test_the_messages_of_the_guide_are_those_of_the_code(folder: Path, lm: Langu
     with pytest.raises(UserError, match=r"lm\.family=llama, but .*/config\.json says model_type=arcee"):
         load_lm(folder, family="llama")
     with pytest.raises(UserError, match=r"'<\|user\|>' is not one token of this checkpoint"):
-        Prompt(before=[{"token": "<|user|>"}], after="", bos=False).ids(lm.tokenizer)
+        prompt_ids(Prompt(before=[{"token": "<|user|>"}], after="", bos=False), lm.tokenizer)
 
 
 def test_the_command_of_the_guide_writes_the_golden_prompt(tmp_path: Path) -> None:

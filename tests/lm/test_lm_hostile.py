@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from prompt_ids import prompt_ids
 
 from r2gen.errors import UserError
 from r2gen.lm import Prompt, load_lm, read_tokenizer
@@ -173,7 +174,7 @@ def test_a_chat_template_is_refused_by_its_file(folder: Path, name: str) -> None
     (folder / "chat_template.jinja").write_text(TEMPLATES[name] + MESSAGE)
     tokenizer = read_tokenizer(folder)
     with refused(folder / "chat_template.jinja", "lm.prompt.chat_template=true"):
-        TEMPLATED.ids(tokenizer)
+        prompt_ids(TEMPLATED, tokenizer)
 
 
 def pattern(regex: str) -> dict[str, Any]:
@@ -311,7 +312,7 @@ def check_bomb(folder: Path, original: dict[str, Any], source: random.Random) ->
     (folder / "chat_template.jinja").write_text("".join(source.choices(PIECES, k=source.randint(1, 12))))
     began = time.monotonic()
     try:
-        TEMPLATED.ids(read_tokenizer(folder))
+        prompt_ids(TEMPLATED, read_tokenizer(folder))
     except UserError as error:
         message = str(error)
         assert "\n" not in message

@@ -10,6 +10,7 @@ import pytest
 import torch
 from composed import composed
 from omegaconf import OmegaConf
+from prompt_ids import prompt_ids
 from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadModel
 
@@ -271,9 +272,9 @@ def test_the_prompts_of_llama2_and_tiny_have_their_lengths(
     llama2_spm: LanguageModel, tokenizer: ReportTokenizer
 ) -> None:
     prompts = {name: Prompt(**OmegaConf.load(CONF / f"lm/{name}.yaml").prompt) for name in ("llama2", "tiny")}
-    before, after = prompts["llama2"].ids(llama2_spm.tokenizer)
+    before, after = prompt_ids(prompts["llama2"], llama2_spm.tokenizer)
     assert (before[0], len(before), len(after)) == (1, 13, 70)
-    assert prompts["tiny"].ids(tokenizer) == ([1], [])
+    assert prompt_ids(prompts["tiny"], tokenizer) == ([1], [])
 
 
 def test_every_decoding_profile_is_valid() -> None:

@@ -20,6 +20,7 @@ from golden_prompts import (
     tokenizer_of,
     written,
 )
+from prompt_ids import prompt_ids
 
 from r2gen.config.prompt_pieces import MESSAGE, check
 from r2gen.config.schema import PromptConfig
@@ -88,15 +89,15 @@ def test_a_prompt_may_say_where_the_context_goes() -> None:
     tokenizer = tokenizer_of("llama3", "llama3")
     encode, id_of = tokenizer.encode, tokenizer.codec.id_of
     inside = Prompt("a <Img>", ["</Img> b", {"marked": "{context}<|eot_id|>"}, "c"], True)
-    assert inside.ids(tokenizer)[1] == [*encode("</Img> b"), id_of("<|eot_id|>"), *encode("c")]
+    assert prompt_ids(inside, tokenizer)[1] == [*encode("</Img> b"), id_of("<|eot_id|>"), *encode("c")]
     divided = inside.around(tokenizer, context=True)
     assert divided.context == Place("after", len(encode("</Img> b")))
-    assert divided.after == inside.ids(tokenizer)[1]
+    assert divided.after == prompt_ids(inside, tokenizer)[1]
     first = Prompt("a{context} b", "", True).around(tokenizer, context=True)
     assert first == PromptIds(
         [tokenizer.bos_id, *encode("a"), *encode(" b")], [], Place("before", 1 + len(encode("a")))
     )
-    assert Prompt("a{context} b", "", True).ids(tokenizer)[0] == [tokenizer.bos_id, *encode("a b")]
+    assert prompt_ids(Prompt("a{context} b", "", True), tokenizer)[0] == [tokenizer.bos_id, *encode("a b")]
     assert Prompt("", "", True).around(tokenizer, context=True) == PromptIds([tokenizer.bos_id], [], Place("before", 1))
 
 
@@ -113,7 +114,7 @@ def test_the_context_goes_into_a_chat_template(tmp_path: Path) -> None:
     assert after.around(tokenizer, context=True) == PromptIds(
         head, [*encode(" Why: "), *encode("."), id_of("<|eot_id|>")], Place("after", len(encode(" Why: ")))
     )
-    assert after.ids(tokenizer) == (head, [*encode(" Why: ."), id_of("<|eot_id|>")])
+    assert prompt_ids(after, tokenizer) == (head, [*encode(" Why: ."), id_of("<|eot_id|>")])
 
 
 @needs_published
@@ -139,7 +140,7 @@ def with_query(prompt: dict[str, Any]) -> Prompt:
 @pytest.mark.parametrize("name", ["chatglm2", "chatglm3", "internlm", "internlm2", "qwen"])
 def test_a_turn_is_that_of_the_code_of_the_family(name: str) -> None:
     facts = golden(CHECKPOINT_OF[name])
-    before, after = with_query(lm_config(name)["prompt"]).ids(tokenizer_of(name, CHECKPOINT_OF[name]))
+    before, after = prompt_ids(with_query(lm_config(name)["prompt"]), tokenizer_of(name, CHECKPOINT_OF[name]))
     assert before + after == (facts.get("chat") or facts["prompt"]).get("ids")
 
 
@@ -147,12 +148,12 @@ def test_a_turn_is_that_of_the_code_of_the_family(name: str) -> None:
 def test_a_published_chat_template_is_rendered_around_the_image() -> None:
     tokenizer = tokenizer_of("internlm2", "internlm2")
     prompt = Prompt(before="", after="", bos=False, chat_template=True, message="{image}" + QUERY)
-    before, after = prompt.ids(tokenizer)
+    before, after = prompt_ids(prompt, tokenizer)
     assert before + after == golden("internlm2")["chat"]["ids"]
     assert before[-1] == tokenizer.encode("\n")[-1]
     for name in ("internlm2", "glm4"):
         tokenizer = tokenizer_of(name, CHECKPOINT_OF[name])
-        assert TEMPLATED.ids(tokenizer) == Prompt(**lm_config(name)["prompt"]).ids(tokenizer)
+        assert prompt_ids(TEMPLATED, tokenizer) == prompt_ids(Prompt(**lm_config(name)["prompt"]), tokenizer)
 
 
 def with_template(folder: Path, template: str) -> ReportTokenizer:
@@ -171,7 +172,7 @@ GOOD = "{{ bos_token }}<|start_header_id|>{{ strftime_now('%d') }} {{ messages[0
 def test_a_template_gets_the_special_tokens_and_a_fixed_date(tmp_path: Path) -> None:
     tokenizer = with_template(tmp_path, GOOD)
     encode, id_of = tokenizer.encode, tokenizer.codec.id_of
-    before, after = TEMPLATED.ids(tokenizer)
+    before, after = prompt_ids(TEMPLATED, tokenizer)
     assert before == [tokenizer.bos_id, id_of("<|start_header_id|>"), *encode("26 Jul 2024 <Img>")]
     assert after == [*encode(INSTRUCTION), id_of("<|eot_id|>")]
 
@@ -190,26 +191,26 @@ BAD_TEMPLATES = {
 def test_a_template_without_the_message_or_with_errors_is_refused(tmp_path: Path, name: str) -> None:
     template, message = BAD_TEMPLATES[name]
     with pytest.raises(UserError, match=message):
-        TEMPLATED.ids(with_template(tmp_path, template))
+        prompt_ids(TEMPLATED, with_template(tmp_path, template))
 
 
 @needs_published
 def test_a_prompt_that_the_checkpoint_lacks_tokens_for_is_refused() -> None:
     tokenizer = tokenizer_of("qwen2", "qwen2")
     with pytest.raises(UserError, match="publishes no chat template"):
-        TEMPLATED.ids(tokenizer)
+        prompt_ids(TEMPLATED, tokenizer)
     with pytest.raises(UserError, match=r"lm\.prompt\.before: '<\|user\|>' is not one token"):
-        Prompt(before=[{"token": "<|user|>"}], after="", bos=False).ids(tokenizer)
+        prompt_ids(Prompt(before=[{"token": "<|user|>"}], after="", bos=False), tokenizer)
     with pytest.raises(UserError, match="id 416 exceeds the embedding matrix, which has 416 rows"):
-        Prompt(before=[{"id": 415}, {"id": 416}], after="", bos=False).ids(tokenizer, rows=416)
-    assert Prompt(before=[{"id": 415}], after="", bos=False).ids(tokenizer, rows=416) == ([415], [])
+        prompt_ids(Prompt(before=[{"id": 415}, {"id": 416}], after="", bos=False), tokenizer, rows=416)
+    assert prompt_ids(Prompt(before=[{"id": 415}], after="", bos=False), tokenizer, rows=416) == ([415], [])
 
 
 @needs_published
 def test_names_in_a_marked_text_are_special_tokens_if_the_vocabulary_has_them() -> None:
     tokenizer = tokenizer_of("qwen2", "qwen2")
-    before, after = Prompt(before=[{"marked": "<|im_start|>a"}], after=[{"marked": "<|user|>"}], bos=False).ids(
-        tokenizer
+    before, after = prompt_ids(
+        Prompt(before=[{"marked": "<|im_start|>a"}], after=[{"marked": "<|user|>"}], bos=False), tokenizer
     )
     assert before == [tokenizer.codec.id_of("<|im_start|>"), *tokenizer.encode("a")]
     assert after == tokenizer.encode("<|user|>")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from golden_checkpoints import ROOT, SHARED
 from omegaconf import OmegaConf
+from prompt_ids import prompt_ids
 from safetensors.torch import load_file
 
 from r2gen.config.decoding import Decoding
@@ -52,7 +53,7 @@ def test_the_loss_is_that_of_the_original(llama2_spm: LanguageModel, mode: str) 
 
 def test_prompt_and_texts_have_the_ids_of_the_original(llama2_spm: LanguageModel) -> None:
     facts, _ = golden(llama2_spm, "shallow")
-    before, after = Prompt(**OmegaConf.load(ROOT / "conf/lm/llama2.yaml").prompt).ids(llama2_spm.tokenizer)
+    before, after = prompt_ids(Prompt(**OmegaConf.load(ROOT / "conf/lm/llama2.yaml").prompt), llama2_spm.tokenizer)
     assert before == [1, *facts["prompt_before_ids"]]
     assert after == facts["prompt_after_ids"]
     ends = [*llama2_spm.tokenizer.eos_ids]

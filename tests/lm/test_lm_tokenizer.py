@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prompt_ids import prompt_ids
 from smallest_run import ROOT
 
 from r2gen.config.decoding import Decoding
@@ -90,11 +91,11 @@ def test_sentencepiece_text_is_joined_without_a_space_at_special_ids(llama2_spm:
 
 
 def test_a_prompt_begins_with_the_bos_token(tokenizer: ReportTokenizer) -> None:
-    assert Prompt("heart", "", True).ids(tokenizer) == ([1, *tokenizer.encode("heart")], [])
-    assert Prompt("", "a", False).ids(tokenizer) == ([], tokenizer.encode("a"))
+    assert prompt_ids(Prompt("heart", "", True), tokenizer) == ([1, *tokenizer.encode("heart")], [])
+    assert prompt_ids(Prompt("", "a", False), tokenizer) == ([], tokenizer.encode("a"))
     nameless = ReportTokenizer(tokenizer.codec, bos_id=None, eos_ids=(2,), pad_id=0)
     with pytest.raises(UserError, match=r"lm\.prompt\.bos=true"):
-        Prompt("", "", True).ids(nameless)
+        prompt_ids(Prompt("", "", True), nameless)
 
 
 def test_a_stop_is_a_special_token_if_there_is_one_and_else_a_text(golden_folder: Path) -> None:

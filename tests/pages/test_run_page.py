@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from composed import composed
 from fake_run import (
     HOSTILE,
     finished_run,
@@ -30,8 +31,10 @@ from fake_run import (
     write_lines,
 )
 from PIL import Image
+from shown_page import shown_text
 
-from r2gen.data.reports import Study
+from r2gen.data.context import StudyContext
+from r2gen.data.reports import Prior, Study
 from r2gen.errors import UserError
 from r2gen.evaluate.labeler import stated_findings
 from r2gen.evaluate.run_page import RunPage
@@ -248,6 +251,27 @@ def test_findings_are_those_of_both_texts_and_an_update_keeps_them(tmp_path: Pat
     assert shown(write_page(run))["studies"]["rows"][0]["findings"] == {}
 
 
+def test_the_page_shows_what_the_prompts_have_and_an_update_keeps_it(tmp_path: Path) -> None:
+    run = with_predictions(started_run(tmp_path / "run"), count=2)
+    first, second = study_ids(run)
+    prior = Prior("before", ("old.png",), report="Clear.", days=12.0)
+    full = Study(first, ("a.png",), "", positions=("PA",), indication=HOSTILE, age=51.0, prior=prior)
+    data: Any = SimpleNamespace(image=lambda view, *, at_least_px: image(1, size_px=32))
+    expected = {"Indication": HOSTILE, "Prior images": "1", "Prior days": "12", "Prior report": "Clear."}
+    for name, context in (("indication_prior", expected | {"Positions": "PA"}), ("none", {})):
+        options = composed(f"context={name}").context
+        dataset: Any = SimpleNamespace(
+            studies=[full, Study(second, ("b.png",), "")], context=StudyContext(options, encode=lambda text: [])
+        )
+        RunPage(run, data, {"test": dataset}, 2).write()
+        rows = shown(run / "report.html")["studies"]["rows"]
+        assert [row["context"] for row in rows] == [context, {}]
+        assert [row["context"] for row in shown(write_page(run))["studies"]["rows"]] == [context, {}]
+        text = shown_text(run / "report.html")
+        assert ("In the prompt: indication, prior images, prior days, prior report, positions" in text) == bool(context)
+        assert ("Prior report: Clear." in text) == bool(context)
+
+
 def test_the_images_of_a_page_are_read_once_for_all_validations(tmp_path: Path) -> None:
     run = with_predictions(started_run(tmp_path / "run"), count=9)
     read = list[str]()
@@ -258,7 +282,7 @@ def test_the_images_of_a_page_are_read_once_for_all_validations(tmp_path: Path) 
             return image(1, size_px=32)
 
     studies = [Study(id=id, views=(id,), report="") for id in study_ids(run)]
-    dataset: Any = SimpleNamespace(studies=studies)
+    dataset: Any = SimpleNamespace(studies=studies, context=None)
     data: Any = Data()
     for count, reads in ((4, 4), (4, 4), (5, 9)):
         RunPage(run, data, {"test": dataset}, count).write()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from prompt_ids import prompt_ids
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -70,7 +71,7 @@ def golden_prompt(name: str, checkpoint: str | None) -> dict[str, Any]:
     if checkpoint is None:
         return entry
     tokenizer = tokenizer_of(name, checkpoint)
-    before, after = Prompt(**prompt).ids(tokenizer)
+    before, after = prompt_ids(Prompt(**prompt), tokenizer)
     ends = {"eos_ids": list(tokenizer.eos_ids), "stop_texts": list(tokenizer.stop_texts)}
     return entry | {"before_ids": before, "after_ids": after} | ends
 

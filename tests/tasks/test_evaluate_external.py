@@ -1,6 +1,7 @@
 """task=evaluate on another data set than that of the training: results of their own, and the run's stay as they are."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,24 @@ def test_what_does_not_fit_the_run_is_refused(words: list[str], message: str, fo
     status, output = run_in_process("task=evaluate", "run_dir=run", *words, cwd=folder)
     assert status == 2, output
     assert message in output
+
+
+def test_images_are_checked_unless_the_training_has_checked_them(folder: Path, tmp_path: Path):
+    """An evaluation reads few training images, and checking those of MIMIC-CXR takes a minute."""
+    shutil.copytree(folder / "own", tmp_path / "moved")
+    shutil.copytree(folder / "run", tmp_path / "run")
+    (tmp_path / "moved" / "images" / "train7-0.png").write_bytes(b"")
+    words = ["task=evaluate", "run_dir=run", "evaluate.nearest_studies=0"]
+    status, output = run_in_process(*words, "data.root=moved", cwd=tmp_path)
+    assert (status, "train7-0.png" in output) == (2, True), output
+    image = folder / "own" / "images" / "train7-0.png"
+    before = image.read_bytes()
+    image.write_bytes(b"")
+    try:
+        done = run(*words, cwd=tmp_path, smallest=False)
+    finally:
+        image.write_bytes(before)
+    assert done.returncode == 0, done.stderr
 
 
 def results(run_dir: Path) -> dict[str, bytes]:

@@ -41,7 +41,11 @@ function showSubgroups() {
   if (!keys.length) return;
   const host = section("strata");
   const shown = shownAtFirst();
-  const titles = { reference: "By the reference's findings", length: "By the reference's length" };
+  const titles = {
+    reference: "By the reference's findings",
+    length: "By the reference's length",
+    set: "By data set",
+  };
   let key = keys.includes(data.differ_by) ? data.differ_by : keys[0];
   const kinds = [...new Set(data.strata.map((one) => one.kind))];
   const plots = kinds.map((kind) => {

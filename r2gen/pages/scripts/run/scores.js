@@ -67,7 +67,7 @@ function splitPanels(split, entry) {
   const notes = [
     nearestNote(entry.nearest),
     wordingNote(entry.wording, entry.studies),
-    perplexityNote(entry.likelihood),
+    perplexityNote(entry.likelihood, entry.studies),
     ...findingTables(entry.details, entry.systems?.model || {}),
   ];
   const panels = [scorePanel(split, counted, entry, notes)];
@@ -150,12 +150,13 @@ function wordingNote(wording, studies) {
   );
 }
 
-function perplexityNote(likelihood) {
+function perplexityNote(likelihood, all) {
   if (!likelihood) return "";
   const shown = (value) => (isNumber(value) ? value.toPrecision(4) : "too large to represent");
+  const part = likelihood.studies < all ? ` of ${grouped(likelihood.studies)} of ${grouped(all)} studies (evaluate.likelihood_studies)` : "";
   const altered = plural(likelihood.altered, "reference", "references");
   return note(
-    `Perplexity of the references: ${shown(likelihood.perplexity_per_token)} per token, ` +
+    `Perplexity of the references${part}: ${shown(likelihood.perplexity_per_token)} per token, ` +
       `${shown(likelihood.perplexity_per_character)} per character, ` +
       `${shown(likelihood.perplexity_per_word)} per word; ` +
       `${shown(likelihood.bits_per_character)} bits per character. ` +

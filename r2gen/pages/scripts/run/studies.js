@@ -162,6 +162,15 @@ function csvOf(entries) {
   return [head, ...rows];
 }
 
+// What the prompt has besides the images.
+function contextOf({ context = {} }) {
+  const fields = Object.entries(context);
+  if (!fields.length) return "";
+  const names = fields.map(([name]) => name.toLowerCase()).join(", ");
+  const texts = fields.map(([name, text]) => h("p", { dir: "auto" }, h("b", `${name}: `), text));
+  return h("div.whole", folded(`In the prompt: ${names}`, ...texts));
+}
+
 function studyCard({ row, f1, words }) {
   const { reference, report, overlap, differs } = words();
   const bar = h("i");
@@ -194,6 +203,7 @@ function studyCard({ row, f1, words }) {
     imageStrip(row),
     h(
       "div.texts",
+      contextOf(row),
       h(
         "div",
         h("h4", `Reference, ${counted(reference)}`),

@@ -1,0 +1,196 @@
+"""Where the seconds of `python run.py task=evaluate` go, for benchmarks/decode.py --command FOLDER.
+
+A run is trained for one step on a language model and an encoder with random weights and on drawn reports of about 60
+words. Its evaluation then runs in a pseudo-terminal, and the seconds at which each part first shows itself are noted.
+A random model writes words without a match in the reference, which METEOR scores faster than real reports:
+benchmarks/scoring.py measures scoring with reports that match.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from decode_models import ENCODED, Size, Studies, build_tokenizer
+from scoring import drawn_reports, sentences_of
+from stopwatch import watch
+from train_files import IMAGES, Files, write_encoder, write_image, write_lm
+
+from r2gen.config.decoding import Decoding
+from r2gen.data.loader import evaluation_loader
+from r2gen.model.report_generator import ReportGenerator
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAINED = 5  # training studies for each that is evaluated: the nearest-image baseline reads their images
+VALIDATED = 8
+# Each part lasts until the next one whose text appears. One that takes less than a second may not appear.
+PARTS = {
+    "configuration and checks": "",
+    "imports": "loading torch",
+    "language model": "building the language model",
+    "encoder": "building the image encoder",
+    "data": "reading the data",
+    "reports": "test:",
+    "likelihood": "test, references:",
+    "waiting for baselines": "preparing the baselines",
+    "scoring baselines": "scoring the baselines",
+    "scoring": "scoring test",
+    "page": "writing the page",
+    "table and exit": "decoding r2gengpt_mimic",
+}
+START_UP = ("configuration and checks", "imports", "language model", "encoder", "data")
+
+
+def time_commands(bench: Any, cases: Sequence[Any], *, scratch: Path, workers: int) -> int:
+    """Time an evaluation for each case ours/PROFILE/0 of decode.py's Bench; returns how many failed."""
+    failed = 0
+    for case in [case for case in cases if case.stack == "ours" and case.batch == 0]:
+        try:
+            if bench.model is None:
+                bench.load(bench.quant)
+            encoder_s = encoder_alone_s(bench.model, bench.studies, case.studies, workers=workers)
+            bench.unload()  # the command needs the memory
+            decoding, device = bench.profile(case.profile), bench.device.type
+            parts = time_command(scratch, bench.size, decoding, studies=case.studies, quant=bench.quant, device=device)
+        except Exception as error:
+            failed += bench.report_failure(f"{case} {bench.quant} as a command", error)
+            continue
+        print(sentence(parts, studies=case.studies, encoder_s=encoder_s), flush=True)
+        bench.write({"command": str(case), "quant": bench.quant, "encoder_s": encoder_s, **parts})
+    return failed
+
+
+@torch.inference_mode()
+def encoder_alone_s(model: ReportGenerator, studies: Studies, count: int, *, workers: int) -> float:
+    """Seconds to read and encode so many studies without decoding them."""
+    device: torch.device = model.lm.model.device
+    on_gpu = device.type == "cuda"
+    loader = evaluation_loader(studies.first(count), batch_size=ENCODED, rank=0, world=1, workers=workers, pin=on_gpu)
+    began = time.monotonic()
+    for batch in loader:
+        model.wrap(batch.to(device))
+    if on_gpu:
+        torch.cuda.synchronize()
+    return time.monotonic() - began
+
+
+def time_command(
+    scratch: Path, size: Size, decoding: Decoding, *, studies: int, quant: str, device: str
+) -> dict[str, float]:
+    """Seconds of each part of an evaluation of so many studies, and `all`. Raises RuntimeError if a command fails."""
+    write_files(scratch, size, studies=studies, device=device)
+    command = [sys.executable, str(ROOT / "run.py")]
+    shutil.rmtree(scratch / "run", ignore_errors=True)
+    training = [*command, "experiment=r2gengpt_shallow_mimic", *_training(scratch, size, decoding, device=device)]
+    done = subprocess.run(training, capture_output=True, text=True, env=_environment())
+    if done.returncode:
+        raise RuntimeError(f"the training for --command failed: {done.stderr[-2000:]}")
+    os.environ.update(_environment())
+    words = ["task=evaluate", f"run_dir={scratch / 'run'}", "evaluate.splits=[test]", f"quant={quant}"]
+    words += [f"trainer.device={device}", "metrics=[bleu,rouge_l,meteor,cider,findings]"]
+    words += ["evaluate.nearest_studies=20000"]
+    pieces, all_s, status = watch([*command, *words], columns=118)
+    if status:
+        raise RuntimeError(f"the evaluation failed: {''.join(text for _, text in pieces)[-2000:]}")
+    return dict(parts_of(pieces, all_s)) | {"all": all_s}
+
+
+def parts_of(pieces: Sequence[tuple[float, str]], all_s: float) -> Iterator[tuple[str, float]]:
+    """The seconds of each part that appears in the text of a command; they sum up to `all_s`."""
+    seen = {part: first_seen(pieces, text) if text else 0.0 for part, text in PARTS.items()}
+    starts = sorted((second, list(PARTS).index(part), part) for part, second in seen.items() if second is not None)
+    for (second, _, part), (until, _, _) in pairwise([*starts, (all_s, 0, "")]):
+        yield part, until - second
+
+
+def first_seen(pieces: Sequence[tuple[float, str]], text: str) -> float | None:
+    """The second at which a text first appears."""
+    end = ""
+    for second, piece in pieces:
+        end = end[-len(text) :] + piece
+        if text in end:
+            return second
+    return None
+
+
+def sentence(parts: Mapping[str, float], *, studies: int, encoder_s: float) -> str:
+    """The parts as one line."""
+    start = {part: seconds for part, seconds in parts.items() if part in START_UP}
+    rest = {part: seconds for part, seconds in parts.items() if part not in (*START_UP, "reports", "all")}
+    of_start = ", ".join(f"{part} {seconds:.1f}" for part, seconds in start.items())
+    others = ", ".join(f"{part} {seconds:.1f}" for part, seconds in rest.items())
+    reports = f"{parts['reports']:.1f} ({studies / parts['reports']:.1f}/s; images and encoder alone {encoder_s:.1f})"
+    return (
+        f"  as a command {parts['all']:.1f} s: start-up {sum(start.values()):.1f} ({of_start}), "
+        f"reports {reports}, {others}"
+    )
+
+
+def write_files(scratch: Path, size: Size, *, studies: int, device: str) -> None:
+    """Write weights, images and reports, unless they are there for as many studies."""
+    files, marker = Files(scratch), scratch / "evaluation.json"
+    facts = {"llama": size.llama, "studies": studies}
+    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == facts:
+        return
+    marker.unlink(missing_ok=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    published = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": size.vocabulary,
+        "tie_word_embeddings": False,
+        **size.llama,
+    }
+    write_lm(files.lm, published, build_tokenizer(size.vocabulary), device=device)
+    write_encoder(files.encoder, size)
+    folder = files.data("evaluation")
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "images").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(IMAGES):
+        write_image(folder / "images" / f"drawn-{number}.jpg", random)
+    sentences, annotation, number = sentences_of(None), {}, 0
+    for split, count in (("train", TRAINED * studies), ("val", VALIDATED), ("test", studies)):
+        entries: list[dict[str, Any]] = []
+        for id, report in drawn_reports(sentences, count, name=split).items():
+            os.link(folder / "images" / f"drawn-{number % IMAGES}.jpg", folder / "images" / f"{id}.jpg")
+            entries.append({"id": id, "report": report, "image_path": [f"{id}.jpg"]})
+            number += 1
+        annotation[split] = entries
+    (folder / "annotation.json").write_text(json.dumps(annotation), encoding="utf-8")
+    marker.write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _training(scratch: Path, size: Size, decoding: Decoding, *, device: str) -> list[str]:
+    """The options of a training of one step, whose run has the decoding profile of the evaluation."""
+    files = Files(scratch)
+    settings: dict[str, Any] = {
+        "run_dir": scratch / "run",
+        "data.root": files.data("evaluation"),
+        "data.cleaner": "none",
+        "lm.path": files.lm,
+        "lm.compile": "false",
+        "vision.path": files.encoder,
+        "trainer.device": device,
+        "trainer.max_steps": 1,
+        "evaluate.splits": "[val]",
+        "evaluate.nearest_studies": 0,
+        "metrics": "[bleu,cider]",
+        **{f"generation.{name}": getattr(decoding, name) for name in ("num_beams", "min_new_tokens", "max_new_tokens")},
+    }
+    if size.shorter > 1:
+        shape = ", ".join(f"{name}: {value}" for name, value in size.encoder.items())
+        settings |= {"vision.image_size_px": size.encoder["img_size"], "vision.model_args": f"{{{shape}}}"}
+    return [f"{name}={value}" for name, value in settings.items()]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
