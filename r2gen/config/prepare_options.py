@@ -38,6 +38,10 @@ class PrepareConfig:
     table: str | None = option(
         "for data=csv: .csv, .tsv, .jsonl, .parquet, or a folder that datasets' save_to_disk wrote", default=None
     )
+    context_from: str | None = option(
+        "a table whose indications, comparisons, ... are added to the annotation of data.root (docs/data.md)",
+        default=None,
+    )
     images: str | None = option("the folder of the table's images; null: next to the table", default=None)
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     encoding: str = option("of the table", default="utf-8")

@@ -127,8 +127,8 @@ TASKS = (
     ),
     Task(
         name="prepare",
-        usage="data=csv prepare.table=FILE prepare.images=DIR | data=NAME data.root=DIR",
-        help="write an annotation from a table of studies (docs/own-data.md) or a published data set (docs/data.md)",
+        usage="data=csv prepare.table=FILE prepare.images=DIR | data=NAME data.root=DIR [prepare.context_from=TABLE]",
+        help="write an annotation from a table (docs/own-data.md) or published data, or add to one (docs/data.md)",
         work="r2gen.tasks.prepare:prepare",
         needs="nothing",
         on="nothing",

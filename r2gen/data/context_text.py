@@ -117,5 +117,6 @@ def refuse_without_fields(options: ContextConfig, studies: Sequence[Study]) -> N
     if fields and not any(_has(study, field) for field in fields for study in studies):
         raise UserError(
             f"context.fields=[{','.join(fields)}]: no training study of this data set has any of them: use "
-            "context=none, or data that have them, such as data=phantom_story (docs/context.md)"
+            "context=none, add them with task=prepare prepare.context_from=TABLE (docs/data.md), or use data that have "
+            "them, such as data=phantom_story"
         )

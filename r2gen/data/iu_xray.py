@@ -28,7 +28,7 @@ from r2gen.runs.untrusted import reason
 READS = ("sections", "views", "split", "seed", "split_from", "reports", "partial")
 REPORTS = ("NLMCXR_reports/ecgen-radiology", "ecgen-radiology", "NLMCXR_reports", "reports")  # where they are searched
 PROJECTIONS = "indiana_projections.csv"
-_ID = re.compile(r"CXR(\d+)_", re.ASCII)  # of R2Gen's annotation: CXR1_1_IM-0001, CXR2384_IM-0942
+_ID = re.compile(r"CXR(\d+)(?:_|$)", re.ASCII)  # R2Gen's CXR1_1_IM-0001 and CXR2384_IM-0942, and our CXR2384
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,18 @@ def listed_in(annotation: Path) -> dict[str, Listed]:
     for split, entries in read_splits(annotation).items():
         for index, entry in enumerate(entries):
             id = entry.get("id") if isinstance(entry, dict) else None
-            number = _ID.match(id) if isinstance(id, str) else None
-            if number is None or number[1] in listed:
+            number = number_of(id) if isinstance(id, str) else None
+            if number is None or number in listed:
                 what = "repeats a report of another entry" if number else "is not like CXR2384_IM-0942"
                 raise UserError(f"prepare.split_from={annotation}: {split}[{index}]: id {shown(id)} {what}.")
-            listed[number[1]] = Listed(number.string, split)
+            listed[number] = Listed(str(id), split)
     return listed
+
+
+def number_of(id: str) -> str | None:
+    """The number of the report (the uid of its tables) in an id such as CXR2384_IM-0942; None if it is none."""
+    match = _ID.match(id)
+    return None if match is None else match[1]
 
 
 def _entries(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2gen.data import chexpert_plus, iu_xray, mimic, padchest, padchest_gr, rexgradient, table
+from r2gen.data import chexpert_plus, context_from_table, iu_xray, mimic, padchest, padchest_gr, rexgradient, table
 from r2gen.data.prepared_files import Preparation, given
 from r2gen.errors import UserError, shown
 from r2gen.runs.files import absolute
@@ -40,9 +40,11 @@ OF_TABLES = (
     "views",
     "partial",
 )
+OF_CONTEXT = ("context_from", "encoding")
 # Values that say nothing: an option may have another one only where it is read.
 UNSET: Mapping[str, Any] = {
     "table": None,
+    "context_from": None,
     "images": None,
     "encoding": "utf-8",
     "split": None,
@@ -61,6 +63,10 @@ UNSET: Mapping[str, Any] = {
 def prepare(arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: Mapping[str, Any], fresh: bool) -> str:
     """Write the annotation that AnnotatedReports reads; see its `prepare`. options["layout"] names the layout."""
     root, images, annotation = arguments["root"], arguments.get("images"), arguments["annotation"]
+    if options["context_from"] is not None:
+        _refuse_unread(options, OF_CONTEXT, "prepare.context_from")
+        preparation = Preparation(_folder(root), images, annotation, options=options, made=made, fresh=fresh)
+        return context_from_table.prepare(preparation)
     if options["table"] is not None:
         _refuse_unread(options, OF_TABLES, "prepare.table")
         folder = Path(absolute(options["table"])).parent if root is None else Path(absolute(root))
@@ -73,10 +79,14 @@ def prepare(arguments: Mapping[str, Any], options: Mapping[str, Any], *, made: M
         )
     layout = LAYOUTS[name]
     _refuse_unread(options, layout.reads, f"data={name}")
+    return layout.prepare(Preparation(_folder(root), images, annotation, options=options, made=made, fresh=fresh))
+
+
+def _folder(root: str | None) -> Path:
     folder = Path(absolute(given(root)))
     if not folder.is_dir():
         raise UserError(f"data.root={folder} does not exist. Set it to the folder of the data set.")
-    return layout.prepare(Preparation(folder, images, annotation, options=options, made=made, fresh=fresh))
+    return folder
 
 
 def _refuse_unread(options: Mapping[str, Any], reads: tuple[str, ...], what: str) -> None:

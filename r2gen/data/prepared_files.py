@@ -79,13 +79,15 @@ def provenance_of(annotation: Path) -> Path:
     return annotation.with_name(f"{annotation.stem}.provenance.json")
 
 
-def checked_file(root: Path, annotation: str, *, fresh: bool) -> Path:
+def checked_file(
+    root: Path, annotation: str, *, fresh: bool, elsewhere: str = "data.annotation=FILE writes another file"
+) -> Path:
     """The annotation to write. Raises UserError if it exists (unless fresh), or cannot be written."""
     file = root / annotation
     for name in (file, provenance_of(file)):
         check_file(name)
     if file.exists() and not fresh:
-        raise UserError(f"{file} exists already. fresh=true replaces it; data.annotation=FILE writes another file.")
+        raise UserError(f"{file} exists already. fresh=true replaces it; {elsewhere}.")
     if not file.parent.is_dir():
         raise UserError(f"{file.parent} does not exist. Create it, or set data.annotation to another file.")
     try:

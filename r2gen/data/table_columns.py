@@ -81,7 +81,7 @@ def recognise(columns: Sequence[str], options: Mapping[str, Any], *, where: str)
                     f"its columns are {listed}."
                 )
     taken = [name for value in named.values() for name in (value if isinstance(value, list) else [value])]
-    free = {_plain(name): name for name in reversed(columns) if name not in taken}
+    free = {plain_name(name): name for name in reversed(columns) if name not in taken}
     images = named.pop("image", None)
     chosen = {kind: named[kind] if kind in named else _usual(kind, free) for kind in NAMES if kind != "image"}
     return Columns(
@@ -102,5 +102,6 @@ def _images(free: Mapping[str, str]) -> list[str]:
     return [name for _, name in numbered] or [name for _, name in by_view]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The name of a column as it is compared: in lower case, without spaces and punctuation."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,4 +1,4 @@
-"""task=prepare: write the annotation of a data set from the layout in which it is published."""
+"""task=prepare: write an annotation from a published layout or a table, or add context to one that exists."""
 
 from dataclasses import asdict
 
@@ -17,10 +17,13 @@ def prepare(config: Config, overrides: list[str]) -> int:
             f"task=prepare: data={config.choices['data']} needs no preparation. Train on it as it is, or choose "
             "data=csv or data=mimic_cxr."
         )
-    if config.choices["data"] in TABLES and config.prepare.table is None and config.prepare.layout is None:
+    if config.prepare.context_from is not None and config.prepare.layout is not None:
+        raise UserError("prepare.layout is not read with prepare.context_from, which reads an annotation: leave it out")
+    made_from = (config.prepare.table, config.prepare.layout, config.prepare.context_from)
+    if config.choices["data"] in TABLES and not any(made_from):
         raise UserError(
             f"task=prepare data={config.choices['data']}: give prepare.table=FILE (CSV, TSV, JSONL, Parquet) and "
-            "prepare.images=FOLDER"
+            "prepare.images=FOLDER, or prepare.context_from=FILE for an annotation that lacks what it says"
         )
     options = asdict(config.prepare) | {"layout": config.prepare.layout or config.choices["data"]}
     made = {"date": provenance.now(), "code": provenance.git_revision()}
