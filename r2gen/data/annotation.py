@@ -14,7 +14,7 @@ from r2gen.data.annotation_entry import NoReport, read_study
 from r2gen.data.annotation_fault import Fault
 from r2gen.data.annotation_file import absent, read_splits, refuse
 from r2gen.data.cleaning import Cleaner
-from r2gen.data.image_check import check_images
+from r2gen.data.image_check import check_images, link_fault
 from r2gen.data.images import read_image
 from r2gen.data.prepared_files import given, read_provenance
 from r2gen.data.reports import SPLITS, Study, digest_of
@@ -141,8 +141,14 @@ class AnnotatedReports:
         return self._studies[split]
 
     def image(self, view: str, *, at_least_px: int | None = None) -> Image.Image:
-        """The image named in Study.views, 8-bit gray (mode L), as images.read_image returns it."""
-        return read_image(self._images / view, at_least_px=at_least_px, gray_bits=self._gray_bits)
+        """The image named in Study.views, 8-bit gray (mode L), as images.read_image returns it.
+
+        Raises UserError for one that cannot be read, or (unless check=none) for a link that leaves the image folder.
+        """
+        path = self._images / view
+        if self._check != "none" and (fault := link_fault(path, self._images)):  # task=evaluate may skip check()
+            raise UserError(f"image {path} {fault}")
+        return read_image(path, at_least_px=at_least_px, gray_bits=self._gray_bits)
 
     def _read_split(self, split: str, entries: list[Any]) -> list[Study]:
         studies = []

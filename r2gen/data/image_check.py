@@ -79,6 +79,19 @@ def image_fault(path: Path, folder: Path) -> str | None:
         return fault or _header_fault(path, None)
 
 
+def link_fault(path: Path, folder: Path) -> str | None:
+    """Why an image that is a link is refused; None if it is not.
+
+    Its target must be below the image folder or in the folder of the link. Folders may be links to anywhere.
+    """
+    if not path.is_symlink():
+        return None
+    end = Path(os.path.realpath(path))  # of a loop too, which path.resolve() raises for
+    if end.is_relative_to(folder.resolve()) or end.is_relative_to(path.parent.resolve()):
+        return None
+    return f"is a link that leaves the image folder (to {end}): copy the image, or link its folder"
+
+
 def _in_threads(
     check: Callable[[str], tuple[str, Stamp | None, str | None]], views: Sequence[str], title: str
 ) -> Iterator[tuple[str, Stamp | None, str | None]]:
@@ -99,18 +112,13 @@ def _in_threads(
 
 
 def _stamp_or_fault(path: Path, root: Path) -> tuple[Stamp | None, str | None]:
-    """Size and time of the file, or the fault of its path.
-
-    The target of an image that is a link must be below the image folder or in the folder of the link. Folders may be
-    links to anywhere.
-    """
+    """Size and time of the file, or the fault of its path."""
     try:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
-            end, folder = path.resolve(strict=True), path.parent.resolve()
-            if not (end.is_relative_to(root) or end.is_relative_to(folder)):
-                return None, f"is a link that leaves the image folder (to {end}): copy the image, or link its folder"
             status = path.stat()
+            if fault := link_fault(path, root):
+                return None, fault
     except FileNotFoundError:
         return None, "does not exist"
     except (OSError, RuntimeError, ValueError) as error:

@@ -245,3 +245,17 @@ def test_a_table_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
         AnnotatedReports.digest({"root": str(tmp_path)})
     with pytest.raises(UserError, match=message):
         AnnotatedReports(root=str(tmp_path), cleaner="none", annotation=name)
+
+
+def test_a_link_that_leaves_the_image_folder_is_not_read_even_where_no_check_was_made(tmp_path: Path) -> None:
+    """task=evaluate makes no check where run.json says that the training has made it."""
+    root = write(tmp_path, {"train": [entry("a")]})
+    (tmp_path / "private.png").write_bytes((root / "images/a/0.png").read_bytes())
+    (root / "images/a/0.png").unlink()
+    (root / "images/a/0.png").symlink_to(tmp_path / "private.png")
+    with pytest.raises(UserError, match=r"a/0\.png is a link that leaves the image folder \(to .*private\.png\)"):
+        read(root).image("a/0.png")
+    (root / "images/a/1.png").unlink()
+    (root / "images/a/1.png").symlink_to("1.png")
+    with pytest.raises(UserError, match=r"a/1\.png cannot be read"):
+        read(root).image("a/1.png")
