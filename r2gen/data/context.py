@@ -77,6 +77,11 @@ class StudyContext:
         )
         return Tokens(before, after, is_cut)
 
+    def is_cut(self, study: Study) -> bool:
+        """Whether the study has more than `max_tokens`."""
+        # A token has at least one byte, so that most contexts need not be tokenised.
+        return len(self.text(study).encode()) > self.options.max_tokens and self.tokens(study).is_cut
+
     def example(self, study: Study, prior_VHW: torch.Tensor | None) -> ExampleContext:
         """The context of a study whose prior study has these images, at the encoder's size."""
         tokens, prior = self.tokens(study), study.prior

@@ -14,7 +14,7 @@ def fields_and_cuts(context: StudyContext, splits: Mapping[str, Sequence[Study]]
         split: {
             "studies": len(studies),
             **context_counts(studies, context.options.fields),
-            "cut": sum(_is_cut(context, study) for study in studies),
+            "cut": sum(context.is_cut(study) for study in studies),
         }
         for split, studies in splits.items()
     }
@@ -30,8 +30,3 @@ def counts_line(counts: Plain, *, max_tokens: int) -> str:
     cut = ", ".join(f"{of['cut']:,} of {of['studies']:,} {split}" for split, of in counts.items() if of["cut"])
     limit = f"cut to context.max_tokens={max_tokens}: {cut or 'none'}"
     return f"context: of {train['studies']:,} training studies {have}{none}; {limit}"
-
-
-def _is_cut(context: StudyContext, study: Study) -> bool:
-    # A token has at least one byte, so that most contexts need not be tokenised.
-    return len(context.text(study).encode()) > context.options.max_tokens and context.tokens(study).is_cut

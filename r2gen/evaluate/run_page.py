@@ -13,6 +13,8 @@ from r2gen.evaluate.labeler import stated_findings
 from r2gen.pages.images import IMAGE_SIZES_PX
 from r2gen.pages.run import PAGE, shown_in, shown_studies, write_page
 
+CUT_FIRST = "the end of the prior report first, then of comparison, technique and indication"
+
 
 @dataclass(frozen=True)
 class RunPage:
@@ -44,11 +46,15 @@ class RunPage:
         write_page(self.run_dir, images=images, findings_of=stated_findings, contexts_of=contexts_of)
 
     def _contexts(self, split: str) -> dict[str, dict[str, str]]:
-        """What the prompts of the studies have besides images, by study and title."""
+        """What the prompts of the studies have besides images, by study and title, and whether its texts are cut."""
         dataset = self.datasets[split]
-        if dataset.context is None:
+        if (context := dataset.context) is None:
             return {}
-        return {study.id: shown_context(study, dataset.context.options) for study in dataset.studies}
+        cut = {f"Cut to {context.options.max_tokens} tokens": CUT_FIRST}
+        return {
+            study.id: shown_context(study, context.options) | (cut if context.is_cut(study) else {})
+            for study in dataset.studies
+        }
 
     def _has_images(self) -> bool:
         """Whether the page of an earlier validation has the images that it would get, since reading takes seconds."""

@@ -37,7 +37,7 @@ from r2gen.data.context import StudyContext
 from r2gen.data.reports import Prior, Study
 from r2gen.errors import UserError
 from r2gen.evaluate.labeler import stated_findings
-from r2gen.evaluate.run_page import RunPage
+from r2gen.evaluate.run_page import CUT_FIRST, RunPage
 from r2gen.pages.document import FOLDER
 from r2gen.pages.run import chosen_studies, shown_studies, write_page
 
@@ -270,6 +270,21 @@ def test_the_page_shows_what_the_prompts_have_and_an_update_keeps_it(tmp_path: P
         text = shown_text(run / "report.html")
         assert ("In the prompt: indication, prior images, prior days, prior report, positions" in text) == bool(context)
         assert ("Prior report: Clear." in text) == bool(context)
+
+
+def test_the_page_says_which_prompts_do_not_have_all_that_it_shows(tmp_path: Path) -> None:
+    run = with_predictions(started_run(tmp_path / "run"), count=2)
+    long, short = (Study(id, (), "", indication=text) for id, text in zip(study_ids(run), ("x" * 50, "x"), strict=True))
+    options = composed("context=indication", "context.max_tokens=40").context
+    context = StudyContext(options, encode=lambda text: list(text.encode()))
+    dataset: Any = SimpleNamespace(studies=[long, short], context=context)
+    data: Any = SimpleNamespace()  # the studies have no image
+    RunPage(run, data, {"test": dataset}, 2).write()
+    contexts = {row["id"]: row["context"] for row in shown(run / "report.html")["studies"]["rows"]}
+    assert contexts == {
+        long.id: {"Indication": "x" * 50, "Cut to 40 tokens": CUT_FIRST},
+        short.id: {"Indication": "x"},
+    }
 
 
 def test_the_images_of_a_page_are_read_once_for_all_validations(tmp_path: Path) -> None:
