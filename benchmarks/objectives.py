@@ -1,9 +1,9 @@
 """Objectives on phantoms at a fixed number of steps:  python benchmarks/objectives.py --device cuda --jobs 8
 
-For each seed, with the same number of optimiser steps in all: the report loss; the report loss with findings; and the
-report loss followed by self-critical steps. Prints for each the phantom's findings F1 and CIDEr on the test split, as
-means over seeds with Student's 95 % intervals, and the paired gains over the report loss. Runs that exist in --out are
-not trained again. Words after -- are passed to every run.
+For each seed, with the same number of optimiser steps in all: the report loss; the report loss with findings; with
+findings in the prompt; and the report loss followed by self-critical steps. Prints for each the phantom's findings F1
+and CIDEr on the test split, as means over seeds with Student's 95 % intervals, and the paired gains over the report
+loss. Runs that exist in --out are not trained again. Words after -- are passed to every run.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from trainings import ROOT, each_seed, shown, train
 from r2gen.evaluate.statistics import join_seeds
 
 SCORES = ("findings_f1", "cider", "bleu_4")
-ARMS = ("report", "findings", "scst")
+ARMS = ("report", "findings", "findings_prompt", "scst")
 # CIDEr of phantoms is about 3, since their reports are alike, so that findings would hardly count.
 REWARD = ["objective.cider=0.1", "objective.findings=2", "objective.baseline=samples", "objective.samples=4"]
 
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
             values, base = ([scores[score] for scores in results[name]] for name in (arm, "report"))
             gains = [value - of_base for value, of_base in zip(values, base, strict=True)]
             gain = "" if arm == "report" else f"   over report {shown(join_seeds(gains))}"
-            print(f"{score:<12} {arm:<9} {shown(join_seeds(values))}{gain}")
+            print(f"{score:<12} {arm:<15} {shown(join_seeds(values))}{gain}")
 
 
 if __name__ == "__main__":

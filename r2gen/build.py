@@ -28,6 +28,7 @@ from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import check_quantised, quantisation_of
 from r2gen.lm.run_tokenizer import TOKENIZER, write_tokenizer
 from r2gen.lm.tokenizer import ReportTokenizer, read_tokenizer
+from r2gen.model.findings_prompt import FindingsPrompt
 from r2gen.model.placement import check_finite, place, to_bf16, trained_to_fp32
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
@@ -195,11 +196,18 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
     vision.embedding = ImageEmbedding(vision.dim) if config.context.image_embeddings else None
     torch.manual_seed(config.seed + 1)
     projector = instantiate(config.projector, in_dim=vision.dim, out_dim=lm.dim)
+    findings = build_findings_prompt(config, dim=vision.dim, lm_dim=lm.dim)
 
     # Prompt: token ids before and after the image.
     prompt = build_prompt(config, lm)
     model = ReportGenerator(
-        vision=vision, projector=projector, lm=lm, before=prompt.before, after=prompt.after, context=prompt.context
+        vision=vision,
+        projector=projector,
+        lm=lm,
+        before=prompt.before,
+        after=prompt.after,
+        context=prompt.context,
+        findings=findings,
     )
     model.label_smoothing, lm.dropout = config.trainer.label_smoothing, config.lm.dropout
     check_finite(model)
@@ -222,6 +230,18 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
     else:
         trained_to_fp32(model)
     return place(model, device, spread=config.lm.device_map is not None)
+
+
+def build_findings_prompt(config: Config, *, dim: int, lm_dim: int) -> FindingsPrompt | None:
+    """The part that puts findings into the prompt; None if the objective has none there."""
+    if not rules.findings_in_prompt(config):
+        return None
+    from r2gen.train.objectives.findings import CLASSES  # reads the rules of the labeler
+
+    threshold = config.objective.with_defaults().get("threshold")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed + 2)
+        return FindingsPrompt(dim=dim, lm_dim=lm_dim, findings=len(CLASSES), threshold=threshold)
 
 
 def build_prompt(config: Config, lm: LanguageModel) -> PromptIds:

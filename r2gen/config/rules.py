@@ -209,6 +209,11 @@ def check(config: Config) -> None:
         selection.check(config)
 
 
+def findings_in_prompt(config: Config) -> bool:
+    """Whether the prompt says which findings the images show."""
+    return bool(targets.class_constant(config.objective.name, "prompts"))
+
+
 def encoder_only(config: Config) -> bool:
     """Whether the objective trains the encoder alone, so that no report is generated and scored."""
     return bool(targets.class_constant(config.objective.name, "encoder_only"))

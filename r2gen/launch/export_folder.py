@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from r2gen.config import rules
 from r2gen.config.schema import Config
 from r2gen.errors import UserError
 from r2gen.runs.files import check_folder, links_below, refuse_link
@@ -20,6 +21,11 @@ def check_export(config: Config) -> None:
         raise UserError(
             "task=export: LoRA cannot be merged into a quantised language model. Pass on the run folder, or train with "
             "quant=none"
+        )
+    if rules.findings_in_prompt(config):
+        raise UserError(
+            "task=export: a folder without R2Gen cannot predict the findings that objective=findings_prompt puts into "
+            "the prompt. Pass on the run folder"
         )
     out = export_folder(config)
     refuse_link(out / EXPORTED)

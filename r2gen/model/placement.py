@@ -26,6 +26,8 @@ def to_bf16(model: ReportGenerator) -> None:
     """
     model.vision.to(torch.bfloat16)
     model.projector.to(torch.bfloat16)  # type: ignore[attr-defined]
+    if model.findings is not None:
+        model.findings.to(torch.bfloat16)
     for parameter in model.lm.model.parameters():
         if not is_quantised(parameter):
             parameter.data = parameter.data.to(torch.bfloat16)

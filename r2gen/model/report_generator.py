@@ -11,6 +11,7 @@ from r2gen.data.collate import Batch, moved
 from r2gen.data.context import PADDING, BatchContext
 from r2gen.lm.prompt import Place
 from r2gen.lm.protocol import DecodingPlan, Generated, LanguageModel, Prompts, Reports
+from r2gen.model.findings_prompt import FindingsPrompt
 from r2gen.vision.encoder import TimmEncoder
 
 # B batch, N priors with images, R = B + N, Q image features of a study, D encoder width, E language-model width,
@@ -24,7 +25,8 @@ class ReportGenerator(nn.Module):
     """An encoder, a projector and a language model. `forward` computes the loss, `generate` writes reports.
 
     `before` and `after` are the token ids of the prompt before and after the image, and `context` is where in them the
-    context of a study goes. `head` is what an objective trains besides; reports do not depend on it.
+    context of a study goes. `findings` adds the state of each finding after the image. `head` is what an objective
+    trains besides; reports do not depend on it.
     """
 
     before_T: torch.Tensor
@@ -39,11 +41,13 @@ class ReportGenerator(nn.Module):
         before: list[int],
         after: list[int],
         context: Place | None = None,
+        findings: FindingsPrompt | None = None,
     ) -> None:
         super().__init__()
         self.vision = vision
         self.projector = projector
         self.lm = lm
+        self.findings = findings
         self.head: nn.Module | None = None
         self.label_smoothing = 0.0
         self.context = context
@@ -96,8 +100,14 @@ class ReportGenerator(nn.Module):
         features: tuple[torch.Tensor, torch.Tensor] = self.vision(batch.images_RVHW, batch.views_RV, ids, about)
         return features
 
-    def prompt(self, features_RQD: torch.Tensor, real_RQ: torch.Tensor, context: BatchContext | None) -> Part:
-        """As `wrap`, from the features of the images."""
+    def prompt(
+        self,
+        features_RQD: torch.Tensor,
+        real_RQ: torch.Tensor,
+        context: BatchContext | None,
+        stated_BC: torch.Tensor | None = None,
+    ) -> Part:
+        """As `wrap`, from the features of the images. `stated_BC` are the findings, if they need no prediction."""
         image_RQE = self.projector(features_RQD)
         size = len(features_RQD) if context is None else len(context.before_BT)
         before_BTE = self.lm.embed(self.before_T.expand(size, -1))
@@ -113,6 +123,9 @@ class ReportGenerator(nn.Module):
                 *self._context(context, image_RQE[size:], real_RQ[size:], size=size),
                 (text_BTE[:, at:], mask_BT[:, at:]),
             ]
+        if self.findings is not None:
+            states_BCE = self.findings(features_RQD[:size], real_RQ[:size], stated_BC)
+            parts["image"].append(_constant(states_BCE.to(before_BTE.dtype)))
         embeds, masks = zip(*(part for side in parts.values() for part in side), strict=True)
         return torch.cat(embeds, dim=1), torch.cat(masks, dim=1)
 

@@ -42,10 +42,10 @@ def choose_trainable(
 ) -> None:
     """Freeze the model, then make trainable what `vision` and `lm` say: frozen, lora or full.
 
-    `lm` may be auto too, which is full for random weights and else frozen. The projector and the embeddings of
-    images are random and always trained, except that with `encoder_only` nothing but the encoder trains. LoRA layers
-    are added in place: to all linear layers of the language model's blocks if `lm_lora_targets` is None. The weights of
-    a frozen part keep every byte.
+    `lm` may be auto too, which is full for random weights and else frozen. The projector, the embeddings of images and
+    the findings in the prompt are random and always trained, except that with `encoder_only` nothing but the encoder
+    trains. LoRA layers are added in place: to all linear layers of the language model's blocks if `lm_lora_targets` is
+    None. The weights of a frozen part keep every byte.
     """
     model.requires_grad_(False)
     model.projector.requires_grad_(not encoder_only)  # type: ignore[attr-defined]
@@ -55,6 +55,8 @@ def choose_trainable(
         model.vision.embedding.requires_grad_(True)
     if encoder_only:
         return
+    if model.findings is not None:
+        model.findings.requires_grad_(True)
     lm_mode = ("full" if lm_is_random else "frozen") if lm == "auto" else lm
     targets = linear_layers(model.lm.model) if lm_lora_targets is None else lm_lora_targets
     _set_mode(model.lm.model, lm_mode, lm_lora, targets, "lm")
@@ -109,7 +111,8 @@ def merge_lora(part: nn.Module) -> None:
 def sizes(model: ReportGenerator) -> list[PartSize]:
     """The total and trainable parameters of each part and of the whole model."""
     parts = []
-    for part, prefix in (("vision", "vision."), ("projector", "projector."), ("lm", "lm."), ("model", "")):
+    findings = () if model.findings is None else (("findings", "findings."),)
+    for part, prefix in (("vision", "vision."), ("projector", "projector."), *findings, ("lm", "lm."), ("model", "")):
         parameters = [parameter for name, parameter in model.named_parameters() if name.startswith(prefix)]
         trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         parts.append(PartSize(part, sum(map(weight_count, parameters)), trainable))

@@ -13,9 +13,11 @@ from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import Prior, Study
 from r2gen.lm import random_lm, train_tokenizer
 from r2gen.lm.prompt import Place
+from r2gen.model.findings_prompt import FindingsPrompt
 from r2gen.model.projector import LinearProjector
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
+from r2gen.train.objectives.findings import CLASSES
 from r2gen.vision.encoder import TimmEncoder
 from r2gen.vision.image_embedding import ImageEmbedding
 
@@ -110,12 +112,15 @@ def report_generator(
     vision_targets: tuple[str, ...] = ("fc1", "fc2"),
     moving_batch_norm: bool = False,
     context: bool = False,
+    findings: bool = False,
 ) -> ReportGenerator:
     """A ConvNeXt and a LLaMA of a few thousand weights, always the same ones; without dropout unless it is passed.
 
     With `moving_batch_norm` the encoder is a ResNet instead, whose statistics move.
 
     With `context` prompts have one, after their first token, and images an embedding, which is not zero if `lively`.
+
+    With `findings` the prompt says which there are.
 
     `lively` makes the language model's weights large, so that reports differ and end by themselves.
     """
@@ -156,6 +161,9 @@ def report_generator(
             torch.manual_seed(2)
             torch.nn.init.normal_(encoder.embedding.rows.weight)
     model = ReportGenerator(vision=encoder, projector=projector, lm=llama, before=[1, 5, 6], after=[7], context=place)
+    if findings:
+        torch.manual_seed(3)
+        model.findings = FindingsPrompt(dim=encoder.dim, lm_dim=llama.dim, findings=len(CLASSES), threshold=0.3)
     lora = Lora(r=2, alpha=4, dropout=dropout)
     choose_trainable(
         model,

@@ -1,6 +1,7 @@
 """Runs with an objective: what they print and write, and how another run starts from them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,21 @@ def test_a_run_with_findings_is_improved_by_self_critical_training(tmp_path: Pat
     assert set(steps(tmp_path / "second")[0]["objective"]) == {"reward", "greedy_reward"}
     again = run("task=evaluate", "run_dir=second", cwd=tmp_path, smallest=False)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_a_run_with_findings_in_the_prompt_writes_reports_and_is_not_exported(tmp_path: Path):
+    first = run("objective=findings_prompt", "run_dir=first", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "objective=findings_prompt: 48 training reports labelled" in first.stdout
+    assert all("findings_loss" in line["objective"] for line in steps(tmp_path / "first"))
+    shutil.rmtree(tmp_path / "first" / "predictions")
+    again = run("task=evaluate", "run_dir=first", cwd=tmp_path, smallest=False)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.split("test:")[1].split("page:")[0] == first.stdout.split("test:")[1].split("page:")[0]
+    status, output = run_in_process("task=export", "run_dir=first", cwd=tmp_path)
+    assert status == 2, output
+    assert "objective=findings_prompt" in output
 
 
 @pytest.mark.slow

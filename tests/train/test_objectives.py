@@ -18,6 +18,7 @@ from r2gen.train.checkpoint import Checkpoints, TrainState, load_best
 from r2gen.train.engine import trainable_tensors
 from r2gen.train.objectives.align import Alignment, alignment_scores
 from r2gen.train.objectives.findings import CLASSES, FindingsLoss, labels_of
+from r2gen.train.objectives.findings_prompt import FindingsPromptLoss
 from r2gen.train.objectives.objective import Objective, ReportLoss, Step, TrainingParts
 from r2gen.train.objectives.scst import SelfCritical
 from r2gen.train.start import load_start
@@ -51,13 +52,14 @@ def gradients(
     [
         ReportLoss(),
         FindingsLoss(weight=2.0),
+        FindingsPromptLoss(weight=2.0),
         SelfCritical(),
         SelfCritical(baseline="samples", samples=3, bleu_4=0.5, cross_entropy=0.0),
     ],
-    ids=["report", "findings", "scst", "scst-samples"],
+    ids=["report", "findings", "findings_prompt", "scst", "scst-samples"],
 )
 def test_accumulation_gives_the_gradient_of_one_large_batch(objective: Objective):
-    model = prepared(objective, lively=True)
+    model = prepared(objective, lively=True, findings=isinstance(objective, FindingsPromptLoss))
     whole = gradients(objective, model, [[batch(*STEP)]])
     divided = gradients(objective, model, [[batch(*STEP[:2]), batch(*STEP[2:5]), batch(*STEP[5:])]])
     assert any(gradient.abs().max() > 0 for gradient in whole.values())
@@ -87,6 +89,54 @@ def test_the_loss_on_findings_reaches_the_encoder_and_trains_its_head():
     assert torch.allclose(plain["projector.linear.weight"], both["projector.linear.weight"], atol=1e-6)
     assert not torch.allclose(plain["vision.backbone.stem.0.weight"], both["vision.backbone.stem.0.weight"], atol=1e-6)
     assert objective.figures()["findings_loss"] > 0
+
+
+def test_the_prompt_has_the_findings_of_the_report_in_training_and_those_predicted_otherwise():
+    objective = FindingsPromptLoss(weight=0.5)
+    model, plain, studies = prepared(objective, findings=True).eval(), report_generator().eval(), batch(*STEP)
+    assert model.findings is not None
+    stated_BC = torch.stack([objective.labels[id] for id in studies.ids])
+    features_BQD, real_BQ = model.encode(studies)
+    prompt_BTE, mask_BT = model.prompt(features_BQD, real_BQ, None, stated_BC)
+    without_BTE, _ = plain.wrap(studies)
+    states_BCE = prompt_BTE[:, -1 - len(CLASSES) : -1]
+    for study, stated_C in enumerate(stated_BC.tolist()):
+        for finding, stated in enumerate(stated_C):
+            assert torch.equal(states_BCE[study, finding], model.findings.states[int(stated), finding])
+    others_BTE = torch.cat([prompt_BTE[:, : -1 - len(CLASSES)], prompt_BTE[:, -1:]], dim=1)
+    assert torch.equal(others_BTE, without_BTE)
+    assert mask_BT[:, -1 - len(CLASSES) :].all()
+    expected = model.report_loss(prompt_BTE, mask_BT, studies)
+    logits_BC = model.findings.logits(features_BQD, real_BQ)
+    expected += 0.5 * torch.nn.functional.binary_cross_entropy_with_logits(logits_BC, stated_BC.float()) * len(STEP)
+    (loss,) = objective.losses(model, [studies], Step(0, torch.tensor(float(len(STEP))), len(STEP)))
+    assert torch.allclose(model(studies, loss), expected)
+    assert objective.figures()["findings_loss"] > 0
+
+    with torch.no_grad():
+        model.findings.predict.weight.zero_()
+        model.findings.predict.bias.fill_(-2.0)
+        model.findings.predict.bias[[0, 3]] = torch.logit(torch.tensor(0.301))
+        model.findings.predict.bias[4] = torch.logit(torch.tensor(0.299))
+    predicted_BCE = model.wrap(studies)[0][:, -1 - len(CLASSES) : -1]
+    present = [finding in (0, 3) for finding in range(len(CLASSES))]
+    assert torch.equal(predicted_BCE[0], model.findings.states[[int(state) for state in present], range(len(CLASSES))])
+    assert torch.equal(predicted_BCE, predicted_BCE[:1].expand_as(predicted_BCE))
+
+
+def test_findings_in_the_prompt_are_stored_with_the_generator(tmp_path: Path):
+    model = prepared(FindingsPromptLoss(), findings=True)
+    checkpoints, state = Checkpoints(tmp_path, keep=1), TrainState(step=1)
+    checkpoints.save(start_small_engine(model, batch_size=4, micro_batch_size=4), state)
+    checkpoints.record(state, is_best=True)
+    other = report_generator(findings=True)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    load_best(other, tmp_path)
+    assert equal(dict(other.named_parameters()), dict(model.named_parameters()))
+    with pytest.raises(UserError, match=r"trainer\.start=.*findings"):
+        load_start(report_generator(), str(tmp_path))
 
 
 def test_self_critical_training_has_the_gradient_of_reinforce():
@@ -143,6 +193,8 @@ def test_options_that_cannot_be_used_are_refused():
         SelfCritical(cider=0, findings=0)
     with pytest.raises(UserError, match=r"objective\.weight=-1"):
         FindingsLoss(weight=-1)
+    with pytest.raises(UserError, match=r"objective\.threshold=1: give a probability between 0 and 1"):
+        FindingsPromptLoss(threshold=1)
 
 
 def test_alignment_trains_the_encoder_alone_to_find_the_report_of_an_image():

@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from r2gen.data.collate import NO_TARGET, Batch
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import evaluation_loader
+from r2gen.model.findings_prompt import pooled
 from r2gen.model.report_generator import ReportGenerator, StepLoss
 from r2gen.ranks import dist
 from r2gen.train.objectives.findings import attach_head
-from r2gen.train.objectives.objective import Step, TrainingParts, check_number, pooled
+from r2gen.train.objectives.objective import Step, TrainingParts, check_number
 
 # B batch, D encoder width, E language-model width, W width of the common space, T tokens
 LARGEST_SCALE = 100.0

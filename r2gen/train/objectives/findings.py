@@ -16,9 +16,10 @@ from r2gen.data.collate import Batch
 from r2gen.data.reports import Study
 from r2gen.errors import UserError
 from r2gen.evaluate.labeler import OBSERVATIONS, Status, label_report
+from r2gen.model.findings_prompt import pooled
 from r2gen.model.report_generator import ReportGenerator, StepLoss
 from r2gen.ranks import dist
-from r2gen.train.objectives.objective import Step, TrainingParts, check_number, pooled
+from r2gen.train.objectives.objective import Step, TrainingParts, check_number
 
 # B batch, C classes, Q features of a study, D encoder width
 CLASSES = (*OBSERVATIONS, "normal")
@@ -43,9 +44,8 @@ class FindingsLoss:
         self.last: torch.Tensor | None = None
 
     def prepare(self, parts: TrainingParts) -> None:
-        began = time.monotonic()
         ids = [study.id for study in parts.studies]
-        stated = dist.first_of([labels_of(parts.studies) if dist.is_first() else torch.empty(0)])
+        stated = labels_on_all_ranks(parts.studies, "findings")
         count_C = stated.sum(dim=0)
         varied_C = (count_C > 0) & (count_C < len(ids))
         if not varied_C.any():
@@ -57,14 +57,6 @@ class FindingsLoss:
         self.labels = dict(zip(ids, labels_SC, strict=True))
         self.positive_C = ((len(ids) - count_C) / count_C).clamp(1.0, self.most_weight)
         attach_head(parts.model, nn.Linear(parts.model.vision.dim, len(count_C)), seed=parts.seed)
-        if dist.is_first():
-            names = [name for name, varied in zip(CLASSES, varied_C.tolist(), strict=True) if varied]
-            counted = ", ".join(f"{name} {int(count):,}" for name, count in zip(names, count_C, strict=True))
-            print(
-                f"objective=findings: {len(ids):,} training reports labelled in {time.monotonic() - began:.1f} s "
-                f"({counted})",
-                flush=True,
-            )
 
     def losses(self, model: ReportGenerator, window: Sequence[Batch], step: Step) -> Sequence[StepLoss | None]:
         self.last = None
@@ -86,6 +78,21 @@ class FindingsLoss:
         )
         self.last = losses_BC.detach().mean()
         return nats + per_study * losses_BC.mean(dim=1).sum()
+
+
+def labels_on_all_ranks(studies: Sequence[Study], objective: str) -> torch.Tensor:
+    """`labels_of` the training studies, computed once; the first rank prints how many reports state each finding."""
+    began = time.monotonic()
+    stated_SC = dist.first_of([labels_of(studies) if dist.is_first() else torch.empty(0)])
+    if dist.is_first():
+        counts = zip(CLASSES, stated_SC.sum(dim=0).tolist(), strict=True)
+        counted = ", ".join(f"{name} {count:,}" for name, count in counts if 0 < count < len(studies))
+        print(
+            f"objective={objective}: {len(studies):,} training reports labelled in {time.monotonic() - began:.1f} s "
+            f"({counted})",
+            flush=True,
+        )
+    return stated_SC
 
 
 def labels_of(studies: Sequence[Study]) -> torch.Tensor:

@@ -79,10 +79,3 @@ def check_number(option: str, value: float, *, at_least: float = 0.0, at_most: f
     """Raise UserError unless the value of an option of the group is within the bounds."""
     if not at_least <= value <= at_most:
         raise UserError(f"objective.{option}={value}: give a number from {at_least:g} to {at_most:g}")
-
-
-def pooled(features_BQD: torch.Tensor, real_BQ: torch.Tensor) -> torch.Tensor:
-    """The mean [B, D] over the real features of each study, in fp32."""
-    weights_BQ1 = real_BQ.to(features_BQD.device, torch.float32)[:, :, None]
-    mean_BD: torch.Tensor = (features_BQD.float() * weights_BQ1).sum(dim=1) / weights_BQ1.sum(dim=1)
-    return mean_BD
