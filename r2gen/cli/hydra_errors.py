@@ -25,8 +25,8 @@ from r2gen.config.targets import Target
 from r2gen.config.yaml_files import read_files
 from r2gen.errors import UserError, shown
 
-# Groups that are null unless this option is chosen.
 SUCH_AS = {"data.sets": "{root: DIR}"}  # the value of a name
+# Groups that are null unless this option is chosen.
 SET_BY = {"tune.lora": "tune=delta", "tune.lm.lora": "tune/lm=lora", "lm.architecture": "lm=tiny"}
 
 
@@ -59,6 +59,9 @@ def _in_words(error: Exception, override: str | None) -> str:
     if composing := re.match(r"In '([^']*)': \w+ raised while composing config:", text):
         return f"{read_files.get(composing[1], composing[1])}: {_of_a_file(composing[1], error.__context__)}"
     text = text.partition("Config search path:")[0].strip()
+    if unchosen := re.match(r"You must specify '([\w/]+)'", text):
+        options = ", ".join(re.findall(r"^\t(\S+)$", text, re.MULTILINE))
+        return f"{unchosen[1]}=??? has no value: choose one of {options}"
     if unloaded := re.search(r"Could not load '(\w+)/([^']*)'", text):
         group, option = unloaded.groups()
         return _missing_option(group, option, sorted(file.stem for file in (CONF / group).glob("*.yaml")))

@@ -24,6 +24,7 @@ MESSAGES = [
     (["image=x.png"], "unknown option image: write images=[FILE]"),
     (["deepspeed=zero3"], "unknown option deepspeed: write trainer=zero2 or trainer=zero3"),
     (["metrics=[rougeL]"], "metrics=rougeL does not exist: use metrics=[rouge_l]"),
+    (["metrics='???'"], "metrics=??? has no value: choose one of bleu, change,"),
     (["metrics=[bertscore]"], "use metrics=[findings], or chexbert and radgraph, which need weights"),
     (["trainer.epoch.x=3"], "unknown option trainer.epoch: did you mean trainer.epochs?"),
     (["lm.path.x.y=3"], "lm.path is a text or null, there is nothing below it"),
