@@ -238,7 +238,7 @@ def build_findings_prompt(config: Config, *, dim: int, lm_dim: int) -> FindingsP
         return None
     from r2gen.train.objectives.findings import CLASSES  # reads the rules of the labeler
 
-    threshold = config.objective.with_defaults().get("threshold")
+    threshold = config.objective.get("threshold")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 2)
         return FindingsPrompt(dim=dim, lm_dim=lm_dim, findings=len(CLASSES), threshold=threshold)

@@ -211,7 +211,7 @@ def check(config: Config) -> None:
 
 def findings_in_prompt(config: Config) -> bool:
     """Whether the prompt says which findings the images show."""
-    return bool(targets.class_constant(config.objective.name, "prompts"))
+    return config.objective.get("threshold") is not None
 
 
 def encoder_only(config: Config) -> bool:

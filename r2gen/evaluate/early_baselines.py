@@ -105,9 +105,10 @@ class EarlyBaselines:
     def _start_scoring(self) -> None:
         """Let metrics score, in the background, the baselines that can be made by now."""
         for split, references in self._references.items():
-            self._reports[split] = self.baselines.reports(references, constant=self.constant, nearest=self.nearest)
-            for reports in self._reports[split].values():
-                self.scorer.start(references, reports)
+            made = self.baselines.reports(references, constant=self.constant, nearest=self.nearest)
+            for name in [name for name in made if name not in self._reports.get(split, {})]:
+                self.scorer.start(references, made[name])
+            self._reports[split] = made
 
     @cached_property
     def _scores(self) -> dict[str, dict[str, EarlyScores]]:

@@ -1,7 +1,7 @@
 """report.html of a run, with the images of the studies that it shows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -25,6 +25,7 @@ class RunPage:
     datasets: Mapping[str, StudyDataset]
     studies: int  # how many have images; 0: the page shows no study
     is_external: bool = False  # the data set is not the run's: the page keeps its studies
+    _contexts_by_split: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
 
     def shown(self) -> tuple[str, dict[str, list[Image.Image]]] | None:
         """The split and the studies of which the page has images, with these; None before the first prediction."""
@@ -47,14 +48,14 @@ class RunPage:
 
     def _contexts(self, split: str) -> dict[str, dict[str, str]]:
         """What the prompts of the studies have besides images, by study and title, and whether its texts are cut."""
-        dataset = self.datasets[split]
-        if (context := dataset.context) is None:
-            return {}
-        cut = {f"Cut to {context.options.max_tokens} tokens": CUT_FIRST}
-        return {
-            study.id: shown_context(study, context.options) | (cut if context.is_cut(study) else {})
-            for study in dataset.studies
-        }
+        dataset, contexts = self.datasets[split], self._contexts_by_split
+        if (context := dataset.context) is not None and split not in contexts:  # long texts take half a millisecond each
+            cut = {f"Cut to {context.options.max_tokens} tokens": CUT_FIRST}
+            contexts[split] = {
+                study.id: shown_context(study, context.options) | (cut if context.is_cut(study) else {})
+                for study in dataset.studies
+            }
+        return contexts.get(split, {})
 
     def _has_images(self) -> bool:
         """Whether the page of an earlier validation has the images that it would get, since reading takes seconds."""

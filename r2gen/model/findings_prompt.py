@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from r2gen.data.collate import moved
+from r2gen.errors import UserError
 
 # B batch, Q features of a study, C findings, D encoder width, E language-model width
 SCALE = 0.02  # of the embeddings before training, as those of words have it
@@ -21,24 +21,20 @@ class FindingsPrompt(nn.Module):
 
     def __init__(self, *, dim: int, lm_dim: int, findings: int, threshold: float) -> None:
         super().__init__()
+        if not 0 < threshold < 1:
+            raise UserError(f"objective.threshold={threshold}: give a probability between 0 and 1")
         self.predict = nn.Linear(dim, findings)
         self.states = nn.Parameter(torch.randn(2, findings, lm_dim) * SCALE)  # absent, present
         self.least_logit = math.log(threshold / (1 - threshold))
 
-    def logits(self, features_BQD: torch.Tensor, real_BQ: torch.Tensor) -> torch.Tensor:
-        """[B, C] in fp32, from the features of the current images."""
-        pooled_BD = pooled(features_BQD, real_BQ).to(self.predict.weight.dtype)
-        logits_BC: torch.Tensor = self.predict(pooled_BD).float()
-        return logits_BC
-
     def forward(
         self, features_BQD: torch.Tensor, real_BQ: torch.Tensor, stated_BC: torch.Tensor | None
     ) -> torch.Tensor:
-        """[B, C, E]: the state of each finding, as `stated_BC` says, or else as predicted."""
+        """[B, C, E]: the state of each finding, as `stated_BC` (booleans) says, or else as predicted."""
         if stated_BC is None:
-            stated_BC = self.logits(features_BQD, real_BQ) > self.least_logit
-        present_BC1 = moved(stated_BC, self.states.device).bool()[:, :, None]
-        return torch.where(present_BC1, self.states[1], self.states[0])
+            pooled_BD = pooled(features_BQD, real_BQ).to(self.predict.weight.dtype)
+            stated_BC = self.predict(pooled_BD).float() > self.least_logit
+        return torch.where(stated_BC[:, :, None], self.states[1], self.states[0])
 
 
 def pooled(features_BQD: torch.Tensor, real_BQ: torch.Tensor) -> torch.Tensor:

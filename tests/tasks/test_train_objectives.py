@@ -29,10 +29,7 @@ def test_a_mistake_is_answered_before_a_rank_starts(words: list[str], message: s
 
 @pytest.mark.slow
 def test_a_run_with_findings_is_improved_by_self_critical_training(tmp_path: Path):
-    first = run("objective=findings", "run_dir=first", cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    assert "objective=findings: 48 training reports labelled" in first.stdout
-    assert all("findings_loss" in line["objective"] for line in steps(tmp_path / "first"))
+    trained_with("findings", cwd=tmp_path)
     scst = ["objective=scst", "trainer.start=first", "run_dir=second", "trainer.max_steps=2"]
     second = run(*scst, cwd=tmp_path)
     assert second.returncode == 0, second.stderr
@@ -44,14 +41,11 @@ def test_a_run_with_findings_is_improved_by_self_critical_training(tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_run_with_findings_in_the_prompt_writes_reports_and_is_not_exported(tmp_path: Path):
-    first = run("objective=findings_prompt", "run_dir=first", cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    assert "objective=findings_prompt: 48 training reports labelled" in first.stdout
-    assert all("findings_loss" in line["objective"] for line in steps(tmp_path / "first"))
+    first = trained_with("findings_prompt", cwd=tmp_path)
     shutil.rmtree(tmp_path / "first" / "predictions")
     again = run("task=evaluate", "run_dir=first", cwd=tmp_path, smallest=False)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.split("test:")[1].split("page:")[0] == first.stdout.split("test:")[1].split("page:")[0]
+    assert again.stdout.split("test:")[1].split("page:")[0] == first.split("test:")[1].split("page:")[0]
     status, output = run_in_process("task=export", "run_dir=first", cwd=tmp_path)
     assert status == 2, output
     assert "objective=findings_prompt" in output
@@ -67,6 +61,15 @@ def test_alignment_writes_an_encoder_from_which_a_run_starts(tmp_path: Path):
     done = run(f"vision.path={encoder}", "run_dir=next", "trainer.max_steps=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "vision.path" in json.loads((tmp_path / "next" / "run.json").read_text(encoding="utf-8"))["weights"]
+
+
+def trained_with(objective: str, *, cwd: Path) -> str:
+    """What a training on labelled findings prints; its run is cwd/first."""
+    first = run(f"objective={objective}", "run_dir=first", cwd=cwd)
+    assert first.returncode == 0, first.stderr
+    assert f"objective={objective}: 48 training reports labelled" in first.stdout
+    assert all("findings_loss" in line["objective"] for line in steps(cwd / "first"))
+    return first.stdout
 
 
 def steps(folder: Path) -> list[dict[str, dict[str, float]]]:

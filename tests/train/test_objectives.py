@@ -13,12 +13,12 @@ from small_model import STUDIES, batch, dataset, report_generator
 
 from r2gen.data.collate import Batch
 from r2gen.errors import UserError
+from r2gen.model.findings_prompt import FindingsPrompt, pooled
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.train.checkpoint import Checkpoints, TrainState, load_best
 from r2gen.train.engine import trainable_tensors
 from r2gen.train.objectives.align import Alignment, alignment_scores
 from r2gen.train.objectives.findings import CLASSES, FindingsLoss, labels_of
-from r2gen.train.objectives.findings_prompt import FindingsPromptLoss
 from r2gen.train.objectives.objective import Objective, ReportLoss, Step, TrainingParts
 from r2gen.train.objectives.scst import SelfCritical
 from r2gen.train.start import load_start
@@ -52,14 +52,14 @@ def gradients(
     [
         ReportLoss(),
         FindingsLoss(weight=2.0),
-        FindingsPromptLoss(weight=2.0),
+        FindingsLoss(weight=2.0, most_weight=1.0, threshold=0.3),
         SelfCritical(),
         SelfCritical(baseline="samples", samples=3, bleu_4=0.5, cross_entropy=0.0),
     ],
     ids=["report", "findings", "findings_prompt", "scst", "scst-samples"],
 )
 def test_accumulation_gives_the_gradient_of_one_large_batch(objective: Objective):
-    model = prepared(objective, lively=True, findings=isinstance(objective, FindingsPromptLoss))
+    model = prepared(objective, lively=True, findings=getattr(objective, "option", "") == "findings_prompt")
     whole = gradients(objective, model, [[batch(*STEP)]])
     divided = gradients(objective, model, [[batch(*STEP[:2]), batch(*STEP[2:5]), batch(*STEP[5:])]])
     assert any(gradient.abs().max() > 0 for gradient in whole.values())
@@ -92,10 +92,10 @@ def test_the_loss_on_findings_reaches_the_encoder_and_trains_its_head():
 
 
 def test_the_prompt_has_the_findings_of_the_report_in_training_and_those_predicted_otherwise():
-    objective = FindingsPromptLoss(weight=0.5)
+    objective = FindingsLoss(weight=0.5, most_weight=1.0, threshold=0.3)
     model, plain, studies = prepared(objective, findings=True).eval(), report_generator().eval(), batch(*STEP)
     assert model.findings is not None
-    stated_BC = torch.stack([objective.labels[id] for id in studies.ids])
+    stated_BC = torch.stack([objective.labels[id] for id in studies.ids]).bool()
     features_BQD, real_BQ = model.encode(studies)
     prompt_BTE, mask_BT = model.prompt(features_BQD, real_BQ, None, stated_BC)
     without_BTE, _ = plain.wrap(studies)
@@ -107,7 +107,7 @@ def test_the_prompt_has_the_findings_of_the_report_in_training_and_those_predict
     assert torch.equal(others_BTE, without_BTE)
     assert mask_BT[:, -1 - len(CLASSES) :].all()
     expected = model.report_loss(prompt_BTE, mask_BT, studies)
-    logits_BC = model.findings.logits(features_BQD, real_BQ)
+    logits_BC = model.findings.predict(pooled(features_BQD, real_BQ))
     expected += 0.5 * torch.nn.functional.binary_cross_entropy_with_logits(logits_BC, stated_BC.float()) * len(STEP)
     (loss,) = objective.losses(model, [studies], Step(0, torch.tensor(float(len(STEP))), len(STEP)))
     assert torch.allclose(model(studies, loss), expected)
@@ -125,7 +125,7 @@ def test_the_prompt_has_the_findings_of_the_report_in_training_and_those_predict
 
 
 def test_findings_in_the_prompt_are_stored_with_the_generator(tmp_path: Path):
-    model = prepared(FindingsPromptLoss(), findings=True)
+    model = prepared(FindingsLoss(threshold=0.3), findings=True)
     checkpoints, state = Checkpoints(tmp_path, keep=1), TrainState(step=1)
     checkpoints.save(start_small_engine(model, batch_size=4, micro_batch_size=4), state)
     checkpoints.record(state, is_best=True)
@@ -194,7 +194,7 @@ def test_options_that_cannot_be_used_are_refused():
     with pytest.raises(UserError, match=r"objective\.weight=-1"):
         FindingsLoss(weight=-1)
     with pytest.raises(UserError, match=r"objective\.threshold=1: give a probability between 0 and 1"):
-        FindingsPromptLoss(threshold=1)
+        FindingsPrompt(dim=4, lm_dim=4, findings=2, threshold=1)
 
 
 def test_alignment_trains_the_encoder_alone_to_find_the_report_of_an_image():
