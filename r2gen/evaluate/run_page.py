@@ -49,7 +49,7 @@ class RunPage:
     def _contexts(self, split: str) -> dict[str, dict[str, str]]:
         """What the prompts of the studies have besides images, by study and title, and whether its texts are cut."""
         dataset, contexts = self.datasets[split], self._contexts_by_split
-        if (context := dataset.context) is not None and split not in contexts:  # long texts take half a millisecond each
+        if (context := dataset.context) is not None and split not in contexts:  # .5 ms a long text
             cut = {f"Cut to {context.options.max_tokens} tokens": CUT_FIRST}
             contexts[split] = {
                 study.id: shown_context(study, context.options) | (cut if context.is_cut(study) else {})
