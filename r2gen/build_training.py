@@ -18,7 +18,7 @@ from r2gen.train.engine import Engine, start_engine
 from r2gen.train.fit import LoopSettings
 from r2gen.train.objectives.objective import Objective
 from r2gen.train.optim import adamw
-from r2gen.vision.encoder import cache_features
+from r2gen.vision.feature_cache import FeatureCache
 
 WORTH_COMPILING = 4e13  # studies x parameters of the language model
 
@@ -34,15 +34,29 @@ def training_set(config: Config, job: Job) -> StudyDataset:
     return job.datasets["train"].augmented(augmentation(**asdict(config.augment)))
 
 
-def prepare_training(config: Config, job: Job, train_set: StudyDataset, *, steps: int) -> None:
-    """Make the model ready for so many steps on the studies of `training_set`, before its first backward pass."""
+def prepare_training(config: Config, job: Job, *, steps: int) -> None:
+    """Make the model ready for so many steps, before its first backward pass."""
     lm = job.model.lm.model
     prepare_backward(lm)
-    if job.device.type == "cuda" and train_set.augment is None:
-        images = sum(map(train_set.images_of, train_set.studies))
-        cache_features(job.model.vision, images=images, most_bytes=config.trainer.feature_cache_mib * 2**20)
     if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
         compile_layers(lm)
+
+
+def cache_images(config: Config, job: Job, train_set: StudyDataset, val_set: StudyDataset) -> FeatureCache | None:
+    """Let a frozen encoder compute the features of each training image once, if those of all of them fit.
+
+    Returns a cache for the images of a validation, if those fit as well. With ZeRO 3 all ranks must call the encoder
+    equally often, so that nothing is cached.
+    """
+    vision = job.model.vision
+    image_bytes = vision.num_tokens * vision.dim * next(vision.backbone.parameters()).element_size()
+    caches = vision.is_frozen and config.zero_stage < 3
+    room = config.trainer.feature_cache_mib * 2**20 // image_bytes if caches else 0
+    images, val_images = (sum(map(data.images_of, data.studies)) for data in (train_set, val_set))
+    if train_set.augment is None and images <= room:
+        vision.cache = FeatureCache(images)
+        room -= images
+    return FeatureCache(val_images) if val_images <= room else None
 
 
 def _compiling_pays(config: Config, job: Job, *, steps: int) -> bool:

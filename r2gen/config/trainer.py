@@ -53,7 +53,7 @@ class TrainerConfig:
     )
     film_cache_mib: int = option("memory for resized images, per data loading process", at_least=0)
     feature_cache_mib: int = option(
-        "GPU memory for the features of a frozen encoder, cached if those of all training images fit; 0: never",
+        "memory for the features of a frozen encoder, cached if those of all training images fit; 0: never",
         default=2048,
         at_least=0,
     )

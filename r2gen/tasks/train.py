@@ -9,7 +9,14 @@ from pathlib import Path
 import torch
 
 from r2gen.build import Job, build_job, build_logger, data_workers
-from r2gen.build_training import build_engine, build_objective, loop_settings, prepare_training, training_set
+from r2gen.build_training import (
+    build_engine,
+    build_objective,
+    cache_images,
+    loop_settings,
+    prepare_training,
+    training_set,
+)
 from r2gen.config import rules
 from r2gen.config.schema import Config
 from r2gen.config.selection import selection_of
@@ -37,6 +44,7 @@ from r2gen.train.objectives.objective import TrainingParts
 from r2gen.train.rehearsal import rehearse
 from r2gen.train.start import load_start
 from r2gen.vision.batch_norm import moving_statistics
+from r2gen.vision.encoder import cached_validation
 
 
 def train(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -96,7 +104,9 @@ def _train_model(
         )
     )
     examples = training_set(config, job)
-    prepare_training(config, job, examples, steps=total_steps)
+    val_set = _validation_studies(config, job)
+    prepare_training(config, job, steps=total_steps)
+    val_cache = cache_images(config, job, examples, val_set)
     if not _is_trained(checkpoints, total_steps):
         with working("trying a batch before the first step", shown=dist.is_first()):
             tried = rehearse(
@@ -115,12 +125,12 @@ def _train_model(
     if config.trainer.ema is not None:
         checkpoints.average = WeightAverage(engine, config.trainer.ema)
     state = _resume(config, checkpoints, engine, total_steps)
-    val_set = _validation_studies(config, job)
     log = TrainLog(folder.path, state, total_steps=total_steps, logger=logger)
     workers = data_workers(config, job, batch_size=config.trainer.micro_batch_size)
 
     def validate() -> dict[str, float]:
-        with whole_weights(engine) if checkpoints.average is None else checkpoints.average.in_module():
+        whole = whole_weights(engine) if checkpoints.average is None else checkpoints.average.in_module()
+        with whole, cached_validation(job.model.vision, val_cache):
             if rules.encoder_only(config):
                 batch = config.trainer.micro_batch_size
                 return alignment_scores(job.model, val_set, batch_size=batch, workers=workers, device=job.device)
@@ -146,6 +156,7 @@ def _train_model(
     finally:
         log.close()
         engine.destroy()
+        job.model.vision.cache = None
     keep_whole(job.model)
     return time.monotonic() - began
 

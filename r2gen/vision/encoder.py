@@ -1,7 +1,8 @@
 """Image encoders: patch features from any timm backbone."""
 
 import pickle
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,7 +95,8 @@ class TimmEncoder(nn.Module):
                 f"A transformer is built for one size: add vision.model_args={{img_size: {image_size_px}}}."
             ) from error
         self.train()
-        self.cache: FeatureCache | None = None  # in training, see cache_features
+        self.cache: FeatureCache | None = None  # in training, if it is frozen: see cache_images
+        self.validation_cache: FeatureCache | None = None  # see cached_validation
         self.join = MeanViews() if views == "mean" else ConcatViews(max_views, self.dim)
         self.embedding: ImageEmbedding | None = None  # of position and age, see context.image_embeddings
 
@@ -132,9 +134,20 @@ class TimmEncoder(nn.Module):
         def encode(images_NHW: torch.Tensor) -> torch.Tensor:
             return self.encode(self.normalise(images_NHW))
 
-        if self.cache is None or not keys or not torch.is_grad_enabled():
-            return encode(images_NHW)
-        return self.cache.features(keys, images_NHW, encode)
+        def encode_alone(images_NHW: torch.Tensor) -> torch.Tensor:
+            return torch.cat([encode(image_HW[None]) for image_HW in images_NHW])
+
+        in_training = torch.is_grad_enabled()
+        cache = self.cache if in_training else self.validation_cache
+        # On a CPU the last bits of features depend on how many images a pass has. Which ones are new to a cache must
+        # not change the weights.
+        alone = in_training and images_NHW.device.type == "cpu" and self.is_frozen
+        encode_new = encode_alone if alone else encode
+        return encode_new(images_NHW) if cache is None or not keys else cache.features(keys, images_NHW, encode_new)
+
+    @property
+    def is_frozen(self) -> bool:
+        return not any(parameter.requires_grad for parameter in self.backbone.parameters())
 
     def normalise(self, images_NHW: torch.Tensor) -> torch.Tensor:
         """[N, 3, H, W]: gray on three channels, normalised by the mean and deviation of the backbone's training."""
@@ -156,12 +169,17 @@ class TimmEncoder(nn.Module):
         return self
 
 
-def cache_features(encoder: TimmEncoder, *, images: int, most_bytes: int) -> None:
-    """Let a frozen encoder compute the features of each training image once, if those of all `images` fit."""
-    parameters = list(encoder.backbone.parameters())
-    size = images * encoder.num_tokens * encoder.dim * parameters[0].element_size()
-    if size <= most_bytes and not any(parameter.requires_grad for parameter in parameters):
-        encoder.cache = FeatureCache(images)
+@contextmanager
+def cached_validation(encoder: TimmEncoder, cache: FeatureCache | None) -> Iterator[None]:
+    """Within this context features computed without gradients are kept in the cache.
+
+    They are always of the same studies, with the same images.
+    """
+    encoder.validation_cache = cache
+    try:
+        yield
+    finally:
+        encoder.validation_cache = None
 
 
 def _refuse_numbers(*, image_size_px: int, max_views: int, std: float | None, drop_path: float) -> None:
