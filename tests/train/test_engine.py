@@ -144,6 +144,28 @@ def test_the_norm_is_not_finite_if_a_gradient_is_not(start: Start, zero: int, bf
     assert not math.isfinite(engine.last_norm)
 
 
+@pytest.mark.parametrize("clipping", [0.0, 0.05])
+def test_a_step_of_bf16_is_that_of_deepspeed_up_to_rounding(start: Start, clipping: float):
+    ours = train(start(report_generator().to(torch.bfloat16), bf16=True, clipping=clipping))
+    engine = start(report_generator().to(torch.bfloat16), bf16=True, clipping=clipping)
+    del engine.optimizer.step  # DeepSpeed's own is in the class
+    assert largest_difference(ours, train(engine)) < 1e-6
+    assert largest_difference(ours, dict(report_generator().named_parameters())) > 1e-4
+
+
+def test_a_step_of_bf16_with_a_gradient_that_is_not_finite_changes_nothing(start: Start):
+    model = report_generator().to(torch.bfloat16)
+    engine = start(model, bf16=True, clipping=1.0)
+    before = train(engine, STEPS[:1])
+    moments = [{name: value.clone() for name, value in state.items()} for state in engine.optimizer.state.values()]
+    hook = model.projector.linear.weight.register_hook(lambda gradient: gradient * float("inf"))
+    assert largest_difference(before, train(engine, STEPS[1:2])) == 0
+    for stored, state in zip(moments, engine.optimizer.state.values(), strict=True):
+        assert all(torch.equal(state[name], value) for name, value in stored.items())
+    hook.remove()
+    assert largest_difference(before, train(engine, STEPS[1:2])) > 1e-4
+
+
 @pytest.mark.parametrize(("vision", "lm"), [("full", "full"), ("full", "frozen"), ("frozen", "full"), ("lora", "lora")])
 def test_gradient_checkpointing_changes_no_weight(start: Start, vision: str, lm: str):
     plain = train(start(report_generator(vision=vision, lm=lm)), STEPS[:2])
