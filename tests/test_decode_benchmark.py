@@ -30,9 +30,9 @@ def test_the_seconds_of_a_whole_evaluation_are_shown_by_part(tmp_path: Path):
     done = run_script(script, *words, "--command", str(tmp_path / "files"), "--gpus", "1,2", "ours/beam3/0/6")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "as a command" in done.stdout
-    one, two = (json.loads(line) for line in out.read_text().splitlines()[1:])
-    assert (one["gpus"], two["gpus"]) == (1, 2)
-    for result in (one, two):
+    results = [json.loads(line) for line in out.read_text().splitlines()[1:]]
+    assert [result["gpus"] for result in results] == [1, 2]
+    for result in results:
         others = ("command", "quant", "gpus", "encoder_s", "all")
         parts = {name: value for name, value in result.items() if name not in others}
         assert {"configuration and checks", "imports", "table and exit"} <= parts.keys()

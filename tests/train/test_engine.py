@@ -1,10 +1,12 @@
 """A step of the DeepSpeed engine is the same with any micro-batch, ZeRO stage and gradient checkpointing."""
 
 import math
+import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from deepspeed.accelerator import get_accelerator
 from small_engine import largest_difference, start_small_engine
 from small_model import STUDIES, batch, report_generator
 
@@ -164,6 +166,15 @@ def test_a_step_of_bf16_with_a_gradient_that_is_not_finite_changes_nothing(start
         assert all(torch.equal(state[name], value) for name, value in stored.items())
     hook.remove()
     assert largest_difference(before, train(engine, STEPS[1:2])) > 1e-4
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_no_step_waits_for_the_device(start: Start, bf16: bool, monkeypatch: pytest.MonkeyPatch):
+    model = report_generator().to(torch.bfloat16 if bf16 else torch.float32)
+    engine, waits = start(model, bf16=bf16, clipping=1.0), []
+    monkeypatch.setattr(get_accelerator(), "synchronize", lambda *_: waits.extend(traceback.format_stack(limit=6)))
+    train(engine, [*STEPS, *STEPS])
+    assert not waits
 
 
 @pytest.mark.parametrize(("vision", "lm"), [("full", "full"), ("full", "frozen"), ("frozen", "full"), ("lora", "lora")])
