@@ -139,7 +139,7 @@ def _step_without_waiting(optimizer: FP16_UnfusedOptimizer) -> None:
     """What optimizer.step() does, for an AdamW of torch with fused=True.
 
     DeepSpeed 0.19 asks the GPU for each tensor in turn whether its gradient is finite, and then launches six kernels
-    for each. A Swin-B has 329 tensors: meanwhile the GPU has nothing else to do. Here the tensors are processed
+    for each. A Swin-B has 327 tensors: meanwhile the GPU has nothing else to do. Here the tensors are processed
     together, and AdamW itself leaves out the step if a gradient is not finite, as it does for torch's GradScaler.
     """
     weights = [weight for group in optimizer.fp16_groups for weight in group]

@@ -31,7 +31,7 @@ from r2gen.sweeps.view import sweep_lines
 from r2gen.train.checkpoint import Checkpoints, TrainState
 from r2gen.train.loggers import forget_after
 
-MANY = int(os.environ.get("R2GEN_EXAMPLES", "500"))
+MANY = int(os.environ.get("R2GEN_EXAMPLES", "200"))
 RUN = next((ROOT / "tests" / "golden" / "run_of_the_version_before").glob("train-*"))
 STEP = "checkpoints/step-00000024/state.json"
 FILES = (
