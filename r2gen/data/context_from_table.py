@@ -88,7 +88,7 @@ def prepare(preparation: Preparation) -> str:
     new = Path(preparation.annotation).with_name(f"{source.stem}{SUFFIX}{source.suffix}")
     elsewhere = "set data.annotation to a copy elsewhere, next to which it is written"
     file = checked_file(root, str(new), fresh=preparation.fresh, elsewhere=elsewhere)
-    table = open_table(Path(absolute(options["context_from"])), encoding=options["encoding"])
+    table = open_table(_table(options["context_from"], root), encoding=options["encoding"])
     key, columns = _columns(table, options["columns"])
     splits = read_splits(source)
     _studies(splits, source)
@@ -120,6 +120,12 @@ def prepare(preparation: Preparation) -> str:
     }
     provenance = write_annotation(file, splits, facts)
     return "\n".join(_described(file, provenance, facts, annotation=str(new)))
+
+
+def _table(name: str, root: Path) -> Path:
+    """A relative path is one in the working directory, or else in the folder of the data set."""
+    here = Path(absolute(name))
+    return root / name if not here.exists() and (root / name).exists() else here
 
 
 def _of_source(before: Any) -> Plain:

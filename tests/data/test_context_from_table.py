@@ -203,6 +203,17 @@ def test_the_new_annotation_is_replaced_only_on_request(root: Path) -> None:
     assert run_in_process(*words, "fresh=true", cwd=root)[0] == 0
 
 
+def test_a_relative_table_is_in_the_working_directory_or_next_to_the_annotation(root: Path, tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    write(root, [kaggle(1)])
+    words = ("task=prepare", "data=own", f"data.root={root}", "prepare.context_from=t.csv", "fresh=true")
+    status, output = run_in_process(*words, cwd=elsewhere)
+    assert status == 0, output
+    (elsewhere / "t.csv").write_text("uid,nothing\n1,2\n")
+    status, output = run_in_process(*words, cwd=elsewhere)
+    assert (status, f"{elsewhere / 't.csv'}: no column holds" in output) == (2, True), output
+
+
 def test_a_faulty_entry_of_the_annotation_is_named(root: Path) -> None:
     write(root, [kaggle(1)])
     (root / "annotation.json").write_text('{"train": [{"id": "CXR1_1_IM-0001", "image_path": ["0.png"]}]}')
