@@ -116,7 +116,7 @@ class Bench:
         for repeat in range(self.options.repeat):
             for row in rows:
                 spent_s = time.monotonic() - self.options.began
-                log = self.options.logs / f"{str(row).replace('/', '-')}-{repeat}.log"
+                log = self.options.logs / f"{str(row).replace('/', '-'):.200}-{repeat}.log"  # files have short names
                 if spent_s > self.options.until:
                     result = Measured(failed=f"not started, since {spent_s:.0f} s had passed")
                 elif row.stack == "ours":
