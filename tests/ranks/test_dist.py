@@ -10,7 +10,7 @@ from smallest_run import ROOT
 from r2gen.errors import DONE, FIXABLE
 
 LATE = "rank {} of 3 did not respond within trainer.timeout_s=12"
-# On a busy machine a rank that has noticed it may exit before the one that reports it, which then sees a closed connection.
+# On a busy machine a rank that has noticed it may exit before the one that reports it, which sees a closed connection.
 FIRST_STOPPED = LATE.format(0) + r" \(no heartbeat\)|lost: the connection to rank 0 was lost: "
 
 

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as R2Gen starts its ranks
+
 import torch
 
 from r2gen.errors import UserError
