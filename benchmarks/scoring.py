@@ -30,7 +30,6 @@ from r2gen.data.reports import SPLITS, Study
 from r2gen.evaluate.baseline_reports import BaselineReports
 from r2gen.evaluate.clinical_findings import Findings
 from r2gen.evaluate.evaluation import Evaluation
-from r2gen.evaluate.meteor import Meteor
 from r2gen.evaluate.metrics_writer import MetricsWriter
 from r2gen.evaluate.nlg import Bleu, Cider, RougeL
 from r2gen.evaluate.predicting import Inference, Origin, Predictor
@@ -214,6 +213,8 @@ if __name__ == "__main__":
     parser.add_argument("--annotation", type=Path)
     parser.add_argument("--findings", action="store_true")
     given = parser.parse_args()
+    from r2gen.evaluate.meteor import Meteor  # needs Java, which those that import this module may lack
+
     metrics: dict[str, Metric] = {"bleu": Bleu(), "rouge_l": RougeL(), "meteor": Meteor(), "cider": Cider()}
     metrics |= {"findings": Findings()} if given.findings else {}
     main(given.studies, given.train, given.rate, given.annotation, metrics)

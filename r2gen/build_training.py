@@ -49,9 +49,10 @@ def cache_images(config: Config, job: Job, train_set: StudyDataset, val_set: Stu
     equally often, so that nothing is cached.
     """
     vision = job.model.vision
+    if not vision.is_frozen or config.zero_stage == 3:
+        return None
     image_bytes = vision.num_tokens * vision.dim * next(vision.backbone.parameters()).element_size()
-    caches = vision.is_frozen and config.zero_stage < 3
-    room = config.trainer.feature_cache_mib * 2**20 // image_bytes if caches else 0
+    room = config.trainer.feature_cache_mib * 2**20 // image_bytes
     images, val_images = (sum(map(data.images_of, data.studies)) for data in (train_set, val_set))
     if train_set.augment is None and images <= room:
         vision.cache = FeatureCache(images)

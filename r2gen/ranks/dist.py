@@ -146,6 +146,8 @@ def lost(error: Exception) -> str | None:
     connection = isinstance(error, torch_dist.DistError) or "/gloo/" in str(error)
     if not connection or not _heartbeats:
         return None
+    if _heartbeats[0].gives_up:  # a rank that noticed earlier has left, which closed the connection
+        _heartbeats[0].watching.join()  # ends this process, and names the missing rank
     deadline = time.monotonic() + 6 * PERIOD_S
     while not (gone := _heartbeats[0].silent(for_s=3 * PERIOD_S)) and time.monotonic() < deadline:
         time.sleep(PERIOD_S / 4)

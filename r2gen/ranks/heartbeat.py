@@ -37,6 +37,7 @@ class Heartbeat:
         self.latest = [(0, 0)] * world  # (beats, collectives) of each rank
         self.silent_s = [0.0] * world  # since the last heartbeat of each rank
         self.behind_s = [0.0] * world  # since each rank fell behind the foremost one, while neither moved
+        self.gives_up = False  # ranks are missing, and `give_up` is about to be called
         self.ended = threading.Event()
         self._send()
         # Two threads, since a store that does not answer blocks the thread that uses it.
@@ -89,6 +90,7 @@ class Heartbeat:
             silent = self.silent(for_s=self.timeout_s)
             missing = silent or [rank for rank, seconds in enumerate(self.behind_s) if seconds >= self.timeout_s]
             if missing:
+                self.gives_up = True
                 self._give_up(missing, "no heartbeat" if silent else "alive, but not in the collective of the others")
                 return
 

@@ -147,6 +147,7 @@ class TimmEncoder(nn.Module):
 
     @property
     def is_frozen(self) -> bool:
+        """Whether no weight of the backbone trains."""
         return not any(parameter.requires_grad for parameter in self.backbone.parameters())
 
     def normalise(self, images_NHW: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,20 @@
 """A DeepSpeed engine around a small model, and the settings of a short training loop."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import nn
 
+from r2gen.data.dataset import StudyDataset
+from r2gen.ranks.stop import StopRequest
+from r2gen.train.checkpoint import Checkpoints, TrainState
 from r2gen.train.engine import Engine, start_engine
-from r2gen.train.fit import LoopSettings
+from r2gen.train.fit import LoopSettings, fit
+from r2gen.train.loggers import NoLogger, TrainLog
+from r2gen.train.objectives.objective import PLAIN, Objective
 from r2gen.train.optim import adamw
 
 LOOP = LoopSettings(
@@ -44,6 +54,38 @@ def start_small_engine(
         gradient_clipping=gradient_clipping,
         bf16=bf16,
         options={"zero_optimization": zero_optimization},
+    )
+
+
+def fit_small(
+    engine: Engine,
+    data: StudyDataset,
+    folder: Path,
+    total: int,
+    *,
+    at: set[int],
+    validate: Callable[[], dict[str, float]] | None,
+    checkpoints: Checkpoints,
+    state: TrainState,
+    stop: StopRequest | None = None,
+    objective: Objective = PLAIN,
+    **changes: Any,
+) -> TrainState:
+    """Train to step `total` with validations after the steps `at`, whose score is "quality". Changes are of LOOP."""
+    return fit(
+        engine,
+        data,
+        settings=replace(LOOP, **changes),
+        total_steps=total,
+        validation_steps=at,
+        validate=validate,
+        selection=lambda scores: scores["quality"],
+        checkpoints=checkpoints,
+        state=state,
+        log=TrainLog(folder, state, total_steps=total, logger=NoLogger()),
+        refresh_page=lambda: None,
+        stop=stop or StopRequest(),
+        objective=objective,
     )
 
 

@@ -9,12 +9,12 @@ FOLDER, for each case and number of ranks.
 import multiprocessing
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from small_engine import LOOP, start_small_engine
+from small_engine import fit_small, start_small_engine
 from small_model import CONTEXT, STUDIES, dataset, report_generator
 
 from r2gen.config.decoding import Decoding
@@ -23,13 +23,10 @@ from r2gen.errors import UserError
 from r2gen.evaluate.generate import predict
 from r2gen.ranks import dist
 from r2gen.ranks.exchange import FOLDER
-from r2gen.ranks.stop import StopRequest
 from r2gen.runs.untrusted import read_jsonl
 from r2gen.train.averaging import WeightAverage
 from r2gen.train.checkpoint import Checkpoints, TrainState, load_trainable
 from r2gen.train.engine import keep_whole, trainable_tensors, whole_weights
-from r2gen.train.fit import fit
-from r2gen.train.loggers import NoLogger, TrainLog
 from r2gen.train.objectives.findings import FindingsLoss
 from r2gen.train.objectives.objective import Objective, ReportLoss, TrainingParts
 from r2gen.train.objectives.scst import SelfCritical
@@ -118,20 +115,19 @@ class Run:
         return self.checkpoints.resume(self.engine, zero_stage=self.case.zero, weights_only=weights_only)
 
     def fit(self, total: int, state: TrainState) -> None:
-        fit(
+        fit_small(
             self.engine,
             self.dataset(),
-            settings=replace(LOOP, batch_size=4, micro_batch_size=self.micro_batch_size, warmup_steps=1),
-            total_steps=total,
-            validation_steps={2, STEPS},
+            self.folder,
+            total,
+            at={2, STEPS},
             validate=self.validate,
-            selection=lambda scores: scores["quality"],
             checkpoints=self.checkpoints,
             state=state,
-            log=TrainLog(self.folder, state, total_steps=total, logger=NoLogger()),
-            refresh_page=lambda: None,
-            stop=StopRequest(),
             objective=self.objective,
+            batch_size=4,
+            micro_batch_size=self.micro_batch_size,
+            warmup_steps=1,
         )
 
     def validate(self) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """A frozen encoder computes the features of an image once in a training, and that changes no bit of the result."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,7 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 from composed import composed
-from small_engine import LOOP, equal, start_small_engine
+from small_engine import equal, fit_small, start_small_engine
 from small_model import CONTEXT, dataset, report_generator
 
 from r2gen.build import Job
@@ -17,12 +16,9 @@ from r2gen.build_training import cache_images
 from r2gen.config.decoding import Decoding
 from r2gen.data.dataset import StudyDataset
 from r2gen.evaluate.generate import predict
-from r2gen.ranks.stop import StopRequest
 from r2gen.runs.untrusted import read_jsonl
 from r2gen.train.checkpoint import Checkpoints
 from r2gen.train.engine import trainable_tensors
-from r2gen.train.fit import fit
-from r2gen.train.loggers import NoLogger, TrainLog
 from r2gen.vision.encoder import cached_validation
 
 pytestmark = pytest.mark.usefixtures("world")
@@ -55,19 +51,16 @@ class Training:
 
     def fit(self, total: int) -> None:
         state = self.checkpoints.resume(self.engine, zero_stage=0, weights_only=False)
-        fit(
+        fit_small(
             self.engine,
             self.data,
-            settings=replace(LOOP, warmup_steps=1),
-            total_steps=total,
-            validation_steps={2, 4, 7},
+            self.folder,
+            total,
+            at={2, 4, 7},
             validate=self.validate,
-            selection=lambda scores: scores["quality"],
             checkpoints=self.checkpoints,
             state=state,
-            log=TrainLog(self.folder, state, total_steps=total, logger=NoLogger()),
-            refresh_page=lambda: None,
-            stop=StopRequest(),
+            warmup_steps=1,
         )
 
     def validate(self) -> dict[str, float]:

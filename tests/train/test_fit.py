@@ -1,13 +1,12 @@
 """The training loop: validations, early stopping, losses that are not finite, and resuming."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_engine import LOOP, equal, start_small_engine
+from small_engine import equal, fit_small, start_small_engine
 from small_model import STUDIES, dataset, report_generator
 from small_model import image as noise
 
@@ -16,8 +15,7 @@ from r2gen.ranks.stop import Stopped, StopRequest
 from r2gen.runs.untrusted import read_jsonl
 from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState
 from r2gen.train.engine import trainable_tensors
-from r2gen.train.fit import fit, validation_steps
-from r2gen.train.loggers import NoLogger, TrainLog
+from r2gen.train.fit import validation_steps
 
 pytestmark = pytest.mark.usefixtures("world")
 
@@ -57,19 +55,17 @@ class Run:
             self.validated.append(self.state.step)
             return {"quality": next(values)}
 
-        return fit(
+        return fit_small(
             self.engine,
             self.data,
-            settings=replace(LOOP, **changes),
-            total_steps=total,
-            validation_steps=at or {total},
+            self.folder,
+            total,
+            at=at or {total},
             validate=validate or (next_score if scores else None),
-            selection=lambda scores: scores["quality"],
             checkpoints=self.checkpoints,
             state=self.state,
-            log=TrainLog(self.folder, self.state, total_steps=total, logger=NoLogger()),
-            refresh_page=lambda: None,
             stop=self.stop,
+            **changes,
         )
 
     def weights(self) -> dict[str, torch.Tensor]:
