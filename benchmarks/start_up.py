@@ -69,7 +69,8 @@ def tree_s(pid: int) -> float:
 def imports(checkout: Path) -> dict[str, float]:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     before = usage.ru_utime + usage.ru_stime
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "DS_ACCELERATOR": os.environ.get("DS_ACCELERATOR", "cpu")}
+    paths = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "DS_ACCELERATOR": os.environ.get("DS_ACCELERATOR", "cpu")}
     subprocess.run([sys.executable, "-c", IMPORTS], env=environment, cwd=checkout, check=True, capture_output=True)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {"processor time of the imports": usage.ru_utime + usage.ru_stime - before}

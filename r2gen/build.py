@@ -210,6 +210,7 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
         findings=findings,
     )
     model.label_smoothing, lm.dropout = config.trainer.label_smoothing, config.lm.dropout
+    lm.packs = None if config.lm.packed else False
     check_finite(model)
 
     # What trains: everything else is frozen.

@@ -202,6 +202,7 @@ def test_a_run_stored_before_a_key_existed_is_evaluated_shown_and_loaded(plain: 
     for name in (
         "lm.family",
         "lm.compile",
+        "lm.packed",
         "lm.device_map",
         "lm.prompt.message",
         "tune.lm",

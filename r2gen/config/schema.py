@@ -92,6 +92,10 @@ class LmConfig:
     compile: bool | None = option(
         "torch.compile the layers for training; null: on a GPU, if the training is long enough for it", default=None
     )
+    packed: bool = option(
+        "train with the studies of a micro-batch in one row without padding, on a GPU and where that is the same sum",
+        default=True,
+    )
     device_map: str | None = option("spread the model over all GPUs of one rank", default=None, choices=("auto",))
     generation: Plain = option("generation options that this model cannot use, each null", default={})
 

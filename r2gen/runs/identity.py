@@ -56,6 +56,7 @@ OFF: Plain = {
     "lm.architecture.attention_dropout": 0,
     "lm.architecture.tie_word_embeddings": False,
     "lm.dropout": 0,
+    "lm.packed": True,
     "lm.vocabulary": "pieces",
     "objective._target_": "r2gen.train.objectives.objective.ReportLoss",
     "trainer.ema": None,
