@@ -18,6 +18,7 @@ from r2gen.train.engine import Engine, start_engine
 from r2gen.train.fit import LoopSettings
 from r2gen.train.objectives.objective import Objective
 from r2gen.train.optim import adamw
+from r2gen.train.repeats import with_repeats
 from r2gen.vision.feature_cache import FeatureCache
 
 WORTH_COMPILING = 4e13  # studies x parameters of the language model
@@ -30,8 +31,14 @@ def build_objective(config: Config) -> Objective:
 
 
 def training_set(config: Config, job: Job) -> StudyDataset:
-    """The training studies, with images that `augment` changes at random; `job.datasets` has them as they are."""
-    return job.datasets["train"].augmented(augmentation(**asdict(config.augment)))
+    """The training studies with the weights of `trainer.repeat_threshold`; `job.datasets` has them as they are."""
+    threshold, train = config.trainer.repeat_threshold, job.datasets["train"]
+    return train if threshold is None else with_repeats(train, threshold)
+
+
+def augmented(config: Config, train: StudyDataset) -> StudyDataset:
+    """The studies with images that `augment` changes at random."""
+    return train.augmented(augmentation(**asdict(config.augment)))
 
 
 def prepare_training(config: Config, job: Job, *, steps: int) -> None:

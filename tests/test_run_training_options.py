@@ -37,6 +37,7 @@ def test_a_run_with_every_option_of_regularisation_resumes_to_the_same_result(tm
         "trainer.learning_rate_scale.vision=0.3",
         "trainer.weight_decay=0.05",
         "trainer.ema=0.9",
+        "trainer.repeat_threshold=0.9",
         "trainer.schedule=constant",
         "evaluate.every=1",
     )
@@ -44,6 +45,7 @@ def test_a_run_with_every_option_of_regularisation_resumes_to_the_same_result(tm
     assert once.returncode == 0, once.stderr
     assert "trainer.label_smoothing=0.1: the losses below have it" in once.stdout
     assert "trainer.ema=0.9: " in once.stdout
+    assert "trainer.repeat_threshold=0.9: an epoch draws" in once.stdout
     assert_resumes(options, tmp_path)
     checked = run(*options, "task=check", cwd=tmp_path)
     assert "13 of 13 pass" in checked.stdout

@@ -69,6 +69,13 @@ class TrainerConfig:
     train_share: float = option(
         "share of the training studies; a larger share includes a smaller one", more_than=0, at_most=1
     )
+    repeat_threshold: float | None = option(
+        "draw studies with a finding that is rarer than this share of the training reports more often (repeat factor "
+        "sampling); null: each once per epoch",
+        default=None,
+        more_than=0,
+        at_most=1,
+    )
     max_report_tokens: int | None = option(
         "cut training reports at this length, EOS token included; null: never", more_than=0
     )

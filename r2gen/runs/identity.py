@@ -64,6 +64,7 @@ OFF: Plain = {
     "trainer.learning_rate_scale.lm": 1,
     "trainer.learning_rate_scale.projector": 1,
     "trainer.learning_rate_scale.vision": 1,
+    "trainer.repeat_threshold": None,
     "trainer.start": None,
 }
 # Options that count only where another one has this value.

@@ -10,6 +10,7 @@ import torch
 
 from r2gen.build import Job, build_job, build_logger, data_workers
 from r2gen.build_training import (
+    augmented,
     build_engine,
     build_objective,
     cache_images,
@@ -82,7 +83,7 @@ def _train_model(
     config: Config, job: Job, evaluation: Evaluation, folder: RunFolder, stop: StopRequest, logger: Logger
 ) -> float:
     """Train from the last checkpoint to the end; returns the seconds that this took."""
-    began, train_set = time.monotonic(), job.datasets["train"]
+    began, train_set = time.monotonic(), training_set(config, job)
     total_steps, validate_after = _plan(config, studies=epoch_length(len(train_set), train_set.weights))
     checkpoints = _checkpoints(config, job, total_steps)
     if dist.is_first():
@@ -103,7 +104,7 @@ def _train_model(
             keeps_slots=job.device.type == "cuda" and config.zero_stage < 3,
         )
     )
-    examples = training_set(config, job)
+    examples = augmented(config, train_set)
     val_set = _validation_studies(config, job)
     prepare_training(config, job, steps=total_steps)
     val_cache = cache_images(config, job, examples, val_set)

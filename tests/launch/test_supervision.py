@@ -95,7 +95,7 @@ def test_a_rank_that_does_not_end_after_the_others_have_finished_is_named(start:
 def test_ranks_end_soon_after_one_that_was_stopped(start: Starts):
     """Such as one that a signal ended while it was still importing, and one that lost the connection to it."""
     assert supervision.wait(start("sys.exit(3)", SLEEP), timeout_s=60, grace_s=0.1) == (STOPPED, None)
-    killed = start("os.kill(os.getpid(), 1)")[-1]
+    killed = start("os.kill(os.getpid(), 15)")[-1]  # nohup would make signal 1 do nothing
     killed.wait(timeout=60)  # however long its interpreter takes to start
     late = start("time.sleep(.5); sys.exit(2)")[-1]
     assert supervision.wait([killed, late], timeout_s=60) == (STOPPED, None)

@@ -205,7 +205,7 @@ def test_tied_embeddings_and_a_rate_for_each_part_take_the_steps_of_torch(start:
     for number, studies in enumerate(STEPS):
         set_rate(engine.optimizer, 1e-3 / (1 + number))
         weights = train(engine, [studies])
-    assert largest_difference(weights, plain) < (5e-3 if bf16 else 2e-5)
+    assert largest_difference(weights, plain) < (5e-3 if bf16 else 4e-5)  # processors round differently
     assert largest_difference(plain, dict(report_generator(tied=True).named_parameters())) > 1e-4
 
 

@@ -9,7 +9,7 @@ likelihood alone prefers the sentence of a normal study.
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import nn
@@ -25,7 +25,8 @@ from r2gen.ranks import dist
 from r2gen.train.objectives.objective import Step, TrainingParts, check_number
 
 # B batch, C classes, Q features of a study, D encoder width
-CLASSES = (*OBSERVATIONS, "normal")
+NORMAL = "normal"
+CLASSES = (*OBSERVATIONS, NORMAL)
 
 
 class FindingsLoss:
@@ -100,12 +101,16 @@ class FindingsLoss:
 
 def labels_of(studies: Sequence[Study]) -> torch.Tensor:
     """Whether each report [S] states each finding [C], as booleans."""
-    rows = []
-    for study in studies:
-        labels = label_report(study.report)
-        present = [labels.status.get(name) in (Status.POSITIVE, Status.UNCERTAIN) for name in OBSERVATIONS]
-        rows.append([*present, labels.normal])
-    return torch.tensor(rows, dtype=torch.bool)
+    return torch.tensor([_labels_of(study.report) for study in studies], dtype=torch.bool)
+
+
+@lru_cache(maxsize=1 << 20)  # repeats.py needs them too
+def _labels_of(report: str) -> tuple[bool, ...]:
+    labels = label_report(report)
+    return (
+        *(labels.status.get(name) in (Status.POSITIVE, Status.UNCERTAIN) for name in OBSERVATIONS),
+        labels.normal,
+    )
 
 
 def attach_head(model: ReportGenerator, head: nn.Module, *, seed: int) -> None:
