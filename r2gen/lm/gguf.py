@@ -5,6 +5,7 @@ Of the files that are read here, the logits were compared with those of the mode
 know: scaled rotary frequencies, for example.
 """
 
+import json
 import shutil
 from collections import Counter
 from functools import lru_cache
@@ -13,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers.tokenization_utils_base import generate_merges
 
 from r2gen.errors import UserError
 from r2gen.lm.checkpoint_forms import check_gguf
@@ -68,12 +70,42 @@ def unpacked(file: Path) -> Path:
                     _refuse_other_split(file, metadata)
                     tokenizer: Any = AutoTokenizer.from_pretrained(parent, gguf_file=file.name, local_files_only=True)
                     tokenizer.save_pretrained(folder)
+                    if metadata.get("tokenizer.ggml.model") == "llama":
+                        _merge_pairs(folder / "tokenizer.json")
         except UserError:
             raise
         except Exception as error:  # transformers and gguf raise many types
             raise _damaged(file, error) from error
         _unpacked[file] = temporary
     return Path(_unpacked[file].name) / file.name
+
+
+def _merge_pairs(file: Path) -> None:
+    """Let the tokenizer of a Gemma merge pairs of pieces in the order of its vocabulary.
+
+    transformers before version 5.18 makes one of unigrams instead, which cuts most words into many pieces, and calls
+    the byte 9 a tabulator.
+    """
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    unigram = stored["model"]
+    if unigram["type"] != "Unigram":
+        return
+    pieces = [piece for piece, _ in unigram["vocab"]]
+    pieces[pieces.index("<0x08>") + 1] = "<0x09>"
+    numbers = {piece: number for number, piece in enumerate(pieces)}
+    stored["model"] = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": pieces[unigram["unk_id"]],
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": unigram["byte_fallback"],
+        "ignore_merges": False,
+        "vocab": numbers,
+        "merges": generate_merges(numbers, {piece: -number for piece, number in numbers.items()}),
+    }
+    file.write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
 
 
 def check_all_read(file: Path, model: PreTrainedModel) -> None:
