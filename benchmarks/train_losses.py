@@ -123,6 +123,7 @@ def train(options: argparse.Namespace, family: str, name: str, overrides: Sequen
         "data.val_studies": 0,
         "data.test_studies": 0,
         "evaluate.splits": "[val]",
+        "metrics": "[findings]",  # which needs no Java
         "trainer.max_steps": options.losses,
         "trainer.epochs": 1000,
         "trainer.log_every_steps": 1,
