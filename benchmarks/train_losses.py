@@ -170,7 +170,8 @@ def draw(file: Path, losses: dict[str, dict[str, list[float]]], overrides: dict[
         for name, curve in curves.items():
             heights = [(value - low) / (high - low) for value in curve]
             line(pen, heights, box=(60, top + 30, width - 10, top + 210), colour=COLOURS[name])
-            pen.text((180 if name == "A" else 400, top + 8), f"{name}: {' '.join(overrides[name])}", fill=COLOURS[name])
+            own = " ".join(word for word in overrides[name] if word not in overrides["B" if name == "A" else "A"])
+            pen.text((180 if name == "A" else 400, top + 8), f"{name}: {own}", fill=COLOURS[name])
         pen.text((8, top + 8), f"{family}, {steps} steps", fill="black")
         pen.text((8, top + 28), f"{high:.3f}", fill="black")
         pen.text((8, top + 200), f"{low:.3f}", fill="black")
