@@ -8,6 +8,7 @@ from r2gen.data.dataset import StudyDataset
 from r2gen.data.loader import epoch_length
 from r2gen.evaluate.labeler import NO_FINDING
 from r2gen.ranks import dist
+from r2gen.runs.progress import wrapped
 from r2gen.train.objectives.findings import CLASSES, NORMAL, labels_of
 
 MOST = 10.0  # times that an epoch draws a study
@@ -34,12 +35,13 @@ def with_repeats(train: StudyDataset, threshold: float) -> StudyDataset:
         shares_F = stated_SF.float().mean(dim=0).tolist()
         rare = [(share, name) for share, name in zip(shares_F, FINDINGS, strict=True) if 0 < share < threshold]
         listed = ", ".join(f"{name} {_factor(share, threshold):.1f}" for share, name in sorted(rare))
-        print(
-            f"trainer.repeat_threshold={threshold:g}: an epoch draws {epoch_length(len(weighted), repeated.weights):,} "
-            f"studies instead of {epoch_length(len(weighted), train.weights):,}; times that it draws one with a rare "
-            f"finding: {listed or 'no finding is rarer'}",
-            flush=True,
+        drawn, before = (epoch_length(len(weighted), data.weights) for data in (repeated, train))
+        effect = (
+            f"an epoch draws {drawn:,} studies instead of {before:,}; times that it draws one with a rare finding: {listed}"
+            if rare
+            else "repeats no study, since every finding is in a larger share of the training reports, or in none"
         )
+        print(wrapped(f"trainer.repeat_threshold={threshold:g}: {effect}"), flush=True)
     return repeated
 
 
