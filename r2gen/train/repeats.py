@@ -37,7 +37,8 @@ def with_repeats(train: StudyDataset, threshold: float) -> StudyDataset:
         listed = ", ".join(f"{name} {_factor(share, threshold):.1f}" for share, name in sorted(rare))
         drawn, before = (epoch_length(len(weighted), data.weights) for data in (repeated, train))
         effect = (
-            f"an epoch draws {drawn:,} studies instead of {before:,}; times that it draws one with a rare finding: {listed}"
+            f"an epoch draws {drawn:,} studies instead of {before:,}; times that it draws one with a rare finding: "
+            f"{listed}"
             if rare
             else "repeats no study, since every finding is in a larger share of the training reports, or in none"
         )
