@@ -18,7 +18,9 @@ from transformers.tokenization_utils_base import generate_merges
 
 from r2gen.errors import UserError
 from r2gen.lm.checkpoint_forms import check_gguf
+from r2gen.lm.codecs import LARGEST_JSON
 from r2gen.lm.library_logs import quiet_transformers
+from r2gen.runs.untrusted import parse_json, read_text
 
 # The value of general.architecture, and those of tokenizer.ggml.pre: how a text is split before pairs are merged.
 ARCHITECTURES = ("gemma2", "gemma3", "llama", "qwen2", "qwen3")
@@ -86,7 +88,7 @@ def _merge_pairs(file: Path) -> None:
     transformers before version 5.18 makes one of unigrams instead, which cuts most words into many pieces, and calls
     the byte 9 a tabulator.
     """
-    stored = json.loads(file.read_text(encoding="utf-8"))
+    stored = parse_json(read_text(file, most=LARGEST_JSON))
     unigram = stored["model"]
     if unigram["type"] != "Unigram":
         return
