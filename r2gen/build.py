@@ -22,6 +22,7 @@ from r2gen.data.loader import workers_that_fit
 from r2gen.data.reports import SPLITS, ReportData
 from r2gen.data.share import TrainShare
 from r2gen.errors import UserError
+from r2gen.lm.causal import CausalLM
 from r2gen.lm.load import DTYPES, load_lm, random_lm, refuse_offloaded_layers
 from r2gen.lm.prompt import Prompt, PromptIds
 from r2gen.lm.protocol import LanguageModel
@@ -210,7 +211,8 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
         findings=findings,
     )
     model.label_smoothing, lm.dropout = config.trainer.label_smoothing, config.lm.dropout
-    lm.packs = None if config.lm.packed else False
+    if isinstance(lm, CausalLM) and not config.lm.packed:
+        lm.packs = False
     check_finite(model)
 
     # What trains: everything else is frozen.

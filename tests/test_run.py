@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import signal
 import stat
 import subprocess
@@ -229,6 +230,16 @@ def test_a_run_stored_before_a_key_existed_is_evaluated_shown_and_loaded(plain: 
     assert done.returncode == 0, done.stderr
     load_run(tmp_path / "run")
     assert file.read_text() == before, "nothing stored is changed"
+
+
+def test_lm_packed_decides_whether_studies_may_share_a_row(plain: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(plain, tmp_path / "run", symlinks=True))
+    stored = yaml.safe_load((folder / "config.yaml").read_text())
+    packs = []
+    for stored["lm"]["packed"] in (True, False):
+        (folder / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False))
+        packs.append(load_run(folder, device="cpu").model.lm.packs)  # type: ignore[attr-defined]
+    assert packs == [None, False]
 
 
 def test_a_mistake_found_before_training_can_be_fixed_in_the_same_folder(tmp_path: Path):

@@ -5,7 +5,6 @@ Of the files that are read here, the logits were compared with those of the mode
 know: scaled rotary frequencies, for example.
 """
 
-import json
 import shutil
 from collections import Counter
 from functools import lru_cache
@@ -13,14 +12,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tokenizers import Tokenizer
+from tokenizers.models import BPE, Unigram
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.tokenization_utils_base import generate_merges
 
 from r2gen.errors import UserError
 from r2gen.lm.checkpoint_forms import check_gguf
-from r2gen.lm.codecs import LARGEST_JSON
 from r2gen.lm.library_logs import quiet_transformers
-from r2gen.runs.untrusted import parse_json, read_text
+from r2gen.runs.untrusted import parse_json
 
 # The value of general.architecture, and those of tokenizer.ggml.pre: how a text is split before pairs are merged.
 ARCHITECTURES = ("gemma2", "gemma3", "llama", "qwen2", "qwen3")
@@ -71,9 +71,9 @@ def unpacked(file: Path) -> Path:
                 if not has_tokenizer:
                     _refuse_other_split(file, metadata)
                     tokenizer: Any = AutoTokenizer.from_pretrained(parent, gguf_file=file.name, local_files_only=True)
-                    tokenizer.save_pretrained(folder)
                     if metadata.get("tokenizer.ggml.model") == "llama":
-                        _merge_pairs(folder / "tokenizer.json")
+                        _merge_pairs(tokenizer.backend_tokenizer)
+                    tokenizer.save_pretrained(folder)
         except UserError:
             raise
         except Exception as error:  # transformers and gguf raise many types
@@ -82,32 +82,25 @@ def unpacked(file: Path) -> Path:
     return Path(_unpacked[file].name) / file.name
 
 
-def _merge_pairs(file: Path) -> None:
+def _merge_pairs(tokenizer: Tokenizer) -> None:
     """Let the tokenizer of a Gemma merge pairs of pieces in the order of its vocabulary.
 
     transformers before version 5.18 makes one of unigrams instead, which cuts most words into many pieces, and calls
     the byte 9 a tabulator.
     """
-    stored = parse_json(read_text(file, most=LARGEST_JSON))
-    unigram = stored["model"]
-    if unigram["type"] != "Unigram":
+    if not isinstance(tokenizer.model, Unigram):
         return
+    unigram = parse_json(tokenizer.to_str())["model"]
     pieces = [piece for piece, _ in unigram["vocab"]]
     pieces[pieces.index("<0x08>") + 1] = "<0x09>"
     numbers = {piece: number for number, piece in enumerate(pieces)}
-    stored["model"] = {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": pieces[unigram["unk_id"]],
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": True,
-        "byte_fallback": unigram["byte_fallback"],
-        "ignore_merges": False,
-        "vocab": numbers,
-        "merges": generate_merges(numbers, {piece: -number for piece, number in numbers.items()}),
-    }
-    file.write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
+    tokenizer.model = BPE(
+        numbers,
+        generate_merges(numbers, {piece: -number for piece, number in numbers.items()}),
+        unk_token=pieces[unigram["unk_id"]],
+        fuse_unk=True,
+        byte_fallback=unigram["byte_fallback"],
+    )
 
 
 def check_all_read(file: Path, model: PreTrainedModel) -> None:

@@ -56,7 +56,6 @@ class LanguageModel(Protocol):
     model: PreTrainedModel
     tokenizer: ReportTokenizer
     dropout: float  # of the input embeddings and the last hidden states of a decoder that trains, in train() only
-    packs: bool | None  # whether the loss has all studies in one row, of CausalLM; None: where that saves time
     keeps_slots: bool  # of the last call of generate, which makes the next one faster and takes memory
     decoded: DecodingPlan | None  # how the last studies were decoded; memory may have allowed fewer slots than planned
 

@@ -48,7 +48,6 @@ class Seq2SeqLM(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.start_id = int(start)
         self.keeps_slots = False  # it has none
-        self.packs: bool | None = False
         self.dropout = 0.0  # lm_rules.py refuses another value: T5 has its own dropout
         self.decoded: DecodingPlan | None = None
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply

@@ -22,40 +22,41 @@ def with_repeats(train: StudyDataset, threshold: float) -> StudyDataset:
 
     All ranks must call it; the first one reads the findings from the reports, by rules, and prints what they change.
     """
-    stated_SF = torch.empty(0)
+    factors, described = [], ""
     if dist.is_first():
         labels_SC = labels_of(train.studies)
         stated_SF = labels_SC[:, [CLASSES.index(name) for name in FINDINGS]]
-    factors = dist.first_of([repeat_factors(stated_SF, threshold) if dist.is_first() else []])
+        factors_F = finding_factors(stated_SF, threshold)
+        factors = repeat_factors(stated_SF, factors_F)
+        rare = [(factor, name) for factor, name in zip(factors_F.tolist(), FINDINGS, strict=True) if factor > 1]
+        described = ", ".join(f"{name} {factor:.1f}" for factor, name in sorted(rare, reverse=True))
+    factors = dist.first_of([factors])
     weighted = [
         replace(study, weight=study.weight * factor) for study, factor in zip(train.studies, factors, strict=True)
     ]
     repeated = train.of(weighted)
     if dist.is_first():
-        shares_F = stated_SF.float().mean(dim=0).tolist()
-        rare = [(share, name) for share, name in zip(shares_F, FINDINGS, strict=True) if 0 < share < threshold]
-        listed = ", ".join(f"{name} {_factor(share, threshold):.1f}" for share, name in sorted(rare))
         drawn, before = (epoch_length(len(weighted), data.weights) for data in (repeated, train))
         effect = (
             f"an epoch draws {drawn:,} studies instead of {before:,}; times that it draws one with a rare finding: "
-            f"{listed}"
-            if rare
+            f"{described}"
+            if described
             else "repeats no study, since every finding is in a larger share of the training reports, or in none"
         )
         print(wrapped(f"trainer.repeat_threshold={threshold:g}: {effect}"), flush=True)
     return repeated
 
 
-def repeat_factors(stated_SF: torch.Tensor, threshold: float) -> list[float]:
-    """How often an epoch draws each study: the largest of sqrt(threshold / share) over its findings, from 1 to MOST.
+def finding_factors(stated_SF: torch.Tensor, threshold: float) -> torch.Tensor:
+    """For each finding [F] sqrt(threshold / share), from 1 to MOST; 1 if no study states it.
 
     `stated_SF` are booleans; the share of a finding is that of the studies that state it.
     """
-    shares_F = stated_SF.float().mean(dim=0).tolist()
-    factors_F = torch.tensor([_factor(share, threshold) for share in shares_F])
-    factors: list[float] = (stated_SF * factors_F).max(dim=1).values.clamp(min=1).tolist()
+    share_F = stated_SF.double().mean(dim=0)
+    return torch.where(share_F > 0, (threshold / share_F).sqrt(), 1).clamp(1, MOST)
+
+
+def repeat_factors(stated_SF: torch.Tensor, factors_F: torch.Tensor) -> list[float]:
+    """How often an epoch draws each study: the largest factor of its findings, or once."""
+    factors: list[float] = (stated_SF * factors_F).amax(dim=1).clamp(min=1).tolist()
     return factors
-
-
-def _factor(share: float, threshold: float) -> float:
-    return min(MOST, max(1.0, float((threshold / share) ** 0.5))) if share else 1.0

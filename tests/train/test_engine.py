@@ -205,7 +205,12 @@ def test_tied_embeddings_and_a_rate_for_each_part_take_the_steps_of_torch(start:
     for number, studies in enumerate(STEPS):
         set_rate(engine.optimizer, 1e-3 / (1 + number))
         weights = train(engine, [studies])
-    assert largest_difference(weights, plain) < (5e-3 if bf16 else 4e-5)  # processors round differently
+    if bf16:
+        assert largest_difference(weights, plain) < 5e-3
+    else:  # AdamW enlarges the rounding of a gradient near 0: on some processors one weight of all is further off
+        largest, second = torch.cat([(weights[name] - plain[name]).abs().flatten() for name in plain]).topk(2).values
+        assert second < 2e-5
+        assert largest < 4e-5
     assert largest_difference(plain, dict(report_generator(tied=True).named_parameters())) > 1e-4
 
 

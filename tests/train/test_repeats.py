@@ -8,25 +8,29 @@ import torch
 from small_model import STUDIES, dataset
 
 from r2gen.data.loader import TrainingOrder
-from r2gen.train.repeats import MOST, repeat_factors, with_repeats
+from r2gen.train.repeats import MOST, finding_factors, repeat_factors, with_repeats
 
 pytestmark = pytest.mark.usefixtures("world")
 NORMAL, CARDIOMEGALY, FRACTURE = "The lungs are clear.", "There is cardiomegaly.", "There is a rib fracture."
+
+
+def factors(stated_SF: torch.Tensor, threshold: float) -> list[float]:
+    return repeat_factors(stated_SF, finding_factors(stated_SF, threshold))
 
 
 def test_a_study_is_drawn_by_the_rarest_of_its_findings() -> None:
     """One study in 16 has the first finding, which is drawn sqrt(.25 / (1 / 16)) = 2 times; one in 4 has the second."""
     stated_SF = torch.zeros(16, 3, dtype=torch.bool)
     stated_SF[0, 0] = stated_SF[0:4, 1] = True
-    assert repeat_factors(stated_SF, 0.25) == pytest.approx([2.0, *[1.0] * 15])
-    assert repeat_factors(stated_SF, 1.0) == pytest.approx([4.0, *[2.0] * 3, *[1.0] * 12])
-    assert repeat_factors(stated_SF, 0.01) == [1.0] * 16
+    assert factors(stated_SF, 0.25) == pytest.approx([2.0, *[1.0] * 15])
+    assert factors(stated_SF, 1.0) == pytest.approx([4.0, *[2.0] * 3, *[1.0] * 12])
+    assert factors(stated_SF, 0.01) == [1.0] * 16
 
 
 def test_no_study_is_drawn_more_than_ten_times() -> None:
     stated_SF = torch.zeros(1000, 1, dtype=torch.bool)
     stated_SF[7] = True
-    assert max(repeat_factors(stated_SF, 1.0)) == MOST
+    assert max(factors(stated_SF, 1.0)) == MOST
 
 
 def test_epochs_draw_studies_as_often_as_their_reports_say(capsys: pytest.CaptureFixture[str]) -> None:

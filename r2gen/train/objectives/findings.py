@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from r2gen.data.collate import Batch, moved
 from r2gen.data.reports import Study
 from r2gen.errors import UserError
+from r2gen.evaluate.clinical_findings import NORMAL
 from r2gen.evaluate.labeler import OBSERVATIONS, Status, label_report
 from r2gen.model.findings_prompt import pooled
 from r2gen.model.report_generator import ReportGenerator, StepLoss
@@ -25,7 +26,6 @@ from r2gen.ranks import dist
 from r2gen.train.objectives.objective import Step, TrainingParts, check_number
 
 # B batch, C classes, Q features of a study, D encoder width
-NORMAL = "normal"
 CLASSES = (*OBSERVATIONS, NORMAL)
 
 
