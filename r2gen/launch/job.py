@@ -11,9 +11,9 @@ from r2gen.errors import UserError
 from r2gen.evaluate.ending import from_here
 from r2gen.launch import machines, new_run
 from r2gen.launch.export_folder import check_export
-from r2gen.launch.parts_check import check_parts
+from r2gen.launch.parts_check import check_input, check_parts
 from r2gen.launch.paths import with_absolute_paths
-from r2gen.launch.processes import refuse_too_many, run_ranks
+from r2gen.launch.processes import Ranks, refuse_too_many
 from r2gen.runs import stored
 from r2gen.runs.disk import out_of_disk
 from r2gen.runs.files import absolute, remove
@@ -65,8 +65,11 @@ def _on_stored_run(config: Config) -> int:
         if config.task == "export":
             check_export(config)
         check_parts(config)
-        stored.refuse_other_weights(folder, config)
-        return _run(config, folder, lock)
+        with Ranks(config) as ranks:
+            ranks.start()
+            stored.refuse_other_weights(folder, config)
+            check_input(config)
+            return _run(ranks, folder, lock)
     finally:
         folder.unlock()
 
@@ -86,20 +89,23 @@ def _in_own_folder(config: Config) -> int:
     if not is_ours:
         folder.check_usable()
     check_parts(config)
-    if not is_ours:
-        folder.create()
-    lock = folder.lock()
-    try:
-        # Results of another configuration must never be taken for those of this one.
-        remove(folder.path / "tokenizer")
-        remove(folder.path / f"{config.task}.json")
-        return _run(config, folder, lock)
-    finally:
-        folder.unlock()
+    with Ranks(config) as ranks:
+        ranks.start()
+        check_input(config)
+        if not is_ours:
+            folder.create()
+        lock = folder.lock()
+        try:
+            # Results of another configuration must never be taken for those of this one.
+            remove(folder.path / "tokenizer")
+            remove(folder.path / f"{config.task}.json")
+            return _run(ranks, folder, lock)
+        finally:
+            folder.unlock()
 
 
-def _run(config: Config, folder: RunFolder, lock: int) -> int:
-    job_file = folder.path / f"{config.task}.yaml"
-    write_job(job_file, config)
+def _run(ranks: Ranks, folder: RunFolder, lock: int) -> int:
+    job_file = folder.path / f"{ranks.config.task}.yaml"
+    write_job(job_file, ranks.config)
     print(f"run folder: {from_here(folder.path)}", flush=True)
-    return run_ranks(config, job_file, lock)[0]
+    return ranks.run(job_file, lock)[0]

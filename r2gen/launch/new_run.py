@@ -12,8 +12,8 @@ from r2gen.config.schema import Config
 from r2gen.data.reports import data_digest
 from r2gen.errors import DONE, FIXABLE, STOPPED, Code, UserError
 from r2gen.evaluate.ending import ending, from_here
-from r2gen.launch.parts_check import check_parts
-from r2gen.launch.processes import run_ranks
+from r2gen.launch.parts_check import check_input, check_parts
+from r2gen.launch.processes import Ranks
 from r2gen.pages.run import write_page
 from r2gen.runs import provenance, stored
 from r2gen.runs.disk import gone
@@ -69,33 +69,42 @@ def train(config: Config, overrides: list[str]) -> int:
     folder = RunFolder(location.run_dir)
     folder.refuse_exported(fresh=config.fresh)
     folder.check_usable()
-    if config.fresh or not (folder.exists() and _is_finished(folder, config)):
-        check_parts(config)
-    folder.create()
-    lock = folder.lock()
-    try:
-        has_trained = (folder.path / "checkpoints").is_dir()
-        if folder.exists() and (config.fresh or not has_trained):
-            folder.clear()  # also a start that saved no checkpoint: its configuration may have been wrong
-        if folder.exists():
-            _refuse_another(folder, config, location.data_hash)
-            shown = _is_finished(folder, config) and (
-                _show_encoder(folder, config) or _show(folder, verbose=config.verbose)
-            )
-            if shown:
-                return DONE
-        print(f"run folder: {from_here(folder.path)}", flush=True)
-        earlier = folder.finished()
-        _describe(folder, config, location, overrides)
-        status, failure = run_ranks(config, folder.config_file, lock)
-        if status == FIXABLE and earlier is not None and earlier.last == folder.last():
-            folder.restore(earlier)  # the ranks refused before the first step, so the run is still the finished one
-            write_page(folder.path)
-        else:
-            _record_end(folder, status, failure)
-        return status
-    finally:
-        folder.unlock()
+    with Ranks(config) as ranks:
+        if config.fresh or not (folder.exists() and _is_finished(folder, config)):
+            check_parts(config)
+            ranks.start()
+            check_input(config)
+        folder.create()
+        lock = folder.lock()
+        try:
+            return _train(ranks, folder, lock, location, overrides)
+        finally:
+            folder.unlock()
+
+
+def _train(ranks: Ranks, folder: RunFolder, lock: int, location: RunLocation, overrides: list[str]) -> int:
+    """Train in a folder that is locked."""
+    config = ranks.config
+    has_trained = (folder.path / "checkpoints").is_dir()
+    if folder.exists() and (config.fresh or not has_trained):
+        folder.clear()  # also a start that saved no checkpoint: its configuration may have been wrong
+    if folder.exists():
+        _refuse_another(folder, config, location.data_hash)
+        shown = _is_finished(folder, config) and (
+            _show_encoder(folder, config) or _show(folder, verbose=config.verbose)
+        )
+        if shown:
+            return DONE
+    print(f"run folder: {from_here(folder.path)}", flush=True)
+    earlier = folder.finished()
+    _describe(folder, config, location, overrides)
+    status, failure = ranks.run(folder.config_file, lock)
+    if status == FIXABLE and earlier is not None and earlier.last == folder.last():
+        folder.restore(earlier)  # the ranks refused before the first step, so the run is still the finished one
+        write_page(folder.path)
+    else:
+        _record_end(folder, status, failure)
+    return status
 
 
 def import_run(config: Config, overrides: list[str]) -> int:
@@ -106,26 +115,28 @@ def import_run(config: Config, overrides: list[str]) -> int:
     folder.refuse_exported(fresh=config.fresh)
     folder.check_usable()
     check_parts(config)
-    folder.create()
-    lock = folder.lock()
-    try:
-        if folder.exists():
-            folder.clear()  # an import that failed, or one that fresh=true repeats
-        checkpoint = Path(config.checkpoint)
-        with checkpoint.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        run = replace(config, task="train", checkpoint=None, fresh=False)
-        name = str(config.choices["experiment"])
-        location = RunLocation(folder.path, name, identity(to_plain(run), digest), None)
-        _describe(folder, run, location, overrides)
-        folder.record(imported={"checkpoint": checkpoint.name, "sha256": digest})
-        job_file = folder.path / "import.yaml"
-        write_job(job_file, config)
-        status, failure = run_ranks(config, job_file, lock)
-        _record_end(folder, status, failure)
-        return status
-    finally:
-        folder.unlock()
+    with Ranks(config) as ranks:
+        ranks.start()
+        folder.create()
+        lock = folder.lock()
+        try:
+            if folder.exists():
+                folder.clear()  # an import that failed, or one that fresh=true repeats
+            checkpoint = Path(config.checkpoint)
+            with checkpoint.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            run = replace(config, task="train", checkpoint=None, fresh=False)
+            name = str(config.choices["experiment"])
+            location = RunLocation(folder.path, name, identity(to_plain(run), digest), None)
+            _describe(folder, run, location, overrides)
+            folder.record(imported={"checkpoint": checkpoint.name, "sha256": digest})
+            job_file = folder.path / "import.yaml"
+            write_job(job_file, config)
+            status, failure = ranks.run(job_file, lock)
+            _record_end(folder, status, failure)
+            return status
+        finally:
+            folder.unlock()
 
 
 def _has_identity(location: RunLocation) -> bool:

@@ -1,4 +1,4 @@
-"""The check of what a job reads, before a folder is made or a rank starts: weights, packages, reports and images."""
+"""The checks of what a job reads, before a folder is made: weights and packages, then reports and images."""
 
 import re
 from dataclasses import asdict
@@ -34,10 +34,7 @@ _REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 
 
 def check_parts(config: Config) -> None:
-    """Raise UserError where weights or a package are missing, or reports or images cannot be used.
-
-    What can be seen without torch is checked here, the quickest first. Ranks do not repeat the check of the data.
-    """
+    """Raise UserError where weights or a package are missing, as far as that can be seen without torch."""
     package = QUANT_PACKAGES.get(config.quant.mode)
     if package is not None and find_spec(package) is None:
         raise UserError(
@@ -49,12 +46,16 @@ def check_parts(config: Config) -> None:
     if BY_NAME[config.task].scores:
         for metric in config.metrics.values():
             instantiate(metric)  # it refuses what it cannot run with, such as a missing package
+    if config.task == "demo":
+        _check_demo(config)
+
+
+def check_input(config: Config) -> None:
+    """Raise UserError where reports or images cannot be used. It may take a minute, and ranks do not repeat it."""
     if config.task == "generate":
         _check_study(config)
     elif config.task == "predict":
         _check_studies(config)
-    elif config.task == "demo":
-        _check_demo(config)
     elif config.task in ("train", "check") or (config.task == "evaluate" and not _checked_before(config)):
         _check_data(config)
 

@@ -1,14 +1,15 @@
-"""The processes of a job, one per rank: started, waited for, and stopped together."""
+"""The processes of a job, one per rank: started, handed the job, waited for, and stopped together."""
 
 import functools
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -19,14 +20,17 @@ from r2gen.config.trainer import TrainerConfig
 from r2gen.errors import STOPPED, UserError
 from r2gen.launch import machines, supervision
 from r2gen.ranks.exchange import FOLDER, loopback
+from r2gen.ranks.handover import JOB_FROM, USE_GPU, hand_over
 from r2gen.ranks.ports import free_port
 from r2gen.ranks.stop import STOPPING, die_with_parent, stop_signals
 from r2gen.runs.failure import Failure
+from r2gen.runs.folder import PRIVATE
 
 # OpenMP (libgomp) threads spin while they wait. Next to another busy process that makes a step slower: 1.4 times in
 # benchmarks/threads.py, up to 20 times for the default job's model. With this count they yield soon.
 SPIN_COUNT = "2000"
 
+WORKER = (sys.executable, "-m", "r2gen.tasks.worker")
 RANK_GIB = 0.5  # memory of a process that has imported torch and built nothing
 
 
@@ -55,28 +59,61 @@ def rank_environment(config: Config) -> dict[str, str]:
     return settings
 
 
-def run_ranks(config: Config, job_file: Path, lock: int) -> tuple[int, Failure | None]:
-    """Start one process per rank, pass signals on and wait. `lock` is the open file that holds the run folder's lock.
+class Ranks:
+    """The ranks of a job. Those of this machine end with the `with` block.
 
-    Returns the worst exit status and, if a signal ended a rank, that failure: such a rank could not report it.
+    `start` may come long before `run`: the ranks import their packages, silently, while the command checks images.
     """
-    settings, trainer = rank_environment(config), config.trainer
-    worker = [sys.executable, "-m", "r2gen.tasks.worker", str(job_file)]
-    with Forward() as forward, _exchange_folder(trainer) as exchange:
-        if trainer.nodes > 1:
-            settings |= {"PYTHONPATH": python_path()}
-            command = machines.launcher_command(trainer, worker, settings=settings, port=free_port())
-            if config.verbose:
-                print(f"$ {shlex.join(command)}", flush=True)
-            forward.to(subprocess.Popen(command, pass_fds=(lock,), start_new_session=True))  # its ranks end with it
-        else:
-            if config.verbose:
-                _print_command(worker, settings, devices=trainer.devices)
-            environment = {**os.environ, **settings, **exchange, "PYTHONPATH": python_path()}
-            for rank in range(trainer.devices):
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._ranks: list[subprocess.Popen[bytes]] = []
+        self._connections: list[socket.socket] = []  # to each rank
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        supervision.kill([rank for rank in self._ranks if rank.poll() is None])
+        self._open.close()
+
+    def start(self) -> None:
+        """Start the ranks, if they have not been and run on this machine."""
+        trainer = self.config.trainer
+        if self._ranks or trainer.nodes > 1:
+            return
+        exchange = self._open.enter_context(_exchange_folder(trainer))
+        environment = {**os.environ, **rank_environment(self.config), **exchange, "PYTHONPATH": python_path()}
+        for rank in range(trainer.devices):
+            ours, theirs = socket.socketpair()
+            self._connections.append(self._open.enter_context(ours))
+            with theirs:
                 placement = _placement(rank, world=trainer.devices)
-                forward.to(_start_rank(worker, environment | placement, lock))
-        return supervision.wait(forward.ranks, timeout_s=trainer.timeout_s)
+                self._ranks.append(_start_rank(environment | placement, theirs.fileno(), device=trainer.device))
+
+    def run(self, job_file: Path, lock: int) -> tuple[int, Failure | None]:
+        """Hand over the job, pass signals on and wait. `lock` is the open file that holds the run folder's lock.
+
+        Returns the worst exit status and, if a signal ended a rank, that failure: such a rank could not report it.
+        """
+        trainer, worker = self.config.trainer, [*WORKER, str(job_file)]
+        self.start()
+        with Forward() as forward:
+            if trainer.nodes > 1:
+                settings = rank_environment(self.config) | {"PYTHONPATH": python_path()}
+                command = machines.launcher_command(trainer, worker, settings=settings, port=free_port())
+                if self.config.verbose:
+                    print(f"$ {shlex.join(command)}", flush=True)
+                # its ranks end with it
+                forward.to(subprocess.Popen(command, pass_fds=(lock,), start_new_session=True))
+            else:
+                if self.config.verbose:
+                    _print_command(worker, rank_environment(self.config), devices=trainer.devices)
+                for rank, connection in zip(self._ranks, self._connections, strict=True):
+                    forward.to(rank)
+                    hand_over(connection, job_file, lock)
+            return supervision.wait(forward.ranks, timeout_s=trainer.timeout_s)
 
 
 def _print_command(worker: list[str], settings: dict[str, str], *, devices: int) -> None:
@@ -113,11 +150,11 @@ def _placement(rank: int, *, world: int) -> dict[str, str]:
     }
 
 
-def _start_rank(worker: list[str], environment: dict[str, str], lock: int) -> "subprocess.Popen[bytes]":
+def _start_rank(environment: dict[str, str], connection: int, *, device: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        worker,
+        [*WORKER, JOB_FROM, str(connection), *([] if device == "cpu" else [USE_GPU])],
         env=environment,
-        pass_fds=(lock,),
+        pass_fds=(connection,),
         start_new_session=True,
         preexec_fn=functools.partial(_prepare_rank, os.getpid()),
     )
@@ -125,6 +162,7 @@ def _start_rank(worker: list[str], environment: dict[str, str], lock: int) -> "s
 
 def _prepare_rank(parent: int) -> None:
     die_with_parent(parent)
+    os.umask(PRIVATE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the rank handles it: Python would print a traceback
 
 

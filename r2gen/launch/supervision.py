@@ -26,10 +26,10 @@ CRASHES = (
     signal.SIGSYS,
 )
 
-Ranks = Sequence["subprocess.Popen[bytes]"]
+Processes = Sequence["subprocess.Popen[bytes]"]
 
 
-def wait(ranks: Ranks, *, timeout_s: float, grace_s: float = GRACE_S) -> tuple[int, Failure | None]:
+def wait(ranks: Processes, *, timeout_s: float, grace_s: float = GRACE_S) -> tuple[int, Failure | None]:
     """Wait for all ranks. Returns the exit status of the job and the failure that no rank can have reported.
 
     Once a rank has failed or stopped, the others have `grace_s` to end; once one has finished, they have `timeout_s`.
@@ -45,7 +45,7 @@ def wait(ranks: Ranks, *, timeout_s: float, grace_s: float = GRACE_S) -> tuple[i
 
 
 class _Watch:
-    def __init__(self, ranks: Ranks, *, timeout_s: float, grace_s: float) -> None:
+    def __init__(self, ranks: Processes, *, timeout_s: float, grace_s: float) -> None:
         self.ranks, self.timeout_s, self.grace_s = ranks, timeout_s, grace_s
         self.ended: dict[int, int] = {}  # exit statuses by rank, in the order of their ends; without those killed here
         self.ended_at = 0.0  # the end of the first rank, or of the first that did not finish
@@ -55,7 +55,7 @@ class _Watch:
         while running := self._running():
             failure = self._lost(running)
             if failure is not None or self._is_late():
-                _kill([self.ranks[rank] for rank in running])
+                kill([self.ranks[rank] for rank in running])
                 return failure
             time.sleep(POLL_S)
         return None
@@ -110,7 +110,8 @@ def _is_suspended(pid: int) -> bool:
     return state is not None and state.si_code == os.CLD_STOPPED
 
 
-def _kill(ranks: Ranks) -> None:
+def kill(ranks: Processes) -> None:
+    """Kill ranks, and wait until they have ended."""
     for rank in ranks:
         rank.kill()
     deadline = time.monotonic() + GRACE_S  # a process in an uninterruptible wait, such as for NFS, does not end

@@ -26,6 +26,7 @@ ENCODER = "encoder"  # in the run folder of objective=align
 EXPORTED_LM = "./lm"  # the language model in a folder written by task=export
 FILES = ("config.yaml", "run.json", "train.jsonl", "metrics.json", "nearest.json", "report.html")
 OURS = {".lock", "config.yaml", "run.json"}  # files that a killed first start may leave
+PRIVATE = 0o077  # the umask of processes that write into a run folder: only the owner can read what they write
 PRINTED = f"{PARTIAL}printed-"  # begins the name of a file which says that a rank has printed a message
 
 
@@ -163,12 +164,12 @@ class RunFolder:
         return folder in link.parents and Path(os.path.realpath(link)).is_relative_to(folder.resolve())
 
     def lock(self) -> int:
-        """Lock the folder for this process and its ranks; gives the file descriptor that ranks inherit.
+        """Lock the folder for this process and its ranks; gives the file descriptor that ranks share.
 
         The lock ends with the last process that has the file open. From here on only the owner can read what this
         process and its ranks write. Half-written files of a killed command are removed.
         """
-        os.umask(0o077)
+        os.umask(PRIVATE)
         self.refuse_links()
         try:
             files.check_writable(self.path)

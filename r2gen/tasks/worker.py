@@ -1,6 +1,7 @@
-"""One rank of a job, started by r2gen/launch/processes.py:  python -m r2gen.tasks.worker RUN_DIR/config.yaml
+"""One rank of a job:  python -m r2gen.tasks.worker RUN_DIR/config.yaml
 
-It reads nothing but that file. The worst exit status of the ranks is the job's.
+It reads nothing but that file. The worst exit status of the ranks is the job's. The command starts its ranks before
+they have a job, and hands the file over (r2gen/ranks/handover.py).
 """
 
 import atexit
@@ -10,6 +11,7 @@ import hashlib
 import os
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +21,16 @@ from r2gen.config.schema import Config
 from r2gen.config.task_table import BY_NAME
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code, UserError, missing_package, printable
 from r2gen.ranks.exchange import FOLDER
+from r2gen.ranks.handover import USE_GPU, JobFile
 from r2gen.ranks.stop import Stopped, StopRequest, die_with_parent
 from r2gen.runs.failure import Failure, report
 from r2gen.runs.folder import PRINTED, RunFolder
 from r2gen.runs.job_file import read_job
 from r2gen.runs.phase import current_phase
-from r2gen.runs.progress import working
+from r2gen.runs.progress import wait_for
 from r2gen.runs.resources import out_of_resources
 from r2gen.runs.special_files import refuse_special_files
+from r2gen.unused import without
 
 statuses = [DEFECT]  # the last one is that of this process; the first: an exception, which Python has printed
 
@@ -38,11 +42,26 @@ def leave_at_once() -> None:
     os._exit(statuses[-1])
 
 
+imported = threading.Event()
+
+
+def show_imports() -> None:
+    """Show that packages are imported. Only rank 0 does, and not before it has a job."""
+    if os.environ.get("RANK", "0") == "0":
+        wait_for("loading torch", imported.wait, after_s=0, leave=True)
+
+
 if __name__ == "__main__":
     atexit.register(leave_at_once)  # called last, since what the packages below register comes later
+    die_with_parent()
+    job_file = JobFile(sys.argv[1:], then=show_imports)
 gc.disable()  # a fourth of the time in which the packages below are imported
 try:
-    with working("loading torch", shown=os.environ.get("RANK", "0") == "0", after_s=0):
+    if USE_GPU in sys.argv:
+        from r2gen.ranks.first_use import use_gpu_early
+
+        use_gpu_early(int(os.environ["LOCAL_RANK"]))
+    with without("sklearn", "scipy"):  # transformers imports them, which takes a second
         from r2gen.build import pick_device
         from r2gen.ranks import dist
         from r2gen.tasks.dispatch import work_of
@@ -52,6 +71,8 @@ except ModuleNotFoundError as error:
     print(f"error: {missing}", file=sys.stderr, flush=True)
     statuses.append(FIXABLE)
     sys.exit(FIXABLE)
+finally:
+    imported.set()
 gc.enable()
 gc.freeze()  # what was imported stays
 
@@ -143,8 +164,7 @@ def is_first_to_print(run_dir: Path, message: str) -> bool:
 
 
 if __name__ == "__main__":
-    die_with_parent()
     keep_streams()
     refuse_special_files()
-    statuses.append(main(Path(sys.argv[1])))
+    statuses.append(main(job_file.path()))
     sys.exit(statuses[-1])

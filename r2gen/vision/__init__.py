@@ -1,10 +1,6 @@
 """Image encoders: timm backbones with their preprocessing."""
 
-import sys
+from r2gen.unused import without
 
-# timm.utils.summary imports wandb where it is installed, which takes a second, for a function that is not called here.
-if "wandb" not in sys.modules:
-    sys.modules["wandb"] = None  # type: ignore[assignment]
+with without("wandb"):  # timm.utils.summary imports it, which takes a second
     import timm as timm
-
-    del sys.modules["wandb"]

@@ -13,7 +13,7 @@ from r2gen.data.annotation import AnnotatedReports
 from r2gen.data.leaks import context_statistics, judged_priors, refuse_wrong_priors
 from r2gen.data.reports import Prior, Study
 from r2gen.errors import UserError
-from r2gen.launch.parts_check import check_parts
+from r2gen.launch.parts_check import check_input
 
 
 def study(id: str, report: str = "the lungs are clear .", **more: Any) -> Study:
@@ -141,9 +141,9 @@ def test_training_refuses_what_the_audit_counts(tmp_path: Path) -> None:
 
 def test_a_command_says_what_it_does_not_use_of_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = annotation(tmp_path / "data", {"b": {"id": "a", "days": 0.5}}, indication="Cough.", age=40)
-    check_parts(composed("data=own", f"data.root={root}"))
+    check_input(composed("data=own", f"data.root={root}"))
     assert "not used with context=none: indication 3, age 3, prior 1 (of 3 studies)" in capsys.readouterr().out
-    check_parts(composed("data=own", f"data.root={root}", "context=indication"))
+    check_input(composed("data=own", f"data.root={root}", "context=indication"))
     assert "not used with context=indication: age 3, prior 1 (of 3 studies)" in capsys.readouterr().out
-    check_parts(composed("data=own", f"data.root={root}", "context=all"))
+    check_input(composed("data=own", f"data.root={root}", "context=all"))
     assert "not used" not in capsys.readouterr().out

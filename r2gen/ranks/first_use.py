@@ -1,0 +1,20 @@
+"""The first use of a GPU: it loads the driver's context, cuBLAS and its kernels, which takes more than a second."""
+
+import threading
+
+import torch
+
+
+def use_gpu_early(local_rank: int) -> None:
+    """Use the GPU of this rank in another thread, while this one imports the rest of its packages."""
+    threading.Thread(target=_use, args=(local_rank,), name="first use of the GPU", daemon=True).start()
+
+
+def _use(local_rank: int) -> None:
+    if local_rank >= torch.cuda.device_count():
+        return  # pick_device says why
+    try:
+        matrix = torch.ones(64, 64, dtype=torch.bfloat16, device=torch.device("cuda", local_rank))
+        (matrix @ matrix).sum().item()
+    except RuntimeError:
+        return  # an error that stays is raised where the job uses the GPU
