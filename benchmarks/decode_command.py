@@ -34,7 +34,8 @@ from r2gen.data.loader import evaluation_loader
 ROOT = Path(__file__).resolve().parent.parent
 TRAINED = 5  # training studies for each that is evaluated: the nearest-image baseline reads their images
 VALIDATED = 8
-# Each part lasts until the next one whose text appears. One that takes less than a second may not appear.
+# Each part lasts until the next one whose text appears. One that takes less than a second may not appear. A rank starts
+# during the checks, so that `imports` are what is left of them when it gets its job.
 PARTS = {
     "configuration and checks": "",
     "imports": "loading torch",

@@ -1,8 +1,8 @@
 """Measure the start of a command:  python benchmarks/start_up.py [CHECKOUT ...] [-- OPTIONS]
 
 Each CHECKOUT (default: this one) runs `python run.py OPTIONS` for one step, three times in turn, and the medians are
-printed: seconds to the start of the rank, to the built model, and to the first step; processor time to the first step,
-of the command with all its processes, and of the imports of the rank alone. With two checkouts the last column is the
+printed: seconds to the built model and to the first step; processor time to the first step, of the command with all its
+processes, and of the imports of the rank alone. With two checkouts the last column is the
 first divided by the second. For a model of 7 billion weights in a local folder, on a GPU machine:
 
     python benchmarks/start_up.py OLD . -- lm=llama2 lm.path=FOLDER vision=swin_base vision.path=null tune=shallow
@@ -22,7 +22,6 @@ REPEATS = 3
 SMALL = ["data.train_studies=16", "data.val_studies=4", "data.test_studies=4", "evaluate.nearest_studies=0"]
 ONE_STEP = ["trainer.max_steps=1", "trainer.log_every_steps=1", "metrics=[bleu]", "evaluate.best=bleu_4"]
 EVENTS = {
-    "loading torch": "rank started",
     "studies:": "model built",
     "step 1/": "first step",
 }  # how a line of its output begins

@@ -35,6 +35,6 @@ def test_the_seconds_of_a_whole_evaluation_are_shown_by_part(tmp_path: Path):
     for result in results:
         others = ("command", "quant", "gpus", "encoder_s", "all")
         parts = {name: value for name, value in result.items() if name not in others}
-        assert {"configuration and checks", "imports", "table and exit"} <= parts.keys()
+        assert {"configuration and checks", "table and exit"} <= parts.keys()
         assert sum(parts.values()) == pytest.approx(result["all"])
         assert (result["command"], result["encoder_s"] > 0) == ("ours/beam3/0/6", True)
