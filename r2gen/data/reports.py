@@ -80,7 +80,7 @@ class DataSource(ReportData, Protocol):
     """
 
     def check(self) -> None:
-        """Raise UserError if images cannot be used. Called once, before a folder is made or a rank starts."""
+        """Raise UserError if images cannot be used. Called once, before a folder is made or a rank has a job."""
 
     def splits(self) -> Mapping[str, int] | None:
         """Number of `entries`, and of those that name their `study_id` and `subject_id`, by which splits are compared.

@@ -1,4 +1,4 @@
-"""The folder that task=export writes, checked before a rank starts."""
+"""The folder that task=export writes, checked before a rank has its job."""
 
 from pathlib import Path
 

@@ -59,6 +59,21 @@ class Subgroup(TypedDict):
     scores: dict[str, Interval]
 
 
+class WordingOfReports(TypedDict):
+    """As evaluate/wording.py has it."""
+
+    distinct: int
+    distinct_rate: float
+    copied_rate: float
+    mean_words: float
+    repeated_rate: float
+
+
+class Wording(TypedDict):
+    model: WordingOfReports
+    references: WordingOfReports
+
+
 class Split(OfSet, total=False):
     details: dict[str, dict[str, dict[str, dict[str, float | None]]]]
     sets: dict[str, OfSet]  # of a mix, by name
@@ -66,7 +81,7 @@ class Split(OfSet, total=False):
     drop_margins: dict[str, dict[str, Margin]]  # the model minus that system
     subgroups: dict[str, dict[str, Subgroup]]  # by attribute and value
     truncated: Plain
-    wording: Plain
+    wording: Wording
     likelihood: Plain
     nearest: Plain
 
