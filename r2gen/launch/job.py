@@ -26,7 +26,7 @@ from r2gen.runs.resources import out_of_files
 def launch(config: Config, *, overrides: list[str]) -> int:
     """Run one job to its end and give its exit status; `overrides` are what was passed.
 
-    Raises UserError before any process starts.
+    Raises UserError before any rank has the job.
     """
     config = with_absolute_paths(config)
     machines.check(config.trainer)

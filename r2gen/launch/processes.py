@@ -2,21 +2,22 @@
 
 import functools
 import os
+import secrets
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
 from r2gen.config.compose import python_path
 from r2gen.config.schema import Config
-from r2gen.config.trainer import TrainerConfig
 from r2gen.errors import STOPPED, UserError
 from r2gen.launch import machines, supervision
 from r2gen.ranks.exchange import FOLDER, loopback
@@ -24,7 +25,6 @@ from r2gen.ranks.handover import JOB_FROM, USE_GPU, hand_over
 from r2gen.ranks.ports import free_port
 from r2gen.ranks.stop import STOPPING, die_with_parent, stop_signals
 from r2gen.runs.failure import Failure
-from r2gen.runs.folder import PRIVATE
 
 # OpenMP (libgomp) threads spin while they wait. Next to another busy process that makes a step slower: 1.4 times in
 # benchmarks/threads.py, up to 20 times for the default job's model. With this count they yield soon.
@@ -60,34 +60,38 @@ def rank_environment(config: Config) -> dict[str, str]:
 
 
 class Ranks:
-    """The ranks of a job. Those of this machine end with the `with` block.
+    """The ranks of a job. Those on this machine end with the `with` block.
 
     `start` may come long before `run`: the ranks import their packages, silently, while the command checks images.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._exchange: Path | None = None  # the folder through which several ranks find each other
         self._ranks: list[subprocess.Popen[bytes]] = []
         self._connections: list[socket.socket] = []  # to each rank
-        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         supervision.kill([rank for rank in self._ranks if rank.poll() is None])
-        self._open.close()
+        for connection in self._connections:
+            connection.close()
 
     def start(self) -> None:
-        """Start the ranks, if they have not been and run on this machine."""
+        """Start the ranks. A second call does nothing, and neither does a job on several machines, before `run`."""
         trainer = self.config.trainer
         if self._ranks or trainer.nodes > 1:
             return
-        exchange = self._open.enter_context(_exchange_folder(trainer))
-        environment = {**os.environ, **rank_environment(self.config), **exchange, "PYTHONPATH": python_path()}
+        environment = {**os.environ, **rank_environment(self.config), "PYTHONPATH": python_path()}
+        if trainer.devices > 1:
+            with _refused(devices=trainer.devices):
+                self._exchange = Path(tempfile.gettempdir(), f"r2gen-ranks-{secrets.token_hex(8)}")
+            environment[FOLDER] = str(self._exchange)
         for rank in range(trainer.devices):
             ours, theirs = socket.socketpair()
-            self._connections.append(self._open.enter_context(ours))
+            self._connections.append(ours)
             with theirs:
                 placement = _placement(rank, world=trainer.devices)
                 self._ranks.append(_start_rank(environment | placement, theirs.fileno(), device=trainer.device))
@@ -99,21 +103,23 @@ class Ranks:
         """
         trainer, worker = self.config.trainer, [*WORKER, str(job_file)]
         self.start()
-        with Forward() as forward:
+        with Forward() as forward, _made(self._exchange, devices=trainer.devices):
             if trainer.nodes > 1:
-                settings = rank_environment(self.config) | {"PYTHONPATH": python_path()}
-                command = machines.launcher_command(trainer, worker, settings=settings, port=free_port())
-                if self.config.verbose:
-                    print(f"$ {shlex.join(command)}", flush=True)
-                # its ranks end with it
-                forward.to(subprocess.Popen(command, pass_fds=(lock,), start_new_session=True))
-            else:
-                if self.config.verbose:
-                    _print_command(worker, rank_environment(self.config), devices=trainer.devices)
-                for rank, connection in zip(self._ranks, self._connections, strict=True):
-                    forward.to(rank)
-                    hand_over(connection, job_file, lock)
+                forward.to(self._launcher(worker, lock))
+            elif self.config.verbose:
+                _print_command(worker, rank_environment(self.config), devices=trainer.devices)
+            for rank, connection in zip(self._ranks, self._connections, strict=True):
+                forward.to(rank)
+                hand_over(connection, job_file, lock)
             return supervision.wait(forward.ranks, timeout_s=trainer.timeout_s)
+
+    def _launcher(self, worker: list[str], lock: int) -> "subprocess.Popen[bytes]":
+        """torch's launcher of several machines, with which its ranks end."""
+        settings = rank_environment(self.config) | {"PYTHONPATH": python_path()}
+        command = machines.launcher_command(self.config.trainer, worker, settings=settings, port=free_port())
+        if self.config.verbose:
+            print(f"$ {shlex.join(command)}", flush=True)
+        return subprocess.Popen(command, pass_fds=(lock,), start_new_session=True)
 
 
 def _print_command(worker: list[str], settings: dict[str, str], *, devices: int) -> None:
@@ -124,20 +130,29 @@ def _print_command(worker: list[str], settings: dict[str, str], *, devices: int)
 
 
 @contextmanager
-def _exchange_folder(trainer: TrainerConfig) -> Iterator[dict[str, str]]:
-    """The environment variable with the folder through which several ranks on this machine find each other."""
-    if trainer.nodes > 1 or trainer.devices == 1:
-        yield {}
+def _made(folder: Path | None, *, devices: int) -> Iterator[None]:
+    """Make a folder for temporary files, if there is one, and remove it at the end."""
+    if folder is None:
+        yield
         return
+    with _refused(devices=devices):
+        folder.mkdir(mode=0o700)
     try:
-        folder = tempfile.TemporaryDirectory(prefix="r2gen-ranks-", ignore_cleanup_errors=True)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _refused(*, devices: int) -> Iterator[None]:
+    """Raise UserError if the folder for temporary files cannot be used."""
+    try:
+        yield
     except OSError as error:
         raise UserError(
-            f"trainer.devices={trainer.devices}: its processes need a folder for temporary files: {error.strerror}. "
+            f"trainer.devices={devices}: its processes need a folder for temporary files: {error.strerror}. "
             "Set TMPDIR to a folder that is writable"
         ) from error
-    with folder as name:
-        yield {FOLDER: name}
 
 
 def _placement(rank: int, *, world: int) -> dict[str, str]:
@@ -162,15 +177,17 @@ def _start_rank(environment: dict[str, str], connection: int, *, device: str) ->
 
 def _prepare_rank(parent: int) -> None:
     die_with_parent(parent)
-    os.umask(PRIVATE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the rank handles it: Python would print a traceback
 
 
 def leave_on_signals() -> None:
-    """End the command at once, with STOPPED, on a signal that comes before any rank runs: there is nothing to save."""
+    """End the command at once, with STOPPED, on a signal that comes before any rank has a job: nothing is to be saved.
+
+    Ranks that have been started end too.
+    """
 
     def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(STOPPED)
+        os._exit(STOPPED)  # SystemExit is lost if Python happens to run a destructor, for example
 
     for number in stop_signals():
         signal.signal(number, leave)

@@ -5,9 +5,11 @@ import threading
 import torch
 
 
-def use_gpu_early(local_rank: int) -> None:
+def use_gpu_early(local_rank: int) -> threading.Thread:
     """Use the GPU of this rank in another thread, while this one imports the rest of its packages."""
-    threading.Thread(target=_use, args=(local_rank,), name="first use of the GPU", daemon=True).start()
+    thread = threading.Thread(target=_use, args=(local_rank,), name="first use of the GPU", daemon=True)
+    thread.start()
+    return thread
 
 
 def _use(local_rank: int) -> None:
@@ -16,5 +18,5 @@ def _use(local_rank: int) -> None:
     try:
         matrix = torch.ones(64, 64, dtype=torch.bfloat16, device=torch.device("cuda", local_rank))
         (matrix @ matrix).sum().item()
-    except RuntimeError:
+    except (RuntimeError, torch.cuda.DeferredCudaCallError):
         return  # an error that stays is raised where the job uses the GPU

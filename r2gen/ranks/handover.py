@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from r2gen.errors import STOPPED
+
 JOB_FROM = "--job-from"  # of the rank, before the number of its end of the connection
 USE_GPU = "--use-gpu"  # of the rank: its job may use the GPU
 _PATH_BYTES = 2**16  # more than any path has
@@ -25,23 +27,25 @@ class JobFile:
     """
 
     def __init__(self, arguments: Sequence[str], *, then: Callable[[], None]) -> None:
-        self._arguments, self._then = arguments, then
-        self._path = Path()
-        self._thread = threading.Thread(target=self._receive, name="job file", daemon=True)
+        named, *rest = arguments
+        self._connection = socket.socket(fileno=int(rest[0])) if named == JOB_FROM else None
+        self._path = None if self._connection is not None else Path(named)
+        self._then = then
+        self._thread = threading.Thread(target=self._wait, name="job file", daemon=True)
         self._thread.start()
 
     def path(self) -> Path:
         """Wait until the file is known and `then` has returned."""
         self._thread.join()
+        assert self._path is not None, "no job file was received"
         return self._path
 
-    def _receive(self) -> None:
-        if self._arguments[0] == JOB_FROM:
-            with socket.socket(fileno=int(self._arguments[1])) as connection:
-                path, _, _, _ = socket.recv_fds(connection, _PATH_BYTES, 1)  # the lock stays open as long as this rank
+    def _wait(self) -> None:
+        if self._connection is not None:
+            with self._connection as connection:
+                path, descriptors, _, _ = socket.recv_fds(connection, _PATH_BYTES, 1)
             if not path:
-                os._exit(0)
+                os._exit(STOPPED)
+            assert descriptors, "the lock was not received"  # it stays open as long as this rank
             self._path = Path(os.fsdecode(path))
-        else:
-            self._path = Path(self._arguments[0])
         self._then()

@@ -24,7 +24,7 @@ from r2gen.ranks.exchange import FOLDER
 from r2gen.ranks.handover import USE_GPU, JobFile
 from r2gen.ranks.stop import Stopped, StopRequest, die_with_parent
 from r2gen.runs.failure import Failure, report
-from r2gen.runs.folder import PRINTED, RunFolder
+from r2gen.runs.folder import PRINTED, PRIVATE, RunFolder
 from r2gen.runs.job_file import read_job
 from r2gen.runs.phase import current_phase
 from r2gen.runs.progress import wait_for
@@ -54,25 +54,33 @@ def show_imports() -> None:
 if __name__ == "__main__":
     atexit.register(leave_at_once)  # called last, since what the packages below register comes later
     die_with_parent()
+    os.umask(PRIVATE)
+    keep_streams()
+    refuse_special_files()
     job_file = JobFile(sys.argv[1:], then=show_imports)
 gc.disable()  # a fourth of the time in which the packages below are imported
 try:
+    first_use = None
     if USE_GPU in sys.argv:
         from r2gen.ranks.first_use import use_gpu_early
 
-        use_gpu_early(int(os.environ["LOCAL_RANK"]))
+        first_use = use_gpu_early(int(os.environ["LOCAL_RANK"]))
     with without("sklearn", "scipy"):  # transformers imports them, which takes a second
         from r2gen.build import pick_device
         from r2gen.ranks import dist
         from r2gen.tasks.dispatch import work_of
+    if first_use is not None:
+        first_use.join()
 except ModuleNotFoundError as error:
+    imported.set()
+    if __name__ == "__main__":
+        job_file.path()  # a rank is silent if the command refuses the job
     missing = missing_package(error) or UserError(str(error))
     report(Failure.of(missing))
     print(f"error: {missing}", file=sys.stderr, flush=True)
     statuses.append(FIXABLE)
     sys.exit(FIXABLE)
-finally:
-    imported.set()
+imported.set()
 gc.enable()
 gc.freeze()  # what was imported stays
 
@@ -164,7 +172,5 @@ def is_first_to_print(run_dir: Path, message: str) -> bool:
 
 
 if __name__ == "__main__":
-    keep_streams()
-    refuse_special_files()
     statuses.append(main(job_file.path()))
     sys.exit(statuses[-1])

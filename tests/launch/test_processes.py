@@ -13,7 +13,7 @@ import pytest
 from composed import composed
 from smallest_run import ROOT
 
-from r2gen.errors import FIXABLE, UserError
+from r2gen.errors import FIXABLE, STOPPED, UserError
 from r2gen.launch import processes
 from r2gen.ranks.handover import JOB_FROM, hand_over
 
@@ -50,7 +50,7 @@ def test_a_rank_whose_command_refuses_the_job_ends_without_a_word(started):
     rank, connection = started
     connection.close()
     assert rank.communicate(timeout=60) == (b"", b"")
-    assert rank.returncode == 0
+    assert rank.returncode == STOPPED
 
 
 def test_a_rank_says_what_it_imports_once_it_has_a_job_and_holds_its_lock(started, tmp_path: Path):
