@@ -118,7 +118,7 @@ def main(width: int, height: int, times: int, workers: int) -> None:
                 f"{apart.max():.0f}",
                 flush=True,
             )
-            if workers and not name.startswith("b"):
+            if workers:
                 print(f"{f'  from {workers} processes':28} {loaded_per_s(file, workers):23.1f}", flush=True)
 
 

@@ -1,7 +1,6 @@
 """Images from DICOM files as viewers show them: rescaled, windowed, MONOCHROME1 inverted. Needs `[dicom]`."""
 
 import math
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from r2gen.data.jpeg_2000 import HEADER, halvings, in_place, reduced_values
 from r2gen.errors import Code, UserError
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ SUFFIXES = (".dcm", ".dicom", ".dic")
 PREFIX = b"DICM"  # after a preamble of 128 bytes
 INSTALL = "pip install -e '.[dicom]'"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
-# Start of a JPEG 2000 codestream, then the ends and starts of columns and rows, for which decoders allocate memory.
-_JPEG_2000_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4})", re.DOTALL)
+_EIGHT_BITS, _TWELVE_BITS = 8, 12
 _TWELVE_BIT_WHITE = 4095
 # Tags without which the pixels have no meaning.
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
@@ -39,8 +38,10 @@ def is_dicom(path: Path) -> bool:
     return head[128:] == PREFIX or path.suffix.lower() in SUFFIXES
 
 
-def read_dicom(path: Path) -> Image.Image:
+def read_dicom(path: Path, *, at_least_px: int | None = None) -> Image.Image:
     """The image, 8-bit gray, at its own size. Raises UserError if it is not a single image or cannot be decoded.
+
+    at_least_px is as in images.read_image, for JPEG 2000.
 
     Applies the modality LUT or rescale, then the first VOI LUT or else the first window, then the polarity of
     MONOCHROME1 (PS3.3 C.7.6.3, C.11.1, C.11.2). Without LUT and window it shows the whole range of the stored bits.
@@ -52,7 +53,7 @@ def read_dicom(path: Path) -> Image.Image:
     try:
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
             raise UnusableImage("it is deflated as a whole, and its inflated size is unknown: convert it (dcmconv +te)")
-        return _image(pydicom.dcmread(path))
+        return _image(pydicom.dcmread(path), at_least_px)
     except InvalidDicomError as error:
         raise UserError(f"image {path} is not a DICOM file: the prefix DICM is missing at byte 128") from error
     except UnusableImage as error:
@@ -85,12 +86,41 @@ def require_pydicom(path: Path) -> None:
         raise UserError(f"image {path} is DICOM, which needs pydicom: {INSTALL}", code=Code.PACKAGE_MISSING) from error
 
 
-def _image(dataset: "Dataset") -> Image.Image:
+def _image(dataset: "Dataset", at_least_px: int | None = None) -> Image.Image:
     _refuse_other_than_one_image(dataset)
-    kind = str(dataset.PhotometricInterpretation)
+    _refuse_another_size(dataset)
+    width, height = int(dataset.Columns), int(dataset.Rows)
+    halved = halvings(width, height, at_least_px=at_least_px) if at_least_px and _is_reducible(dataset) else 0
+    if halved:
+        from pydicom.encaps import get_frame
+
+        stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        values = reduced_values(stream, bits=int(dataset.BitsStored), halved=halved)
+        if values is not None and values.shape == (-(-height >> halved), -(-width >> halved)):
+            return in_place(_image_of(values, dataset), width=width, height=height, halved=halved)
     pixels = _pixels(dataset)
-    if pixels.shape[:2] != (dataset.Rows, dataset.Columns):  # pydicom reads excess pixels as more frames
+    if pixels.shape[:2] != (height, width):  # pydicom reads excess pixels as more frames
         raise UnusableImage("it contains more pixels than Rows and Columns allow: correct the tags")
+    return _image_of(pixels, dataset)
+
+
+def _is_reducible(dataset: "Dataset") -> bool:
+    """Whether a reduced picture has the same gray levels.
+
+    Not if its largest value may decide what is white, and not in 8 bits, in which the rounding of each level shows.
+    """
+    from pydicom.uid import JPEG2000TransferSyntaxes
+
+    bits = int(dataset.BitsStored)
+    is_gray = str(dataset.PhotometricInterpretation) not in _COLOURS and int(dataset.PixelRepresentation) == 0
+    has_white = bits <= _TWELVE_BITS or dataset.get("WindowWidth") or dataset.get("VOILUTSequence")
+    is_jpeg_2000 = dataset.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes
+    return is_jpeg_2000 and is_gray and bits > _EIGHT_BITS and bool(has_white)
+
+
+def _image_of(pixels: npt.NDArray[Any], dataset: "Dataset") -> Image.Image:
+    """The image of stored values."""
+    kind = str(dataset.PhotometricInterpretation)
     if (pixels == pixels[0, 0]).all():
         raise UnusableImage(f"every pixel is {pixels[0, 0]}, so that it shows nothing: leave it out")
     if kind in _COLOURS:
@@ -155,16 +185,22 @@ def _refuse_other_than_one_image(dataset: "Dataset") -> None:
         raise UnusableImage(f"it is too large: {pixels} pixels, the limit is {Image.MAX_IMAGE_PIXELS}")
 
 
+def _refuse_another_size(dataset: "Dataset") -> None:
+    """Refuse JPEG 2000 of another size than that of the tags, since decoders allocate memory for it."""
+    if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    header = HEADER.search(dataset.PixelData, 0, 4096)
+    if header:
+        right, bottom, left, top = (int.from_bytes(number) for number in header.groups()[:4])
+        if (right - left, bottom - top) != (dataset.Columns, dataset.Rows):
+            raise UnusableImage("the size of its compressed picture differs from Rows and Columns: it is damaged")
+
+
 def _pixels(dataset: "Dataset") -> npt.NDArray[Any]:
     """The stored values, or RGB for colours."""
     from pydicom.pixels import pixel_array
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    header = _JPEG_2000_SIZE.search(dataset.PixelData, 0, 4096) if syntax.is_compressed else None
-    if header:
-        right, bottom, left, top = (int.from_bytes(number) for number in header.groups())
-        if (right - left, bottom - top) != (dataset.Columns, dataset.Rows):
-            raise UnusableImage("the size of its compressed picture differs from Rows and Columns: it is damaged")
     try:
         return pixel_array(dataset)
     except (RuntimeError, NotImplementedError) as error:

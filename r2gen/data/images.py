@@ -37,8 +37,9 @@ def read_image(path: Path, *, at_least_px: int | None = None, gray_bits: int | N
     """The image as a viewer shows it, 8-bit gray (mode L), at its own size in pixels.
 
     at_least_px is the side of the square that it will be resized to: a much larger JPEG is decoded at a half, a quarter
-    or an eighth of its size (Pillow's draft mode), never below twice at_least_px. gray_bits is the number of bits that
-    a 16-bit file uses; None: see to_gray. Raises UserError if the file is missing, damaged or too large.
+    or an eighth of its size (Pillow's draft mode), and JPEG 2000 in DICOM likewise, never below twice at_least_px.
+    gray_bits is the number of bits that a 16-bit file uses; None: see to_gray. Raises UserError if the file is missing,
+    damaged or too large.
     """
     with warnings.catch_warnings():  # Pillow warns of harmless metadata; faults of the pixels raise an exception
         warnings.simplefilter("ignore")
@@ -49,7 +50,7 @@ def decode_image(path: Path, *, at_least_px: int | None, gray_bits: int | None) 
     """read_image for threads. The caller silences warnings, since Python does that for the whole process."""
     try:
         if is_dicom(path):
-            return read_dicom(path)
+            return read_dicom(path, at_least_px=at_least_px)
         with path.open("rb") as file, open_image(file) as image:
             refuse_several_pictures(image)
             if at_least_px is not None:

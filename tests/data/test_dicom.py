@@ -7,14 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from smallest_run import ROOT
 
 from r2gen.data.images import read_image
 from r2gen.errors import UserError
+from r2gen.vision.transforms import ImageTransform
 
 pydicom = pytest.importorskip("pydicom")
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset  # noqa: E402
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian  # noqa: E402
+from pydicom.uid import (  # noqa: E402
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+)
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # every value of 12 bits
 VALUES = RAMP.astype(np.float64)
@@ -246,3 +252,79 @@ def test_a_missing_tag_is_named(tag: str, tmp_path: Path) -> None:
     image.save_as(file)
     with pytest.raises(UserError, match=f"has no {tag}, so that its gray levels are unknown"):
         read_image(file)
+
+
+def compressed(path: Path) -> Path:
+    image = pydicom.dcmread(path)
+    image.compress(JPEG2000Lossless)
+    image.save_as(path, enforce_file_format=True)
+    return path
+
+
+def squares(path: Path, px: int) -> tuple[Image.Image, np.ndarray]:
+    """The image as it is decoded for a square, and the differences of that square from the one of the whole image."""
+    whole, reduced = read_image(path), read_image(path, at_least_px=px)
+    of_whole, of_reduced = (ImageTransform(px)(image).numpy().astype(int) for image in (whole, reduced))
+    return reduced, np.abs(of_reduced - of_whole)
+
+
+def texture(height: int, width: int, white: int) -> np.ndarray:
+    """Soft shapes with fine grain."""
+    drawn = np.random.default_rng(0)
+    soft = Image.fromarray(drawn.uniform(0.1, 0.9, (12, 10)).astype(np.float32)).resize((width, height))
+    return np.clip((np.asarray(soft) + drawn.normal(0, 0.02, (height, width))) * white, 0, white)
+
+
+@pytest.mark.parametrize(
+    ("size", "halved"), [((800, 640), 2), ((803, 641), 1), ((642, 803), 2), ((200, 640), 0)], ids=str
+)
+@pytest.mark.parametrize(
+    ("kind", "bits", "tags"),
+    [
+        (np.uint16, 12, {}),
+        (np.uint16, 10, {"PhotometricInterpretation": "MONOCHROME1"}),
+        (np.uint16, 15, {"WindowCenter": 16000, "WindowWidth": 24000, "PhotometricInterpretation": "MONOCHROME1"}),
+    ],
+    ids=str,
+)
+def test_jpeg_2000_is_decoded_at_a_fraction_of_its_size_with_the_same_grays(
+    kind: Any, bits: int, tags: dict[str, Any], size: tuple[int, int], halved: int, tmp_path: Path
+) -> None:
+    pixels = texture(*size, 2**bits - 1).astype(kind)
+    reduced, apart = squares(compressed(dicom(tmp_path / "a.dcm", pixels, bits=bits, **tags)), 75)
+    assert reduced.size == tuple(round(side / 2**halved) for side in reversed(size))
+    assert apart.max() <= 2
+    assert apart.mean() < 0.37, "where the picture is not put in its place, the mean is .4 to 3"
+
+
+def test_jpeg_2000_is_decoded_whole_where_its_largest_value_decides_what_is_white(tmp_path: Path) -> None:
+    pixels = texture(640, 640, 4000).astype(np.uint16)
+    pixels[321, 321] = 5000  # one pixel, which a reduced image loses
+    reduced, apart = squares(compressed(dicom(tmp_path / "a.dcm", pixels, bits=16)), 64)
+    assert reduced.size == (640, 640)
+    assert apart.max() == 0
+    signed = (texture(640, 640, 4000) - 2000).astype(np.int16)
+    assert squares(compressed(dicom(tmp_path / "b.dcm", signed)), 64)[0].size == (640, 640)
+    bytes_ = texture(640, 640, 255).astype(np.uint8)
+    assert squares(compressed(dicom(tmp_path / "c.dcm", bytes_, bits=8)), 64)[1].max() == 0
+
+
+def test_damaged_jpeg_2000_is_refused_as_when_it_is_decoded_whole(tmp_path: Path) -> None:
+    image = compressed(dicom(tmp_path / "a.dcm", texture(640, 640, 4095).astype(np.uint16)))
+    whole = bytearray(image.read_bytes())
+    start = whole.index(b"\xff\x4f\xff\x51")
+    whole[start + 60 : start + 4000] = bytes(3940)
+    image.write_bytes(whole)
+    messages = []
+    for px in (None, 64):
+        with pytest.raises(UserError) as refused:
+            read_image(image, at_least_px=px)
+        messages.append(str(refused.value))
+    assert messages[0] == messages[1]
+
+
+def test_a_real_jpeg_2000_has_the_same_grays_at_half_its_size(shared: Path) -> None:
+    reduced, apart = squares(shared / "data/films/pydicomdata_RG1_J2KI.dcm", 224)
+    assert reduced.size == (920, 978)
+    assert apart.max() <= 1
+    assert apart.mean() < 0.2
