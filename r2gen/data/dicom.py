@@ -19,7 +19,6 @@ SUFFIXES = (".dcm", ".dicom", ".dic")
 PREFIX = b"DICM"  # after a preamble of 128 bytes
 INSTALL = "pip install -e '.[dicom]'"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
-_EIGHT_BITS, _TWELVE_BITS = 8, 12
 _TWELVE_BIT_WHITE = 4095
 # Tags without which the pixels have no meaning.
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
@@ -41,7 +40,7 @@ def is_dicom(path: Path) -> bool:
 def read_dicom(path: Path, *, at_least_px: int | None = None) -> Image.Image:
     """The image, 8-bit gray, at its own size. Raises UserError if it is not a single image or cannot be decoded.
 
-    at_least_px is as in images.read_image, for JPEG 2000.
+    A much larger JPEG 2000 is decoded at a fraction of its size, with no side below at_least_px.
 
     Applies the modality LUT or rescale, then the first VOI LUT or else the first window, then the polarity of
     MONOCHROME1 (PS3.3 C.7.6.3, C.11.1, C.11.2). Without LUT and window it shows the whole range of the stored bits.
@@ -113,9 +112,9 @@ def _is_reducible(dataset: "Dataset") -> bool:
 
     bits = int(dataset.BitsStored)
     is_gray = str(dataset.PhotometricInterpretation) not in _COLOURS and int(dataset.PixelRepresentation) == 0
-    has_white = bits <= _TWELVE_BITS or dataset.get("WindowWidth") or dataset.get("VOILUTSequence")
+    has_white = 2**bits - 1 <= _TWELVE_BIT_WHITE or dataset.get("WindowWidth") or dataset.get("VOILUTSequence")
     is_jpeg_2000 = dataset.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes
-    return is_jpeg_2000 and is_gray and bits > _EIGHT_BITS and bool(has_white)
+    return is_jpeg_2000 and is_gray and bits > 8 and bool(has_white)
 
 
 def _image_of(pixels: npt.NDArray[Any], dataset: "Dataset") -> Image.Image:

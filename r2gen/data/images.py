@@ -29,7 +29,7 @@ READ_ERRORS = (
     MemoryError,
     Image.DecompressionBombError,
 )
-_DRAFT_MARGIN = 2  # a JPEG is decoded at twice the requested size or more, so that resizing still smooths it
+_MARGIN = 2  # a JPEG is decoded at twice the requested size or more, so that resizing still smooths it
 _TWELVE_BIT_WHITE = 4095
 
 
@@ -48,13 +48,14 @@ def read_image(path: Path, *, at_least_px: int | None = None, gray_bits: int | N
 
 def decode_image(path: Path, *, at_least_px: int | None, gray_bits: int | None) -> Image.Image:
     """read_image for threads. The caller silences warnings, since Python does that for the whole process."""
+    side = None if at_least_px is None else at_least_px * _MARGIN
     try:
         if is_dicom(path):
-            return read_dicom(path, at_least_px=at_least_px)
+            return read_dicom(path, at_least_px=side)
         with path.open("rb") as file, open_image(file) as image:
             refuse_several_pictures(image)
-            if at_least_px is not None:
-                image.draft("L", (at_least_px * _DRAFT_MARGIN, at_least_px * _DRAFT_MARGIN))
+            if side is not None:
+                image.draft("L", (side, side))
             image.load()
             return to_gray(upright(image), gray_bits=significant_bits(path) or gray_bits)
     except FileNotFoundError as error:

@@ -10,16 +10,15 @@ from PIL import Image
 
 # Start of a codestream, then the ends and starts of columns and rows, and the precision of a single component.
 HEADER = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4})(?:.{16}\x00\x01(.))?", re.DOTALL)
-_MARGIN = 2  # it is decoded at twice the requested size or more, so that resizing still smooths it
 Values = npt.NDArray[Any]
 
 
 def halvings(width: int, height: int, *, at_least_px: int) -> int:
-    """How often a picture is halved so that both sides stay at least twice as long as requested.
+    """How often a picture is halved so that both sides stay at least as long as requested.
 
     Less often where Pillow expects another size than the decoder, which rounds up.
     """
-    most = (min(width, height) // (_MARGIN * at_least_px)).bit_length() - 1
+    most = (min(width, height) // at_least_px).bit_length() - 1
     sides = (width, height)
     return next((n for n in range(most, 0, -1) if all((side + 2**n // 2) >> n == -(-side >> n) for side in sides)), 0)
 
@@ -36,13 +35,11 @@ def reduced_values(stream: bytes, *, bits: int, halved: int) -> Values | None:
         picture: Any = Image.open(io.BytesIO(stream), formats=("JPEG2000",))
         picture.reduce = halved  # of this format, the number of levels to leave out
         picture.load()
-        values: Values = np.asarray(picture)
+        shifted = np.asarray(picture)
     except (OSError, SyntaxError, ValueError, TypeError, MemoryError):
         return None  # also if it has fewer levels
-    if values.ndim != 2:
-        return None
-    shifted: Values = values >> (8 * values.itemsize - bits)  # Pillow shifts values to the highest bits
-    return shifted
+    values: Values = shifted >> (8 * shifted.itemsize - bits)  # Pillow shifts them to the highest bits
+    return values
 
 
 def in_place(reduced: Image.Image, *, width: int, height: int, halved: int) -> Image.Image:

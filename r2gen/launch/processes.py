@@ -2,9 +2,7 @@
 
 import functools
 import os
-import secrets
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,9 +16,10 @@ from typing import Any, Self
 
 from r2gen.config.compose import python_path
 from r2gen.config.schema import Config
+from r2gen.config.trainer import TrainerConfig
 from r2gen.errors import STOPPED, UserError
 from r2gen.launch import machines, supervision
-from r2gen.ranks.exchange import FOLDER, loopback
+from r2gen.ranks.exchange import loopback
 from r2gen.ranks.handover import JOB_FROM, USE_GPU, hand_over
 from r2gen.ranks.ports import free_port
 from r2gen.ranks.stop import STOPPING, die_with_parent, stop_signals
@@ -67,7 +66,6 @@ class Ranks:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._exchange: Path | None = None  # the folder through which several ranks find each other
         self._ranks: list[subprocess.Popen[bytes]] = []
         self._connections: list[socket.socket] = []  # to each rank
 
@@ -85,10 +83,6 @@ class Ranks:
         if self._ranks or trainer.nodes > 1:
             return
         environment = {**os.environ, **rank_environment(self.config), "PYTHONPATH": python_path()}
-        if trainer.devices > 1:
-            with _refused(devices=trainer.devices):
-                self._exchange = Path(tempfile.gettempdir(), f"r2gen-ranks-{secrets.token_hex(8)}")
-            environment[FOLDER] = str(self._exchange)
         for rank in range(trainer.devices):
             ours, theirs = socket.socketpair()
             self._connections.append(ours)
@@ -103,14 +97,14 @@ class Ranks:
         """
         trainer, worker = self.config.trainer, [*WORKER, str(job_file)]
         self.start()
-        with Forward() as forward, _made(self._exchange, devices=trainer.devices):
+        with Forward() as forward, _exchange_folder(trainer) as exchange:
             if trainer.nodes > 1:
                 forward.to(self._launcher(worker, lock))
             elif self.config.verbose:
                 _print_command(worker, rank_environment(self.config), devices=trainer.devices)
             for rank, connection in zip(self._ranks, self._connections, strict=True):
                 forward.to(rank)
-                hand_over(connection, job_file, lock)
+                hand_over(connection, job_file, lock, exchange=exchange)
             return supervision.wait(forward.ranks, timeout_s=trainer.timeout_s)
 
     def _launcher(self, worker: list[str], lock: int) -> "subprocess.Popen[bytes]":
@@ -130,29 +124,20 @@ def _print_command(worker: list[str], settings: dict[str, str], *, devices: int)
 
 
 @contextmanager
-def _made(folder: Path | None, *, devices: int) -> Iterator[None]:
-    """Make a folder for temporary files, if there is one, and remove it at the end."""
-    if folder is None:
-        yield
+def _exchange_folder(trainer: TrainerConfig) -> Iterator[str]:
+    """The folder through which several ranks on this machine find each other; empty if there are none."""
+    if trainer.nodes > 1 or trainer.devices == 1:
+        yield ""
         return
-    with _refused(devices=devices):
-        folder.mkdir(mode=0o700)
     try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _refused(*, devices: int) -> Iterator[None]:
-    """Raise UserError if the folder for temporary files cannot be used."""
-    try:
-        yield
+        folder = tempfile.TemporaryDirectory(prefix="r2gen-ranks-", ignore_cleanup_errors=True)
     except OSError as error:
         raise UserError(
-            f"trainer.devices={devices}: its processes need a folder for temporary files: {error.strerror}. "
+            f"trainer.devices={trainer.devices}: its processes need a folder for temporary files: {error.strerror}. "
             "Set TMPDIR to a folder that is writable"
         ) from error
+    with folder as name:
+        yield name
 
 
 def _placement(rank: int, *, world: int) -> dict[str, str]:

@@ -8,16 +8,20 @@ from contextlib import suppress
 from pathlib import Path
 
 from r2gen.errors import STOPPED
+from r2gen.ranks.exchange import FOLDER
 
 JOB_FROM = "--job-from"  # of the rank, before the number of its end of the connection
 USE_GPU = "--use-gpu"  # of the rank: its job may use the GPU
-_PATH_BYTES = 2**16  # more than any path has
+_MOST_BYTES = 2**16  # more than two paths have
 
 
-def hand_over(connection: socket.socket, job_file: Path, lock: int) -> None:
-    """Name the job file to a rank, which then shares `lock`, the open file that holds the run folder's lock."""
+def hand_over(connection: socket.socket, job_file: Path, lock: int, *, exchange: str = "") -> None:
+    """Name the job file to a rank, which then shares `lock`, the open file that holds the run folder's lock.
+
+    `exchange` is the folder through which several ranks find each other.
+    """
     with suppress(BrokenPipeError, ConnectionResetError):  # the rank has failed, and has said why
-        socket.send_fds(connection, [os.fsencode(job_file)], [lock])
+        socket.send_fds(connection, [os.fsencode(job_file) + b"\0" + os.fsencode(exchange)], [lock])
 
 
 class JobFile:
@@ -43,9 +47,12 @@ class JobFile:
     def _wait(self) -> None:
         if self._connection is not None:
             with self._connection as connection:
-                path, descriptors, _, _ = socket.recv_fds(connection, _PATH_BYTES, 1)
-            if not path:
+                message, descriptors, _, _ = socket.recv_fds(connection, _MOST_BYTES, 1)
+            if not message:
                 os._exit(STOPPED)
             assert descriptors, "the lock was not received"  # it stays open as long as this rank
-            self._path = Path(os.fsdecode(path))
+            path, exchange = map(os.fsdecode, message.split(b"\0"))
+            if exchange:
+                os.environ[FOLDER] = exchange
+            self._path = Path(path)
         self._then()

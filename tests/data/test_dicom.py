@@ -22,6 +22,7 @@ from pydicom.uid import (  # noqa: E402
     JPEG2000Lossless,
 )
 
+REAL_JPEG_2000 = "data/films/pydicomdata_RG1_J2KI.dcm"  # a radiograph of 15 bits, MONOCHROME1
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # every value of 12 bits
 VALUES = RAMP.astype(np.float64)
 
@@ -183,7 +184,7 @@ def test_a_file_without_a_usable_image_is_refused_with_the_reason(
 def test_a_jpeg_2000_picture_of_another_size_is_refused_before_memory_is_allocated(
     tmp_path: Path, shared: Path
 ) -> None:
-    whole = bytearray((shared / "data/films/pydicomdata_RG1_J2KI.dcm").read_bytes())
+    whole = bytearray((shared / REAL_JPEG_2000).read_bytes())
     size = whole.index(b"\xff\x4f\xff\x51") + 8
     whole[size : size + 8] = (60_000).to_bytes(4) * 2
     (tmp_path / "a.dcm").write_bytes(whole)
@@ -230,7 +231,7 @@ def test_real_images_keep_their_polarity(shared: Path) -> None:
     folder = shared / "data/films"
     original, inverted = shown(folder / "txv_rsna.dcm"), shown(folder / "txv_Fake_MONOHR1.dcm")
     np.testing.assert_array_equal(inverted, 255 - original)
-    deep = shown(folder / "pydicomdata_RG1_J2KI.dcm")  # 15 bits, MONOCHROME1, JPEG 2000
+    deep = shown(shared / REAL_JPEG_2000)
     assert deep.shape == (1955, 1841)
     assert deep[900:1100, 900:1000].mean() > deep[900:1100, 300:400].mean() + 20, "the spine is brighter than the lung"
 
@@ -324,7 +325,7 @@ def test_damaged_jpeg_2000_is_refused_as_when_it_is_decoded_whole(tmp_path: Path
 
 
 def test_a_real_jpeg_2000_has_the_same_grays_at_half_its_size(shared: Path) -> None:
-    reduced, apart = squares(shared / "data/films/pydicomdata_RG1_J2KI.dcm", 224)
+    reduced, apart = squares(shared / REAL_JPEG_2000, 224)
     assert reduced.size == (920, 978)
     assert apart.max() <= 1
     assert apart.mean() < 0.2
