@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
+from r2gen.lm import packed_kernel, packed_operator
 from r2gen.lm.tree_attention import attending_by
 
 NAME = "r2gen_packed"
@@ -22,7 +23,7 @@ PACKED = {
     "baichuan", "chatglm", "gemma3_text", "glm", "glm4", "granite", "internlm", "internlm2", "internlm3", "llama",
     "ministral3", "mistral", "olmo2", "olmo3", "phi3", "qwen", "qwen2", "qwen3", "qwen3_moe", "smollm3",
 }  # fmt: skip
-WIDEST_HEAD = 256  # of the kernel
+WIDEST_HEAD = 256  # of torch's kernel
 
 # H heads, N heads of keys, S positions of the row, D width of a head
 
@@ -97,6 +98,9 @@ def _by_kernel(
     scaling: float | None,
     window: int | None,
 ) -> torch.Tensor:
+    """By our kernels where they fit and Triton works, and otherwise by torch's."""
+    if _own_kernels and packed_kernel.fits(query_SHD.shape[2], longest):
+        return packed_operator.attend(query_SHD, key_SND, value_SND, starts, longest, scaling=scaling, window=window)
     assert _kernel is not None
     group = query_SHD.shape[1] // key_SND.shape[1]
     if group > 1 and not _kernel_groups:
@@ -143,14 +147,16 @@ def by_mask(
 
 
 def _load_kernel() -> None:
-    """Import torch's kernel, which takes 2 s, since it imports the compiler too."""
-    global _kernel, _kernel_groups
+    """Import torch's kernel, which takes 2 s, since it imports the compiler too, and try our own."""
+    global _kernel, _kernel_groups, _own_kernels
     if _kernel is None and torch.cuda.is_available():
         from torch.nn.attention.varlen import varlen_attn
 
         _kernel, _kernel_groups = varlen_attn, "enable_gqa" in signature(varlen_attn).parameters  # not in torch 2.11
+        _own_kernels = packed_kernel.available()
 
 
 _kernel: Callable[..., Any] | None = None
 _kernel_groups = False  # whether several heads may share keys
+_own_kernels = False  # whether Triton works
 AttentionInterface.register(NAME, packed_attention)
