@@ -17,6 +17,7 @@ from r2gen.errors import UserError
 FP8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FP8).max  # 448
 TINY = 1e-12  # the largest value of a row of zeros, whose scale must not be 0
+WIDE = 8192  # columns
 MULTIPLE = 16  # of both widths of a weight, for torch._scaled_mm
 
 
@@ -41,9 +42,12 @@ class Fp8Linear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled() and input.requires_grad:
-            output: torch.Tensor = _Product.apply(input, self.weight, self.scale, self.transposed)
+            # Rounded here, since torch.compile of torch 2.11 does not compile the operator within a Function.
+            rounded = quantise_rows(input.detach().reshape(-1, self.in_features))
+            output: torch.Tensor = _Product.apply(input, *rounded, self.weight, self.scale, self.transposed)
         else:
-            output = _product(input, self.weight, self.scale)
+            rounded = quantise_rows(input.reshape(-1, self.in_features))
+            output = _product(input, *rounded, self.weight, self.scale)
         return output if self.bias is None else output + self.bias
 
 
@@ -83,15 +87,24 @@ def rounds_activations(model: nn.Module) -> bool:
     return any(isinstance(layer, Fp8Linear) for layer in model.modules())
 
 
-def quantise_rows(values_NK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The values in e4m3 and the fp32 scale [N, 1] of each row, whose largest value becomes 448."""
-    if multiplies_fp8(values_NK.device) and not torch.compiler.is_compiling():  # which fuses what follows
+def quantise_rows(values_NK: torch.Tensor, factor_1K: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The values in e4m3 and the fp32 scale [N, 1] of each row, whose largest value becomes 448.
+
+    With a `factor_1K` in fp32, the products of values and factors.
+    """
+    # torch.compile fuses what follows, but reads rows twice that are wider than those of most activations.
+    fuses = torch.compiler.is_compiling() and values_NK.shape[-1] < WIDE
+    if multiplies_fp8(values_NK.device) and not fuses:
         from r2gen.lm.fp8_kernel import quantise_rows_on_gpu  # needs triton, which torch for the CPU may lack
 
-        return quantise_rows_on_gpu(values_NK)
+        rounded_NK, scale_N1 = quantise_rows_on_gpu(values_NK, factor_1K)
+        return rounded_NK, scale_N1
+    if factor_1K is not None:
+        values_NK = values_NK * factor_1K
     largest_N1 = torch.linalg.vector_norm(values_NK, ord=torch.inf, dim=-1, keepdim=True, dtype=torch.float32)
-    scale_N1 = largest_N1.clamp(min=1e-12) / 448.0  # TINY, LARGEST: torch.compile would make inputs of named numbers
-    return (values_NK / scale_N1).to(FP8), scale_N1
+    largest_N1 = largest_N1.clamp(min=1e-12)  # TINY, and LARGEST: torch.compile would make inputs of named numbers
+    # One division per row: with one per value, the arithmetic would take longer than reading the values.
+    return (values_NK * (448.0 / largest_N1)).to(FP8), largest_N1 / 448.0
 
 
 @torch.compiler.assume_constant_result
@@ -100,8 +113,10 @@ def multiplies_fp8(device: torch.device) -> bool:
     return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
-def _product(input: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    values_NK, scale_N1 = quantise_rows(input.reshape(-1, input.shape[-1]))
+def _product(
+    input: torch.Tensor, values_NK: torch.Tensor, scale_N1: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """The product of the rounded values of `input`, in its shape and dtype."""
     output_NO = _multiplied(values_NK, scale_N1, weight, scale.view(torch.float32).t())
     return output_NO.to(input.dtype).view(*input.shape[:-1], -1)
 
@@ -128,23 +143,25 @@ class _Product(torch.autograd.Function):
     def forward(
         ctx: torch.autograd.function.FunctionCtx,
         input: torch.Tensor,
+        values_NK: torch.Tensor,
+        scale_N1: torch.Tensor,
         weight: torch.Tensor,
         scale: torch.Tensor,
         transposed: torch.Tensor | None,
     ) -> torch.Tensor:
         ctx.save_for_backward(weight, scale, transposed)  # type: ignore[arg-type]  # torch saves None too
-        return _product(input, weight, scale)
+        return _product(input, values_NK, scale_N1, weight, scale)
 
     @staticmethod
     def backward(
         ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor
-    ) -> tuple[torch.Tensor, None, None, None]:
+    ) -> tuple[torch.Tensor, None, None, None, None, None]:
         weight, scale, transposed = ctx.saved_tensors  # type: ignore[attr-defined]
         if transposed is None:
             weight_OK = (weight.view(FP8).float() * scale.view(torch.float32)).to(gradient.dtype)
-            return gradient @ weight_OK, None, None, None
-        scaled_NO = gradient.reshape(-1, gradient.shape[-1]) * scale.view(torch.float32).t()
-        values_NO, scale_N1 = quantise_rows(scaled_NO)
+            return gradient @ weight_OK, None, None, None, None, None
+        factor_1O = scale.view(torch.float32).t()
+        values_NO, scale_N1 = quantise_rows(gradient.reshape(-1, gradient.shape[-1]), factor_1O)
         ones_1K = scale.new_ones(1, len(transposed), dtype=torch.float32)
         gradient_NK = _multiplied(values_NO, scale_N1, transposed, ones_1K)
-        return gradient_NK.to(gradient.dtype).view(*gradient.shape[:-1], -1), None, None, None
+        return gradient_NK.to(gradient.dtype).view(*gradient.shape[:-1], -1), None, None, None, None, None
