@@ -7,7 +7,7 @@ not depend on the studies next to it.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -16,7 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from r2gen.config.decoding import Decoding
-from r2gen.lm import tree_kernel
+from r2gen.lm import few_rows, tree_kernel
 from r2gen.lm.beams import Beams, TokenChoice
 from r2gen.lm.compile import CompiledLayers
 from r2gen.lm.fp8 import rounds_activations
@@ -194,7 +194,11 @@ class TreeSearch:
         source, waiting = _studies(prompts), deque[Waiting]()
         if self.decoder is not None:
             self.decoder.clear()
-        with attending_by(self.model, NAME), self.layers.used() if self.layers is not None else nullcontext():
+        with ExitStack() as stack:
+            stack.enter_context(attending_by(self.model, NAME))
+            if self.layers is not None:
+                stack.enter_context(self.layers.used())
+                stack.enter_context(few_rows.used(self.model))
             ended: list[tuple[Waiting, list[int]]] = []
             waiting.extend(islice(source, self.slots))
             while waiting or self._busy():
