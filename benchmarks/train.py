@@ -17,8 +17,8 @@ with its loader, engine and log. BATCH is that of one GPU. The words:
     fp16 bf16 compile                 of the loops
     KEY=VALUE                         an override for run.py, without a slash
 
-Every row runs in its own process. On a GPU ours has lm.compile=true (but with ZeRO 3), since a training of more than
-some 14,000 studies compiles the layers by itself; lm.compile=null leaves it the choice for the few steps here. Every
+Every row runs in its own process. On a GPU ours has lm.compile=true, since a training of more than some 14,000
+studies compiles the layers by itself; lm.compile=null leaves it the choice for the few steps here. Every
 study is new, as in the first epoch; trainer.train_share=0.02 leaves 163, so that the measured steps are of later
 epochs. A training is measured in windows of steps, after a warm-up: `samples/s` is the median of the windows (with
 --repeat the mean of the runs) and `+-` half the range of windows, or of runs, in percent. `real` is the mean number of
@@ -202,7 +202,7 @@ class Bench:
             "trainer.log_every_steps": steps,
             "evaluate.splits": "[val]",
             "metrics": "[findings]",  # which needs no Java
-            "lm.compile": "null" if options.tiny or row.zero == 3 else "true",
+            "lm.compile": "null" if options.tiny else "true",
             **row.settings,
         }
         if options.tiny:

@@ -12,6 +12,7 @@ from r2gen.data.augment import augmentation
 from r2gen.data.dataset import StudyDataset
 from r2gen.lm.compile import compile_layers, has_layers
 from r2gen.lm.fp8 import prepare_backward
+from r2gen.lm.packed_kernel import triton_works
 from r2gen.lm.quantize import weight_count
 from r2gen.ranks import dist
 from r2gen.train.engine import Engine, start_engine
@@ -42,7 +43,10 @@ def augmented(config: Config, train: StudyDataset) -> StudyDataset:
 
 
 def prepare_training(config: Config, job: Job, *, steps: int) -> None:
-    """Make the model ready for so many steps, before its first backward pass."""
+    """Make the model ready for so many steps, before its first backward pass; with ZeRO 3 after its engine was built.
+
+    Layers that were compiled before DeepSpeed changes how weights are accessed would be compiled once more.
+    """
     lm = job.model.lm.model
     prepare_backward(lm)
     if config.lm.compile or (config.lm.compile is None and _compiling_pays(config, job, steps=steps)):
@@ -52,11 +56,10 @@ def prepare_training(config: Config, job: Job, *, steps: int) -> None:
 def cache_images(config: Config, job: Job, train_set: StudyDataset, val_set: StudyDataset) -> FeatureCache | None:
     """Let a frozen encoder compute the features of each training image once, if those of all of them fit.
 
-    Returns a cache for the images of a validation, if those fit as well. With ZeRO 3 all ranks must call the encoder
-    equally often, so that nothing is cached.
+    Returns a cache for the images of a validation, if those fit as well.
     """
     vision = job.model.vision
-    if not vision.is_frozen or config.zero_stage == 3:
+    if not vision.is_frozen:
         return None
     image_bytes = vision.num_tokens * vision.dim * next(vision.backbone.parameters()).element_size()
     room = config.trainer.feature_cache_mib * 2**20 // image_bytes
@@ -73,15 +76,21 @@ def _compiling_pays(config: Config, job: Job, *, steps: int) -> bool:
     They save 3 ms or more per study and 7 billion parameters (benchmarks/train_parts.py).
     """
     lm = job.model.lm.model
-    if job.device.type != "cuda" or config.zero_stage == 3 or config.lm.device_map is not None or not has_layers(lm):
+    # With ZeRO 3 DeepSpeed's hooks are within layers that train.
+    by_module = config.zero_stage == 3 and any(weight.requires_grad for weight in lm.parameters())
+    possible = job.device.type == "cuda" and has_layers(lm) and config.lm.device_map is None and not by_module
+    if not possible or not triton_works():
         return False
     studies = steps * config.trainer.batch_size / dist.world()
     return studies * sum(map(weight_count, lm.parameters())) > WORTH_COMPILING
 
 
 def build_engine(config: Config, job: Job) -> Engine:
-    """The DeepSpeed engine around the model, with its optimiser."""
-    trainer = config.trainer
+    """The DeepSpeed engine around the model, with its optimiser.
+
+    A frozen encoder stays whole with ZeRO 3: it is small, and ranks may call it differently often, as its cache needs.
+    """
+    trainer, vision = config.trainer, job.model.vision
     optimizer = adamw(
         job.model,
         learning_rate=trainer.learning_rate,
@@ -98,6 +107,7 @@ def build_engine(config: Config, job: Job) -> Engine:
         gradient_clipping=trainer.gradient_clipping,
         bf16=job.bf16,
         options=trainer.deepspeed,
+        whole=[vision.backbone] if vision.is_frozen else [],
     )
 
 

@@ -32,9 +32,18 @@ RULES: list[tuple[str, Callable[[Config, LmFacts], bool]]] = [
         lambda c, lm: lm.quantised and c.tune.lm.mode == "full",
     ),
     (
-        "trainer=zero3 splits every weight over the ranks, which quantised, compiled or spread weights do not allow: "
-        "use trainer=zero2, or quant=none, lm.compile=false and lm.device_map=null",
-        lambda c, lm: c.zero_stage == 3 and (lm.quantised or c.lm.compile or c.lm.device_map is not None),
+        "trainer=zero3 splits every weight over the ranks, which quantised or spread weights do not allow: use "
+        "trainer=zero2, or quant=none and lm.device_map=null",
+        lambda c, lm: c.zero_stage == 3 and (lm.quantised or c.lm.device_map is not None),
+    ),
+    (
+        "trainer=zero3 compiles the layers of a frozen language model only: use tune/lm=frozen, lm.compile=false or "
+        "trainer=zero2",
+        lambda c, lm: (
+            c.zero_stage == 3
+            and bool(c.lm.compile)
+            and (c.tune.lm.mode in ("lora", "full") or (c.tune.lm.mode == "auto" and c.lm.path is None))
+        ),
     ),
     (
         "lm.dropout is for decoder-only language models, and this one is an encoder-decoder: use lm.dropout=0",

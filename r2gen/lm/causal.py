@@ -83,7 +83,8 @@ class CausalLM(nn.Module):
                 hidden_RSE, logits = decode_states(self.model, inputs_embeds=rows_RSE)
         hidden_ME = self._dropped(hidden_RSE.flatten(0, 1).index_select(0, plan.before_M))
         head = self.model.get_output_embeddings()
-        frozen = not any(parameter.requires_grad for parameter in head.parameters())
+        # With ZeRO 3 the ranks must call the head equally often, but need not have equally many chunks of targets.
+        frozen = not any(weight.requires_grad or hasattr(weight, "ds_id") for weight in head.parameters())
         target_M = ids_N.index_select(0, plan.column_M)
         nats_M = target_nats(hidden_ME, target_M, logits, frozen=frozen, label_smoothing=label_smoothing)
         nats_N = nats_M.new_zeros(len(ids_N)).index_copy(0, plan.column_M, nats_M)

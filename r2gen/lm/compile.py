@@ -27,7 +27,7 @@ def compile_layers(model: PreTrainedModel) -> None:
             "lm.compile=true: compiling for the CPU needs a C++ compiler (g++), and there is none: install one, or "
             "use lm.compile=false"
         )
-    layers = _layers(model)
+    layers = layers_of(model)
     if not layers:
         raise UserError("lm.compile=true: this language model has no layers that can be compiled: use lm.compile=false")
     for layer in layers:
@@ -36,10 +36,11 @@ def compile_layers(model: PreTrainedModel) -> None:
 
 def has_layers(model: PreTrainedModel) -> bool:
     """Whether a model has layers that can be compiled."""
-    return bool(_layers(model))
+    return bool(layers_of(model))
 
 
-def _layers(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
+def layers_of(model: nn.Module) -> list[GradientCheckpointingLayer]:
+    """The layers of the language model in a module."""
     return [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
 
 
@@ -57,7 +58,7 @@ class CompiledLayers:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.forwards = [
-            (layer, torch.compile(type(layer).forward.__get__(layer), dynamic=False)) for layer in _layers(model)
+            (layer, torch.compile(type(layer).forward.__get__(layer), dynamic=False)) for layer in layers_of(model)
         ]
 
     @contextmanager

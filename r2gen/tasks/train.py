@@ -106,7 +106,8 @@ def _train_model(
     )
     examples = augmented(config, train_set)
     val_set = _validation_studies(config, job)
-    prepare_training(config, job, steps=total_steps)
+    if config.zero_stage < 3:
+        prepare_training(config, job, steps=total_steps)
     val_cache = cache_images(config, job, examples, val_set)
     if not _is_trained(checkpoints, total_steps):
         with working("trying a batch before the first step", shown=dist.is_first()):
@@ -123,6 +124,8 @@ def _train_model(
         if dist.is_first():
             print(wrapped(tried), flush=True)
     engine = build_engine(config, job)
+    if config.zero_stage == 3:
+        prepare_training(config, job, steps=total_steps)
     if config.trainer.ema is not None:
         checkpoints.average = WeightAverage(engine, config.trainer.ema)
     state = _resume(config, checkpoints, engine, total_steps)

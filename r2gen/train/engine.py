@@ -3,7 +3,7 @@
 import logging
 import os
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,17 +25,20 @@ from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param, safe_set_local_fp32_param
 from deepspeed.utils.logging import logger as deepspeed_log
 from deepspeed.utils.tensor_fragment import fragment_address
+from deepspeed.utils.z3_leaf_module import set_z3_leaf_module
 from pydantic import ValidationError
 from torch import nn
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
+from r2gen.lm.compile import layers_of
 from r2gen.lm.quantize import keep_in_place
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
 
 # With this variable torch.load refuses code, even if its caller asks for code to be loaded.
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+HIDDEN = "r2gen_hidden"  # the attribute of a model that lists the modules which DeepSpeed does not find
 
 
 @in_phase(Phase.TRAINING)
@@ -48,11 +51,16 @@ def start_engine(
     gradient_clipping: float,
     bf16: bool,
     options: Plain,
+    whole: Sequence[nn.Module] = (),
 ) -> Engine:
     """An engine that accumulates batch_size / (micro_batch_size * ranks) micro-batches per step.
 
-    `options` is trainer.deepspeed; config/deepspeed.py refuses the keys in it that are set here.
+    `options` is trainer.deepspeed; config/deepspeed.py refuses the keys in it that are set here. ZeRO 3 does not divide
+    the weights of the frozen modules in `whole`; until keep_whole, model.modules() lacks them.
     """
+    if options["zero_optimization"]["stage"] == 3:
+        options = {**options, "zero_optimization": _by_layer(model, options["zero_optimization"])}
+        _hide(model, whole)
     settings = {
         **options,
         "train_batch_size": batch_size,
@@ -74,6 +82,41 @@ def start_engine(
         engine.optimizer.refresh_fp32_params()
         engine.optimizer.step = partial(_step_without_waiting, engine.optimizer)
     return engine
+
+
+def _by_layer(model: nn.Module, zero: Plain) -> Plain:
+    """The options of ZeRO 3 with which each frozen layer is gathered as a whole, while the layer before it computes.
+
+    By default DeepSpeed gathers each matrix by itself, with hooks in Python around every module. A prefetch bucket that
+    is smaller than a layer leaves the rest of the layer for when it is needed, and the GPU waits. Layers that train
+    stay as they are: DeepSpeed 0.19 fails in the backward pass of a loss that calls one twice (self-critical training).
+
+    DeepSpeed's own F.linear is not used: with it torch.compile would compile each layer by itself, because DeepSpeed
+    gives each weight an id. It saves memory in layers that train only.
+    """
+    layers = [layer for layer in layers_of(model) if not any(weight.requires_grad for weight in layer.parameters())]
+    if not layers:
+        return zero
+    for layer in layers:
+        set_z3_leaf_module(layer, True)
+    largest = max(sum(weight.numel() for weight in layer.parameters()) for layer in layers)
+    return {"stage3_prefetch_bucket_size": largest, "memory_efficient_linear": False, **zero}
+
+
+def _hide(model: nn.Module, hidden: Sequence[nn.Module]) -> None:
+    """Make these submodules plain attributes, which DeepSpeed does not find."""
+    places = [
+        (parent, name) for parent in model.modules() for name, child in parent.named_children() if child in hidden
+    ]
+    for parent, name in places:
+        parent.__dict__[name] = parent._modules.pop(name)
+    model.__dict__[HIDDEN] = places
+
+
+def _show(model: nn.Module) -> None:
+    """Undo _hide."""
+    for parent, name in model.__dict__.pop(HIDDEN, []):
+        parent._modules[name] = parent.__dict__.pop(name)
 
 
 def _initialize(model: nn.Module, optimizer: torch.optim.Optimizer, settings: Plain) -> Engine:
@@ -236,6 +279,7 @@ def whole_weights(engine: Engine, *, changed: bool = False) -> Iterator[None]:
 
 def keep_whole(module: nn.Module) -> None:
     """Give every rank all weights for good, after its engine was destroyed. All ranks must call it."""
+    _show(module)
     sharded: list[Any] = [parameter for parameter in module.parameters() if is_sharded(parameter)]
     if sharded:
         sharded[0].all_gather(param_list=sharded)
