@@ -25,7 +25,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
-from r2gen.lm import families
+from r2gen.lm import early_weights, families
 from r2gen.lm.checkpoint import Checkpoint, weight_files
 from r2gen.lm.conversion.config_fields import UnsupportedFormat
 from r2gen.lm.gguf import check_all_read
@@ -94,9 +94,14 @@ def read_model(
     names = [] if part is None else list(_all_names(folder))
     if part is not None and any(part.name(name).startswith("lm_head.") for name in names):
         config.tie_word_embeddings = False  # also if config.json of the whole says nothing about it
+    early = early_weights.take(folder, device_map[""]) if isinstance(device_map, dict) else None
+    if part is not None or gguf or quantised:
+        early = None
+    source: Any = auto if early is None else auto._model_mapping[type(config)]
     with quiet_transformers(), _readable_errors(folder):
-        loaded: Any = auto.from_pretrained(
-            folder,
+        loaded: Any = source.from_pretrained(
+            folder if early is None else None,
+            state_dict=early,
             config=config,
             dtype="auto" if dtype == "auto" else DTYPES[dtype],
             attn_implementation=_attention(auto, config, attention),
@@ -112,6 +117,8 @@ def read_model(
             **gguf,
         )
     model, report = loaded
+    if early is not None:
+        early_weights.forget_peak()
     if part is not None:
         part.forget_names(model)
         own = beginnings(model)

@@ -1,8 +1,9 @@
-"""The first use of a GPU: it loads the driver's context, cuBLAS and its kernels, which takes more than a second."""
+"""The first use of a GPU: it loads the driver's context, cuBLAS and kernels of attention, which takes seconds."""
 
 import threading
 
 import torch
+from torch.nn import functional as F
 
 
 def use_gpu_early(local_rank: int) -> threading.Thread:
@@ -18,5 +19,10 @@ def _use(local_rank: int) -> None:
     try:
         matrix = torch.ones(64, 64, dtype=torch.bfloat16, device=torch.device("cuda", local_rank))
         (matrix @ matrix).sum().item()
+        heads = matrix.view(1, 2, 16, 128)
+        F.scaled_dot_product_attention(heads, heads, heads, is_causal=True)  # one kernel without a mask, one with it
+        F.scaled_dot_product_attention(
+            heads, heads, heads, attn_mask=torch.ones(1, 1, 16, 16, device=matrix.device) > 0
+        )
     except (RuntimeError, torch.cuda.DeferredCudaCallError):
         return  # an error that stays is raised where the job uses the GPU

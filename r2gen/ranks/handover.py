@@ -27,10 +27,10 @@ def hand_over(connection: socket.socket, job_file: Path, lock: int, *, exchange:
 class JobFile:
     """The job file of this rank: an argument, or handed over. The rank ends if the command ends without doing so.
 
-    `then` is called in another thread once the file is known.
+    `then` is called with the file in another thread once it is known.
     """
 
-    def __init__(self, arguments: Sequence[str], *, then: Callable[[], None]) -> None:
+    def __init__(self, arguments: Sequence[str], *, then: Callable[[Path], None]) -> None:
         named, *rest = arguments
         self._connection = socket.socket(fileno=int(rest[0])) if named == JOB_FROM else None
         self._path = None if self._connection is not None else Path(named)
@@ -55,4 +55,5 @@ class JobFile:
             if exchange:
                 os.environ[FOLDER] = exchange
             self._path = Path(path)
-        self._then()
+        assert self._path is not None
+        self._then(self._path)

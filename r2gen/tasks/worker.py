@@ -43,12 +43,28 @@ def leave_at_once() -> None:
 
 
 imported = threading.Event()
+reading = threading.Event()  # the weights, or it is decided that they are not read early
 
 
-def show_imports() -> None:
-    """Show that packages are imported. Only rank 0 does, and not before it has a job."""
+def begin(job_file: Path) -> None:
+    """With a job, and while packages are imported: read its weights, and show the imports, which only rank 0 does."""
+    if USE_GPU in sys.argv:
+        threading.Thread(target=read_weights, args=(job_file,), daemon=True).start()
+    else:
+        reading.set()
     if os.environ.get("RANK", "0") == "0":
         wait_for("loading torch", imported.wait, after_s=0, leave=True)
+
+
+def read_weights(job_file: Path) -> None:
+    try:
+        from r2gen.tasks.read_early import read_weights_early
+
+        read_weights_early(job_file, int(os.environ["LOCAL_RANK"]))
+    except ImportError:
+        pass  # the imports below report it
+    finally:
+        reading.set()
 
 
 if __name__ == "__main__":
@@ -57,7 +73,7 @@ if __name__ == "__main__":
     os.umask(PRIVATE)
     keep_streams()
     refuse_special_files()
-    job_file = JobFile(sys.argv[1:], then=show_imports)
+    job_file = JobFile(sys.argv[1:], then=begin)
 gc.disable()  # a fourth of the time in which the packages below are imported
 try:
     first_use = None
@@ -172,5 +188,7 @@ def is_first_to_print(run_dir: Path, message: str) -> bool:
 
 
 if __name__ == "__main__":
-    statuses.append(main(job_file.path()))
+    path = job_file.path()
+    reading.wait()
+    statuses.append(main(path))
     sys.exit(statuses[-1])

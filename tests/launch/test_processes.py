@@ -61,7 +61,9 @@ def test_a_rank_says_what_it_imports_once_it_has_a_job_and_holds_its_lock(starte
     with (tmp_path / ".lock").open("w") as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     output, errors = rank.communicate(timeout=120)
-    assert output.decode().splitlines() == ["loading torch ..."]
+    first, *later = output.decode().splitlines()
+    assert first == "loading torch ..."
+    assert all(line.startswith(first) for line in later)  # with the seconds so far, on a busy machine
     assert f"does not see {tmp_path / 'no job.yaml'}" in errors.decode()
     assert rank.returncode == FIXABLE
 
