@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from r2gen.vision.layouts import transformers_config
 from r2gen.vision.open_clip import create_trunk, open_clip_config
 from r2gen.vision.swin_names import DROP_PATH, check_buildable, create_swin
 from r2gen.vision.transforms import ImageTransform
+from r2gen.vision.undrawn import Undrawn
 from r2gen.vision.views import ConcatViews, MeanViews
 from r2gen.vision.vit_names import create_vit, set_eps, without_eps
 
@@ -219,7 +220,8 @@ def create_backbone(
         tensors = source["pretrained_cfg_overlay"]["state_dict"]
         check_buildable(name, model_args, tensors, file=Path(str(path)) / "config.json")
     try:
-        model = timm.create_model(name, num_classes=0, **model_args)
+        with nullcontext() if path is None else Undrawn():
+            model = timm.create_model(name, num_classes=0, **model_args)
         if path is not None and not load_as_it_is(model, source["pretrained_cfg_overlay"]["state_dict"]):
             model = timm.create_model(name, num_classes=0, **model_args, **source)
     except Exception as error:  # timm's constructors and loaders raise many types

@@ -13,6 +13,7 @@ from r2gen.errors import UserError, shown
 from r2gen.ranks import dist
 from r2gen.vision.layouts import OPEN_CLIP, TIMM, read_facts
 from r2gen.vision.swin_names import are_statistics, check_shapes, refuse_difference
+from r2gen.vision.undrawn import Undrawn
 
 TRUNK = "visual.trunk."
 
@@ -57,7 +58,8 @@ def create_trunk(
     arguments = dict(model_args)
     size = arguments.pop("img_size", None)
     try:
-        model: Any = timm.create_model(name, num_classes=0, **arguments)
+        with Undrawn():
+            model: Any = timm.create_model(name, num_classes=0, **arguments)
     except Exception as error:  # timm's constructors raise many types
         raise UserError(f"vision.name={name} with vision.model_args={arguments}: {error}") from error
     expected = {key: list(tensor.shape) for key, tensor in model.state_dict().items()}

@@ -18,6 +18,7 @@ from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 from r2gen.runs.trial import attempt
 from r2gen.runs.untrusted import parse_json, read_text, reason
+from r2gen.vision.undrawn import Undrawn
 
 # The name of each layer in transformers before version 5, since version 5, and in timm; I and J are stage and block.
 LAYERS = (
@@ -182,7 +183,8 @@ def create_swin(
             raise UserError(
                 f"vision.model_args.{key}={value} contradicts {path}/config.json, which has {arguments[key]}."
             )
-    model: Any = timm.create_model(name, num_classes=0, **{**arguments, **model_args})
+    with Undrawn():
+        model: Any = timm.create_model(name, num_classes=0, **{**arguments, **model_args})
     model.load_state_dict(match_tensors(tensors, dict(model.state_dict()), path=path))
     use_statistics(model, path)
     return model

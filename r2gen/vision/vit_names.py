@@ -26,6 +26,7 @@ from r2gen.vision.swin_names import (
     split_shapes,
     use_statistics,
 )
+from r2gen.vision.undrawn import Undrawn
 
 # model_type in config.json -> what it is, which names of timm are one, and a choice of vision=.
 KINDS = {
@@ -191,7 +192,8 @@ def create_vit(
             raise UserError(f"vision.model_args.{key}={value} contradicts {path}/config.json, which has {stated}.")
     arguments |= without_eps(own)[0]
     check_buildable(name, arguments, tensors, file=Path(path).expanduser() / "config.json")
-    model: Any = timm.create_model(name, num_classes=0, **arguments)
+    with Undrawn():
+        model: Any = timm.create_model(name, num_classes=0, **arguments)
     model.load_state_dict(match_tensors(tensors, dict(model.state_dict()), path=path))
     set_eps(model, eps)
     if size != arguments["img_size"]:
