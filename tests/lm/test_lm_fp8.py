@@ -10,6 +10,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from r2gen.errors import UserError
+from r2gen.lm import fp8 as module
 from r2gen.lm.fp8 import Fp8Linear, prepare_backward, quantise_rows, to_fp8
 from r2gen.tasks.check.tensors import not_finite
 
@@ -113,6 +114,40 @@ def test_it_is_one_graph_for_torch_compile_with_the_same_gradient():
     torch.compile(fp8, fullgraph=True, backend="aot_eager")(compiled).square().sum().backward()
     assert plain.grad is not None
     torch.testing.assert_close(compiled.grad, plain.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_compiled_layers_round_wide_rows_by_the_operator_of_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    """Up and down, as in a language model: one layer has wide values, and the other wide gradients."""
+    fp8_kernel = pytest.importorskip("r2gen.lm.fp8_kernel", reason="this torch has no triton")
+    by_torch, rounded = quantise_rows, []
+
+    def on_cpu(values_NK: torch.Tensor, factor_1K: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        rounded.append(values_NK.shape[-1])
+        with monkeypatch.context() as context:
+            context.setattr(module, "multiplies_fp8", lambda device: False)
+            return by_torch(values_NK, factor_1K)
+
+    fp8_kernel.quantise_rows_on_gpu.register_kernel("cpu")(on_cpu)
+    monkeypatch.setattr(module, "multiplies_fp8", torch.compiler.assume_constant_result(lambda device: True))
+    monkeypatch.setattr(module, "WIDE", 64)
+    monkeypatch.setattr(
+        torch, "_scaled_mm", lambda a, b, *, scale_a, scale_b, **_: a.float() @ b.float() * scale_a * scale_b
+    )
+    layers = nn.Sequential(
+        *(Fp8Linear(nn.Linear(*widths, bias=False).requires_grad_(False)) for widths in ((32, 96), (96, 32)))
+    )
+    prepare_backward(layers)
+    compiled = torch.compile(layers, backend="aot_eager", dynamic=True, fullgraph=True)
+    for rows in (8, 9):
+        results = []
+        for model in (layers, compiled):
+            rounded.clear()
+            x = torch.randn(rows, 32, generator=torch.Generator().manual_seed(rows)).requires_grad_()
+            output = model(x)
+            results.append((output, *torch.autograd.grad(output.square().sum(), x)))
+            assert sorted(rounded) == ([32, 32, 96, 96] if model is layers else [96, 96])
+        for plain, by_compiler in zip(*results, strict=True):
+            assert torch.equal(plain, by_compiler)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
