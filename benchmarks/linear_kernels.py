@@ -36,9 +36,8 @@ HEAD = (4096, 32000)
 PER_TOKEN = {(4096, 4096): 4 * 32, (4096, 11008): 2 * 32, (11008, 4096): 32, HEAD: 1}  # products by (K, O)
 WEIGHTS_BYTES = 512 * 2**20  # of all weights of a graph together, ten times the L2 cache
 REPLAYS = 20
-MANY = 32  # padded rows from which each program reads the rows too often with few columns
 
-# columns, depth, warps, stages, programs
+# Columns, depth, warps, stages, programs; for more rows (True) few columns would read all rows too often.
 TILES = {
     ("bf16", False): [
         Tile(16, 256, 4, 4, 128),
@@ -146,7 +145,7 @@ def tiles(kind: str, weight_OK: torch.Tensor, rows: int) -> Iterator[tuple[str, 
         return
     outer, inner = weight_OK.shape
     rule = few_rows.tile_of(rows, weight_OK.dtype)
-    for tile in dict.fromkeys([rule, *TILES[kind, rows > MANY // 2]]):
+    for tile in dict.fromkeys([rule, *TILES[kind, rows > few_rows.FEWEST]]):
         name = "few rows {}x{}/{}/{}/{}".format(*astuple(tile))
         yield name + (" rule" if tile == rule else ""), tile, tile.parts(inner, outer)
 

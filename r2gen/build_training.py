@@ -12,8 +12,8 @@ from r2gen.data.augment import augmentation
 from r2gen.data.dataset import StudyDataset
 from r2gen.lm.compile import compile_layers, has_layers
 from r2gen.lm.fp8 import prepare_backward
-from r2gen.lm.packed_kernel import triton_works
 from r2gen.lm.quantize import weight_count
+from r2gen.lm.triton_support import triton_works
 from r2gen.ranks import dist
 from r2gen.train.engine import Engine, start_engine
 from r2gen.train.fit import LoopSettings

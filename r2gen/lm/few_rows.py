@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from r2gen.lm.fp8 import FP8, Fp8Linear, quantise_rows
+from r2gen.lm.triton_support import measured
 
 try:
     import triton
@@ -23,7 +24,6 @@ except ImportError:  # a CPU build of torch
 
 # N rows of activations, K input features, O output features, P parts of the input features
 
-MEASURED = (9, 0)  # the compute capability of H100 and H200, for which the tiles were chosen
 LIMIT = 64  # rows; a product of more is not bound by the bandwidth alone
 MULTIPLE_OF_INNER, MULTIPLE_OF_OUTER = 256, 128  # of the widths of a weight, for every tile
 MOST_PARTS = 4  # torch.compile fuses a sum of fewer than 8
@@ -47,9 +47,9 @@ class Tile:
         return parts
 
 
-# By rows, padded to a power of two. Many rows need many columns per program, since each program reads all rows.
-TILES_16_BIT = {16: Tile(64, 128, 4, 5, 128), 32: Tile(64, 128, 4, 4, 128), 64: Tile(64, 128, 4, 4, 128)}
-TILES_FP8 = {16: Tile(64, 256, 4, 4, 128), 32: Tile(64, 256, 4, 4, 128), 64: Tile(64, 256, 4, 4, 128)}
+FEWEST = 16  # rows of a product of tensor cores, to which fewer are padded
+TILE_OF_FEWEST, TILE_OF_MORE = Tile(64, 128, 4, 5, 128), Tile(64, 128, 4, 4, 128)  # in 16 bits
+TILE_FP8 = Tile(64, 256, 4, 4, 128)
 
 if triton is not None:
 
@@ -84,11 +84,11 @@ if triton is not None:
 
 
 def tile_of(rows: int, dtype: torch.dtype) -> Tile:
-    return (TILES_FP8 if dtype == FP8 else TILES_16_BIT)[_padded(rows)]
+    return TILE_FP8 if dtype == FP8 else TILE_OF_FEWEST if rows <= FEWEST else TILE_OF_MORE
 
 
 def _padded(rows: int) -> int:
-    return max(16, triton.next_power_of_2(rows))
+    return max(FEWEST, triton.next_power_of_2(rows))
 
 
 def partial_products(
@@ -120,7 +120,7 @@ def linear(
     """F.linear for at most LIMIT rows in 16 bits and a weight that `fits`; `tile` is chosen by the number of rows."""
     tile = tile or tile_of(len(values_NK), weight_OK.dtype)
     parts = tile.parts(*reversed(weight_OK.shape))
-    if parts == 1 and len(values_NK) > 16:  # as fast as any kernel
+    if parts == 1 and len(values_NK) > FEWEST:  # as fast as any kernel
         return F.linear(values_NK, weight_OK, bias_O)
     if parts == 1 and bias_O is None:
         return partial_products(values_NK, weight_OK, tile=tile, parts=1, dtype=values_NK.dtype)[0]
@@ -174,7 +174,7 @@ def fits(weight_OK: torch.Tensor) -> bool:
     outer, inner = weight_OK.shape
     return (
         weight_OK.device.type == "cuda"
-        and torch.cuda.get_device_capability(weight_OK.device) == MEASURED
+        and measured(weight_OK.device)
         and weight_OK.dtype in DTYPES
         and weight_OK.is_contiguous()
         and inner % MULTIPLE_OF_INNER == outer % MULTIPLE_OF_OUTER == 0

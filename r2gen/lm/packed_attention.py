@@ -16,6 +16,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from r2gen.lm import packed_kernel, packed_operator
 from r2gen.lm.tree_attention import attending_by
+from r2gen.lm.triton_support import measured, triton_works
 
 NAME = "r2gen_packed"
 # model_type of the class that computes (ChatGLM is a Glm here, InternLM, Yi and Baichuan-7B are a Llama)
@@ -153,10 +154,10 @@ def _load_kernel() -> None:
         from torch.nn.attention.varlen import varlen_attn
 
         _kernel, _kernel_groups = varlen_attn, "enable_gqa" in signature(varlen_attn).parameters  # not in torch 2.11
-        _own_kernels = packed_kernel.available()
+        _own_kernels = triton_works() and measured()
 
 
 _kernel: Callable[..., Any] | None = None
 _kernel_groups = False  # whether several heads may share keys
-_own_kernels = False  # whether Triton works
+_own_kernels = False  # whether they are used on this machine
 AttentionInterface.register(NAME, packed_attention)

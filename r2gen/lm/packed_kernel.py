@@ -6,7 +6,6 @@ how many tiles a study has is read on the GPU: a program whose tile is past the 
 """
 
 import dataclasses
-from functools import cache
 
 import torch
 
@@ -19,7 +18,6 @@ except ImportError:  # a CPU build of torch
 # S positions of the row, H heads, N heads of keys, D width of a head
 
 WIDTHS = (64, 128)  # of the heads that the kernels are for
-MEASURED = (9, 0)  # the compute capability of H100 and H200
 LONGEST = 512  # with longer studies, torch's kernel is used
 
 
@@ -45,23 +43,6 @@ LOG2_E = 1.4426950408889634
 def fits(width: int, longest: int) -> bool:
     """Whether these kernels are faster than torch's, for heads of this width and studies of at most this length."""
     return width in WIDTHS and longest <= LONGEST
-
-
-def available() -> bool:
-    """Whether this GPU is of the kind that the kernels were measured on, and Triton works."""
-    return triton_works() and torch.cuda.get_device_capability() == MEASURED
-
-
-@cache
-def triton_works() -> bool:
-    """Whether Triton starts kernels here: it needs a C compiler and Python's headers for a library of its own."""
-    if triton is None:
-        return False
-    try:
-        triton.runtime.driver.active.utils  # noqa: B018
-    except Exception:  # of several types: no compiler, no headers, or a compiler that fails
-        return False
-    return True
 
 
 if triton is not None:

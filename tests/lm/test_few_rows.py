@@ -1,12 +1,8 @@
 """The kernel for few rows gives the products of F.linear and Fp8Linear, and layers use it only where it fits."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from interpreted import comparisons_that_are_equal
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -18,19 +14,7 @@ needs_triton = pytest.mark.skipif(few_rows.triton is None, reason="this torch ha
 
 @needs_triton
 def test_products_are_those_of_f_linear() -> None:
-    """By Triton's interpreter, which must be switched on before the kernel is imported."""
-    script = Path(__file__).parents[1] / "support" / "interpreted_few_rows.py"
-    done = subprocess.run(
-        [sys.executable, script],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    if "only 0-dimensional arrays can be converted" in done.stderr:
-        pytest.skip("the interpreter of Triton 3.6 does not run with NumPy 2.5")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("equal") == 21
+    assert comparisons_that_are_equal("interpreted_few_rows.py") == 21
 
 
 @pytest.mark.parametrize(
@@ -98,6 +82,6 @@ def test_few_columns_divide_the_input_features(rows: int, inner: int, outer: int
     assert few_rows.tile_of(rows, torch.bfloat16).parts(inner, outer) == parts
 
 
-@pytest.mark.parametrize("tile", [*few_rows.TILES_16_BIT.values(), *few_rows.TILES_FP8.values()])
+@pytest.mark.parametrize("tile", [few_rows.TILE_OF_FEWEST, few_rows.TILE_OF_MORE, few_rows.TILE_FP8])
 def test_weights_that_fit_are_multiples_of_every_tile(tile: few_rows.Tile) -> None:
     assert few_rows.MULTIPLE_OF_INNER % tile.depth == few_rows.MULTIPLE_OF_OUTER % tile.columns == 0

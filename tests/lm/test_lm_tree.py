@@ -1,8 +1,5 @@
 """Decoding as a tree gives the token ids of transformers' search, in any number of slots."""
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from golden_checkpoints import PUBLISHED, needs_published
+from interpreted import comparisons_that_are_equal
 from tiers import fast_only
 
 from r2gen.config.decoding import Decoding
@@ -225,16 +223,4 @@ def test_slots_that_are_kept_serve_the_next_call(llama: LanguageModel) -> None:
 
 @pytest.mark.skipif(tree_kernel.triton is None, reason="this torch has no triton")
 def test_the_kernel_computes_what_its_plain_twin_computes() -> None:
-    """By Triton's interpreter, which must be switched on before the kernel is imported."""
-    script = Path(__file__).parents[1] / "support" / "interpreted_kernel.py"
-    done = subprocess.run(
-        [sys.executable, script],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    if "only 0-dimensional arrays can be converted" in done.stderr:
-        pytest.skip("the interpreter of Triton 3.6 does not run with NumPy 2.5")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("equal") == 8
+    assert comparisons_that_are_equal("interpreted_kernel.py") == 8
