@@ -132,6 +132,7 @@ def report_generator(model: PreTrainedModel, tokenizer: ReportTokenizer, size: S
     )
     prompt = Prompt(before=BEFORE, after=AFTER, bos=True).around(tokenizer, context=False)
     lm = CausalLM(model, tokenizer)
+    lm.opening = prompt.opening
     projector = LinearProjector(in_dim=encoder.dim, out_dim=lm.dim)
     made = ReportGenerator(vision=encoder, projector=projector, lm=lm, before=prompt.before, after=prompt.after)
     for part in (made.vision, made.projector):

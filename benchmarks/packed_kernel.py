@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from r2gen.lm import packed_attention, packed_kernel
-from r2gen.lm.packed_kernel import BACKWARD_KEY, BACKWARD_QUERY, FORWARD, Tiles
+from r2gen.lm import packed_attention, packed_operator
+from r2gen.lm.packed_operator import BACKWARD_KEY, BACKWARD_QUERY, FORWARD, Tiles
 
 # S positions of the row, H heads, N heads of keys, D width of a head
 HEADS, WIDTH, SCALING = 32, 128, 128**-0.5
@@ -107,15 +107,18 @@ def by_tiles(batch: Batch, tiles: dict[str, Tiles]) -> Way:
     arguments = (batch.longest, SCALING, 0)
     saved: list[tuple[torch.Tensor, torch.Tensor]] = []
 
+    def row(i: int) -> tuple[torch.Tensor, ...]:
+        query, key, value, _ = batch.inputs[i]
+        return query, key, value, key[:0], value[:0], batch.starts  # without an opening
+
     def forward(i: int) -> list[torch.Tensor]:
-        return list(packed_kernel.forward(*batch.inputs[i][:3], batch.starts, *arguments, tiles=tiles["forward"]))
+        return list(packed_operator.forward(*row(i), *arguments, tiles=tiles["forward"]))
 
     def backward(i: int) -> list[torch.Tensor]:
         if not saved:
-            saved.extend(packed_kernel.forward(*x[:3], batch.starts, *arguments) for x in batch.inputs)
-        *inputs, d_out = batch.inputs[i]
+            saved.extend(packed_operator.forward(*row(number), *arguments) for number in range(COPIES))
         chosen = {"query_tiles": tiles["query"], "key_tiles": tiles["key"]}
-        return list(packed_kernel.backward(d_out, *inputs, batch.starts, *saved[i], *arguments, **chosen))
+        return list(packed_operator.backward(batch.inputs[i][3], *row(i), *saved[i], *arguments, **chosen))
 
     return forward, backward
 

@@ -9,6 +9,7 @@ the CPU the shapes are tiny. Each variant has what those before it have:
     packed      one row of all studies, attention by torch's variable-length kernel
     compiled    layers compiled by torch.compile
     cached      features of the frozen encoder, computed in the first epoch only
+    opening     the prompt before the image computed once
     fp8         quant=fp8
 
 `ms` is the time of a step, `encoder` that of the encoder in it, `peak` the memory in GiB. --profile FILE writes the
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("batches", type=int, nargs="*", default=[8, 32, 64])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--profile", type=Path)
-    parser.add_argument("--variants", default="mask,rows,packed,compiled,cached,fp8")
+    parser.add_argument("--variants", default="mask,rows,packed,compiled,cached,opening,fp8")
     options = parser.parse_args()
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
@@ -62,22 +63,24 @@ def main() -> None:
     model.projector.requires_grad_(True)
     lm = model.lm
     assert isinstance(lm, CausalLM)
-    lm.packs = False
+    lm.packs, opening, lm.opening = False, lm.opening, ()
     for variant in options.variants.split(","):
         if variant == "packed":
             lm.packs = True
         elif variant == "compiled":
             compile_layers(lm.model)
+        elif variant == "opening":
+            lm.opening = opening
         elif variant == "fp8":
             to_fp8(lm.model)
             prepare_backward(lm.model)
             torch._dynamo.reset()
         with masked_loss(lm, used=variant == "mask"):
             for batch in options.batches:
-                if variant in ("cached", "fp8"):
+                if variant in ("cached", "opening", "fp8"):
                     model.vision.cache = FeatureCache(BATCHES * batch)
                 measure(model, variant, batch, size=size, steps=options.steps, device=device)
-                if options.profile and variant in ("cached", "fp8"):
+                if options.profile and variant in ("cached", "opening", "fp8"):
                     name = options.profile.with_stem(f"{options.profile.stem}-{variant}-{batch}")
                     profile(lambda batch=batch: run(model, batch, size=size, steps=3, device=device), name)
 

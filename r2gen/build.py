@@ -211,8 +211,10 @@ def build_report_generator(config: Config, lm: LanguageModel, *, bf16: bool, dev
         findings=findings,
     )
     model.label_smoothing, lm.dropout = config.trainer.label_smoothing, config.lm.dropout
-    if isinstance(lm, CausalLM) and not config.lm.packed:
-        lm.packs = False
+    if isinstance(lm, CausalLM):
+        lm.opening = prompt.opening
+        if not config.lm.packed:
+            lm.packs = False
     check_finite(model)
 
     # What trains: everything else is frozen.

@@ -13,10 +13,11 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from r2gen.config.decoding import Decoding
-from r2gen.data.collate import moved
+from r2gen.data.collate import NO_TARGET, moved
 from r2gen.errors import UserError
 from r2gen.lm.decoding import check_ids, check_room, decode, report
-from r2gen.lm.packed_attention import packed, packs_on
+from r2gen.lm.opening import keep_opening
+from r2gen.lm.packed_attention import follows_opening, packed, packs_on
 from r2gen.lm.padding import left_pad, longest_prompt
 from r2gen.lm.precise import double_precision
 from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated, Prompts, Reports
@@ -45,9 +46,11 @@ class CausalLM(nn.Module):
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
         self.packs: bool | None = None  # whether the loss has all studies in one row; None: where that saves time
+        self.opening: Sequence[int] = ()  # the ids that every prompt begins with, if they are known
         self.dropout = 0.0
         self.keeps_slots = False  # and compiled layers, between calls of generate on a GPU
         self.decoded: DecodingPlan | None = None
+        self._kept: tuple[object, ...] = ()  # the opening whose keys and values the attention modules have
         self._agrees: bool | None = None  # whether a tree decodes this model rightly; None: not tried yet
         self._searches: list[TreeSearch] = []  # the newest is last
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
@@ -65,12 +68,13 @@ class CausalLM(nn.Module):
         """See LanguageModel.loss. Real positions are moved together, so that no mask is needed.
 
         The first token of the report is predicted from the last real position of the prompt, and padding changes no
-        position, ALiBi distance or sliding window. Where `packs`, all studies are in one row, without padding. Rows and
-        last hidden states have `dropout` while the model trains.
+        position, ALiBi distance or sliding window. Where `packs`, all studies are in one row, without padding, and the
+        `opening` is computed once. Rows and last hidden states have `dropout` while the model trains.
         """
         device, report_BL = prompt_BTE.device, report_BL.cpu()
         packs = self._packs_on(device) if self.packs is None else self.packs
-        plan = layout(mask_BT, report_BL, packed=packs).to(device)
+        opening = self._shared_opening(mask_BT, report_BL, device) if packs else 0
+        plan = layout(mask_BT, report_BL, packed=packs, opening=opening).to(device)
         ids_N = moved(report_BL.clamp(min=0).flatten(), device)
         report_NE = self.embed(ids_N)
         embeds_NE = torch.cat([prompt_BTE.flatten(0, 1).to(report_NE.dtype), report_NE]).to(self.model.dtype)
@@ -146,6 +150,25 @@ class CausalLM(nn.Module):
     def _packs_on(self, device: torch.device) -> bool:
         drops_attention = self.model.training and bool(getattr(self.model.config, "attention_dropout", 0.0))
         return packs_on(self.model, device) and not drops_attention  # the kernel has no dropout
+
+    def _shared_opening(self, mask_BT: torch.Tensor, report_BL: torch.Tensor, device: torch.device) -> int:
+        """How many positions of the prompts need not be computed, since their keys and values are kept."""
+        length = len(self.opening)
+        longest = int(((report_BL != NO_TARGET).sum(dim=1) + mask_BT.cpu().sum(dim=1)).max())
+        if (
+            length == 0
+            or (self.dropout and self.model.training)
+            or any(weight.requires_grad for weight in self.model.parameters())
+            or not follows_opening(self.model, device, longest)
+        ):
+            return 0
+        wanted = (tuple(self.opening), device, self.model.dtype)
+        if self._kept != wanted:
+            with evaluation_mode(self.model):
+                ids_1P = torch.tensor([list(self.opening)], device=device)
+                keep_opening(self.model, self.embed(ids_1P).to(self.model.dtype))
+            self._kept = wanted
+        return length
 
     def _dropped(self, states: torch.Tensor) -> torch.Tensor:
         return F.dropout(states, self.dropout) if self.dropout and self.model.training else states

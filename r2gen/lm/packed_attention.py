@@ -26,7 +26,9 @@ PACKED = {
 }  # fmt: skip
 WIDEST_HEAD = 256  # of torch's kernel
 
-# H heads, N heads of keys, S positions of the row, D width of a head
+Opening = tuple[torch.Tensor, torch.Tensor]  # its keys and its values, [P, N, D], contiguous
+
+# H heads, N heads of keys, S positions of the row, P of an opening, D width of a head
 
 
 def supports_packing(model: PreTrainedModel) -> bool:
@@ -43,15 +45,28 @@ def packs_on(model: PreTrainedModel, device: torch.device) -> bool:
     """Whether packing saves time: the kernel is for half precision on a GPU."""
     if device.type != "cuda" or model.dtype not in (torch.bfloat16, torch.float16):
         return False
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_attention_heads", None)  # Mamba has none
-    head = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
+    head = _head_width(model)
     return (
         0 < head <= WIDEST_HEAD
         and head % 8 == 0
         and torch.cuda.get_device_capability(device) >= (8, 0)
         and supports_packing(model)
     )
+
+
+def follows_opening(model: PreTrainedModel, device: torch.device, longest: int) -> bool:
+    """Whether studies of at most this length can attend to an opening that all of them share: torch's kernel has none.
+
+    `by_mask`, which computes on a CPU, can.
+    """
+    _load_kernel()
+    return device.type == "cpu" or (_own_kernels and packed_kernel.fits(_head_width(model), longest))
+
+
+def _head_width(model: PreTrainedModel) -> int:
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None)  # Mamba has none
+    return int(getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0))
 
 
 @contextmanager
@@ -74,18 +89,22 @@ def packed_attention(
     *,
     cu_seq_lens_q: torch.Tensor,
     max_length_q: int,
+    after_opening: bool = False,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention function: the result [1, S, H, D] for studies that begin at `cu_seq_lens_q`."""
+    """transformers' attention function: the result [1, S, H, D] for studies that begin at `cu_seq_lens_q`.
+
+    Studies `after_opening` also attend to the keys and values that lm/opening.py has kept in the module.
+    """
     assert attention_mask is None
     assert others.get("softcap") is None
     query_SHD, key_SND, value_SND = (x[0].transpose(0, 1) for x in (query_1HSD, key_1NSD, value_1NSD))
+    opening: Any = module.opening if after_opening else None
+    options: dict[str, Any] = {"scaling": scaling, "window": sliding_window, "opening": opening}
     if query_1HSD.is_cuda and query_1HSD.dtype != torch.float32:
-        result_SHD = _by_kernel(
-            query_SHD, key_SND, value_SND, cu_seq_lens_q, max_length_q, scaling=scaling, window=sliding_window
-        )
+        result_SHD = _by_kernel(query_SHD, key_SND, value_SND, cu_seq_lens_q, max_length_q, **options)
     else:
-        result_SHD = by_mask(query_SHD, key_SND, value_SND, cu_seq_lens_q, scaling=scaling, window=sliding_window)
+        result_SHD = by_mask(query_SHD, key_SND, value_SND, cu_seq_lens_q, **options)
     return result_SHD[None], None
 
 
@@ -98,11 +117,14 @@ def _by_kernel(
     *,
     scaling: float | None,
     window: int | None,
+    opening: Opening | None,
 ) -> torch.Tensor:
     """By our kernels where they fit and Triton works, and otherwise by torch's."""
     if _own_kernels and packed_kernel.fits(query_SHD.shape[2], longest):
-        return packed_operator.attend(query_SHD, key_SND, value_SND, starts, longest, scaling=scaling, window=window)
+        row = query_SHD, key_SND, value_SND, starts, longest
+        return packed_operator.attend(*row, scaling=scaling, window=window, opening=opening)
     assert _kernel is not None
+    assert opening is None
     group = query_SHD.shape[1] // key_SND.shape[1]
     if group > 1 and not _kernel_groups:
         key_SND, value_SND = key_SND.repeat_interleave(group, 1), value_SND.repeat_interleave(group, 1)
@@ -130,20 +152,26 @@ def by_mask(
     *,
     scaling: float | None,
     window: int | None,
+    opening: Opening | None = None,
 ) -> torch.Tensor:
-    """The plain twin of the kernel, for every device and precision; its mask is [S, S]."""
+    """The plain twin of the kernels, for every device and precision; its mask is [S, P + S]."""
     place_S = torch.arange(len(query_SHD), device=query_SHD.device)
     study_S = torch.searchsorted(starts[1:].contiguous(), place_S, right=True)
-    distance_SS = place_S[:, None] - place_S
-    mask_SS = (study_S[:, None] == study_S) & (distance_SS >= 0)
+    distance_SC = place_S[:, None] - place_S
+    mask_SC = (study_S[:, None] == study_S) & (distance_SC >= 0)
+    if opening:
+        key_SND, value_SND = torch.cat([opening[0], key_SND]), torch.cat([opening[1], value_SND])
+        before_P = torch.arange(len(opening[0]), 0, -1, device=query_SHD.device)
+        distance_SC = torch.cat([(place_S - starts[study_S])[:, None] + before_P, distance_SC], dim=1)
+        mask_SC = torch.cat([mask_SC.new_ones(len(mask_SC), len(before_P)), mask_SC], dim=1)
     if window:
-        mask_SS &= distance_SS < window
+        mask_SC &= distance_SC < window
     group = query_SHD.shape[1] // key_SND.shape[1]
     query_1HSD, key_1HSD, value_1HSD = (
         x.repeat_interleave(times, 1).transpose(0, 1)[None]
         for x, times in ((query_SHD, 1), (key_SND, group), (value_SND, group))
     )
-    result_1HSD = F.scaled_dot_product_attention(query_1HSD, key_1HSD, value_1HSD, attn_mask=mask_SS, scale=scaling)
+    result_1HSD = F.scaled_dot_product_attention(query_1HSD, key_1HSD, value_1HSD, attn_mask=mask_SC, scale=scaling)
     return result_1HSD[0].transpose(0, 1)
 
 

@@ -34,6 +34,11 @@ class PromptIds:
     after: list[int]
     context: Place | None  # None: the prompt has no context
 
+    @property
+    def opening(self) -> list[int]:
+        """The ids that the prompts of all studies begin with."""
+        return self.before[: self.context.index] if self.context and self.context.side == "before" else self.before
+
 
 @dataclass(frozen=True)
 class Prompt:

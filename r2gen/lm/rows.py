@@ -28,11 +28,17 @@ class Layout:
     position_RS: torch.Tensor | None = None  # the position within its study, in a row of all studies
     starts: torch.Tensor | None = None  # int32: where each study of such a row begins, and the end of the row
     longest: int = 0  # no study of such a row is longer
+    after_opening: bool = False  # whether the studies of such a row follow positions that all of them share
 
     def packing(self) -> dict[str, Any]:
         """The arguments of packed attention."""
         assert self.position_RS is not None
-        return {"position_ids": self.position_RS, "cu_seq_lens_q": self.starts, "max_length_q": self.longest}
+        return {
+            "position_ids": self.position_RS,
+            "cu_seq_lens_q": self.starts,
+            "max_length_q": self.longest,
+            "after_opening": self.after_opening,
+        }
 
     def to(self, device: torch.device) -> "Layout":
         return Layout(
@@ -42,17 +48,20 @@ class Layout:
             position_RS=None if self.position_RS is None else moved(self.position_RS, device),
             starts=None if self.starts is None else moved(self.starts, device),
             longest=self.longest,
+            after_opening=self.after_opening,
         )
 
 
-def layout(mask_BT: torch.Tensor, report_BL: torch.Tensor, *, packed: bool) -> Layout:
+def layout(mask_BT: torch.Tensor, report_BL: torch.Tensor, *, packed: bool, opening: int = 0) -> Layout:
     """The layout of a batch, on the CPU; `packed`: one row of all studies, whose length is a multiple of 64.
 
-    `mask_BT` is the real positions of the prompts, `report_BL` the ids, right-padded with NO_TARGET.
+    `mask_BT` is the real positions of the prompts, `report_BL` the ids, right-padded with NO_TARGET. The first
+    `opening` positions of each prompt are real, and are left out of the row.
     """
     size, width = mask_BT.shape
     mask_BT, target_BL = mask_BT.cpu().bool(), report_BL.cpu() != NO_TARGET
     real_BC = torch.cat([mask_BT, target_BL], dim=1)
+    real_BC[:, :opening] = False
     study_N, column_N = real_BC.nonzero(as_tuple=True)
     lengths_B = real_BC.sum(dim=1)
     place_N = (real_BC.cumsum(dim=1) - 1)[study_N, column_N]  # within the study
@@ -78,7 +87,7 @@ def layout(mask_BT: torch.Tensor, report_BL: torch.Tensor, *, packed: bool) -> L
     if not packed:
         return Layout(source_RS=source_RS, before_M=before_M, column_M=column_M)
     position_RS = torch.zeros(shape, dtype=torch.long)
-    position_RS[0, index_N] = place_N
+    position_RS[0, index_N] = place_N + opening
     position_RS[0, total:] = torch.arange(slots - total)
     return Layout(
         source_RS=source_RS,
@@ -88,4 +97,5 @@ def layout(mask_BT: torch.Tensor, report_BL: torch.Tensor, *, packed: bool) -> L
         # the padding is one more study, of at most 63 positions, which may be empty
         starts=torch.cat([torch.zeros(1, dtype=torch.long), ends_B, torch.tensor([slots])]).int(),
         longest=-(-longest // MULTIPLE) * MULTIPLE,
+        after_opening=opening > 0,
     )

@@ -9,7 +9,7 @@ from r2gen.lm import packed_attention, packed_kernel, triton_support
 
 @pytest.mark.skipif(packed_kernel.triton is None, reason="this torch has no triton")
 @pytest.mark.parametrize(
-    ("arguments", "comparisons"), [((), 7), pytest.param(("compiled",), 1, marks=pytest.mark.slow)]
+    ("arguments", "comparisons"), [((), 11), pytest.param(("compiled",), 1, marks=pytest.mark.slow)]
 )
 def test_the_kernels_compute_what_their_plain_twin_computes(arguments: tuple[str, ...], comparisons: int) -> None:
     assert comparisons_that_are_equal("interpreted_packed_kernel.py", *arguments) == comparisons
@@ -40,5 +40,7 @@ def test_without_a_c_compiler_torchs_kernel_is_used(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(packed_attention, "_kernel", by_torch)
     monkeypatch.setattr(packed_attention, "_own_kernels", False)
     row_SHD, starts = torch.randn(64, 1, 64), torch.tensor([0, 64], dtype=torch.int32)
-    result_SHD = packed_attention._by_kernel(row_SHD, row_SHD, row_SHD, starts, 64, scaling=None, window=None)
+    result_SHD = packed_attention._by_kernel(
+        row_SHD, row_SHD, row_SHD, starts, 64, scaling=None, window=None, opening=None
+    )
     assert result_SHD is row_SHD

@@ -26,6 +26,7 @@ class Case:
     strided: bool = False
     tiles: tuple[int, int] = (64, 32)
     width: int = 16
+    opening: int = 0
 
 
 CASES = [
@@ -36,12 +37,16 @@ CASES = [
     Case((3, 130, 59), 2, 1, window=40),
     Case((70, 20), 1, 1, window=1, tiles=(16, 64)),
     Case((65, 63), 1, 1, width=64, strided=True),
+    Case((70, 5, 53), 4, 2, opening=6, strided=True),
+    Case((3, 70, 55), 2, 1, opening=40),
+    Case((5, 70, 53), 2, 2, opening=20, window=12, tiles=(32, 16)),
+    Case((5, 70, 53), 1, 1, opening=33, window=40, scaling=0.5),
 ]
 
 
-def drawn(case: Case) -> list[torch.Tensor]:
+def drawn(case: Case, positions: int) -> list[torch.Tensor]:
     """Queries, keys, values and the gradient of the result; strided: as parts of one tensor, as of [H, S, D]."""
-    source, positions = torch.Generator().manual_seed(0), sum(case.lengths)
+    source = torch.Generator().manual_seed(0)
     counts = [case.heads, case.shared, case.shared, case.heads]
     if not case.strided:
         return [torch.randn(positions, heads, case.width, generator=source) for heads in counts]
@@ -52,19 +57,25 @@ def drawn(case: Case) -> list[torch.Tensor]:
 def compare(case: Case) -> None:
     starts = torch.tensor([0, *accumulate(case.lengths)], dtype=torch.int32)
     longest = -(-max(case.lengths) // 64) * 64
-    *inputs, d_out_SHD = drawn(case)
+    *inputs, d_out_SHD = drawn(case, sum(case.lengths))
+    _, *opening, _ = (x.contiguous() for x in drawn(case, case.opening))
     scaling = case.scaling or case.width**-0.5
     exact = [x.double().requires_grad_() for x in inputs]
-    result_SHD = packed_attention.by_mask(*exact, starts, scaling=scaling, window=case.window)
+    exact_opening = tuple(x.double() for x in opening)
+    result_SHD = packed_attention.by_mask(
+        *exact, starts, scaling=scaling, window=case.window, opening=exact_opening if case.opening else None
+    )
     expected = [result_SHD, *torch.autograd.grad(result_SHD, exact, d_out_SHD.double())]
 
-    arguments, tiles = (longest, scaling, case.window or 0), packed_kernel.Tiles(*case.tiles, warps=4, stages=1)
-    out_SHD, log_sum_HS = packed_kernel.forward(*inputs, starts, *arguments, tiles=tiles)
-    gradients = packed_kernel.backward(
-        *(d_out_SHD, *inputs, starts, out_SHD, log_sum_HS, *arguments), query_tiles=tiles, key_tiles=tiles
+    arguments, tiles = (longest, scaling, case.window or 0), packed_operator.Tiles(*case.tiles, warps=4, stages=1)
+    out_SHD, log_sum_HS = packed_operator.forward(*inputs, *opening, starts, *arguments, tiles=tiles)
+    gradients = packed_operator.backward(
+        *(d_out_SHD, *inputs, *opening, starts, out_SHD, log_sum_HS, *arguments), query_tiles=tiles, key_tiles=tiles
     )
     leaves = [x.requires_grad_() for x in inputs]
-    attended_SHD = packed_operator.attend(*leaves, starts, longest, scaling=case.scaling, window=case.window)
+    attended_SHD = packed_operator.attend(
+        *leaves, starts, longest, scaling=case.scaling, window=case.window, opening=tuple(opening)
+    )
     by_autograd = [attended_SHD, *torch.autograd.grad(attended_SHD, leaves, d_out_SHD)]
     for computed in ([out_SHD, *gradients], by_autograd):
         for x, y in zip(computed, expected, strict=True):
@@ -74,19 +85,21 @@ def compare(case: Case) -> None:
 
 
 def compare_compiled() -> None:
-    """Compiled decoder layers call the kernels without a graph break, for rows of several lengths."""
+    """Compiled decoder layers call the kernels without a graph break, for rows of several lengths, after an opening."""
     config = LlamaConfig(
         vocab_size=8, hidden_size=64, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, attn_implementation=packed_attention.NAME,
     )  # fmt: skip
     torch.manual_seed(0)
     model = LlamaModel(config).requires_grad_(False)
+    for layer in model.layers:
+        layer.self_attn.opening = torch.randn(2, 6, 2, 16).unbind()  # type: ignore[assignment]
     plain = packed_attention.by_mask
 
     def by_kernel(query_SHD, key_SND, value_SND, starts, **options: Any):  # type: ignore[no-untyped-def]
         return packed_operator.attend(query_SHD, key_SND, value_SND, starts, longest, **options)
 
-    for lengths in ((9, 55), (70, 30, 28), (128,)):
+    for lengths, after_opening in (((9, 55), False), ((70, 30, 28), True), ((128,), True)):
         starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
         longest = -(-max(lengths) // 64) * 64
         embeds_1SE = torch.randn(1, sum(lengths), 64).requires_grad_()
@@ -101,6 +114,7 @@ def compare_compiled() -> None:
                 position_ids=torch.cat([torch.arange(length) for length in lengths])[None],
                 cu_seq_lens_q=starts,
                 max_length_q=longest,
+                after_opening=after_opening,
                 use_cache=False,
             ).last_hidden_state
             results.append((result_1SE, *torch.autograd.grad(result_1SE.square().sum(), embeds_1SE)))
