@@ -10,14 +10,14 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import yaml
 
-from r2gen.config.hints import accepts
+from r2gen.config.hints import SCALARS, accepts
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
 
@@ -167,9 +167,13 @@ def misfits(value: Any, hint: Any, name: str = "", *, finite: bool = True) -> It
 
     With `finite`, NaN and infinity do not fit.
     """
+    if hint in SCALARS:  # most values of a large file: decided before its type hint is taken apart
+        if not accepts(value, hint) or (finite and _is_infinite(value)):
+            yield name or "its content"
+        return
     prefix = f"{name}." if name else ""
     if is_typeddict(hint) and isinstance(value, dict):
-        for key, inner in get_type_hints(hint).items():
+        for key, inner in _hints_of(hint).items():
             if key in value:
                 yield from misfits(value[key], inner, prefix + key, finite=finite)
             elif key in hint.__required_keys__:
@@ -188,6 +192,11 @@ def misfits(value: Any, hint: Any, name: str = "", *, finite: bool = True) -> It
             yield name
     elif is_typeddict(hint) or not accepts(value, hint) or (finite and _is_infinite(value)):
         yield name or "its content"
+
+
+@cache
+def _hints_of(typed_dict: type) -> dict[str, Any]:
+    return get_type_hints(typed_dict)
 
 
 def _is_infinite(value: Any) -> bool:
