@@ -1,6 +1,6 @@
 """report.html of a run, with the images of the studies that it shows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from r2gen.data.context_text import shown_context
 from r2gen.data.dataset import StudyDataset
 from r2gen.data.reports import ReportData
 from r2gen.evaluate.labeler import stated_findings
-from r2gen.pages.images import IMAGE_SIZES_PX
-from r2gen.pages.run import PAGE, shown_in, shown_studies, write_page
+from r2gen.pages.images import IMAGE_SIZES_PX, embedded
+from r2gen.pages.run import shown_studies, write_page
 
 CUT_FIRST = "the end of the prior report first, then of comparison, technique and indication"
 
@@ -32,19 +32,23 @@ class RunPage:
         if self.is_external:
             return None
         shown = shown_studies(self.run_dir, count=self.studies)
-        if shown is None:
-            return None
-        split, ids = shown
-        views = {study.id: study.views for study in self.datasets[split].studies}
-        return split, {id: [self.data.image(view, at_least_px=IMAGE_SIZES_PX[0]) for view in views[id]] for id in ids}
+        return None if shown is None else (shown[0], self._images(*shown))
 
     def write(self) -> None:
-        images = None
-        if not self.is_external and not self._has_images():
-            shown = self.shown()
-            images = {} if shown is None else shown[1]
-        contexts_of = None if self.is_external else self._contexts
-        write_page(self.run_dir, images=images, findings_of=stated_findings, contexts_of=contexts_of)
+        if self.is_external:
+            write_page(self.run_dir, findings_of=stated_findings)
+            return
+        write_page(
+            self.run_dir,
+            images_of=lambda split, ids: embedded(self._images(split, ids)),
+            count=self.studies,
+            findings_of=stated_findings,
+            contexts_of=self._contexts,
+        )
+
+    def _images(self, split: str, ids: Sequence[str]) -> dict[str, list[Image.Image]]:
+        views = {study.id: study.views for study in self.datasets[split].studies}
+        return {id: [self.data.image(view, at_least_px=IMAGE_SIZES_PX[0]) for view in views[id]] for id in ids}
 
     def _contexts(self, split: str) -> dict[str, dict[str, str]]:
         """What the prompts of the studies have besides images, by study and title, and whether its texts are cut."""
@@ -56,11 +60,3 @@ class RunPage:
                 for study in dataset.studies
             }
         return contexts.get(split, {})
-
-    def _has_images(self) -> bool:
-        """Whether the page of an earlier validation has the images that it would get, since reading takes seconds."""
-        shown = shown_studies(self.run_dir, count=self.studies)
-        before = shown_in(self.run_dir / PAGE, of_today=True)
-        if shown is None or before is None or not shown[1]:
-            return False
-        return (shown[0], set(shown[1])) == (before[0], set(before[1]))

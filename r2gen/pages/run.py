@@ -32,6 +32,7 @@ CURVE_POINTS = 1600
 
 FindingsOf = Callable[[str], Sequence[str]]  # the findings that a text states
 ContextsOf = Callable[[str], Mapping[str, Mapping[str, str]]]  # of a split, by study and title
+ImagesOf = Callable[[str, Sequence[str]], dict[str, list[str]]]  # data URIs of studies of a split, by study
 
 
 class PageStudy(TypedDict, total=False):
@@ -51,6 +52,9 @@ class PageStudies(TypedDict):
     rows: list[PageStudy]
 
 
+_Predictions = tuple[str, JsonObject, list[JsonObject]]  # `<split>.<generation>`, header, predictions
+
+
 @dataclass(frozen=True)
 class _Before:
     """What an existing page shows."""
@@ -59,29 +63,39 @@ class _Before:
     findings: dict[tuple[str, str], dict[str, list[str]]] = field(default_factory=dict)  # by report and reference
     contexts: dict[str, dict[str, str]] = field(default_factory=dict)  # by study
     shows_none: bool = False  # it was written without studies
+    split: str | None = None
+    image_px: int | None = None  # the largest size of its images
 
 
 def write_page(
     run_dir: Path,
     *,
     images: Mapping[str, Sequence[Image.Image]] | None = None,
+    images_of: ImagesOf | None = None,
+    count: int = STUDIES,
     findings_of: FindingsOf | None = None,
     contexts_of: ContextsOf | None = None,
 ) -> Path:
     """Write run_dir/report.html atomically from the files of the run and return its path.
 
     The page has the texts of all studies. `images` maps the ids of `shown_studies` to their images (mode L); if it is
-    empty, the page shows no study. With None the images are those of the existing page, and without `findings_of` and
-    `contexts_of` the findings and contexts too: this is how the launcher updates the status of a run that ended.
+    empty, the page shows no study. `images_of` reads those of at most `count` studies instead, unless the existing page
+    has them. With neither the images are those of the existing page, and without `findings_of` and `contexts_of` the
+    findings and contexts too: this is how the launcher updates the status of a run that ended.
 
     Only run.json and config.yaml are required. Raises UserError naming a broken file, and the line if there is one.
     """
     page, folder = run_dir / PAGE, RunFolder(run_dir)
     run, metrics = folder.facts(), read_metrics(metrics_path(run_dir))
     choices, external = folder.config()["choices"], external_metrics(run_dir)
-    before = _before(page)
+    before, shown = _before(page), _predictions(run_dir / "predictions", metrics=metrics)
     if images is not None:
         before = replace(before, images=embedded(images), shows_none=not images)
+    elif images_of is not None:
+        split, ids = _shown_studies(shown, count=count) if shown is not None else ("", [])
+        if not _has_images(before, split, ids):
+            uris = images_of(split, ids) if ids else {}
+            before = replace(before, images=uris, shows_none=not uris)
     content = {
         "written": now(),
         "folder": run_dir.name,
@@ -96,7 +110,7 @@ def write_page(
         },
         "score_specs": _score_specs([*external.values(), metrics]),
         "studies": _studies(
-            run_dir / "predictions",
+            shown,
             metrics=metrics,
             before=before,
             findings_of=findings_of,
@@ -136,10 +150,17 @@ def _score_specs(metrics: Sequence[JsonObject]) -> list[JsonObject]:
 def shown_studies(run_dir: Path, *, count: int = STUDIES) -> tuple[str, list[str]] | None:
     """The split and the ids of the studies that will have images; None before the first prediction."""
     shown = _predictions(run_dir / "predictions", metrics=read_metrics(metrics_path(run_dir)))
-    if shown is None:
-        return None
+    return None if shown is None else _shown_studies(shown, count=count)
+
+
+def _shown_studies(shown: _Predictions, *, count: int) -> tuple[str, list[str]]:
     name, _, predictions = shown
     return name.split(".", 1)[0], chosen_studies([str(prediction["id"]) for prediction in predictions], count=count)
+
+
+def _has_images(before: _Before, split: str, ids: Sequence[str]) -> bool:
+    """Whether an existing page has the images that it would get, since reading takes seconds."""
+    return before.image_px == IMAGE_SIZES_PX[0] and before.split == split and set(before.images) == set(ids) != set()
 
 
 def chosen_studies(ids: Sequence[str], *, count: int = STUDIES) -> list[str]:
@@ -154,10 +175,14 @@ def chosen_studies(ids: Sequence[str], *, count: int = STUDIES) -> list[str]:
 
 
 def _studies(
-    folder: Path, *, metrics: JsonObject, before: _Before, findings_of: FindingsOf | None, contexts_of: ContextsOf
+    shown: _Predictions | None,
+    *,
+    metrics: JsonObject,
+    before: _Before,
+    findings_of: FindingsOf | None,
+    contexts_of: ContextsOf,
 ) -> JsonObject | None:
     """The studies with their texts, findings, contexts, images and scores; None before the first prediction."""
-    shown = _predictions(folder, metrics=metrics)
     if shown is None:
         return None
     name, header, predictions = shown
@@ -207,7 +232,7 @@ def short(value: object) -> object:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def _predictions(folder: Path, *, metrics: JsonObject) -> tuple[str, JsonObject, list[JsonObject]] | None:
+def _predictions(folder: Path, *, metrics: JsonObject) -> _Predictions | None:
     """`<split>.<generation>`, the header and the predictions of the file to show; None before the first prediction.
 
     Test is preferred to val. Once there are scores, only scored splits are shown, so that test reports of an older
@@ -224,25 +249,18 @@ def _predictions(folder: Path, *, metrics: JsonObject) -> tuple[str, JsonObject,
     return None
 
 
-def shown_in(page: Path, *, of_today: bool = False) -> tuple[str, dict[str, list[str]]] | None:
-    """The split of an existing page, and its embedded images by study; None if there is no page with studies.
-
-    With `of_today` a page counts only if its images were made as those of a new page would be.
-    """
-    content = content_of(page)
-    studies = _studies_in(content)
-    if studies is None or (of_today and content.get("image_px") != IMAGE_SIZES_PX[0]):
-        return None
-    return studies["split"], _shown(studies).images
+def shown_in(page: Path) -> tuple[str, dict[str, list[str]]] | None:
+    """The split of an existing page, and its embedded images by study; None if there is no page with studies."""
+    before = _before(page)
+    return None if before.split is None else (before.split, before.images)
 
 
 def _before(page: Path) -> _Before:
-    studies = _studies_in(content_of(page))
-    return _Before() if studies is None else _shown(studies)
-
-
-def _shown(studies: Any) -> _Before:
-    """What the studies of a page show. Pages of earlier versions call the images films."""
+    """What an existing page shows. Pages of earlier versions call the images films."""
+    content = content_of(page)
+    studies: Any = content.get("studies")
+    if next(misfits(studies, PageStudies), None) is not None:
+        return _Before()
     rows = studies["rows"]
     images = {row["id"]: row.get("images") or row.get("films") or [] for row in rows}
     return _Before(
@@ -250,9 +268,6 @@ def _shown(studies: Any) -> _Before:
         findings={(row.get("report", ""), row.get("reference", "")): row.get("findings", {}) for row in rows},
         contexts={row["id"]: row.get("context", {}) for row in rows},
         shows_none=not rows,
+        split=studies["split"],
+        image_px=content.get("image_px"),
     )
-
-
-def _studies_in(content: JsonObject) -> Any:
-    studies: Any = content.get("studies")
-    return studies if next(misfits(studies, PageStudies), None) is None else None
