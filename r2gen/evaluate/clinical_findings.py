@@ -5,7 +5,6 @@ The rules are in r2gen/evaluate/labeler; docs/labeler.md describes their convent
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
@@ -21,7 +20,6 @@ NORMAL = "normal"
 RATES = ("f1", "precision", "recall")
 MEANS = ("micro", "macro")
 SETS = {"14": OBSERVATIONS, "5": FIVE}
-labelled = lru_cache(maxsize=2**15)(label_report)  # every system is scored against the same references
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ class Findings:
 
     def count(self, references: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, dict[str, Counts]]:
         """By study id and finding ("normal" is last): its counts, each 0 or 1."""
-        pairs = {id: (labelled(references[id]), labelled(reports[id])) for id in references}
+        pairs = {id: (label_report(references[id]), label_report(reports[id])) for id in references}
         return {id: {finding: self._count(*pair, finding) for finding in self.findings} for id, pair in pairs.items()}
 
     def _count(self, reference: ReportLabels, report: ReportLabels, finding: str) -> Counts:

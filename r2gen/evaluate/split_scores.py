@@ -63,12 +63,15 @@ class ScoredSystems:
         in_tables = {spec.name for metric in metrics.values() for spec in metric.scores if spec.column is not None}
         over_shuffled = [pair for pair in _over("shuffled", sums) if pair.score in in_tables]
         corrected = holm([pair.p for pair in over_shuffled])
+        margins = _margins(_over("constant", sums))
+        drop_margins = {system: _margins(_over(system, sums)) for system in drops}
+        # Subgroups come last, since they have draws of their own, and only the last draws are stored.
         more: Plain = {"subgroups": subgroup_scores(groups, sums["model"], in_tables)} if groups else {}
         if drops:
-            more["drop_margins"] = {system: _margins(_over(system, sums)) for system in drops}
+            more["drop_margins"] = drop_margins
         return more | {
             "intervals": intervals,
-            "margins": _margins(_over("constant", sums)),
+            "margins": margins,
             "shuffled_margins": _margins(
                 replace(pair, p_holm=p) for pair, p in zip(over_shuffled, corrected, strict=True)
             ),

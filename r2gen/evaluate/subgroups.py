@@ -7,7 +7,7 @@ from itertools import pairwise
 from r2gen.config.plain import Plain
 from r2gen.data.context_text import SEXES
 from r2gen.data.reports import Study
-from r2gen.evaluate.clinical_findings import labelled
+from r2gen.evaluate.labeler import label_report
 from r2gen.evaluate.statistics import bootstrap
 from r2gen.evaluate.study_sums import StudySums, of_studies
 
@@ -61,7 +61,7 @@ def _attributes(study: Study) -> Iterator[tuple[str, str]]:
         yield "sex", SEXES[study.sex]
     if study.age is not None:
         yield "age", _band(study.age)
-    yield "reference", "normal" if labelled(study.report).normal else "abnormal"
+    yield "reference", "normal" if label_report(study.report).normal else "abnormal"
 
 
 def _band(age: float) -> str:

@@ -80,8 +80,12 @@ class _Cue:
     end: int
 
 
+@lru_cache(maxsize=1 << 15)
 def label_report(report: str) -> ReportLabels:
-    """The labels of any text. A text that does not describe a chest has no label and is not normal."""
+    """The labels of any text. A text that does not describe a chest has no label and is not normal.
+
+    They are cached, since every system is scored against the same references, and pages show the same texts.
+    """
     text, status = normal_text(report), dict[str, Status]()
     for sentence in sentences(text):
         for observation, stated in _label_sentence(sentence):
