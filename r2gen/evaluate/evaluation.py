@@ -10,6 +10,7 @@ from r2gen.config.plain import Plain
 from r2gen.data.dataset import StudyDataset
 from r2gen.evaluate.baseline_reports import BaselineReports
 from r2gen.evaluate.early_baselines import EarlyBaselines
+from r2gen.evaluate.early_page import EarlyPage
 from r2gen.evaluate.generate import Generator
 from r2gen.evaluate.likelihood import sample
 from r2gen.evaluate.metrics_writer import MetricsWriter
@@ -19,9 +20,10 @@ from r2gen.evaluate.run_page import RunPage
 from r2gen.evaluate.scores import Scores
 from r2gen.evaluate.set_scores import scores_of_sets
 from r2gen.evaluate.split_scores import Scorer, reports_of
-from r2gen.evaluate.subgroups import groups_of
+from r2gen.evaluate.subgroups import Groups, groups_of
 from r2gen.evaluate.wording import wording_entry
 from r2gen.ranks import dist
+from r2gen.ranks.forked import Forked
 from r2gen.runs.phase import Phase, in_phase
 
 
@@ -64,42 +66,51 @@ class Evaluation:
         skipped = {split: "the split is empty" for split in splits if not len(self.predictor.datasets[split])}
         splits = [split for split in splits if split not in skipped]
         with self._early(splits) as early:
-            generated = {}
+            page = EarlyPage(self.page, splits, fork=early.fork) if early is not None else None
+            generated, of_texts = {}, dict[str, Forked[tuple[Groups, Plain]]]()
             for split in splits:
                 finished = partial(early.finished, split) if early is not None else None
                 predictions = self.predictor.predict(model, split, checkpoint=checkpoint, finished=finished)
                 if finished is not None:
                     finished(predictions)  # those of other ranks and from the file
-                if early is not None:
+                if early is not None and page is not None:
                     early.written(split, predictions)
+                    page.written(split, predictions)
+                    of_texts[split] = early.fork(partial(self._of_texts, split, predictions))
                 without = {
                     system_of(drop): self.predictor.predict_without(model, split, checkpoint=checkpoint, drop=drop)
                     for drop in self.drop
                 }
                 generated[split] = predictions, without, self._likelihood(model, split, made_by=made_by)
-            if early is not None:  # after all splits, so that the model never waits for scores
+            if early is not None and page is not None:  # after all splits, so that the model never waits for scores
                 entries, scores = {}, Scores(corpus={})
                 for split, (predictions, without, likelihood) in generated.items():
-                    entries[split], scores = self._entry(split, predictions, without, early)
+                    entries[split], scores = self._entry(split, predictions, without, early, of_texts[split])
                     entries[split]["likelihood"] = likelihood
                     if early.nearest:
                         entries[split]["nearest"] = self.baselines.searched()
                 early.finish()
                 self.metrics.write(entries, made_by=made_by, scores=scores, constant=early.constant, skipped=skipped)
+                page.finish()
 
     def _entry(
-        self, split: str, predictions: Sequence[Prediction], without: Mapping[str, Dropped], early: EarlyBaselines
+        self,
+        split: str,
+        predictions: Sequence[Prediction],
+        without: Mapping[str, Dropped],
+        early: EarlyBaselines,
+        of_texts: Forked[tuple[Groups, Plain]],
     ) -> tuple[Plain, Scores]:
         """The scores of a split for metrics.json, and those of the model."""
-        wording = early.fork(partial(self._wording, predictions))
         baselines, scores_early = early.of(split)
+        groups, wording = of_texts.result()
         others = {system: reports_of(drop.predictions) for system, drop in without.items() if drop.changed}
         studies = self.predictor.datasets[split].studies
         scored = self.scorer.score(predictions, baselines | others, scores_early, title=f"scoring {split}")
-        entry = self.scorer.entry(scored, statistics=True, groups=groups_of(studies), drops=list(others))
+        entry = self.scorer.entry(scored, statistics=True, groups=groups, drops=list(others))
         if sets := scores_of_sets(self.scorer, studies, predictions, baselines | others, split=split):
             entry["sets"] = sets
-        entry["wording"] = wording.result()
+        entry["wording"] = wording
         if without:
             entry["drops"] = {system: {"changed": drop.changed} for system, drop in without.items()}
         return entry, scored.full.scores["model"]
@@ -108,9 +119,11 @@ class Evaluation:
         """The baselines on rank 0, and None on the others."""
         return EarlyBaselines(self.baselines, self.scorer, splits) if dist.is_first() else nullcontext()
 
-    def _wording(self, predictions: Sequence[Prediction]) -> Plain:
+    def _of_texts(self, split: str, predictions: Sequence[Prediction]) -> tuple[Groups, Plain]:
+        """The subgroups of a split, and the wording of its reports: what needs no scores."""
         references = {prediction.id: prediction.reference for prediction in predictions}
-        return wording_entry(reports_of(predictions), references, self.baselines.train_reports())
+        wording = wording_entry(reports_of(predictions), references, self.baselines.train_reports())
+        return groups_of(self.predictor.datasets[split].studies), wording
 
     def _start_scoring(self, predictions: Sequence[Prediction]) -> None:
         references = {prediction.id: prediction.reference for prediction in predictions}
