@@ -124,6 +124,27 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def point(link: Path, name: str) -> None:
+    """Point a relative link to another name, atomically."""
+    temporary = link.with_name(PARTIAL + link.name)
+    remove(temporary)
+    temporary.symlink_to(name)
+    temporary.replace(link)
+
+
+def sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+
+
 # Files
 
 

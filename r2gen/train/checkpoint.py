@@ -7,17 +7,18 @@
     checkpoints/last, best                            relative links
 
 The state of random number generators is not stored: fit.py seeds every micro-batch.
+
+The engine is imported by the methods that use it, since evaluations need no DeepSpeed, whose import takes .4 s or more.
 """
 
 import hashlib
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -27,13 +28,15 @@ from torch import nn
 from r2gen.errors import UserError
 from r2gen.ranks import dist
 from r2gen.runs.disk import out_of_disk
-from r2gen.runs.files import PARTIAL, make_folder, remove, write_whole
+from r2gen.runs.files import PARTIAL, make_folder, point, remove, sync, sync_tree, write_whole
 from r2gen.runs.folder import EXPORTED, no_checkpoint
 from r2gen.runs.special_files import refuse_special
 from r2gen.runs.untrusted import misfits, read_json, reason
-from r2gen.train.averaging import WeightAverage
-from r2gen.train.engine import Engine, load_engine, set_masters, trainable_tensors, whole_weights
 from r2gen.vision.batch_norm import moving_statistics
+
+if TYPE_CHECKING:
+    from r2gen.train.averaging import WeightAverage
+    from r2gen.train.engine import Engine
 
 FORMAT = 1
 LAST, BEST = "last", "best"
@@ -114,7 +117,7 @@ class Checkpoints:
             self._prune()
         dist.barrier()
 
-    def save(self, engine: Engine, state: TrainState) -> None:
+    def save(self, engine: "Engine", state: TrainState) -> None:
         """Write the checkpoint of state.step on all ranks, unless it exists; afterwards `last` points to it."""
         if self.saved_step == state.step:
             return
@@ -161,8 +164,10 @@ class Checkpoints:
             point(self.folder / link, target.name)
         sync(self.folder)
 
-    def resume(self, engine: Engine, *, zero_stage: int, weights_only: bool) -> TrainState:
+    def resume(self, engine: "Engine", *, zero_stage: int, weights_only: bool) -> TrainState:
         """Load `last` into the engine and return its state; without a checkpoint, return a new state."""
+        from r2gen.train.engine import set_masters, whole_weights
+
         path, state = self.path(LAST), self.state(LAST)
         if path is None or state is None:
             return TrainState(world=dist.world(), zero_stage=zero_stage)
@@ -183,8 +188,10 @@ class Checkpoints:
         state.world, state.zero_stage, self.saved_step = dist.world(), zero_stage, state.step
         return state
 
-    def _tensors(self, engine: Engine) -> dict[str, torch.Tensor]:
+    def _tensors(self, engine: "Engine") -> dict[str, torch.Tensor]:
         """The weights and statistics that are validated. Those of training are in DeepSpeed's files as well."""
+        from r2gen.train.engine import trainable_tensors
+
         if self.average is not None:
             return self.average.tensors()
         statistics = {name: statistic.cpu() for name, statistic in moving_statistics(engine.module).items()}
@@ -206,8 +213,10 @@ class Checkpoints:
             shutil.rmtree(path)
 
 
-def _load_engine_strictly(engine: Engine, checkpoint: Path) -> None:
+def _load_engine_strictly(engine: "Engine", checkpoint: Path) -> None:
     """Load DeepSpeed's files of a checkpoint. Raises UserError if they are missing or damaged."""
+    from r2gen.train.engine import load_engine
+
     fix = "Pass trainer.resume=weights to continue from the weights with a new optimiser state"
     try:
         loaded = load_engine(engine, checkpoint)
@@ -327,24 +336,3 @@ def _digest(file: Path) -> str:
 def checkpoint_bytes(trainable: int) -> int:
     """The size of one checkpoint at most: fp32 masters, the weights and two moments, 4 bytes each."""
     return trainable * 4 * 4
-
-
-def point(link: Path, name: str) -> None:
-    """Point a relative link to another name, atomically."""
-    temporary = link.with_name(PARTIAL + link.name)
-    remove(temporary)
-    temporary.symlink_to(name)
-    temporary.replace(link)
-
-
-def sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_tree(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        sync(path)

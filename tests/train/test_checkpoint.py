@@ -13,7 +13,8 @@ from small_model import batch, report_generator
 from torch import nn
 
 from r2gen.errors import UserError
-from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState, load_best, load_trainable, point
+from r2gen.runs.files import point
+from r2gen.train.checkpoint import BEST, LAST, Checkpoints, TrainState, load_best, load_trainable
 from r2gen.train.engine import Engine, backward, trainable_tensors
 from r2gen.vision.batch_norm import moving_statistics
 
