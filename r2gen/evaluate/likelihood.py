@@ -89,26 +89,28 @@ def likelihood(
     loader = evaluation_loader(
         dataset, batch_size=batch_size, rank=dist.rank(), world=dist.world(), workers=workers, pin=device.type == "cuda"
     )
-    own: list[tuple[str, float, int]] = []  # study, nats, tokens
+    texts = {study.id: study.report for study in dataset.studies}
+    own: list[tuple[str, int, bool]] = []  # study, tokens, and whether its text is altered
+    computed: list[torch.Tensor] = []  # nats of each batch, read at the end: a GPU would wait for the CPU after each
     with bar(total=len(loader), title=title, unit="batch", shown=dist.is_first()) as shown:
         for batch in loader:
             if stop is not None:
                 stop.leave_if_requested()
             with torch.inference_mode():
-                nats = model.nats(batch.to(device)).tolist()
+                computed.append(model.nats(batch.to(device)))
             tokens = (batch.report_BT != NO_TARGET).sum(dim=1).tolist()
-            own += zip(batch.ids, nats, tokens, strict=True)
+            own += zip(batch.ids, tokens, [not model.keeps(texts[id]) for id in batch.ids], strict=True)
             shown.update()
-    studies = [study for rank in dist.gather(own) for study in rank]
-    texts = {study.id: study.report for study in dataset.studies}
-    assert Counter(id for id, _, _ in studies) == Counter(list(texts)), "studies scored more or less than once"
+    own_nats = [nats for nats_B in computed for nats in nats_B.tolist()]
+    studies = [(*study, nats) for rank in dist.gather((own, own_nats)) for study, nats in zip(*rank, strict=True)]
+    assert Counter(id for id, *_ in studies) == Counter(list(texts)), "studies scored more or less than once"
     return Likelihood(
         studies=len(texts),
-        nats=math.fsum(nats for _, nats, _ in studies),
-        tokens=sum(tokens for _, _, tokens in studies),
+        nats=math.fsum(nats for *_, nats in studies),
+        tokens=sum(tokens for _, tokens, _, _ in studies),
         characters=sum(map(len, texts.values())),
         words=sum(len(text.split()) for text in texts.values()),
-        altered=sum(not model.keeps(text) for text in texts.values()),
+        altered=sum(altered for _, _, altered, _ in studies),
     )
 
 
