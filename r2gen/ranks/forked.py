@@ -1,13 +1,14 @@
 """Work in a process of its own, forked from this one, which continues meanwhile."""
 
 import os
+import pickle
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Generic, Protocol, TypeVar
+from typing import IO, Generic, Protocol, TypeVar
 
 from r2gen.errors import Code, UserError
 from r2gen.ranks.stop import STOPPING, die_with_parent
@@ -22,6 +23,9 @@ class Forked(Generic[Result]):
 
     The function finds everything in memory that it uses, and only its result is pickled. It must not use a GPU, torch,
     or a pipe to another process. Outside Linux, where forking is not safe, it runs when its result is needed.
+
+    The process ends when it has the result, which is in memory that both share: a large one in a pipe would wait for
+    `result`, and the process would hold open the pipes of others, such as Java's, which ends when its input is closed.
     """
 
     def __init__(self, work: Callable[[], Result]) -> None:
@@ -29,7 +33,8 @@ class Forked(Generic[Result]):
         self._receiver: Connection | None = None
         if sys.platform == "linux":
             self._receiver, sender = get_context("fork").Pipe(duplex=False)
-            arguments = (work, self._receiver, sender, os.getpid())
+            self._answer = os.fdopen(os.memfd_create("r2gen-result"), "w+b")
+            arguments = (work, self._receiver, sender, self._answer, os.getpid())
             self._process = get_context("fork").Process(target=_run, args=arguments, daemon=True)
             self._process.start()
             sender.close()
@@ -48,7 +53,7 @@ class Forked(Generic[Result]):
             return self._work()
         result: Result
         try:
-            result, error, where = self._receiver.recv()
+            self._receiver.recv_bytes()
         except EOFError:
             self._process.join()
             raise UserError(
@@ -57,6 +62,8 @@ class Forked(Generic[Result]):
                 "resumes from the last checkpoint.",
                 code=Code.MEMORY_WORKERS,
             ) from None
+        self._answer.seek(0)
+        result, error, where = pickle.load(self._answer)
         self.close()
         if error is not None:
             raise error from RuntimeError(f"in a forked process:\n{where}")
@@ -68,18 +75,22 @@ class Forked(Generic[Result]):
             self._process.kill()
             self._process.join()
             self._receiver.close()
+            self._answer.close()
 
 
-def _run(work: Callable[[], object], receiver: Connection, sender: Connection, parent: int) -> None:
+def _run(work: Callable[[], object], receiver: Connection, sender: Connection, answer: IO[bytes], parent: int) -> None:
     die_with_parent(parent)
     receiver.close()
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)  # the parent ends this process
     os.nice(_NICENESS)
     try:
-        sender.send((work(), None, ""))
+        pickled = pickle.dumps((work(), None, ""))
     except Exception as error:  # raised by `result`
-        sender.send((None, error, traceback.format_exc()))
+        pickled = pickle.dumps((None, error, traceback.format_exc()))
+    answer.write(pickled)
+    answer.flush()
+    sender.send_bytes(b"done")
 
 
 class Fork(Protocol):

@@ -52,6 +52,13 @@ def test_a_signal_to_all_processes_does_not_end_it() -> None:
     assert Forked(work).result() == "done"
 
 
+def test_a_process_ends_before_its_large_result_is_read() -> None:
+    forked = Forked(lambda: b"x" * 10_000_000)
+    forked._process.join(timeout=60)
+    assert forked._process.exitcode == 0
+    assert len(forked.result()) == 10_000_000
+
+
 def test_closing_ends_it() -> None:
     forked = Forked(lambda: time.sleep(600))
     pid = forked._process.pid
