@@ -78,7 +78,9 @@ class CausalLM(nn.Module):
         ids_N = moved(report_BL.clamp(min=0).flatten(), device)
         report_NE = self.embed(ids_N)
         embeds_NE = torch.cat([prompt_BTE.flatten(0, 1).to(report_NE.dtype), report_NE]).to(self.model.dtype)
-        rows_RSE = self._dropped(embeds_NE.index_select(0, plan.source_RS.flatten()).view(*plan.source_RS.shape, -1))
+        rows_RSE = embeds_NE.index_select(0, plan.source_RS.flatten()).view(*plan.source_RS.shape, -1)
+        # A copy, since torch.compile would compile the first layer apart from the others if its input were a view.
+        rows_RSE = self._dropped(rows_RSE.clone())
         with recompute_activations(self.model, enabled=self.gradient_checkpointing):
             if packs:
                 with packed(self.model):

@@ -36,7 +36,8 @@ def quantise_rows_on_gpu(
 @quantise_rows_on_gpu.register_fake
 def _outputs(values_NK: torch.Tensor, factor_1K: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     rounded_NK = values_NK.new_empty(values_NK.shape, dtype=torch.float8_e4m3fn)
-    return rounded_NK, values_NK.new_empty((len(values_NK), 1), dtype=torch.float32)
+    # Not len(values_NK), which is an int: torch.compile would compile the layers again for each number of rows.
+    return rounded_NK, values_NK.new_empty((values_NK.shape[0], 1), dtype=torch.float32)
 
 
 @triton.jit

@@ -1,17 +1,24 @@
 """fp8 layers compute the product of the rounded values, row by row; casts and batches change nothing."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from quantised_model import GOLDEN, loaded, write_llama
+from small_model import TOKENIZER
 from torch import nn
+from torch._dynamo.utils import counters
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from r2gen.errors import UserError
 from r2gen.lm import fp8 as module
+from r2gen.lm import random_lm
+from r2gen.lm.causal import CausalLM
+from r2gen.lm.compile import compile_layers
 from r2gen.lm.fp8 import Fp8Linear, prepare_backward, quantise_rows, to_fp8
+from r2gen.lm.rows import layout
 from r2gen.tasks.check.tensors import not_finite
 
 
@@ -116,13 +123,14 @@ def test_it_is_one_graph_for_torch_compile_with_the_same_gradient():
     torch.testing.assert_close(compiled.grad, plain.grad, rtol=1e-5, atol=1e-5)
 
 
-def test_compiled_layers_round_wide_rows_by_the_operator_of_a_gpu(monkeypatch: pytest.MonkeyPatch):
-    """Up and down, as in a language model: one layer has wide values, and the other wide gradients."""
+@pytest.fixture
+def rounded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let fp8 layers compute as on a GPU, with rows of 64 values as wide ones: the widths the operator has rounded."""
     fp8_kernel = pytest.importorskip("r2gen.lm.fp8_kernel", reason="this torch has no triton")
-    by_torch, rounded = quantise_rows, []
+    by_torch, widths = quantise_rows, list[int]()
 
     def on_cpu(values_NK: torch.Tensor, factor_1K: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        rounded.append(values_NK.shape[-1])
+        widths.append(values_NK.shape[-1])
         with monkeypatch.context() as context:
             context.setattr(module, "multiplies_fp8", lambda device: False)
             return by_torch(values_NK, factor_1K)
@@ -133,6 +141,11 @@ def test_compiled_layers_round_wide_rows_by_the_operator_of_a_gpu(monkeypatch: p
     monkeypatch.setattr(
         torch, "_scaled_mm", lambda a, b, *, scale_a, scale_b, **_: a.float() @ b.float() * scale_a * scale_b
     )
+    return widths
+
+
+def test_compiled_layers_round_wide_rows_by_the_operator_of_a_gpu(rounded: list[int]):
+    """Up and down, as in a language model: one layer has wide values, and the other wide gradients."""
     layers = nn.Sequential(
         *(Fp8Linear(nn.Linear(*widths, bias=False).requires_grad_(False)) for widths in ((32, 96), (96, 32)))
     )
@@ -148,6 +161,40 @@ def test_compiled_layers_round_wide_rows_by_the_operator_of_a_gpu(monkeypatch: p
             assert sorted(rounded) == ([32, 32, 96, 96] if model is layers else [96, 96])
         for plain, by_compiler in zip(*results, strict=True):
             assert torch.equal(plain, by_compiler)
+
+
+@pytest.mark.parametrize("fp8", [False, True])
+def test_layers_are_compiled_once_for_all_lengths_and_batch_sizes(
+    fp8: bool, rounded: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    """torch compiles a function 8 times, and then silently no more."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # which needs no C++ compiler
+    shape: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 96, "num_hidden_layers": 3}
+    lm = random_lm(tokenizer=TOKENIZER, seed=0, num_attention_heads=2, **shape)
+    assert isinstance(lm, CausalLM)
+    lm.model.requires_grad_(False)
+    lm.packs, lm.opening = True, (5, 9, 4)
+    compile_layers(lm.model)
+    if fp8:
+        to_fp8(lm.model)
+        prepare_backward(lm.model)
+    torch._dynamo.reset()
+    counters.clear()
+    lengths = set()
+    for studies, report in ((6, 20), (6, 40), (6, 70), (7, 70), (8, 90), (12, 90)):
+        prompt_BT = torch.tensor([[*lm.opening, 7, 8]]).expand(studies, -1)
+        report_BL = torch.full((studies, report), 6)
+        for grad in (True, False, True):
+            with torch.set_grad_enabled(grad):
+                embeds_BTE = lm.embed(prompt_BT).detach().requires_grad_()
+                loss = lm.loss(embeds_BTE, torch.ones_like(prompt_BT), report_BL).sum()
+            if grad:
+                loss.backward()
+        lengths.add(layout(torch.ones_like(prompt_BT), report_BL, packed=True, opening=3).source_RS.shape[1])
+    assert len(lengths) == 6
+    assert bool(rounded) == fp8
+    assert counters["frames"]["ok"] == counters["stats"]["unique_graphs"] == 1
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
