@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import IO, Generic, Protocol, TypeVar
 
 from r2gen.errors import Code, UserError
@@ -63,7 +64,7 @@ class Forked(Generic[Result]):
                 code=Code.MEMORY_WORKERS,
             ) from None
         self._answer.seek(0)
-        result, error, where = pickle.load(self._answer)
+        result, error, where = ForkingPickler.loads(self._answer.read())  # as a multiprocessing.Pipe does
         self.close()
         if error is not None:
             raise error from RuntimeError(f"in a forked process:\n{where}")

@@ -195,8 +195,8 @@ def misfits(value: Any, hint: Any, name: str = "", *, finite: bool = True) -> It
 
 
 @cache
-def _hints_of(typed_dict: type) -> dict[str, Any]:
-    return get_type_hints(typed_dict)
+def _hints_of(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _is_infinite(value: Any) -> bool:
