@@ -85,12 +85,13 @@ def _compiling_pays(config: Config, job: Job, *, steps: int) -> bool:
     return studies * sum(map(weight_count, lm.parameters())) > WORTH_COMPILING
 
 
-def build_engine(config: Config, job: Job) -> Engine:
+def build_engine(config: Config, job: Job, *, divides: bool = True) -> Engine:
     """The DeepSpeed engine around the model, with its optimiser.
 
-    A frozen encoder stays whole with ZeRO 3: it is small, and ranks may call it differently often, as its cache needs.
+    With ZeRO 3 a frozen encoder stays whole: it is small, and ranks may call it differently often, as its cache needs.
+    `divides` is as in start_engine.
     """
-    trainer, vision = config.trainer, job.model.vision
+    trainer, vision, lm = config.trainer, job.model.vision, job.model.lm.model
     optimizer = adamw(
         job.model,
         learning_rate=trainer.learning_rate,
@@ -107,7 +108,8 @@ def build_engine(config: Config, job: Job) -> Engine:
         gradient_clipping=trainer.gradient_clipping,
         bf16=job.bf16,
         options=trainer.deepspeed,
-        whole=[vision.backbone] if vision.is_frozen else [],
+        divides=divides,
+        frozen=[part for part in (vision.backbone, lm) if not any(w.requires_grad for w in part.parameters())],
     )
 
 

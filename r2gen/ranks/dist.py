@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import torch
 import torch.distributed as torch_dist
@@ -20,6 +20,7 @@ from r2gen.ranks.exchange import FOLDER, FolderStore
 from r2gen.ranks.heartbeat import PERIOD_S, Heartbeat, rank_names
 
 T = TypeVar("T")
+Work: TypeAlias = torch_dist.Work  # a collective that may not have ended; on a GPU, wait() lets the current stream wait
 ALONE = "fake"  # torch's backend for one process: it communicates with nobody
 LATER_S = 60  # torch's own time-outs, which name no rank, come so much later than ours
 # DeepSpeed waits for the ranks at every checkpoint, on the GPU that each has chosen; torch 2.11 warns of that choice.
@@ -217,6 +218,15 @@ def gather(value: T) -> list[T]:
     values: list[Any] = [None] * world()
     torch_dist.all_gather_object(values, value)
     return values
+
+
+def gather_into(whole: torch.Tensor, own: torch.Tensor) -> Work:
+    """Begin to collect the tensors `own` of all ranks, one after the other, in `whole`."""
+    count_collective()
+    start = getattr(torch_dist, "all_gather_single", None) or torch_dist.all_gather_into_tensor  # torch 2.14, 2.11
+    work: Work | None = start(whole, own, async_op=True)
+    assert work is not None
+    return work
 
 
 def first_of(value: list[T]) -> T:

@@ -123,7 +123,8 @@ def _train_model(
             )
         if dist.is_first():
             print(wrapped(tried), flush=True)
-    engine = build_engine(config, job)
+    last = checkpoints.state(LAST)
+    engine = build_engine(config, job, divides=last is None or last.zero_stage < 3)
     if config.zero_stage == 3:
         prepare_training(config, job, steps=total_steps)
     if config.trainer.ema is not None:
@@ -267,7 +268,7 @@ def _is_trained(checkpoints: Checkpoints, total_steps: int) -> bool:
 def _resume(config: Config, checkpoints: Checkpoints, engine: Engine, total_steps: int) -> TrainState:
     """Load the last checkpoint, if there is one; returns its state."""
     weights_only = config.trainer.resume == "weights"
-    state = checkpoints.resume(engine, zero_stage=config.zero_stage, weights_only=weights_only)
+    state = checkpoints.resume(engine, zero_stage=engine.zero_optimization_stage(), weights_only=weights_only)
     if state.step and dist.is_first():
         print(f"resuming from step {state.step} of {total_steps}", flush=True)
     return state

@@ -4,7 +4,7 @@ import logging
 import os
 import resource
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param, safe_set_local_fp32_param
 from deepspeed.utils.logging import logger as deepspeed_log
 from deepspeed.utils.tensor_fragment import fragment_address
-from deepspeed.utils.z3_leaf_module import set_z3_leaf_module
 from pydantic import ValidationError
 from torch import nn
 
@@ -35,10 +34,16 @@ from r2gen.lm.compile import layers_of
 from r2gen.lm.quantize import keep_in_place
 from r2gen.ranks import dist
 from r2gen.runs.phase import Phase, in_phase
+from r2gen.train.divided_layers import DividedLayers, can_be_divided
 
 # With this variable torch.load refuses code, even if its caller asks for code to be loaded.
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-HIDDEN = "r2gen_hidden"  # the attribute of a model that lists the modules which DeepSpeed does not find
+# Attributes of a model with ZeRO 3: the modules that DeepSpeed does not find, and the layers that are divided here.
+HIDDEN, DIVIDED = "r2gen_hidden", "r2gen_divided"
+LIVE = "stage3_max_live_parameters"  # the option that says how many weights may be gathered at a time
+SPARE = 0.1  # of the memory of a GPU, which stays free if there is no such option
+# Options with which DeepSpeed divides frozen layers too, since they say where it keeps the parts.
+OF_DEEPSPEED = ("offload_param", "zero_hpz_partition_size", "zero_quantized_weights", "mics_shard_size")
 
 
 @in_phase(Phase.TRAINING)
@@ -51,16 +56,27 @@ def start_engine(
     gradient_clipping: float,
     bf16: bool,
     options: Plain,
-    whole: Sequence[nn.Module] = (),
+    frozen: Sequence[nn.Module] = (),
+    divides: bool = True,
 ) -> Engine:
     """An engine that accumulates batch_size / (micro_batch_size * ranks) micro-batches per step.
 
-    `options` is trainer.deepspeed; config/deepspeed.py refuses the keys in it that are set here. ZeRO 3 does not divide
-    the weights of the frozen modules in `whole`; until keep_whole, model.modules() lacks them.
+    `options` is trainer.deepspeed; config/deepspeed.py refuses the keys in it that are set here.
+
+    With ZeRO 3 the layers in the `frozen` modules are divided by divided_layers.py, if `options` or the memory limit
+    how many can be whole. What trains is small then, and DeepSpeed has it with ZeRO 2: its ZeRO 3 takes 60 ms of a step
+    of two GPUs for a projector alone. Without such layers, or `divides`, which a run of an earlier version resumes
+    without, DeepSpeed divides the rest and does not find the `frozen` modules: until keep_whole, model.modules() lacks
+    them.
     """
-    if options["zero_optimization"]["stage"] == 3:
-        options = {**options, "zero_optimization": _by_layer(model, options["zero_optimization"])}
-        _hide(model, whole)
+    zero = options["zero_optimization"]
+    layers = [layer for part in frozen for layer in layers_of(part)]
+    here = zero["stage"] == 3 and not any(map(zero.get, OF_DEEPSPEED))
+    divides = divides and here and can_be_divided(layers)
+    if divides:
+        options = {**options, "zero_optimization": {**zero, "stage": 2}}
+    elif here:
+        _hide(model, frozen)
     settings = {
         **options,
         "train_batch_size": batch_size,
@@ -75,6 +91,10 @@ def start_engine(
     }
     keep_in_place(model)
     engine = _initialize(model, optimizer, settings)
+    if divides and dist.world() > 1:
+        room = int(zero[LIVE]) if LIVE in zero else room_for(layers)
+        if room is not None:
+            model.__dict__[DIVIDED] = DividedLayers(layers, room=room)
     if isinstance(engine.optimizer, FP16_UnfusedOptimizer):  # bf16 with ZeRO 0
         # DeepSpeed has taken a step with gradients of zero to allocate the moments: it decayed the weights and
         # increased the step count.
@@ -84,23 +104,19 @@ def start_engine(
     return engine
 
 
-def _by_layer(model: nn.Module, zero: Plain) -> Plain:
-    """The options of ZeRO 3 with which each frozen layer is gathered as a whole, while the layer before it computes.
+def room_for(layers: Sequence[nn.Module]) -> int | None:
+    """How many weights of these layers can be whole, by the memory that was used so far; None: all, as on a CPU.
 
-    By default DeepSpeed gathers each matrix by itself, with hooks in Python around every module. A prefetch bucket that
-    is smaller than a layer leaves the rest of the layer for when it is needed, and the GPU waits. Layers that train
-    stay as they are: DeepSpeed 0.19 fails in the backward pass of a loss that calls one twice (self-critical training).
-
-    DeepSpeed's own F.linear is not used: with it torch.compile would compile each layer by itself, because DeepSpeed
-    gives each weight an id. It saves memory in layers that train only.
+    A batch was tried with whole layers. To gather a layer costs time, also while the GPU computes.
     """
-    layers = [layer for layer in layers_of(model) if not any(weight.requires_grad for weight in layer.parameters())]
-    if not layers:
-        return zero
-    for layer in layers:
-        set_z3_leaf_module(layer, True)
-    largest = max(sum(weight.numel() for weight in layer.parameters()) for layer in layers)
-    return {"stage3_prefetch_bucket_size": largest, "memory_efficient_linear": False, **zero}
+    weights = [weight for layer in layers for weight in layer.parameters()]
+    if weights[0].device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info()
+    own = free + torch.cuda.memory_reserved() - torch.cuda.max_memory_reserved() - SPARE * total
+    missing = -min(dist.gather(own))  # the same on all ranks, which must gather the same layers
+    count, size = sum(weight.numel() for weight in weights), sum(weight.nbytes for weight in weights)
+    return None if missing <= 0 else max(0, int(count * (1 - missing / size)))
 
 
 def _hide(model: nn.Module, hidden: Sequence[nn.Module]) -> None:
@@ -260,11 +276,14 @@ def is_sharded(parameter: torch.Tensor) -> bool:
 def whole_weights(engine: Engine, *, changed: bool = False) -> Iterator[None]:
     """Within this context every rank has all weights of the module. All ranks must enter it.
 
-    Generation needs it, since ranks then take different numbers of steps. With ZeRO 0 to 2 the weights are whole
-    anyway. With `changed` only the trainable weights are whole; they may be changed, in the same way on all ranks.
+    Generation needs it, since ranks then take different numbers of steps. With ZeRO 0 to 2 all weights but those of
+    divided layers are whole anyway. With `changed` only the trainable weights are whole; they may be changed, in the
+    same way on all ranks.
     """
     if engine.zero_optimization_stage() < 3:
-        yield
+        divided = None if changed else engine.module.__dict__.get(DIVIDED)
+        with divided.whole() if divided else nullcontext():
+            yield
         return
     parameters = [parameter for parameter in engine.module.parameters() if parameter.requires_grad or not changed]
     with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if changed else None):
@@ -280,6 +299,8 @@ def whole_weights(engine: Engine, *, changed: bool = False) -> Iterator[None]:
 def keep_whole(module: nn.Module) -> None:
     """Give every rank all weights for good, after its engine was destroyed. All ranks must call it."""
     _show(module)
+    if divided := module.__dict__.pop(DIVIDED, None):
+        divided.keep_whole()
     sharded: list[Any] = [parameter for parameter in module.parameters() if is_sharded(parameter)]
     if sharded:
         sharded[0].all_gather(param_list=sharded)

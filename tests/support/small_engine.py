@@ -1,6 +1,6 @@
 """A DeepSpeed engine around a small model, and the settings of a short training loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,16 @@ def start_small_engine(
     gradient_clipping: float = 0.0,
     optimizer: torch.optim.Optimizer | None = None,
     learning_rate: float = 1e-3,
+    frozen: Sequence[nn.Module] = (),
+    divides: bool = True,
+    **of_zero: Any,
 ) -> Engine:
-    """An engine with AdamW, unless another optimiser is passed. ZeRO 3 shards even the smallest weights."""
-    zero_optimization = {"stage": zero} | ({"stage3_param_persistence_threshold": 0} if zero == 3 else {})
+    """An engine with AdamW, unless another optimiser is passed.
+
+    ZeRO 3 shards even the smallest weights, and has room for two layers. `of_zero` are further options of it.
+    """
+    smallest = {"stage3_param_persistence_threshold": 0, "stage3_max_live_parameters": 0}
+    zero_optimization = {"stage": zero} | (smallest if zero == 3 else {}) | of_zero
     return start_engine(
         model,
         optimizer or adamw(model, learning_rate=learning_rate, betas=(0.9, 0.999), weight_decay=0.01),
@@ -54,6 +61,8 @@ def start_small_engine(
         gradient_clipping=gradient_clipping,
         bf16=bf16,
         options={"zero_optimization": zero_optimization},
+        frozen=frozen,
+        divides=divides,
     )
 
 

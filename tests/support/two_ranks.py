@@ -41,6 +41,7 @@ class Case:
     zero: int
     bf16: bool = False
     lora: bool = False  # frozen parts with LoRA and gradient checkpointing; otherwise everything is trained
+    frozen: bool = False  # a language model that is frozen, of more layers than there is room for
     objective: str | None = None  # of OBJECTIVES
     averages: bool = False  # validates and stores a moving average of the weights
     batch_norm: bool = False  # statistics that move: a step is one micro-batch, over all ranks
@@ -49,7 +50,13 @@ class Case:
 
     @property
     def name(self) -> str:
-        kinds = {"bf16": self.bf16, "lora": self.lora, "batch-norm": self.batch_norm, "context": self.context}
+        kinds = {
+            "bf16": self.bf16,
+            "lora": self.lora,
+            "frozen": self.frozen,
+            "batch-norm": self.batch_norm,
+            "context": self.context,
+        }
         parts = (f"zero{self.zero}", *(kind * has for kind, has in kinds.items()), self.objective or "")
         return "-".join(part for part in parts if part)
 
@@ -60,6 +67,7 @@ CASES = [
     Case(2, averages=True, resumes=True),
     Case(3, averages=True),
     Case(3, bf16=True, lora=True, resumes=True),
+    Case(3, frozen=True, averages=True, resumes=True),
     Case(3, context=True, resumes=True),
     Case(0, objective="findings"),
     Case(0, objective="scst"),
@@ -87,7 +95,8 @@ class Run:
         mode = "lora" if case.lora else "full"
         self.model = report_generator(
             vision=mode,
-            lm=mode,
+            lm="frozen" if case.frozen else mode,
+            lm_layers=5 if case.frozen else 2,
             lively=True,
             dropout=0.1,
             vision_checkpointing=case.lora or case.batch_norm,
@@ -102,7 +111,12 @@ class Run:
             TrainingParts(model=self.model, studies=STUDIES, seed=0, max_new_tokens=6, keeps_slots=False)
         )
         self.engine = start_small_engine(
-            self.model, batch_size=4, micro_batch_size=self.micro_batch_size, zero=case.zero, bf16=case.bf16
+            self.model,
+            batch_size=4,
+            micro_batch_size=self.micro_batch_size,
+            zero=case.zero,
+            bf16=case.bf16,
+            frozen=[self.model.lm.model] if case.frozen else [],
         )
         self.checkpoints = Checkpoints(folder, keep=2)
         if case.averages:
@@ -112,7 +126,9 @@ class Run:
         return dataset(context=CONTEXT if self.case.context else None)
 
     def resume(self, *, weights_only: bool = False) -> TrainState:
-        return self.checkpoints.resume(self.engine, zero_stage=self.case.zero, weights_only=weights_only)
+        return self.checkpoints.resume(
+            self.engine, zero_stage=self.engine.zero_optimization_stage(), weights_only=weights_only
+        )
 
     def fit(self, total: int, state: TrainState) -> None:
         fit_small(
@@ -163,7 +179,7 @@ class Run:
 
 def work(case: Case, folder: Path) -> dict[str, Any]:
     uninterrupted = Run(case, folder / "uninterrupted")
-    uninterrupted.fit(STEPS, TrainState(world=dist.world(), zero_stage=case.zero))
+    uninterrupted.fit(STEPS, TrainState(world=dist.world(), zero_stage=uninterrupted.engine.zero_optimization_stage()))
     weights, evaluated = uninterrupted.trained(), uninterrupted.evaluated()
     uninterrupted.engine.destroy()
     keep_whole(uninterrupted.model)
@@ -183,7 +199,7 @@ def work(case: Case, folder: Path) -> dict[str, Any]:
 
 def resumed_results(case: Case, folder: Path) -> dict[str, Any]:
     stopped = Run(case, folder)
-    stopped.fit(2, TrainState(world=dist.world(), zero_stage=case.zero))
+    stopped.fit(2, TrainState(world=dist.world(), zero_stage=stopped.engine.zero_optimization_stage()))
     stored = stopped.evaluated()
     stopped.engine.destroy()
     fresh = Run(case, folder)

@@ -10,7 +10,10 @@ from small_engine import largest_difference
 from smallest_run import ROOT
 
 Results = dict[str, dict[str, Any]]
-CASES = ("zero0", "zero1", "zero2", "zero3", "zero3-bf16-lora", "zero3-context", "zero0-findings", "zero0-scst")
+CASES = (
+    "zero0", "zero1", "zero2", "zero3", "zero3-bf16-lora", "zero3-frozen", "zero3-context", "zero0-findings",
+    "zero0-scst",
+)  # fmt: skip
 SCST = "zero3-lora-scst"
 
 
@@ -65,7 +68,7 @@ def test_every_zero_stage_trains_alike(results: dict[int, Results], world: int):
 
 
 def test_a_sharded_run_of_two_ranks_resumes_bit_for_bit_or_from_exactly_the_stored_weights(results: dict[int, Results]):
-    for case in ("zero2", "zero3-bf16-lora", "zero3-context"):
+    for case in ("zero2", "zero3-bf16-lora", "zero3-frozen", "zero3-context"):
         check_resumed(results[2][case])
 
 
