@@ -21,6 +21,7 @@ from r2gen.lm.beams import Beams, TokenChoice
 from r2gen.lm.compile import CompiledLayers
 from r2gen.lm.fp8 import rounds_activations
 from r2gen.lm.padding import right_pad
+from r2gen.lm.prompt_graph import PromptStates
 from r2gen.lm.protocol import DecodingPlan, Prompts
 from r2gen.lm.study_noise import StudyNoise
 from r2gen.lm.tokenizer import ReportTokenizer
@@ -76,6 +77,7 @@ class TreeDecoder:
             ancestors_SKG=self.beams.ancestors_SKG,
             kernel=tree_kernel.available(model),
         )
+        self.prompt_states = PromptStates(model, self.tree)
         self.noise = StudyNoise(decoding.seed, slots=slots, device=self.device) if decoding.do_sample else None
         # In 16 bits prompts are computed in groups of one size, which wait until as many slots are free.
         self.group = max(1, min(GROUP, slots // 2), slots // SLOTS_PER_GROUP) if self.tree.kernel else slots
@@ -106,16 +108,8 @@ class TreeDecoder:
         embeds_RTE = first.new_zeros(count, width, first.shape[1])
         for row, study in enumerate(studies):
             embeds_RTE[row, : lengths[row]] = study.embeds_TE
-        ends = sorted({length - 1 for length in lengths})
-        self.tree.rows = rows
-        logits_RUV = self._logits(
-            inputs_embeds=embeds_RTE,
-            position_ids=torch.arange(width, device=self.device).expand(count, -1),
-            logits_to_keep=torch.tensor(ends, device=self.device),
-        )
-        self.tree.rows = None
-        end_R = torch.tensor([ends.index(length - 1) for length in lengths], device=self.device)
-        logits_RV = logits_RUV[torch.arange(len(studies), device=self.device), end_R]
+        states_RTE, logits = self.prompt_states(embeds_RTE, rows)
+        logits_RV = logits(states_RTE[torch.arange(len(studies), device=self.device), prompt_R - 1])
         noise_RV = None
         if self.noise is not None:
             self.noise.seat(slots, [study.id for study in studies], vocabulary=logits_RV.shape[1])
@@ -137,7 +131,7 @@ class TreeDecoder:
         self._step()
         if self.captures:
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self._step()
 
     def ended(self) -> list[tuple[Waiting, list[int]]]:
@@ -165,13 +159,12 @@ class TreeDecoder:
         beams, tree = self.beams, self.tree
         tree.fed_S.copy_(beams.length_S)
         tree.masks.clear()
-        position_S1 = (tree.prompt_S + tree.fed_S - 1)[:, None]
-        return self._logits(input_ids=beams.last_SK(), position_ids=position_S1.expand(-1, self.decoding.num_beams))
-
-    def _logits(self, **inputs: torch.Tensor) -> torch.Tensor:
-        with attending_to(self.tree):
-            logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
-        return logits
+        position_SK = (tree.prompt_S + tree.fed_S - 1)[:, None].expand(-1, self.decoding.num_beams)
+        with attending_to(tree):
+            logits_SKV: torch.Tensor = self.model(
+                input_ids=beams.last_SK(), position_ids=position_SK, use_cache=False
+            ).logits
+        return logits_SKV
 
 
 class TreeSearch:
