@@ -1,9 +1,10 @@
 """A decoder-only language model, for which prompt and report are one sequence of embeddings."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -81,12 +82,10 @@ class CausalLM(nn.Module):
         rows_RSE = embeds_NE.index_select(0, plan.source_RS.flatten()).view(*plan.source_RS.shape, -1)
         # A copy, since torch.compile would compile the first layer apart from the others if its input were a view.
         rows_RSE = self._dropped(rows_RSE.clone())
-        with recompute_activations(self.model, enabled=self.gradient_checkpointing):
-            if packs:
-                with packed(self.model):
-                    hidden_RSE, logits = decode_states(self.model, inputs_embeds=rows_RSE, **plan.packing())
-            else:
-                hidden_RSE, logits = decode_states(self.model, inputs_embeds=rows_RSE)
+        attention = partial(packed, self.model) if packs else nullcontext
+        with recompute_activations(self.model, enabled=self.gradient_checkpointing, within=attention), attention():
+            packing = plan.packing() if packs else {}
+            hidden_RSE, logits = decode_states(self.model, inputs_embeds=rows_RSE, **packing)
         hidden_ME = self._dropped(hidden_RSE.flatten(0, 1).index_select(0, plan.before_M))
         head = self.model.get_output_embeddings()
         # With ZeRO 3 the ranks must call the head equally often, but need not have equally many chunks of targets.
@@ -202,17 +201,25 @@ def embedding_width(model: PreTrainedModel) -> int:
 
 
 @contextmanager
-def recompute_activations(model: nn.Module, *, enabled: bool) -> Iterator[None]:
-    """Recompute the activations of the layers in the backward pass.
+def recompute_activations(
+    model: nn.Module, *, enabled: bool, within: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Iterator[None]:
+    """Recompute the activations of the layers in the backward pass, then too in the context `within`.
 
     transformers does so only for layers in train(), and a frozen model is in eval(). So the flag of the layers is set
     here and reset at the end; dropout, which is in their submodules, is unaffected.
     """
     layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)] if enabled else []
     before = [layer.training for layer in layers]
+
+    def recomputed(compute: Callable[..., Any], *states: Any) -> Any:
+        if torch.compiler.is_compiling():  # the compiler sees both passes at once, within the context
+            return checkpoint(compute, *states, use_reentrant=False)
+        return checkpoint(compute, *states, use_reentrant=False, context_fn=lambda: (nullcontext(), within()))
+
     for layer in layers:
         layer.training = layer.gradient_checkpointing = True
-        layer.__dict__["_gradient_checkpointing_func"] = partial(checkpoint, use_reentrant=False)
+        layer.__dict__["_gradient_checkpointing_func"] = recomputed
     try:
         yield
     finally:

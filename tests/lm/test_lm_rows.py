@@ -1,13 +1,19 @@
 """The loss without masks and padding is that of each study on its own: in one row per study, and in one row of all."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from golden_checkpoints import PUBLISHED, needs_published
+from small_model import TOKENIZER
 from tiers import fast_only
+from transformers import PreTrainedModel
 
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm import load_lm, target_loss
+from r2gen.lm import load_lm, random_lm, target_loss
 from r2gen.lm.causal import CausalLM
+from r2gen.lm.compile import compile_layers
 from r2gen.lm.packed_attention import by_mask, supports_packing
 from r2gen.lm.rows import MULTIPLE, layout
 
@@ -86,6 +92,27 @@ def test_one_row_of_all_studies_gives_the_loss_and_gradient_of_one_row_per_study
     (rows_B, rows_BTE), (packed_B, packed_BTE) = results
     torch.testing.assert_close(packed_B, rows_B, rtol=1e-5, atol=0)
     torch.testing.assert_close(packed_BTE, rows_BTE, rtol=1e-3, atol=float(rows_BTE.abs().max()) * 1e-5)
+
+
+@pytest.mark.parametrize("prepare", [lambda model: None, compile_layers])
+def test_packed_layers_that_are_computed_again_give_the_same_gradient(
+    prepare: Callable[[PreTrainedModel], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the backward pass, which is after the loss, they attend within each study too."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # which needs no C++ compiler
+    lm = random_lm(
+        tokenizer=TOKENIZER,
+        seed=0,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    lm.packs = True
+    expected = loss_and_gradient(lm)
+    prepare(lm.model)
+    lm.gradient_checkpointing = True
+    torch.testing.assert_close(loss_and_gradient(lm), expected)
 
 
 def test_chunks_give_the_loss_and_gradient_of_all_targets_at_once(
