@@ -11,7 +11,7 @@ import torch
 
 from r2gen.data.collate import Batch
 from r2gen.data.dataset import StudyDataset
-from r2gen.data.loader import MicroBatches, TrainingExamples, TrainingOrder, batch_loader
+from r2gen.data.loader import MicroBatches, TrainingExamples, TrainingOrder, batch_loader, seed_torch
 from r2gen.errors import UserError
 from r2gen.model.report_generator import StepLoss
 from r2gen.ranks import dist
@@ -218,7 +218,7 @@ def seed_micro_batch(seed: int, step: int, number: int) -> None:
     So a resumed run needs no stored random state, and any number of ranks draws the same dropout.
     """
     state = np.random.SeedSequence([seed, step, number]).generate_state(1, np.uint64)[0]
-    torch.manual_seed(int(state) >> 1)
+    seed_torch(int(state) >> 1)
 
 
 def agreed_stop(stop: StopRequest, step: int, every: int, device: torch.device) -> bool:
