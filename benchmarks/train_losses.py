@@ -20,8 +20,9 @@ from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parent.parent
 VOCABULARY = 2_000
-SHARED = {"hidden_size": 256, "num_attention_heads": 8, "tie_word_embeddings": False}
-LLAMA = {"num_hidden_layers": 4, "intermediate_size": 704, "num_key_value_heads": 4, "vocab_size": VOCABULARY}
+# Heads are 64 wide, so that those of a 7B model and these have the same kernels of attention.
+SHARED = {"hidden_size": 256, "num_attention_heads": 4, "tie_word_embeddings": False}
+LLAMA = {"num_hidden_layers": 4, "intermediate_size": 704, "num_key_value_heads": 2, "vocab_size": VOCABULARY}
 SMALL: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **SHARED, **LLAMA},
     "chatglm": {
@@ -30,7 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
         **SHARED,
         "num_layers": 4,
         "ffn_hidden_size": 704,
-        "kv_channels": 32,
+        "kv_channels": 64,
         "multi_query_attention": True,
         "multi_query_group_num": 2,
         "padded_vocab_size": VOCABULARY,
@@ -48,8 +49,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "architectures": ["Gemma2ForCausalLM"],
         **SHARED,
         **LLAMA,
-        "head_dim": 32,
-        "query_pre_attn_scalar": 32,
+        "head_dim": 64,
+        "query_pre_attn_scalar": 64,
         "sliding_window": 64,  # shorter than most samples
         "attn_logit_softcapping": 50.0,
         "final_logit_softcapping": 30.0,
