@@ -14,7 +14,7 @@ from scored_run import composed
 from r2gen.config.read import read_config
 from r2gen.errors import UserError
 
-MANY = int(os.environ.get("R2GEN_EXAMPLES", "200"))
+MANY = int(os.environ.get("R2GEN_EXAMPLES", "100"))
 
 
 def examples(number: int, *, same: bool) -> settings:

@@ -226,7 +226,7 @@ def test_files_changed_at_random_are_read_or_refused(file: Path, seed: int) -> N
 @pytest.mark.slow
 def test_many_commands_with_files_changed_at_random_are_accepted_or_refused(file: Path, seed: int) -> None:
     source = random.Random(seed)
-    for _ in range(int(os.environ.get("R2GEN_EXAMPLES", "200"))):
+    for _ in range(int(os.environ.get("R2GEN_EXAMPLES", "100"))):
         original = source.choice(sorted((ROOT / "conf" / "experiment").glob("*.yaml")))
         content = mutated(original.read_bytes(), source)
         file.write_bytes(content)
