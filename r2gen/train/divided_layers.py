@@ -19,6 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from r2gen.ranks import dist
 
 ALIGNMENT = 256  # bytes, of each weight in a layer's memory; kernels read aligned weights faster
+NO_BACKWARD = -1  # torch's number of the backward pass that runs, if none does
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,10 @@ class DividedLayers:
 
         def before(*_: Any) -> None:
             self._use(layer)
-            # A layer whose activations are computed again saves nothing, and is used at once when it does.
-            if torch.is_grad_enabled() and not (module.training and getattr(module, "gradient_checkpointing", False)):
+            # A layer whose activations are computed again saves nothing, and is used at once when it does: in the
+            # backward pass, in which transformers calls these hooks once more (5.17) or not (5.23).
+            again = module.training and getattr(module, "gradient_checkpointing", False)
+            if torch.is_grad_enabled() and not again and torch._C._current_graph_task_id() == NO_BACKWARD:
                 saving.append(layer.saves())
                 saving[-1].__enter__()
 

@@ -13,6 +13,8 @@ from golden_checkpoints import PUBLISHED, needs_published
 from small_engine import start_small_engine
 from small_model import batch, report_generator
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from r2gen.lm import load_lm
 from r2gen.lm.compile import compile_layers, layers_of
@@ -106,6 +108,26 @@ def test_passes_between_forward_and_backward_change_no_gradient() -> None:
     loss.backward()
     gradient = model.projector.linear.weight.grad  # type: ignore[attr-defined, union-attr]
     torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.usefixtures("gathers")
+def test_layers_may_be_computed_again_with_their_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in transformers 5.17, whose checkpoint has the hooks of a layer within it."""
+    model = frozen_model()
+    expected = loss_and_gradient(model)
+    divide(model, room=0)
+    kind = type(layers_of(model)[0])
+
+    def call(layer: GradientCheckpointingLayer, *states: Any, **options: Any) -> Any:
+        layer.training = layer.gradient_checkpointing = True
+        layer.__dict__["_gradient_checkpointing_func"] = lambda compute, *inputs: compute(*inputs)
+        result = checkpoint(partial(nn.Module.__call__, layer, **options), *states, use_reentrant=False)
+        layer.training = layer.gradient_checkpointing = False
+        return result
+
+    monkeypatch.setattr(kind, "__call__", call)
+    for _ in range(2):
+        torch.testing.assert_close(loss_and_gradient(model), expected)
 
 
 def test_layers_that_there_is_room_for_are_not_gathered_again(gathers: list[int]) -> None:
