@@ -27,6 +27,7 @@ from deepspeed.utils.logging import logger as deepspeed_log
 from deepspeed.utils.tensor_fragment import fragment_address
 from pydantic import ValidationError
 from torch import nn
+from transformers import PreTrainedModel
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
@@ -67,7 +68,7 @@ def start_engine(
     how many can be whole. What trains is small then, and DeepSpeed has it with ZeRO 2: its ZeRO 3 takes 60 ms of a step
     of two GPUs for a projector alone. Without such layers, or `divides`, which a run of an earlier version resumes
     without, DeepSpeed divides the rest and does not find the `frozen` modules: until keep_whole, model.modules() lacks
-    them.
+    them. With options OF_DEEPSPEED it divides a frozen language model, too.
     """
     zero = options["zero_optimization"]
     layers = [layer for part in frozen for layer in layers_of(part)]
@@ -75,8 +76,9 @@ def start_engine(
     divides = divides and here and can_be_divided(layers)
     if divides:
         options = {**options, "zero_optimization": {**zero, "stage": 2}}
-    elif here:
-        _hide(model, frozen)
+    elif zero["stage"] == 3:
+        # An encoder is hidden from DeepSpeed in any case, since ranks may call it differently often.
+        _hide(model, frozen if here else [part for part in frozen if not isinstance(part, PreTrainedModel)])
     settings = {
         **options,
         "train_batch_size": batch_size,
