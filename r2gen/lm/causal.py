@@ -155,12 +155,11 @@ class CausalLM(nn.Module):
     def _shared_opening(self, mask_BT: torch.Tensor, report_BL: torch.Tensor, device: torch.device) -> int:
         """How many positions of the prompts need not be computed, since their keys and values are kept."""
         length = len(self.opening)
-        longest = int(((report_BL != NO_TARGET).sum(dim=1) + mask_BT.cpu().sum(dim=1)).max())
         if (
             length == 0
             or (self.dropout and self.model.training)
             or any(weight.requires_grad for weight in self.model.parameters())
-            or not follows_opening(self.model, device, longest)
+            or not follows_opening(self.model, device, longest=length)
         ):
             return 0
         wanted = (tuple(self.opening), device, self.model.dtype)
@@ -168,8 +167,9 @@ class CausalLM(nn.Module):
             with evaluation_mode(self.model):
                 ids_1P = torch.tensor([list(self.opening)], device=device)
                 keep_opening(self.model, self.embed(ids_1P).to(self.model.dtype))
-            self._kept = wanted
-        return length
+            self._kept = wanted  # also if these studies are too long: with ZeRO 3 all ranks must call the layers then
+        longest = int(((report_BL != NO_TARGET).sum(dim=1) + mask_BT.cpu().sum(dim=1)).max())
+        return length if follows_opening(self.model, device, longest) else 0
 
     def _dropped(self, states: torch.Tensor) -> torch.Tensor:
         return F.dropout(states, self.dropout) if self.dropout and self.model.training else states

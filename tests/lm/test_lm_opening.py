@@ -7,7 +7,7 @@ from small_model import TOKENIZER
 from tiers import fast_only
 
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm import load_lm, packed_attention, random_lm
+from r2gen.lm import causal, load_lm, packed_attention, random_lm
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.prompt import Place, PromptIds
 from r2gen.lm.rows import layout
@@ -142,6 +142,21 @@ def test_only_kernels_that_know_an_opening_get_one(llama: CausalLM, monkeypatch:
     llama.model.config.head_dim = 64
     assert packed_attention.follows_opening(llama.model, torch.device("cuda"), 128)
     assert not packed_attention.follows_opening(llama.model, torch.device("cuda"), 1024)
+
+
+def test_ranks_compute_the_opening_at_once_also_if_the_studies_of_some_are_too_long(
+    llama: CausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ZeRO 3 they call the layers equally often."""
+    llama.model.requires_grad_(False)
+    llama.packs, llama.opening = True, OPENING
+    longest = max(prompt + report for prompt, report in zip(PROMPTS, REPORTS, strict=True))
+    calls: list[int] = []
+    llama.model.get_decoder().layers[0].register_forward_pre_hook(lambda *_: calls.append(1))  # type: ignore[operator]
+    for limit in (longest - 1, longest):
+        monkeypatch.setattr(causal, "follows_opening", lambda _, __, longest, limit=limit: longest <= limit)
+        assert shares_opening(llama) == (limit == longest)
+        assert len(calls) == 2 + (limit == longest)
 
 
 def test_what_prompts_begin_with_ends_where_their_context_does_not_agree() -> None:
