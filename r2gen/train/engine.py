@@ -94,7 +94,8 @@ def start_engine(
     keep_in_place(model)
     engine = _initialize(model, optimizer, settings)
     if divides and dist.world() > 1:
-        room = int(zero[LIVE]) if LIVE in zero else room_for(layers)
+        live = zero.get(LIVE, "auto")  # a word that DeepSpeed takes for its default
+        room = room_for(layers) if live == "auto" else int(live)
         if room is not None:
             model.__dict__[DIVIDED] = DividedLayers(layers, room=room)
     if isinstance(engine.optimizer, FP16_UnfusedOptimizer):  # bf16 with ZeRO 0

@@ -21,6 +21,7 @@ from r2gen.lm.compile import compile_layers, layers_of
 from r2gen.model.report_generator import ReportGenerator
 from r2gen.ranks import dist
 from r2gen.train import divided_layers
+from r2gen.train import engine as engine_module
 from r2gen.train.divided_layers import DividedLayers, can_be_divided
 from r2gen.train.engine import DIVIDED, is_sharded, keep_whole, room_for
 
@@ -251,6 +252,24 @@ def test_as_many_layers_are_whole_as_the_memory_of_every_gpu_allows(monkeypatch:
         monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda peak=peak: int(peak * size))
         monkeypatch.setattr(dist, "gather", lambda own: [own, own + 1])
         assert room_for([Layer()]) == (room if room is None else pytest.approx(room, abs=2))  # type: ignore[list-item]
+
+
+@pytest.mark.usefixtures("gathers", "world")
+@pytest.mark.parametrize(("live", "divides"), [("auto", False), (0, True)])
+def test_how_many_weights_are_live_may_be_auto(live: str | int, divides: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = report_generator(vision="frozen", lm="frozen")
+    initialize = engine_module._initialize
+
+    def with_two_ranks(*arguments: Any) -> Any:
+        engine = initialize(*arguments)
+        monkeypatch.setattr(dist, "world", lambda: 2)
+        return engine
+
+    monkeypatch.setattr(engine_module, "_initialize", with_two_ranks)
+    start_small_engine(
+        model, batch_size=4, micro_batch_size=4, zero=3, frozen=[model.lm.model], stage3_max_live_parameters=live
+    ).destroy()
+    assert (DIVIDED in model.__dict__) == divides
 
 
 @pytest.mark.usefixtures("world")
