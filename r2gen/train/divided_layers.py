@@ -168,12 +168,14 @@ class DividedLayers:
 
     def _use(self, layer: Layer) -> None:
         """Have the weights of a layer, and gather those that come next meanwhile."""
-        before, self.current = self.current, layer
+        before = self.current
         if self.holds_all or before is layer:
+            self.current = layer
             return
         if before is not None and self.stream is not None:
             before.used = torch.cuda.current_stream().record_event()
         self._bring(layer)
+        self.current = layer
         layer.show()
         step = -1 if before is not None and layer.number < before.number else 1
         for number in range(layer.number + step, layer.number + step * max(2, self.most - 1), step):

@@ -183,6 +183,22 @@ def test_a_layer_that_fails_leaves_no_hook_behind(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(loss_and_gradient(model), expected)
 
 
+@pytest.mark.usefixtures("gathers")
+def test_a_layer_for_which_there_is_no_memory_is_gathered_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = frozen_model()
+    expected = loss_and_gradient(model)
+    divided = divide(model, room=0)
+
+    def fail(_: int) -> None:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as context:
+        context.setattr(divided, "_new_buffer", fail)
+        with pytest.raises(torch.OutOfMemoryError):
+            model(batch(0, 1))
+    torch.testing.assert_close(loss_and_gradient(model), expected)
+
+
 @needs_published
 @pytest.mark.parametrize("name", ["flan_t5", "gemma3", "bloom"])
 @pytest.mark.usefixtures("gathers")
