@@ -58,9 +58,9 @@ class Forked(Generic[Result]):
         except EOFError:
             self._process.join()
             raise UserError(
-                f"a process that prepares baselines was killed (exit status {self._process.exitcode}), most often "
-                "because memory ran out. Lower trainer.workers or trainer.film_cache_mib; the same command then "
-                "resumes from the last checkpoint.",
+                f"a process that prepares baselines or the page was killed (exit status {self._process.exitcode}), "
+                "most often because memory ran out. Lower trainer.workers or trainer.film_cache_mib; the same command "
+                "then resumes from the last checkpoint.",
                 code=Code.MEMORY_WORKERS,
             ) from None
         self._answer.seek(0)

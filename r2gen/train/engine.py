@@ -43,8 +43,6 @@ WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 HIDDEN, DIVIDED = "r2gen_hidden", "r2gen_divided"
 LIVE = "stage3_max_live_parameters"  # the option that says how many weights may be gathered at a time
 SPARE = 0.1  # of the memory of a GPU, which stays free if there is no such option
-# Options with which DeepSpeed divides frozen layers too, since they say where it keeps the parts.
-OF_DEEPSPEED = ("offload_param", "zero_hpz_partition_size", "zero_quantized_weights", "mics_shard_size")
 
 
 @in_phase(Phase.TRAINING)
@@ -68,11 +66,11 @@ def start_engine(
     how many can be whole. What trains is small then, and DeepSpeed has it with ZeRO 2: its ZeRO 3 takes 60 ms of a step
     of two GPUs for a projector alone. Without such layers, or `divides`, which a run of an earlier version resumes
     without, DeepSpeed divides the rest and does not find the `frozen` modules: until keep_whole, model.modules() lacks
-    them. With options OF_DEEPSPEED it divides a frozen language model, too.
+    them. With options that say where it keeps weights, it divides a frozen language model, too.
     """
     zero = options["zero_optimization"]
     layers = [layer for part in frozen for layer in layers_of(part)]
-    here = zero["stage"] == 3 and not any(map(zero.get, OF_DEEPSPEED))
+    here = zero["stage"] == 3 and not places_weights(zero)
     divides = divides and here and can_be_divided(layers)
     if divides:
         options = {**options, "zero_optimization": {**zero, "stage": 2}}
@@ -105,6 +103,18 @@ def start_engine(
         engine.optimizer.refresh_fp32_params()
         engine.optimizer.step = partial(_step_without_waiting, engine.optimizer)
     return engine
+
+
+def places_weights(zero: Plain) -> bool:
+    """Whether options of ZeRO 3 say where DeepSpeed keeps its parts of the weights, and in which precision."""
+    offload = zero.get("offload_param")
+    device = offload.get("device") if isinstance(offload, dict) else offload
+    return (
+        device not in (None, "none")
+        or zero.get("zero_hpz_partition_size") not in (None, 1)
+        or zero.get("mics_shard_size") not in (None, -1)
+        or bool(zero.get("zero_quantized_weights"))
+    )  # values that DeepSpeed does not know are left for it to refuse
 
 
 def room_for(layers: Sequence[nn.Module]) -> int | None:

@@ -23,7 +23,7 @@ from r2gen.ranks import dist
 from r2gen.train import divided_layers
 from r2gen.train import engine as engine_module
 from r2gen.train.divided_layers import DividedLayers, can_be_divided
-from r2gen.train.engine import DIVIDED, is_sharded, keep_whole, room_for
+from r2gen.train.engine import DIVIDED, is_sharded, keep_whole, places_weights, room_for
 
 LAYERS = 5
 
@@ -305,6 +305,17 @@ def test_with_offloaded_weights_deepspeed_divides_all_but_a_frozen_encoder() -> 
     assert list(model.lm.model.parameters())
     assert not any(map(is_sharded, encoder.parameters()))
     engine.destroy()
+
+
+def test_options_of_deepspeed_say_where_weights_are_or_are_its_defaults() -> None:
+    defaults = {"offload_param": {"device": "none"}, "zero_hpz_partition_size": 1, "mics_shard_size": -1}
+    assert not places_weights({"stage": 3})
+    assert not places_weights({"stage": 3, "offload_param": None, "zero_quantized_weights": False})
+    assert not places_weights(defaults)
+    assert places_weights(defaults | {"offload_param": {"device": "nvme"}})
+    assert places_weights(defaults | {"zero_hpz_partition_size": 8})
+    assert places_weights(defaults | {"mics_shard_size": 2})
+    assert places_weights(defaults | {"zero_quantized_weights": True})
 
 
 def test_a_place_is_a_view_of_its_type() -> None:
