@@ -63,7 +63,8 @@ def main() -> None:
     model.projector.requires_grad_(True)
     lm = model.lm
     assert isinstance(lm, CausalLM)
-    lm.packs, opening, lm.opening = False, lm.opening, ()
+    opening = lm.opening
+    lm.packs, lm.opening = False, ()
     for variant in options.variants.split(","):
         if variant == "packed":
             lm.packs = True

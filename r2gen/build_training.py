@@ -108,8 +108,9 @@ def build_engine(config: Config, job: Job, *, divides: bool = True) -> Engine:
         gradient_clipping=trainer.gradient_clipping,
         bf16=job.bf16,
         options=trainer.deepspeed,
+        whole=[vision.backbone] if vision.is_frozen else [],
+        frozen_lm=None if any(weight.requires_grad for weight in lm.parameters()) else lm,
         divides=divides,
-        frozen=[part for part in (vision.backbone, lm) if not any(w.requires_grad for w in part.parameters())],
     )
 
 

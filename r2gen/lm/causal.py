@@ -154,16 +154,13 @@ class CausalLM(nn.Module):
 
     def _shared_opening(self, mask_BT: torch.Tensor, report_BL: torch.Tensor, device: torch.device) -> int:
         """How many positions of the prompts need not be computed, since their keys and values are kept."""
-        length = len(self.opening)
-        if (
-            length == 0
-            or (self.dropout and self.model.training)
-            or any(weight.requires_grad for weight in self.model.parameters())
-            or not follows_opening(self.model, device, longest=length)
-        ):
+        length, dropped = len(self.opening), self.dropout and self.model.training
+        if length == 0 or dropped or not follows_opening(self.model, device, longest=length):
             return 0
         wanted = (tuple(self.opening), device, self.model.dtype)
         if self._kept != wanted:
+            if any(weight.requires_grad for weight in self.model.parameters()):
+                return 0
             with evaluation_mode(self.model):
                 ids_1P = torch.tensor([list(self.opening)], device=device)
                 keep_opening(self.model, self.embed(ids_1P).to(self.model.dtype))

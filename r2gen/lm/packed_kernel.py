@@ -39,6 +39,11 @@ if triton is not None:
         tl.store(values + place, tile.to(values.dtype.element_ty), mask=row[:, None] < length)
 
     @triton.jit
+    def _sees(row, column, window):  # type: ignore[no-untyped-def]
+        distance = row[:, None] - column[None, :]
+        return (distance >= 0) & (distance < window)
+
+    @triton.jit
     def _attend(  # type: ignore[no-untyped-def]
         q, key, key_row, value, value_row, column, length, seen, scaling, largest, total, acc, WIDTH: tl.constexpr
     ):
@@ -102,17 +107,16 @@ if triton is not None:
         acc = tl.zeros([BLOCK, WIDTH], tl.float32)
         if OPENING > 0:
             shared, shared_row = head // GROUP * WIDTH, tl.num_programs(1) // GROUP * WIDTH
+            keys, values = opening_key + shared, opening_value + shared
             for other in range(0, opening, OPENING):
                 column = other + tl.arange(0, OPENING)
-                seen = (column < opening)[None, :] & (opening + row[:, None] - column[None, :] < window)
-                keys, values = opening_key + shared, opening_value + shared
+                seen = (column < opening)[None, :] & _sees(opening + row, column, window)
                 largest, total, acc = _attend(
                     q, keys, shared_row, values, shared_row, column, opening, seen, scaling, largest, total, acc, WIDTH
                 )
         for other in range(tl.maximum(first - window + 1, 0), tl.minimum(first + BLOCK, length), STEP):
             column = other + tl.arange(0, STEP)
-            distance = row[:, None] - column[None, :]
-            seen = (distance >= 0) & (distance < window)
+            seen = _sees(row, column, window)
             largest, total, acc = _attend(
                 q, key, key_row, value, value_row, column, length, seen, scaling, largest, total, acc, WIDTH
             )
@@ -172,17 +176,16 @@ if triton is not None:
         exponent = scaling * LOG2_E
         if OPENING > 0:
             shared, shared_row = head // GROUP * WIDTH, tl.num_programs(1) // GROUP * WIDTH
+            keys, values = opening_key + shared, opening_value + shared
             for other in range(0, opening, OPENING):
                 column = other + tl.arange(0, OPENING)
-                seen = (column < opening)[None, :] & (opening + row[:, None] - column[None, :] < window)
-                keys, values = opening_key + shared, opening_value + shared
+                seen = (column < opening)[None, :] & _sees(opening + row, column, window)
                 dq += _query_gradient(
                     q, do, sums, own_delta, keys, shared_row, values, shared_row, column, opening, seen, exponent, WIDTH
                 )
         for other in range(tl.maximum(first - window + 1, 0), tl.minimum(first + BLOCK, length), STEP):
             column = other + tl.arange(0, STEP)
-            distance = row[:, None] - column[None, :]
-            seen = (distance >= 0) & (distance < window)
+            seen = _sees(row, column, window)
             dq += _query_gradient(
                 q, do, sums, own_delta, key, key_row, value, value_row, column, length, seen, exponent, WIDTH
             )

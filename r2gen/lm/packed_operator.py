@@ -49,59 +49,6 @@ def attend(
     return result_SHD
 
 
-@torch.library.custom_op("r2gen::packed_attention", mutates_args=())
-def _attend(
-    query_SHD: torch.Tensor,
-    key_SND: torch.Tensor,
-    value_SND: torch.Tensor,
-    opening_key_PND: torch.Tensor,
-    opening_value_PND: torch.Tensor,
-    starts: torch.Tensor,
-    longest: int,
-    scaling: float,
-    window: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    row = query_SHD, key_SND, value_SND, opening_key_PND, opening_value_PND, starts
-    return forward(*row, longest, scaling, window)
-
-
-@torch.library.custom_op("r2gen::packed_attention_backward", mutates_args=())
-def _attend_backward(
-    d_out_SHD: torch.Tensor,
-    query_SHD: torch.Tensor,
-    key_SND: torch.Tensor,
-    value_SND: torch.Tensor,
-    opening_key_PND: torch.Tensor,
-    opening_value_PND: torch.Tensor,
-    starts: torch.Tensor,
-    out_SHD: torch.Tensor,
-    log_sum_HS: torch.Tensor,
-    longest: int,
-    scaling: float,
-    window: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    row = d_out_SHD, query_SHD, key_SND, value_SND, opening_key_PND, opening_value_PND, starts
-    return backward(*row, out_SHD, log_sum_HS, longest, scaling, window)
-
-
-_attend.register_fake(lambda query_SHD, *_: outputs(query_SHD))
-_attend_backward.register_fake(lambda _, query, key, value, *others: gradients_of(query, key, value))
-
-
-def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    *tensors, ctx.longest, ctx.scaling, ctx.window = inputs
-    ctx.save_for_backward(*tensors, *output)
-    ctx.set_materialize_grads(False)  # for the logarithms, which have none
-
-
-def _differentiate(ctx, d_out_SHD, _):  # type: ignore[no-untyped-def]
-    gradients = _attend_backward(d_out_SHD, *ctx.saved_tensors, ctx.longest, ctx.scaling, ctx.window)
-    return *gradients, None, None, None, None, None, None
-
-
-_attend.register_autograd(_differentiate, setup_context=_save)
-
-
 def forward(
     query_SHD: torch.Tensor,
     key_SND: torch.Tensor,
@@ -197,3 +144,32 @@ def gradients_of(
     query_SHD: torch.Tensor, key_SND: torch.Tensor, value_SND: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return query_SHD.new_empty(query_SHD.shape), key_SND.new_empty(key_SND.shape), value_SND.new_empty(value_SND.shape)
+
+
+ROW = "Tensor query, Tensor key, Tensor value, Tensor opening_key, Tensor opening_value, Tensor starts"
+OPTIONS = "SymInt longest, float scaling, SymInt window"
+_attend = torch.library.custom_op(
+    "r2gen::packed_attention", forward, mutates_args=(), schema=f"({ROW}, {OPTIONS}) -> (Tensor, Tensor)"
+)
+_attend_backward = torch.library.custom_op(
+    "r2gen::packed_attention_backward",
+    backward,
+    mutates_args=(),
+    schema=f"(Tensor d_out, {ROW}, Tensor out, Tensor log_sum, {OPTIONS}) -> (Tensor, Tensor, Tensor)",
+)
+_attend.register_fake(lambda query_SHD, *_: outputs(query_SHD))
+_attend_backward.register_fake(lambda _, query, key, value, *others: gradients_of(query, key, value))
+
+
+def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    *tensors, ctx.longest, ctx.scaling, ctx.window = inputs
+    ctx.save_for_backward(*tensors, *output)
+    ctx.set_materialize_grads(False)  # for the logarithms, which have none
+
+
+def _differentiate(ctx, d_out_SHD, _):  # type: ignore[no-untyped-def]
+    gradients = _attend_backward(d_out_SHD, *ctx.saved_tensors, ctx.longest, ctx.scaling, ctx.window)
+    return *gradients, None, None, None, None, None, None
+
+
+_attend.register_autograd(_differentiate, setup_context=_save)

@@ -256,7 +256,7 @@ def shown_in(page: Path) -> tuple[str, dict[str, list[str]]] | None:
 
 
 def _before(page: Path) -> _Before:
-    """What an existing page shows. Pages of earlier versions call the images films."""
+    """What an existing page shows. In pages of earlier versions the images of a study have the key `films`."""
     content = content_of(page)
     studies: Any = content.get("studies")
     if next(misfits(studies, PageStudies), None) is not None:

@@ -27,7 +27,6 @@ from deepspeed.utils.logging import logger as deepspeed_log
 from deepspeed.utils.tensor_fragment import fragment_address
 from pydantic import ValidationError
 from torch import nn
-from transformers import PreTrainedModel
 
 from r2gen.config.plain import Plain
 from r2gen.errors import UserError
@@ -55,28 +54,29 @@ def start_engine(
     gradient_clipping: float,
     bf16: bool,
     options: Plain,
-    frozen: Sequence[nn.Module] = (),
+    whole: Sequence[nn.Module] = (),
+    frozen_lm: nn.Module | None = None,
     divides: bool = True,
 ) -> Engine:
     """An engine that accumulates batch_size / (micro_batch_size * ranks) micro-batches per step.
 
     `options` is trainer.deepspeed; config/deepspeed.py refuses the keys in it that are set here.
 
-    With ZeRO 3 the layers in the `frozen` modules are divided by divided_layers.py, if `options` or the memory limit
+    With ZeRO 3 the layers of a frozen language model are divided by divided_layers.py, if `options` or the memory limit
     how many can be whole. What trains is small then, and DeepSpeed has it with ZeRO 2: its ZeRO 3 takes 60 ms of a step
     of two GPUs for a projector alone. Without such layers, or `divides`, which a run of an earlier version resumes
-    without, DeepSpeed divides the rest and does not find the `frozen` modules: until keep_whole, model.modules() lacks
-    them. With options that say where it keeps weights, it divides a frozen language model, too.
+    without, DeepSpeed divides what trains, and does not find a frozen language model and the frozen modules in `whole`:
+    until keep_whole, model.modules() lacks them. With options that say where it keeps weights, it divides a frozen
+    language model, too. Ranks may call what is in `whole` differently often.
     """
     zero = options["zero_optimization"]
-    layers = [layer for part in frozen for layer in layers_of(part)]
+    layers = layers_of(frozen_lm) if frozen_lm is not None else []
     here = zero["stage"] == 3 and not places_weights(zero)
     divides = divides and here and can_be_divided(layers)
     if divides:
         options = {**options, "zero_optimization": {**zero, "stage": 2}}
     elif zero["stage"] == 3:
-        # An encoder is hidden from DeepSpeed in any case, since ranks may call it differently often.
-        _hide(model, frozen if here else [part for part in frozen if not isinstance(part, PreTrainedModel)])
+        _hide(model, [*whole, frozen_lm] if here and frozen_lm is not None else whole)
     settings = {
         **options,
         "train_batch_size": batch_size,

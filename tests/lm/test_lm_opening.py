@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from golden_checkpoints import PUBLISHED, needs_published
+from golden_checkpoints import needs_published
+from lm_losses import loss_and_gradient_of, published_lm
 from small_model import TOKENIZER
 from tiers import fast_only
 
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm import causal, load_lm, packed_attention, random_lm
+from r2gen.lm import causal, packed_attention, random_lm
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.prompt import Place, PromptIds
 from r2gen.lm.rows import layout
@@ -22,14 +23,7 @@ FAMILIES = [
 
 @pytest.fixture(scope="module", params=fast_only(FAMILIES, "chatglm3", "gemma3", "mistral"))
 def published(request: pytest.FixtureRequest) -> CausalLM:
-    lm = load_lm(PUBLISHED / request.param)
-    assert isinstance(lm, CausalLM)
-    for module in (lm.model, *lm.model.modules()):
-        if module.__dict__.get("sliding_window"):  # a window shorter than the prompts
-            module.sliding_window = WINDOW  # type: ignore[assignment]
-    if getattr(lm.model.config, "sliding_window", None):
-        lm.model.config.sliding_window = WINDOW
-    return lm
+    return published_lm(request.param, window=WINDOW)  # shorter than the prompts
 
 
 @pytest.fixture
@@ -61,11 +55,7 @@ def batch(lm: CausalLM) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def loss_and_gradient(lm: CausalLM) -> tuple[torch.Tensor, torch.Tensor]:
-    embeds_BTE, mask_BT, report_BL = batch(lm)
-    embeds_BTE.requires_grad_(True)
-    loss_B = lm.loss(embeds_BTE, mask_BT, report_BL)
-    (gradient_BTE,) = torch.autograd.grad(loss_B.sum(), embeds_BTE)
-    return loss_B.detach(), gradient_BTE
+    return loss_and_gradient_of(lm, *batch(lm))
 
 
 def shares_opening(lm: CausalLM) -> bool:

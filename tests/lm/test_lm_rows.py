@@ -5,13 +5,14 @@ from functools import partial
 
 import pytest
 import torch
-from golden_checkpoints import PUBLISHED, needs_published
+from golden_checkpoints import needs_published
+from lm_losses import loss_and_gradient_of, published_lm
 from small_model import TOKENIZER
 from tiers import fast_only
 from transformers import PreTrainedModel
 
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm import load_lm, random_lm, target_loss
+from r2gen.lm import random_lm, target_loss
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.compile import compile_layers
 from r2gen.lm.packed_attention import by_mask, supports_packing
@@ -29,13 +30,7 @@ UNPACKED = {"baichuan_13b", "bloom", "gemma2", "stablelm"}  # ALiBi, capped scor
 
 @pytest.fixture(scope="module", params=fast_only(FAMILIES, "baichuan_13b", "chatglm3", "gemma2", "gemma3", "mistral"))
 def lm(request: pytest.FixtureRequest) -> CausalLM:
-    lm = load_lm(PUBLISHED / request.param)
-    assert isinstance(lm, CausalLM)
-    for module in (lm.model, *lm.model.modules()):
-        if module.__dict__.get("sliding_window"):  # a window shorter than the prompts
-            module.sliding_window = WINDOW  # type: ignore[assignment]
-    if getattr(lm.model.config, "sliding_window", None):
-        lm.model.config.sliding_window = WINDOW
+    lm = published_lm(request.param, window=WINDOW)  # shorter than the prompts
     lm.name = request.param  # type: ignore[assignment]
     return lm
 
@@ -54,11 +49,7 @@ def batch(lm: CausalLM) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def loss_and_gradient(lm: CausalLM) -> tuple[torch.Tensor, torch.Tensor]:
-    embeds_BTE, mask_BT, report_BL = batch(lm)
-    embeds_BTE.requires_grad_(True)
-    loss_B = lm.loss(embeds_BTE, mask_BT, report_BL)
-    (gradient_BTE,) = torch.autograd.grad(loss_B.sum(), embeds_BTE)
-    return loss_B.detach(), gradient_BTE
+    return loss_and_gradient_of(lm, *batch(lm))
 
 
 @torch.no_grad()

@@ -43,7 +43,8 @@ def start_small_engine(
     gradient_clipping: float = 0.0,
     optimizer: torch.optim.Optimizer | None = None,
     learning_rate: float = 1e-3,
-    frozen: Sequence[nn.Module] = (),
+    whole: Sequence[nn.Module] = (),
+    frozen_lm: nn.Module | None = None,
     divides: bool = True,
     **of_zero: Any,
 ) -> Engine:
@@ -61,7 +62,8 @@ def start_small_engine(
         gradient_clipping=gradient_clipping,
         bf16=bf16,
         options={"zero_optimization": zero_optimization},
-        frozen=frozen,
+        whole=whole,
+        frozen_lm=frozen_lm,
         divides=divides,
     )
 

@@ -116,7 +116,7 @@ class Run:
             micro_batch_size=self.micro_batch_size,
             zero=case.zero,
             bf16=case.bf16,
-            frozen=[self.model.lm.model] if case.frozen else [],
+            frozen_lm=self.model.lm.model if case.frozen else None,
         )
         self.checkpoints = Checkpoints(folder, keep=2)
         if case.averages:

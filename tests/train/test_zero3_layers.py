@@ -234,8 +234,11 @@ def test_what_trains_is_not_divided_by_us() -> None:
 def test_deepspeed_divides_what_trains_and_nothing_that_is_frozen(lm: str, divides: bool, stage: int) -> None:
     model = report_generator(vision="frozen", lm=lm, lm_layers=LAYERS)
     names = list(model.state_dict())
-    frozen = [model.vision.backbone, *([model.lm.model] if lm == "frozen" else [])]
-    engine = start_small_engine(model, batch_size=4, micro_batch_size=4, zero=3, frozen=frozen, divides=divides)
+    whole, frozen_lm = [model.vision.backbone], model.lm.model if lm == "frozen" else None
+    engine = start_small_engine(
+        model, batch_size=4, micro_batch_size=4, zero=3, whole=whole, frozen_lm=frozen_lm, divides=divides
+    )
+    frozen = [*whole, *([frozen_lm] if frozen_lm is not None else [])]
     assert engine.zero_optimization_stage() == stage
     assert not any(is_sharded(weight) for part in frozen for weight in part.parameters())
     assert all(is_sharded(weight) == (stage == 3) for weight in model.parameters())
@@ -283,7 +286,7 @@ def test_how_many_weights_are_live_may_be_auto(live: str | int, divides: bool, m
 
     monkeypatch.setattr(engine_module, "_initialize", with_two_ranks)
     start_small_engine(
-        model, batch_size=4, micro_batch_size=4, zero=3, frozen=[model.lm.model], stage3_max_live_parameters=live
+        model, batch_size=4, micro_batch_size=4, zero=3, frozen_lm=model.lm.model, stage3_max_live_parameters=live
     ).destroy()
     assert (DIVIDED in model.__dict__) == divides
 
@@ -298,7 +301,8 @@ def test_with_offloaded_weights_deepspeed_divides_all_but_a_frozen_encoder() -> 
         batch_size=4,
         micro_batch_size=4,
         zero=3,
-        frozen=[encoder, model.lm.model],
+        whole=[encoder],
+        frozen_lm=model.lm.model,
         offload_param={"device": "cpu"},
     )
     assert all(map(is_sharded, model.parameters()))
