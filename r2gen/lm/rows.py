@@ -56,34 +56,38 @@ def layout(mask_BT: torch.Tensor, report_BL: torch.Tensor, *, packed: bool, open
     """The layout of a batch, on the CPU; `packed`: one row of all studies, whose length is a multiple of 64.
 
     `mask_BT` is the real positions of the prompts, `report_BL` the ids, right-padded with NO_TARGET. The first
-    `opening` positions of each prompt are real, and are left out of the row.
+    `opening` positions of each prompt are real, and are left out of the row. So is the last token of a report, since
+    nothing is predicted from it.
     """
     size, width = mask_BT.shape
     mask_BT, target_BL = mask_BT.cpu().bool(), report_BL.cpu() != NO_TARGET
-    real_BC = torch.cat([mask_BT, target_BL], dim=1)
+    followed_BL = torch.zeros_like(target_BL)
+    followed_BL[:, :-1] = target_BL[:, 1:]
+    real_BC = torch.cat([mask_BT, followed_BL], dim=1)
     real_BC[:, :opening] = False
     study_N, column_N = real_BC.nonzero(as_tuple=True)
-    lengths_B = real_BC.sum(dim=1)
-    place_N = (real_BC.cumsum(dim=1) - 1)[study_N, column_N]  # within the study
+    before_BC = real_BC.cumsum(dim=1) - real_BC.long()  # how many real positions of its study are before a column
+    place_N = before_BC[study_N, column_N]
     source_N = torch.where(
         column_N < width,
         study_N * width + column_N,
         size * width + study_N * report_BL.shape[1] + column_N - width,
     )
+    lengths_B = real_BC.sum(dim=1)
     longest = max(1, int(lengths_B.max()))
     if packed:
         ends_B = lengths_B.cumsum(dim=0)
         total = int(ends_B[-1])
         slots = -(-total // MULTIPLE) * MULTIPLE
-        index_N = place_N + (ends_B - lengths_B)[study_N]
-        shape = (1, slots)
+        starts_B, shape = ends_B - lengths_B, (1, slots)
     else:
-        index_N = study_N * longest + place_N
-        shape = (size, longest)
+        starts_B, shape = torch.arange(size) * longest, (size, longest)
+    index_N = starts_B[study_N] + place_N
     source_RS = torch.zeros(shape, dtype=torch.long)
     source_RS.view(-1)[index_N] = source_N
-    report_N = column_N >= width
-    before_M, column_M = index_N[report_N] - 1, source_N[report_N] - size * width
+    study_M, token_M = target_BL.nonzero(as_tuple=True)
+    before_M = starts_B[study_M] + before_BC[study_M, width + token_M] - 1
+    column_M = study_M * report_BL.shape[1] + token_M
     if not packed:
         return Layout(source_RS=source_RS, before_M=before_M, column_M=column_M)
     position_RS = torch.zeros(shape, dtype=torch.long)
