@@ -1,7 +1,7 @@
 """A decoder-only language model, for which prompt and report are one sequence of embeddings."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,12 +17,13 @@ from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET, moved
 from r2gen.errors import UserError
 from r2gen.lm.decoding import check_ids, check_room, decode, report
+from r2gen.lm.last_layer import last_layer_at
 from r2gen.lm.opening import keep_opening
-from r2gen.lm.packed_attention import follows_opening, packed, packs_on
+from r2gen.lm.packed_attention import follows_opening, packed, packs_on, supports_packing
 from r2gen.lm.padding import left_pad, longest_prompt
 from r2gen.lm.precise import double_precision
 from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated, Prompts, Reports
-from r2gen.lm.rows import layout
+from r2gen.lm.rows import Layout, layout
 from r2gen.lm.target_loss import decode_states, target_nats
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.lm.tree_attention import supports_tree
@@ -82,8 +83,8 @@ class CausalLM(nn.Module):
         rows_RSE = embeds_NE.index_select(0, plan.source_RS.flatten()).view(*plan.source_RS.shape, -1)
         # A copy, since torch.compile would compile the first layer apart from the others if its input were a view.
         rows_RSE = self._dropped(rows_RSE.clone())
-        attention = partial(packed, self.model) if packs else nullcontext
-        with recompute_activations(self.model, enabled=self.gradient_checkpointing, within=attention), attention():
+        within = partial(self._computing, plan)
+        with recompute_activations(self.model, enabled=self.gradient_checkpointing, within=within), within():
             packing = plan.packing() if packs else {}
             hidden_RSE, logits = decode_states(self.model, inputs_embeds=rows_RSE, **packing)
         hidden_ME = self._dropped(hidden_RSE.flatten(0, 1).index_select(0, plan.before_M))
@@ -147,6 +148,16 @@ class CausalLM(nn.Module):
         for search in self._searches:
             search.close()
         self._searches = []
+
+    @contextmanager
+    def _computing(self, plan: Layout) -> Iterator[None]:
+        """How the layers compute the rows of a plan."""
+        with ExitStack() as stack:
+            if plan.starts is not None:
+                stack.enter_context(packed(self.model))
+            if supports_packing(self.model):
+                stack.enter_context(last_layer_at(self.model, plan.before_M))
+            yield
 
     def _packs_on(self, device: torch.device) -> bool:
         drops_attention = self.model.training and bool(getattr(self.model.config, "attention_dropout", 0.0))

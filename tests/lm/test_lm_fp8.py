@@ -193,7 +193,7 @@ def test_layers_are_compiled_once_for_all_lengths_and_batch_sizes(
         lengths.add(layout(torch.ones_like(prompt_BT), report_BL, packed=True, opening=3).source_RS.shape[1])
     assert len(lengths) == 6
     assert bool(rounded) == fp8
-    assert counters["frames"]["ok"] == counters["stats"]["unique_graphs"] == 1
+    assert counters["frames"]["ok"] == counters["stats"]["unique_graphs"] == 2  # the last layer has its own
     torch._dynamo.reset()
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from r2gen.data.collate import NO_TARGET
 from r2gen.lm import random_lm, target_loss
 from r2gen.lm.causal import CausalLM
-from r2gen.lm.compile import compile_layers
+from r2gen.lm.compile import compile_layers, layers_of
 from r2gen.lm.packed_attention import by_mask, supports_packing
 from r2gen.lm.rows import MULTIPLE, layout
 
@@ -106,6 +106,25 @@ def test_packed_layers_that_are_computed_again_give_the_same_gradient(
     torch.testing.assert_close(loss_and_gradient(lm), expected)
 
 
+@pytest.mark.parametrize("packs", [False, True])
+def test_the_last_layer_computes_its_network_where_a_token_is_predicted(packs: bool) -> None:
+    lm = random_lm(
+        tokenizer=TOKENIZER,
+        seed=0,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    lm.packs = packs
+    positions: list[int] = []
+    for layer in layers_of(lm.model):
+        layer.mlp.gate_proj.register_forward_pre_hook(lambda _, inputs: positions.append(inputs[0][..., 0].numel()))
+    loss_and_gradient(lm)
+    rows = MULTIPLE if packs else len(REPORTS) * max(p + r - 1 for p, r in zip(PROMPTS, REPORTS, strict=True))
+    assert positions == [rows, sum(REPORTS)]
+
+
 def test_chunks_give_the_loss_and_gradient_of_all_targets_at_once(
     llama2_spm: CausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,13 +145,13 @@ def test_a_row_of_all_studies_has_a_length_of_64_and_studies_that_begin_at_posit
     mask_BT = torch.tensor([[True, False, True], [False, True, False]])
     report_BL = torch.tensor([[4, 5, NO_TARGET], [6, NO_TARGET, NO_TARGET]])
     plan = layout(mask_BT, report_BL, packed=True)
-    assert plan.source_RS[0, :6].tolist() == [0, 2, 6, 7, 4, 9]
-    assert plan.before_M.tolist() == [1, 2, 4]
+    assert plan.source_RS[0, :4].tolist() == [0, 2, 6, 4]  # without the last token of each report
+    assert plan.before_M.tolist() == [1, 2, 3]
     assert plan.column_M.tolist() == [0, 1, 3]
     assert plan.position_RS is not None
-    assert plan.position_RS[0, :7].tolist() == [0, 1, 2, 3, 0, 1, 0]
+    assert plan.position_RS[0, :6].tolist() == [0, 1, 2, 0, 0, 1]
     assert plan.starts is not None
-    assert plan.starts.tolist() == [0, 4, 6, MULTIPLE]
+    assert plan.starts.tolist() == [0, 3, 4, MULTIPLE]
     assert (plan.source_RS.shape, plan.longest) == ((1, MULTIPLE), MULTIPLE)
 
 
