@@ -18,6 +18,7 @@ if not torch.cuda.is_available():
 import deepspeed
 from deepspeed import DeepSpeedEngine as Engine
 from deepspeed.ops import __compatible_ops__
+from deepspeed.runtime import engine as engine_module
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 from deepspeed.runtime.zero.config import ZeroStageEnum
@@ -152,6 +153,8 @@ def _initialize(model: nn.Module, optimizer: torch.optim.Optimizer, settings: Pl
     deepspeed_log.setLevel(logging.WARNING)
     # On the CPU DeepSpeed would compile this for half a minute, and fail without ninja or g++; gloo does the same.
     __compatible_ops__["deepspeed_shm_comm"] = False
+    # On a GPU DeepSpeed would import torch's inductor, which takes a second, for a compiler that is not used here.
+    engine_module.is_deepcompile_supported = lambda: False
     try:
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)
     except ValidationError as error:
