@@ -7,7 +7,7 @@ from r2gen.lm.target_loss import Logits, decode_states
 from r2gen.lm.tree_attention import Tree, attending_to
 
 # R prompts, T positions, E width of the model
-MOST_POSITIONS = 1024  # of all prompts together: a longer pass takes the GPU longer than its launches take the host
+MOST_POSITIONS = 8192  # of all prompts together: a longer pass takes the GPU longer than its launches take the host
 
 
 class PromptStates:
@@ -42,9 +42,6 @@ class PromptStates:
 
     def _computed(self, embeds_RTE: torch.Tensor, rows_R: torch.Tensor) -> tuple[torch.Tensor, Logits]:
         position_RT = torch.arange(embeds_RTE.shape[1], device=embeds_RTE.device).expand(len(embeds_RTE), -1)
-        self.tree.rows = rows_R
-        try:
-            with attending_to(self.tree):
-                return decode_states(self.model, inputs_embeds=embeds_RTE, position_ids=position_RT)
-        finally:
-            self.tree.rows = None
+        self.tree.begin(rows_R)
+        with attending_to(self.tree):
+            return decode_states(self.model, inputs_embeds=embeds_RTE, position_ids=position_RT)

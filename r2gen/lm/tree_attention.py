@@ -47,6 +47,8 @@ class Tree:
     rows: torch.Tensor | None = None  # the slots whose prompts are computed; None: the next token of all slots
     longest: int = 0  # no study uses more columns; the rest is not read
     masks: dict[int, torch.Tensor] = field(default_factory=dict)  # by sliding window, of the current step
+    lists: dict[int | None, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)  # the same for the kernel
+    current: tuple[torch.Tensor, torch.Tensor] | None = None  # places()
 
     @property
     def beams(self) -> int:
@@ -59,19 +61,37 @@ class Tree:
             shape = (slots, heads, self.columns, width)
             self.layers[layer] = (key_BNQD.new_zeros(shape), value_BNQD.new_zeros((*shape[:3], value_BNQD.shape[3])))
         keys_SNCD, values_SNCD = self.layers[layer]
-        if self.rows is not None:
-            width = key_BNQD.shape[2]
-            keys_SNCD[self.rows, :, :width] = key_BNQD[: len(self.rows)]  # the rest pads the group of prompts
-            values_SNCD[self.rows, :, :width] = value_BNQD[: len(self.rows)]
-            return
+        slot_R, first_R = self.places()  # fewer than the rows of a group of prompts, which is padded
         if self.kernel:
-            tree_kernel.store(key_BNQD, value_BNQD, *self.layers[layer], prompt_S=self.prompt_S, fed_S=self.fed_S)
+            tree_kernel.store(key_BNQD, value_BNQD, keys_SNCD, values_SNCD, slot_R=slot_R, first_R=first_R)
             return
-        slot_SK = torch.arange(len(self.prompt_S), device=key_BNQD.device)[:, None]
-        first_S = self.prompt_S + (self.fed_S - 1) * self.beams
-        column_SK = first_S[:, None] + torch.arange(self.beams, device=key_BNQD.device)
-        keys_SNCD[slot_SK, :, column_SK] = key_BNQD.transpose(1, 2)
-        values_SNCD[slot_SK, :, column_SK] = value_BNQD.transpose(1, 2)
+        column_RQ = first_R[:, None] + torch.arange(key_BNQD.shape[2], device=key_BNQD.device)
+        keys_SNCD[slot_R[:, None], :, column_RQ] = key_BNQD[: len(slot_R)].transpose(1, 2)
+        values_SNCD[slot_R[:, None], :, column_RQ] = value_BNQD[: len(slot_R)].transpose(1, 2)
+
+    def places(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The slots into which the current positions go, and the first of their columns in each."""
+        if self.current is None:
+            if self.rows is None:
+                slot_R = torch.arange(len(self.prompt_S), device=self.prompt_S.device)
+                self.current = slot_R, self.prompt_S + (self.fed_S - 1) * self.beams
+            else:
+                self.current = self.rows, torch.zeros_like(self.rows)
+        return self.current
+
+    def live(self, window: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """See tree_kernel.live_columns."""
+        if window not in self.lists:
+            self.lists[window] = tree_kernel.live_columns(
+                self.prompt_S, self.fed_S, self.ancestors_SKG, columns=self.columns, window=window
+            )
+        return self.lists[window]
+
+    def begin(self, rows: torch.Tensor | None = None) -> None:
+        """Prepare for a pass over the next token of all slots, or over the prompts of the slots `rows`."""
+        self.rows, self.current = rows, None
+        self.masks.clear()
+        self.lists.clear()
 
     def visible(self, window: int | None) -> torch.Tensor:
         """The columns [S, K, C] that each beam attends to, of the first `longest` ones."""
@@ -138,6 +158,7 @@ def tree_attention(
             prompt_S=tree.prompt_S,
             fed_S=tree.fed_S,
             ancestors_SKG=tree.ancestors_SKG,
+            live=tree.live(sliding_window),
             scaling=scaling,
             window=sliding_window,
             softcap=softcap,
@@ -156,7 +177,9 @@ def _prompt(
 ) -> torch.Tensor:
     """Causal attention among the positions of each prompt; padding is behind them, where none of them looks."""
     group, length = query_RHTD.shape[1] // key_RNTD.shape[1], query_RHTD.shape[2]
-    key_RHTD, value_RHTD = key_RNTD.repeat_interleave(group, 1), value_RNTD.repeat_interleave(group, 1)
+    key_RHTD, value_RHTD = key_RNTD, value_RNTD
+    if group > 1:
+        key_RHTD, value_RHTD = key_RNTD.repeat_interleave(group, 1), value_RNTD.repeat_interleave(group, 1)
     mask_TT = None
     if softcap is not None or (window and window < length):
         position_T = torch.arange(length, device=query_RHTD.device)

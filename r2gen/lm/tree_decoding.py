@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from r2gen.config.decoding import Decoding
+from r2gen.data.collate import moved
 from r2gen.lm import few_rows, tree_kernel
 from r2gen.lm.beams import Beams, TokenChoice
 from r2gen.lm.compile import CompiledLayers
@@ -100,14 +101,11 @@ class TreeDecoder:
         slots = self.free()[: len(studies)]
         for slot, study in zip(slots, studies, strict=True):
             self.studies[slot], self.used_columns[slot] = study, len(study.embeds_TE)
-        rows = torch.tensor(slots, device=self.device)
+        rows = moved(torch.tensor(slots), self.device)
         lengths = [len(study.embeds_TE) for study in studies]
-        prompt_R = torch.tensor(lengths, device=self.device)
-        first = studies[0].embeds_TE
+        prompt_R = moved(torch.tensor(lengths), self.device)
         count, width = (self.group, self.width) if self.tree.kernel else (len(studies), max(lengths))
-        embeds_RTE = first.new_zeros(count, width, first.shape[1])
-        for row, study in enumerate(studies):
-            embeds_RTE[row, : lengths[row]] = study.embeds_TE
+        embeds_RTE = padded([study.embeds_TE for study in studies], count, width)
         states_RTE, logits = self.prompt_states(embeds_RTE, rows)
         logits_RV = logits(states_RTE[torch.arange(len(studies), device=self.device), prompt_R - 1])
         noise_RV = None
@@ -158,7 +156,7 @@ class TreeDecoder:
         """The logits [S, K, V] that follow the last token of each beam, whose keys and values are stored."""
         beams, tree = self.beams, self.tree
         tree.fed_S.copy_(beams.length_S)
-        tree.masks.clear()
+        tree.begin()
         position_SK = (tree.prompt_S + tree.fed_S - 1)[:, None].expand(-1, self.decoding.num_beams)
         with attending_to(tree):
             logits_SKV: torch.Tensor = self.model(
@@ -246,6 +244,16 @@ class TreeSearch:
             waiting.extendleft(reversed([study for study in self.decoder.studies if study is not None]))
         self.slots = self.slots // 2
         self.close()
+
+
+def padded(embeds: Sequence[torch.Tensor], count: int, width: int) -> torch.Tensor:
+    """Prompts of different lengths as [count, width, E]; what fills the rest does not matter, but is finite."""
+    lengths = torch.tensor([len(embeds_TE) for embeds_TE in embeds])
+    index_RT = torch.zeros(count, width, dtype=torch.long)
+    index_RT[: len(embeds)] = (lengths.cumsum(dim=0) - lengths)[:, None] + torch.arange(width)
+    index_RT[: len(embeds)][torch.arange(width) >= lengths[:, None]] = 0
+    embeds_NE = torch.cat(list(embeds))
+    return embeds_NE.index_select(0, moved(index_RT.flatten(), embeds_NE.device)).view(count, width, -1)
 
 
 def _admit(decoder: TreeDecoder, waiting: deque[Waiting]) -> None:

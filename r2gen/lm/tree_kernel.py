@@ -12,12 +12,48 @@ except ImportError:  # a CPU build of torch
 
 # S slots, K beams, H heads, N heads of keys, D width of a head, C columns, G tokens of a report
 
-# The block of columns, warps and stages up to a number of programs (slots times heads of keys). Of 48 combinations on
-# one NVIDIA H200 these were within 5 % of the best, from 1 to 512 slots: few programs gain from large blocks, since
-# each waits for its own loads; many from small ones, since the others fill the gaps.
-TILES = ((132, (128, 4, 3)), (1024, (64, 4, 2)), (2**31, (32, 2, 2)))
+# The block of columns, warps and stages up to a number of programs (slots times heads of keys). Of 21 combinations on
+# one NVIDIA H200 these were within 5 % of the best with three beams in 1, 12, 32 and 256 slots, and greedily in 768.
+# Few programs gain from large blocks, since each waits for its own loads; many from small ones, since the others fill
+# the gaps.
+TILES = ((132, (128, 4, 2)), (2**31, (32, 1, 2)))
+ROWS_PER_WARP, MOST_WARPS = 16, 8  # of queries, which share keys
+STORED = 16  # keys and values of a head and a position that a program stores
+WITHOUT_WINDOW = 2**30
 
 if triton is not None:
+
+    @triton.jit
+    def _list_live(  # type: ignore[no-untyped-def]
+        ancestors,  # [S, K, G], contiguous
+        prompt_S,
+        fed_S,
+        live,  # [S, C], contiguous
+        count_S,
+        columns,
+        tokens,
+        window,
+        BEAMS: tl.constexpr,
+        BLOCK: tl.constexpr,
+    ):
+        slot = tl.program_id(0)
+        prompt, fed = tl.load(prompt_S + slot).to(tl.int32), tl.load(fed_S + slot).to(tl.int32)
+        oldest = tl.maximum(prompt + fed - window, 0)  # the first position inside the sliding window
+        last = prompt + fed * BEAMS
+        listed = 0
+        for block in range(0, last, BLOCK):
+            column = block + tl.arange(0, BLOCK)
+            generated = (column >= prompt) & (column < last)
+            token, of_beam = (column - prompt) // BEAMS, (column - prompt) % BEAMS
+            alive = column < prompt
+            for beam in range(BEAMS):
+                ancestor = tl.load(ancestors + (slot * BEAMS + beam) * tokens + token, mask=generated, other=-1)
+                alive = alive | (generated & (ancestor == of_beam))
+            alive = alive & (tl.where(generated, prompt + token, column) >= oldest)
+            number = alive.to(tl.int32)
+            tl.store(live + slot * columns + listed + tl.cumsum(number, 0) - 1, column, mask=alive)
+            listed += tl.sum(number, 0)
+        tl.store(count_S + slot, listed)
 
     @triton.jit
     def _attend(  # type: ignore[no-untyped-def]
@@ -27,6 +63,8 @@ if triton is not None:
         ancestors,  # [S, K, G], contiguous
         prompt_S,
         fed_S,
+        live,  # [S, C], contiguous; of one beam, all columns in the window are
+        count_S,
         result,  # [S, K, H, D], contiguous
         query_slot,
         query_head,
@@ -62,24 +100,24 @@ if triton is not None:
         total = tl.zeros([ROWS], tl.float32)
         acc = tl.zeros([ROWS, WIDTH_PADDED], tl.float32)
         base = (slot.to(tl.int64) * tl.num_programs(1) + head) * columns * WIDTH
-        last = prompt + fed * BEAMS
-        position = prompt + fed - 1
-        oldest = tl.maximum(position - window + 1, 0)  # the first position inside the sliding window
-        first = tl.where(oldest < prompt, oldest, prompt + (oldest - prompt) * BEAMS)
-        for block in range(first // BLOCK * BLOCK, last, BLOCK):
-            column = block + tl.arange(0, BLOCK)
-            exists = column < last
-            token = (column - prompt) // BEAMS
-            of_beam = (column - prompt) % BEAMS
-            generated = (column >= prompt) & exists
-            ancestor = tl.load(
-                ancestors + (slot * BEAMS + beam)[:, None] * tokens + tl.where(generated, token, 0)[None, :],
-                mask=used[:, None] & generated[None, :],
-                other=-1,
-            )
-            own = (column < prompt)[None, :] | (generated[None, :] & (ancestor == of_beam[None, :]))
-            at = tl.where(generated, prompt + token, column)
-            own = own & (at >= oldest)[None, :]
+        oldest = tl.maximum(prompt + fed - window, 0)  # the first position inside the sliding window
+        count = prompt + fed - oldest if BEAMS == 1 else tl.load(count_S + slot)
+        for block in range(0, count, BLOCK):
+            number = block + tl.arange(0, BLOCK)
+            exists = number < count
+            if BEAMS == 1:
+                column = oldest + number
+                own = exists[None, :]
+            else:
+                column = tl.load(live + slot * columns + number, mask=exists, other=0)
+                generated = (column >= prompt) & exists
+                ancestor = tl.load(
+                    ancestors + (slot * BEAMS + beam)[:, None] * tokens + ((column - prompt) // BEAMS)[None, :],
+                    mask=used[:, None] & generated[None, :],
+                    other=-1,
+                )
+                of_beam = tl.where(generated, (column - prompt) % BEAMS, -2)
+                own = ((column < prompt) & exists)[None, :] | (ancestor == of_beam[None, :])
             place = base + column[:, None] * WIDTH + lane[None, :]
             k = tl.load(keys + place, mask=exists[:, None] & in_width[None, :], other=0.0)
             scores = tl.dot(q, tl.trans(k)) * scaling
@@ -106,65 +144,94 @@ if triton is not None:
 
     @triton.jit
     def _store(  # type: ignore[no-untyped-def]
-        key,  # [S, N, K, D] with any strides, but a contiguous width
+        key,  # [R, N, Q, D] with any strides, but a contiguous width
         value,
         keys,  # [S, N, C, D], contiguous
         values,
-        prompt_S,
-        fed_S,
-        key_slot,
+        slot_R,
+        first_R,
+        key_row,
         key_head,
-        key_beam,
-        value_slot,
+        key_position,
+        value_row,
         value_head,
-        value_beam,
+        value_position,
         columns,
-        BEAMS: tl.constexpr,
-        BEAMS_PADDED: tl.constexpr,
+        heads,
+        count,
+        BLOCK: tl.constexpr,
         WIDTH: tl.constexpr,
         WIDTH_PADDED: tl.constexpr,
     ):
-        slot, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
-        beam, lane = tl.arange(0, BEAMS_PADDED), tl.arange(0, WIDTH_PADDED)
-        inside = (beam < BEAMS)[:, None] & (lane < WIDTH)[None, :]
-        column = tl.load(prompt_S + slot) + (tl.load(fed_S + slot) - 1) * BEAMS + beam
-        place = ((slot * tl.num_programs(1) + head) * columns + column)[:, None] * WIDTH + lane[None, :]
-        k = tl.load(key + slot * key_slot + head * key_head + beam[:, None] * key_beam + lane[None, :], mask=inside)
-        v = tl.load(
-            value + slot * value_slot + head * value_head + beam[:, None] * value_beam + lane[None, :], mask=inside
-        )
-        tl.store(keys + place, k, mask=inside)
-        tl.store(values + place, v, mask=inside)
+        row = tl.program_id(0).to(tl.int64)
+        number, lane = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, WIDTH_PADDED)
+        head, position = (number // count)[:, None], (number % count)[:, None]
+        inside = (number < heads * count)[:, None] & (lane < WIDTH)[None, :]
+        key += row * key_row + head * key_head + position * key_position + lane[None, :]
+        value += row * value_row + head * value_head + position * value_position + lane[None, :]
+        column = tl.load(first_R + row) + position
+        place = ((tl.load(slot_R + row) * heads + head) * columns + column) * WIDTH + lane[None, :]
+        tl.store(keys + place, tl.load(key, mask=inside), mask=inside)
+        tl.store(values + place, tl.load(value, mask=inside), mask=inside)
 
 
 def store(
-    key_SNKD: torch.Tensor,
-    value_SNKD: torch.Tensor,
+    key_RNQD: torch.Tensor,
+    value_RNQD: torch.Tensor,
     keys_SNCD: torch.Tensor,
     values_SNCD: torch.Tensor,
     *,
-    prompt_S: torch.Tensor,
-    fed_S: torch.Tensor,
+    slot_R: torch.Tensor,
+    first_R: torch.Tensor,
 ) -> None:
-    """Write the keys and values of the current token of each beam into the columns of that token."""
-    slots, heads, beams, width = key_SNKD.shape
-    key_SNKD, value_SNKD = _with_contiguous_width(key_SNKD), _with_contiguous_width(value_SNKD)
-    _store[(slots, heads)](
-        key_SNKD,
-        value_SNKD,
+    """Write keys and values into the columns of these slots from `first_R` on."""
+    _, heads, count, width = key_RNQD.shape
+    key_RNQD, value_RNQD = _with_contiguous_width(key_RNQD), _with_contiguous_width(value_RNQD)
+    _store[(len(slot_R), triton.cdiv(heads * count, STORED))](
+        key_RNQD,
+        value_RNQD,
         keys_SNCD,
         values_SNCD,
-        prompt_S,
-        fed_S,
-        *key_SNKD.stride()[:3],
-        *value_SNKD.stride()[:3],
+        slot_R,
+        first_R,
+        *key_RNQD.stride()[:3],
+        *value_RNQD.stride()[:3],
         keys_SNCD.shape[2],
-        BEAMS=beams,
-        BEAMS_PADDED=triton.next_power_of_2(beams),
+        heads,
+        count,
+        BLOCK=STORED,
         WIDTH=width,
         WIDTH_PADDED=triton.next_power_of_2(width),
-        num_warps=1,
+        num_warps=4,
     )
+
+
+def live_columns(
+    prompt_S: torch.Tensor, fed_S: torch.Tensor, ancestors_SKG: torch.Tensor, *, columns: int, window: int | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The columns [S, C] to which any beam attends, in their order, and how many they are [S].
+
+    Beams soon have common ancestors, so that most columns of older tokens are of no beam any more. With one beam all
+    columns are live, and the lists stay empty.
+    """
+    slots, beams, tokens = ancestors_SKG.shape
+    live_SC = torch.empty(slots, columns, dtype=torch.int32, device=prompt_S.device)
+    count_S = torch.empty(slots, dtype=torch.int32, device=prompt_S.device)
+    if beams > 1:
+        _list_live[(slots,)](
+            ancestors_SKG,
+            prompt_S,
+            fed_S,
+            live_SC,
+            count_S,
+            columns,
+            tokens,
+            window or WITHOUT_WINDOW,
+            BEAMS=beams,
+            BLOCK=128,
+            num_warps=4,
+        )
+    return live_SC, count_S
 
 
 def _with_contiguous_width(values: torch.Tensor) -> torch.Tensor:
@@ -185,17 +252,22 @@ def attend(
     prompt_S: torch.Tensor,
     fed_S: torch.Tensor,
     ancestors_SKG: torch.Tensor,
+    live: tuple[torch.Tensor, torch.Tensor],
     scaling: float | None,
     window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """The attention [S, K, H, D] of the current token of each beam to the prompt and to its ancestors."""
+    """The attention [S, K, H, D] of the current token of each beam to the prompt and to its ancestors.
+
+    `live` is that of live_columns for the same window.
+    """
     slots, heads, beams, width = query_SHKD.shape
     shared_heads = keys_SNCD.shape[1]
     group = heads // shared_heads
     result_SKHD = query_SHKD.new_empty(slots, beams, heads, width)
     query_SHKD = _with_contiguous_width(query_SHKD)
     padded = triton.next_power_of_2(width)
+    rows = max(16, triton.next_power_of_2(group * beams))
     block, warps, stages = next(tile for most, tile in TILES if slots * shared_heads <= most)
     _attend[(slots, shared_heads)](
         query_SHKD,
@@ -204,22 +276,23 @@ def attend(
         ancestors_SKG,
         prompt_S,
         fed_S,
+        *live,
         result_SKHD,
         *query_SHKD.stride()[:3],
         keys_SNCD.shape[2],
         ancestors_SKG.shape[2],
         scaling if scaling is not None else width**-0.5,
         softcap or 0.0,
-        window or 2**30,
+        window or WITHOUT_WINDOW,
         BEAMS=beams,
         GROUP=group,
         HEADS=heads,
         WIDTH=width,
         WIDTH_PADDED=padded,
-        ROWS=max(16, triton.next_power_of_2(group * beams)),
+        ROWS=rows,
         BLOCK=block if padded <= 128 else block // 2,
         CAPPED=softcap is not None,
-        num_warps=warps,
+        num_warps=min(MOST_WARPS, max(warps, rows // ROWS_PER_WARP)),
         num_stages=stages,
     )
     return result_SKHD

@@ -58,6 +58,26 @@ class Layer(torch.nn.Module):
     layer_idx = 0
 
 
+def compare_live(case: Case) -> None:
+    """The columns that the kernel reads are those that the plain twin shows to any beam."""
+    tree = tree_of(case, kernel=True)
+    live_SC, count_S = tree.live(case.window)
+    for live_C, count, visible_KC in zip(live_SC, count_S.tolist(), tree.visible(case.window), strict=True):
+        if case.beams > 1:
+            assert live_C[:count].tolist() == visible_KC.any(dim=0).nonzero().flatten().tolist(), case
+
+
+def compare_prompts(case: Case) -> None:
+    stored = []
+    for kernel in (False, True):
+        tree, source = tree_of(case, kernel=kernel), torch.Generator().manual_seed(2)
+        key, value = torch.randn(2, 2, case.prompt, case.shared, case.width, generator=source).transpose(2, 3)
+        tree.begin(torch.tensor([case.slots - 1]))  # one prompt; the other row pads the group
+        tree.write(0, key, value)
+        stored.append(tree.layers[0])
+    assert all(torch.equal(a, b) for a, b in zip(*stored, strict=True)), case
+
+
 def main() -> None:
     for case in CASES:
         results = []
@@ -75,6 +95,8 @@ def main() -> None:
         (plain, *stored), (fast, *stored_fast) = results
         assert all(torch.equal(a, b) for a, b in zip(stored, stored_fast, strict=True)), case
         assert torch.allclose(plain, fast, atol=1e-5), (case, (plain - fast).abs().max())
+        compare_live(case)
+        compare_prompts(case)
         print("equal", case)
 
 
