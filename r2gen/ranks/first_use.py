@@ -1,5 +1,6 @@
-"""The first use of a GPU: it loads the driver's context, cuBLAS and kernels of attention, which takes seconds."""
+"""The first use of a GPU: it loads the driver's context, cuBLAS, kernels of attention and Triton, for seconds."""
 
+import contextlib
 import threading
 
 import torch
@@ -24,3 +25,16 @@ def _use(local_rank: int) -> None:
         F.scaled_dot_product_attention(heads, heads, heads, attn_mask=matrix[:16, :16] > 0)  # another kernel
     except (RuntimeError, torch.cuda.DeferredCudaCallError):
         return  # an error that stays is raised where the job uses the GPU
+    with contextlib.suppress(Exception), torch.cuda.device(local_rank):  # of many types, see lm/triton_support.py
+        _use_triton()
+
+
+def _use_triton() -> None:
+    """Launch a kernel: before its first one, Triton computes the hash of its own files."""
+    import triton
+
+    @triton.jit
+    def nothing():  # type: ignore[no-untyped-def]
+        pass
+
+    nothing[(1,)]()
