@@ -19,6 +19,7 @@ try:
     from r2gen.config.compose import CONF, resolved
     from r2gen.config.overrides import as_passed
     from r2gen.launch.processes import leave_on_signals
+    from r2gen.launch.rank_process import start_early
     from r2gen.runs.refusal import refuse
     from r2gen.runs.special_files import refuse_special_files
 except ModuleNotFoundError as error:
@@ -50,6 +51,7 @@ def main() -> int:
         if {"--help", "-h"} & set(sys.argv[1:]):
             print(help.text())
             return DONE
+        start_early(sys.argv[1:])
         sys.argv[1:] = command_line.for_hydra_main(sys.argv[1:])
         command()
     except Exception as error:

@@ -1,7 +1,7 @@
 """Measure the cost of waiting threads on a shared machine:  python benchmarks/threads.py
 
 Times the same training steps of a model like the default job's with libgomp's default, where waiting threads spin, and
-with the spin count that R2Gen sets for its ranks (processes.SPIN_COUNT), on an idle machine and next to one busy
+with the spin count that R2Gen sets for its ranks (rank_process.SPIN_COUNT), on an idle machine and next to one busy
 process. Prints seconds per step and the ratio, all measured in one run, in three rounds.
 """
 
@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 
-from r2gen.launch.processes import SPIN_COUNT
+from r2gen.launch.rank_process import SPIN_COUNT
 
 STEPS = r"""
 import time, torch

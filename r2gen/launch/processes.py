@@ -1,12 +1,9 @@
 """The processes of a job, one per rank: started, handed the job, waited for, and stopped together."""
 
-import functools
 import os
 import shlex
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,17 +16,12 @@ from r2gen.config.schema import Config
 from r2gen.config.trainer import TrainerConfig
 from r2gen.errors import STOPPED, UserError
 from r2gen.launch import machines, supervision
-from r2gen.ranks.exchange import loopback
-from r2gen.ranks.handover import JOB_FROM, USE_GPU, hand_over
+from r2gen.launch.rank_process import WORKER, RankProcess, rank_settings, start_rank, take_early
+from r2gen.ranks.handover import hand_over
 from r2gen.ranks.ports import free_port
-from r2gen.ranks.stop import STOPPING, die_with_parent, stop_signals
+from r2gen.ranks.stop import STOPPING, stop_signals
 from r2gen.runs.failure import Failure
 
-# OpenMP (libgomp) threads spin while they wait. Next to another busy process that makes a step slower: 1.4 times in
-# benchmarks/threads.py, up to 20 times for the default job's model. With this count they yield soon.
-SPIN_COUNT = "2000"
-
-WORKER = (sys.executable, "-m", "r2gen.tasks.worker")
 RANK_GIB = 0.5  # memory of a process that has imported torch and built nothing
 
 
@@ -44,18 +36,8 @@ def refuse_too_many(devices: int) -> None:
 
 
 def rank_environment(config: Config) -> dict[str, str]:
-    """The environment variables that every rank gets in addition to the user's."""
-    devices = config.trainer.devices
-    settings = {
-        "HF_HUB_OFFLINE": "0" if config.hub == "online" else "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # no C++ frames when a rank is lost
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices))),
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
-    }
-    if config.trainer.nodes == 1:  # gloo and NCCL would listen on the address of the machine's name
-        settings |= {"GLOO_SOCKET_IFNAME": loopback(), "NCCL_SOCKET_IFNAME": loopback()}
-    return settings
+    """The environment variables that every rank of a job gets in addition to the user's."""
+    return rank_settings(devices=config.trainer.devices, nodes=config.trainer.nodes, hub=config.hub)
 
 
 class Ranks:
@@ -66,29 +48,24 @@ class Ranks:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._ranks: list[subprocess.Popen[bytes]] = []
-        self._connections: list[socket.socket] = []  # to each rank
+        self._ranks: list[RankProcess] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        supervision.kill([rank for rank in self._ranks if rank.poll() is None])
-        for connection in self._connections:
-            connection.close()
+        supervision.kill([rank.process for rank in self._ranks if rank.process.poll() is None])
+        for rank in self._ranks:
+            rank.connection.close()
 
     def start(self) -> None:
         """Start the ranks. A second call does nothing, and neither does a job on several machines, before `run`."""
-        trainer = self.config.trainer
+        trainer, settings = self.config.trainer, rank_environment(self.config)
+        options: dict[str, Any] = {"world": trainer.devices, "settings": settings, "uses_gpu": trainer.device != "cpu"}
+        early = take_early(**options)
         if self._ranks or trainer.nodes > 1:
             return
-        environment = {**os.environ, **rank_environment(self.config), "PYTHONPATH": python_path()}
-        for rank in range(trainer.devices):
-            ours, theirs = socket.socketpair()
-            self._connections.append(ours)
-            with theirs:
-                placement = _placement(rank, world=trainer.devices)
-                self._ranks.append(_start_rank(environment | placement, theirs.fileno(), device=trainer.device))
+        self._ranks += [early] if early else [start_rank(rank, **options) for rank in range(trainer.devices)]
 
     def run(self, job_file: Path, lock: int) -> tuple[int, Failure | None]:
         """Hand over the job, pass signals on and wait. `lock` is the open file that holds the run folder's lock.
@@ -102,9 +79,9 @@ class Ranks:
                 forward.to(self._launcher(worker, lock))
             elif self.config.verbose:
                 _print_command(worker, rank_environment(self.config), devices=trainer.devices)
-            for rank, connection in zip(self._ranks, self._connections, strict=True):
-                forward.to(rank)
-                hand_over(connection, job_file, lock, exchange=exchange)
+            for rank in self._ranks:
+                forward.to(rank.process)
+                hand_over(rank.connection, job_file, lock, exchange=exchange)
             return supervision.wait(forward.ranks, timeout_s=trainer.timeout_s)
 
     def _launcher(self, worker: list[str], lock: int) -> "subprocess.Popen[bytes]":
@@ -138,31 +115,6 @@ def _exchange_folder(trainer: TrainerConfig) -> Iterator[str]:
         ) from error
     with folder as name:
         yield name
-
-
-def _placement(rank: int, *, world: int) -> dict[str, str]:
-    """The environment variables in which a process reads which rank it is."""
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world),
-        "LOCAL_WORLD_SIZE": str(world),
-    }
-
-
-def _start_rank(environment: dict[str, str], connection: int, *, device: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [*WORKER, JOB_FROM, str(connection), *([] if device == "cpu" else [USE_GPU])],
-        env=environment,
-        pass_fds=(connection,),
-        start_new_session=True,
-        preexec_fn=functools.partial(_prepare_rank, os.getpid()),
-    )
-
-
-def _prepare_rank(parent: int) -> None:
-    die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the rank handles it: Python would print a traceback
 
 
 def leave_on_signals() -> None:

@@ -79,6 +79,6 @@ def test_ranks_end_with_the_command_that_hands_nothing_over():
     with processes.Ranks(composed("trainer.devices=2", "trainer.batch_size=16", "trainer.micro_batch_size=8")) as ranks:
         ranks.start()
         ranks.start()
-        [first, second] = ranks._ranks
+        [first, second] = [rank.process for rank in ranks._ranks]
         assert first.poll() is None
     assert [first.poll(), second.poll()] == [-signal.SIGKILL] * 2

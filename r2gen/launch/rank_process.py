@@ -1,0 +1,126 @@
+"""The process of one rank, which imports its packages before it has a job; also one that a command starts at once.
+
+On a machine with a GPU, a command that seems to be a job of one rank starts it before it reads its configuration. If
+the job then needs other ranks, this one is ended before it has done anything.
+"""
+
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from r2gen.config.compose import python_path
+from r2gen.config.overrides import option_name
+from r2gen.config.task_table import BY_NAME
+from r2gen.launch import supervision
+from r2gen.ranks.exchange import loopback
+from r2gen.ranks.handover import JOB_FROM, USE_GPU
+from r2gen.ranks.stop import die_with_parent
+
+# OpenMP (libgomp) threads spin while they wait. Next to another busy process that makes a step slower: 1.4 times in
+# benchmarks/threads.py, up to 20 times for the default job's model. With this count they yield soon.
+SPIN_COUNT = "2000"
+
+WORKER = (sys.executable, "-m", "r2gen.tasks.worker")
+OTHER_RANKS = {"trainer.devices", "trainer.nodes", "hub"}  # options with which a job may not be that of `start_early`
+
+
+@dataclass(frozen=True)
+class RankProcess:
+    """A rank without a job, and the command's end of the connection through which it gets one."""
+
+    process: "subprocess.Popen[bytes]"
+    connection: socket.socket
+    world: int
+    settings: dict[str, str]
+    uses_gpu: bool
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            supervision.kill([self.process])
+        self.connection.close()
+
+
+def rank_settings(*, devices: int, nodes: int, hub: str) -> dict[str, str]:
+    """The environment variables that every rank gets in addition to the user's."""
+    settings = {
+        "HF_HUB_OFFLINE": "0" if hub == "online" else "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # no C++ frames when a rank is lost
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices))),
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
+    }
+    if nodes == 1:  # gloo and NCCL would listen on the address of the machine's name
+        settings |= {"GLOO_SOCKET_IFNAME": loopback(), "NCCL_SOCKET_IFNAME": loopback()}
+    return settings
+
+
+def start_rank(rank: int, *, world: int, settings: dict[str, str], uses_gpu: bool) -> RankProcess:
+    """Start a rank of those on this machine."""
+    ours, theirs = socket.socketpair()
+    placement = {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+    }
+    with theirs:
+        process = subprocess.Popen(
+            [*WORKER, JOB_FROM, str(theirs.fileno()), *([USE_GPU] if uses_gpu else [])],
+            env={**os.environ, **settings, "PYTHONPATH": python_path(), **placement},
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+            preexec_fn=functools.partial(_prepare, os.getpid()),
+        )
+    return RankProcess(process, ours, world, settings, uses_gpu)
+
+
+def _prepare(parent: int) -> None:
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the rank handles it: Python would print a traceback
+
+
+def start_early(words: Sequence[str]) -> None:
+    """Start the rank of a command with these words, if it seems to be a job of one rank on a GPU."""
+    if has_gpu() and is_one_rank(words):
+        settings = rank_settings(devices=1, nodes=1, hub="offline")
+        with suppress(OSError):  # too many processes or files: the command says so when it starts its ranks
+            _early.append(start_rank(0, world=1, settings=settings, uses_gpu=True))
+
+
+def take_early(*, world: int, settings: dict[str, str], uses_gpu: bool) -> RankProcess | None:
+    """The rank of `start_early`, if it was started like this; otherwise it ends."""
+    while _early:
+        rank = _early.pop()
+        same = (rank.world, rank.settings, rank.uses_gpu) == (world, settings, uses_gpu)
+        if same and rank.process.poll() is None:
+            return rank
+        rank.end()
+    return None
+
+
+def has_gpu() -> bool:
+    """Whether this machine seems to have an NVIDIA GPU, without asking its driver."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def is_one_rank(words: Sequence[str]) -> bool:
+    """Whether the words of a command seem to ask for a job of one rank that may use a GPU."""
+    given = {option_name(word): word.partition("=")[2] for word in words}
+    task = BY_NAME.get(given.get("task", "train"))
+    return (
+        not any(word.startswith("-") for word in words)
+        and task is not None
+        and task.needs == "ranks"
+        and not OTHER_RANKS & given.keys()
+        and given.get("trainer.device") != "cpu"
+    )
+
+
+_early: list[RankProcess] = []
