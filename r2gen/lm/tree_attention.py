@@ -45,10 +45,10 @@ class Tree:
     kernel: bool  # attention by the Triton kernel
     layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)  # keys, values [S, N, C, D]
     rows: torch.Tensor | None = None  # the slots whose prompts are computed; None: the next token of all slots
+    places: tuple[torch.Tensor, torch.Tensor] = field(init=False)  # of the current positions: slot and first column
     longest: int = 0  # no study uses more columns; the rest is not read
     masks: dict[int, torch.Tensor] = field(default_factory=dict)  # by sliding window, of the current step
     lists: dict[int | None, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)  # the same for the kernel
-    current: tuple[torch.Tensor, torch.Tensor] | None = None  # places()
 
     @property
     def beams(self) -> int:
@@ -61,7 +61,7 @@ class Tree:
             shape = (slots, heads, self.columns, width)
             self.layers[layer] = (key_BNQD.new_zeros(shape), value_BNQD.new_zeros((*shape[:3], value_BNQD.shape[3])))
         keys_SNCD, values_SNCD = self.layers[layer]
-        slot_R, first_R = self.places()  # fewer than the rows of a group of prompts, which is padded
+        slot_R, first_R = self.places  # fewer than the rows of a group of prompts, which is padded
         if self.kernel:
             tree_kernel.store(key_BNQD, value_BNQD, keys_SNCD, values_SNCD, slot_R=slot_R, first_R=first_R)
             return
@@ -69,15 +69,16 @@ class Tree:
         keys_SNCD[slot_R[:, None], :, column_RQ] = key_BNQD[: len(slot_R)].transpose(1, 2)
         values_SNCD[slot_R[:, None], :, column_RQ] = value_BNQD[: len(slot_R)].transpose(1, 2)
 
-    def places(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The slots into which the current positions go, and the first of their columns in each."""
-        if self.current is None:
-            if self.rows is None:
-                slot_R = torch.arange(len(self.prompt_S), device=self.prompt_S.device)
-                self.current = slot_R, self.prompt_S + (self.fed_S - 1) * self.beams
-            else:
-                self.current = self.rows, torch.zeros_like(self.rows)
-        return self.current
+    def begin(self, rows: torch.Tensor | None = None) -> None:
+        """Prepare for a pass over the next token of all slots, or over the prompts of the slots `rows`."""
+        self.rows = rows
+        if rows is None:
+            slot_S = torch.arange(len(self.prompt_S), device=self.prompt_S.device)
+            self.places = slot_S, self.prompt_S + (self.fed_S - 1) * self.beams
+        else:
+            self.places = rows, torch.zeros_like(rows)
+        self.masks.clear()
+        self.lists.clear()
 
     def live(self, window: int | None) -> tuple[torch.Tensor, torch.Tensor]:
         """See tree_kernel.live_columns."""
@@ -86,12 +87,6 @@ class Tree:
                 self.prompt_S, self.fed_S, self.ancestors_SKG, columns=self.columns, window=window
             )
         return self.lists[window]
-
-    def begin(self, rows: torch.Tensor | None = None) -> None:
-        """Prepare for a pass over the next token of all slots, or over the prompts of the slots `rows`."""
-        self.rows, self.current = rows, None
-        self.masks.clear()
-        self.lists.clear()
 
     def visible(self, window: int | None) -> torch.Tensor:
         """The columns [S, K, C] that each beam attends to, of the first `longest` ones."""

@@ -51,6 +51,7 @@ def tree_of(case: Case, *, kernel: bool) -> tree_attention.Tree:
     tree.ancestors_SKG.scatter_(2, (tree.fed_S - 1)[:, None, None].expand(-1, case.beams, 1), own_SK1)
     shape = (case.slots, case.shared, columns, case.width)
     tree.layers[0] = (torch.randn(shape, generator=source), torch.randn(shape, generator=source))
+    tree.begin()
     return tree
 
 
