@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from r2gen.cli.command_line import refuse
 from r2gen.config.secrets import refuse_secret_words, refuse_secrets
 from r2gen.errors import UserError, shown
+from r2gen.launch.rank_process import end_early
 
 if TYPE_CHECKING:
     from r2gen.sweeps.slots import Slots
@@ -74,6 +75,7 @@ class GridSweeper(R2GenSweeper):
     """hydra/sweeper=grid: a job for each combination of values."""
 
     def sweep(self, arguments: list[str]) -> Any:
+        end_early()  # a sweep computes in other commands
         batch = combinations(self.parse(arguments))
         if not batch:
             raise UserError("this sweep has no job: a range(...) or glob(...) in the command matches nothing")
@@ -105,6 +107,7 @@ class OptunaSweeper(R2GenSweeper):
         from r2gen.sweeps.cells import compose_cell
         from r2gen.sweeps.search import Search, Space
 
+        end_early()
         self._check_counts()
         space = Space.of(self.parse(arguments))
         if "task=compose" in space.fixed:

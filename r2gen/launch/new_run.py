@@ -14,6 +14,7 @@ from r2gen.errors import DONE, FIXABLE, STOPPED, Code, UserError
 from r2gen.evaluate.ending import ending, from_here
 from r2gen.launch.parts_check import check_input, check_parts
 from r2gen.launch.processes import Ranks
+from r2gen.launch.rank_process import end_early
 from r2gen.pages.run import write_page
 from r2gen.runs import provenance, stored
 from r2gen.runs.disk import gone
@@ -74,6 +75,8 @@ def train(config: Config, overrides: list[str]) -> int:
             check_parts(config)
             ranks.start()
             check_input(config)
+        else:
+            end_early()
         folder.create()
         lock = folder.lock()
         try:

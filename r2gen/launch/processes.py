@@ -16,7 +16,7 @@ from r2gen.config.schema import Config
 from r2gen.config.trainer import TrainerConfig
 from r2gen.errors import STOPPED, UserError
 from r2gen.launch import machines, supervision
-from r2gen.launch.rank_process import WORKER, RankProcess, rank_settings, start_rank, take_early
+from r2gen.launch.rank_process import WORKER, RankProcess, end_early, rank_settings, start_rank, take_early
 from r2gen.ranks.handover import hand_over
 from r2gen.ranks.ports import free_port
 from r2gen.ranks.stop import STOPPING, stop_signals
@@ -62,9 +62,12 @@ class Ranks:
         """Start the ranks. A second call does nothing, and neither does a job on several machines, before `run`."""
         trainer, settings = self.config.trainer, rank_environment(self.config)
         options: dict[str, Any] = {"world": trainer.devices, "settings": settings, "uses_gpu": trainer.device != "cpu"}
-        early = take_early(**options)
-        if self._ranks or trainer.nodes > 1:
+        if self._ranks:
             return
+        if trainer.nodes > 1:
+            end_early()
+            return
+        early = take_early(**options)
         self._ranks += [early] if early else [start_rank(rank, **options) for rank in range(trainer.devices)]
 
     def run(self, job_file: Path, lock: int) -> tuple[int, Failure | None]:

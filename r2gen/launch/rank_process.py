@@ -1,7 +1,7 @@
 """The process of one rank, which imports its packages before it has a job; also one that a command starts at once.
 
 On a machine with a GPU, a command that seems to be a job of one rank starts it before it reads its configuration. If
-the job then needs other ranks, this one is ended before it has done anything.
+the job then needs other ranks, this one is ended without a job.
 """
 
 import functools
@@ -28,7 +28,7 @@ from r2gen.ranks.stop import die_with_parent
 SPIN_COUNT = "2000"
 
 WORKER = (sys.executable, "-m", "r2gen.tasks.worker")
-OTHER_RANKS = {"trainer.devices", "trainer.nodes", "hub"}  # options with which a job may not be that of `start_early`
+DECIDE_SETTINGS = {"trainer.devices", "trainer.nodes", "hub"}  # of the ranks: with such an option none starts early
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class RankProcess:
         if self.process.poll() is None:
             supervision.kill([self.process])
         self.connection.close()
+
+
+_early: list[RankProcess] = []
 
 
 def rank_settings(*, devices: int, nodes: int, hub: str) -> dict[str, str]:
@@ -98,11 +101,16 @@ def take_early(*, world: int, settings: dict[str, str], uses_gpu: bool) -> RankP
     """The rank of `start_early`, if it was started like this; otherwise it ends."""
     while _early:
         rank = _early.pop()
-        same = (rank.world, rank.settings, rank.uses_gpu) == (world, settings, uses_gpu)
-        if same and rank.process.poll() is None:
-            return rank
+        if (rank.world, rank.settings, rank.uses_gpu) == (world, settings, uses_gpu):
+            return rank  # also one that has failed to import its packages, which says so once it has the job
         rank.end()
     return None
+
+
+def end_early() -> None:
+    """End the rank of `start_early`, of which the command has no use."""
+    while _early:
+        _early.pop().end()
 
 
 def has_gpu() -> bool:
@@ -114,13 +122,12 @@ def is_one_rank(words: Sequence[str]) -> bool:
     """Whether the words of a command seem to ask for a job of one rank that may use a GPU."""
     given = {option_name(word): word.partition("=")[2] for word in words}
     task = BY_NAME.get(given.get("task", "train"))
+    mode = given.get("hydra.mode", "MULTIRUN" if "sweeps" in given else "RUN")
     return (
         not any(word.startswith("-") for word in words)
+        and mode == "RUN"
         and task is not None
         and task.needs == "ranks"
-        and not OTHER_RANKS & given.keys()
+        and not DECIDE_SETTINGS & given.keys()
         and given.get("trainer.device") != "cpu"
     )
-
-
-_early: list[RankProcess] = []

@@ -118,7 +118,7 @@ def _product(
 ) -> torch.Tensor:
     """The product of the rounded values of `input`, in its shape and dtype."""
     output_NO = _multiplied(values_NK, scale_N1, weight, scale.view(torch.float32).t())
-    return output_NO.to(input.dtype).view(*input.shape[:-1], -1)
+    return output_NO.to(input.dtype).view(*input.shape[:-1], output_NO.shape[-1])
 
 
 def _multiplied(
@@ -164,4 +164,5 @@ class _Product(torch.autograd.Function):
         values_NO, scale_N1 = quantise_rows(gradient.reshape(-1, gradient.shape[-1]), factor_1O)
         ones_1K = scale.new_ones(1, len(transposed), dtype=torch.float32)
         gradient_NK = _multiplied(values_NO, scale_N1, transposed, ones_1K)
-        return gradient_NK.to(gradient.dtype).view(*gradient.shape[:-1], -1), None, None, None, None, None
+        gradient_NK = gradient_NK.to(gradient.dtype)
+        return gradient_NK.view(*gradient.shape[:-1], len(transposed)), None, None, None, None, None

@@ -26,8 +26,11 @@ def last_layer_at(model: PreTrainedModel, before_M: torch.Tensor) -> Iterator[No
     """
     mlp: Any = layers_of(model)[-1].mlp
     mlp.predicting_M = before_M
-    with forward_of(mlp, MethodType(_at_predicting, mlp)):
-        yield
+    try:
+        with forward_of(mlp, MethodType(_at_predicting, mlp)):
+            yield
+    finally:
+        del mlp.predicting_M
 
 
 def _at_predicting(mlp: Any, states_RSE: torch.Tensor) -> torch.Tensor:

@@ -61,6 +61,8 @@ class Tree:
             shape = (slots, heads, self.columns, width)
             self.layers[layer] = (key_BNQD.new_zeros(shape), value_BNQD.new_zeros((*shape[:3], value_BNQD.shape[3])))
         keys_SNCD, values_SNCD = self.layers[layer]
+        if self.kernel and key_BNQD.shape[3] != value_BNQD.shape[3]:
+            raise UnsupportedAttentionError("keys and values of different widths")
         slot_R, first_R = self.places  # fewer than the rows of a group of prompts, which is padded
         if self.kernel:
             tree_kernel.store(key_BNQD, value_BNQD, keys_SNCD, values_SNCD, slot_R=slot_R, first_R=first_R)

@@ -96,6 +96,11 @@ except ModuleNotFoundError as error:
     print(f"error: {missing}", file=sys.stderr, flush=True)
     statuses.append(FIXABLE)
     sys.exit(FIXABLE)
+except Exception:  # a library that is missing, for example
+    imported.set()
+    if __name__ == "__main__":
+        job_file.path()
+    raise
 imported.set()
 gc.enable()
 gc.freeze()  # what was imported stays

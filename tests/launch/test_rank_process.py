@@ -51,6 +51,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (["trainer.nodes=2"], False),
         (["trainer.device=cpu"], False),
         (["hub=online"], False),
+        (["+sweeps=seeds"], False),
+        (["hydra.mode=MULTIRUN", "seed=1,2"], False),
+        (["+sweeps=seeds", "seed=1", "hydra.mode=RUN"], True),
     ],
 )
 def test_what_seems_to_be_a_job_of_one_rank(words: list[str], expected: bool) -> None:

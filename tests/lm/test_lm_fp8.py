@@ -12,6 +12,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from r2gen.data.collate import NO_TARGET
 from r2gen.errors import UserError
 from r2gen.lm import fp8 as module
 from r2gen.lm import random_lm
@@ -195,6 +196,24 @@ def test_layers_are_compiled_once_for_all_lengths_and_batch_sizes(
     assert bool(rounded) == fp8
     assert counters["frames"]["ok"] == counters["stats"]["unique_graphs"] == 2  # the last layer has its own
     torch._dynamo.reset()
+
+
+def test_a_batch_without_any_target_has_a_loss_of_0():
+    lm = random_lm(
+        tokenizer=TOKENIZER,
+        seed=0,
+        hidden_size=32,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+    )
+    lm.model.requires_grad_(False)
+    to_fp8(lm.model)
+    prepare_backward(lm.model)
+    embeds_BTE = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss_B = lm.loss(embeds_BTE, torch.ones(2, 3, dtype=torch.bool), torch.full((2, 2), NO_TARGET))
+    loss_B.sum().backward()
+    assert loss_B.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
