@@ -45,6 +45,7 @@ class R2GenSweeper(Sweeper):
         self.params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        end_early()  # a sweep computes in other commands
         self.base, self.loader = config, hydra_context.config_loader
         stored: Any = OmegaConf.to_container(config)  # what multirun.yaml keeps
         refuse_secrets(stored, os.environ)
@@ -75,7 +76,6 @@ class GridSweeper(R2GenSweeper):
     """hydra/sweeper=grid: a job for each combination of values."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        end_early()  # a sweep computes in other commands
         batch = combinations(self.parse(arguments))
         if not batch:
             raise UserError("this sweep has no job: a range(...) or glob(...) in the command matches nothing")
@@ -107,7 +107,6 @@ class OptunaSweeper(R2GenSweeper):
         from r2gen.sweeps.cells import compose_cell
         from r2gen.sweeps.search import Search, Space
 
-        end_early()
         self._check_counts()
         space = Space.of(self.parse(arguments))
         if "task=compose" in space.fixed:

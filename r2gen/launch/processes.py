@@ -16,7 +16,16 @@ from r2gen.config.schema import Config
 from r2gen.config.trainer import TrainerConfig
 from r2gen.errors import STOPPED, UserError
 from r2gen.launch import machines, supervision
-from r2gen.launch.rank_process import WORKER, RankProcess, end_early, rank_settings, start_rank, take_early
+from r2gen.launch.rank_process import (
+    WORKER,
+    RankOptions,
+    RankProcess,
+    end,
+    end_early,
+    rank_environment,
+    start_rank,
+    take_early,
+)
 from r2gen.ranks.handover import hand_over
 from r2gen.ranks.ports import free_port
 from r2gen.ranks.stop import STOPPING, stop_signals
@@ -35,11 +44,6 @@ def refuse_too_many(devices: int) -> None:
         )
 
 
-def rank_environment(config: Config) -> dict[str, str]:
-    """The environment variables that every rank of a job gets in addition to the user's."""
-    return rank_settings(devices=config.trainer.devices, nodes=config.trainer.nodes, hub=config.hub)
-
-
 class Ranks:
     """The ranks of a job. Those on this machine end with the `with` block.
 
@@ -47,28 +51,28 @@ class Ranks:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config, trainer = config, config.trainer
+        self._environment = rank_environment(devices=trainer.devices, nodes=trainer.nodes, hub=config.hub)
         self._ranks: list[RankProcess] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        supervision.kill([rank.process for rank in self._ranks if rank.process.poll() is None])
-        for rank in self._ranks:
-            rank.connection.close()
+        end(self._ranks)
 
     def start(self) -> None:
         """Start the ranks. A second call does nothing, and neither does a job on several machines, before `run`."""
-        trainer, settings = self.config.trainer, rank_environment(self.config)
-        options: dict[str, Any] = {"world": trainer.devices, "settings": settings, "uses_gpu": trainer.device != "cpu"}
+        trainer = self.config.trainer
         if self._ranks:
             return
         if trainer.nodes > 1:
             end_early()
             return
-        early = take_early(**options)
-        self._ranks += [early] if early else [start_rank(rank, **options) for rank in range(trainer.devices)]
+        options = RankOptions(trainer.devices, self._environment, uses_gpu=trainer.device != "cpu")
+        self._ranks += take_early(options)
+        for rank in range(len(self._ranks), trainer.devices):
+            self._ranks.append(start_rank(rank, options))
 
     def run(self, job_file: Path, lock: int) -> tuple[int, Failure | None]:
         """Hand over the job, pass signals on and wait. `lock` is the open file that holds the run folder's lock.
@@ -81,7 +85,7 @@ class Ranks:
             if trainer.nodes > 1:
                 forward.to(self._launcher(worker, lock))
             elif self.config.verbose:
-                _print_command(worker, rank_environment(self.config), devices=trainer.devices)
+                _print_command(worker, self._environment, devices=trainer.devices)
             for rank in self._ranks:
                 forward.to(rank.process)
                 hand_over(rank.connection, job_file, lock, exchange=exchange)
@@ -89,7 +93,7 @@ class Ranks:
 
     def _launcher(self, worker: list[str], lock: int) -> "subprocess.Popen[bytes]":
         """torch's launcher of several machines, with which its ranks end."""
-        settings = rank_environment(self.config) | {"PYTHONPATH": python_path()}
+        settings = self._environment | {"PYTHONPATH": python_path()}
         command = machines.launcher_command(self.config.trainer, worker, settings=settings, port=free_port())
         if self.config.verbose:
             print(f"$ {shlex.join(command)}", flush=True)

@@ -28,7 +28,16 @@ from r2gen.ranks.stop import die_with_parent
 SPIN_COUNT = "2000"
 
 WORKER = (sys.executable, "-m", "r2gen.tasks.worker")
-DECIDE_SETTINGS = {"trainer.devices", "trainer.nodes", "hub"}  # of the ranks: with such an option none starts early
+CHANGE_RANKS = {"trainer.devices", "trainer.nodes", "hub"}  # options with which no rank starts early
+
+
+@dataclass(frozen=True)
+class RankOptions:
+    """How the ranks of a job on this machine are started."""
+
+    world: int
+    environment: dict[str, str]  # in addition to the user's
+    uses_gpu: bool
 
 
 @dataclass(frozen=True)
@@ -37,22 +46,22 @@ class RankProcess:
 
     process: "subprocess.Popen[bytes]"
     connection: socket.socket
-    world: int
-    settings: dict[str, str]
-    uses_gpu: bool
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            supervision.kill([self.process])
-        self.connection.close()
+    options: RankOptions
 
 
 _early: list[RankProcess] = []
 
 
-def rank_settings(*, devices: int, nodes: int, hub: str) -> dict[str, str]:
+def end(ranks: Sequence[RankProcess]) -> None:
+    """End those of the ranks that still run."""
+    supervision.kill([rank.process for rank in ranks if rank.process.poll() is None])
+    for rank in ranks:
+        rank.connection.close()
+
+
+def rank_environment(*, devices: int, nodes: int, hub: str) -> dict[str, str]:
     """The environment variables that every rank gets in addition to the user's."""
-    settings = {
+    environment = {
         "HF_HUB_OFFLINE": "0" if hub == "online" else "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # no C++ frames when a rank is lost
@@ -60,28 +69,28 @@ def rank_settings(*, devices: int, nodes: int, hub: str) -> dict[str, str]:
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT),
     }
     if nodes == 1:  # gloo and NCCL would listen on the address of the machine's name
-        settings |= {"GLOO_SOCKET_IFNAME": loopback(), "NCCL_SOCKET_IFNAME": loopback()}
-    return settings
+        environment |= {"GLOO_SOCKET_IFNAME": loopback(), "NCCL_SOCKET_IFNAME": loopback()}
+    return environment
 
 
-def start_rank(rank: int, *, world: int, settings: dict[str, str], uses_gpu: bool) -> RankProcess:
+def start_rank(rank: int, options: RankOptions) -> RankProcess:
     """Start a rank of those on this machine."""
     ours, theirs = socket.socketpair()
     placement = {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world),
-        "LOCAL_WORLD_SIZE": str(world),
+        "WORLD_SIZE": str(options.world),
+        "LOCAL_WORLD_SIZE": str(options.world),
     }
     with theirs:
         process = subprocess.Popen(
-            [*WORKER, JOB_FROM, str(theirs.fileno()), *([USE_GPU] if uses_gpu else [])],
-            env={**os.environ, **settings, "PYTHONPATH": python_path(), **placement},
+            [*WORKER, JOB_FROM, str(theirs.fileno()), *([USE_GPU] if options.uses_gpu else [])],
+            env={**os.environ, **options.environment, "PYTHONPATH": python_path(), **placement},
             pass_fds=(theirs.fileno(),),
             start_new_session=True,
             preexec_fn=functools.partial(_prepare, os.getpid()),
         )
-    return RankProcess(process, ours, world, settings, uses_gpu)
+    return RankProcess(process, ours, options)
 
 
 def _prepare(parent: int) -> None:
@@ -92,25 +101,24 @@ def _prepare(parent: int) -> None:
 def start_early(words: Sequence[str]) -> None:
     """Start the rank of a command with these words, if it seems to be a job of one rank on a GPU."""
     if has_gpu() and is_one_rank(words):
-        settings = rank_settings(devices=1, nodes=1, hub="offline")
+        options = RankOptions(1, rank_environment(devices=1, nodes=1, hub="offline"), uses_gpu=True)
         with suppress(OSError):  # too many processes or files: the command says so when it starts its ranks
-            _early.append(start_rank(0, world=1, settings=settings, uses_gpu=True))
+            _early.append(start_rank(0, options))
 
 
-def take_early(*, world: int, settings: dict[str, str], uses_gpu: bool) -> RankProcess | None:
+def take_early(options: RankOptions) -> list[RankProcess]:
     """The rank of `start_early`, if it was started like this; otherwise it ends."""
-    while _early:
-        rank = _early.pop()
-        if (rank.world, rank.settings, rank.uses_gpu) == (world, settings, uses_gpu):
-            return rank  # also one that has failed to import its packages, which says so once it has the job
-        rank.end()
-    return None
+    if any(rank.options != options for rank in _early):
+        end_early()
+    taken = list(_early)  # also a rank that has failed to import its packages, which says so once it has the job
+    _early.clear()
+    return taken
 
 
 def end_early() -> None:
     """End the rank of `start_early`, of which the command has no use."""
-    while _early:
-        _early.pop().end()
+    end(_early)
+    _early.clear()
 
 
 def has_gpu() -> bool:
@@ -128,6 +136,6 @@ def is_one_rank(words: Sequence[str]) -> bool:
         and mode == "RUN"
         and task is not None
         and task.needs == "ranks"
-        and not DECIDE_SETTINGS & given.keys()
+        and not CHANGE_RANKS & given.keys()
         and given.get("trainer.device") != "cpu"
     )

@@ -17,9 +17,10 @@ SHAPES = 64  # compiled in one process; torch's own limit is 8, beyond which it 
 
 
 def compile_layers(model: PreTrainedModel) -> None:
-    """Compile the forward method of each layer, in the first step and for any length; all layers share the code.
+    """Compile the forward method of each layer, in the first step and for any length.
 
-    The compiled code runs only where gradients are recorded, since the input of generation grows by a token per call.
+    All layers share one program, but the last one (lm/last_layer.py). Compiled code runs only where gradients are
+    recorded, since the input of generation grows by a token per call.
     Raises UserError if the CPU has no compiler or the model no layers to compile.
     """
     if next(model.parameters()).device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
@@ -30,6 +31,7 @@ def compile_layers(model: PreTrainedModel) -> None:
     layers = layers_of(model)
     if not layers:
         raise UserError("lm.compile=true: this language model has no layers that can be compiled: use lm.compile=false")
+    torch._dynamo.config.recompile_limit = SHAPES  # programs of decoding count too
     for layer in layers:
         layer.forward = _compiled_in_training(layer.forward)
 

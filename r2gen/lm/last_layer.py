@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from r2gen.lm.compile import forward_of, layers_of
+from r2gen.lm.compile import forward_of
 
 # R rows of S positions, M predicting positions, E width
 
@@ -24,7 +24,7 @@ def last_layer_at(model: PreTrainedModel, before_M: torch.Tensor) -> Iterator[No
     For models whose `mlp` takes each position on its own and adds its result to the same position, as those that
     lm/packed_attention.py lists.
     """
-    mlp: Any = layers_of(model)[-1].mlp
+    mlp: Any = model.get_decoder().layers[-1].mlp
     mlp.predicting_M = before_M
     try:
         with forward_of(mlp, MethodType(_at_predicting, mlp)):

@@ -18,12 +18,13 @@ MULTIPLE = 64  # of the length of a row of all studies: matrix products are fast
 class Layout:
     """Indices into the positions of all prompts, [B x T], followed by those of all reports, [B x L].
 
-    In a row, the real positions of a study follow each other, its prompt before its report. What is behind them
-    is padding, which no real position of a causal model attends to: it needs no mask.
+    In a row, the real positions of a study follow each other: its prompt, and its report without the last token, from
+    which nothing is predicted. What is behind them is padding, which no real position of a causal model attends to: it
+    needs no mask.
     """
 
     source_RS: torch.Tensor  # the position that goes there; 0 for padding
-    before_M: torch.Tensor  # of each target, where in the rows it is predicted: one position before its own
+    before_M: torch.Tensor  # of each target, where in the rows it is predicted: the position of the token before it
     column_M: torch.Tensor  # of each target, where it is in the reports [B x L]
     position_RS: torch.Tensor | None = None  # the position within its study, in a row of all studies
     starts: torch.Tensor | None = None  # int32: where each study of such a row begins, and the end of the row
@@ -56,8 +57,7 @@ def layout(mask_BT: torch.Tensor, report_BL: torch.Tensor, *, packed: bool, open
     """The layout of a batch, on the CPU; `packed`: one row of all studies, whose length is a multiple of 64.
 
     `mask_BT` is the real positions of the prompts, `report_BL` the ids, right-padded with NO_TARGET. The first
-    `opening` positions of each prompt are real, and are left out of the row. So is the last token of a report, since
-    nothing is predicted from it.
+    `opening` positions of each prompt are real, with another one behind them, and are left out of the row.
     """
     size, width = mask_BT.shape
     mask_BT, target_BL = mask_BT.cpu().bool(), report_BL.cpu() != NO_TARGET

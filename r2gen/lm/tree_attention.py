@@ -44,7 +44,7 @@ class Tree:
     ancestors_SKG: torch.Tensor
     kernel: bool  # attention by the Triton kernel
     layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)  # keys, values [S, N, C, D]
-    rows: torch.Tensor | None = None  # the slots whose prompts are computed; None: the next token of all slots
+    prompts: bool = False  # whether prompts are computed, and not the next token of all slots
     places: tuple[torch.Tensor, torch.Tensor] = field(init=False)  # of the current positions: slot and first column
     longest: int = 0  # no study uses more columns; the rest is not read
     masks: dict[int, torch.Tensor] = field(default_factory=dict)  # by sliding window, of the current step
@@ -61,10 +61,10 @@ class Tree:
             shape = (slots, heads, self.columns, width)
             self.layers[layer] = (key_BNQD.new_zeros(shape), value_BNQD.new_zeros((*shape[:3], value_BNQD.shape[3])))
         keys_SNCD, values_SNCD = self.layers[layer]
-        if self.kernel and key_BNQD.shape[3] != value_BNQD.shape[3]:
-            raise UnsupportedAttentionError("keys and values of different widths")
         slot_R, first_R = self.places  # fewer than the rows of a group of prompts, which is padded
         if self.kernel:
+            if key_BNQD.shape[3] != value_BNQD.shape[3]:
+                raise UnsupportedAttentionError("keys and values of different widths")
             tree_kernel.store(key_BNQD, value_BNQD, keys_SNCD, values_SNCD, slot_R=slot_R, first_R=first_R)
             return
         column_RQ = first_R[:, None] + torch.arange(key_BNQD.shape[2], device=key_BNQD.device)
@@ -73,7 +73,7 @@ class Tree:
 
     def begin(self, rows: torch.Tensor | None = None) -> None:
         """Prepare for a pass over the next token of all slots, or over the prompts of the slots `rows`."""
-        self.rows = rows
+        self.prompts = rows is not None
         if rows is None:
             slot_S = torch.arange(len(self.prompt_S), device=self.prompt_S.device)
             self.places = slot_S, self.prompt_S + (self.fed_S - 1) * self.beams
@@ -134,7 +134,7 @@ def tree_attention(
     softcap: float | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention function: the result [B, Q, H, D] for prompts (tree.rows) or for the next tokens.
+    """transformers' attention function: the result [B, Q, H, D] for prompts or for the next tokens.
 
     It works on the tree of `attending_to`. Some layers (StableLM's) do not pass arguments on to their attention.
     """
@@ -144,7 +144,7 @@ def tree_attention(
         raise UnsupportedAttentionError(", ".join(unknown) or "attention_mask")
     layer: Any = module.layer_idx
     tree.write(layer, key_BNQD, value_BNQD)
-    if tree.rows is not None:
+    if tree.prompts:
         return _prompt(query_BHQD, key_BNQD, value_BNQD, scaling, window=sliding_window, softcap=softcap), None
     keys_SNCD, values_SNCD = tree.layers[layer]
     if tree.kernel:

@@ -1,7 +1,9 @@
 """The first use of a GPU: it loads the driver's context, cuBLAS, kernels of attention and Triton, for seconds."""
 
 import contextlib
+import sysconfig
 import threading
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
@@ -30,7 +32,12 @@ def _use(local_rank: int) -> None:
 
 
 def _use_triton() -> None:
-    """Launch a kernel: before its first one, Triton computes the hash of its own files."""
+    """Launch a kernel: before its first one, Triton computes the hash of its own files.
+
+    Not without Python's headers, since the C compiler that Triton calls would print an error.
+    """
+    if not Path(sysconfig.get_config_var("INCLUDEPY"), "Python.h").is_file():
+        return
     import triton
 
     @triton.jit

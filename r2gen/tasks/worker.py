@@ -87,20 +87,17 @@ try:
         from r2gen.tasks.dispatch import work_of
     if first_use is not None:
         first_use.join()
-except ModuleNotFoundError as error:
+except Exception as error:
     imported.set()
     if __name__ == "__main__":
         job_file.path()  # a rank is silent if the command refuses the job
+    if not isinstance(error, ModuleNotFoundError):
+        raise
     missing = missing_package(error) or UserError(str(error))
     report(Failure.of(missing))
     print(f"error: {missing}", file=sys.stderr, flush=True)
     statuses.append(FIXABLE)
     sys.exit(FIXABLE)
-except Exception:  # a library that is missing, for example
-    imported.set()
-    if __name__ == "__main__":
-        job_file.path()
-    raise
 imported.set()
 gc.enable()
 gc.freeze()  # what was imported stays

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,7 @@ sys.exit(status)
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(rank_process, "has_gpu", lambda: True)
     yield
-    for rank in rank_process._early:
-        rank.end()
-    rank_process._early.clear()
+    rank_process.end_early()
 
 
 @pytest.mark.parametrize(
@@ -66,16 +65,16 @@ def test_a_machine_without_a_gpu_starts_no_rank_early(monkeypatch: pytest.Monkey
     assert not rank_process._early
 
 
-@pytest.mark.parametrize("other", [{}, {"world": 2}, {"uses_gpu": False}, {"settings": {"HF_HUB_OFFLINE": "0"}}])
+@pytest.mark.parametrize("other", [{}, {"world": 2}, {"uses_gpu": False}, {"environment": {"HF_HUB_OFFLINE": "0"}}])
 def test_a_rank_that_was_started_early_is_taken_where_it_fits_and_ends_elsewhere(other: dict[str, object]) -> None:
-    settings = rank_process.rank_settings(devices=1, nodes=1, hub="offline")
+    environment = rank_process.rank_environment(devices=1, nodes=1, hub="offline")
     rank_process.start_early([])
     (rank,) = rank_process._early
-    options = {"world": 1, "settings": settings, "uses_gpu": True} | other
-    assert (rank_process.take_early(**options) is rank) == (not other)  # type: ignore[arg-type]
+    options = replace(rank_process.RankOptions(1, environment, uses_gpu=True), **other)  # type: ignore[arg-type]
+    assert rank_process.take_early(options) == ([] if other else [rank])
     assert (rank.process.poll() is None) == (not other)
     assert not rank_process._early
-    rank.end()
+    rank_process.end([rank])
     assert rank.process.poll() is not None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from lm_losses import small_lm
 from quantised_model import GOLDEN, loaded, write_llama
 from small_model import TOKENIZER
 from torch import nn
@@ -199,14 +200,7 @@ def test_layers_are_compiled_once_for_all_lengths_and_batch_sizes(
 
 
 def test_a_batch_without_any_target_has_a_loss_of_0():
-    lm = random_lm(
-        tokenizer=TOKENIZER,
-        seed=0,
-        hidden_size=32,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-    )
+    lm = small_lm(width=32)
     lm.model.requires_grad_(False)
     to_fp8(lm.model)
     prepare_backward(lm.model)

@@ -3,12 +3,11 @@
 import pytest
 import torch
 from golden_checkpoints import needs_published
-from lm_losses import loss_and_gradient_of, published_lm
-from small_model import TOKENIZER
+from lm_losses import loss_and_gradient_of, published_lm, small_lm
 from tiers import fast_only
 
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm import causal, packed_attention, random_lm
+from r2gen.lm import causal, packed_attention
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.prompt import Place, PromptIds
 from r2gen.lm.rows import layout
@@ -28,14 +27,7 @@ def published(request: pytest.FixtureRequest) -> CausalLM:
 
 @pytest.fixture
 def llama() -> CausalLM:
-    return random_lm(
-        tokenizer=TOKENIZER,
-        seed=0,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-    )
+    return small_lm()
 
 
 def batch(lm: CausalLM) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -6,13 +6,12 @@ from functools import partial
 import pytest
 import torch
 from golden_checkpoints import needs_published
-from lm_losses import loss_and_gradient_of, published_lm
-from small_model import TOKENIZER
+from lm_losses import loss_and_gradient_of, published_lm, small_lm
 from tiers import fast_only
 from transformers import PreTrainedModel
 
 from r2gen.data.collate import NO_TARGET
-from r2gen.lm import random_lm, target_loss
+from r2gen.lm import target_loss
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.compile import compile_layers, layers_of
 from r2gen.lm.packed_attention import by_mask, supports_packing
@@ -91,14 +90,7 @@ def test_packed_layers_that_are_computed_again_give_the_same_gradient(
 ) -> None:
     """In the backward pass, which is after the loss, they attend within each study too."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # which needs no C++ compiler
-    lm = random_lm(
-        tokenizer=TOKENIZER,
-        seed=0,
-        hidden_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-    )
+    lm = small_lm(layers=3)
     lm.packs = True
     expected = loss_and_gradient(lm)
     prepare(lm.model)
@@ -108,14 +100,7 @@ def test_packed_layers_that_are_computed_again_give_the_same_gradient(
 
 @pytest.mark.parametrize("packs", [False, True])
 def test_the_last_layer_computes_its_network_where_a_token_is_predicted(packs: bool) -> None:
-    lm = random_lm(
-        tokenizer=TOKENIZER,
-        seed=0,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-    )
+    lm = small_lm()
     lm.packs = packs
     positions: list[int] = []
     for layer in layers_of(lm.model):

@@ -1,9 +1,10 @@
-"""Published language models with short sliding windows, and their losses with the gradient of the prompts."""
+"""Language models whose losses are tested, and their losses with the gradient of the prompts."""
 
 import torch
 from golden_checkpoints import PUBLISHED
+from small_model import TOKENIZER
 
-from r2gen.lm import load_lm
+from r2gen.lm import load_lm, random_lm
 from r2gen.lm.causal import CausalLM
 
 
@@ -16,6 +17,20 @@ def published_lm(name: str, *, window: int) -> CausalLM:
             module.sliding_window = window  # type: ignore[assignment]
     if getattr(lm.model.config, "sliding_window", None):
         lm.model.config.sliding_window = window
+    return lm
+
+
+def small_lm(*, layers: int = 2, width: int = 16) -> CausalLM:
+    """A LLaMA with random weights and two heads."""
+    lm = random_lm(
+        tokenizer=TOKENIZER,
+        seed=0,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+    )
+    assert isinstance(lm, CausalLM)
     return lm
 
 
