@@ -7,38 +7,12 @@ python run.py --cfg job   the composed configuration
 import sys
 
 from r2gen import __version__
-from r2gen.errors import DONE, FIXABLE, missing_package
-
-try:
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
-
-    from r2gen.cli import command_line, help, other_launchers
-    from r2gen.cli.streams import keep_streams
-    from r2gen.config.compose import CONF, resolved
-    from r2gen.config.overrides import as_passed
-    from r2gen.launch.processes import leave_on_signals
-    from r2gen.launch.rank_process import start_early
-    from r2gen.runs.refusal import refuse
-    from r2gen.runs.special_files import refuse_special_files
-except ModuleNotFoundError as error:
-    print(f"error: {missing_package(error) or error}", file=sys.stderr)
-    sys.exit(FIXABLE)
-
-statuses: list[int] = []  # of the command, since hydra.main returns nothing; a sweep exits with its own
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def command(composed: DictConfig) -> None:
-    """What Hydra calls with the composed configuration. --cfg job does not come here, and so imports less."""
-    try:
-        from r2gen.tasks.dispatch import run_task
-
-        overrides = as_passed(HydraConfig.get().overrides.task)
-        statuses.append(run_task(resolved(composed, HydraConfig.get().runtime.choices), overrides))
-    except Exception as error:
-        statuses.append(refuse(error))
+from r2gen.cli import other_launchers
+from r2gen.cli.streams import keep_streams
+from r2gen.errors import DONE, FIXABLE, UserError, missing_package, printable
+from r2gen.launch.rank_process import start_early
+from r2gen.ranks.stop import leave_on_signals
+from r2gen.runs.special_files import refuse_special_files
 
 
 def main() -> int:
@@ -48,15 +22,12 @@ def main() -> int:
         if sys.argv[1:] == ["--version"]:
             print(f"r2gen {__version__}")
             return DONE
-        if {"--help", "-h"} & set(sys.argv[1:]):
-            print(help.text())
-            return DONE
         start_early(sys.argv[1:])
-        sys.argv[1:] = command_line.for_hydra_main(sys.argv[1:])
-        command()
-    except Exception as error:
-        return refuse(error)
-    return statuses[0] if statuses else DONE
+        from r2gen.tasks.command import run_command  # while the rank imports its own packages
+    except (UserError, ModuleNotFoundError) as error:
+        print(f"error: {printable(str(missing_package(error) or error))}", file=sys.stderr)
+        return FIXABLE
+    return run_command()
 
 
 if __name__ == "__main__":

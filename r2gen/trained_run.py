@@ -13,11 +13,12 @@ from huggingface_hub import constants
 from PIL import Image
 
 from r2gen.build import build_context, build_decoding, build_model, pick_device, uses_bf16
-from r2gen.config.compose import CONF, compose
+from r2gen.config.compose import compose
 from r2gen.config.context import GivenConfig
 from r2gen.config.decoding import Decoding
 from r2gen.config.names import suggest, unknown_option
 from r2gen.config.plain import Plain
+from r2gen.config.root import CONF
 from r2gen.config.schema import Config
 from r2gen.data.cleaning import Cleaner, clean_report
 from r2gen.data.collate import collate

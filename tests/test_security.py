@@ -32,7 +32,7 @@ OUTSIDE = [
     "r2gen.launch.processes.subprocess.Popen",
     "r2gen.launch.processes.os.system",
     "r2gen.runs.files.write_whole",
-    "r2gen.launch.processes.leave_on_signals",
+    "r2gen.ranks.stop.leave_on_signals",
     "r2gen.errors.UserError.mro",
     "r2gen./tmp/x.Evil",
     "r2gen...tests.smallest_run.run",

@@ -15,10 +15,11 @@ from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from r2gen.config import hydra_bounds
-from r2gen.config.compose import ROOT, prepare_hydra
+from r2gen.config.compose import prepare_hydra
 from r2gen.config.names import suggest
 from r2gen.config.other_names import option_for
 from r2gen.config.overrides import as_passed, for_hydra
+from r2gen.config.root import ROOT
 from r2gen.config.schema import Config
 from r2gen.config.secrets import refuse_secret_words
 from r2gen.errors import UserError, shown

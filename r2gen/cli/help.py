@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 
 from r2gen.cli.command_line import GROUPS
-from r2gen.config.compose import CONF, ROOT, compose
+from r2gen.config.compose import compose
 from r2gen.config.read import read_config
+from r2gen.config.root import CONF, ROOT
 from r2gen.config.targets import Target
 from r2gen.config.task_table import TASKS
 from r2gen.config.yaml_files import read_text

@@ -15,10 +15,10 @@ from omegaconf.errors import ConfigKeyError, GrammarParseError, InterpolationRes
 
 from r2gen.cli.command_line import GROUPS
 from r2gen.config import hints
-from r2gen.config.compose import CONF
 from r2gen.config.names import suggest, unknown_option
 from r2gen.config.other_names import choice_for, option_for
 from r2gen.config.overrides import OPEN, as_passed, option_name
+from r2gen.config.root import CONF
 from r2gen.config.schema import Config, group_of
 from r2gen.config.secrets import without_secrets
 from r2gen.config.targets import Target

@@ -1,10 +1,8 @@
 """Compose conf/ with overrides: the only call of Hydra's composition outside the command itself."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -15,16 +13,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from r2gen.config.hydra_bounds import bound_hydra
 from r2gen.config.overrides import for_hydra
 from r2gen.config.plain import Plain
+from r2gen.config.root import CONF
 from r2gen.config.schema import hydra_schema
 from r2gen.config.yaml_files import use_yaml_files
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-CONF = ROOT / "conf"
-
-
-def python_path() -> str:
-    """PYTHONPATH of a process that imports this project: its root, then the paths of this process."""
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 @dataclass(frozen=True)

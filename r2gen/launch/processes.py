@@ -11,10 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from r2gen.config.compose import python_path
+from r2gen.config.root import python_path
 from r2gen.config.schema import Config
 from r2gen.config.trainer import TrainerConfig
-from r2gen.errors import STOPPED, UserError
+from r2gen.errors import UserError
 from r2gen.launch import machines, supervision
 from r2gen.launch.rank_process import (
     WORKER,
@@ -122,19 +122,6 @@ def _exchange_folder(trainer: TrainerConfig) -> Iterator[str]:
         ) from error
     with folder as name:
         yield name
-
-
-def leave_on_signals() -> None:
-    """End the command at once, with STOPPED, on a signal that comes before any rank has a job: nothing is to be saved.
-
-    Ranks that have been started end too.
-    """
-
-    def leave(number: int, _: FrameType | None) -> None:
-        os._exit(STOPPED)  # SystemExit is lost if Python happens to run a destructor, for example
-
-    for number in stop_signals():
-        signal.signal(number, leave)
 
 
 class Forward:

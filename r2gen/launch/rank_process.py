@@ -1,6 +1,6 @@
 """The process of one rank, which imports its packages before it has a job; also one that a command starts at once.
 
-On a machine with a GPU, a command that seems to be a job of one rank starts it before it reads its configuration. If
+On a machine with a GPU, a command that seems to be a job of one rank starts it before it imports Hydra. If
 the job then needs other ranks, this one is ended without a job.
 """
 
@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2gen.config.compose import python_path
 from r2gen.config.overrides import option_name
+from r2gen.config.root import python_path
 from r2gen.config.task_table import BY_NAME
 from r2gen.launch import supervision
 from r2gen.ranks.exchange import loopback

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2gen.config.compose import python_path
+from r2gen.config.root import python_path
 from r2gen.errors import FIXABLE, UserError
 
 READER = "r2gen.r2gengpt.inspection"

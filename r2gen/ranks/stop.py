@@ -19,6 +19,19 @@ def stop_signals() -> list[signal.Signals]:
     return [number for number in STOPPING if not (number == signal.SIGHUP and ignores_hangup)]
 
 
+def leave_on_signals() -> None:
+    """End the command at once, with STOPPED, on a signal that comes before any rank has a job: nothing is to be saved.
+
+    Ranks that have been started end too.
+    """
+
+    def leave(number: int, _: FrameType | None) -> None:
+        os._exit(STOPPED)  # SystemExit is lost if Python happens to run a destructor, for example
+
+    for number in stop_signals():
+        signal.signal(number, leave)
+
+
 class Stopped(Exception):
     """A signal asked for a stop, and the work was left so that it can be resumed."""
 

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypedDict
 
-from r2gen.config.compose import ROOT
+from r2gen.config.root import ROOT
 from r2gen.config.schema import Config
 
 PACKAGES = (

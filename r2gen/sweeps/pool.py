@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from r2gen.config.compose import ROOT
 from r2gen.config.overrides import option_name
+from r2gen.config.root import ROOT
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code, UserError
 from r2gen.ranks.stop import stop_signals
 from r2gen.runs.failure import read_failure

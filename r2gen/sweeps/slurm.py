@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r2gen.config.compose import python_path
+from r2gen.config.root import python_path
 from r2gen.config.schema import Config
 from r2gen.errors import DEFECT, Code, UserError
 from r2gen.ranks.stop import die_with_parent

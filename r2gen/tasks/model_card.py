@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from r2gen.config.compose import ROOT
 from r2gen.config.mixed import choices_of
 from r2gen.config.original_choices import original_choices
 from r2gen.config.plain import Plain
+from r2gen.config.root import ROOT
 from r2gen.config.schema import Config
 from r2gen.evaluate.tables import table_of
 from r2gen.model.report_generator import ReportGenerator

@@ -18,7 +18,6 @@ import run as command
 
 def run_in_process(*words: str, cwd: Path) -> tuple[int, str]:
     """The status of a command and its output, standard error included."""
-    command.statuses.clear()
     handlers = {number: signal.getsignal(number) for number in STOPPING}
     before, sys.argv = sys.argv, ["run.py", *words]
     outer = GlobalHydra.instance().hydra
