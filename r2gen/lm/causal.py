@@ -27,7 +27,8 @@ from r2gen.lm.rows import Layout, layout
 from r2gen.lm.target_loss import decode_states, target_nats
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.lm.tree_attention import supports_tree
-from r2gen.lm.tree_decoding import TreeSearch, agrees_with_model
+from r2gen.lm.tree_decoding import agrees_with_model
+from r2gen.lm.tree_search import TreeSearch
 
 # B batch, T positions of the prompt, L tokens of the report, R rows of S positions, M targets, E width, N = B x L
 MOST_SEARCHES = 2  # whose slots may be kept: self-critical training samples and decodes greedily in turn

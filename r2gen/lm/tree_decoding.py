@@ -5,36 +5,27 @@ GPU a step is one CUDA graph. In 16 bits every kernel always sees the same shape
 not depend on the studies next to it.
 """
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 import torch
 from transformers import PreTrainedModel
 
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import moved
-from r2gen.lm import few_rows, tree_kernel
+from r2gen.lm import tree_kernel
 from r2gen.lm.beams import Beams, TokenChoice
-from r2gen.lm.compile import CompiledLayers
 from r2gen.lm.fp8 import rounds_activations
-from r2gen.lm.padding import right_pad
 from r2gen.lm.prompt_graph import PromptStates
-from r2gen.lm.protocol import DecodingPlan, Prompts
 from r2gen.lm.study_noise import StudyNoise
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.lm.tree_attention import NAME, Tree, UnsupportedAttentionError, attending_by, attending_to
 
 # R prompts that are computed together, S slots, K beams, G tokens of a report, T positions of a prompt, E width
-RESERVED_BYTES = 3 * 2**30  # for activations of prompts, and what other parts of the process allocate
-SCORE_BYTES = 24  # per beam and token of the vocabulary: logits, log-probabilities and sums in fp32
 # of the difference between the logits of tree and model, relative to their norm
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 TOLERANCE_OF_FP8 = 0.3
-STEPS_PER_LOOK = 8  # on a GPU, which would wait for the host each time that it asks which studies have ended
 # What a class raises whose attention does not fit a tree, or that expects a mask.
 UNSUPPORTED = (UnsupportedAttentionError, TypeError, ValueError, RuntimeError, AttributeError)
 GROUP = 8  # at least so many new prompts are computed together, if there are twice as many slots; else half of them
@@ -80,8 +71,7 @@ class TreeDecoder:
         )
         self.prompt_states = PromptStates(model, self.tree)
         self.noise = StudyNoise(decoding.seed, slots=slots, device=self.device) if decoding.do_sample else None
-        # In 16 bits prompts are computed in groups of one size, which wait until as many slots are free.
-        self.group = max(1, min(GROUP, slots // 2), slots // SLOTS_PER_GROUP) if self.tree.kernel else slots
+        self.group = computed_together(model, slots)
         self.waits_for = self.group if self.tree.kernel else 1
         self.studies: list[Waiting | None] = [None] * slots
         self.used_columns = [0] * slots  # at most, by slot
@@ -165,85 +155,9 @@ class TreeDecoder:
         return logits_SKV
 
 
-class TreeSearch:
-    """Decodes any number of studies with at most `plan.slots` at a time, or fewer if the GPU has too little memory.
-
-    Keys, values and graph stay in memory for the next call of `run`, until `close`.
-    """
-
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: ReportTokenizer, decoding: Decoding, plan: DecodingPlan
-    ) -> None:
-        self.model, self.tokenizer, self.decoding, self.plan = model, tokenizer, decoding, plan
-        self.slots = plan.slots
-        compiled = plan.compiled and tree_kernel.available(model)
-        self.layers = CompiledLayers(model) if compiled else None
-        self.decoder: TreeDecoder | None = None
-
-    def run(self, prompts: Iterable[Prompts]) -> Iterator[tuple[str, list[int]]]:
-        """The token ids of each study, in the order in which they end. Prompts are taken when slots are free."""
-        source, waiting = _studies(prompts), deque[Waiting]()
-        if self.decoder is not None:
-            self.decoder.clear()
-        with ExitStack() as stack:
-            stack.enter_context(attending_by(self.model, NAME))
-            if self.layers is not None:
-                stack.enter_context(self.layers.used())
-                stack.enter_context(few_rows.used(self.model))
-            ended: list[tuple[Waiting, list[int]]] = []
-            waiting.extend(islice(source, self.slots))
-            while waiting or self._busy():
-                decoder = self._launch(waiting)
-                # While the GPU computes, the host gives out the last reports and takes in as many prompts as slots.
-                for study, ids in ended:
-                    yield study.id, ids
-                waiting.extend(islice(source, max(0, self.slots - len(waiting))))
-                ended = decoder.ended() if decoder is not None else []
-                if decoder is None:
-                    self._halve(waiting)
-            for study, ids in ended:
-                yield study.id, ids
-
-    def _busy(self) -> bool:
-        return self.decoder is not None and any(self.decoder.studies)
-
-    def close(self) -> None:
-        """Free the memory of the slots."""
-        self.decoder = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def _launch(self, waiting: deque[Waiting]) -> TreeDecoder | None:
-        """Fill free slots and advance, without waiting for the GPU; None if it is out of memory."""
-        try:
-            longest = max((len(study.embeds_TE) for study in waiting), default=0)
-            if not self._busy() and (self.decoder is None or longest > self.decoder.width):
-                self._open(longest)
-            decoder = self.decoder
-            assert decoder is not None
-            if longest <= decoder.width:  # else the slots must be empty first, and then get wider
-                _admit(decoder, waiting)
-            for _ in range(STEPS_PER_LOOK if decoder.device.type == "cuda" else 1):
-                decoder.advance()
-            return decoder
-        except torch.OutOfMemoryError:
-            if self.slots == 1:
-                raise
-            return None
-
-    def _open(self, width: int) -> None:
-        self.close()
-        device = self.model.get_input_embeddings().get_parameter("weight").device
-        if device.type == "cuda":
-            self.slots = min(self.slots, slots_that_fit(self.model, self.decoding, width=width))
-        self.decoder = TreeDecoder(self.model, self.tokenizer, self.decoding, slots=self.slots, width=width)
-
-    def _halve(self, waiting: deque[Waiting]) -> None:
-        """Start again with half as many slots; the studies in them go first."""
-        if self.decoder is not None:
-            waiting.extendleft(reversed([study for study in self.decoder.studies if study is not None]))
-        self.slots = self.slots // 2
-        self.close()
+def computed_together(model: PreTrainedModel, slots: int) -> int:
+    """How many prompts are computed together: in 16 bits on a GPU always the same number, so that all round alike."""
+    return max(1, min(GROUP, slots // 2), slots // SLOTS_PER_GROUP) if tree_kernel.available(model) else slots
 
 
 def padded(embeds: Sequence[torch.Tensor], count: int, width: int) -> torch.Tensor:
@@ -254,32 +168,6 @@ def padded(embeds: Sequence[torch.Tensor], count: int, width: int) -> torch.Tens
     index_RT[: len(embeds)][torch.arange(width) >= lengths[:, None]] = 0
     embeds_NE = torch.cat(list(embeds))
     return embeds_NE.index_select(0, moved(index_RT.flatten(), embeds_NE.device)).view(count, width, -1)
-
-
-def _admit(decoder: TreeDecoder, waiting: deque[Waiting]) -> None:
-    while waiting and len(decoder.free()) >= min(decoder.waits_for, len(waiting)):
-        count = min(len(decoder.free()), decoder.group, len(waiting))
-        decoder.admit([waiting.popleft() for _ in range(count)])
-
-
-def _studies(prompts: Iterable[Prompts]) -> Iterator[Waiting]:
-    for batch in prompts:
-        embeds_BTE, _ = right_pad(batch.embeds_BTE, batch.mask_BT)
-        lengths = batch.mask_BT.long().sum(dim=1).tolist()
-        for id, embeds_TE, length in zip(batch.ids, embeds_BTE, lengths, strict=True):
-            yield Waiting(id, embeds_TE[:length])
-
-
-def slots_that_fit(model: PreTrainedModel, decoding: Decoding, *, width: int) -> int:
-    """The number of slots for which the GPU has memory, apart from RESERVED_BYTES for activations."""
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    column = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
-    scores = SCORE_BYTES * decoding.num_beams * config.vocab_size
-    free = torch.cuda.mem_get_info()[0] - RESERVED_BYTES
-    slots = free // ((width + decoding.max_new_tokens * decoding.num_beams) * column + scores)
-    return max(1, slots - slots % GROUP if slots > GROUP else slots)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Decoding as a tree gives the token ids of transformers' search, in any number of slots."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from tiers import fast_only
 
 from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
-from r2gen.lm import LanguageModel, load_lm, tree_decoding, tree_kernel
+from r2gen.lm import LanguageModel, load_lm, tree_decoding, tree_kernel, tree_search
 from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated, Prompts
 
 # B batch, T positions of a prompt, E width
@@ -162,6 +162,38 @@ def test_prompts_are_taken_when_they_are_needed(llama: LanguageModel) -> None:
     stream.close()
     assert llama.model.config._attn_implementation == "sdpa"
     assert llama.model.dtype == torch.float32
+
+
+def test_slots_fill_group_by_group_while_prompts_are_encoded(
+    llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 4 slots 2 get their prompts before the next ones are read, and no token is computed before all have one."""
+    events: list[str] = []
+    ids, embeds_BTE, mask_BT = prompts_of(llama)
+    plain_admit, plain_advance = tree_decoding.TreeDecoder.admit, tree_decoding.TreeDecoder.advance
+
+    def prompts() -> Iterator[Prompts]:
+        for number, id in enumerate(ids):
+            events.append("read")
+            yield Prompts([id], embeds_BTE[[number], :6], mask_BT[[0], :6] | True)
+
+    def admit(self: tree_decoding.TreeDecoder, studies: Sequence[tree_decoding.Waiting]) -> None:
+        events.append(f"admit {len(studies)}")
+        plain_admit(self, studies)
+
+    def advance(self: tree_decoding.TreeDecoder) -> None:
+        events.append("advance")
+        plain_advance(self)
+
+    plan = DecodingPlan(slots=4)
+    expected = dict(llama.stream(prompts(), PROFILES["beam3"], plan))
+    events.clear()
+    for module in (tree_decoding, tree_search):
+        monkeypatch.setattr(module, "computed_together", lambda *_: 2)
+    monkeypatch.setattr(tree_decoding.TreeDecoder, "admit", admit)
+    monkeypatch.setattr(tree_decoding.TreeDecoder, "advance", advance)
+    assert dict(llama.stream(prompts(), PROFILES["beam3"], plan)) == expected
+    assert events[:7] == ["read", "read", "admit 2", "read", "read", "admit 2", "advance"]
 
 
 def test_memory_that_is_too_small_halves_the_slots_and_loses_no_study(
