@@ -1,5 +1,6 @@
 """Libraries do not import packages for functions that are not called here."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from smallest_run import ROOT
+
+from r2gen.unused import packages_distributions, without_looking_for_files
 
 UNUSED = ("sklearn", "scipy", "wandb")
 
@@ -27,3 +30,12 @@ def test_a_rank_imports_no_package_that_it_does_not_use(tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == ["[]", "[]"]
+
+
+def test_the_distributions_of_packages_are_those_of_the_standard_library():
+    own, standard = packages_distributions(), importlib.metadata.packages_distributions()
+    assert len(standard) > 50
+    assert {name: sorted(own[name]) for name in standard} == {name: sorted(value) for name, value in standard.items()}
+    with without_looking_for_files():
+        assert importlib.metadata.packages_distributions is packages_distributions
+    assert importlib.metadata.packages_distributions() == standard

@@ -14,8 +14,8 @@ from r2gen.lm.padding import positions
 from r2gen.lm.precise import LARGEST
 from r2gen.lm.protocol import LanguageModel
 from r2gen.lm.quantize import is_quantised
+from r2gen.lm.weights import TRIED_TOKENS
 
-TOKENS = 8
 LARGEST_ERROR = 1e-4  # relative to the norm of the logits
 LARGEST_PADDED_ERROR = 0.1  # with which other kernels may compute in 16 bits
 ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
@@ -57,7 +57,7 @@ def check_embeddings(lm: LanguageModel) -> None:
 
 
 def _check_logits(model: Any) -> None:
-    ids_BT = torch.arange(3, 3 + TOKENS, device=model.device)[None]
+    ids_BT = torch.arange(3, 3 + TRIED_TOKENS, device=model.device)[None]
     embeds_BTE = model.get_input_embeddings()(ids_BT)
     mask_BT = torch.ones_like(ids_BT)
     decoder = {"decoder_input_ids": ids_BT[:, :2]} if model.config.is_encoder_decoder else {}
@@ -71,7 +71,7 @@ def _check_logits(model: Any) -> None:
         if torch.equal(other, by_embeds):
             raise _refusal(model, "its decoder does not read what the encoder makes of them")
         return
-    padded_BTE, padded_BT = F.pad(embeds_BTE, (0, 0, TOKENS, 0)), F.pad(mask_BT, (TOKENS, 0))
+    padded_BTE, padded_BT = F.pad(embeds_BTE, (0, 0, TRIED_TOKENS, 0)), F.pad(mask_BT, (TRIED_TOKENS, 0))
     padded = model(
         inputs_embeds=padded_BTE, attention_mask=padded_BT, position_ids=positions(padded_BT), use_cache=False
     ).logits[:, last]

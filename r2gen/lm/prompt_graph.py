@@ -15,13 +15,14 @@ class PromptStates:
 
     def __init__(self, model: PreTrainedModel, tree: Tree) -> None:
         self.model, self.tree = model, tree
+        self.captures = tree.kernel
         self.graph: torch.cuda.CUDAGraph | None = None
         self.embeds_RTE = self.rows_R = self.states_RTE = torch.empty(0)
         self.logits: Logits | None = None
 
     def __call__(self, embeds_RTE: torch.Tensor, rows_R: torch.Tensor) -> tuple[torch.Tensor, Logits]:
         """The states [R, T, E], until the next call, and the function from states to logits; `rows_R` are the slots."""
-        if not self._captures(embeds_RTE, rows_R):
+        if not self._fits(embeds_RTE, rows_R):
             return self._computed(embeds_RTE, rows_R)
         if self.graph is None:
             states_RTE, logits = self._computed(embeds_RTE, rows_R)  # the first pass prepares what a graph cannot
@@ -36,9 +37,9 @@ class PromptStates:
         assert self.logits is not None
         return self.states_RTE, self.logits
 
-    def _captures(self, embeds_RTE: torch.Tensor, rows_R: torch.Tensor) -> bool:
+    def _fits(self, embeds_RTE: torch.Tensor, rows_R: torch.Tensor) -> bool:
         size, width, _ = embeds_RTE.shape
-        return self.tree.kernel and len(rows_R) == size and size * width <= MOST_POSITIONS
+        return self.captures and len(rows_R) == size and size * width <= MOST_POSITIONS
 
     def _computed(self, embeds_RTE: torch.Tensor, rows_R: torch.Tensor) -> tuple[torch.Tensor, Logits]:
         position_RT = torch.arange(embeds_RTE.shape[1], device=embeds_RTE.device).expand(len(embeds_RTE), -1)

@@ -185,11 +185,11 @@ def agrees_with_model(model: PreTrainedModel, tokenizer: ReportTokenizer) -> boo
     ]
     prompts = [prompt_TE.to(table_VE.device, model.dtype) for prompt_TE in prompts]
     decoder = TreeDecoder(model, tokenizer, decoding, slots=2, width=7)
+    decoder.captures = decoder.prompt_states.captures = False
     try:
         with attending_by(model, NAME):
             for number, prompt_TE in enumerate(prompts):
                 decoder.admit([Waiting(str(number), prompt_TE)])
-            decoder.captures = False
             decoder.advance()
             decoder.advance()
             decoder.tree.longest = decoder.tree.columns

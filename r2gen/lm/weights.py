@@ -51,6 +51,7 @@ CONFIG_ERRORS = (
 PACKED = 16  # weights in an element of a checkpoint that was quantised before
 MISSING = 2**27  # weights, which take 512 MiB
 LARGEST_TRIED = 10**9  # parameters
+TRIED_TOKENS = 8  # always as many: a GPU loads other kernels for another number of tokens
 IGNORABLE = re.compile(r"rotary(_pos)?_emb\.inv_freq$")  # computed from config.json; old checkpoints contain it
 
 
@@ -135,14 +136,16 @@ def read_model(
 
 
 def check_forward(folder: Path, model: PreTrainedModel) -> None:
-    """Refuse a config.json with which the model cannot read two tokens.
+    """Refuse a config.json with which the model cannot read a few tokens.
 
     Not tried are a large model on a CPU, and a quantised one: bitsandbytes rearranges its weights the first time.
     """
     large = model.device.type == "cpu" and sum(parameter.numel() for parameter in model.parameters()) > LARGEST_TRIED
     if large or any(map(is_quantised, model.parameters())):
         return
-    ids_BT = torch.zeros(1, 2, dtype=torch.long, device=model.get_input_embeddings().get_parameter("weight").device)
+    ids_BT = torch.zeros(
+        1, TRIED_TOKENS, dtype=torch.long, device=model.get_input_embeddings().get_parameter("weight").device
+    )
     decoder = {"decoder_input_ids": ids_BT} if model.config.is_encoder_decoder else {}
     try:
         with torch.no_grad():

@@ -1,12 +1,11 @@
 """The first use of a GPU: it loads the driver's context, cuBLAS, kernels of attention and Triton, for seconds."""
 
 import contextlib
+import ctypes
+import os
 import sysconfig
 import threading
 from pathlib import Path
-
-import torch
-from torch.nn import functional as F
 
 
 def use_gpu_early(local_rank: int) -> threading.Thread:
@@ -17,6 +16,13 @@ def use_gpu_early(local_rank: int) -> threading.Thread:
 
 
 def _use(local_rank: int) -> None:
+    _make_context(local_rank)
+    try:
+        import torch
+        from torch.nn import functional as F
+    except ImportError:
+        return  # the rank says so
+
     if local_rank >= torch.cuda.device_count():
         return  # pick_device says why
     try:
@@ -29,6 +35,15 @@ def _use(local_rank: int) -> None:
         return  # an error that stays is raised where the job uses the GPU
     with contextlib.suppress(Exception), torch.cuda.device(local_rank):  # of many types, see lm/triton_support.py
         _use_triton()
+
+
+def _make_context(ordinal: int) -> None:
+    """Let the driver make the context of a GPU without Python's lock, which torch would hold for .2 s."""
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")  # as torch does
+    with contextlib.suppress(OSError):  # no driver
+        driver, device, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_void_p()
+        if driver.cuInit(0) == 0 and driver.cuDeviceGet(ctypes.byref(device), ordinal) == 0:
+            driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
 
 
 def _use_triton() -> None:

@@ -30,7 +30,7 @@ from r2gen.runs.phase import current_phase
 from r2gen.runs.progress import wait_for
 from r2gen.runs.resources import out_of_resources
 from r2gen.runs.special_files import refuse_special_files
-from r2gen.unused import without
+from r2gen.unused import without, without_looking_for_files
 
 statuses = [DEFECT]  # the last one is that of this process; the first: an exception, which Python has printed
 
@@ -75,18 +75,17 @@ if __name__ == "__main__":
     refuse_special_files()
     job_file = JobFile(sys.argv[1:], then=begin)
 gc.disable()  # a fourth of the time in which the packages below are imported
+first_use: threading.Thread | None = None
 try:
-    first_use = None
     if USE_GPU in sys.argv:
         from r2gen.ranks.first_use import use_gpu_early
 
         first_use = use_gpu_early(int(os.environ["LOCAL_RANK"]))
-    with without("sklearn", "scipy"):  # transformers imports them, which takes a second
+    # transformers imports these packages, which takes a second
+    with without("sklearn", "scipy"), without_looking_for_files():
         from r2gen.build import pick_device
         from r2gen.ranks import dist
         from r2gen.tasks.dispatch import work_of
-    if first_use is not None:
-        first_use.join()
 except Exception as error:
     imported.set()
     if __name__ == "__main__":
@@ -138,7 +137,10 @@ def _run_task(config: Config, stop: StopRequest) -> tuple[int, Failure | None]:
     try:
         device = pick_device(config.trainer.device)
         dist.start(device, timeout_s=config.trainer.timeout_s, give_up=_give_up(config))
-        work_of(BY_NAME[config.task])(config, device, stop)
+        work = work_of(BY_NAME[config.task])  # imports more packages
+        if first_use is not None:
+            first_use.join()
+        work(config, device, stop)
         return DONE, None
     except Stopped:
         if dist.is_first():
