@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from r2gen.config.decoding import Decoding
 from r2gen.data.collate import NO_TARGET, moved
 from r2gen.errors import UserError
+from r2gen.lm import tree_kernel
 from r2gen.lm.decoding import check_ids, check_room, decode, report
 from r2gen.lm.last_layer import last_layer_at
 from r2gen.lm.opening import keep_opening
@@ -117,7 +118,7 @@ class CausalLM(nn.Module):
             if self.decoder_for(decoding, plan.decoder) == "tree":
                 search = self._search_of(decoding, plan)
                 try:
-                    for id, ids in search.run(checked):
+                    for id, ids in search.run(checked, self._opening()):
                         yield id, report(ids, self.tokenizer, decoding)
                 finally:
                     self.decoded = replace(plan, decoder="tree", slots=search.slots, compiled=search.layers is not None)
@@ -179,6 +180,13 @@ class CausalLM(nn.Module):
             self._kept = wanted  # also if these studies are too long: with ZeRO 3 all ranks must call the layers then
         longest = int(((report_BL != NO_TARGET).sum(dim=1) + mask_BT.cpu().sum(dim=1)).max())
         return length if follows_opening(self.model, device, longest) else 0
+
+    def _opening(self) -> torch.Tensor | None:
+        """The embeddings [P, E] of the opening, if decoding computes it once: in 16 bits on a GPU."""
+        if not self.opening or not tree_kernel.available(self.model):
+            return None
+        device = self.model.get_input_embeddings().get_parameter("weight").device
+        return self.embed(torch.tensor(self.opening, device=device)).to(self.model.dtype)
 
     def _dropped(self, states: torch.Tensor) -> torch.Tensor:
         return F.dropout(states, self.dropout) if self.dropout and self.model.training else states

@@ -42,7 +42,8 @@ class PromptStates:
         return self.captures and len(rows_R) == size and size * width <= MOST_POSITIONS
 
     def _computed(self, embeds_RTE: torch.Tensor, rows_R: torch.Tensor) -> tuple[torch.Tensor, Logits]:
-        position_RT = torch.arange(embeds_RTE.shape[1], device=embeds_RTE.device).expand(len(embeds_RTE), -1)
+        position_T = self.tree.opening + torch.arange(embeds_RTE.shape[1], device=embeds_RTE.device)
+        position_RT = position_T.expand(len(embeds_RTE), -1)
         self.tree.begin(rows_R)
         with attending_to(self.tree):
             return decode_states(self.model, inputs_embeds=embeds_RTE, position_ids=position_RT)

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface, PreTrainedModel
 
 from r2gen.lm import tree_kernel
@@ -43,8 +44,9 @@ class Tree:
     fed_S: torch.Tensor
     ancestors_SKG: torch.Tensor
     kernel: bool  # attention by the Triton kernel
+    opening: int = 0  # positions with which all prompts begin; every slot has their keys and values
     layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)  # keys, values [S, N, C, D]
-    prompts: bool = False  # whether prompts are computed, and not the next token of all slots
+    computes: Literal["opening", "prompts", "tokens"] = "tokens"
     places: tuple[torch.Tensor, torch.Tensor] = field(init=False)  # of the current positions: slot and first column
     longest: int = 0  # no study uses more columns; the rest is not read
     masks: dict[int, torch.Tensor] = field(default_factory=dict)  # by sliding window, of the current step
@@ -55,13 +57,15 @@ class Tree:
         return self.ancestors_SKG.shape[1]
 
     def write(self, layer: int, key_BNQD: torch.Tensor, value_BNQD: torch.Tensor) -> None:
-        """Store the keys and values of a prompt, or of the current token of each beam."""
+        """Store the keys and values of the opening, of prompts, or of the current token of each beam."""
         if layer not in self.layers:
             slots, (_, heads, _, width) = len(self.prompt_S), key_BNQD.shape
             shape = (slots, heads, self.columns, width)
             self.layers[layer] = (key_BNQD.new_zeros(shape), value_BNQD.new_zeros((*shape[:3], value_BNQD.shape[3])))
         keys_SNCD, values_SNCD = self.layers[layer]
         slot_R, first_R = self.places  # fewer than the rows of a group of prompts, which is padded
+        if self.computes == "opening":
+            key_BNQD, value_BNQD = (x.expand(len(slot_R), -1, -1, -1) for x in (key_BNQD, value_BNQD))
         if self.kernel:
             if key_BNQD.shape[3] != value_BNQD.shape[3]:
                 raise UnsupportedAttentionError("keys and values of different widths")
@@ -73,14 +77,36 @@ class Tree:
 
     def begin(self, rows: torch.Tensor | None = None) -> None:
         """Prepare for a pass over the next token of all slots, or over the prompts of the slots `rows`."""
-        self.prompts = rows is not None
         if rows is None:
             slot_S = torch.arange(len(self.prompt_S), device=self.prompt_S.device)
-            self.places = slot_S, self.prompt_S + (self.fed_S - 1) * self.beams
+            self._begin("tokens", slot_S, self.prompt_S + (self.fed_S - 1) * self.beams)
         else:
-            self.places = rows, torch.zeros_like(rows)
+            self._begin("prompts", rows, torch.full_like(rows, self.opening))
+
+    def begin_opening(self) -> None:
+        """Prepare for a pass over the opening, whose keys and values go to all slots."""
+        slot_S = torch.arange(len(self.prompt_S), device=self.prompt_S.device)
+        self._begin("opening", slot_S, torch.zeros_like(slot_S))
+
+    def _begin(
+        self, computes: Literal["opening", "prompts", "tokens"], slot_R: torch.Tensor, first_R: torch.Tensor
+    ) -> None:
+        self.computes, self.places = computes, (slot_R, first_R)
         self.masks.clear()
         self.lists.clear()
+
+    def behind_opening(
+        self, layer: int, key_RNTD: torch.Tensor, value_RNTD: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and values of prompts with those of the opening in front."""
+        if self.computes == "opening" or self.opening == 0:
+            return key_RNTD, value_RNTD
+        first = (stored[:1, :, : self.opening] for stored in self.layers[layer])
+        key, value = (
+            torch.cat([opening.expand(len(own), -1, -1, -1), own], dim=2)
+            for opening, own in zip(first, (key_RNTD, value_RNTD), strict=True)
+        )
+        return key, value
 
     def live(self, window: int | None) -> tuple[torch.Tensor, torch.Tensor]:
         """See tree_kernel.live_columns."""
@@ -144,7 +170,8 @@ def tree_attention(
         raise UnsupportedAttentionError(", ".join(unknown) or "attention_mask")
     layer: Any = module.layer_idx
     tree.write(layer, key_BNQD, value_BNQD)
-    if tree.prompts:
+    if tree.computes != "tokens":
+        key_BNQD, value_BNQD = tree.behind_opening(layer, key_BNQD, value_BNQD)
         return _prompt(query_BHQD, key_BNQD, value_BNQD, scaling, window=sliding_window, softcap=softcap), None
     keys_SNCD, values_SNCD = tree.layers[layer]
     if tree.kernel:
@@ -156,6 +183,7 @@ def tree_attention(
             fed_S=tree.fed_S,
             ancestors_SKG=tree.ancestors_SKG,
             live=tree.live(sliding_window),
+            opening=tree.opening,
             scaling=scaling,
             window=sliding_window,
             softcap=softcap,
@@ -165,28 +193,29 @@ def tree_attention(
 
 def _prompt(
     query_RHTD: torch.Tensor,
-    key_RNTD: torch.Tensor,
-    value_RNTD: torch.Tensor,
+    key_RNCD: torch.Tensor,
+    value_RNCD: torch.Tensor,
     scaling: float | None,
     *,
     window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """Causal attention among the positions of each prompt; padding is behind them, where none of them looks."""
-    group, length = query_RHTD.shape[1] // key_RNTD.shape[1], query_RHTD.shape[2]
-    key_RHTD, value_RHTD = key_RNTD, value_RNTD
+    """Causal attention of the last T of C positions; padding is behind them, where none of them looks."""
+    group, length, columns = query_RHTD.shape[1] // key_RNCD.shape[1], query_RHTD.shape[2], key_RNCD.shape[2]
+    key_RHCD, value_RHCD = key_RNCD, value_RNCD
     if group > 1:
-        key_RHTD, value_RHTD = key_RNTD.repeat_interleave(group, 1), value_RNTD.repeat_interleave(group, 1)
-    mask_TT = None
-    if softcap is not None or (window and window < length):
-        position_T = torch.arange(length, device=query_RHTD.device)
-        distance_TT = position_T[:, None] - position_T
-        mask_TT = (distance_TT >= 0) & (distance_TT < (window or length))
+        key_RHCD, value_RHCD = key_RNCD.repeat_interleave(group, 1), value_RNCD.repeat_interleave(group, 1)
+    mask_TC = None
+    if softcap is not None or (window and window < columns):
+        column_C = torch.arange(columns, device=query_RHTD.device)
+        distance_TC = column_C[columns - length :, None] - column_C
+        mask_TC = (distance_TC >= 0) & (distance_TC < (window or columns))
     if softcap is not None:
-        result_RHTD = _capped(query_RHTD, key_RHTD, value_RHTD, scaling, mask=mask_TT, softcap=softcap)
+        result_RHTD = _capped(query_RHTD, key_RHCD, value_RHCD, scaling, mask=mask_TC, softcap=softcap)
     else:
+        mask: Any = causal_lower_right(length, columns) if mask_TC is None and length < columns else mask_TC
         result_RHTD = F.scaled_dot_product_attention(
-            query_RHTD, key_RHTD, value_RHTD, attn_mask=mask_TT, scale=scaling, is_causal=mask_TT is None
+            query_RHTD, key_RHCD, value_RHCD, attn_mask=mask, scale=scaling, is_causal=mask is None
         )
     return result_RHTD.transpose(1, 2).contiguous()
 

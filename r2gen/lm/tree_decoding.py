@@ -19,6 +19,7 @@ from r2gen.lm.beams import Beams, TokenChoice
 from r2gen.lm.fp8 import rounds_activations
 from r2gen.lm.prompt_graph import PromptStates
 from r2gen.lm.study_noise import StudyNoise
+from r2gen.lm.target_loss import decode_states
 from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.lm.tree_attention import NAME, Tree, UnsupportedAttentionError, attending_by, attending_to
 
@@ -43,11 +44,20 @@ class Waiting:
 class TreeDecoder:
     """The slots of one model and one decoding profile. `width` is the longest prompt that they take.
 
+    All prompts begin with the `opening`, whose keys and values are computed once.
+
     Raises UnsupportedAttentionError in the first step if the model's attention needs more than a tree has.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: ReportTokenizer, decoding: Decoding, *, slots: int, width: int
+        self,
+        model: PreTrainedModel,
+        tokenizer: ReportTokenizer,
+        decoding: Decoding,
+        *,
+        slots: int,
+        width: int,
+        opening_PE: torch.Tensor | None = None,
     ) -> None:
         self.model, self.decoding, self.slots, self.width = model, decoding, slots, width
         self.device = model.get_input_embeddings().get_parameter("weight").device
@@ -68,7 +78,10 @@ class TreeDecoder:
             fed_S=torch.ones(slots, dtype=torch.long, device=self.device),
             ancestors_SKG=self.beams.ancestors_SKG,
             kernel=tree_kernel.available(model),
+            opening=0 if opening_PE is None else len(opening_PE),
         )
+        if opening_PE is not None:
+            self.compute_opening(opening_PE)
         self.prompt_states = PromptStates(model, self.tree)
         self.noise = StudyNoise(decoding.seed, slots=slots, device=self.device) if decoding.do_sample else None
         self.group = computed_together(model, slots)
@@ -83,6 +96,14 @@ class TreeDecoder:
         self.beams.live_S.fill_(False)
         self.studies = [None] * self.slots
 
+    def compute_opening(self, opening_PE: torch.Tensor) -> None:
+        """Compute the keys and values of the opening, also again if weights have changed."""
+        position_1P = torch.arange(len(opening_PE), device=self.device)[None]
+        self.tree.begin_opening()
+        # Compiling is not worth it for one pass.
+        with attending_to(self.tree), torch.compiler.set_stance("force_eager"):
+            decode_states(self.model, inputs_embeds=opening_PE[None], position_ids=position_1P)
+
     def free(self) -> list[int]:
         return [slot for slot, study in enumerate(self.studies) if study is None]
 
@@ -95,9 +116,10 @@ class TreeDecoder:
         lengths = [len(study.embeds_TE) for study in studies]
         prompt_R = moved(torch.tensor(lengths), self.device)
         count, width = (self.group, self.width) if self.tree.kernel else (len(studies), max(lengths))
-        embeds_RTE = padded([study.embeds_TE for study in studies], count, width)
+        skipped = self.tree.opening
+        embeds_RTE = padded([study.embeds_TE[skipped:] for study in studies], count, width - skipped)
         states_RTE, logits = self.prompt_states(embeds_RTE, rows)
-        logits_RV = logits(states_RTE[torch.arange(len(studies), device=self.device), prompt_R - 1])
+        logits_RV = logits(states_RTE[torch.arange(len(studies), device=self.device), prompt_R - 1 - skipped])
         noise_RV = None
         if self.noise is not None:
             self.noise.seat(slots, [study.id for study in studies], vocabulary=logits_RV.shape[1])

@@ -55,7 +55,7 @@ if triton is not None:
             listed += tl.sum(number, 0)
         tl.store(count_S + slot, listed)
 
-    @triton.jit
+    @triton.jit(do_not_specialize=["opening"])  # else it would be compiled for models with and without one
     def _attend(  # type: ignore[no-untyped-def]
         query,  # [S, H, K, D] with any strides
         keys,  # [S, N, C, D], contiguous
@@ -71,6 +71,7 @@ if triton is not None:
         query_beam,
         columns,
         tokens,
+        opening,
         scaling,
         softcap,
         window,
@@ -100,6 +101,7 @@ if triton is not None:
         total = tl.zeros([ROWS], tl.float32)
         acc = tl.zeros([ROWS, WIDTH_PADDED], tl.float32)
         base = (slot.to(tl.int64) * tl.num_programs(1) + head) * columns * WIDTH
+        base_of_opening = head.to(tl.int64) * columns * WIDTH  # in the first slot for all: it stays in the cache
         oldest = tl.maximum(prompt + fed - window, 0)  # the first position inside the sliding window
         count = prompt + fed - oldest if BEAMS == 1 else tl.load(count_S + slot)
         for block in range(0, count, BLOCK):
@@ -118,7 +120,7 @@ if triton is not None:
                 )
                 of_beam = tl.where(generated, (column - prompt) % BEAMS, -2)
                 own = ((column < prompt) & exists)[None, :] | (ancestor == of_beam[None, :])
-            place = base + column[:, None] * WIDTH + lane[None, :]
+            place = (tl.where(column < opening, base_of_opening, base) + column * WIDTH)[:, None] + lane[None, :]
             k = tl.load(keys + place, mask=exists[:, None] & in_width[None, :], other=0.0)
             scores = tl.dot(q, tl.trans(k)) * scaling
             if CAPPED:
@@ -253,13 +255,15 @@ def attend(
     fed_S: torch.Tensor,
     ancestors_SKG: torch.Tensor,
     live: tuple[torch.Tensor, torch.Tensor],
+    opening: int,
     scaling: float | None,
     window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
     """The attention [S, K, H, D] of the current token of each beam to the prompt and to its ancestors.
 
-    `live` is that of live_columns for the same window.
+    `live` is that of live_columns for the same window. All slots have the same keys and values in the first `opening`
+    columns.
     """
     slots, heads, beams, width = query_SHKD.shape
     shared_heads = keys_SNCD.shape[1]
@@ -281,6 +285,7 @@ def attend(
         *query_SHKD.stride()[:3],
         keys_SNCD.shape[2],
         ancestors_SKG.shape[2],
+        opening,
         scaling if scaling is not None else width**-0.5,
         softcap or 0.0,
         window or WITHOUT_WINDOW,

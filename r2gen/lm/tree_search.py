@@ -53,17 +53,23 @@ class TreeSearch:
         compiled = plan.compiled and tree_kernel.available(model)
         self.layers = CompiledLayers(model) if compiled else None
         self.decoder: TreeDecoder | None = None
+        self.opening_PE: torch.Tensor | None = None
 
-    def run(self, prompts: Iterable[Prompts]) -> Iterator[tuple[str, list[int]]]:
-        """The token ids of each study, in the order in which they end. Prompts are taken when slots are free."""
+    def run(
+        self, prompts: Iterable[Prompts], opening_PE: torch.Tensor | None = None
+    ) -> Iterator[tuple[str, list[int]]]:
+        """The token ids of each study, in the order in which they end. Prompts are taken when slots are free.
+
+        All prompts begin with the embeddings `opening_PE`, in every call the same but for changed weights.
+        """
         queue = _Queue(_studies(prompts))
-        if self.decoder is not None:
-            self.decoder.clear()
+        self.opening_PE = opening_PE
         with ExitStack() as stack:
             stack.enter_context(attending_by(self.model, NAME))
             if self.layers is not None:
                 stack.enter_context(self.layers.used())
                 stack.enter_context(few_rows.used(self.model))
+            self._begin()
             ended: list[tuple[Waiting, list[int]]] = []
             self._read_first(queue)
             while queue.waiting or self._busy():
@@ -77,6 +83,13 @@ class TreeSearch:
                     self._halve(queue.waiting)
             for study, ids in ended:
                 yield study.id, ids
+
+    def _begin(self) -> None:
+        """Free the slots of the last run, whose opening has other keys now if the model trains."""
+        if self.decoder is not None:
+            self.decoder.clear()
+            if self.opening_PE is not None and any(weight.requires_grad for weight in self.model.parameters()):
+                self.decoder.compute_opening(self.opening_PE)
 
     def _read_first(self, queue: _Queue) -> None:
         """Read prompts that are computed together, so that the GPU computes them while the next ones are encoded.
@@ -129,7 +142,9 @@ class TreeSearch:
         device = self.model.get_input_embeddings().get_parameter("weight").device
         if device.type == "cuda":
             self.slots = min(self.slots, slots_that_fit(self.model, self.decoding, width=width))
-        self.decoder = TreeDecoder(self.model, self.tokenizer, self.decoding, slots=self.slots, width=width)
+        self.decoder = TreeDecoder(
+            self.model, self.tokenizer, self.decoding, slots=self.slots, width=width, opening_PE=self.opening_PE
+        )
 
     def _halve(self, waiting: deque[Waiting]) -> None:
         """Start again with half as many slots; the studies in them go first."""

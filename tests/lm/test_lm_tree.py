@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +13,13 @@ from tiers import fast_only
 
 from r2gen.config.decoding import Decoding
 from r2gen.errors import UserError
-from r2gen.lm import LanguageModel, load_lm, tree_decoding, tree_kernel, tree_search
+from r2gen.lm import LanguageModel, causal, load_lm, tree_attention, tree_decoding, tree_kernel, tree_search
 from r2gen.lm.protocol import DecoderName, DecodingPlan, Generated, Prompts
 
 # B batch, T positions of a prompt, E width
 STUDIES, WIDTH, TOKENS = 7, 17, 12
 WINDOW = 6  # shorter than most prompts
+OPENING = 4  # tokens
 PROFILES = {
     "greedy": Decoding(max_new_tokens=TOKENS),
     "greedy penalty": Decoding(max_new_tokens=TOKENS, repetition_penalty=2.0),
@@ -40,6 +42,8 @@ FAMILIES = [
     "internlm2", "internlm3", "llama2_json", "llama2_spm", "llama3", "mistral", "phi3", "qwen", "qwen2", "qwen3",
     "stablelm", "yi",
 ]  # fmt: skip
+
+WITH_WINDOWS = ["mistral", "gemma2", "gemma3"]
 
 
 def prompts_of(lm: LanguageModel) -> tuple[list[str], torch.Tensor, torch.Tensor]:
@@ -67,6 +71,13 @@ def reports(
         Prompts([ids[i] for i in batch], embeds_BTE[[*batch]], mask_BT[[*batch]]) for batch in map(list, batches)
     )
     return dict(lm.stream(prompts, decoding, DecodingPlan(slots=slots, decoder=decoder)))
+
+
+def narrow_windows(lm: LanguageModel) -> None:
+    lm.model.config.sliding_window = WINDOW
+    for module in lm.model.modules():
+        if module.__dict__.get("sliding_window"):
+            module.sliding_window = WINDOW  # type: ignore[assignment]
 
 
 def let_reports_end(lm: LanguageModel) -> None:
@@ -102,13 +113,10 @@ def test_token_ids_of_every_family_are_those_of_transformers(family: str) -> Non
 
 
 @needs_published
-@pytest.mark.parametrize("family", fast_only(["mistral", "gemma2", "gemma3"], "mistral"))
+@pytest.mark.parametrize("family", fast_only(WITH_WINDOWS, "mistral"))
 def test_sliding_windows_look_at_positions_and_not_at_columns(family: str) -> None:
     lm = load_lm(PUBLISHED / family)
-    lm.model.config.sliding_window = WINDOW
-    for module in lm.model.modules():
-        if module.__dict__.get("sliding_window"):
-            module.sliding_window = WINDOW  # type: ignore[assignment]
+    narrow_windows(lm)
     check(lm, ["beam3", "beam3 penalty"])
 
 
@@ -196,6 +204,54 @@ def test_slots_fill_group_by_group_while_prompts_are_encoded(
     assert events[:7] == ["read", "read", "admit 2", "read", "read", "admit 2", "advance"]
 
 
+def check_opening(lm: LanguageModel, profiles: Iterable[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are the same if the first tokens of all prompts are computed once, and then no prompt computes them."""
+    opening = list(range(5, 5 + OPENING))
+    ids, embeds_BTE, mask_BT = prompts_of(lm)
+    opening_BPE = lm.embed(torch.tensor(opening)).detach().expand(STUDIES, -1, -1)
+    embeds_BTE = torch.cat([opening_BPE, embeds_BTE], dim=1)
+    mask_BT = torch.cat([torch.ones(STUDIES, OPENING, dtype=torch.bool), mask_BT], dim=1)
+    lengths: list[int] = []
+    plain = tree_attention._prompt
+
+    def prompt(query_RHTD: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        lengths.append(query_RHTD.shape[2])
+        return plain(query_RHTD, *arguments, **options)
+
+    monkeypatch.setattr(tree_attention, "_prompt", prompt)
+
+    def written(profile: str) -> dict[str, Generated]:
+        lengths.clear()
+        parts = ([*range(4)], [*range(4, STUDIES)])
+        prompts = (Prompts([ids[i] for i in part], embeds_BTE[part], mask_BT[part]) for part in parts)
+        return dict(lm.stream(prompts, PROFILES[profile], DecodingPlan(slots=3, decoder="tree")))
+
+    for profile in profiles:
+        expected = written(profile)
+        longest = max(lengths)
+        assert min(lengths) > OPENING
+        with monkeypatch.context() as patched:
+            patched.setattr(causal.CausalLM, "_opening", lambda self: self.embed(torch.tensor(opening)))
+            assert written(profile) == expected, profile
+        assert (min(lengths), max(lengths)) == (OPENING, longest - OPENING)
+        assert len({report.ids for report in expected.values()}) > 2
+
+
+def test_an_opening_that_is_computed_once_changes_no_report(
+    llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_opening(llama, ["greedy penalty", "beam3", "beam3 never", "nucleus"], monkeypatch)
+
+
+@needs_published
+@pytest.mark.parametrize("family", fast_only(FAMILIES, "chatglm3", "gemma2", "mistral"))
+def test_the_opening_of_every_family_is_computed_once(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = load_lm(PUBLISHED / family)
+    if family in WITH_WINDOWS:
+        narrow_windows(lm)
+    check_opening(lm, ["greedy penalty", "beam3 never"], monkeypatch)
+
+
 def test_memory_that_is_too_small_halves_the_slots_and_loses_no_study(
     llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,4 +311,4 @@ def test_slots_that_are_kept_serve_the_next_call(llama: LanguageModel) -> None:
 
 @pytest.mark.skipif(tree_kernel.triton is None, reason="this torch has no triton")
 def test_the_kernel_computes_what_its_plain_twin_computes() -> None:
-    assert comparisons_that_are_equal("interpreted_kernel.py") == 8
+    assert comparisons_that_are_equal("interpreted_kernel.py") == 10

@@ -18,6 +18,7 @@ class Case:
     tokens: int
     window: int | None = None
     softcap: float | None = None
+    opening: int = 0
 
 
 CASES = [
@@ -29,6 +30,8 @@ CASES = [
     Case(2, 3, 4, 2, 32, 40, 30, softcap=2.0),
     Case(2, 2, 4, 2, 256, 40, 10, window=5, softcap=1.0),
     Case(40, 1, 8, 4, 16, 9, 9),
+    Case(3, 1, 4, 4, 32, 20, 30, opening=6),
+    Case(3, 3, 4, 2, 64, 40, 30, opening=18, window=25),
 ]
 
 
@@ -41,16 +44,19 @@ def tree_of(case: Case, *, kernel: bool) -> tree_attention.Tree:
     columns = case.prompt + case.tokens * case.beams
     tree = tree_attention.Tree(
         columns=columns,
-        prompt_S=drawn(1, case.prompt + 1, case.slots),
+        prompt_S=drawn(case.opening + 1, case.prompt + 1, case.slots),
         fed_S=drawn(1, case.tokens + 1, case.slots),
         ancestors_SKG=drawn(0, case.beams, case.slots, case.beams, case.tokens).to(torch.int16),
         kernel=kernel,
         longest=columns,
+        opening=case.opening,
     )
     own_SK1 = torch.arange(case.beams, dtype=torch.int16)[None, :, None].expand(case.slots, -1, 1)
     tree.ancestors_SKG.scatter_(2, (tree.fed_S - 1)[:, None, None].expand(-1, case.beams, 1), own_SK1)
     shape = (case.slots, case.shared, columns, case.width)
     tree.layers[0] = (torch.randn(shape, generator=source), torch.randn(shape, generator=source))
+    for stored_SNCD in tree.layers[0]:
+        stored_SNCD[:, :, : case.opening] = stored_SNCD[:1, :, : case.opening].clone()
     tree.begin()
     return tree
 
@@ -72,7 +78,8 @@ def compare_prompts(case: Case) -> None:
     stored = []
     for kernel in (False, True):
         tree, source = tree_of(case, kernel=kernel), torch.Generator().manual_seed(2)
-        key, value = torch.randn(2, 2, case.prompt, case.shared, case.width, generator=source).transpose(2, 3)
+        own = case.prompt - case.opening
+        key, value = torch.randn(2, 2, own, case.shared, case.width, generator=source).transpose(2, 3)
         tree.begin(torch.tensor([case.slots - 1]))  # one prompt; the other row pads the group
         tree.write(0, key, value)
         stored.append(tree.layers[0])
