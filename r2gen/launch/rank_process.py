@@ -28,7 +28,7 @@ from r2gen.ranks.stop import die_with_parent
 SPIN_COUNT = "2000"
 
 WORKER = (sys.executable, "-m", "r2gen.tasks.worker")
-CHANGE_RANKS = {"trainer.devices", "trainer.nodes", "hub"}  # options with which no rank starts early
+AS_ONE_RANK = {"trainer.devices": "1", "trainer.nodes": "1", "hub": "offline"}  # no rank starts early with others
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,6 @@ def is_one_rank(words: Sequence[str]) -> bool:
         and mode == "RUN"
         and task is not None
         and task.needs == "ranks"
-        and not CHANGE_RANKS & given.keys()
+        and all(given.get(name, value) == value for name, value in AS_ONE_RANK.items())
         and given.get("trainer.device") != "cpu"
     )

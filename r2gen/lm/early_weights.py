@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from r2gen.runs.special_files import refuse_special
 from r2gen.runs.untrusted import parse_json, read_text
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}  # of safetensors
@@ -86,11 +87,14 @@ def forget_peak() -> None:
 
 
 def _read(folder: Path, device: torch.device) -> dict[str, torch.Tensor] | None:
+    refuse_special(folder / "config.json")
     config = parse_json(read_text(folder / "config.json"), most_digits=MOST_DIGITS)
     if any(config.get(field) for field in UNUSUAL_FIELDS):
         return None
     single, index = folder / SINGLE, folder / INDEX
     files = [single] if single.is_file() else [folder / name for name in _shards(index)]
+    for file in files:
+        refuse_special(file)
     size = sum(file.stat().st_size for file in files)
     on_gpu = device.type == "cuda"
     if on_gpu and torch.cuda.mem_get_info(device)[0] < FREE_MEMORY * size:
@@ -115,6 +119,7 @@ def _read(folder: Path, device: torch.device) -> dict[str, torch.Tensor] | None:
 
 
 def _shards(index: Path) -> list[str]:
+    refuse_special(index)
     content = parse_json(read_text(index))
     names = sorted(set(content["weight_map"].values()))
     if not isinstance(content["metadata"], dict):

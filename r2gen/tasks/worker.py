@@ -72,7 +72,6 @@ if __name__ == "__main__":
     die_with_parent()
     os.umask(PRIVATE)
     keep_streams()
-    refuse_special_files()
     job_file = JobFile(sys.argv[1:], then=begin)
 gc.disable()  # a fourth of the time in which the packages below are imported
 first_use: threading.Thread | None = None
@@ -100,6 +99,8 @@ except Exception as error:
 imported.set()
 gc.enable()
 gc.freeze()  # what was imported stays
+if __name__ == "__main__":
+    refuse_special_files()  # not before: each of the thousands of files that an import opens would be looked at
 
 
 def main(job_file: Path) -> int:

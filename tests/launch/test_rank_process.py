@@ -46,6 +46,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (["task=no_task"], False),
         (["--cfg", "job"], False),
         (["-m", "lm=tiny,gpt2"], False),
+        (["trainer.devices=1", "hub=offline"], True),
         (["trainer.devices=2"], False),
         (["trainer.nodes=2"], False),
         (["trainer.device=cpu"], False),

@@ -1,6 +1,7 @@
 """Weights that were read early give the same model, and what is unusual about files is left to transformers."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,14 @@ def test_a_damaged_file_is_left_to_transformers(folder: Path) -> None:
             loaded(folder)
         early_weights.start(folder, CPU)
         assert early_weights.take(folder, "cpu") is None
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "model-1.safetensors"])
+def test_a_pipe_is_not_opened(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    early_weights.start(folder, CPU)
+    assert early_weights.take(folder, "cpu") is None
 
 
 def test_a_quantised_checkpoint_and_one_with_other_parts_are_left_to_transformers(folder: Path) -> None:
