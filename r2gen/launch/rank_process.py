@@ -1,7 +1,7 @@
 """The process of one rank, which imports its packages before it has a job; also one that a command starts at once.
 
-On a machine with a GPU, a command that seems to be a job of one rank starts it before it imports Hydra. If
-the job then needs other ranks, this one is ended without a job.
+On a machine with a GPU, a command that seems to be a job of one rank starts it before it imports Hydra. If the job then
+needs other ranks, this one is ended without a job.
 """
 
 import functools

@@ -20,8 +20,8 @@ def _use(local_rank: int) -> None:
     try:
         import torch
         from torch.nn import functional as F
-    except ImportError:
-        return  # the rank says so
+    except Exception:  # of many types, such as OSError for a library
+        return  # the rank meets it too, and says so
 
     if local_rank >= torch.cuda.device_count():
         return  # pick_device says why
