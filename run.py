@@ -24,7 +24,11 @@ def main() -> int:
             return DONE
         start_early(sys.argv[1:])
         from r2gen.tasks.command import run_command  # while the rank imports its own packages
-    except (UserError, ModuleNotFoundError) as error:
+    except UserError as error:
+        from r2gen.runs.refusal import refuse
+
+        return refuse(error)
+    except ModuleNotFoundError as error:
         print(f"error: {printable(str(missing_package(error) or error))}", file=sys.stderr)
         return FIXABLE
     return run_command()

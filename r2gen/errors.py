@@ -39,9 +39,9 @@ class UserError(Exception):
 
 def missing_package(error: Exception) -> UserError | None:
     """The message that names the package to install; None for any other error."""
-    if not isinstance(error, ModuleNotFoundError) or str(error.name).startswith("r2gen"):
+    if not isinstance(error, ModuleNotFoundError) or error.name is None or error.name.startswith("r2gen"):
         return None
-    package = str(error.name).partition(".")[0]
+    package = error.name.partition(".")[0]
     return UserError(f"the package {package} is not installed: {installing(package)}", code=Code.PACKAGE_MISSING)
 
 

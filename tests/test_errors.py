@@ -50,4 +50,5 @@ def test_the_message_names_the_extra_of_the_package_alone(package: str, extra: s
 
 def test_a_missing_module_of_r2gen_is_a_defect():
     assert missing_package(ModuleNotFoundError("No module named 'r2gen.gone'", name="r2gen.gone")) is None
+    assert missing_package(ModuleNotFoundError("a package that torch has not")) is None
     assert missing_package(ImportError("cannot import name")) is None

@@ -71,14 +71,15 @@ class TreeDecoder:
         )
         self.beams = self.start(slots)
         self.beams.live_S.fill_(False)
-        self.beams.length_S.fill_(1)  # an empty slot computes the first token after a prompt of one position
+        self.beams.length_S.fill_(1)  # an empty slot computes the first token after the opening, or after one position
+        opening = 0 if opening_PE is None else len(opening_PE)
         self.tree = Tree(
             columns=width + decoding.max_new_tokens * decoding.num_beams,
-            prompt_S=torch.ones(slots, dtype=torch.long, device=self.device),
+            prompt_S=torch.full((slots,), max(1, opening), device=self.device),
             fed_S=torch.ones(slots, dtype=torch.long, device=self.device),
             ancestors_SKG=self.beams.ancestors_SKG,
             kernel=tree_kernel.available(model),
-            opening=0 if opening_PE is None else len(opening_PE),
+            opening=opening,
         )
         if opening_PE is not None:
             self.compute_opening(opening_PE)
@@ -87,6 +88,7 @@ class TreeDecoder:
         self.group = computed_together(model, slots)
         self.waits_for = self.group if self.tree.kernel else 1
         self.studies: list[Waiting | None] = [None] * slots
+        self.advanced = False  # since the slots were free
         self.used_columns = [0] * slots  # at most, by slot
         self.graph: torch.cuda.CUDAGraph | None = None
         self.captures = self.tree.kernel and self.choose.stops is None  # stop texts are decoded on the host
@@ -94,7 +96,7 @@ class TreeDecoder:
     def clear(self) -> None:
         """Free all slots, also if the last run was left before its end."""
         self.beams.live_S.fill_(False)
-        self.studies = [None] * self.slots
+        self.studies, self.advanced = [None] * self.slots, False
 
     def compute_opening(self, opening_PE: torch.Tensor) -> None:
         """Compute the keys and values of the opening, also again if weights have changed."""
@@ -130,6 +132,7 @@ class TreeDecoder:
 
     def advance(self) -> None:
         """One more token for every live study."""
+        self.advanced = True
         for slot in range(self.slots):
             self.used_columns[slot] += self.decoding.num_beams
         self.tree.longest = min(self.tree.columns, max(self.used_columns))

@@ -21,7 +21,7 @@ from r2gen.lm.tree_decoding import GROUP, TreeDecoder, Waiting, computed_togethe
 RESERVED_BYTES = 3 * 2**30  # for activations of prompts, and what other parts of the process allocate
 SCORE_BYTES = 24  # per beam and token of the vocabulary: logits, log-probabilities and sums in fp32
 STEPS_PER_LOOK = 8  # on a GPU, which would wait for the host each time that it asks which studies have ended
-GROUPS_READ = 2  # of prompts while the GPU decodes, which are more than the slots that become free meanwhile
+GROUPS_READ = 2  # of prompts at each look, until as many wait as there are slots
 
 
 class _Queue:
@@ -33,8 +33,8 @@ class _Queue:
         self._source = source
 
     def read(self, count: int) -> None:
-        """Let so many more studies wait, if there are as many."""
-        studies = list(islice(self._source, count))
+        """Let so many more studies wait, if there are as many; none if the count is negative."""
+        studies = list(islice(self._source, max(0, count)))
         self.exhausted = self.exhausted or len(studies) < count
         self.waiting += studies
 
@@ -58,9 +58,9 @@ class TreeSearch:
     def run(
         self, prompts: Iterable[Prompts], opening_PE: torch.Tensor | None = None
     ) -> Iterator[tuple[str, list[int]]]:
-        """The token ids of each study, in the order in which they end. Prompts are taken when slots are free.
+        """The token ids of each study, in the order in which they end. At most as many prompts wait as there are slots.
 
-        All prompts begin with the embeddings `opening_PE`, in every call the same but for changed weights.
+        All prompts begin with the embeddings `opening_PE`. They may differ between calls only if the model trains.
         """
         queue = _Queue(_studies(prompts))
         self.opening_PE = opening_PE
@@ -71,7 +71,7 @@ class TreeSearch:
                 stack.enter_context(few_rows.used(self.model))
             self._begin()
             ended: list[tuple[Waiting, list[int]]] = []
-            self._read_first(queue)
+            self._read(queue, groups=1)
             while queue.waiting or self._busy():
                 decoder, fills = self._launch(queue)
                 # While the GPU computes, the host gives out the last reports and takes in more prompts.
@@ -80,30 +80,33 @@ class TreeSearch:
                 self._read(queue, groups=1 if fills else GROUPS_READ)
                 ended = decoder.ended() if decoder is not None and not fills else []
                 if decoder is None:
-                    self._halve(queue.waiting)
+                    self._halve(queue)
             for study, ids in ended:
                 yield study.id, ids
 
     def _begin(self) -> None:
-        """Free the slots of the last run, whose opening has other keys now if the model trains."""
-        if self.decoder is not None:
-            self.decoder.clear()
-            if self.opening_PE is not None and any(weight.requires_grad for weight in self.model.parameters()):
+        """Free the slots of the last run. If the model trains, the keys of their opening are computed again."""
+        if self.decoder is None:
+            return
+        self.decoder.clear()
+        if self.opening_PE is not None and any(weight.requires_grad for weight in self.model.parameters()):
+            try:
                 self.decoder.compute_opening(self.opening_PE)
-
-    def _read_first(self, queue: _Queue) -> None:
-        """Read prompts that are computed together, so that the GPU computes them while the next ones are encoded.
-
-        Prompts of different lengths are read for all slots, which must be as wide as the longest.
-        """
-        self._read(queue, groups=1)
-        if len({len(study.embeds_TE) for study in queue.waiting}) > 1:
-            queue.read(self.slots - len(queue.waiting))
+            except torch.OutOfMemoryError:
+                self.close()  # others are opened, of which there may be fewer
 
     def _read(self, queue: _Queue, *, groups: int) -> None:
-        """Read so many groups of prompts, but no more than there are slots."""
+        """Read so many groups of prompts, but no more than there are slots.
+
+        If their lengths differ before the first token, as many as slots are read: all must be as wide as the longest.
+        """
         most = groups * computed_together(self.model, self.slots)
-        queue.read(max(0, min(most, self.slots - len(queue.waiting))))
+        queue.read(min(most, self.slots - len(queue.waiting)))
+        if self.decoder is not None and self.decoder.advanced:
+            return
+        lengths = {len(study.embeds_TE) for study in queue.waiting}
+        if len(lengths) > 1 or (self.decoder is not None and max(lengths, default=0) > self.decoder.width):
+            queue.read(self.slots - len(queue.waiting))
 
     def _busy(self) -> bool:
         return self.decoder is not None and any(self.decoder.studies)
@@ -117,10 +120,12 @@ class TreeSearch:
     def _launch(self, queue: _Queue) -> tuple[TreeDecoder | None, bool]:
         """Fill free slots and advance, without waiting for the GPU; None if it is out of memory.
 
-        The second value is whether slots are free because too few prompts wait. The others then do not advance yet.
+        The second value is whether slots are free because too few prompts wait. Then no slot advances yet.
         """
         try:
             longest = max((len(study.embeds_TE) for study in queue.waiting), default=0)
+            if self.decoder is not None and longest > self.decoder.width and not self.decoder.advanced:
+                self._take_back(queue)  # rather than decode with a part of the slots, which are too narrow
             if not self._busy() and (self.decoder is None or longest > self.decoder.width):
                 self._open(longest)
             decoder = self.decoder
@@ -146,12 +151,17 @@ class TreeSearch:
             self.model, self.tokenizer, self.decoding, slots=self.slots, width=width, opening_PE=self.opening_PE
         )
 
-    def _halve(self, waiting: deque[Waiting]) -> None:
-        """Start again with half as many slots; the studies in them go first."""
-        if self.decoder is not None:
-            waiting.extendleft(reversed([study for study in self.decoder.studies if study is not None]))
+    def _halve(self, queue: _Queue) -> None:
+        """Start again with half as many slots."""
+        self._take_back(queue)
         self.slots = self.slots // 2
         self.close()
+
+    def _take_back(self, queue: _Queue) -> None:
+        """Let the studies in the slots wait again, before the others."""
+        if self.decoder is not None:
+            queue.waiting.extendleft(reversed([study for study in self.decoder.studies if study is not None]))
+            self.decoder.clear()
 
 
 def _fill(decoder: TreeDecoder, queue: _Queue) -> None:

@@ -252,6 +252,51 @@ def test_the_opening_of_every_family_is_computed_once(family: str, monkeypatch: 
     check_opening(lm, ["greedy penalty", "beam3 never"], monkeypatch)
 
 
+def test_slots_that_are_too_narrow_are_opened_again_before_the_first_token(
+    llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first prompts have one length, and later ones are longer: no study is decoded in a part of the slots."""
+    ids, embeds_BTE, _ = prompts_of(llama)
+    lengths = [6, 6, 6, 6, 9, 6, WIDTH]
+    embeds = [embeds_BTE[[number], :length] for number, length in enumerate(lengths)]
+    widths: list[int] = []
+    plain = tree_decoding.TreeDecoder.advance
+
+    def advance(self: tree_decoding.TreeDecoder) -> None:
+        widths.append(self.width)
+        plain(self)
+
+    def written() -> dict[str, Generated]:
+        prompts = (
+            Prompts([id], embeds_1TE, torch.ones(embeds_1TE.shape[:2], dtype=torch.bool))
+            for id, embeds_1TE in zip(ids, embeds, strict=True)
+        )
+        return dict(llama.stream(prompts, PROFILES["beam3"], DecodingPlan(slots=STUDIES)))
+
+    expected = written()
+    for module in (tree_decoding, tree_search):
+        monkeypatch.setattr(module, "computed_together", lambda *_: 2)
+    monkeypatch.setattr(tree_decoding.TreeDecoder, "advance", advance)
+    assert written() == expected
+    assert set(widths) == {WIDTH}
+
+
+def test_empty_slots_keep_the_opening(llama: LanguageModel) -> None:
+    opening_PE = llama.embed(torch.arange(5, 5 + OPENING)).detach()
+    prompt_TE = torch.cat([opening_PE, llama.embed(torch.arange(20, 25)).detach()])
+    with tree_attention.attending_by(llama.model, tree_attention.NAME), torch.no_grad():
+        decoder = tree_decoding.TreeDecoder(
+            llama.model, llama.tokenizer, PROFILES["beam3"], slots=3, width=9, opening_PE=opening_PE
+        )
+        decoder.admit([tree_decoding.Waiting("a study", prompt_TE)])
+        for _ in range(4):
+            decoder.advance()
+    for stored_SNCD in (stored for layer in decoder.tree.layers.values() for stored in layer):
+        opening_SNPD = stored_SNCD[:, :, :OPENING]
+        assert torch.equal(opening_SNPD, opening_SNPD[:1].expand_as(opening_SNPD))
+        assert opening_SNPD.any()
+
+
 def test_memory_that_is_too_small_halves_the_slots_and_loses_no_study(
     llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
