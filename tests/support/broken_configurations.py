@@ -59,7 +59,6 @@ def result(command: Command) -> tuple[int, str, Config | None]:
 
 
 def _main(words: list[str]) -> int:
-    run.statuses.clear()
     sys.argv = ["run.py", *words]
     try:
         return run.main()
