@@ -17,6 +17,7 @@ WITHOUT = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; sys.argv.pop(
     ("package", "start"),
     [
         ("hydra", "run_path('run.py', run_name='__main__')"),
+        ("omegaconf", "run_path('run.py', run_name='__main__')"),
         ("timm", "run_module('r2gen.tasks.worker', run_name='__main__')"),
     ],
 )
@@ -28,6 +29,15 @@ def test_a_missing_package_is_one_message(package: str, start: str, tmp_path: Pa
     assert done.returncode == 2, done.stderr
     assert done.stderr == f"error: the package {package} is not installed: pip install -c constraints.txt -e .\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_run_py_imports_no_package_before_it_can_say_which_one_is_missing():
+    program = (
+        "import sys, run; print(*sorted({name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names))"
+    )
+    command, environment = [sys.executable, "-S", "-c", program], {**os.environ, "PYTHONPATH": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("__main__ r2gen run\n", "")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Libraries do not import packages for functions that are not called here."""
+"""Libraries import no package, and look for no file, for functions that are not called here."""
 
 import importlib.metadata
 import os

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from pathlib import Path
 from r2gen.config.overrides import option_name
 from r2gen.config.root import python_path
 from r2gen.config.task_table import BY_NAME
-from r2gen.launch import supervision
 from r2gen.ranks.exchange import loopback
 from r2gen.ranks.handover import JOB_FROM, USE_GPU
 from r2gen.ranks.stop import die_with_parent
@@ -26,6 +26,10 @@ from r2gen.ranks.stop import die_with_parent
 # OpenMP (libgomp) threads spin while they wait. Next to another busy process that makes a step slower: 1.4 times in
 # benchmarks/threads.py, up to 20 times for the default job's model. With this count they yield soon.
 SPIN_COUNT = "2000"
+
+KILLED_S = 4.0  # a process in an uninterruptible wait, such as for NFS, may not have ended by then
+POLL_S = 0.05
+Processes = Sequence["subprocess.Popen[bytes]"]
 
 WORKER = (sys.executable, "-m", "r2gen.tasks.worker")
 AS_ONE_RANK = {"trainer.devices": "1", "trainer.nodes": "1", "hub": "offline"}  # no rank starts early with others
@@ -54,9 +58,18 @@ _early: list[RankProcess] = []
 
 def end(ranks: Sequence[RankProcess]) -> None:
     """End those of the ranks that still run."""
-    supervision.kill([rank.process for rank in ranks if rank.process.poll() is None])
+    kill([rank.process for rank in ranks if rank.process.poll() is None])
     for rank in ranks:
         rank.connection.close()
+
+
+def kill(ranks: Processes) -> None:
+    """Kill ranks, and wait until they have ended."""
+    for rank in ranks:
+        rank.kill()
+    deadline = time.monotonic() + KILLED_S
+    while any([rank.poll() is None for rank in ranks]) and time.monotonic() < deadline:  # noqa: C419  polls each
+        time.sleep(POLL_S)
 
 
 def rank_environment(*, devices: int, nodes: int, hub: str) -> dict[str, str]:

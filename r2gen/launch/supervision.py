@@ -2,18 +2,16 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
 
 from r2gen.errors import DEFECT, DONE, FIXABLE, STOPPED, Code
+from r2gen.launch.rank_process import POLL_S, Processes, kill
 from r2gen.ranks.heartbeat import rank_names
 from r2gen.ranks.stop import STOPPING
 from r2gen.runs.failure import Failure, report
 
 GRACE_S = 4.0  # the other ranks have as long to end once one has failed or was stopped
-POLL_S = 0.05
 PASSED_ON = [-number for number in STOPPING]  # exit statuses of a rank that had no handler yet
 # Signals that a process causes by itself. The others come from another process or from a limit.
 CRASHES = (
@@ -25,8 +23,6 @@ CRASHES = (
     signal.SIGTRAP,
     signal.SIGSYS,
 )
-
-Processes = Sequence["subprocess.Popen[bytes]"]
 
 
 def wait(ranks: Processes, *, timeout_s: float, grace_s: float = GRACE_S) -> tuple[int, Failure | None]:
@@ -108,15 +104,6 @@ class _Watch:
 def _is_suspended(pid: int) -> bool:
     state = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT)
     return state is not None and state.si_code == os.CLD_STOPPED
-
-
-def kill(ranks: Processes) -> None:
-    """Kill ranks, and wait until they have ended."""
-    for rank in ranks:
-        rank.kill()
-    deadline = time.monotonic() + GRACE_S  # a process in an uninterruptible wait, such as for NFS, does not end
-    while any([rank.poll() is None for rank in ranks]) and time.monotonic() < deadline:  # noqa: C419  polls each
-        time.sleep(POLL_S)
 
 
 def _is_crash(status: int) -> bool:

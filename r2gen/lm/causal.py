@@ -118,7 +118,7 @@ class CausalLM(nn.Module):
             if self.decoder_for(decoding, plan.decoder) == "tree":
                 search = self._search_of(decoding, plan)
                 try:
-                    for id, ids in search.run(checked, self._opening()):
+                    for id, ids in search.run(checked, self._opening_once()):
                         yield id, report(ids, self.tokenizer, decoding)
                 finally:
                     self.decoded = replace(plan, decoder="tree", slots=search.slots, compiled=search.layers is not None)
@@ -175,18 +175,20 @@ class CausalLM(nn.Module):
             if any(weight.requires_grad for weight in self.model.parameters()):
                 return 0
             with evaluation_mode(self.model):
-                ids_1P = torch.tensor([list(self.opening)], device=device)
-                keep_opening(self.model, self.embed(ids_1P).to(self.model.dtype))
+                keep_opening(self.model, self._embedded_opening(device)[None])
             self._kept = wanted  # also if these studies are too long: with ZeRO 3 all ranks must call the layers then
         longest = int(((report_BL != NO_TARGET).sum(dim=1) + mask_BT.cpu().sum(dim=1)).max())
         return length if follows_opening(self.model, device, longest) else 0
 
-    def _opening(self) -> torch.Tensor | None:
-        """The embeddings [P, E] of the opening, if decoding computes it once: in 16 bits on a GPU."""
+    def _embedded_opening(self, device: torch.device) -> torch.Tensor:
+        """The embeddings [P, E] of the opening."""
+        return self.embed(torch.tensor(self.opening, device=device)).to(self.model.dtype)
+
+    def _opening_once(self) -> torch.Tensor | None:
+        """The embedded opening, if decoding computes it once: in 16 bits on a GPU."""
         if not self.opening or not tree_kernel.available(self.model):
             return None
-        device = self.model.get_input_embeddings().get_parameter("weight").device
-        return self.embed(torch.tensor(self.opening, device=device)).to(self.model.dtype)
+        return self._embedded_opening(self.model.get_input_embeddings().get_parameter("weight").device)
 
     def _dropped(self, states: torch.Tensor) -> torch.Tensor:
         return F.dropout(states, self.dropout) if self.dropout and self.model.training else states

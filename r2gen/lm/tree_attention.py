@@ -46,7 +46,7 @@ class Tree:
     kernel: bool  # attention by the Triton kernel
     opening: int = 0  # positions with which all prompts begin; every slot has their keys and values
     layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)  # keys, values [S, N, C, D]
-    computes: Literal["opening", "prompts", "tokens"] = "tokens"
+    computes: Literal["opening", "prompts", "tokens"] = "tokens"  # in the current pass
     places: tuple[torch.Tensor, torch.Tensor] = field(init=False)  # of the current positions: slot and first column
     longest: int = 0  # no study uses more columns; the rest is not read
     masks: dict[int, torch.Tensor] = field(default_factory=dict)  # by sliding window, of the current step

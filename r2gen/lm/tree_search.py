@@ -132,7 +132,7 @@ class TreeSearch:
             assert decoder is not None
             if longest <= decoder.width:  # else the slots must be empty first, and then get wider
                 _fill(decoder, queue)
-            fills = not queue.exhausted and len(queue.waiting) < decoder.waits_for and decoder.free() != []
+            fills = not queue.exhausted and len(queue.waiting) < decoder.waits_for and not all(decoder.studies)
             if not fills:
                 for _ in range(STEPS_PER_LOOK if decoder.device.type == "cuda" else 1):
                     decoder.advance()
