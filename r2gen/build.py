@@ -35,6 +35,7 @@ from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
 from r2gen.ranks import dist
 from r2gen.runs.progress import working
+from r2gen.runs.tried import tried_before
 from r2gen.train.loggers import Logger
 from r2gen.vision.encoder import TimmEncoder
 from r2gen.vision.image_embedding import ImageEmbedding
@@ -98,6 +99,11 @@ def pick_device(device: str) -> torch.device:
         raise UserError(f"trainer.devices asks for more GPUs than the {torch.cuda.device_count()} of this machine")
     torch.cuda.set_device(dist.local_rank())
     return torch.device("cuda", dist.local_rank())
+
+
+def gpu_name(device: torch.device) -> str | None:
+    """The name of a GPU; None for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
 def uses_bf16(config: Config, device: torch.device) -> bool:
@@ -179,6 +185,7 @@ def build_lm(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool, d
         device_map=lm.device_map or on_device,
         quantization=quantisation_of(**asdict(config.quant), dtype=DTYPES[dtype]),
         check=partial(lm_rules.check, config),
+        tried=tried_before(config, gpu=gpu_name(device)),
     )
     check_quantised(loaded.model, mode=config.quant.mode)
     if on_device is not None:

@@ -55,7 +55,7 @@ class CausalLM(nn.Module):
         self.keeps_slots = False  # and compiled layers, between calls of generate on a GPU
         self.decoded: DecodingPlan | None = None
         self._kept: tuple[object, ...] = ()  # the opening whose keys and values the attention modules have
-        self._agrees: bool | None = None  # whether a tree decodes this model rightly; None: not tried yet
+        self.tree: bool | None = None  # whether a tree decodes this model rightly; None: not tried yet
         self._searches: list[TreeSearch] = []  # the newest is last
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
 
@@ -194,10 +194,10 @@ class CausalLM(nn.Module):
         return F.dropout(states, self.dropout) if self.dropout and self.model.training else states
 
     def _supports_tree(self) -> bool:
-        if self._agrees is None:
+        if self.tree is None:
             with evaluation_mode(self.model):
-                self._agrees = supports_tree(self.model) and agrees_with_model(self.model, self.tokenizer)
-        return self._agrees
+                self.tree = supports_tree(self.model) and agrees_with_model(self.model, self.tokenizer)
+        return self.tree
 
     def _search_of(self, decoding: Decoding, plan: DecodingPlan) -> TreeSearch:
         same = [search for search in self._searches if (search.decoding, search.plan) == (decoding, plan)]

@@ -1,6 +1,7 @@
 """Language models from a checkpoint folder, from the hub, or with random weights."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def load_lm(
     quantization: Quantisation | None = None,
     device_map: str | Plain | None = None,
     check: Callable[[LmFacts], None] | None = None,
+    tried: bool | None = None,
 ) -> LanguageModel:
     """The language model in a folder or of a hub id, in eval(), on the CPU unless `device_map` says otherwise.
 
@@ -47,7 +49,7 @@ def load_lm(
     run. `dtype` is float32, bfloat16, float16 or auto (that of the checkpoint); `attention` is sdpa, eager or auto
     (sdpa where it is exact); `stop` and `special_tokens` are as in read_tokenizer; `revision` is that of the hub.
     Weights are streamed, and quantised by `quantization` while they are read (fp8: afterwards, layer by layer). `check`
-    is called before, and may raise.
+    is called before, and may raise. `tried` is the `tree` of the same model if it was tried before: it is not again.
     Raises UserError if the checkpoint is missing, incomplete, damaged, or of another family.
     """
     checkpoint = find_checkpoint(path, revision)
@@ -65,7 +67,8 @@ def load_lm(
             f"quant: {checkpoint.gguf} is quantised already, and transformers reads it in full precision only: use "
             "quant=none"
         )
-    with tokenizer_tried(folder):  # in another process, which takes as long as the weights of a small model
+    # In another process, which takes as long as the weights of a small model.
+    with tokenizer_tried(folder) if tried is None else nullcontext():
         model = read_model(
             checkpoint,
             config,
@@ -74,6 +77,7 @@ def load_lm(
             quantization=None if quantization == "fp8" else quantization,
             device_map=device_map,
             part=part,
+            size_is_known=tried is not None,
         )
     tokenizer = read_tokenizer(folder, stop=stop, special_tokens=special_tokens, tried=True)
     if quantization == "fp8":
@@ -82,10 +86,14 @@ def load_lm(
     _fit_special_tokens(folder, model, tokenizer, chosen=special_tokens or {})
     check_class(model)
     pass_per_layer_inputs(model)
-    check_forward(folder, model)
+    if tried is None:
+        check_forward(folder, model)
     kind = Seq2SeqLM if model.config.is_encoder_decoder else CausalLM
     lm = kind(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
-    check_embeddings(lm)
+    if tried is None:
+        check_embeddings(lm)
+    else:
+        lm.tree = tried
     return lm
 
 

@@ -80,17 +80,19 @@ def read_model(
     quantization: QuantizationConfigMixin | None,
     device_map: str | Plain | None,
     part: TextPart | None = None,
+    size_is_known: bool = False,
 ) -> PreTrainedModel:
     """The model in eval(); parameters are as in load_lm. Raises UserError that names the wrong tensor or file.
 
-    `config` is that of a `part` of the checkpoint, or of all of it.
+    `config` is that of a `part` of the checkpoint, or of all of it. Its size is compared with that of the files before
+    it is allocated, unless it is known to fit.
     """
     folder = checkpoint.folder
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     # None would replace the quantization_config of a checkpoint that was quantised before.
     quantised = {} if quantization is None else {"quantization_config": quantization}
     gguf = {} if checkpoint.gguf is None else {"gguf_file": str(checkpoint.gguf)}
-    if checkpoint.gguf is None:
+    if checkpoint.gguf is None and not size_is_known:
         _check_size(folder, auto, config)
     names = [] if part is None else list(_all_names(folder))
     if part is not None and any(part.name(name).startswith("lm_head.") for name in names):

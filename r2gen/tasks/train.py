@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from r2gen.build import Job, build_job, build_logger, data_workers
+from r2gen.build import Job, build_job, build_logger, data_workers, gpu_name
 from r2gen.build_training import (
     augmented,
     build_engine,
@@ -32,6 +32,7 @@ from r2gen.ranks.stop import StopRequest
 from r2gen.runs.disk import file_limit
 from r2gen.runs.folder import RunFolder
 from r2gen.runs.progress import working, wrapped
+from r2gen.runs.tried import record_tried
 from r2gen.tasks.encoder import write_encoder
 from r2gen.tasks.evaluate import print_ending, publish, score_best
 from r2gen.tasks.scoring import build_evaluation
@@ -57,6 +58,8 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
         evaluation = build_evaluation(config, job, stop=stop)
         if dist.is_first():
             best = "-align_loss" if rules.encoder_only(config) else selection_of(config)
+            if job.model.lm.tree is not None:
+                record_tried(config, gpu=gpu_name(device), tree=job.model.lm.tree)
             _describe(folder, job, quant=evaluation.predictor.origin.quant, best=best)
             _describe_context(folder, job)
             _describe_training(config, job)

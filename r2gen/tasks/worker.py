@@ -30,7 +30,7 @@ from r2gen.runs.phase import current_phase
 from r2gen.runs.progress import wait_for
 from r2gen.runs.resources import out_of_resources
 from r2gen.runs.special_files import refuse_special_files
-from r2gen.unused import without, without_looking_for_files
+from r2gen.unused import with_models_scanned_once, without, without_looking_for_files
 
 statuses = [DEFECT]  # the last one is that of this process; the first: an exception, which Python has printed
 
@@ -81,7 +81,7 @@ try:
 
         first_use = use_gpu_early(int(os.environ["LOCAL_RANK"]))
     # transformers imports these packages, which takes a second
-    with without("sklearn", "scipy"), without_looking_for_files():
+    with without("sklearn", "scipy"), without_looking_for_files(), with_models_scanned_once():
         from r2gen.build import pick_device
         from r2gen.ranks import dist
         from r2gen.tasks.dispatch import work_of
