@@ -44,6 +44,6 @@ def circumstances(config: Config, *, gpu: str | None) -> str | None:
     if path is None or not Path(path).exists():
         return None
     code = [(file.name, file.stat().st_mtime_ns) for file in sorted((ROOT / "r2gen" / "lm").glob("*.py"))]
-    options = [asdict(config.lm), asdict(config.quant), config.trainer.precision, config.trainer.device]
+    options = [asdict(config.lm), asdict(config.quant), config.trainer.precision]
     text = json.dumps([files_hash(Path(path)), options, versions(), code, gpu])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
