@@ -3,9 +3,9 @@
 Each CHECKOUT (default: this one) runs `python run.py OPTIONS` for one step, three times in turn, and the medians are
 printed: seconds to the built model and to the first step; processor time to the first step, of the command with all its
 processes, and of the imports of the rank alone. With two checkouts the last column is the first divided by the second.
-For a model of 7 billion weights in a local folder, on a GPU machine:
+For a model of 7 billion weights and an encoder in local folders, on a GPU machine:
 
-    python benchmarks/start_up.py OLD . -- lm=llama2 lm.path=FOLDER vision=swin_base vision.path=null tune=shallow
+    python benchmarks/start_up.py OLD . -- lm=llama2 lm.path=LM vision=swin_base vision.path=ENCODER tune=shallow
 """
 
 import os
