@@ -1,7 +1,7 @@
 """Whether the language model of a run was tried before, so that later commands need not try it again.
 
 Before a language model is used, its size and its tokenizer are tried in other processes, and it reads a few tokens,
-their embeddings, and a tree of two beams (r2gen/lm/load.py): 2 s for 7 billion weights on a GPU. The training records
+their embeddings, and a tree of two beams (r2gen/lm/load.py): 1.5 s for 7 billion weights on a GPU. The training records
 the result with a digest of all on which it depends.
 """
 
