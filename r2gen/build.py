@@ -35,7 +35,7 @@ from r2gen.model.report_generator import ReportGenerator
 from r2gen.model.tune import Lora, choose_trainable
 from r2gen.ranks import dist
 from r2gen.runs.progress import working
-from r2gen.runs.tried import tried_before
+from r2gen.runs.tried import was_tried
 from r2gen.train.loggers import Logger
 from r2gen.vision.encoder import TimmEncoder
 from r2gen.vision.image_embedding import ImageEmbedding
@@ -185,7 +185,7 @@ def build_lm(config: Config, *, tokenizer: ReportTokenizer | None, bf16: bool, d
         device_map=lm.device_map or on_device,
         quantization=quantisation_of(**asdict(config.quant), dtype=DTYPES[dtype]),
         check=partial(lm_rules.check, config),
-        tried=tried_before(config, gpu=gpu_name(device)),
+        tried=was_tried(config, gpu=gpu_name(device)),
     )
     check_quantised(loaded.model, mode=config.quant.mode)
     if on_device is not None:

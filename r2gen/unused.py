@@ -41,9 +41,9 @@ def without_looking_for_files() -> Iterator[None]:
 
 
 class Distributions(Mapping[str, list[str]]):
-    """The distributions that have installed each top-level module, by the name of the module.
+    """A distribution that has installed a top-level module, by the name of the module.
 
-    One that is named as the module is found without reading the others, as transformers does from 5.23 on.
+    One that is named as the module is found without reading the others, as transformers' own search does from 5.23 on.
     """
 
     def __getitem__(self, module: str) -> list[str]:

@@ -30,6 +30,7 @@ from r2gen.lm.tokenizer import ReportTokenizer
 from r2gen.lm.tree_attention import supports_tree
 from r2gen.lm.tree_decoding import agrees_with_model
 from r2gen.lm.tree_search import TreeSearch
+from r2gen.lm.triton_support import triton_works
 
 # B batch, T positions of the prompt, L tokens of the report, R rows of S positions, M targets, E width, N = B x L
 MOST_SEARCHES = 2  # whose slots may be kept: self-critical training samples and decodes greedily in turn
@@ -55,7 +56,7 @@ class CausalLM(nn.Module):
         self.keeps_slots = False  # and compiled layers, between calls of generate on a GPU
         self.decoded: DecodingPlan | None = None
         self._kept: tuple[object, ...] = ()  # the opening whose keys and values the attention modules have
-        self.tree: bool | None = None  # whether a tree decodes this model rightly; None: not tried yet
+        self.tree: bool | None = None
         self._searches: list[TreeSearch] = []  # the newest is last
         model.generation_config = GenerationConfig()  # the defaults of the checkpoint must not apply
 
@@ -192,6 +193,14 @@ class CausalLM(nn.Module):
 
     def _dropped(self, states: torch.Tensor) -> torch.Tensor:
         return F.dropout(states, self.dropout) if self.dropout and self.model.training else states
+
+    def trust_tree(self) -> None:
+        """Let a tree decode this model without trying it, where nothing speaks against it.
+
+        It must have been tried with these files and packages on a GPU of this kind.
+        """
+        if supports_tree(self.model) and (triton_works() or not tree_kernel.available(self.model)):
+            self.tree = True
 
     def _supports_tree(self) -> bool:
         if self.tree is None:

@@ -41,7 +41,7 @@ def load_lm(
     quantization: Quantisation | None = None,
     device_map: str | Plain | None = None,
     check: Callable[[LmFacts], None] | None = None,
-    tried: bool | None = None,
+    tried: bool = False,
 ) -> LanguageModel:
     """The language model in a folder or of a hub id, in eval(), on the CPU unless `device_map` says otherwise.
 
@@ -49,7 +49,7 @@ def load_lm(
     run. `dtype` is float32, bfloat16, float16 or auto (that of the checkpoint); `attention` is sdpa, eager or auto
     (sdpa where it is exact); `stop` and `special_tokens` are as in read_tokenizer; `revision` is that of the hub.
     Weights are streamed, and quantised by `quantization` while they are read (fp8: afterwards, layer by layer). `check`
-    is called before, and may raise. `tried` is the `tree` of the same model if it was tried before: it is not again.
+    is called before, and may raise. A model that was `tried` before is not tried again (runs/tried.py).
     Raises UserError if the checkpoint is missing, incomplete, damaged, or of another family.
     """
     checkpoint = find_checkpoint(path, revision)
@@ -67,8 +67,8 @@ def load_lm(
             f"quant: {checkpoint.gguf} is quantised already, and transformers reads it in full precision only: use "
             "quant=none"
         )
-    # In another process, which takes as long as the weights of a small model.
-    with tokenizer_tried(folder) if tried is None else nullcontext():
+    # The tokenizer is tried in another process, which takes as long as the weights of a small model.
+    with nullcontext() if tried else tokenizer_tried(folder):
         model = read_model(
             checkpoint,
             config,
@@ -77,7 +77,7 @@ def load_lm(
             quantization=None if quantization == "fp8" else quantization,
             device_map=device_map,
             part=part,
-            size_is_known=tried is not None,
+            size_is_known=tried,
         )
     tokenizer = read_tokenizer(folder, stop=stop, special_tokens=special_tokens, tried=True)
     if quantization == "fp8":
@@ -86,14 +86,14 @@ def load_lm(
     _fit_special_tokens(folder, model, tokenizer, chosen=special_tokens or {})
     check_class(model)
     pass_per_layer_inputs(model)
-    if tried is None:
+    if not tried:
         check_forward(folder, model)
     kind = Seq2SeqLM if model.config.is_encoder_decoder else CausalLM
     lm = kind(model, tokenizer, gradient_checkpointing=gradient_checkpointing)
-    if tried is None:
+    if not tried:
         check_embeddings(lm)
-    else:
-        lm.tree = tried
+    elif isinstance(lm, CausalLM):
+        lm.trust_tree()
     return lm
 
 

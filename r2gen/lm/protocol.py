@@ -57,7 +57,7 @@ class LanguageModel(Protocol):
     tokenizer: ReportTokenizer
     dropout: float  # of the input embeddings and the last hidden states of a decoder that trains, in train() only
     keeps_slots: bool  # of the last call of generate, which makes the next one faster and takes memory
-    tree: bool | None  # whether a tree decodes this model rightly; None: not tried yet
+    tree: bool | None  # whether it was tried to decode as a tree, and gives the same; None: not tried yet
     decoded: DecodingPlan | None  # how the last studies were decoded; memory may have allowed fewer slots than planned
 
     @property

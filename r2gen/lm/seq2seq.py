@@ -47,7 +47,7 @@ class Seq2SeqLM(nn.Module):
         self.tokenizer = tokenizer
         self.gradient_checkpointing = gradient_checkpointing
         self.start_id = int(start)
-        self.tree: bool | None = False
+        self.tree: bool | None = False  # it has none
         self.keeps_slots = False  # it has none
         self.dropout = 0.0  # lm_rules.py refuses another value: T5 has its own dropout
         self.decoded: DecodingPlan | None = None

@@ -45,13 +45,6 @@ class Part(TypedDict):
     trainable: int
 
 
-class Tried(TypedDict):
-    """A language model that passed its checks: in which circumstances, and whether it can be decoded as a tree."""
-
-    circumstances: str
-    tree: bool
-
-
 class Facts(TypedDict, total=False):
     """What run.json holds, so that a file edited by hand gets one message. Later versions added what may be missing."""
 
@@ -74,7 +67,7 @@ class Facts(TypedDict, total=False):
     quant: str  # of the language model, also if its checkpoint was quantised before
     seconds: dict[str, float]
     steps: int
-    lm_tried: Tried
+    lm_tried: str  # in which circumstances its language model was tried (tried.py)
     context: dict[str, dict[str, int]]  # by split, the studies with each field of the context, and those cut
     start: str  # the checkpoint of another run whose weights it began with
     peak_memory_gib: float

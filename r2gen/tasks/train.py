@@ -58,8 +58,8 @@ def train(config: Config, device: torch.device, stop: StopRequest) -> None:
         evaluation = build_evaluation(config, job, stop=stop)
         if dist.is_first():
             best = "-align_loss" if rules.encoder_only(config) else selection_of(config)
-            if job.model.lm.tree is not None:
-                record_tried(config, gpu=gpu_name(device), tree=job.model.lm.tree)
+            if job.model.lm.tree:
+                record_tried(config, gpu=gpu_name(device))
             _describe(folder, job, quant=evaluation.predictor.origin.quant, best=best)
             _describe_context(folder, job)
             _describe_training(config, job)

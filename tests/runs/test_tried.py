@@ -14,10 +14,11 @@ from smallest_run import SMALLEST
 
 from r2gen.build import build_lm
 from r2gen.config.schema import Config
-from r2gen.lm import load, weights
+from r2gen.lm import causal, load, weights
 from r2gen.runs import tried
 from r2gen.runs.folder import RunFolder
-from r2gen.runs.tried import record_tried, tried_before
+from r2gen.runs.job_file import read_job
+from r2gen.runs.tried import code, installed, record_tried, was_tried
 
 OPTIONS = ("lm=llama2", "trainer.precision=fp32")
 GPU = "NVIDIA H100"
@@ -51,9 +52,8 @@ def test_a_model_is_tried_once(config: Config, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(weights, "_check_size", refuse)
     with pytest.raises(TriedError):
         built(config)
-    for tree in (True, False):
-        record_tried(config, gpu=None, tree=tree)
-        assert built(config) is tree
+    record_tried(config, gpu=None)
+    assert built(config) is True
 
 
 def other_weights(config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
@@ -63,7 +63,12 @@ def other_weights(config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 def other_packages(config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
-    monkeypatch.setattr(tried, "versions", lambda: {"transformers": "6.0"})
+    monkeypatch.setattr(tried, "installed", lambda: ["transformers-6.0.dist-info"])
+    return config
+
+
+def other_code(config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.setattr(tried, "code", lambda: [("r2gen/lm/causal.py", 1, 2)])
     return config
 
 
@@ -75,20 +80,45 @@ def other_precision(config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
     return replace(config, trainer=replace(config.trainer, precision="bf16"))
 
 
-@pytest.mark.parametrize("change", [other_weights, other_packages, other_quantisation, other_precision])
+@pytest.mark.parametrize("change", [other_weights, other_packages, other_code, other_quantisation, other_precision])
 def test_a_model_is_tried_again_in_other_circumstances(
     config: Config, change: Callable[[Config, pytest.MonkeyPatch], Config], monkeypatch: pytest.MonkeyPatch
 ):
-    record_tried(config, gpu=GPU, tree=True)
-    assert tried_before(config, gpu=GPU) is True
-    assert tried_before(config, gpu=None) is None
-    assert tried_before(change(config, monkeypatch), gpu=GPU) is None
+    record_tried(config, gpu=GPU)
+    assert was_tried(config, gpu=GPU)
+    assert not was_tried(config, gpu=None)
+    assert not was_tried(change(config, monkeypatch), gpu=GPU)
 
 
-def test_a_hub_id_and_random_weights_are_not_recorded(config: Config):
-    for other in (composed("lm=llama2"), composed()):
-        record_tried(replace(other, run_dir=config.run_dir), gpu=None, tree=True)
+def test_packages_and_code_are_listed_with_versions_and_times():
+    assert any(name.startswith("transformers-") for name in installed())
+    assert {"r2gen/lm/causal.py", "r2gen/lm/families/qwen.py"} <= {name for name, _, _ in code()}
+
+
+def test_a_hub_id_a_folder_of_the_hubs_cache_and_random_weights_are_not_recorded(config: Config):
+    lm = Path(str(config.lm.path))
+    cache = lm.parent / "models--me--small"
+    cache.mkdir()
+    lm.rename(cache / "snapshot")
+    in_cache = replace(config.lm, path=str(cache))
+    for other in (composed("lm=llama2").lm, composed().lm, in_cache):
+        record_tried(replace(config, lm=other), gpu=None)
         assert "lm_tried" not in RunFolder(config.folder).facts()
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [{"supports_tree": False}, {"available": True, "triton_works": False}],
+    ids=["the model is on two GPUs", "Triton finds no compiler"],
+)
+def test_a_tree_is_tried_again_where_something_speaks_against_it(
+    otherwise: dict[str, bool], config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    record_tried(config, gpu=None)
+    for name, value in otherwise.items():
+        module = causal.tree_kernel if name == "available" else causal
+        monkeypatch.setattr(module, name, lambda *_, value=value: value)
+    assert built(config) is None
 
 
 @pytest.mark.slow
@@ -98,17 +128,9 @@ def test_a_training_records_that_its_model_was_tried(tmp_path: Path):
     options = [f"lm.path={lm}", "trainer.max_steps=2", "evaluate.splits=[val]", "evaluate.nearest_studies=0"]
     done = run(*smallest, *OPTIONS, *options, "run_dir=run", cwd=tmp_path, smallest=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    folder = RunFolder(tmp_path / "run")
-    recorded = folder.facts()["lm_tried"]
-    predictions = folder.path / "predictions" / "val.greedy.jsonl"
-    assert (recorded["tree"], decoder_of(predictions)) == (True, "tree")
-    predictions.unlink()
-    folder.record(lm_tried={**recorded, "tree": False})
+    folder = tmp_path / "run"
+    assert was_tried(read_job(folder / "config.yaml"), gpu=None)
+    (folder / "predictions" / "val.greedy.jsonl").unlink()
     done = run("task=evaluate", "run_dir=run", "evaluate.splits=[val]", cwd=tmp_path, smallest=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert decoder_of(predictions) == "transformers"
-
-
-def decoder_of(predictions: Path) -> str:
-    first: dict[str, dict[str, str]] = json.loads(predictions.read_text(encoding="utf-8").splitlines()[0])
-    return first["decoded"]["decoder"]
+    assert was_tried(read_job(folder / "evaluate.yaml"), gpu=None)
