@@ -6,8 +6,10 @@ these two modules, and in the tasks compare and audit, which need no torch. Ever
 arguments and does not know the configuration.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -19,8 +21,9 @@ from r2gen.data.context import StudyContext
 from r2gen.data.context_text import context_text
 from r2gen.data.dataset import ImageCache, StudyDataset
 from r2gen.data.loader import workers_that_fit
-from r2gen.data.reports import SPLITS, ReportData
+from r2gen.data.reports import SPLITS, ReportData, image_file_of
 from r2gen.data.share import TrainShare
+from r2gen.data.stored_images import StoredImages
 from r2gen.errors import UserError
 from r2gen.lm.causal import CausalLM
 from r2gen.lm.load import DTYPES, load_lm, random_lm, refuse_offloaded_layers
@@ -291,10 +294,16 @@ def build_datasets(config: Config, data: ReportData, model: ReportGenerator) -> 
     """The studies of each split, with images at the encoder's size and reports as token ids."""
     encode, eos_id = model.lm.tokenizer.encode, model.lm.tokenizer.eos_id
     transform, longest = model.vision.transform, config.trainer.max_report_tokens
-    image = ImageCache(
-        lambda view: transform(data.image(view, at_least_px=transform.size_px)),
-        budget_mib=config.trainer.film_cache_mib,
-    )
+
+    def resized(view: str) -> torch.Tensor:
+        return transform(data.image(view, at_least_px=transform.size_px))
+
+    load: Callable[[str], torch.Tensor] = resized
+    if config.trainer.image_cache is not None:
+        folder = Path(config.trainer.image_cache).expanduser()
+        file_of = partial(image_file_of, data)
+        load = StoredImages(resized, folder=folder, size_px=transform.size_px, file_of=file_of)
+    image = ImageCache(load, budget_mib=config.trainer.film_cache_mib)
 
     def ids(report: str) -> list[int]:
         return [*encode(report), eos_id][:longest]

@@ -25,6 +25,7 @@ ON_STORED_RUN = (
     "trainer.devices",
     "trainer.nodes",
     "trainer.hostfile",
+    "trainer.image_cache",
 )
 
 

@@ -52,6 +52,9 @@ class TrainerConfig:
         "data loading processes per rank; null: none on the CPU, up to 8 on a GPU", at_least=0, at_most=256
     )
     film_cache_mib: int = option("memory for resized images, per data loading process", at_least=0)
+    image_cache: str | None = option(
+        "a folder on disk for resized images, by the content of their files (docs/data.md); null: none", default=None
+    )
     feature_cache_mib: int = option(
         "memory for the features of a frozen encoder, cached if those of all training images fit; 0: never",
         default=2048,

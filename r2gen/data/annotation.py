@@ -17,7 +17,7 @@ from r2gen.data.cleaning import Cleaner
 from r2gen.data.image_check import check_images, link_fault
 from r2gen.data.images import read_image
 from r2gen.data.prepared_files import given, read_provenance
-from r2gen.data.reports import SPLITS, Study, digest_of
+from r2gen.data.reports import SPLITS, ImageFile, Study, digest_of
 from r2gen.errors import UserError, shown
 from r2gen.runs.progress import over
 from r2gen.runs.special_files import refuse_special
@@ -145,10 +145,15 @@ class AnnotatedReports:
 
         Raises UserError for one that cannot be read, or (unless check=none) for a link that leaves the image folder.
         """
+        file = self.image_file(view)
+        return read_image(file.path, at_least_px=at_least_px, gray_bits=file.gray_bits)
+
+    def image_file(self, view: str) -> ImageFile:
+        """The file of an image. Raises UserError (unless check=none) for a link that leaves the image folder."""
         path = self._images / view
         if self._check != "none" and (fault := link_fault(path, self._images)):  # task=evaluate may skip check()
             raise UserError(f"image {path} {fault}")
-        return read_image(path, at_least_px=at_least_px, gray_bits=self._gray_bits)
+        return ImageFile(path, self._gray_bits)
 
     def _read_split(self, split: str, entries: list[Any]) -> list[Study]:
         studies = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from r2gen.config.mixed import WEIGHT, set_targets
 from r2gen.config.targets import instantiate
-from r2gen.data.reports import SPLITS, DataSource, Study, data_digest, digest_of
+from r2gen.data.reports import SPLITS, DataSource, ImageFile, Study, data_digest, digest_of, image_file_of
 from r2gen.errors import UserError, shown
 
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ class Mix:
     def image(self, view: str, *, at_least_px: int | None = None) -> "Image.Image":
         name, _, own = view.partition("/")
         return self._sets[name].image(own, at_least_px=at_least_px)
+
+    def image_file(self, view: str) -> ImageFile | None:
+        name, _, own = view.partition("/")
+        return image_file_of(self._sets[name], own)
 
     def _named(self, name: str, study: Study) -> Study:
         def mine(text: str) -> str:

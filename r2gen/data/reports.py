@@ -1,8 +1,9 @@
 """The data set protocols: studies with their full reference reports, and the images that the studies name."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from r2gen.config.plain import canonical
@@ -49,6 +50,14 @@ class Study:
     weight: float = 1.0  # how often an epoch draws it
 
 
+@dataclass(frozen=True)
+class ImageFile:
+    """The file of an image, and of how many bits its gray levels are (see images.read_image)."""
+
+    path: Path
+    gray_bits: int | None = None
+
+
 class ReportData(Protocol):
     """Chest images with reports, as training and evaluation read them."""
 
@@ -73,10 +82,11 @@ class ReportData(Protocol):
 class DataSource(ReportData, Protocol):
     """A data set that `conf/data/*.yaml` can name.
 
-    The constructor may read the reports, but it reads no image, since every rank calls it. Two members are optional: a
-    class sets `phantom_wording = True` if metrics.phantom_findings can read its reports (`story_wording = True`:
-    metrics.phantom_story), and has a static method
-    `prepare` (see AnnotatedReports) if task=prepare can write its files from the layout in which the data is published.
+    The constructor may read the reports, but it reads no image, since every rank calls it. Three members are optional.
+    A method `image_file(view)` gives the ImageFile of an image, which trainer.image_cache can then store. A class sets
+    `phantom_wording = True` if metrics.phantom_findings can read its reports (`story_wording = True`:
+    metrics.phantom_story), and has a static method `prepare` (see AnnotatedReports) if task=prepare can write its files
+    from the layout in which the data is published.
     """
 
     def check(self) -> None:
@@ -95,6 +105,12 @@ class DataSource(ReportData, Protocol):
         The arguments are those of config.yaml, which may lack one that the class has gained since. The identity of
         existing runs depends on the digest, so it must never change for the same arguments and files.
         """
+
+
+def image_file_of(data: ReportData, view: str) -> ImageFile | None:
+    """The file of an image; None if the data set has no files, or a class that does not name them."""
+    find: Callable[[str], ImageFile | None] | None = getattr(data, "image_file", None)
+    return None if find is None else find(view)
 
 
 def data_digest(data: Target) -> str:

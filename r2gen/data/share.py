@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from r2gen.data.reports import ReportData, Study
+from r2gen.data.reports import ImageFile, ReportData, Study, image_file_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,3 +37,6 @@ class TrainShare:
 
     def image(self, view: str, *, at_least_px: int | None = None) -> "Image.Image":
         return self.data.image(view, at_least_px=at_least_px)
+
+    def image_file(self, view: str) -> ImageFile | None:
+        return image_file_of(self.data, view)

@@ -29,6 +29,7 @@ _PROCESS = (
     "trainer.workers",
     "trainer.micro_batch_size",
     "trainer.film_cache_mib",
+    "trainer.image_cache",
     "trainer.feature_cache_mib",
     "trainer.timeout_s",
     "trainer.keep",

@@ -9,7 +9,7 @@ from r2gen.build import Job, build_data, build_datasets
 from r2gen.config.schema import Config
 from r2gen.config.targets import Target
 from r2gen.data.dataset import StudyDataset
-from r2gen.data.reports import ReportData, Study, data_digest
+from r2gen.data.reports import ImageFile, ReportData, Study, data_digest, image_file_of
 from r2gen.errors import UserError
 from r2gen.ranks import dist
 from r2gen.runs import stored
@@ -84,6 +84,11 @@ class _ImagesOfBoth:
         if view.startswith(OF_TRAINING):
             return self.training.image(view.removeprefix(OF_TRAINING), at_least_px=at_least_px)
         return self.other.image(view, at_least_px=at_least_px)
+
+    def image_file(self, view: str) -> ImageFile | None:
+        if view.startswith(OF_TRAINING):
+            return image_file_of(self.training, view.removeprefix(OF_TRAINING))
+        return image_file_of(self.other, view)
 
 
 def external_name(config: Config, data_hash: str) -> str:
