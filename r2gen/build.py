@@ -300,8 +300,7 @@ def build_datasets(config: Config, data: ReportData, model: ReportGenerator) -> 
 
     load: Callable[[str], torch.Tensor] = resized
     if config.trainer.image_cache is not None:
-        folder = Path(config.trainer.image_cache).expanduser()
-        file_of = partial(image_file_of, data)
+        folder, file_of = Path(config.trainer.image_cache), partial(image_file_of, data)
         load = StoredImages(resized, folder=folder, size_px=transform.size_px, file_of=file_of)
     image = ImageCache(load, budget_mib=config.trainer.film_cache_mib)
 

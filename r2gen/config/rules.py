@@ -135,10 +135,20 @@ RULES: list[tuple[str, Callable[[Config], bool]]] = [
         lambda c: not c.metrics,
     ),
     (
-        "run_dir, trainer.start, out, studies, checkpoint, images, given.prior_images, data.root, lm.path and "
-        "vision.path name files or folders, or are null: they cannot be empty",
+        "run_dir, trainer.start, trainer.image_cache, out, studies, checkpoint, images, given.prior_images, data.root, "
+        "lm.path and vision.path name files or folders, or are null: they cannot be empty",
         lambda c: (
-            "" in (c.run_dir, c.trainer.start, c.out, c.studies, c.checkpoint, *c.images, *c.given.prior_images)
+            ""
+            in (
+                c.run_dir,
+                c.trainer.start,
+                c.trainer.image_cache,
+                c.out,
+                c.studies,
+                c.checkpoint,
+                *c.images,
+                *c.given.prior_images,
+            )
             or "" in (c.data.get("root"), c.lm.path, c.vision.get("path"))
         ),
     ),

@@ -25,7 +25,6 @@ ON_STORED_RUN = (
     "trainer.devices",
     "trainer.nodes",
     "trainer.hostfile",
-    "trainer.image_cache",
 )
 
 
@@ -66,7 +65,12 @@ TASKS = (
         work="r2gen.tasks.evaluate:evaluate",
         needs="ranks",
         on="stored run",
-        may_change=(*ON_STORED_RUN, "quant", "data"),  # results of another quant have a file, of other data a folder
+        may_change=(
+            *ON_STORED_RUN,
+            "trainer.image_cache",
+            "quant",
+            "data",
+        ),  # results of another quant have a file, of other data a folder
         scores=True,
     ),
     Task(

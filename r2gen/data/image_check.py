@@ -20,7 +20,7 @@ from r2gen.runs.files import refuse_link, write_whole
 from r2gen.runs.progress import bar
 from r2gen.runs.untrusted import read_json
 
-READER = 1  # raise if images.py or dicom.py refuses more than before: cached images are then decoded again
+READER = 1  # raise if images.py or dicom.py refuses more than before (other gray levels: stored_images.FORMAT)
 _AT_ONCE = 128  # images per task of a thread
 _THREADS = 8  # Pillow decodes, and a network disk is read, without the interpreter's lock
 _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"

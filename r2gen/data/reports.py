@@ -52,7 +52,7 @@ class Study:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """The file of an image, and of how many bits its gray levels are (see images.read_image)."""
+    """The file of an image, with the `gray_bits` of images.read_image."""
 
     path: Path
     gray_bits: int | None = None

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import tempfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -13,8 +15,10 @@ import torch
 from r2gen.data.reports import ImageFile
 from r2gen.errors import UserError
 
-FORMAT = 1  # higher once this code decodes or resizes in another way
-DECODERS = ("pillow", "pydicom", "pylibjpeg-openjpeg")  # whose next version may give other gray levels
+FORMAT = 1  # raise if images.py, dicom.py, jpeg_2000.py or vision/transforms.py gives other gray levels than before
+# Packages whose next version may give other gray levels.
+DECODERS = ("pillow", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "python-gdcm")
+CHECKSUM = 4  # bytes behind the pixels
 
 
 class StoredImages:
@@ -22,7 +26,7 @@ class StoredImages:
 
     So a file that is replaced gets another name, and a copy of it the same one. The names also have the size, how gray
     levels are read, and the versions of the decoders. Files are written whole or not at all, by any number of
-    processes. If the disk is full, images are decoded as they would be without the folder.
+    processes. If one cannot be written, such as on a full disk, this process says so once and decodes the others.
     """
 
     def __init__(
@@ -45,17 +49,18 @@ class StoredImages:
             ) from error
 
     def __call__(self, view: str) -> torch.Tensor:
-        stored = self._stored(view)
+        source = self.file_of(view)
+        stored = self._stored(source)
         image_HW = None if stored is None else self._read(stored)
         if image_HW is None:
             image_HW = self.load(view)
-            if stored is not None and self.writes:
+            # Not if the file was replaced while it was decoded.
+            if stored is not None and self.writes and self._stored(source) == stored:
                 self._write(stored, image_HW)
         return image_HW
 
-    def _stored(self, view: str) -> Path | None:
+    def _stored(self, source: ImageFile | None) -> Path | None:
         """Where the image is stored; None if it has no file, or one that cannot be read, as `load` will say."""
-        source = self.file_of(view)
         if source is None:
             return None
         try:
@@ -63,29 +68,41 @@ class StoredImages:
                 digest = hashlib.file_digest(file, "sha256")
         except OSError:
             return None
-        digest.update(f"{source.gray_bits} {self.reading}".encode())
+        digest.update(f"{source.path.suffix.lower()} {source.gray_bits} {self.reading}".encode())
         name = digest.hexdigest()
-        return self.folder / name[:2] / f"{name[2:]}.npy"
+        return self.folder / name[:2] / f"{name[2:]}.gray"
 
     def _read(self, stored: Path) -> torch.Tensor | None:
+        """The stored image; None if there is none, or a damaged one."""
         try:
-            image_HW = np.load(stored, allow_pickle=False)
-        except (OSError, ValueError, EOFError):  # not stored, or damaged
+            if not stored.is_file() or stored.stat().st_size != self.size_px**2 + CHECKSUM:
+                return None
+            content = stored.read_bytes()
+        except OSError:
             return None
-        fits = image_HW.dtype == np.uint8 and image_HW.shape == (self.size_px, self.size_px)
-        return torch.from_numpy(image_HW) if fits else None
+        pixels, checksum = content[:-CHECKSUM], content[-CHECKSUM:]
+        if checksum != _checksum(pixels):
+            return None
+        return torch.from_numpy(np.frombuffer(pixels, dtype=np.uint8).reshape(self.size_px, self.size_px).copy())
 
     def _write(self, stored: Path, image_HW: torch.Tensor) -> None:
-        part = stored.with_suffix(f".{os.getpid()}.partial")
+        pixels, part = image_HW.numpy().tobytes(), None
         try:
-            stored.parent.mkdir(exist_ok=True)
-            with part.open("wb") as file:
-                np.save(file, image_HW.numpy())
-            part.replace(stored)
-        except OSError:  # a full disk, for example
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            number, part = tempfile.mkstemp(dir=stored.parent)
+            with os.fdopen(number, "wb") as file:
+                file.write(pixels + _checksum(pixels))
+            Path(part).replace(stored)
+        except OSError as error:
             self.writes = False
-            with suppress(OSError):
-                part.unlink()
+            print(f"trainer.image_cache={self.folder}: no more images are stored ({error.strerror})", flush=True)
+            if part is not None:
+                with suppress(OSError):
+                    Path(part).unlink()
+
+
+def _checksum(pixels: bytes) -> bytes:
+    return zlib.crc32(pixels).to_bytes(CHECKSUM, "little")
 
 
 def _version(package: str) -> str:

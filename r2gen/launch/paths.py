@@ -27,6 +27,7 @@ def with_absolute_paths(config: Config) -> Config:
         ("prepare.images", config.prepare.images),
         ("checkpoint", config.checkpoint),
         ("trainer.hostfile", config.trainer.hostfile),
+        ("trainer.image_cache", config.trainer.image_cache),
         ("lm.path", config.lm.path),
         ("vision.path", config.vision.get("path")),
         *(("images", image) for image in config.images),
@@ -43,7 +44,11 @@ def with_absolute_paths(config: Config) -> Config:
         studies=_absolute(config.studies),
         prepare=replace(config.prepare, images=_absolute(config.prepare.images)),
         checkpoint=_absolute(config.checkpoint),
-        trainer=replace(config.trainer, hostfile=_absolute(config.trainer.hostfile)),
+        trainer=replace(
+            config.trainer,
+            hostfile=_absolute(config.trainer.hostfile),
+            image_cache=_absolute(config.trainer.image_cache),
+        ),
         lm=replace(config.lm, path=_if_here(config.lm.path)),
     )
     if "path" in config.vision.arguments:

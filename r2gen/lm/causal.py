@@ -195,9 +195,9 @@ class CausalLM(nn.Module):
         return F.dropout(states, self.dropout) if self.dropout and self.model.training else states
 
     def trust_tree(self) -> None:
-        """Let a tree decode this model without trying it, where nothing speaks against it.
+        """Let a tree decode this model without trying it; not on several GPUs, or on one where Triton does not work.
 
-        It must have been tried with these files and packages on a GPU of this kind.
+        It must have been tried with these files and packages on such a device.
         """
         if supports_tree(self.model) and (triton_works() or not tree_kernel.available(self.model)):
             self.tree = True

@@ -18,7 +18,7 @@ from r2gen.runs.provenance import files_hash
 
 
 def was_tried(config: Config, *, gpu: str | None) -> bool:
-    """Whether the run's language model has passed in the same circumstances.
+    """Whether the run's language model has passed all of that, the tree too, in the same circumstances.
 
     `gpu` is the name of the GPU that is used; None for a CPU.
     """

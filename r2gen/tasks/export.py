@@ -48,7 +48,15 @@ TOKENIZER_FILES = (
     "spiece.model",
 )
 EXPORTED_FACTS = ("format", "name", "git", "versions", "data_hash", "identity", "imported")
-PRIVATE = ("data.root", "data.sets", "vision.path", "lm.path", "trainer.start", "run_dir")  # paths of this machine
+PRIVATE = (
+    "data.root",
+    "data.sets",
+    "vision.path",
+    "lm.path",
+    "trainer.start",
+    "trainer.image_cache",
+    "run_dir",
+)  # paths of this machine
 
 
 def export(config: Config, device: torch.device, stop: StopRequest) -> None:
@@ -138,7 +146,7 @@ def as_exported(config: Config, *, lm_inside: bool) -> Config:
         images=[],
         vision=vision,
         lm=lm,
-        trainer=replace(config.trainer, start=None),
+        trainer=replace(config.trainer, start=None, image_cache=None),
         data=with_roots(config.data, lambda _: MISSING),
         tune=TuneConfig(vision="frozen", lora=None, lm=TuneLmConfig(mode="frozen", lora=None)),
     )

@@ -1,11 +1,14 @@
 """trainer.image_cache: images are decoded once, as long as their files stay the same."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from composed import composed
 from forked_run import run
 from PIL import Image
 from smallest_run import SMALLEST
@@ -16,6 +19,7 @@ from r2gen.data.reports import ImageFile, image_file_of
 from r2gen.data.share import TrainShare
 from r2gen.data.stored_images import StoredImages
 from r2gen.errors import UserError
+from r2gen.launch.paths import with_absolute_paths
 from r2gen.vision.transforms import ImageTransform
 
 SIZE_PX = 32
@@ -52,7 +56,7 @@ def images(decoder: Decoder, *, size_px: int = SIZE_PX) -> StoredImages:
 
 
 def stored(decoder: Decoder) -> list[Path]:
-    return sorted((decoder.folder / "cache").rglob("*.npy"))
+    return sorted((decoder.folder / "cache").rglob("*.gray"))
 
 
 def test_an_image_is_decoded_once_by_any_number_of_trainings(decoder: Decoder):
@@ -84,28 +88,56 @@ def test_gray_levels_that_are_read_otherwise_are_another_image(decoder: Decoder,
     assert decoder.read == len(stored(decoder)) == 3
 
 
-@pytest.mark.parametrize("damage", [b"", b"torn", np.zeros((5, 5), dtype=np.uint8), np.zeros((32, 32))])
-def test_a_damaged_file_is_replaced(damage: bytes | np.ndarray, decoder: Decoder):
+@pytest.mark.parametrize("damage", ["empty", "torn", "zeros", "other pixels", "pipe", "folder", "link to nothing"])
+def test_a_damaged_file_is_decoded_again(damage: str, decoder: Decoder):
     expected = images(decoder)("a.png")
     (file,) = stored(decoder)
-    if isinstance(damage, bytes):
-        file.write_bytes(damage)
+    whole = file.read_bytes()
+    if damage in ("empty", "torn", "zeros", "other pixels"):
+        contents = {"empty": b"", "torn": whole[:50], "zeros": bytes(len(whole)), "other pixels": b"!!" + whole[2:]}
+        file.write_bytes(contents[damage])
+        readable = True
     else:
-        np.save(file, damage)
+        file.unlink()
+        make = {"pipe": os.mkfifo, "folder": Path.mkdir, "link to nothing": lambda path: path.symlink_to("nothing")}
+        make[damage](file)
+        readable = damage != "folder"  # which a file does not replace
     assert torch.equal(images(decoder)("a.png"), expected)
     assert torch.equal(images(decoder)("a.png"), expected)
-    assert decoder.read == 2
+    assert decoder.read == (2 if readable else 3)
 
 
-def test_a_full_disk_stops_no_training(decoder: Decoder, monkeypatch: pytest.MonkeyPatch):
-    def fail(*_: object) -> None:
+def test_a_file_that_is_replaced_while_it_is_decoded_is_not_stored(decoder: Decoder):
+    cache = images(decoder)
+
+    def load(view: str) -> torch.Tensor:
+        write_image(decoder.folder / view, seed=1)
+        return decoder(view)
+
+    cache.load = load
+    cache("a.png")
+    assert stored(decoder) == []
+
+
+def test_a_full_disk_stops_no_training(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stored_images.np, "save", fail)
+    monkeypatch.setattr(stored_images.Path, "replace", fail)
     cache = images(decoder)
-    assert torch.equal(cache("a.png"), decoder("a.png"))
-    assert not cache.writes
+    for _ in range(2):
+        assert torch.equal(cache("a.png"), decoder("a.png"))
+    assert capsys.readouterr().out.count("no more images are stored (No space left on device)") == 1
     assert [file for file in (decoder.folder / "cache").rglob("*") if file.is_file()] == []
+
+
+def test_a_folder_that_is_removed_is_made_again(decoder: Decoder):
+    cache = images(decoder)
+    shutil.rmtree(decoder.folder / "cache")
+    cache("a.png")
+    assert len(stored(decoder)) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_named(decoder: Decoder):
@@ -143,6 +175,14 @@ def test_a_data_set_names_the_file_of_an_image_also_through_a_share_of_it(tmp_pa
     assert image_file_of(TrainShare(data, 0.5), "val-3.png") == expected
 
 
+def test_the_folder_is_absolute_in_the_run_and_may_not_be_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    config = with_absolute_paths(composed("trainer.image_cache=cache"))
+    assert config.trainer.image_cache == str(tmp_path / "cache")
+    with pytest.raises(UserError, match=r"trainer\.image_cache, .* cannot be empty"):
+        composed("trainer.image_cache=")
+
+
 @pytest.mark.slow
 def test_trainings_with_and_without_the_folder_have_the_same_scores(tmp_path: Path):
     annotated(tmp_path / "data")
@@ -157,6 +197,6 @@ def test_trainings_with_and_without_the_folder_have_the_same_scores(tmp_path: Pa
         done = run(*words, *more, f"run_dir={name}", cwd=tmp_path, smallest=False)
         assert done.returncode == 0, done.stdout + done.stderr
         results[name] = (tmp_path / name / "metrics.json").read_text()
-    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 24
+    assert len(list((tmp_path / "cache").rglob("*.gray"))) == 24
     scores = [json.loads(text)["splits"] for text in results.values()]
     assert scores[0] == scores[1] == scores[2]
