@@ -65,12 +65,8 @@ TASKS = (
         work="r2gen.tasks.evaluate:evaluate",
         needs="ranks",
         on="stored run",
-        may_change=(
-            *ON_STORED_RUN,
-            "trainer.image_cache",
-            "quant",
-            "data",
-        ),  # results of another quant have a file, of other data a folder
+        # Results of another quant have a file of their own, of other data a folder.
+        may_change=(*ON_STORED_RUN, "trainer.image_cache", "quant", "data"),
         scores=True,
     ),
     Task(

@@ -6,7 +6,6 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 
 from r2gen.data.reports import ImageFile
 from r2gen.errors import UserError
+from r2gen.runs.provenance import version_of
 
 FORMAT = 1  # raise if images.py, dicom.py, jpeg_2000.py or vision/transforms.py gives other gray levels than before
 # Packages whose next version may give other gray levels.
@@ -38,7 +38,7 @@ class StoredImages:
         file_of: Callable[[str], ImageFile | None],
     ) -> None:
         self.load, self.folder, self.size_px, self.file_of = load, folder, size_px, file_of
-        self.reading = f"{FORMAT} {size_px} {' '.join(map(_version, DECODERS))}"
+        self.reading = f"{FORMAT} {size_px} {' '.join(map(version_of, DECODERS))}"
         self.writes = True
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -103,10 +103,3 @@ class StoredImages:
 
 def _checksum(pixels: bytes) -> bytes:
     return zlib.crc32(pixels).to_bytes(CHECKSUM, "little")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "-"

@@ -73,12 +73,14 @@ def git_revision() -> GitRevision:
 
 def versions() -> dict[str, str]:
     installed = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            installed[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            installed[package] = "not installed"
-    return installed
+    return installed | {package: version_of(package) for package in PACKAGES}
+
+
+def version_of(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def machine() -> Machine:

@@ -40,10 +40,11 @@ def circumstances(config: Config, *, gpu: str | None) -> str | None:
     None if lm.path is not the folder that is read: a hub id, a folder of the hub's cache, or a GGUF file. Files of this
     package count by their times, so that a run folder from elsewhere cannot claim that its model was tried here.
     """
-    if config.lm.path is None or not (Path(config.lm.path).expanduser() / "config.json").is_file():
+    folder = None if config.lm.path is None else Path(config.lm.path).expanduser()
+    if folder is None or not (folder / "config.json").is_file():
         return None
     options = [asdict(config.lm), asdict(config.quant), config.trainer.precision]
-    about = [files_hash(Path(config.lm.path).expanduser()), options, installed(), code(), gpu]
+    about = [files_hash(folder), options, installed(), code(), gpu]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 

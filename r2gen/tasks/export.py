@@ -48,15 +48,8 @@ TOKENIZER_FILES = (
     "spiece.model",
 )
 EXPORTED_FACTS = ("format", "name", "git", "versions", "data_hash", "identity", "imported")
-PRIVATE = (
-    "data.root",
-    "data.sets",
-    "vision.path",
-    "lm.path",
-    "trainer.start",
-    "trainer.image_cache",
-    "run_dir",
-)  # paths of this machine
+# Paths of this machine.
+PRIVATE = ("data.root", "data.sets", "vision.path", "lm.path", "trainer.start", "trainer.image_cache", "run_dir")
 
 
 def export(config: Config, device: torch.device, stop: StopRequest) -> None:

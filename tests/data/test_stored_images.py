@@ -83,7 +83,7 @@ def test_gray_levels_that_are_read_otherwise_are_another_image(decoder: Decoder,
     images(decoder)("a.png")
     monkeypatch.setattr(decoder, "file", lambda view: ImageFile(decoder.folder / view, gray_bits=12))
     images(decoder)("a.png")
-    monkeypatch.setattr(stored_images, "version", lambda package: f"next {package}")
+    monkeypatch.setattr(stored_images, "version_of", lambda package: f"next {package}")
     images(decoder)("a.png")
     assert decoder.read == len(stored(decoder)) == 3
 
